@@ -1,1 +1,20 @@
+//! The nouns that rooms exchange, each with its validity.
+//!
+//! **Question:** what do we call it, and when is it well formed?
+//! **In:** text and bytes from outside. **Out:** values that cannot be half valid.
+//! **Refuses to know:** any decision, any file format, any wire format, any clock.
+//!
+//! A noun enters here when two rooms exchange it, and not before (rule 3 of the house).
 
+mod certificate;
+mod names;
+mod time;
+mod verdict;
+
+pub use certificate::{CertificateId, Digest, RevocationReason};
+pub use names::{
+    DeviceId, GroupId, InvalidName, ManufacturerId, PolicyId, Principal, ProductId, SerialNumber,
+    ServiceId, TenantId,
+};
+pub use time::Timestamp;
+pub use verdict::{DenyReason, Verdict};

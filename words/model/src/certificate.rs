@@ -1,0 +1,145 @@
+//! Naming a certificate, and why one was withdrawn.
+
+use std::fmt;
+
+/// A SHA-256 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// A certificate by issuer and serial number (RFC 5280 section 4.1.2.2).
+///
+/// Never by the digest of its encoding: an ECDSA signature has a second valid form, so whoever
+/// holds a certificate can make one with another digest that verifies just as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateId {
+    /// SHA-256 over the DER of the issuer's Name.
+    issuer: Digest,
+    serial: [u8; 20],
+}
+
+impl CertificateId {
+    /// `serial` is the content of the INTEGER, big endian. Leading zero bytes do not count.
+    /// `None` if more than 20 bytes are left (RFC 5280 section 4.1.2.2) or none is.
+    #[must_use]
+    pub fn new(issuer: Digest, serial: &[u8]) -> Option<Self> {
+        let leading_zeros = serial.iter().take_while(|byte| **byte == 0).count();
+        let significant = serial.get(leading_zeros..)?;
+        if significant.is_empty() {
+            return None;
+        }
+        let mut padded = [0; 20];
+        padded
+            .get_mut(20usize.checked_sub(significant.len())?..)?
+            .copy_from_slice(significant);
+        Some(Self {
+            issuer,
+            serial: padded,
+        })
+    }
+
+    #[must_use]
+    pub fn issuer(&self) -> Digest {
+        self.issuer
+    }
+
+    /// Big endian, without leading zeros; the form of a DER INTEGER but for its sign byte.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        let leading_zeros = self.serial.iter().take_while(|byte| **byte == 0).count();
+        self.serial.get(leading_zeros..).unwrap_or_default()
+    }
+}
+
+/// `<issuer digest>:<serial>`, both in hex.
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.issuer)?;
+        self.serial()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Why a certificate or a device was revoked (RFC 5280 section 5.3.1, the codes we use).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RevocationReason {
+    Unspecified,
+    KeyCompromise,
+    Superseded,
+    CessationOfOperation,
+}
+
+impl RevocationReason {
+    pub const ALL: [Self; 4] = [
+        Self::Unspecified,
+        Self::KeyCompromise,
+        Self::Superseded,
+        Self::CessationOfOperation,
+    ];
+
+    /// The CRLReason code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Unspecified => 0,
+            Self::KeyCompromise => 1,
+            Self::Superseded => 4,
+            Self::CessationOfOperation => 5,
+        }
+    }
+
+    /// The name in the API, the CLI and the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "key-compromise",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessation-of-operation",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_is_the_same_with_and_without_its_sign_byte() {
+        let issuer = Digest([7; 32]);
+        assert_eq!(
+            CertificateId::new(issuer, &[0, 0x80, 1]),
+            CertificateId::new(issuer, &[0x80, 1])
+        );
+        assert_eq!(
+            CertificateId::new(issuer, &[0, 0x80, 1]).unwrap().serial(),
+            [0x80, 1]
+        );
+    }
+
+    #[test]
+    fn zero_and_overlong_serials_name_nothing() {
+        let issuer = Digest([7; 32]);
+        assert_eq!(CertificateId::new(issuer, &[]), None);
+        assert_eq!(CertificateId::new(issuer, &[0, 0]), None);
+        assert_eq!(CertificateId::new(issuer, &[1; 21]), None);
+        assert!(CertificateId::new(issuer, &[1; 20]).is_some());
+    }
+}

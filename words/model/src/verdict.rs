@@ -1,0 +1,63 @@
+//! A decision about what somebody may do. A refusal is a verdict, not an error.
+
+use crate::PolicyId;
+use std::fmt;
+
+/// Permit or deny, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// `policy` is one that permitted (the first by id if several did).
+    Permit { policy: PolicyId },
+    /// `policy` is the `forbid` that decided, if one did.
+    Deny {
+        reason: DenyReason,
+        policy: Option<PolicyId>,
+    },
+}
+
+impl Verdict {
+    #[must_use]
+    pub fn is_permit(&self) -> bool {
+        matches!(self, Self::Permit { .. })
+    }
+}
+
+/// Why something was denied. The name is what operators, metrics and reason strings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DenyReason {
+    /// The topic lies in no channel of the fleet.
+    UnlistedTopic,
+    /// A channel, but no policy permits this principal.
+    NoPermit,
+    /// A policy forbids it.
+    Forbidden,
+    /// The principal's product or groups are not those of any grant class.
+    UnknownClass,
+    /// Some topics of the filter lie outside what the principal may receive.
+    FilterTooWide,
+    /// The payload is larger than the channel's `payload_bytes_max`.
+    PayloadTooLarge,
+    /// The principal sends faster than the channel's `rate_per_minute`.
+    RateExceeded,
+}
+
+impl DenyReason {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnlistedTopic => "unlisted-topic",
+            Self::NoPermit => "no-permit",
+            Self::Forbidden => "forbidden",
+            Self::UnknownClass => "unknown-class",
+            Self::FilterTooWide => "filter-too-wide",
+            Self::PayloadTooLarge => "payload-too-large",
+            Self::RateExceeded => "rate-exceeded",
+        }
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
