@@ -229,6 +229,9 @@ fn read(bundle: &[u8]) -> Result<BundleJson, Failure> {
     if file.entries.len() > ENTRIES_MAX {
         return Err(Failure::unreadable(Place::File, "more than 65536 entries"));
     }
+    if file.range.as_ref().is_some_and(|r| r.first >= r.end) {
+        return Err(Failure::unreadable(Place::File, "an empty range"));
+    }
     Ok(file)
 }
 

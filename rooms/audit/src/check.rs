@@ -143,7 +143,7 @@ fn check_bundle<'b>(
     let parted = tree
         .tile(0, bundle)
         .ok()
-        .and_then(|stored| first_difference(&hashes, &stored));
+        .and_then(|stored| first_difference(&hashes, stored));
     let what = match parted {
         Some(at) => format!(
             "{what}; the first that does not fit is entry {}",
@@ -162,7 +162,7 @@ fn check_tile(
     index: u64,
     computed: &[Digest],
 ) -> Result<(), Failure> {
-    let stored = tree.tile(level, index)?;
+    let stored = tree.tile(level, index)?.to_vec();
     let Some(at) = first_difference(computed, &stored) else {
         return Ok(());
     };
@@ -229,7 +229,7 @@ pub(crate) fn right_edge(
         levels.push(match instead {
             Some((replaced, hashes)) if replaced == level => hashes.to_vec(),
             _ if tile_width(level, index, size) == 0 => Vec::new(),
-            _ => tree.tile(level, index)?,
+            _ => tree.tile(level, index)?.to_vec(),
         });
     }
     Ok(Rows::new(size, levels))

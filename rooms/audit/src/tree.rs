@@ -50,7 +50,8 @@ impl<'l> PublishedTree<'l> {
     pub fn leaf_hash(&mut self, index: u64) -> Result<Digest, Failure> {
         self.in_tree(index)?;
         let (tile, at) = (index / TILE_WIDTH, index % TILE_WIDTH);
-        hash_at(&self.tile(0, tile)?, at).ok_or_else(|| outside(index, self.size))
+        let size = self.size;
+        hash_at(self.tile(0, tile)?, at).ok_or_else(|| outside(index, size))
     }
 
     /// The leaf at `index`, as it was committed.
@@ -117,16 +118,16 @@ impl<'l> PublishedTree<'l> {
     }
 
     /// The hashes of a tile that must exist.
-    pub(crate) fn tile(&mut self, level: u8, index: u64) -> Result<Vec<Digest>, Failure> {
-        if let Some(hashes) = self.tiles.get(&(level, index)) {
-            return Ok(hashes.clone());
+    pub(crate) fn tile(&mut self, level: u8, index: u64) -> Result<&[Digest], Failure> {
+        let key = (level, index);
+        if !self.tiles.contains_key(&key) {
+            let hashes = self.load_tile(level, index)?;
+            if self.tiles.len() >= TILES_REMEMBERED {
+                self.tiles.pop_first();
+            }
+            self.tiles.insert(key, hashes);
         }
-        let hashes = self.load_tile(level, index)?;
-        if self.tiles.len() >= TILES_REMEMBERED {
-            self.tiles.pop_first();
-        }
-        self.tiles.insert((level, index), hashes.clone());
-        Ok(hashes)
+        Ok(self.tiles.get(&key).map_or(&[], Vec::as_slice))
     }
 
     pub(crate) fn tile_path(&self, level: u8, index: u64) -> String {
@@ -197,11 +198,12 @@ impl<'l> PublishedTree<'l> {
     fn node(&mut self, height: u32, index: u64) -> Result<Digest, Failure> {
         let level = u8::try_from(height / 8).unwrap_or(u8::MAX);
         let first = index << (height % 8);
+        let size = self.size;
         let tile = self.tile(level, first / TILE_WIDTH)?;
         let start = usize::try_from(first % TILE_WIDTH).unwrap_or(usize::MAX);
         tile.get(start..start.saturating_add(1 << (height % 8)))
             .map(root_of)
-            .ok_or_else(|| outside(index, self.size))
+            .ok_or_else(|| outside(index, size))
     }
 
     fn in_tree(&self, index: u64) -> Result<(), Failure> {
