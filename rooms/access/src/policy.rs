@@ -139,7 +139,7 @@ impl<'a> Source<'a> {
     }
 
     /// At the place that cedar-policy names.
-    fn from_cedar(&self, error: &dyn miette::Diagnostic) -> Diagnostic {
+    fn cedar(&self, error: &dyn miette::Diagnostic) -> Diagnostic {
         let offset = (error.labels())
             .and_then(|mut labels| labels.next())
             .map_or(0, |label| label.offset());
@@ -161,7 +161,7 @@ impl<'a> Source<'a> {
         let policy = match cedar_policy::Policy::parse(None, self.text()) {
             Ok(policy) => policy,
             Err(errors) => {
-                wrong.push(self.from_cedar(&errors));
+                wrong.push(self.cedar(&errors));
                 return None;
             }
         };
@@ -174,7 +174,7 @@ impl<'a> Source<'a> {
         let set = match PolicySet::from_policies([policy]) {
             Ok(set) => set,
             Err(error) => {
-                wrong.push(self.from_cedar(&error));
+                wrong.push(self.cedar(&error));
                 return None;
             }
         };
@@ -184,12 +184,12 @@ impl<'a> Source<'a> {
             wrong.extend(
                 result
                     .validation_errors()
-                    .map(|error| self.from_cedar(error)),
+                    .map(|error| self.cedar(error)),
             );
             wrong.extend(
                 result
                     .validation_warnings()
-                    .map(|warning| self.from_cedar(warning)),
+                    .map(|warning| self.cedar(warning)),
             );
         }
         let start = self.diagnostic(0, String::new(), None);
