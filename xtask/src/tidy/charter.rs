@@ -8,24 +8,27 @@ const HEADINGS: [&str; 4] = ["**Question", "**In:", "**Out:", "**Refuses"];
 pub fn guard(tree: &Tree) -> Vec<Finding> {
     tree.rust()
         .filter(|(file, _)| file.path.ends_with("/src/lib.rs") && !file.path.starts_with("xtask/"))
-        .flat_map(|(file, _)| {
+        .filter_map(|(file, _)| {
             let opening: String = file
                 .text
                 .lines()
                 .take_while(|line| line.starts_with("//!"))
                 .collect();
-            HEADINGS
+            let missing: Vec<&str> = HEADINGS
                 .iter()
-                .filter(move |heading| !opening.contains(**heading))
-                .map(|heading| Finding {
-                    rule: "a crate opens with its question",
-                    path: file.path.clone(),
-                    line: 1,
-                    what: heading.trim_matches(['*', ':']).to_owned(),
-                    reason: "who knows the question knows what belongs here and what does not",
-                    fix: format!("open with //! {heading}.. as words/model/src/lib.rs does"),
-                })
-                .collect::<Vec<_>>()
+                .filter(|heading| !opening.contains(**heading))
+                .map(|heading| heading.trim_matches(['*', ':']))
+                .collect();
+            (!missing.is_empty()).then(|| Finding {
+                rule: "a crate opens with its question",
+                path: file.path.clone(),
+                line: 1,
+                what: missing.join(", "),
+                reason: "who knows the question knows what belongs here and what does not",
+                fix: "open with //! **Question:** **In:** **Out:** **Refuses to know:** as \
+                      words/model/src/lib.rs does"
+                    .to_owned(),
+            })
         })
         .collect()
 }
@@ -43,7 +46,7 @@ mod tests {
         .into_iter()
         .map(|finding| finding.what)
         .collect();
-        assert_eq!(missing, ["Question", "Refuses"]);
+        assert_eq!(missing, ["Question, Refuses"]);
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn code_paths(line: &str) -> impl Iterator<Item = Named> {
         .map(|text| Named::Path(text.to_owned()))
 }
 
-/// `word.md` in a comment, with or without a folder.
+/// A Markdown file named in a comment, with or without a folder.
 fn documents_named_in(comments: &str) -> impl Iterator<Item = (usize, Named)> {
     comments.lines().enumerate().flat_map(|(at, line)| {
         line.split(|c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c)))

@@ -4,7 +4,7 @@ use super::Finding;
 use super::source::{imports, lines_with};
 use super::tree::Tree;
 
-struct Ban {
+struct Absence {
     rule: &'static str,
     /// Whole words; a trailing `*` admits any end. Those with `::` are also sought in imports.
     needles: &'static [&'static str],
@@ -12,20 +12,20 @@ struct Ban {
     fix: &'static str,
 }
 
-const BANS: &[Ban] = &[
-    Ban {
+const ABSENT: &[Absence] = &[
+    Absence {
         rule: "pure rooms: async",
         needles: &["async", "await", "Future", "tokio", "futures"],
         reason: "a decision that waits can be overtaken, and cannot be replayed",
         fix: "return a Need or an Effect and be called again",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: clock",
         needles: &["SystemTime", "Instant", "::now"],
         reason: "the same input must give the same answer tomorrow",
         fix: "take `now: Timestamp`",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: entropy",
         needles: &[
             "SystemRandom",
@@ -39,7 +39,7 @@ const BANS: &[Ban] = &[
         reason: "a whole fleet is simulated from one seed",
         fix: "take the random bytes as an argument",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: sockets",
         needles: &[
             "std::net",
@@ -51,7 +51,7 @@ const BANS: &[Ban] = &[
         reason: "only doors and keeps touch the world",
         fix: "take the bytes; for an address as a value use core::net",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: files",
         needles: &[
             "std::fs",
@@ -63,19 +63,19 @@ const BANS: &[Ban] = &[
         reason: "only doors and keeps touch the world",
         fix: "take the text or the bytes, return what to write",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: processes and environment",
         needles: &["std::env", "std::process", "env::var"],
         reason: "a hidden argument is an argument nobody checks",
         fix: "take it as an argument; config is read once, in plane",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: threads",
         needles: &["std::thread", "thread::spawn", "thread_local!"],
         reason: "concurrency lives in the shards, where it is tested as such",
         fix: "be a `&mut self` machine; a shard owns you",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: locks and globals",
         needles: &[
             "Mutex",
@@ -95,7 +95,7 @@ const BANS: &[Ban] = &[
         reason: "shared state makes the answer depend on who else is calling",
         fix: "hold the state in the machine or take it as an argument",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: log lines",
         needles: &[
             "println!",
@@ -114,7 +114,7 @@ const BANS: &[Ban] = &[
         reason: "what is worth saying is worth returning: the caller knows who must act",
         fix: "return a signal, a verdict or an error",
     },
-    Ban {
+    Absence {
         rule: "pure rooms: signing",
         needles: &[
             "KeyPair",
@@ -137,8 +137,8 @@ pub fn guard(tree: &Tree) -> Vec<Finding> {
         .filter(|(file, _)| file.path.starts_with("words/") || file.path.starts_with("rooms/"))
     {
         let imported = imports(&views.product);
-        for ban in BANS {
-            for needle in ban.needles {
+        for absence in ABSENT {
+            for needle in absence.needles {
                 let mut lines = lines_with(&views.product, needle);
                 lines.extend(
                     imported
@@ -149,12 +149,12 @@ pub fn guard(tree: &Tree) -> Vec<Finding> {
                 lines.sort_unstable();
                 lines.dedup();
                 findings.extend(lines.into_iter().map(|line| Finding {
-                    rule: ban.rule,
+                    rule: absence.rule,
                     path: file.path.clone(),
                     line,
                     what: (*needle).to_owned(),
-                    reason: ban.reason,
-                    fix: ban.fix.to_owned(),
+                    reason: absence.reason,
+                    fix: absence.fix.to_owned(),
                 }));
             }
         }

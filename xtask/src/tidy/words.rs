@@ -129,7 +129,8 @@ fn judge(file: &File, line: usize, keyword: &str, name: String) -> Option<Findin
     let segments = segments(&name);
     let last = segments.last().map(String::as_str).unwrap_or_default();
     let is_type_or_module = !matches!(keyword, "fn" | "macro_rules!");
-    let a_suffix = segments.len() > 1 || keyword == "mod";
+    // `service` alone is a noun of ours (a back-end program); as a suffix it names nothing.
+    let a_suffix = segments.len() > 1 || (keyword == "mod" && last != "service");
     let fix = EMPTY_ENDS
         .iter()
         .filter(|_| is_type_or_module && a_suffix)
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn plain_words_are_spared() {
-        let text = "pub struct Service; pub struct ServiceId; struct Metadata; fn data() {}\n\
+        let text = "pub mod service; pub struct Service; pub struct ServiceId; struct Metadata; fn data() {}\n\
                     fn getrandom_like() {} fn target() {} mod database; fn oracle() {}\n\
                     // a manager of the data\nlet get_device = 1;";
         assert_eq!(found(text), Vec::<String>::new());
