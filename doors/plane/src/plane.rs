@@ -7,13 +7,16 @@ use crate::listen::tls::Trust;
 use crate::shards::Shards;
 use crate::sign_in::SignIns;
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
-use arc_swap::ArcSwap;
+use crate::lists::MadeCrl;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use gateway::Withdrawal;
+use std::sync::atomic::{AtomicU64, Ordering};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use identity::{Fact, Realm, Refusal, profile};
 use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use store::{Change, CommitError, Published, Receipt, Store};
@@ -40,6 +43,9 @@ pub struct Plane {
     pub(crate) shards: OnceLock<Shards>,
     /// Withdrawals in force that the store has not taken yet.
     pub(crate) unrecorded: Mutex<Vec<Change>>,
+    /// Revocations so far in this process: what tells a CRL that it is old.
+    pub(crate) revocations: AtomicU64,
+    pub(crate) crl: ArcSwapOption<MadeCrl>,
     /// The one sequencer; locked for one batch.
     pub(crate) sequencer: Mutex<audit::Sequencer>,
     pub(crate) sequencer_trouble: Mutex<Option<String>>,
@@ -59,7 +65,7 @@ pub enum Trouble {
     #[error(transparent)]
     Request(#[from] identity::csr::CsrRefusal),
     #[error(transparent)]
-    Est(#[from] identity::est::EstRefusal),
+    Est(#[from] identity::est::BodyRefusal),
     /// Asked for something that is not permitted or makes no sense; the text says what to do.
     #[error("{text}")]
     Refused { code: &'static str, text: String },
@@ -125,6 +131,18 @@ impl FleetInForce {
         self.fleet.as_ref().map_or(Digest([0; 32]), Fleet::digest)
     }
 
+    /// Everything it declares, as `channel telemetry`.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        let Some(fleet) = &self.fleet else { return BTreeSet::new() };
+        let products = fleet.products().map(|one| format!("product {}", one.id));
+        let groups = fleet.groups().map(|one| format!("group {}", one.id));
+        let services = fleet.services().map(|one| format!("service {}", one.id));
+        let channels = fleet.channels().map(|one| format!("channel {}", one.id.as_str()));
+        let policies = fleet.policies().map(|id| format!("policy {id}"));
+        products.chain(groups).chain(services).chain(channels).chain(policies).collect()
+    }
+
     #[must_use]
     pub fn has_service(&self, id: &ServiceId) -> bool {
         self.fleet.as_ref().is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
@@ -145,17 +163,39 @@ impl FleetInForce {
         self.fleet
             .as_ref()
             .and_then(|fleet| fleet.product(product))
-            .map_or(Duration::from_secs(30 * 86_400), |known| known.ldevid_lifetime)
+            .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| known.ldevid_lifetime)
     }
 
-    #[must_use]
-    pub fn row(&self, files: &[SourceFile], applied_at: Timestamp) -> store::Fleet {
-        store::Fleet {
+    /// Its row, with the sources as JSON.
+    ///
+    /// # Errors
+    /// Never for texts.
+    pub fn row(
+        &self,
+        files: &[SourceFile],
+        applied_at: Timestamp,
+    ) -> Result<store::Fleet, Trouble> {
+        let sources: BTreeMap<&str, &str> =
+            files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+        Ok(store::Fleet {
             version: self.version,
             digest: self.digest(),
-            files: files.iter().map(|file| (file.path.clone(), file.text.clone())).collect(),
+            files: serde_json::to_vec(&sources).map_err(Trouble::fault)?,
             applied_at,
-        }
+        })
+    }
+
+    /// The fleet of a row.
+    ///
+    /// # Errors
+    /// The row was written by something else, or by a version that took what this one refuses.
+    pub fn from_row(row: &store::Fleet) -> Result<Self, Trouble> {
+        let sources: BTreeMap<String, String> =
+            serde_json::from_slice(&row.files).map_err(Trouble::fault)?;
+        let files: Vec<SourceFile> =
+            sources.into_iter().map(|(path, text)| SourceFile { path, text }).collect();
+        let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
+        Ok(Self::new(row.version, fleet))
     }
 }
 
@@ -178,11 +218,6 @@ impl Plane {
     /// The MQTT door's threads; absent only while the plane starts.
     pub fn shards(&self) -> Option<&Shards> {
         self.shards.get()
-    }
-
-    /// Sixteen random bytes: what makes a certificate's serial number.
-    pub fn random(&self) -> Result<[u8; 16], Trouble> {
-        random()
     }
 
     pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, Trouble> {
@@ -252,6 +287,21 @@ impl Plane {
         })
     }
 
+    /// Closes every session of what is withdrawn; the number of them.
+    pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
+        self.revocations.fetch_add(1, Ordering::AcqRel);
+        match self.shards.get() {
+            Some(shards) => shards.withdraw(what).await,
+            None => 0,
+        }
+    }
+
+    /// The port of the door for people, as it was bound.
+    #[must_use]
+    pub fn people_port(&self) -> u16 {
+        self.config.listen.people.port()
+    }
+
     /// Makes sure that grants know somebody of this kind.
     pub async fn cover(&self, facts: &Facts) -> Result<(), Trouble> {
         let extended = self.grants.load().extended(facts).map_err(Trouble::Fleet)?;
@@ -300,12 +350,10 @@ impl Plane {
         if let Err(trouble) = self.granting_allowed() {
             reasons.push(trouble.to_string());
         }
-        match self.store.sealed() {
-            Ok(Some(reason)) => reasons.push(format!(
+        if let Some(reason) = self.store.sealed() {
+            reasons.push(format!(
                 "sealed: {reason}; look at it, then run `fleetward audit unseal --reason …`"
-            )),
-            Ok(None) => {}
-            Err(error) => reasons.push(error.to_string()),
+            ));
         }
         if let Some(failing) = self.store.failing() {
             reasons.push(failing);
@@ -313,7 +361,7 @@ impl Plane {
         let trouble = self.sequencer_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
         if let Some(shards) = self.shards.get() {
-            for report in shards.reports().await {
+            for report in shards.reports(false).await {
                 if report.failed {
                     reasons.push(format!("shard {}: its journal failed", report.shard));
                 }

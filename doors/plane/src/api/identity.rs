@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::{Extension, Json};
-use identity::csr;
+use identity::CertificateRequest;
 use model::{DeviceId, ManufacturerId, Principal, RevocationReason, ServiceId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -274,7 +274,7 @@ pub async fn certify_service(
     let actor = caller.administrator(&plane, &headers)?;
     let service = ServiceId::new(&service).map_err(invalid)?;
     let der = crate::pem::decode(&request.csr_pem, &["CERTIFICATE REQUEST"])?;
-    let request = csr::parse(&der).map_err(crate::plane::Trouble::from)?;
+    let request = CertificateRequest::parse(&der).map_err(crate::plane::Trouble::from)?;
     let issued = flow::issue_to_service(&plane, &service, &request, &actor).await?;
     Ok((
         StatusCode::CREATED,

@@ -91,11 +91,8 @@ impl From<Trouble> for Problem {
             Trouble::Identity(refusal) => refusal.into(),
             Trouble::Request(refusal) => Self::new(StatusCode::BAD_REQUEST, refusal.code(), detail),
             Trouble::Est(refusal) => {
-                let status = if refusal.is_media_type() {
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE
-                } else {
-                    StatusCode::BAD_REQUEST
-                };
+                let status = StatusCode::from_u16(refusal.http_status())
+                    .unwrap_or(StatusCode::BAD_REQUEST);
                 Self::new(status, refusal.code(), detail)
             }
             Trouble::Refused { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),

@@ -30,7 +30,9 @@ pub async fn serve_devices(
                     let proven =
                         sight.lock().unwrap_or_else(PoisonError::into_inner).proven.take();
                     let caller = match proven {
-                        Some(presented) => Caller::Peer { peer, presented: Arc::new(presented) },
+                        Some(proven) => {
+                            Caller::Peer { peer, presented: Arc::new(proven.presented) }
+                        }
                         None => Caller::Stranger { peer },
                     };
                     serve_stream(tls, router, caller, until).await;

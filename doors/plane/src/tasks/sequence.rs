@@ -74,7 +74,7 @@ pub fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, 
     let signed = integration.signed(&plane.log_key, &signature).map_err(|e| failed(&e))?;
     plane
         .store
-        .put_checkpoint(signed.previous_size(), signed.checkpoint().size, signed.note().as_bytes())
+        .put_checkpoint(signed.previous_size(), signed.checkpoint().size, signed.note().as_bytes().to_vec())
         .map_err(|e| failed(&e))?;
     let checkpoint = sequencer.publish(signed).map_err(|e| failed(&e))?;
     plane.published.write_checkpoint(&checkpoint.bytes).map_err(|e| failed(&e))?;
