@@ -1,1 +1,1 @@
-
+//! The hot paths allocate nothing.

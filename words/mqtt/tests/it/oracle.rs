@@ -18,12 +18,156 @@ pub enum Outcome {
     TheirsWrong(&'static str, &'static str),
 }
 
-/// Where we refuse and they do not: (packet, our rule, why we are right). Being stricter is never
-/// a danger, yet each case is written down: an entry that nobody can explain is a bug.
-pub const OURS_STRICTER: &[(&str, &str, &str)] = &[];
+/// Where we refuse and they do not. Being stricter is never a danger, yet each case is written
+/// down: an entry that nobody can explain is a bug.
+pub struct Stricter {
+    pub rule: &'static str,
+    pub packets: &'static [&'static str],
+    /// Why we are right.
+    pub why: &'static str,
+}
+
+const WITH_PROPERTIES: &[&str] = &[
+    "CONNECT",
+    "CONNACK",
+    "PUBLISH",
+    "PUBACK",
+    "PUBREC",
+    "PUBREL",
+    "PUBCOMP",
+    "SUBSCRIBE",
+    "SUBACK",
+    "UNSUBSCRIBE",
+    "UNSUBACK",
+    "DISCONNECT",
+    "AUTH",
+];
+
+pub const OURS_STRICTER: &[Stricter] = &[
+    Stricter {
+        rule: "AUTHENTICATION_METHOD_MISSING",
+        packets: &["CONNECT", "CONNACK", "AUTH"],
+        why: "authentication data without a method is a Protocol Error (3.1.2.11.10); an AUTH \
+              without one means nothing (3.15.2.2.2)",
+    },
+    Stricter {
+        rule: "CLIENT_IDENTIFIER_EMPTY",
+        packets: &["CONNECT"],
+        why: "MQTT-3.1.3-8: they leave it to the session",
+    },
+    Stricter {
+        rule: "CONNACK_FLAGS",
+        packets: &["CONNACK"],
+        why: "MQTT-3.2.2-1 (reserved bits) and MQTT-3.2.2-6 (no session present on refusal)",
+    },
+    Stricter {
+        rule: "CONNECT_RESERVED_FLAG",
+        packets: &["CONNECT"],
+        why: "MQTT-3.1.2-3: the server must validate that it is 0",
+    },
+    Stricter {
+        rule: "DUP_AT_QOS_0",
+        packets: &["PUBLISH"],
+        why: "MQTT-3.3.1-2",
+    },
+    Stricter {
+        rule: "FIELD_PAST_END",
+        packets: &["PUBLISH"],
+        why: "the property length of a PUBLISH may not be left out (MQTT 5: 3.3.2.3.1)",
+    },
+    Stricter {
+        rule: "FILTER_EMPTY",
+        packets: &["SUBSCRIBE", "UNSUBSCRIBE"],
+        why: "MQTT-4.7.3-1",
+    },
+    Stricter {
+        rule: "FILTER_MULTI_LEVEL",
+        packets: &["SUBSCRIBE", "UNSUBSCRIBE"],
+        why: "MQTT-4.7.1-1 (3.1.1: 4.7.1-2)",
+    },
+    Stricter {
+        rule: "FILTER_SINGLE_LEVEL",
+        packets: &["SUBSCRIBE", "UNSUBSCRIBE"],
+        why: "MQTT-4.7.1-2 (3.1.1: 4.7.1-3)",
+    },
+    Stricter {
+        rule: "LENGTH_NOT_MINIMAL",
+        packets: WITH_PROPERTIES,
+        why: "MQTT-1.5.5-1, also for the property length and for identifiers",
+    },
+    Stricter {
+        rule: "NO_LOCAL_ON_SHARE",
+        packets: &["SUBSCRIBE"],
+        why: "MQTT-3.8.3-4",
+    },
+    Stricter {
+        rule: "NULL_CHARACTER",
+        packets: WITH_PROPERTIES,
+        why: "MQTT-1.5.4-2 (3.1.1: 1.5.3-2)",
+    },
+    Stricter {
+        rule: "PACKET_IDENTIFIER_ZERO",
+        packets: &["PUBLISH", "SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK"],
+        why: "MQTT-2.2.1-3 (3.1.1: 2.3.1-1)",
+    },
+    Stricter {
+        rule: "PAYLOAD_NOT_UTF_8",
+        packets: &["CONNECT", "PUBLISH"],
+        why: "3.3.2.3.2 lets a receiver check what a sender must not get wrong",
+    },
+    Stricter {
+        rule: "PROPERTY_OF_OTHER_SIDE",
+        packets: &["DISCONNECT"],
+        why: "MQTT-3.14.2-2; they do not know who sent it",
+    },
+    Stricter {
+        rule: "PROPERTY_TWICE",
+        packets: &["SUBSCRIBE"],
+        why: "a second subscription identifier is a Protocol Error (3.8.2.1.2)",
+    },
+    Stricter {
+        rule: "REASON_CODE",
+        packets: &["DISCONNECT", "AUTH"],
+        why: "the tables of 3.14.2.1 and 3.15.2.1 say who may send which; they do not know who did",
+    },
+    Stricter {
+        rule: "SUBSCRIPTION_IDENTIFIER_IN_PUBLISH",
+        packets: &["PUBLISH"],
+        why: "MQTT-3.3.4-6 from a client; from a server we refuse what we never asked for",
+    },
+    Stricter {
+        rule: "SUBSCRIPTION_OPTIONS",
+        packets: &["SUBSCRIBE"],
+        why: "MQTT 3.1.1: 3.8.3-4; they take the options of MQTT 5 there",
+    },
+    Stricter {
+        rule: "TOPIC_EMPTY",
+        packets: &["CONNECT", "PUBLISH"],
+        why: "MQTT-4.7.3-1, also for will and response topics",
+    },
+    Stricter {
+        rule: "TOPIC_WILDCARD",
+        packets: &["CONNECT", "PUBLISH"],
+        why: "MQTT-3.3.2-2, MQTT-3.3.2-14, MQTT-4.7.1-1",
+    },
+    Stricter {
+        rule: "TRAILING_BYTES",
+        packets: &["PUBACK", "PUBREC", "PUBREL", "PUBCOMP"],
+        why: "an acknowledgement of 3.1.1 has exactly two bytes (3.4.1 to 3.7.1)",
+    },
+    Stricter {
+        rule: "WILL_FLAGS",
+        packets: &["CONNECT"],
+        why: "MQTT-3.1.2-11 to MQTT-3.1.2-15",
+    },
+];
 
 /// Where they refuse and we do not: (packet, case, why they are wrong).
-pub const THEIRS_WRONG: &[(&str, &str, &str)] = &[];
+pub const THEIRS_WRONG: &[(&str, &str, &str)] = &[(
+    "CONNECT",
+    "password without user name",
+    "MQTT 5 allows it on purpose (3.1.2.9); only 3.1.1 forbids it",
+)];
 
 /// Reads `frame` as the packet of a client or a server, whichever can have sent it; a packet that
 /// both can send is read as both.
@@ -62,8 +206,8 @@ fn judge(
             let rule = rule_name(&refusal);
             OURS_STRICTER
                 .iter()
-                .find(|entry| entry.0 == packet && entry.1 == rule)
-                .map(|entry| Outcome::OursStricter(entry.0, entry.1))
+                .find(|entry| entry.rule == rule && entry.packets.contains(&packet))
+                .map(|_| Outcome::OursStricter(packet, rule))
                 .ok_or_else(|| format!("{version:?} {packet}: ours alone refuses by {rule}"))
         }
         (Ok(ours), Err(refusal)) => {
