@@ -611,3 +611,122 @@ fn leaves_that_are_no_canonical_entries_are_refused_by_both() {
         assert!(code == 1 && text.contains("FAILED at entry 0: "), "{text}");
     }
 }
+
+/// Neither verifier may accept what the other refuses, nor read anything else out of it.
+#[test]
+fn both_agree_on_mutated_bundles() {
+    if python_is_absent() {
+        return;
+    }
+    let (scratch, mut python) = (Scratch::new(), Python::new());
+    let keys = [Key::log().vkey, Key::witness().vkey];
+    let mut files = grown(&[9]);
+    let cosigned = Key::witness().cosign(&files.note(), 1_793_577_600);
+    files
+        .0
+        .insert("checkpoint".to_owned(), cosigned.into_bytes());
+    let good = files.bundle([2, 3, 8], Some(5)).into_bytes();
+    let wanted = verify(&good, &keys, None).unwrap();
+    // Pieces that mean something to a JSON reader, or to one of the formats inside.
+    let pieces: [&[u8]; 24] = [
+        b"",
+        b"0",
+        b"1",
+        b"-",
+        b".0",
+        b"e0",
+        b" ",
+        b"\n",
+        b"\t",
+        b"\\n",
+        b"\\u00",
+        b"\\ud800",
+        b"\"",
+        b"\\",
+        b",",
+        b"}",
+        b"]",
+        b"null",
+        b"true",
+        b"=",
+        b"\xff",
+        b"\xc2\xa0",
+        b"\0",
+        b"\xef\xbb\xbf",
+    ];
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 16).unwrap() % below
+    };
+    let mut accepted = 0;
+    for round in 0..1500 {
+        let mut bundle = good.clone();
+        for _ in 0..=random(2) {
+            let at = random(bundle.len());
+            let cut = at + random(3).min(bundle.len() - at);
+            let piece = pieces[random(pieces.len())].to_vec();
+            bundle.splice(at..cut, piece);
+        }
+        let ours = verify(&bundle, &keys, None);
+        let (code, text) = python.verify("bundle", &scratch.file("b.json", &bundle), None);
+        assert!(code == 0 || code == 1, "round {round}: {text}");
+        assert_eq!(
+            ours.is_ok(),
+            code == 0,
+            "round {round}: {ours:?}\n{text}\n{}",
+            String::from_utf8_lossy(&bundle)
+        );
+        if let Ok(verified) = ours {
+            assert_eq!(verified.entries, wanted.entries, "round {round}");
+            assert_eq!(verified.checkpoint, wanted.checkpoint, "round {round}");
+            accepted += 1;
+        }
+    }
+    // White space between fields may change; else the test would show nothing.
+    assert!((10..1000).contains(&accepted), "{accepted} accepted");
+}
+
+/// A single changed byte anywhere in a published log is refused by both, at the same place.
+#[test]
+fn both_agree_on_mutated_logs() {
+    if python_is_absent() {
+        return;
+    }
+    let (scratch, mut python) = (Scratch::new(), Python::new());
+    let good = grown(&[258]);
+    let folder = scratch.log("log", &good);
+    assert_eq!(python.verify("log", &folder, None).0, 0);
+    let paths: Vec<_> = good.0.keys().cloned().collect();
+    let mut state: u64 = 7;
+    for round in 0..150 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let path = &paths[round % paths.len()];
+        let mut files = good.clone();
+        let bytes = files.0.get_mut(path).unwrap();
+        let at = usize::try_from(state >> 33).unwrap() % bytes.len();
+        // Stays ASCII where it was, so that the checkpoint stays text.
+        bytes[at] ^= 1 << ((state >> 20) % 7);
+        let changed = bytes.clone();
+        scratch.file(&format!("log/{path}"), &changed);
+        let (code, text) = python.verify("log", &folder, None);
+        scratch.file(&format!("log/{path}"), &good.0[path]);
+        assert_eq!(code, 1, "{path} byte {at}: {text}");
+        let failure = if path == "checkpoint" {
+            let note = String::from_utf8(changed).unwrap();
+            audit::Checkpoint::open(&note, &[Key::log().vkey, Key::witness().vkey]).unwrap_err()
+        } else {
+            ours(&files).unwrap_err()
+        };
+        let last = text.lines().last().unwrap();
+        let wanted = format!("FAILED at {}: ", failure.place);
+        assert!(
+            last.starts_with(&wanted),
+            "{path} byte {at}: {last}, not {wanted}"
+        );
+    }
+}
