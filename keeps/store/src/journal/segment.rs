@@ -77,13 +77,12 @@ impl Encoder {
     }
 
     fn crc(self, offset: u64, header: &[u8; RECORD_HEADER_BYTES], payload: &[u8]) -> u32 {
-        let place = [
-            self.salt.to_le_bytes().as_slice(),
-            &offset.to_le_bytes(),
-            header.get(..4).unwrap_or_default(),
-            header.get(8..).unwrap_or_default(),
-        ]
-        .concat();
+        let mut place = [0; 12 + RECORD_HEADER_BYTES];
+        put(&mut place, 0, &self.salt.to_le_bytes());
+        put(&mut place, 4, &offset.to_le_bytes());
+        put(&mut place, 12, header);
+        // The CRC's own field counts as zero, when it is made and when it is checked.
+        put(&mut place, 16, &[0; 4]);
         crc32c::crc32c_append(crc32c::crc32c(&place), payload)
     }
 
