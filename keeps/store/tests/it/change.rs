@@ -199,9 +199,7 @@ fn a_sign_in_token_used_by_eight_at_once_signs_one_in() {
             })
         })
         .collect();
-    let signed_in = threads
-        .into_iter()
-        .map(|t| t.join().unwrap());
+    let signed_in = threads.into_iter().map(|t| t.join().unwrap());
     assert_eq!(signed_in.filter(|in_| *in_).count(), 1);
 }
 
