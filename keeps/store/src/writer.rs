@@ -96,6 +96,8 @@ impl Writer {
 
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
+        // However this ends: nobody waits for an answer that cannot come.
+        let _abandon = queue::AbandonOnDrop(Arc::clone(&self.queue));
         while let Some(batch) = self.queue.take() {
             let before = self.head.clone();
             let (settled, failure) = self.transaction(batch);
