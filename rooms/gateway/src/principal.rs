@@ -11,10 +11,8 @@ pub(crate) struct PrincipalState {
     pub subject: Subject,
     /// Sessions, live and waiting.
     pub sessions: Vec<u32>,
-    /// Connections that sent no CONNECT yet.
-    pub connecting: usize,
-    /// All connections until they are gone.
-    pub connections: usize,
+    /// Connections until the caller says that they are gone.
+    pub connections: Vec<u32>,
     pub rates: Rates,
     pub scheduled: Option<Timestamp>,
 }
@@ -25,7 +23,7 @@ impl PrincipalState {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.connections == 0
+        self.sessions.is_empty() && self.connections.is_empty()
     }
 }
 

@@ -123,6 +123,8 @@ pub enum CloseReason {
     QueueFull,
     CertificateExpired,
     Revoked,
+    /// Policies changed while output waited that it may no longer have.
+    GrantLost,
     TooManySessions,
 }
 
@@ -142,6 +144,7 @@ impl CloseReason {
             Self::QueueFull => "queue-full",
             Self::CertificateExpired => "certificate-expired",
             Self::Revoked => "revoked",
+            Self::GrantLost => "grant-lost",
             Self::TooManySessions => "too-many-sessions",
         }
     }
