@@ -264,7 +264,7 @@ impl Grants {
                 (Some(part), None) => Denied::by(part.cell),
             });
         }
-        if mqtt::covered_by_union(filter, &union) == Some(true) {
+        if mqtt::covered_by_union(filter, &union) {
             Ok(Permitted(Subscription {
                 filter: filter.clone(),
             }))

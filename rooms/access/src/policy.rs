@@ -181,11 +181,7 @@ impl<'a> Source<'a> {
         // What is refused above would only be said a second time, in other words.
         if wrong.len() == wrong_before {
             let result = validator.validate(&set, ValidationMode::Strict);
-            wrong.extend(
-                result
-                    .validation_errors()
-                    .map(|error| self.cedar(error)),
-            );
+            wrong.extend(result.validation_errors().map(|error| self.cedar(error)));
             wrong.extend(
                 result
                     .validation_warnings()

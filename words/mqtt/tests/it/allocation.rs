@@ -1,0 +1,1 @@
+//! The hot paths allocate nothing.
