@@ -192,7 +192,12 @@ impl Gateway {
 
     /// A connection whose handshake is done; its CONNECT is awaited.
     pub fn open(&mut self, admitted: Admitted, now: Timestamp, turn: &mut Turn) {
-        let Admitted { connection: ConnectionId(id), facts, certificate, expires_at } = admitted;
+        let Admitted {
+            connection: ConnectionId(id),
+            facts,
+            certificate,
+            expires_at,
+        } = admitted;
         if self.connection(id).is_some() {
             // The caller gave a number twice; the older use cannot be told from the newer any more.
             self.closed(ConnectionId(id), Closed::ByPeer, now, turn);
@@ -200,7 +205,11 @@ impl Gateway {
         let principal = self.know(facts, turn);
         let connecting = self.principals.get(principal).map_or(0, |known| {
             let phase = |id: &&u32| self.connection(**id).map(|connection| connection.phase);
-            known.connections.iter().filter(|id| phase(id) == Some(Phase::Connecting)).count()
+            known
+                .connections
+                .iter()
+                .filter(|id| phase(id) == Some(Phase::Connecting))
+                .count()
         });
         let index = id as usize;
         if self.slots.len() <= index {
@@ -232,7 +241,8 @@ impl Gateway {
             will: None,
             pending: None,
         });
-        self.deadlines.schedule(Owner::Connection(id), &mut slot.scheduled, connect_by);
+        self.deadlines
+            .schedule(Owner::Connection(id), &mut slot.scheduled, connect_by);
         self.counters.connections_opened += 1;
         if let Some(known) = self.principals.get_mut(principal) {
             known.connections.push(id);
@@ -242,7 +252,14 @@ impl Gateway {
                 principal,
                 limit: "the number of connections without a CONNECT",
             });
-            self.shut(id, CloseReason::TooManySessions, None, WillFate::Discarded, now, turn);
+            self.shut(
+                id,
+                CloseReason::TooManySessions,
+                None,
+                WillFate::Discarded,
+                now,
+                turn,
+            );
         }
         self.settle(now, turn);
     }
@@ -299,7 +316,9 @@ impl Gateway {
         let (phase, principal) = (found.phase, found.principal);
         if phase != Phase::Closing {
             if closed != Closed::Shutdown {
-                self.signal(turn, principal, |principal| Signal::ConnectionLost { principal });
+                self.signal(turn, principal, |principal| Signal::ConnectionLost {
+                    principal,
+                });
             }
             let fate = match closed {
                 Closed::Shutdown => WillFate::Discarded,
@@ -328,7 +347,12 @@ impl Gateway {
                     return 0;
                 };
                 let known = self.principals.get(index);
-                (Some(index), known.map(|known| known.connections.clone()).unwrap_or_default())
+                (
+                    Some(index),
+                    known
+                        .map(|known| known.connections.clone())
+                        .unwrap_or_default(),
+                )
             }
             Withdrawal::Certificate(certificate) => {
                 let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
@@ -346,7 +370,14 @@ impl Gateway {
             if connection.phase != Phase::Closing {
                 closed += 1;
                 let why = Some((Reason::ADMINISTRATIVE_ACTION, "access was revoked"));
-                self.shut(id, CloseReason::Revoked, why, WillFate::Suppressed, now, turn);
+                self.shut(
+                    id,
+                    CloseReason::Revoked,
+                    why,
+                    WillFate::Suppressed,
+                    now,
+                    turn,
+                );
             }
         }
         let sessions = (principal.and_then(|index| self.principals.get(index)))
@@ -403,13 +434,17 @@ impl Gateway {
                 }
                 Owner::Session(index) => {
                     let session = self.sessions.get_mut(index);
-                    if session.is_some_and(|found| found.scheduled.take_if(|was| *was == at).is_some()) {
+                    if session
+                        .is_some_and(|found| found.scheduled.take_if(|was| *was == at).is_some())
+                    {
                         self.session_due(index, now, turn);
                     }
                 }
                 Owner::Principal(index) => {
                     let known = self.principals.get_mut(index);
-                    if known.is_some_and(|known| known.scheduled.take_if(|was| *was == at).is_some()) {
+                    if known
+                        .is_some_and(|known| known.scheduled.take_if(|was| *was == at).is_some())
+                    {
                         self.forget_if_idle(index, now);
                     }
                 }
@@ -460,7 +495,12 @@ impl Gateway {
     }
 
     /// Appends to a connection's output; nothing if it is gone.
-    pub(crate) fn send(&mut self, id: u32, turn: &mut Turn, write: impl FnOnce(&mut Vec<u8>, Version)) {
+    pub(crate) fn send(
+        &mut self,
+        id: u32,
+        turn: &mut Turn,
+        write: impl FnOnce(&mut Vec<u8>, Version),
+    ) {
         if let Some(connection) = connection_of(&mut self.slots, id) {
             let version = connection.version;
             write(begin_output(connection, id, &mut self.spare, turn), version);
@@ -475,13 +515,16 @@ impl Gateway {
     ) {
         if let Some(known) = self.principals.get(principal) {
             let principal = &known.facts.principal;
-            turn.signal(self.limits.signals_per_turn_max, || signal(principal.clone()));
+            turn.signal(self.limits.signals_per_turn_max, || {
+                signal(principal.clone())
+            });
         }
     }
 
     pub(crate) fn record(&mut self, session: u32, record: &Record<'_>, turn: &mut Turn) {
         if let Some(key) = self.journal_key(session) {
-            turn.journal.append(key.partition, |out| record.write(key, out));
+            turn.journal
+                .append(key.partition, |out| record.write(key, out));
             self.counters.journal_records += 1;
         }
     }
@@ -489,7 +532,10 @@ impl Gateway {
     pub(crate) fn journal_key(&self, session: u32) -> Option<Key> {
         let session = self.sessions.get(session)?;
         let principal = &self.principals.get(session.principal)?.facts.principal;
-        Some(Key { partition: crate::home::partition(principal), number: session.number? })
+        Some(Key {
+            partition: crate::home::partition(principal),
+            number: session.number?,
+        })
     }
 
     /// Closes a connection from our side. `why` is said to MQTT 5 clients with an open session.
@@ -521,7 +567,10 @@ impl Gateway {
             }
         }
         turn.close.push((ConnectionId(id), reason));
-        self.signal(turn, principal, |principal| Signal::ConnectionClosed { principal, reason });
+        self.signal(turn, principal, |principal| Signal::ConnectionClosed {
+            principal,
+            reason,
+        });
         self.detach(id, fate, now, turn);
     }
 
@@ -555,7 +604,8 @@ impl Gateway {
                 WillFate::Fires if stays && delay > 0 => {
                     let at = now.plus(Duration::from_secs(u64::from(delay)));
                     session.delayed_will = Some((at, will));
-                    self.deadlines.schedule(Owner::Session(index), &mut session.scheduled, at);
+                    self.deadlines
+                        .schedule(Owner::Session(index), &mut session.scheduled, at);
                 }
                 _ => self.decide_will(index, will, fate),
             }
@@ -567,7 +617,8 @@ impl Gateway {
         let at = now.plus(Duration::from_secs(u64::from(expiry)));
         if let Some(session) = self.sessions.get_mut(index) {
             session.ends_at = Some(at);
-            self.deadlines.schedule(Owner::Session(index), &mut session.scheduled, at);
+            self.deadlines
+                .schedule(Owner::Session(index), &mut session.scheduled, at);
         }
     }
 
@@ -576,7 +627,10 @@ impl Gateway {
         match fate {
             WillFate::Fires => {
                 if let Some(known) = principal.and_then(|index| self.principals.get(index)) {
-                    self.wills.push(WillDue { facts: known.facts.clone(), will });
+                    self.wills.push(WillDue {
+                        facts: known.facts.clone(),
+                        will,
+                    });
                 }
             }
             WillFate::Suppressed => self.counters.wills_suppressed += 1,
@@ -587,12 +641,17 @@ impl Gateway {
     /// The session and its stored messages are gone; its connection, if any, is the caller's.
     pub(crate) fn end_session(&mut self, index: u32, fate: WillFate, turn: &mut Turn) {
         self.record(index, &Record::SessionEnded, turn);
-        let delayed = self.sessions.get_mut(index).and_then(|session| session.delayed_will.take());
+        let delayed = self
+            .sessions
+            .get_mut(index)
+            .and_then(|session| session.delayed_will.take());
         if let Some((_, will)) = delayed {
             self.decide_will(index, will, fate);
         }
-        while let Some(subscribed) =
-            self.sessions.get_mut(index).and_then(|session| session.subscriptions.pop())
+        while let Some(subscribed) = self
+            .sessions
+            .get_mut(index)
+            .and_then(|session| session.subscriptions.pop())
         {
             self.unlink(index, &subscribed, turn);
         }
@@ -663,7 +722,8 @@ impl Gateway {
             first_sequence: session.queue.first_sequence(),
         };
         if let Some(key) = self.journal_key(index) {
-            turn.journal.append(key.partition, |out| record.write(key, out));
+            turn.journal
+                .append(key.partition, |out| record.write(key, out));
             self.counters.journal_records += 1;
         }
     }
@@ -677,7 +737,8 @@ impl Gateway {
         }
         let settled_at = known.rates.settled_at();
         if settled_at > now {
-            self.deadlines.schedule(Owner::Principal(index), &mut known.scheduled, settled_at);
+            self.deadlines
+                .schedule(Owner::Principal(index), &mut known.scheduled, settled_at);
             return;
         }
         if let Some(known) = self.principals.remove(index) {
@@ -730,9 +791,19 @@ impl Gateway {
         let principal = connection.principal;
         let (certificate, expires_at) = (connection.certificate, connection.expires_at);
         if connection.phase != Phase::Closing && expires_at <= now {
-            self.signal(turn, principal, |principal| Signal::CertificateExpired { principal, certificate });
+            self.signal(turn, principal, |principal| Signal::CertificateExpired {
+                principal,
+                certificate,
+            });
             let why = Some((Reason::NOT_AUTHORIZED, "the certificate expired; reenroll"));
-            self.shut(id, CloseReason::CertificateExpired, why, WillFate::Fires, now, turn);
+            self.shut(
+                id,
+                CloseReason::CertificateExpired,
+                why,
+                WillFate::Fires,
+                now,
+                turn,
+            );
             return;
         }
         let next = match connection.phase {
@@ -740,21 +811,39 @@ impl Gateway {
             Phase::Connecting => {
                 let until = connection.opened_at.plus(self.limits.connect_timeout);
                 if until <= now {
-                    self.shut(id, CloseReason::ConnectTimeout, None, WillFate::Discarded, now, turn);
+                    self.shut(
+                        id,
+                        CloseReason::ConnectTimeout,
+                        None,
+                        WillFate::Discarded,
+                        now,
+                        turn,
+                    );
                     return;
                 }
                 until
             }
             Phase::Open { session } => {
-                let keep_alive = Duration::from_secs(u64::from(connection.keep_alive_seconds)) * 3 / 2;
+                let keep_alive =
+                    Duration::from_secs(u64::from(connection.keep_alive_seconds)) * 3 / 2;
                 // Whom we do not read cannot show that it lives.
-                let silent_since = if connection.holds > 0 { now } else { connection.last_packet_at };
+                let silent_since = if connection.holds > 0 {
+                    now
+                } else {
+                    connection.last_packet_at
+                };
                 let until = silent_since.plus(keep_alive);
                 if until <= now {
                     let keep_alive_seconds = connection.keep_alive_seconds;
                     self.counters.keep_alive_expired += 1;
-                    self.signal(turn, principal, |principal| Signal::KeepAliveExpired { principal, keep_alive_seconds });
-                    let why = Some((Reason::KEEP_ALIVE_TIMEOUT, "silent for 1.5 times the keep-alive"));
+                    self.signal(turn, principal, |principal| Signal::KeepAliveExpired {
+                        principal,
+                        keep_alive_seconds,
+                    });
+                    let why = Some((
+                        Reason::KEEP_ALIVE_TIMEOUT,
+                        "silent for 1.5 times the keep-alive",
+                    ));
                     self.shut(id, CloseReason::KeepAlive, why, WillFate::Fires, now, turn);
                     return;
                 }
@@ -770,7 +859,8 @@ impl Gateway {
         };
         if let Some(slot) = self.slots.get_mut(id as usize) {
             let at = next.min(expires_at);
-            self.deadlines.schedule(Owner::Connection(id), &mut slot.scheduled, at);
+            self.deadlines
+                .schedule(Owner::Connection(id), &mut slot.scheduled, at);
         }
     }
 
@@ -797,7 +887,8 @@ impl Gateway {
         }
         let will_at = session.delayed_will.as_ref().map(|(at, _)| *at);
         if let Some(at) = will_at.into_iter().chain(session.ends_at).min() {
-            self.deadlines.schedule(Owner::Session(index), &mut session.scheduled, at);
+            self.deadlines
+                .schedule(Owner::Session(index), &mut session.scheduled, at);
         }
     }
 }

@@ -77,15 +77,28 @@ impl Record<'_> {
         out.extend_from_slice(&[VERSION, kind, key.partition]);
         out.extend_from_slice(&key.number.to_le_bytes());
         match self {
-            Self::SessionOpened { facts, client_id, expiry_seconds, first_sequence } => {
+            Self::SessionOpened {
+                facts,
+                client_id,
+                expiry_seconds,
+                first_sequence,
+            } => {
                 out.push(match facts.principal {
                     Principal::Device(_) => 1,
                     Principal::Service(_) => 2,
                 });
                 write_text(out, facts.principal.name());
                 write_text(out, client_id);
-                write_text(out, facts.product.as_ref().map_or("", |product| product.as_str()));
-                let groups = u16::try_from(facts.groups.len()).unwrap_or(u16::MAX).min(GROUPS_MAX);
+                write_text(
+                    out,
+                    facts
+                        .product
+                        .as_ref()
+                        .map_or("", |product| product.as_str()),
+                );
+                let groups = u16::try_from(facts.groups.len())
+                    .unwrap_or(u16::MAX)
+                    .min(GROUPS_MAX);
                 out.extend_from_slice(&groups.to_le_bytes());
                 for group in facts.groups.iter().take(usize::from(groups)) {
                     write_text(out, group.as_str());
@@ -148,9 +161,13 @@ pub(crate) fn read(record: &[u8]) -> Result<(Key, Record<'_>), &'static str> {
             };
             Record::Subscribed { filter, options }
         }
-        3 => Record::Unsubscribed { filter: reader.filter()? },
+        3 => Record::Unsubscribed {
+            filter: reader.filter()?,
+        },
         4 => reader.queued()?,
-        5 => Record::Acknowledged { sequence: u64::from_le_bytes(reader.array()?) },
+        5 => Record::Acknowledged {
+            sequence: u64::from_le_bytes(reader.array()?),
+        },
         6 => Record::SessionEnded,
         _ => return Err("the kind of a record is 1 to 6"),
     };
@@ -165,14 +182,19 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
     // Names, client identifiers, filters and topics all came through a u16 length.
     let length = u16::try_from(text.len()).unwrap_or(0);
     out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(text.as_bytes().get(..usize::from(length)).unwrap_or_default());
+    out.extend_from_slice(
+        text.as_bytes()
+            .get(..usize::from(length))
+            .unwrap_or_default(),
+    );
 }
 
 struct Reader<'r>(&'r [u8]);
 
 impl<'r> Reader<'r> {
     fn take(&mut self, length: usize) -> Result<&'r [u8], &'static str> {
-        let (head, rest) = (self.0.split_at_checked(length)).ok_or("a field runs past the record")?;
+        let (head, rest) =
+            (self.0.split_at_checked(length)).ok_or("a field runs past the record")?;
         self.0 = rest;
         Ok(head)
     }
@@ -193,7 +215,10 @@ impl<'r> Reader<'r> {
     }
 
     fn key(&mut self) -> Result<Key, &'static str> {
-        Ok(Key { partition: self.byte()?, number: u32::from_le_bytes(self.array()?) })
+        Ok(Key {
+            partition: self.byte()?,
+            number: u32::from_le_bytes(self.array()?),
+        })
     }
 
     fn text(&mut self) -> Result<&'r str, &'static str> {
@@ -228,7 +253,11 @@ impl<'r> Reader<'r> {
             groups.push(GroupId::new(self.text()?).map_err(|_| NAME)?);
         }
         Ok(Record::SessionOpened {
-            facts: Facts { principal, product, groups },
+            facts: Facts {
+                principal,
+                product,
+                groups,
+            },
             client_id,
             expiry_seconds: u32::from_le_bytes(self.array()?),
             first_sequence: u64::from_le_bytes(self.array()?),
@@ -251,7 +280,12 @@ impl<'r> Reader<'r> {
         let payload = std::mem::take(&mut self.0);
         Ok(Record::Queued {
             sequence,
-            message: Outbound { topic, forward, payload, expires_at },
+            message: Outbound {
+                topic,
+                forward,
+                payload,
+                expires_at,
+            },
         })
     }
 }
@@ -261,9 +295,16 @@ mod tests {
     use super::*;
 
     fn records() -> Vec<Vec<u8>> {
-        let key = Key { partition: 7, number: 9 };
+        let key = Key {
+            partition: 7,
+            number: 9,
+        };
         let filter = Filter::new("v1/+/up/#").unwrap();
-        let options = Options { at_least_once: true, no_local: false, retain_as_published: true };
+        let options = Options {
+            at_least_once: true,
+            no_local: false,
+            retain_as_published: true,
+        };
         let facts = Facts {
             principal: Principal::Service(ServiceId::new("ingest").unwrap()),
             product: None,
@@ -276,10 +317,21 @@ mod tests {
             expires_at: Some(Timestamp::from_seconds(5)),
         };
         [
-            Record::SessionOpened { facts, client_id: "ingest:a", expiry_seconds: 60, first_sequence: 3 },
-            Record::Subscribed { filter: filter.clone(), options },
+            Record::SessionOpened {
+                facts,
+                client_id: "ingest:a",
+                expiry_seconds: 60,
+                first_sequence: 3,
+            },
+            Record::Subscribed {
+                filter: filter.clone(),
+                options,
+            },
             Record::Unsubscribed { filter },
-            Record::Queued { sequence: 3, message },
+            Record::Queued {
+                sequence: 3,
+                message,
+            },
             Record::Acknowledged { sequence: 3 },
             Record::SessionEnded,
         ]
@@ -306,8 +358,13 @@ mod tests {
     fn every_cut_record_is_refused_or_shorter() {
         for bytes in records() {
             for end in 0..bytes.len() {
-                let Ok((_, record)) = read(&bytes[..end]) else { continue };
-                assert!(matches!(record, Record::Queued { .. }), "{record:?} of {end} bytes");
+                let Ok((_, record)) = read(&bytes[..end]) else {
+                    continue;
+                };
+                assert!(
+                    matches!(record, Record::Queued { .. }),
+                    "{record:?} of {end} bytes"
+                );
             }
         }
     }

@@ -40,7 +40,9 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Connecting,
-    Open { session: u32 },
+    Open {
+        session: u32,
+    },
     /// In some turn's `close`; the caller says `closed`.
     Closing,
 }
