@@ -32,13 +32,15 @@ fn each_wrong_fleet_is_refused_with_its_place_and_what_to_write() {
             .filter(|file| file.path != "expected.txt")
             .map(|file| (file.path.as_str(), file.text.as_str()))
             .collect();
-        let said = lines(&refusals(&base_with(&changes)));
+        let wrong = refusals(&base_with(&changes));
+        let said = lines(&wrong);
         let place = folder.join("expected.txt");
         if std::env::var_os("BLESS").is_some() {
             fs::write(&place, &said).unwrap();
         }
         let expected = fs::read_to_string(&place).unwrap_or_default();
-        if said.is_empty() || said != expected {
+        let is_helpful = wrong.iter().all(|wrong| wrong.help.is_some());
+        if said.is_empty() || said != expected || !is_helpful {
             failures += &format!("--- {name} says\n{said}--- expected\n{expected}");
         }
     }
@@ -103,6 +105,39 @@ fn what_is_too_large_is_refused_before_it_is_parsed() {
     twice.push(twice[0].clone());
     refused(&twice, "the same path was given twice");
     refused(&[], "fleet/ has no fleet.toml");
+}
+
+/// Cedar parses, validates and evaluates by recursion: depth that needs no bracket is depth too.
+#[test]
+fn a_deep_policy_is_refused_and_does_not_exhaust_the_stack() {
+    let deep = [
+        format!("when {{ {}false }}", "if true then true else ".repeat(600)),
+        "when { true } ".repeat(1000),
+        format!("when {{ {}true }}", "true && ".repeat(1500)),
+        format!("when {{ {}true{} }}", "(".repeat(5000), ")".repeat(5000)),
+        format!("when {{ {}true }}", "!".repeat(5000)),
+        format!("when {{ principal{} }}", ".x".repeat(5000)),
+        format!("when {{ {}1{} == 1 }}", "[".repeat(5000), "]".repeat(5000)),
+    ];
+    for condition in deep {
+        let policy =
+            format!("@id(\"x\") permit (principal is Device, action, resource) {condition};");
+        let wrong = Fleet::read(&base_with(&[("policies/x.cedar", &policy)])).unwrap_err();
+        assert!(
+            lines(&wrong).contains("a policy has at most"),
+            "{}",
+            lines(&wrong)
+        );
+    }
+    // As deep as it may be.
+    let policy = format!(
+        "@id(\"x\") permit (principal is Device, action, resource) when {{ {}principal in Group::\"site\" }};",
+        "principal in Group::\"floor\" || ".repeat(60)
+    );
+    compile(
+        &base_with(&[("policies/x.cedar", &policy)]),
+        &[device("d", "camera", &[])],
+    );
 }
 
 #[test]
