@@ -107,7 +107,7 @@ async fn learn_expected(
             && (before.product != facts.product || before.groups != facts.groups)
             && let Some(shards) = plane.shards()
         {
-            shards.reclassify(&facts).await;
+            shards.reclassify(&facts);
         }
     }
     Ok(())

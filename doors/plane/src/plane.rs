@@ -220,6 +220,12 @@ impl Plane {
         self.shards.get()
     }
 
+    /// The threads are running; called once.
+    pub fn run_shards(&self, shards: Shards) {
+        // A second call would be a fault of ours; the first threads stay.
+        let _ = self.shards.set(shards);
+    }
+
     pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, Trouble> {
         self.signer.sign(purpose, to_be_signed).map_err(Trouble::fault)
     }
