@@ -337,6 +337,10 @@ fn storage(error: &rusqlite::Error) -> CommitError {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
             CommitError::Invalid { what: detail }
         }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => CommitError::Io {
+            path,
+            detail: "another program has locked it; close that program".to_owned(),
+        },
         _ => CommitError::Io { path, detail },
     }
 }
