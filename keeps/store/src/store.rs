@@ -174,13 +174,20 @@ impl Store {
         };
         let text = to.to_str().ok_or_else(|| failed(&"not UTF-8"))?;
         let file = folder::create_private_file(to).map_err(|error| failed(&error))?;
-        self.readers.with(|connection| {
-            connection
-                .execute("VACUUM INTO ?1", params![text])
-                .map_err(|error| failed(&error))
-        })?;
-        file.sync_all().map_err(|error| failed(&error))?;
-        folder::sync_folder_of(to).map_err(|error| failed(&error))
+        let written = self
+            .readers
+            .with(|connection| {
+                connection
+                    .execute("VACUUM INTO ?1", params![text])
+                    .map_err(|error| failed(&error))
+            })
+            .and_then(|_| file.sync_all().map_err(|error| failed(&error)))
+            .and_then(|()| folder::sync_folder_of(to).map_err(|error| failed(&error)));
+        if written.is_err() {
+            // Half a backup must not be taken for one; the first error is the one to tell.
+            let _ = std::fs::remove_file(to);
+        }
+        written
     }
 
     pub(crate) fn readers(&self) -> &Readers {

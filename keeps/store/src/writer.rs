@@ -208,7 +208,7 @@ impl Writer {
             Err(Failure::Refused(refusal)) => refusal,
             Err(Failure::Sql(error)) => {
                 let error = storage(&error);
-                self.broken = Some(error.clone());
+                self.notice(&error);
                 E::from(error)
             }
         };
@@ -264,9 +264,16 @@ impl Writer {
             Ok(_) => Ok(()),
             Err(error) => {
                 let error = storage(&error);
-                self.broken = Some(error.clone());
+                self.notice(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// Remembers a failure of the disk; a defect in a change says nothing about the disk.
+    fn notice(&mut self, error: &CommitError) {
+        if error.is_storage() {
+            self.broken = Some(error.clone());
         }
     }
 
@@ -337,6 +344,10 @@ fn storage(error: &rusqlite::Error) -> CommitError {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
             CommitError::Invalid { what: detail }
         }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => CommitError::Io {
+            path,
+            detail: "another program has locked it; close that program".to_owned(),
+        },
         _ => CommitError::Io { path, detail },
     }
 }

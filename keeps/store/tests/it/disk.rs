@@ -187,3 +187,51 @@ fn assert_recovers(store: &Store, data: &Path, mut journal: Journal, stopped: &J
 fn say_ready() {
     println!("\n{READY}");
 }
+
+#[test]
+fn somebody_who_locks_the_database_by_hand_is_named_and_outlived() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let shell = rusqlite::Connection::open(data.join("control.db")).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = store.commit(put_meta("a", b"1")).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("another program has locked it"),
+        "{refused}"
+    );
+    assert_failing(&store, &refused);
+    shell.execute_batch("ROLLBACK").unwrap();
+    store.commit(put_meta("a", b"2")).unwrap();
+    assert_eq!(store.failing(), None);
+}
+
+#[test]
+fn the_write_ahead_log_stays_bounded_and_recovers_from_a_long_reader() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    enroll(&store, "SN1", "cam-1");
+    let wal = || {
+        std::fs::metadata(data.join("control.db-wal"))
+            .unwrap()
+            .len()
+            >> 20
+    };
+    let write = |mebibytes: u64| {
+        for number in 0..mebibytes * 16 {
+            let value = vec![number as u8; 64 << 10];
+            store.commit(put_meta("large", &value)).unwrap();
+        }
+    };
+    write(16);
+    assert!(wal() <= 8, "steady writing left {} MiB", wal());
+    // As a backup does: a read that goes on while 70 MiB are written.
+    store.for_each_device(|_| write(70)).unwrap();
+    assert!(wal() >= 64, "the reader held it back: {} MiB", wal());
+    write(1);
+    assert!(wal() <= 64, "it began anew: {} MiB", wal());
+    let before = wal();
+    write(16);
+    assert!(wal() <= before, "and does not grow again: {} MiB", wal());
+}

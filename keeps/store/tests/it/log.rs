@@ -89,6 +89,26 @@ fn while_sealed_nothing_is_granted_and_everything_can_be_withdrawn() {
 }
 
 #[test]
+fn a_seal_in_a_refused_change_is_none() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let seal = grant(Write::Seal {
+        reason: "half of a change".to_owned(),
+    });
+    let refused = store.commit(seal.write(Write::UseToken {
+        hash: model::Digest([1; 32]),
+        at: seconds(1),
+    }));
+    assert!(matches!(refused, Err(CommitError::Conflict { .. })));
+    store
+        .commit(grant(Write::PutManufacturer(manufacturer())))
+        .unwrap();
+    assert_eq!(store.sealed(), None);
+    drop(store);
+    assert_eq!(open(&data).sealed(), None);
+}
+
+#[test]
 fn leaves_are_imported_without_gap_and_without_a_second_history() {
     let (_scratch, data) = scratch();
     let store = open(&data);

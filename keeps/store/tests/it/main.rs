@@ -1,5 +1,12 @@
 //! The store from outside: what is acknowledged is there, what is refused leaves no trace.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the makers of a test may fail as loudly as the test itself"
+)]
+
 mod bench;
 mod change;
 mod crash;
