@@ -73,10 +73,12 @@ fn fact() -> impl Strategy<Value = Fact> {
     ]
 }
 
+type Expected = (ManufacturerId, SerialNumber, ProductId, Vec<GroupId>);
+
 /// The same by maps, plainly.
 #[derive(Default)]
 struct Plain {
-    devices: BTreeMap<DeviceId, (ManufacturerId, SerialNumber, ProductId, Vec<GroupId>)>,
+    devices: BTreeMap<DeviceId, Expected>,
     certificates: BTreeMap<CertificateId, (Principal, Timestamp)>,
     revoked_certificates: BTreeMap<CertificateId, Revocation>,
     revoked_principals: BTreeMap<Principal, Revocation>,
@@ -95,14 +97,11 @@ impl Plain {
             } => {
                 groups.sort();
                 groups.dedup();
-                let is_other =
-                    |(name, known): (&DeviceId, &(ManufacturerId, SerialNumber, _, _))| {
-                        let same_serial = (&known.0, &known.1) == (&manufacturer, &serial);
-                        (*name == device) != same_serial
-                    };
-                if self.devices.iter().any(|(name, known)| {
-                    is_other((name, &(known.0.clone(), known.1.clone(), (), ())))
-                }) {
+                let contradicts = |(name, known): (&DeviceId, &Expected)| {
+                    let same_serial = known.0 == manufacturer && known.1 == serial;
+                    (*name == device) != same_serial
+                };
+                if self.devices.iter().any(contradicts) {
                     return false;
                 }
                 self.devices
@@ -204,7 +203,7 @@ proptest! {
         prop_assert_eq!(registry.device_count(), plain.devices.len());
         for (id, (manufacturer, serial, product, groups)) in &plain.devices {
             let device = registry.device(id).unwrap();
-            prop_assert_eq!(Some(&device), registry.device_by_serial(manufacturer, serial).as_ref());
+            prop_assert_eq!(Some(device.clone()), registry.device_by_serial(manufacturer, serial));
             prop_assert_eq!((device.product, device.groups), (product, groups.as_slice()));
             let principal = Principal::Device(id.clone());
             prop_assert_eq!(device.revoked, plain.revoked_principals.get(&principal).copied());
