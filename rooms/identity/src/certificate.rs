@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use der::{Decode, Encode};
 use model::{CertificateId, Digest, Timestamp};
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 use x509_cert::name::Name;
 use x509_cert::time::{Time, Validity};
 
@@ -85,6 +85,7 @@ macro_rules! extension {
 
 extension!(subject_alt_name, SubjectAltName, "subjectAltName");
 extension!(key_usage, KeyUsage, "keyUsage");
+extension!(extended_key_usage, ExtendedKeyUsage, "extendedKeyUsage");
 extension!(
     basic_constraints,
     x509_cert::ext::pkix::BasicConstraints,

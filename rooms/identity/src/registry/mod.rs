@@ -5,6 +5,8 @@
 
 mod fact;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use fact::{Fact, FactConflict};
 
