@@ -253,7 +253,7 @@ impl Gateway {
             Denied::new(DenyReason::UnlistedTopic)
         } else {
             match self.grants.publish(&known.subject, will.topic) {
-                Ok(permitted) if will.payload.len() > permitted.payload_bytes_max() as usize => {
+                Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
                     Denied::new(DenyReason::PayloadTooLarge)
                 }
                 Ok(_) => match self.foreign_response_topic(principal, &will.forward) {

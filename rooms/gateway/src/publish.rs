@@ -170,10 +170,10 @@ impl Gateway {
         let known =
             (self.principals.get_mut(principal)).ok_or(Denied::new(DenyReason::UnknownClass))?;
         let permitted = self.grants.publish(&known.subject, packet.topic)?;
-        if packet.payload.len() > permitted.payload_bytes_max() as usize {
+        if packet.payload.len() > permitted.payload_bytes_max as usize {
             return Err(Denied::new(DenyReason::PayloadTooLarge));
         }
-        if let Some(rate) = permitted.rate_per_minute()
+        if let Some(rate) = permitted.rate_per_minute
             && !known
                 .rates
                 .allows(permitted.channel_index(), rate, now, &self.limits, false)
@@ -184,7 +184,7 @@ impl Gateway {
     }
 
     fn take_rate(&mut self, principal: u32, permitted: &access::Publish<'_>, now: Timestamp) {
-        if let Some(rate) = permitted.rate_per_minute()
+        if let Some(rate) = permitted.rate_per_minute
             && let Some(known) = self.principals.get_mut(principal)
         {
             known
@@ -270,7 +270,7 @@ impl Gateway {
         } = self;
         matches.clear();
         remotes.clear();
-        subscriptions.for_each_match(message.topic(), |interested| match *interested {
+        subscriptions.for_each_match(message.topic, |interested| match *interested {
             Interested::Session { session, options } => {
                 if options.no_local && publisher == Some(session) {
                     return;
@@ -526,7 +526,7 @@ impl Gateway {
         let will = &due.will;
         let subject = self.grants.subject(&due.facts);
         let permitted = match self.grants.publish(&subject, &will.topic) {
-            Ok(permitted) if will.payload.len() <= permitted.payload_bytes_max() as usize => {
+            Ok(permitted) if will.payload.len() <= permitted.payload_bytes_max as usize => {
                 permitted
             }
             refused => {
@@ -543,7 +543,7 @@ impl Gateway {
                 return;
             }
         };
-        if let Some(rate) = permitted.rate_per_minute()
+        if let Some(rate) = permitted.rate_per_minute
             && let Some(index) = self.by_principal.get(&due.facts.principal)
             && let Some(known) = self.principals.get_mut(*index)
             && !known
