@@ -110,7 +110,8 @@ pub struct Report {
     pub totals: Totals,
     /// Acknowledged with a reason of failure.
     pub refused: u64,
-    /// Due, but not sent: the device's window or socket was full, or the device was gone.
+    /// Due, but not sent: the device's window or socket was full, the device was gone, or the
+    /// generator was late.
     pub held_back: u64,
     /// Sent, with no acknowledgement at the end.
     pub unacknowledged: u64,
@@ -156,6 +157,7 @@ pub fn run(settings: &Settings, observe: &mut dyn FnMut(Mark)) -> Result<Report,
             run.publishes(observe)?;
         }
     }
+    run.leave();
     Ok(run.report())
 }
 
@@ -385,7 +387,19 @@ impl<'a> Run<'a> {
         }
         observe(Mark::MeasuringEnds);
         self.cpu = cpu_time().saturating_sub(self.cpu);
+        // What a lagging generator did not come to.
+        while !order.is_empty() && begun + distance * number < end {
+            self.held_back += 1;
+            number = number.saturating_add(1);
+        }
         self.drain()
+    }
+
+    /// Says goodbye on every connection.
+    fn leave(&mut self) {
+        for index in 0..self.clients.len() {
+            self.reactor.close(index);
+        }
     }
 
     fn publish(

@@ -1,0 +1,13 @@
+//! The simulated clients against programs that nobody here wrote: Mosquitto as the broker, and
+//! openssl as the CA behind a small EST server. A mistake that the plane and its simulation
+//! shared would show here.
+
+mod broker;
+mod est;
+mod fleet;
+mod load;
+
+/// A folder that goes away with the test.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
