@@ -58,7 +58,11 @@ impl Admission {
             }
             Principal::Service(service) => (None, self.fleet.load().groups_of(service)),
         };
-        Facts { principal: principal.clone(), product, groups }
+        Facts {
+            principal: principal.clone(),
+            product,
+            groups,
+        }
     }
 }
 
@@ -82,19 +86,30 @@ pub async fn enroll(
 ) -> Result<Issued, Trouble> {
     let now = clock::now();
     let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
-    let uri = plane.realm().uri_of(who.principal());
-    let decision = plane.trust().registry().enroll(operation, &who, request, &uri, now)?;
+    let decision = plane
+        .trust()
+        .registry()
+        .enroll(operation, &who, request, now)?;
     plane.granting_allowed()?;
 
-    let lifetime = plane.admission.fleet.load().ldevid_lifetime(&decision.product);
+    let lifetime = plane
+        .admission
+        .fleet
+        .load()
+        .ldevid_lifetime(&decision.product);
     let terms = profile::Terms {
         public_key: request.public_key(),
         serial_random: random()?,
         now,
         lifetime,
     };
-    let unsigned =
-        profile::ldevid(plane.realm(), &decision.device, None, plane.issuer(), &terms)?;
+    let unsigned = profile::ldevid(
+        plane.realm(),
+        &decision.device,
+        None,
+        plane.issuer(),
+        &terms,
+    )?;
     let certificate = unsigned.certificate();
     let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
     let signature = plane.sign(Purpose::DeviceCertificate, unsigned.to_be_signed())?;
@@ -128,10 +143,21 @@ pub async fn enroll(
         ))?);
     let receipt = plane.commit(change).await?;
 
-    plane.learn(&Fact::CertificateIssued { principal, certificate, not_after })?;
-    let facts = plane.admission.facts_of(&Principal::Device(decision.device));
+    plane.learn(&Fact::CertificateIssued {
+        principal,
+        certificate,
+        not_after,
+    })?;
+    let facts = plane
+        .admission
+        .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
-    Ok(Issued { der, certificate, not_after, receipt })
+    Ok(Issued {
+        der,
+        certificate,
+        not_after,
+        receipt,
+    })
 }
 
 /// A service of the fleet gets a certificate for the key in its request.
@@ -174,10 +200,24 @@ pub async fn issue_to_service(
             not_after,
             der: der.clone(),
         }))
-        .entry(plane.leaf(&entries::issued_to_service(now, actor, &principal, certificate))?);
+        .entry(plane.leaf(&entries::issued_to_service(
+            now,
+            actor,
+            &principal,
+            certificate,
+        ))?);
     let receipt = plane.commit(change).await?;
-    plane.learn(&Fact::CertificateIssued { principal, certificate, not_after })?;
-    Ok(Issued { der, certificate, not_after, receipt })
+    plane.learn(&Fact::CertificateIssued {
+        principal,
+        certificate,
+        not_after,
+    })?;
+    Ok(Issued {
+        der,
+        certificate,
+        not_after,
+        receipt,
+    })
 }
 
 /// What is to be revoked.
@@ -204,8 +244,16 @@ impl Revoking {
 pub fn withdrawal_write(what: &Revoking, at: Timestamp, reason: RevocationReason) -> Write {
     match what.clone() {
         Revoking::Device(device) => Write::RevokeDevice { device, at, reason },
-        Revoking::Service(service) => Write::RevokeService { service, at, reason },
-        Revoking::Certificate(certificate) => Write::RevokeCertificate { certificate, at, reason },
+        Revoking::Service(service) => Write::RevokeService {
+            service,
+            at,
+            reason,
+        },
+        Revoking::Certificate(certificate) => Write::RevokeCertificate {
+            certificate,
+            at,
+            reason,
+        },
     }
 }
 
@@ -235,11 +283,19 @@ pub async fn revoke(
     let (withdrawal, fact) = match what.principal() {
         Ok(principal) => (
             Withdrawal::Principal(principal.clone()),
-            Fact::PrincipalRevoked { principal, reason, at },
+            Fact::PrincipalRevoked {
+                principal,
+                reason,
+                at,
+            },
         ),
         Err(certificate) => (
             Withdrawal::Certificate(certificate),
-            Fact::CertificateRevoked { certificate, reason, at },
+            Fact::CertificateRevoked {
+                certificate,
+                reason,
+                at,
+            },
         ),
     };
     plane.learn(&fact)?;
@@ -286,8 +342,14 @@ pub async fn apply(
         .entry(plane.leaf(&entries::applied(at, actor, next.version, next.digest()))?);
     let receipt = plane.commit(change).await?;
     let grant_classes = grants.class_count();
-    plane.put_in_force(Arc::clone(&next), Arc::new(grants)).await;
-    Ok(ApplyReceipt { version: next.version, grant_classes, receipt })
+    plane
+        .put_in_force(Arc::clone(&next), Arc::new(grants))
+        .await;
+    Ok(ApplyReceipt {
+        version: next.version,
+        grant_classes,
+        receipt,
+    })
 }
 
 /// What applying a fleet would do.
@@ -308,7 +370,10 @@ pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trou
     let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
     let grants = plane.compile(&next).await?;
     let (old, new) = (before.names(), next.names());
-    let mut changes: Vec<String> = old.difference(&new).map(|name| format!("- {name}")).collect();
+    let mut changes: Vec<String> = old
+        .difference(&new)
+        .map(|name| format!("- {name}"))
+        .collect();
     changes.extend(new.difference(&old).map(|name| format!("+ {name}")));
     Ok(Plan {
         version: next.version,

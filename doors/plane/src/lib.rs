@@ -13,8 +13,8 @@ mod clock;
 pub mod config;
 mod entries;
 mod flow;
-mod lists;
 mod listen;
+mod lists;
 mod pem;
 mod plane;
 mod shards;
@@ -78,9 +78,20 @@ pub async fn serve(
     let trust = Arc::clone(plane.trust());
     let mut served = tokio::task::JoinSet::new();
     served.spawn(listen::serve_local(local, people.clone(), stopped.clone()));
-    served.spawn(listen::serve_people(doors.people, Arc::clone(&trust), people, stopped.clone()));
+    served.spawn(listen::serve_people(
+        doors.people,
+        Arc::clone(&trust),
+        people,
+        stopped.clone(),
+    ));
     let tls_1_2 = plane.config.identity.tls_1_2;
-    served.spawn(listen::serve_devices(doors.devices, trust, tls_1_2, devices, stopped.clone()));
+    served.spawn(listen::serve_devices(
+        doors.devices,
+        trust,
+        tls_1_2,
+        devices,
+        stopped.clone(),
+    ));
     if first_start {
         sign_in::make_admin_link(&plane, addresses.people.port()).await?;
     }

@@ -25,7 +25,9 @@ pub async fn add_manufacturer(
     plane.granting_allowed()?;
     let ca = crate::pem::decode(ca_pem, &["CERTIFICATE"])?;
     let mut manufacturers = Vec::new();
-    plane.store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
+    plane
+        .store
+        .for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
     if !manufacturers.iter().any(|(known, _)| *known == id) {
         manufacturers.push((id.clone(), ca.clone()));
     }
@@ -58,11 +60,16 @@ pub async fn expect_devices(
 ) -> Result<Receipt, Trouble> {
     plane.granting_allowed()?;
     if let Some(other) = list.iter().find(|row| {
-        row.manufacturer.as_ref().is_some_and(|named| named != manufacturer)
+        row.manufacturer
+            .as_ref()
+            .is_some_and(|named| named != manufacturer)
     }) {
         return Err(Trouble::refused(
             "list-of-another",
-            format!("{} is listed for another manufacturer; send each its own list", other.device),
+            format!(
+                "{} is listed for another manufacturer; send each its own list",
+                other.device
+            ),
         ));
     }
     let list_digest = digest(text.as_bytes());
@@ -148,7 +155,11 @@ pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
     )?;
     let signature = plane.sign(Purpose::Crl, unsigned.to_be_signed())?;
     let der = Arc::new(unsigned.assemble(&signature)?);
-    plane.crl.store(Some(Arc::new(MadeCrl { made_at: now, revocations, der: Arc::clone(&der) })));
+    plane.crl.store(Some(Arc::new(MadeCrl {
+        made_at: now,
+        revocations,
+        der: Arc::clone(&der),
+    })));
     Ok(der)
 }
 

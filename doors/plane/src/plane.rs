@@ -4,19 +4,19 @@ use crate::config::Config;
 use crate::entries::Act;
 use crate::flow::{self, Admission};
 use crate::listen::tls::Trust;
+use crate::lists::MadeCrl;
 use crate::shards::Shards;
 use crate::sign_in::SignIns;
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
-use crate::lists::MadeCrl;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use gateway::Withdrawal;
-use std::sync::atomic::{AtomicU64, Ordering};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use gateway::Withdrawal;
 use identity::{Fact, Realm, Refusal, profile};
 use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use store::{Change, CommitError, Published, Receipt, Store};
@@ -89,7 +89,10 @@ pub enum Trouble {
 impl Trouble {
     #[must_use]
     pub fn refused(code: &'static str, text: impl Into<String>) -> Self {
-        Self::Refused { code, text: text.into() }
+        Self::Refused {
+            code,
+            text: text.into(),
+        }
     }
 
     pub fn fault(error: impl std::fmt::Display) -> Self {
@@ -118,12 +121,18 @@ impl From<store::ReadError> for Trouble {
 impl FleetInForce {
     #[must_use]
     pub fn none() -> Self {
-        Self { version: 0, fleet: None }
+        Self {
+            version: 0,
+            fleet: None,
+        }
     }
 
     #[must_use]
     pub fn new(version: u64, fleet: Fleet) -> Self {
-        Self { version, fleet: Some(fleet) }
+        Self {
+            version,
+            fleet: Some(fleet),
+        }
     }
 
     #[must_use]
@@ -134,18 +143,29 @@ impl FleetInForce {
     /// Everything it declares, as `channel telemetry`.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
-        let Some(fleet) = &self.fleet else { return BTreeSet::new() };
+        let Some(fleet) = &self.fleet else {
+            return BTreeSet::new();
+        };
         let products = fleet.products().map(|one| format!("product {}", one.id));
         let groups = fleet.groups().map(|one| format!("group {}", one.id));
         let services = fleet.services().map(|one| format!("service {}", one.id));
-        let channels = fleet.channels().map(|one| format!("channel {}", one.id.as_str()));
+        let channels = fleet
+            .channels()
+            .map(|one| format!("channel {}", one.id.as_str()));
         let policies = fleet.policies().map(|id| format!("policy {id}"));
-        products.chain(groups).chain(services).chain(channels).chain(policies).collect()
+        products
+            .chain(groups)
+            .chain(services)
+            .chain(channels)
+            .chain(policies)
+            .collect()
     }
 
     #[must_use]
     pub fn has_service(&self, id: &ServiceId) -> bool {
-        self.fleet.as_ref().is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
+        self.fleet
+            .as_ref()
+            .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
     }
 
     #[must_use]
@@ -163,7 +183,9 @@ impl FleetInForce {
         self.fleet
             .as_ref()
             .and_then(|fleet| fleet.product(product))
-            .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| known.ldevid_lifetime)
+            .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| {
+                known.ldevid_lifetime
+            })
     }
 
     /// Its row, with the sources as JSON.
@@ -175,8 +197,10 @@ impl FleetInForce {
         files: &[SourceFile],
         applied_at: Timestamp,
     ) -> Result<store::Fleet, Trouble> {
-        let sources: BTreeMap<&str, &str> =
-            files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+        let sources: BTreeMap<&str, &str> = files
+            .iter()
+            .map(|file| (file.path.as_str(), file.text.as_str()))
+            .collect();
         Ok(store::Fleet {
             version: self.version,
             digest: self.digest(),
@@ -192,8 +216,10 @@ impl FleetInForce {
     pub fn from_row(row: &store::Fleet) -> Result<Self, Trouble> {
         let sources: BTreeMap<String, String> =
             serde_json::from_slice(&row.files).map_err(Trouble::fault)?;
-        let files: Vec<SourceFile> =
-            sources.into_iter().map(|(path, text)| SourceFile { path, text }).collect();
+        let files: Vec<SourceFile> = sources
+            .into_iter()
+            .map(|(path, text)| SourceFile { path, text })
+            .collect();
         let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
         Ok(Self::new(row.version, fleet))
     }
@@ -227,7 +253,9 @@ impl Plane {
     }
 
     pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, Trouble> {
-        self.signer.sign(purpose, to_be_signed).map_err(Trouble::fault)
+        self.signer
+            .sign(purpose, to_be_signed)
+            .map_err(Trouble::fault)
     }
 
     /// The bytes that the log keeps of an act.
@@ -238,7 +266,12 @@ impl Plane {
     /// # Errors
     /// While a withdrawal is not on record nothing is granted.
     pub fn granting_allowed(&self) -> Result<(), Trouble> {
-        if self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if self
+            .unrecorded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+        {
             Ok(())
         } else {
             Err(Trouble::GrantingStopped)
@@ -265,7 +298,10 @@ impl Plane {
     pub async fn commit_withdrawal(&self, change: Change) -> Result<Receipt, Trouble> {
         let kept = change.clone();
         self.submit(change).await.map_err(|error| {
-            self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+            self.unrecorded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(kept);
             tracing::error!("a revocation could not be recorded ({error}); granting stops");
             Trouble::InForceUnrecorded(error)
         })
@@ -273,24 +309,32 @@ impl Plane {
 
     /// Tries again to record what is in force; true when nothing is left.
     pub async fn record_withdrawals(&self) -> bool {
-        let waiting =
-            std::mem::take(&mut *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner));
+        let waiting = std::mem::take(
+            &mut *self
+                .unrecorded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         let mut left = Vec::new();
         for change in waiting {
             if self.submit(change.clone()).await.is_err() {
                 left.push(change);
             }
         }
-        let mut unrecorded = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unrecorded = self
+            .unrecorded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         unrecorded.extend(left);
         unrecorded.is_empty()
     }
 
     /// Takes a fact into memory.
     pub fn learn(&self, fact: &Fact) -> Result<(), Trouble> {
-        self.trust().registry_mut().apply(fact).map_err(|conflict| {
-            Trouble::refused("fact-conflict", conflict.to_string())
-        })
+        self.trust()
+            .registry_mut()
+            .apply(fact)
+            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))
     }
 
     /// Closes every session of what is withdrawn; the number of them.
@@ -364,7 +408,11 @@ impl Plane {
         if let Some(failing) = self.store.failing() {
             reasons.push(failing);
         }
-        let trouble = self.sequencer_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = self
+            .sequencer_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
         if let Some(shards) = self.shards.get() {
             for report in shards.reports(false).await {

@@ -5,8 +5,8 @@ use crate::clock;
 use crate::config::Config;
 use crate::entries;
 use crate::flow::{self, Admission};
-use crate::lists;
 use crate::listen::tls::{Served, Trust};
+use crate::lists;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
 use crate::sign_in::SignIns;
 use anyhow::{Context, bail};
@@ -61,7 +61,11 @@ impl Foundation {
         let seal = seal_key(&config.seal_key_file, &config.data_dir)?;
 
         let signer = open_signer(config, &store, &published, &seal, &tenant)?;
-        let log_key = Vkey::new(&config.log_origin(), KeyKind::Ed25519, signer.log_public_key())?;
+        let log_key = Vkey::new(
+            &config.log_origin(),
+            KeyKind::Ed25519,
+            signer.log_public_key(),
+        )?;
         let sequencer = reconcile(config, &store, &published, &log_key)?;
         replay_withdrawals(&store)?;
         if let Some(last) = store.leaf_count()?.checked_sub(1)
@@ -84,7 +88,18 @@ impl Foundation {
             None => FleetInForce::none(),
         };
         let trust = Trust::new(served, anchors, registry);
-        Ok(Self { store, published, signer, log_key, sequencer, realm, own_cas, issuer, trust, fleet })
+        Ok(Self {
+            store,
+            published,
+            signer,
+            log_key,
+            sequencer,
+            realm,
+            own_cas,
+            issuer,
+            trust,
+            fleet,
+        })
     }
 
     /// A plane without its MQTT threads, which need open ports.
@@ -190,11 +205,14 @@ fn open_signer(
     // Whatever was signed last, here or in the published log, is never signed below again.
     let origin = config.log_origin();
     let stored = store.last_checkpoint()?.map(|checkpoint| checkpoint.note);
-    let marks = [stored, published.checkpoint()?].into_iter().flatten().filter_map(|note| {
-        let text = String::from_utf8(note).ok()?;
-        let (body, _) = text.rsplit_once("\n\n")?;
-        HighMark::read(&format!("{body}\n"), &origin).ok()
-    });
+    let marks = [stored, published.checkpoint()?]
+        .into_iter()
+        .flatten()
+        .filter_map(|note| {
+            let text = String::from_utf8(note).ok()?;
+            let (body, _) = text.rsplit_once("\n\n")?;
+            HighMark::read(&format!("{body}\n"), &origin).ok()
+        });
     let rules = Rules {
         trust_domain: config.trust_domain.clone(),
         tenant: tenant.clone(),
@@ -221,15 +239,21 @@ fn reconcile(
     let log_dir = config.log_dir.display();
     let stored = store.last_checkpoint()?;
     let visible = published.checkpoint()?;
-    let of_store = stored.as_ref().map(|checkpoint| open(&checkpoint.note)).transpose()?;
-    let of_log = visible
-        .as_deref()
-        .map(open)
-        .transpose()
-        .with_context(|| format!("{log_dir}/checkpoint is not this log's; operator: restore it"))?;
+    let of_store = stored
+        .as_ref()
+        .map(|checkpoint| open(&checkpoint.note))
+        .transpose()?;
+    let of_log =
+        visible.as_deref().map(open).transpose().with_context(|| {
+            format!("{log_dir}/checkpoint is not this log's; operator: restore it")
+        })?;
     let stored_size = of_store.as_ref().map_or(0, |checkpoint| checkpoint.size);
     let log_size = of_log.as_ref().map_or(0, |checkpoint| checkpoint.size);
-    let Some(last) = [of_store, of_log].into_iter().flatten().max_by_key(|one| one.size) else {
+    let Some(last) = [of_store, of_log]
+        .into_iter()
+        .flatten()
+        .max_by_key(|one| one.size)
+    else {
         return Ok(Sequencer::new(&config.log_origin()));
     };
 
@@ -240,14 +264,18 @@ fn reconcile(
     let mut tree = PublishedTree::new(last.size, &mut load);
     let committed = store.leaf_count()?;
     let mut window = Window::default();
-    let standing = audit::compare(&mut tree, committed, 0, &mut |index| window.hash(store, index))?;
+    let standing = audit::compare(&mut tree, committed, 0, &mut |index| {
+        window.hash(store, index)
+    })?;
     match standing {
         Standing::Equal | Standing::Behind { .. } => {}
         Standing::Divergent { index } => bail!(
             "the database and the published log in {log_dir} differ at entry {index}: they are two \
              histories; operator: find out which is true and restore the other from a copy"
         ),
-        Standing::Ahead { unknown_to_database } => {
+        Standing::Ahead {
+            unknown_to_database,
+        } => {
             let reason = format!(
                 "the database is an older copy: it lacks entries {} to {} of the published log",
                 unknown_to_database.start,
@@ -257,8 +285,9 @@ fn reconcile(
             let mut from = unknown_to_database.start;
             while from < unknown_to_database.end {
                 let to = unknown_to_database.end.min(from + CHANGE_ROWS_MAX as u64);
-                let leaves =
-                    (from..to).map(|index| tree.leaf(index)).collect::<Result<Vec<_>, _>>()?;
+                let leaves = (from..to)
+                    .map(|index| tree.leaf(index))
+                    .collect::<Result<Vec<_>, _>>()?;
                 store.import_leaves(from, leaves, &reason)?;
                 from = to;
             }
@@ -293,14 +322,18 @@ impl Window {
             self.first = index;
             self.hashes = leaves.iter().map(|leaf| merkle::leaf_hash(leaf)).collect();
         }
-        self.hashes.get(usize::try_from(index - self.first).ok()?).copied()
+        self.hashes
+            .get(usize::try_from(index - self.first).ok()?)
+            .copied()
     }
 }
 
 /// Revocations that a restored database missed, taken from the leaves it was given back. Done
 /// again at each start while sealed, since a crash may have come in between.
 fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
-    let Some(mut from) = store.imported_from() else { return Ok(()) };
+    let Some(mut from) = store.imported_from() else {
+        return Ok(());
+    };
     loop {
         let leaves = store.leaves(from, 1000)?;
         if leaves.is_empty() {
@@ -326,7 +359,10 @@ fn certificate_authorities(
     now: Timestamp,
 ) -> anyhow::Result<OwnCas> {
     if let (Some(root), Some(issuing)) = (store.meta(ROOT)?, store.meta(ISSUING)?) {
-        return Ok(OwnCas { root, issuing: vec![issuing] });
+        return Ok(OwnCas {
+            root,
+            issuing: vec![issuing],
+        });
     }
     let root = {
         let terms = terms(signer.public_key(KeyName::Root), now, ROOT_LIFETIME)?;
@@ -343,11 +379,20 @@ fn certificate_authorities(
     };
     let act = entries::initialised(now, digest(&root), &log_key.to_string());
     let change = Change::new(Direction::Grant)
-        .write(Write::PutMeta { key: ROOT.into(), value: root.clone() })
-        .write(Write::PutMeta { key: ISSUING.into(), value: issuing.clone() })
+        .write(Write::PutMeta {
+            key: ROOT.into(),
+            value: root.clone(),
+        })
+        .write(Write::PutMeta {
+            key: ISSUING.into(),
+            value: issuing.clone(),
+        })
         .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
     store.commit(change)?;
-    Ok(OwnCas { root, issuing: vec![issuing] })
+    Ok(OwnCas {
+        root,
+        issuing: vec![issuing],
+    })
 }
 
 fn terms(
@@ -356,7 +401,12 @@ fn terms(
     lifetime: Duration,
 ) -> anyhow::Result<profile::Terms<'_>> {
     let serial_random = random().map_err(readable)?;
-    Ok(profile::Terms { public_key, serial_random, now, lifetime })
+    Ok(profile::Terms {
+        public_key,
+        serial_random,
+        now,
+        lifetime,
+    })
 }
 
 /// The certificate of our doors: the stored one while it is good, else a new one.
@@ -370,9 +420,9 @@ fn serve_certificate(
     now: Timestamp,
 ) -> anyhow::Result<Served> {
     let names = config.server_names.join(" ");
-    let stored = store.meta(SERVER)?.filter(|_| {
-        matches!(store.meta(SERVER_NAMES), Ok(Some(stored)) if stored == names.as_bytes())
-    });
+    let stored = store.meta(SERVER)?.filter(
+        |_| matches!(store.meta(SERVER_NAMES), Ok(Some(stored)) if stored == names.as_bytes()),
+    );
     let der = match stored {
         Some(der) if is_young(&der, now) => der,
         _ => {
@@ -384,8 +434,14 @@ fn serve_certificate(
             let der = unsigned.assemble(&signature)?;
             let act = entries::server_certified(now, certificate, &config.server_names);
             let change = Change::new(Direction::Neutral)
-                .write(Write::PutMeta { key: SERVER.into(), value: der.clone() })
-                .write(Write::PutMeta { key: SERVER_NAMES.into(), value: names.into_bytes() })
+                .write(Write::PutMeta {
+                    key: SERVER.into(),
+                    value: der.clone(),
+                })
+                .write(Write::PutMeta {
+                    key: SERVER_NAMES.into(),
+                    value: names.into_bytes(),
+                })
                 .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
             store.commit(change)?;
             der
@@ -399,12 +455,17 @@ fn serve_certificate(
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_slice()));
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let certified = CertifiedKey::from_der(chain, key.clone_key(), &provider)?;
-    Ok(Served { names: config.server_names.clone(), key: Arc::new(certified) })
+    Ok(Served {
+        names: config.server_names.clone(),
+        key: Arc::new(certified),
+    })
 }
 
 /// Whether less than two thirds of its life are over.
 fn is_young(der: &[u8], now: Timestamp) -> bool {
-    let Ok((not_before, not_after)) = identity::validity(der) else { return false };
+    let Ok((not_before, not_after)) = identity::validity(der) else {
+        return false;
+    };
     let life = not_after.since(not_before);
     not_before <= now && now < not_before.plus(life * 2 / 3)
 }
@@ -431,14 +492,22 @@ fn remember(store: &Store) -> anyhow::Result<Registry> {
     store.for_each_revocation(|what, revocation| {
         let (at, reason) = (revocation.at, revocation.reason);
         learn(match what {
-            store::Revoked::Principal(principal) => Fact::PrincipalRevoked { principal, reason, at },
-            store::Revoked::Certificate(certificate) => {
-                Fact::CertificateRevoked { certificate, reason, at }
-            }
+            store::Revoked::Principal(principal) => Fact::PrincipalRevoked {
+                principal,
+                reason,
+                at,
+            },
+            store::Revoked::Certificate(certificate) => Fact::CertificateRevoked {
+                certificate,
+                reason,
+                at,
+            },
         });
     })?;
     match conflict {
-        Some(error) => bail!("the database contradicts itself ({error}); operator: restore a backup"),
+        Some(error) => {
+            bail!("the database contradicts itself ({error}); operator: restore a backup")
+        }
         None => Ok(registry),
     }
 }
@@ -448,9 +517,11 @@ fn readable(trouble: Trouble) -> anyhow::Error {
     match trouble {
         Trouble::Fleet(diagnostics) => {
             let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("the fleet in force is refused by this version:\n{}", lines.join("\n"))
+            anyhow::anyhow!(
+                "the fleet in force is refused by this version:\n{}",
+                lines.join("\n")
+            )
         }
         other => anyhow::anyhow!("{other}"),
     }
 }
-

@@ -18,6 +18,14 @@ pub fn certificate_id(certificate_der: &[u8]) -> Result<CertificateId, PathRefus
     id_of(&read(certificate_der)?)
 }
 
+/// When a certificate in DER begins and ends, both inclusive.
+///
+/// # Errors
+/// [`PathRefusal::Malformed`] if it cannot be read.
+pub fn validity(certificate_der: &[u8]) -> Result<(Timestamp, Timestamp), PathRefusal> {
+    Ok(window(read(certificate_der)?.tbs_certificate().validity()))
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     let mut out = [0; 32];
     for (to, from) in out.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {

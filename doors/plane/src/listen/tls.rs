@@ -77,7 +77,8 @@ impl Trust {
         door: Door,
         presented: &Presented,
     ) -> Result<Authenticated, Refusal> {
-        self.registry().authenticate(door, presented.clone(), clock::now())
+        self.registry()
+            .authenticate(door, presented.clone(), clock::now())
     }
 
     /// Who is known, for a look-up; never held across a wait.
@@ -87,7 +88,9 @@ impl Trust {
 
     /// Who is known, for one change.
     pub fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
-        self.registry.write().unwrap_or_else(PoisonError::into_inner)
+        self.registry
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The configuration of one connection at a door for devices, and what it will have seen.
@@ -133,7 +136,10 @@ impl Trust {
     }
 
     fn resolver(self: &Arc<Self>, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
-        Arc::new(NameResolver { trust: Arc::clone(self), sight: Arc::clone(sight) })
+        Arc::new(NameResolver {
+            trust: Arc::clone(self),
+            sight: Arc::clone(sight),
+        })
     }
 }
 
@@ -145,7 +151,8 @@ fn forget_sessions(config: &mut ServerConfig) {
 }
 
 fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
-    static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+    static BOTH: [&SupportedProtocolVersion; 2] =
+        [&rustls::version::TLS13, &rustls::version::TLS12];
     static NEWEST: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
     if tls_1_2 { &BOTH } else { &NEWEST }
 }
@@ -164,7 +171,10 @@ impl ResolvesServerCert for NameResolver {
         let Some(name) = hello.server_name() else {
             return Some(Arc::clone(&served.key));
         };
-        let ours = served.names.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let ours = served
+            .names
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name));
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         seen.server_name = Some(name.chars().take(253).collect());
         seen.foreign_server_name = !ours;
@@ -184,7 +194,9 @@ impl DoorVerifier {
     fn possession_proven(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(path) = seen.path.take() else {
-            return Err(Error::General("no path was checked before the signature".into()));
+            return Err(Error::General(
+                "no path was checked before the signature".into(),
+            ));
         };
         let decided = self
             .trust
@@ -193,7 +205,10 @@ impl DoorVerifier {
             .presented(&path, end_entity)
             .and_then(|presented| {
                 let who = self.trust.authenticate(self.door, &presented)?;
-                Ok(Proven { principal: who.principal().clone(), presented })
+                Ok(Proven {
+                    principal: who.principal().clone(),
+                    presented,
+                })
             });
         match decided {
             Ok(proven) => {
@@ -234,12 +249,20 @@ impl ClientCertVerifier for DoorVerifier {
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
         let now = model::Timestamp::from_seconds(now.as_secs());
         let anchors = self.trust.anchors.load();
-        let path = anchors.verify_path(self.door, end_entity, &chain, now).map_err(|refusal| {
-            // A factory identity at the wrong door deserves the right word, not "unknown".
-            let is_idevid = self.door == Door::Gateway
-                && anchors.verify_path(Door::Devices, end_entity, &chain, now).is_ok();
-            if is_idevid { Refusal::IdevidAtGateway } else { refusal.into() }
-        });
+        let path = anchors
+            .verify_path(self.door, end_entity, &chain, now)
+            .map_err(|refusal| {
+                // A factory identity at the wrong door deserves the right word, not "unknown".
+                let is_idevid = self.door == Door::Gateway
+                    && anchors
+                        .verify_path(Door::Devices, end_entity, &chain, now)
+                        .is_ok();
+                if is_idevid {
+                    Refusal::IdevidAtGateway
+                } else {
+                    refusal.into()
+                }
+            });
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         match path {
             Ok(path) => {
@@ -277,7 +300,10 @@ impl ClientCertVerifier for DoorVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.provider.signature_verification_algorithms.supported_schemes()
+        self.trust
+            .provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

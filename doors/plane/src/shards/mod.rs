@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use store::{Journal, JournalOptions};
 use tokio::sync::oneshot;
 
-pub use shard::{Handed, SessionRow, ShardReport};
+pub use shard::{Handed, ShardReport};
 
 /// What a shard can be told.
 pub enum Letter {
@@ -33,7 +33,10 @@ pub enum Letter {
     Regrant(Arc<Grants>, oneshot::Sender<()>),
     /// Somebody's product or groups are others now.
     Reclassify(Facts),
-    Report { with_sessions: bool, reply: oneshot::Sender<ShardReport> },
+    Report {
+        with_sessions: bool,
+        reply: oneshot::Sender<ShardReport>,
+    },
     /// Say goodbye to all, then end.
     Drain,
 }
@@ -87,7 +90,10 @@ impl Shards {
         // A publish must find every waiting session: all interests are exchanged before any
         // connection is taken.
         loop {
-            let spoke = shards.iter_mut().filter_map(|shard| shard.speak().then_some(())).count();
+            let spoke = shards
+                .iter_mut()
+                .filter_map(|shard| shard.speak().then_some(()))
+                .count();
             if spoke == 0 {
                 break;
             }
@@ -102,22 +108,32 @@ impl Shards {
                     .spawn(move || shard.run())
             })
             .collect::<std::io::Result<Vec<_>>>()?;
-        Ok(Self { mailboxes, threads: Mutex::new(threads) })
+        Ok(Self {
+            mailboxes,
+            threads: Mutex::new(threads),
+        })
     }
 
     /// Closes every session of what is withdrawn, in every shard; returns how many there were.
     pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
-        let answers = self.ask(|reply| Letter::Withdraw(what.clone(), reply)).await;
+        let answers = self
+            .ask(|reply| Letter::Withdraw(what.clone(), reply))
+            .await;
         answers.into_iter().sum()
     }
 
     /// Returns when every session is under the new grants.
     pub async fn regrant(&self, grants: &Arc<Grants>) {
-        self.ask(|reply| Letter::Regrant(Arc::clone(grants), reply)).await;
+        self.ask(|reply| Letter::Regrant(Arc::clone(grants), reply))
+            .await;
     }
 
     pub async fn reports(&self, with_sessions: bool) -> Vec<ShardReport> {
-        self.ask(|reply| Letter::Report { with_sessions, reply }).await
+        self.ask(|reply| Letter::Report {
+            with_sessions,
+            reply,
+        })
+        .await
     }
 
     /// Sessions of this principal go on under its new facts.

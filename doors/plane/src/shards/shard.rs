@@ -145,8 +145,10 @@ impl Shard {
         grants: Arc<Grants>,
     ) -> anyhow::Result<Self> {
         let clock = SteadyClock::start();
-        let limits =
-            Limits { packet_bytes_max: config.packet_bytes_max, ..Limits::default() };
+        let limits = Limits {
+            packet_bytes_max: config.packet_bytes_max,
+            ..Limits::default()
+        };
         let gateway = Gateway::new(limits, index, config.shards, grants);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         listener.set_nonblocking(true)?;
@@ -157,7 +159,12 @@ impl Shard {
             EventFlags::IN | EventFlags::EXCLUSIVE,
         )?;
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
-            epoll::add(&epoll, mailbox.wake_fd(), EventData::new_u64(MAILBOX), EventFlags::IN)?;
+            epoll::add(
+                &epoll,
+                mailbox.wake_fd(),
+                EventData::new_u64(MAILBOX),
+                EventFlags::IN,
+            )?;
         }
         let outbox = mailboxes.iter().map(|_| Vec::new()).collect();
         let congested = vec![false; mailboxes.len()];
@@ -275,10 +282,13 @@ impl Shard {
 
     fn timeout(&self) -> Timespec {
         let now = self.clock.now();
-        let next = [self.gateway.next_deadline(), self.deadlines.front().map(|first| first.0)]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            self.gateway.next_deadline(),
+            self.deadlines.front().map(|first| first.0),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         // A second at most, so that summed-up log lines do not wait for traffic.
         let wait = next
             .map_or(Duration::from_secs(1), |deadline| deadline.since(now))
@@ -308,12 +318,8 @@ impl Shard {
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         if gone && matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.paused) {
             // It may not be read while paused, and nobody is left to acknowledge to.
-            self.gateway.closed(
-                ConnectionId(id),
-                Closed::ByPeer,
-                now,
-                &mut self.turn,
-            );
+            self.gateway
+                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
             self.remove(id);
         } else if gone || flags.contains(EventFlags::IN) {
             self.read(id, now);
@@ -321,21 +327,28 @@ impl Shard {
     }
 
     fn read(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
-        let Live { transport, pending, .. } = live;
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
+        let Live {
+            transport, pending, ..
+        } = live;
         let (gateway, turn) = (&mut self.gateway, &mut self.turn);
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
         if !matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
-            self.gateway.closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
+            self.gateway
+                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
             self.remove(id);
         }
     }
 
     /// Encrypts what the gateway has for this connection and gives the socket what it takes.
     fn write(&mut self, id: u32, now: Timestamp) {
-        let Some(output) = self.gateway.output(ConnectionId(id)) else { return };
+        let Some(output) = self.gateway.output(ConnectionId(id)) else {
+            return;
+        };
         let plaintext = std::mem::take(output);
         self.send(id, Some(&plaintext), now);
         if let Some(output) = self.gateway.output(ConnectionId(id))
@@ -348,7 +361,9 @@ impl Shard {
     }
 
     fn send(&mut self, id: u32, plaintext: Option<&[u8]>, now: Timestamp) {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
         let encrypted = match plaintext {
             Some(plaintext) => live.transport.encrypt(plaintext, &mut self.spare),
             None => Ok(()),
@@ -356,11 +371,13 @@ impl Shard {
         match encrypted.and_then(|()| live.transport.flush(&mut self.spare)) {
             Ok(_) => {
                 let unsent = live.transport.unsent_bytes();
-                self.gateway.written(ConnectionId(id), unsent, now, &mut self.turn);
+                self.gateway
+                    .written(ConnectionId(id), unsent, now, &mut self.turn);
                 self.poll_for_what_matters(id);
             }
             Err(_) => {
-                self.gateway.closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
+                self.gateway
+                    .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
                 self.remove(id);
             }
         }
@@ -368,8 +385,12 @@ impl Shard {
 
     /// A paused connection is not read, a drained one is not asked whether it may be written.
     fn poll_for_what_matters(&mut self, id: u32) {
-        let Some(generation) = self.slots.generation(id) else { return };
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
+        let Some(generation) = self.slots.generation(id) else {
+            return;
+        };
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
         let mut wanted = EventFlags::empty();
         if !live.paused {
             wanted |= EventFlags::IN;
@@ -378,8 +399,13 @@ impl Shard {
             wanted |= EventFlags::OUT;
         }
         if wanted != live.polled
-            && epoll::modify(&self.epoll, live.transport.socket(), token(id, generation), wanted)
-                .is_ok()
+            && epoll::modify(
+                &self.epoll,
+                live.transport.socket(),
+                token(id, generation),
+                wanted,
+            )
+            .is_ok()
         {
             live.polled = wanted;
         }
@@ -441,7 +467,8 @@ impl Shard {
         if let Some(Slot::Live(live)) = self.slots.entry(id) {
             live.transport.goodbye();
         }
-        self.gateway.closed(ConnectionId(id), Closed::AsAsked, now, &mut self.turn);
+        self.gateway
+            .closed(ConnectionId(id), Closed::AsAsked, now, &mut self.turn);
         self.remove(id);
     }
 
@@ -457,7 +484,10 @@ impl Shard {
             .records()
             .try_for_each(|(partition, record)| journal.append(partition, record));
         if let Err(error) = appended.and_then(|()| journal.commit()) {
-            tracing::error!("shard {}: {error}; no message is accepted any more", self.index);
+            tracing::error!(
+                "shard {}: {error}; no message is accepted any more",
+                self.index
+            );
             return false;
         }
         if self.journal.wants_snapshot() {
@@ -478,7 +508,8 @@ impl Shard {
     fn fail(&mut self, now: Timestamp) {
         self.failed = true;
         for id in self.slots.indices() {
-            self.gateway.closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
+            self.gateway
+                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
             self.remove(id);
         }
         self.turn = Turn::default();
@@ -502,13 +533,16 @@ impl Shard {
     fn report_congestion(&mut self, now: Timestamp) {
         for shard in (0..self.shards).filter(|shard| *shard != self.index) {
             let place = usize::from(shard);
-            let full =
-                self.mailboxes.get(place).is_some_and(|box_| box_.waiting() > CONGESTED_LETTERS);
+            let full = self
+                .mailboxes
+                .get(place)
+                .is_some_and(|box_| box_.waiting() > CONGESTED_LETTERS);
             if let Some(was) = self.congested.get_mut(place)
                 && *was != full
             {
                 *was = full;
-                self.gateway.shard_congested(shard, full, now, &mut self.turn);
+                self.gateway
+                    .shard_congested(shard, full, now, &mut self.turn);
             }
         }
     }
@@ -521,8 +555,17 @@ impl Shard {
     }
 
     fn feed_pending(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
-        feed(&mut self.gateway, &mut self.turn, ConnectionId(id), &mut live.pending, &[], now);
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
+        feed(
+            &mut self.gateway,
+            &mut self.turn,
+            ConnectionId(id),
+            &mut live.pending,
+            &[],
+            now,
+        );
     }
 
     fn log_signals(&mut self) {
@@ -558,7 +601,10 @@ impl Shard {
                 Letter::Reclassify(facts) => {
                     self.gateway.reclassify(facts, now, &mut self.turn);
                 }
-                Letter::Report { with_sessions, reply } => {
+                Letter::Report {
+                    with_sessions,
+                    reply,
+                } => {
                     let _ = reply.send(self.report(with_sessions));
                 }
                 Letter::Drain => self.drain(now),
@@ -568,7 +614,10 @@ impl Shard {
 
     fn report(&self, with_sessions: bool) -> ShardReport {
         let sessions = if with_sessions {
-            self.gateway.sessions().map(|session| self.row(&session)).collect()
+            self.gateway
+                .sessions()
+                .map(|session| self.row(&session))
+                .collect()
         } else {
             Vec::new()
         };
@@ -606,7 +655,8 @@ impl Shard {
             if let Some(Slot::Live(live)) = self.slots.entry(id) {
                 live.transport.goodbye();
             }
-            self.gateway.closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
+            self.gateway
+                .closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
             self.remove(id);
         }
         self.carry_out(now);
@@ -646,18 +696,27 @@ impl Shard {
         peer: SocketAddr,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let from_source = self.handshakes_by_source.get(&peer.ip()).copied().unwrap_or(0);
+        let from_source = self
+            .handshakes_by_source
+            .get(&peer.ip())
+            .copied()
+            .unwrap_or(0);
         if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
             anyhow::bail!("{from_source} handshakes from this address are not done yet");
         }
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        let (config, sight) = self.admission.trust.device_door(
-            identity::Door::Gateway,
-            self.config.tls_1_2,
-        )?;
+        let (config, sight) = self
+            .admission
+            .trust
+            .device_door(identity::Door::Gateway, self.config.tls_1_2)?;
         let transport = Transport::new(socket, config)?;
-        let slot = Slot::Handshaking(Handshaking { transport, peer, sight, early: Vec::new() });
+        let slot = Slot::Handshaking(Handshaking {
+            transport,
+            peer,
+            sight,
+            early: Vec::new(),
+        });
         let (id, generation) = self.slots.insert(slot);
         if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
             epoll::add(
@@ -676,16 +735,21 @@ impl Shard {
 
     /// One step of a handshake; at its end the connection goes to its home shard.
     fn shake(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else { return };
-        let Handshaking { transport, early, .. } = handshaking;
-        let arrival =
-            transport.read(&mut self.scratch, &mut |payload| early.extend_from_slice(payload));
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
+        let Handshaking {
+            transport, early, ..
+        } = handshaking;
+        let arrival = transport.read(&mut self.scratch, &mut |payload| {
+            early.extend_from_slice(payload)
+        });
         let flushed = transport.flush(&mut self.spare);
         let failure = match (arrival, flushed) {
             (Err(failure), _) | (Ok(_), Err(failure)) => Some(failure),
-            (Ok(Arrival::End), Ok(_)) => {
-                Some(Failure::Socket(std::io::Error::from(ErrorKind::UnexpectedEof)))
-            }
+            (Ok(Arrival::End), Ok(_)) => Some(Failure::Socket(std::io::Error::from(
+                ErrorKind::UnexpectedEof,
+            ))),
             (Ok(_), Ok(_)) => None,
         };
         if let Some(failure) = failure {
@@ -697,16 +761,23 @@ impl Shard {
     }
 
     fn end_handshake(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else { return };
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
         let proven = {
-            let mut seen = handshaking.sight.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = handshaking
+                .sight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             seen.proven.take()
         };
         let full = handshaking.transport.was_full_handshake();
         let (Some(proven), true) = (proven, full) else {
             return self.refuse_handshake(id, None);
         };
-        let Some(Slot::Handshaking(done)) = self.slots.remove(id) else { return };
+        let Some(Slot::Handshaking(done)) = self.slots.remove(id) else {
+            return;
+        };
         self.forget_handshake(done.peer.ip());
         self.handshakes_done += 1;
         if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
@@ -751,7 +822,9 @@ impl Shard {
                 return self.remove(id);
             }
         };
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
         let added = epoll::add(
             &self.epoll,
             live.transport.socket(),
@@ -771,7 +844,10 @@ impl Shard {
         if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
             && self.lines.take()
         {
-            let seen = handshaking.sight.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = handshaking
+                .sight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let error = match failure {
                 Some(Failure::Tls(error)) => refused::Cause::Tls(error),
                 Some(Failure::Socket(error)) => refused::Cause::Socket(error),
@@ -899,8 +975,15 @@ impl LineBudget {
             return;
         }
         if self.kept_back > 0 {
-            tracing::warn!("shard {shard}: {} more lines like these kept back", self.kept_back);
+            tracing::warn!(
+                "shard {shard}: {} more lines like these kept back",
+                self.kept_back
+            );
         }
-        *self = Self { second: now.as_seconds(), used: 0, kept_back: 0 };
+        *self = Self {
+            second: now.as_seconds(),
+            used: 0,
+            kept_back: 0,
+        };
     }
 }
