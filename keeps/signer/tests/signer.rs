@@ -1,5 +1,13 @@
 //! The keep from outside: what it signs, what it refuses, and how its files are kept.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that unwraps is a test that fails loudly"
+)]
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use identity::profile::{self, Issuer, ProfileError, Terms, Unsigned};
 use identity::{Realm, crl};

@@ -188,6 +188,8 @@ fn told(registry: &Registry) -> String {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn the_registry_is_what_plain_maps_say(facts in prop::collection::vec(fact(), 0..120)) {
         let mut registry = Registry::new();
