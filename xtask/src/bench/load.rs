@@ -42,6 +42,9 @@ pub struct Outcome {
     pub lost: u64,
     /// Sessions that ended by themselves.
     pub disconnected: u64,
+    /// How late the generator itself was in sending, 99 of 100 times; microseconds.
+    #[serde(default)]
+    pub generator_lag_p99_us: Option<f64>,
     /// Refusals by kind.
     #[serde(default)]
     pub failures: BTreeMap<String, u64>,

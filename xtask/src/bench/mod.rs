@@ -242,6 +242,12 @@ fn cpu_micros_each(
     let run = Load::new(server, scenario).run(|| server.cpu())?;
     let done = done(&run.outcome);
     ensure!(done > 0, "the load got nothing done: {:?}", run.outcome);
+    // Said, not hidden: a lagging generator measures itself, and beyond its capacity a server may
+    // still be delivering at the end.
+    let lag_millis = run.outcome.generator_lag_p99_us.unwrap_or(0.0) / 1000.0;
+    if lag_millis > 100.0 {
+        eprintln!("  doubtful: the load generator was {lag_millis:.0} ms late; a quieter machine?");
+    }
     if run.outcome.lost > 0 {
         // Said, not hidden: beyond its capacity a server may still be delivering at the end.
         eprintln!(

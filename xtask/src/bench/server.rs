@@ -232,8 +232,9 @@ user consumer
 topic read t/+/up
 ";
 
-/// Queues are unlimited, or Mosquitto would drop messages at the higher rate and be charged for
-/// fewer; `user root` keeps it from changing to a user who may not read the scratch folder.
+/// The consumer's queue is unlimited, or Mosquitto would drop messages at the higher rate. The 20
+/// messages in flight of its default stay: without a limit it spends its time searching them.
+/// `user root` keeps it from changing to a user who may not read the scratch folder.
 fn mosquitto_configuration(address: SocketAddr, credentials: &Path, access: &Path) -> String {
     let file = |name: &str| credentials.join(name).display().to_string();
     format!(
@@ -244,7 +245,6 @@ fn mosquitto_configuration(address: SocketAddr, credentials: &Path, access: &Pat
          log_type warning\n\
          set_tcp_nodelay true\n\
          max_queued_messages 0\n\
-         max_inflight_messages 0\n\
          allow_anonymous false\n\
          acl_file {access}\n\
          listener {port} {ip}\n\
