@@ -85,11 +85,13 @@ fn run(folder: &Path, address: SocketAddr) -> Child {
     } else {
         ""
     };
+    // Not `max_queued_messages 0`: with it, Mosquitto 2.0.11 ends a client's session at the first
+    // packet after a PUBLISH that it denied.
     let configuration = format!(
         "{user}persistence false\nallow_anonymous false\nlistener {} 127.0.0.1\n\
          cafile {path}/clients.pem\ncertfile {path}/server.pem\nkeyfile {path}/server.key\n\
          require_certificate true\nuse_identity_as_username true\nset_tcp_nodelay true\n\
-         max_inflight_messages 0\nmax_queued_messages 0\nacl_file {path}/acl\n",
+         max_inflight_messages 0\nmax_queued_messages 1000000\nacl_file {path}/acl\n",
         address.port()
     );
     let file = folder.join("mosquitto.conf");

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const NAMES: &str = "subjectAltName=URI:urn:example:cam-1\n";
+
 /// How the server frames an answer that it gives.
 #[derive(Clone, Copy)]
 enum Framing {
@@ -129,7 +131,8 @@ fn answer(
     let response = match path {
         "/.well-known/est/cacerts" => Ok(certs_only(&folder.join("ca.pem"))),
         "/.well-known/est/simpleenroll" | "/.well-known/est/simplereenroll" if known => {
-            Ok(issue(folder, &request[body_at..body_at + length]))
+            let renewal = path.ends_with("simplereenroll");
+            Ok(issue(folder, &request[body_at..body_at + length], renewal))
         }
         _ if known => Err("404 Not Found"),
         _ => Err("403 Forbidden"),
@@ -161,8 +164,12 @@ fn answer(
     stream.flush()
 }
 
-/// openssl signs what was asked for, subject and extensions included, and wraps it.
-fn issue(folder: &Path, base64_request: &[u8]) -> String {
+/// openssl signs the subject asked for and wraps the certificate. A first one gets its name in
+/// a URI; a renewal keeps the names it asks for.
+fn issue(folder: &Path, base64_request: &[u8], renewal: bool) -> String {
+    let extensions = folder.join("extensions");
+    let names = if renewal { "" } else { NAMES };
+    std::fs::write(&extensions, format!("extendedKeyUsage=clientAuth\n{names}")).unwrap();
     let request = folder.join("request.der");
     let certificate = folder.join("issued.pem");
     openssl(
@@ -186,6 +193,8 @@ fn issue(folder: &Path, base64_request: &[u8]) -> String {
             ca.to_str().unwrap(),
             "-CAkey",
             key.to_str().unwrap(),
+            "-extfile",
+            extensions.to_str().unwrap(),
             "-out",
             certificate.to_str().unwrap(),
         ],
@@ -252,6 +261,12 @@ fn a_device_enrolls_and_renews_at_an_openssl_ca() {
         device.reenroll(&doors, &manner, true).unwrap();
         let rekeyed = device.ldevid().unwrap();
         assert_ne!(first.key().public_point(), rekeyed.key().public_point());
+
+        // The names that the CA chose came back in both renewals.
+        for credential in [&first, &renewed, rekeyed] {
+            let text = credential.certificate().escape_ascii().to_string();
+            assert!(text.contains("urn:example:cam-1"), "{text}");
+        }
 
         // What was got survives a trip through files.
         rekeyed.write(server.folder.path(), "cam-1").unwrap();

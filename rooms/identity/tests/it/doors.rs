@@ -130,6 +130,16 @@ fn strangers_and_misfits_are_told_apart() {
         "certificate-wrong-purpose"
     );
 
+    // One of ours that does not say what it is for, as RFC 5280 would let pass.
+    let own = OwnCas {
+        root: world.root.der.clone(),
+        issuing: vec![world.factory.der.clone()],
+    };
+    let anchors = Anchors::new(realm(), &own, Vec::new()).unwrap();
+    let silent = world.factory.idevid("maker", "SN1", &key);
+    let refusal = anchors.verify_path(Door::Devices, &silent, &[], NOW);
+    assert_eq!(refusal.unwrap_err().code(), "certificate-wrong-purpose");
+
     let mut damaged = world.issue("d1", &key);
     let last = damaged.len() - 1;
     damaged[last] ^= 1;

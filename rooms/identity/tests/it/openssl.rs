@@ -232,6 +232,10 @@ fn no_certificate_outlives_its_issuer_or_its_cap() {
         let terms = key.terms(now, lifetime);
         profile::ldevid(&realm(), &device_id("d1"), None, &issuer, &terms)
     };
+    // Between two whole seconds too.
+    let odd = NOW.plus(Duration::from_millis(999));
+    assert!(profile::root(&realm(), &key.terms(odd, DAY)).is_ok());
+    assert!(make(odd, DAY).is_ok());
     let late = NOW.plus(5 * 365 * DAY).minus(DAY);
     assert_eq!(
         make(late, 30 * DAY).unwrap().not_after(),
