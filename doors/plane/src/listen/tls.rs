@@ -248,21 +248,7 @@ impl ClientCertVerifier for DoorVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
         let now = model::Timestamp::from_seconds(now.as_secs());
-        let anchors = self.trust.anchors.load();
-        let path = anchors
-            .verify_path(self.door, end_entity, &chain, now)
-            .map_err(|refusal| {
-                // A factory identity at the wrong door deserves the right word, not "unknown".
-                let is_idevid = self.door == Door::Gateway
-                    && anchors
-                        .verify_path(Door::Devices, end_entity, &chain, now)
-                        .is_ok();
-                if is_idevid {
-                    Refusal::IdevidAtGateway
-                } else {
-                    refusal.into()
-                }
-            });
+        let path = self.trust.anchors.load().verify_path(self.door, end_entity, &chain, now);
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         match path {
             Ok(path) => {
@@ -271,7 +257,7 @@ impl ClientCertVerifier for DoorVerifier {
             }
             Err(refusal) => {
                 let alert = alert_for(&refusal);
-                seen.refusal = Some(refusal);
+                seen.refusal = Some(refusal.into());
                 Err(Error::InvalidCertificate(alert))
             }
         }
@@ -308,14 +294,12 @@ impl ClientCertVerifier for DoorVerifier {
 }
 
 /// The TLS alert (RFC 8446 section 6) that tells a peer what its chain lacks.
-fn alert_for(refusal: &Refusal) -> CertificateError {
+fn alert_for(refusal: &PathRefusal) -> CertificateError {
     match refusal {
-        Refusal::Path(PathRefusal::Expired { .. } | PathRefusal::NotYetValid { .. }) => {
-            CertificateError::Expired
-        }
-        Refusal::Path(PathRefusal::WrongPurpose) => CertificateError::InvalidPurpose,
-        Refusal::Path(PathRefusal::BadSignature) => CertificateError::BadSignature,
-        Refusal::Path(PathRefusal::Malformed { .. } | PathRefusal::TooLarge { .. }) => {
+        PathRefusal::Expired { .. } | PathRefusal::NotYetValid { .. } => CertificateError::Expired,
+        PathRefusal::WrongPurpose => CertificateError::InvalidPurpose,
+        PathRefusal::BadSignature => CertificateError::BadSignature,
+        PathRefusal::Malformed { .. } | PathRefusal::TooLarge { .. } => {
             CertificateError::BadEncoding
         }
         _ => CertificateError::UnknownIssuer,
