@@ -416,3 +416,68 @@ impl Asker {
 fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
     EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnostic::SourceFile;
+    use crate::fleet::Fleet;
+    use crate::policy::{Names, Origin, Policy};
+    use crate::{Facts, Grants};
+    use model::{DeviceId, PolicyId, Principal, ProductId};
+
+    /// Cedar skips a forbid that fails and answers Allow. Reading refuses whatever could fail; if
+    /// that ever lets something through, compiling refuses it.
+    #[test]
+    fn a_forbid_that_errors_does_not_become_a_permit() {
+        let files = [
+            ("fleet.toml", "name = \"x\""),
+            ("products/p.toml", "[camera]"),
+            (
+                "channels/c.toml",
+                "[up]\ntopic = \"up/{device}\"\ndirection = \"from-device\"\npayload_bytes_max = 1",
+            ),
+            (
+                "policies/p.cedar",
+                "@id(\"all\") permit (principal, action, resource);",
+            ),
+        ]
+        .map(|(path, text)| SourceFile {
+            path: path.into(),
+            text: text.into(),
+        });
+        let fleet = Fleet::read(&files).unwrap();
+        let facts = Facts {
+            principal: Principal::Device(DeviceId::new("d").unwrap()),
+            product: Some(ProductId::new("camera").unwrap()),
+            groups: Vec::new(),
+        };
+        let grants = Grants::compile(&fleet, [facts.clone()]).unwrap();
+        assert!(grants.publish(&grants.subject(&facts), "up/d").is_ok());
+        drop(grants);
+
+        let failing = "@id(\"no\") forbid (principal, action, resource) \
+                       when { 9223372036854775807 + 1 == 0 };";
+        let fleet = fleet.with_policy(Policy {
+            id: PolicyId::new("no").unwrap(),
+            is_permit: false,
+            set: failing.parse().unwrap(),
+            names: Names::default(),
+            origin: Origin {
+                path: "policies/no.cedar".into(),
+                line: 1,
+                column: 1,
+            },
+        });
+        let wrong = Grants::compile(&fleet, [facts.clone()]).unwrap_err();
+        assert!(
+            wrong[0]
+                .to_string()
+                .contains("policy no cannot be evaluated"),
+            "{wrong:?}"
+        );
+        // Nor does a device that comes later get in by it.
+        let empty = Grants::compile(&fleet, []).unwrap();
+        assert!(empty.extended(&facts).is_err());
+        assert!(empty.publish(&empty.subject(&facts), "up/d").is_err());
+    }
+}

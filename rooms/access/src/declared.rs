@@ -38,6 +38,10 @@ pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declare
     {
         declared.read_fleet(file, wrong);
     }
+    if !wrong.is_empty() {
+        // All the groups that others name would be called unknown.
+        return declared;
+    }
     let mut places = BTreeMap::new();
     for file in files {
         match part_of(&file.path) {
@@ -259,7 +263,8 @@ impl Declared {
                     offset: 0,
                 };
                 let message = format!("the fleet declares {count} {what}; at most {cap} are read");
-                wrong.push(Diagnostic::new(place, message, None));
+                let help = String::from("a thing per device is not meant: use {device} and groups");
+                wrong.push(Diagnostic::new(place, message, help));
             }
         }
     }
@@ -301,7 +306,13 @@ fn parse<T: DeserializeOwned>(file: &SourceFile, wrong: &mut Vec<Diagnostic>) ->
         Ok(value) => Some(value),
         Err(error) => {
             let place = Place::in_file(file, error.span().unwrap_or(0..0));
-            wrong.push(Diagnostic::new(place, error.message(), None));
+            let help = match error.message() {
+                message if message.starts_with("missing field") => "add it to this table",
+                message if message.starts_with("unknown field") => "correct the key or take it out",
+                message if message.starts_with("unknown variant") => "write one of these",
+                _ => "correct the TOML at this place",
+            };
+            wrong.push(Diagnostic::new(place, error.message(), help.to_owned()));
             None
         }
     }
@@ -317,7 +328,11 @@ fn named<T>(
         Ok(id) => Some(id),
         Err(error) => {
             let place = Place::in_file(file, key.span());
-            wrong.push(Diagnostic::new(place, error.to_string(), None));
+            wrong.push(Diagnostic::new(
+                place,
+                error.to_string(),
+                String::from("choose another name"),
+            ));
             None
         }
     }

@@ -91,13 +91,19 @@ impl Fleet {
     /// Reads a whole `fleet/`, in whatever order the files come.
     ///
     /// # Errors
-    /// Everything found wrong, by file and line; at most 100, the first ones.
+    /// What is wrong, by file and line; at most 100, the first ones. Sizes and paths are looked at
+    /// first, then fleet.toml, then the other TOML files, then the policies; each only if all
+    /// before is right, since one wrong name would make many of the following wrong.
     pub fn read(files: &[SourceFile]) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = check_files(files);
         if !wrong.is_empty() {
             return Err(in_order(wrong));
         }
         let declared = declared::read(files, &mut wrong);
+        if !wrong.is_empty() {
+            // What could not be read would be called unknown in every policy that names it.
+            return Err(in_order(wrong));
+        }
         let policies = policy::read(files, &declared, &mut wrong);
         if !wrong.is_empty() {
             return Err(in_order(wrong));
@@ -179,6 +185,14 @@ impl Fleet {
     #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&Service> {
         self.0.services.get(id)
+    }
+
+    /// With a policy that reading would have refused.
+    #[cfg(test)]
+    pub(crate) fn with_policy(self, policy: Policy) -> Self {
+        let mut contents = Arc::into_inner(self.0).unwrap();
+        contents.policies.push(policy);
+        Self(Arc::new(contents))
     }
 
     pub(crate) fn channel_list(&self) -> &[Channel] {
@@ -293,7 +307,8 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
             caps::FILES,
             caps::ALL_BYTES
         );
-        return vec![Diagnostic::new(whole, message, None)];
+        let help = String::from("is this the right folder?");
+        return vec![Diagnostic::new(whole, message, help)];
     }
     let mut paths = BTreeSet::new();
     for file in files {
@@ -319,7 +334,7 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
             wrong.push(Diagnostic::new(
                 place,
                 "the same path was given twice",
-                None,
+                String::from("leave one of the two out"),
             ));
         }
     }

@@ -4,10 +4,12 @@ use crate::declared::Declared;
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{ChannelId, Part, caps, part_of};
 use crate::subset;
+use crate::template::is_name;
 use cedar_policy::{Effect, EntityUid, PolicySet, Schema, ValidationMode, Validator};
 use model::{GroupId, PolicyId, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::str::FromStr;
 
 /// The built-in Cedar schema, with comments: what a policy may speak of.
 #[must_use]
@@ -18,8 +20,15 @@ pub fn schema() -> &'static str {
 const POLICY_BYTES_MAX: usize = 16 * 1024;
 /// Brackets within brackets: Cedar's parser calls itself for each.
 const DEPTH_MAX: usize = 32;
-/// `a && b && c` makes a tree as deep as it is long, and Cedar's validator walks it by recursion.
-const OPERATORS_MAX: usize = 256;
+/// `a && b && c` makes a tree as deep as it is long, and Cedar walks it by recursion: with 120 it
+/// ran out of 2 MiB of stack in a debug build, and said so as an evaluation error.
+const OPERATORS_MAX: usize = 64;
+
+const SHAPE: &str = "a policy reads: @id(\"..\") permit (principal is Device, action == \
+                     Action::\"publish\", resource) when { resource.owner == principal };";
+const KINDS: &str = "`fleetward access schema` prints what a policy may speak of";
+const NEVER: &str = "as written it can never apply: a service has no product and owns no topic, and \
+                     only devices and services publish and receive";
 
 /// One policy, ready to be asked.
 pub(crate) struct Policy {
@@ -86,12 +95,15 @@ pub(crate) fn read(
         .iter()
         .filter(|file| part_of(&file.path) == Some(Part::Policies))
     {
-        for span in split(&file.text) {
+        let spans = split(&file.text);
+        let (spans_count, wrong_before) = (spans.len(), wrong.len());
+        for span in spans {
             count += 1;
             if count > caps::POLICIES {
                 let place = Place::in_file(file, span);
                 let message = format!("a fleet has at most {} policies", caps::POLICIES);
-                wrong.push(Diagnostic::new(place, message, None));
+                let help = String::from("say it of groups and products rather than one by one");
+                wrong.push(Diagnostic::new(place, message, help));
                 return Vec::new();
             }
             let source = Source { file, span };
@@ -111,6 +123,20 @@ pub(crate) fn read(
                     policies.insert(policy.id.clone(), policy);
                 }
             }
+        }
+        if wrong.len() > wrong_before {
+            // Perhaps too deep for Cedar's parser.
+            continue;
+        }
+        // The file was cut into policies here; Cedar itself must find as many, so that no text
+        // can be a comment to one and a policy to the other.
+        let whole = PolicySet::from_str(&file.text).map(|set| set.policies().count());
+        if !matches!(whole, Ok(count) if count == spans_count) {
+            wrong.push(Diagnostic::new(
+                Place::start_of(file),
+                "it is not clear where the policies of this file begin and end",
+                String::from("write one policy per file"),
+            ));
         }
     }
     policies.into_values().collect()
@@ -138,13 +164,24 @@ impl<'a> Source<'a> {
         self.diagnostic(find(self.text(), token).unwrap_or(0), message, help)
     }
 
+    /// As `at_token`, in the conditions: from the first brace on, which no scope holds.
+    fn in_conditions(&self, token: &str, message: String, help: &str) -> Diagnostic {
+        let mut significant = significant(self.text());
+        let start = significant
+            .find(|(_, c)| *c == '{')
+            .map_or(0, |(offset, _)| offset);
+        let conditions = self.text().get(start..).unwrap_or_default();
+        let offset = find(conditions, token).map_or(0, |offset| start + offset);
+        self.diagnostic(offset, message, Some(help.to_owned()))
+    }
+
     /// At the place that cedar-policy names.
-    fn cedar(&self, error: &dyn miette::Diagnostic) -> Diagnostic {
+    fn cedar(&self, error: &dyn miette::Diagnostic, otherwise: &str) -> Diagnostic {
         let offset = (error.labels())
             .and_then(|mut labels| labels.next())
             .map_or(0, |label| label.offset());
-        let help = error.help().map(|help| help.to_string());
-        self.diagnostic(offset.min(self.span.len()), error.to_string(), help)
+        let help = (error.help()).map_or(otherwise.to_owned(), |help| help.to_string());
+        self.diagnostic(offset.min(self.span.len()), error.to_string(), Some(help))
     }
 
     fn read(
@@ -161,7 +198,7 @@ impl<'a> Source<'a> {
         let policy = match cedar_policy::Policy::parse(None, self.text()) {
             Ok(policy) => policy,
             Err(errors) => {
-                wrong.push(self.cedar(&errors));
+                wrong.push(self.cedar(&errors, SHAPE));
                 return None;
             }
         };
@@ -174,23 +211,19 @@ impl<'a> Source<'a> {
         let set = match PolicySet::from_policies([policy]) {
             Ok(set) => set,
             Err(error) => {
-                wrong.push(self.cedar(&error));
+                wrong.push(self.cedar(&error, SHAPE));
                 return None;
             }
         };
         // What is refused above would only be said a second time, in other words.
         if wrong.len() == wrong_before {
             let result = validator.validate(&set, ValidationMode::Strict);
-            wrong.extend(
-                result
-                    .validation_errors()
-                    .map(|error| self.cedar(error)),
-            );
-            wrong.extend(
-                result
-                    .validation_warnings()
-                    .map(|warning| self.cedar(warning)),
-            );
+            let errors = result.validation_errors();
+            wrong.extend(errors.map(|error| self.cedar(error, KINDS)));
+            if wrong.len() == wrong_before {
+                let warnings = result.validation_warnings();
+                wrong.extend(warnings.map(|warning| self.cedar(warning, NEVER)));
+            }
         }
         let start = self.diagnostic(0, String::new(), None);
         (wrong.len() == wrong_before).then(|| Policy {
@@ -213,23 +246,27 @@ impl<'a> Source<'a> {
             return Err(self.diagnostic(0, message, Some("write several policies".into())));
         }
         let (mut depth, mut operators) = (0usize, 0usize);
+        let mut before = ' ';
         for (offset, token) in significant(text) {
             match token {
-                '(' | '[' | '{' => depth += 1,
+                '(' | '[' => depth += 1,
+                // A clause, which Cedar joins to the ones before by &&.
+                '{' => (depth, operators) = (depth + 1, operators + 1),
+                // An `if` within an `else` needs no bracket.
+                'f' if before == 'i' => operators += 1,
                 ')' | ']' | '}' => depth = depth.saturating_sub(1),
                 '&' | '|' | '!' | '=' | '.' | '+' | '-' | '*' | '<' | '>' => operators += 1,
                 _ => {}
             }
+            before = token;
             if depth > DEPTH_MAX || operators > OPERATORS_MAX {
                 let message = format!(
                     "a policy has at most {DEPTH_MAX} brackets within brackets and \
                      {OPERATORS_MAX} characters of operators"
                 );
-                return Err(self.diagnostic(
-                    offset,
-                    message,
-                    Some("write several policies".into()),
-                ));
+                let help =
+                    "write several policies, or resource in [Channel::\"..\", ..] for a list";
+                return Err(self.diagnostic(offset, message, Some(help.into())));
             }
         }
         Ok(())
@@ -256,7 +293,8 @@ impl<'a> Source<'a> {
         match PolicyId::new(text) {
             Ok(id) => Some(id),
             Err(error) => {
-                wrong.push(self.at_token("@id", error.to_string(), None));
+                let help = Some("choose another id".into());
+                wrong.push(self.at_token("@id", error.to_string(), help));
                 None
             }
         }
@@ -281,15 +319,12 @@ impl<'a> Source<'a> {
     fn check_subset(&self, policy: &cedar_policy::Policy, wrong: &mut Vec<Diagnostic>) {
         match policy.to_pst() {
             Ok(policy) => {
-                wrong.extend(subset::refusals(policy.body()).into_iter().map(|refusal| {
-                    self.at_token(
-                        &refusal.token,
-                        refusal.message,
-                        Some(refusal.help.to_owned()),
-                    )
-                }))
+                let refusals = subset::refusals(policy.body()).into_iter();
+                wrong.extend(refusals.map(|refusal| {
+                    self.in_conditions(&refusal.token, refusal.message, refusal.help)
+                }));
             }
-            Err(error) => wrong.push(self.diagnostic(0, error.to_string(), None)),
+            Err(error) => wrong.push(self.diagnostic(0, error.to_string(), Some(SHAPE.into()))),
         }
     }
 }
@@ -333,6 +368,9 @@ impl Names {
             None => Err((
                 format!("{literal} does not exist in this fleet"),
                 match kind.as_str() {
+                    _ if !is_name(id) => "names are of A-Z a-z 0-9 . _ - only; a character that \
+                                          looks like one of these is another: type the name anew"
+                        .into(),
                     "Group" => format!("write [groups.{id}] in fleet.toml, or correct the name"),
                     "Action" => "the actions are publish and receive".into(),
                     _ => format!(

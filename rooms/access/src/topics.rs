@@ -99,3 +99,124 @@ impl Node {
             .or_else(|| self.rest.map(found))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{ChannelId, Direction};
+    use crate::template::Template;
+    use proptest::prelude::*;
+
+    /// The meaning of a template, said once more and slowly.
+    fn admits<'t>(
+        levels: &[Level],
+        topic: &[&'t str],
+        owner: Option<&'t str>,
+    ) -> Option<Option<&'t str>> {
+        match (levels.split_first(), topic.split_first()) {
+            (None, None) => Some(owner),
+            (Some((Level::Rest, _)), _) => Some(owner),
+            (Some((level, levels)), Some((text, topic))) => match level {
+                Level::Literal(literal) if literal.as_ref() != *text => None,
+                Level::Device if model::DeviceId::new(text).is_err() => None,
+                Level::Device => admits(levels, topic, Some(text)),
+                _ => admits(levels, topic, owner),
+            },
+            _ => None,
+        }
+    }
+
+    fn all_topics() -> Vec<Vec<&'static str>> {
+        const TEXTS: [&str; 5] = ["a", "b", "$c", "", "+"];
+        let mut all: Vec<Vec<&str>> = vec![];
+        let mut last: Vec<Vec<&str>> = vec![vec![]];
+        for _ in 0..4 {
+            last = (last.iter())
+                .flat_map(|topic| {
+                    TEXTS
+                        .iter()
+                        .map(|text| [topic.as_slice(), &[*text]].concat())
+                })
+                .collect();
+            all.extend(last.iter().cloned());
+        }
+        all
+    }
+
+    fn template() -> impl Strategy<Value = Template> {
+        let first = prop::sample::select(vec!["a", "b", "{device}"]);
+        let level = prop::sample::select(vec!["a", "b", "$c", "{device}", "{any}"]);
+        let rest = prop::sample::select(vec!["", "", "/{rest...}"]);
+        (first, prop::collection::vec(level, 0..3), rest)
+            .prop_map(|(first, levels, rest)| {
+                format!("{}{rest}", [vec![first], levels].concat().join("/"))
+            })
+            .prop_filter_map("one owner", |text| Template::parse(&text).ok())
+    }
+
+    fn channel(index: usize, template: &Template) -> Channel {
+        Channel {
+            id: ChannelId::new(&format!("c{index}")).unwrap(),
+            template: template.clone(),
+            direction: Direction::FromDevice,
+            payload_bytes_max: 1,
+            rate_per_minute: None,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 200,
+            failure_persistence: None,
+            rng_seed: prop::test_runner::RngSeed::Fixed(11),
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn templates_are_disjoint_exactly_if_no_topic_is_in_both(
+            left in template(),
+            right in template(),
+        ) {
+            let is_in = |template: &Template, topic: &[&'static str]| {
+                admits(template.levels(), topic, None).is_some()
+            };
+            let both =
+                all_topics().into_iter().find(|topic| is_in(&left, topic) && is_in(&right, topic));
+            let said = left.common_topic(&right);
+            prop_assert_eq!(said.is_some(), both.is_some(), "{} {} {:?}", left, right, both);
+            if let Some(topic) = said {
+                let topic: Vec<&str> = topic.split('/').collect();
+                prop_assert!(admits(left.levels(), &topic, None).is_some());
+                prop_assert!(admits(right.levels(), &topic, None).is_some());
+            }
+        }
+
+        #[test]
+        fn a_topic_has_the_channel_and_the_owner_that_its_template_says(
+            templates in prop::collection::vec(template(), 1..8)
+        ) {
+            let mut channels: Vec<Channel> = Vec::new();
+            for template in &templates {
+                if channels.iter().all(|other| other.template.common_topic(template).is_none()) {
+                    channels.push(channel(channels.len(), template));
+                }
+            }
+            let topics = Topics::new(&channels);
+            for topic in all_topics() {
+                let expected = (0u16..).zip(&channels).find_map(|(index, channel)| {
+                    let owner = admits(channel.template.levels(), &topic, None)?;
+                    Some(Resolved { channel: index, owner })
+                });
+                let text = topic.join("/");
+                prop_assert_eq!(topics.resolve(&text), expected, "{}", text);
+            }
+        }
+
+        #[test]
+        fn an_owner_is_a_name_exactly_if_a_device_can_have_it(
+            text in "[a-zA-Z0-9._+#$/ é-]{0,3}|[a-z]{60,68}"
+        ) {
+            prop_assert_eq!(is_name(&text), model::DeviceId::new(&text).is_ok());
+        }
+    }
+}

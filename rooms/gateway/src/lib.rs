@@ -16,14 +16,29 @@
 //! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → subscriptions
 //! that match → grant of each receiver → the receiver's output or queue → acknowledgement.
 
+mod connect;
+mod deadline;
 mod gateway;
 mod home;
+mod journal;
 mod limits;
+mod pressure;
+mod principal;
+mod publish;
+mod queue;
+mod receive;
+mod recover;
+mod shards;
 mod signal;
+mod slab;
+mod state;
+mod subscribe;
 mod turn;
 
-pub use gateway::{Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary, Withdrawal};
+pub use gateway::{
+    Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary, Withdrawal,
+};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;
 pub use signal::{Actor, Signal};
-pub use turn::{CloseReason, Closed, JournalBuffer, ToShard, Turn};
+pub use turn::{CloseReason, Closed, JournalBuffer, Message, ToShard, Token, Turn};

@@ -21,6 +21,8 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Entries of one SUBSCRIBE or UNSUBSCRIBE packet.
     pub filters_per_packet_max: usize,
+    /// Filters that one principal may ask for in a minute, granted or not.
+    pub subscribes_per_minute: u32,
     /// Longest topic or filter in bytes.
     pub topic_bytes_max: usize,
     /// Most levels of a topic or filter.
@@ -57,6 +59,7 @@ impl Default for Limits {
             sessions_per_principal_max: 8,
             subscriptions_max: 50,
             filters_per_packet_max: 8,
+            subscribes_per_minute: 120,
             topic_bytes_max: 256,
             topic_levels_max: 16,
             inflight_max: 512,

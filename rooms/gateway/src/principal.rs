@@ -11,10 +11,8 @@ pub(crate) struct PrincipalState {
     pub subject: Subject,
     /// Sessions, live and waiting.
     pub sessions: Vec<u32>,
-    /// Connections that sent no CONNECT yet.
-    pub connecting: usize,
-    /// All connections until they are gone.
-    pub connections: usize,
+    /// Connections until the caller says that they are gone.
+    pub connections: Vec<u32>,
     pub rates: Rates,
     pub scheduled: Option<Timestamp>,
 }
@@ -25,7 +23,7 @@ impl PrincipalState {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.connections == 0
+        self.sessions.is_empty() && self.connections.is_empty()
     }
 }
 
@@ -82,7 +80,12 @@ impl Rates {
 
     /// When nothing is owed any more.
     pub(crate) fn settled_at(&self) -> Timestamp {
-        let last = self.0.iter().map(|(_, arrival)| *arrival).max().unwrap_or(0);
+        let last = self
+            .0
+            .iter()
+            .map(|(_, arrival)| *arrival)
+            .max()
+            .unwrap_or(0);
         Timestamp::from_millis(last / 1000).plus(Duration::from_millis(1))
     }
 
@@ -113,7 +116,10 @@ mod tests {
 
     #[test]
     fn a_rate_of_zero_allows_nothing_and_many_channels_are_bounded() {
-        let limits = Limits { rates_per_principal_max: 2, ..Limits::default() };
+        let limits = Limits {
+            rates_per_principal_max: 2,
+            ..Limits::default()
+        };
         let mut rates = Rates::default();
         let now = Timestamp::from_seconds(1_000_000);
         assert!(!rates.allows(1, 0, now, &limits, true));

@@ -144,7 +144,10 @@ impl Queue {
     /// The next message that the window lets out. It stays next until `mark_sent` or `skip`.
     pub(crate) fn due(&mut self, window: u16) -> Option<Due<'_>> {
         while self.next < usize::from(window)
-            && self.entries.get(self.next).is_some_and(|entry| entry.acknowledged)
+            && self
+                .entries
+                .get(self.next)
+                .is_some_and(|entry| entry.acknowledged)
         {
             self.next += 1;
         }
@@ -189,7 +192,8 @@ impl Queue {
 
     /// As the journal says it; an unknown number changes nothing.
     pub(crate) fn acknowledge_sequence(&mut self, sequence: u64) {
-        if let Some(index) = (sequence.checked_sub(self.first)).and_then(|at| usize::try_from(at).ok())
+        if let Some(index) =
+            (sequence.checked_sub(self.first)).and_then(|at| usize::try_from(at).ok())
         {
             self.acknowledge_at(index);
         }
@@ -288,7 +292,9 @@ impl Queue {
 
 fn packet_id(sequence: u64) -> u16 {
     // The remainder is below 65,535.
-    u16::try_from(sequence % IDENTIFIERS).unwrap_or(0).saturating_add(1)
+    u16::try_from(sequence % IDENTIFIERS)
+        .unwrap_or(0)
+        .saturating_add(1)
 }
 
 #[cfg(test)]
@@ -364,6 +370,10 @@ mod tests {
                 queue.acknowledge(packet_id(sequence - 10)).unwrap();
             }
         }
-        assert!(queue.bytes.capacity() < 128 * 1024, "{}", queue.bytes.capacity());
+        assert!(
+            queue.bytes.capacity() < 128 * 1024,
+            "{}",
+            queue.bytes.capacity()
+        );
     }
 }

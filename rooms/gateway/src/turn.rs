@@ -2,6 +2,7 @@
 
 use crate::gateway::ConnectionId;
 use crate::signal::Signal;
+use model::Timestamp;
 use mqtt::Filter;
 use std::sync::Arc;
 
@@ -123,6 +124,8 @@ pub enum CloseReason {
     QueueFull,
     CertificateExpired,
     Revoked,
+    /// Policies changed while output waited that it may no longer have.
+    GrantLost,
     TooManySessions,
 }
 
@@ -142,6 +145,7 @@ impl CloseReason {
             Self::QueueFull => "queue-full",
             Self::CertificateExpired => "certificate-expired",
             Self::Revoked => "revoked",
+            Self::GrantLost => "grant-lost",
             Self::TooManySessions => "too-many-sessions",
         }
     }
@@ -171,22 +175,32 @@ pub enum ToShard {
         wanted: bool,
         token: Option<Token>,
     },
-    InterestDone { token: Token },
+    InterestDone {
+        token: Token,
+    },
     /// A message that matched an interest of the target shard; `done` asks for `Done` as soon as
     /// the target's journal holds it.
     Publish {
         from: u16,
         publisher: Token,
+        by_device: bool,
         done: bool,
         message: Arc<Message>,
     },
     /// The journal of the answering shard holds the message. `refused`: a persistent session's
     /// queue was full there.
-    Done { token: Token, refused: bool },
+    Done {
+        token: Token,
+        refused: bool,
+    },
     /// A consumer of the publisher's message lags: stop reading from the publisher.
-    Hold { publisher: Token },
+    Hold {
+        publisher: Token,
+    },
     /// Undoes one `Hold`.
-    Release { publisher: Token },
+    Release {
+        publisher: Token,
+    },
 }
 
 /// Names a connection of the asking shard and one of its requests.
@@ -203,5 +217,6 @@ pub struct Message {
     pub(crate) bytes: Box<[u8]>,
     pub(crate) topic_bytes: usize,
     pub(crate) forward_bytes: usize,
+    pub(crate) expires_at: Option<Timestamp>,
     pub(crate) at_least_once: bool,
 }

@@ -1,0 +1,257 @@
+//! Persistent sessions out of the journal and into a snapshot.
+
+use crate::deadline::Owner;
+use crate::gateway::{Gateway, Recovered};
+use crate::home::home_shard;
+use crate::journal::{self, Key, Record};
+use crate::queue::{Outbound, Queue};
+use crate::signal::Signal;
+use crate::state::{Pressure, Session, Subscribed};
+use crate::turn::Turn;
+use access::Facts;
+use model::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl Gateway {
+    /// Rebuilds persistent sessions from journal records: of all partitions or only ours, each
+    /// partition's snapshot first, in order. Damaged records are left out, counted and signalled.
+    ///
+    /// Called once, before anything else. Exchange the turn's `to_shards` among all shards until
+    /// none is left before the first [`Self::open`] of any: a publish must find every waiting
+    /// session.
+    pub fn recover<'r>(
+        &mut self,
+        records: impl IntoIterator<Item = &'r [u8]>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> Recovered {
+        let mut found = Recovered::default();
+        let mut sessions: BTreeMap<Key, u32> = BTreeMap::new();
+        for (place, record) in (0_u64..).zip(records) {
+            let outcome = journal::read_key(record).and_then(|key| {
+                if u16::from(key.partition) % self.shards != self.shard {
+                    found.elsewhere += 1;
+                    return Ok(());
+                }
+                if let Some(next) = self.next_numbers.get_mut(usize::from(key.partition)) {
+                    *next = (*next).max(key.number.saturating_add(1));
+                }
+                let (key, record) = journal::read(record)?;
+                self.replay(key, record, &mut sessions, now, turn)
+            });
+            if let Err(rule) = outcome {
+                found.damaged += 1;
+                turn.signal(self.limits.signals_per_turn_max, || {
+                    Signal::JournalDamaged {
+                        record: place,
+                        rule,
+                    }
+                });
+            }
+        }
+        for index in sessions.into_values() {
+            self.recovered(index, &mut found, now, turn);
+        }
+        // Replaying asked the journal for what it already has.
+        turn.journal.clear();
+        turn.to_shards.clear();
+        self.announce_interest(turn);
+        found
+    }
+
+    /// Writes the fewest records that `recover` needs, each with its partition.
+    pub fn snapshot(&self, sink: &mut dyn FnMut(u8, &[u8])) {
+        let mut bytes = Vec::new();
+        for (index, session) in self.sessions.iter() {
+            let (Some(key), Some(known)) = (
+                self.journal_key(index),
+                self.principals.get(session.principal),
+            ) else {
+                continue;
+            };
+            let mut write = |record: &Record<'_>| {
+                bytes.clear();
+                record.write(key, &mut bytes);
+                sink(key.partition, &bytes);
+            };
+            write(&Record::SessionOpened {
+                facts: known.facts.clone(),
+                client_id: &session.client_id,
+                expiry_seconds: session.expiry_seconds,
+                first_sequence: session.queue.first_sequence(),
+            });
+            for Subscribed { filter, options } in &session.subscriptions {
+                write(&Record::Subscribed {
+                    filter: filter.clone(),
+                    options: *options,
+                });
+            }
+            for (sequence, message) in session.queue.iter() {
+                write(&Record::Queued { sequence, message });
+            }
+        }
+    }
+
+    fn replay(
+        &mut self,
+        key: Key,
+        record: Record<'_>,
+        sessions: &mut BTreeMap<Key, u32>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> Result<(), &'static str> {
+        const UNOPENED: &str = "the record's session was not opened";
+        if let Record::SessionOpened {
+            facts,
+            client_id,
+            expiry_seconds,
+            first_sequence,
+        } = record
+        {
+            if crate::home::partition(&facts.principal) != key.partition {
+                return Err("the record lies in another principal's partition");
+            }
+            debug_assert_eq!(home_shard(&facts.principal, self.shards), self.shard);
+            return self.replay_opened(
+                key,
+                facts,
+                client_id,
+                expiry_seconds,
+                first_sequence,
+                sessions,
+                now,
+                turn,
+            );
+        }
+        let index = *sessions.get(&key).ok_or(UNOPENED)?;
+        match record {
+            Record::SessionOpened { .. } => {}
+            Record::Subscribed { filter, options } => {
+                let session = self.sessions.get(index).ok_or(UNOPENED)?;
+                let earlier = session
+                    .subscriptions
+                    .iter()
+                    .position(|other| other.filter == filter);
+                if earlier.is_none() && session.subscriptions.len() >= self.limits.subscriptions_max
+                {
+                    return Err("the session has too many subscriptions");
+                }
+                self.link(index, Subscribed { filter, options }, earlier, turn);
+            }
+            Record::Unsubscribed { filter } => {
+                self.unsubscribe(index, &filter, turn);
+            }
+            Record::Queued { sequence, message } => {
+                return self.replay_queued(index, sequence, &message);
+            }
+            Record::Acknowledged { sequence } => {
+                if let Some(session) = self.sessions.get_mut(index) {
+                    session.queue.acknowledge_sequence(sequence);
+                }
+            }
+            Record::SessionEnded => {
+                sessions.remove(&key);
+                self.end_session(index, crate::gateway::WillFate::Discarded, turn);
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one record, taken apart once"
+    )]
+    fn replay_opened(
+        &mut self,
+        key: Key,
+        facts: Facts,
+        client_id: &str,
+        expiry_seconds: u32,
+        first_sequence: u64,
+        sessions: &mut BTreeMap<Key, u32>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> Result<(), &'static str> {
+        let principal = self.know(facts, turn);
+        if let Some(index) = sessions.get(&key) {
+            // Said again: its expiry or its facts changed.
+            if let Some(session) = self.sessions.get_mut(*index) {
+                session.expiry_seconds = expiry_seconds;
+            }
+            return Ok(());
+        }
+        if self.session_of(principal, client_id).is_some() {
+            return Err("two sessions have one client identifier");
+        }
+        if client_id.len() > self.limits.client_id_bytes_max {
+            return Err("the client identifier is too long");
+        }
+        let session = self.sessions.insert(Session {
+            principal,
+            client_id: client_id.into(),
+            connection: None,
+            number: Some(key.number),
+            expiry_seconds,
+            opened_at: now,
+            ends_at: None,
+            subscriptions: Vec::new(),
+            queue: Queue::starting_at(first_sequence),
+            delayed_will: None,
+            pressure: Pressure::default(),
+            scheduled: None,
+        });
+        if let Some(known) = self.principals.get_mut(principal) {
+            known.sessions.push(session);
+        }
+        sessions.insert(key, session);
+        Ok(())
+    }
+
+    fn replay_queued(
+        &mut self,
+        index: u32,
+        sequence: u64,
+        message: &Outbound<'_>,
+    ) -> Result<(), &'static str> {
+        let Some(session) = self.sessions.get_mut(index) else {
+            return Err("the record's session was not opened");
+        };
+        if sequence < session.queue.next_sequence() {
+            // A snapshot and the records after it may overlap.
+            return Ok(());
+        }
+        if session.queue.len() >= self.limits.queue_messages_max
+            || session.queue.live_bytes().saturating_add(message.len())
+                > self.limits.queue_bytes_max
+        {
+            self.counters.dropped_queue_full += 1;
+            return Err("the session's queue is full");
+        }
+        if !session.queue.skip_to(sequence) {
+            return Err("the message's number is too far ahead");
+        }
+        session.queue.push(message);
+        Ok(())
+    }
+
+    fn recovered(&mut self, index: u32, found: &mut Recovered, now: Timestamp, turn: &mut Turn) {
+        let Some(session) = self.sessions.get_mut(index) else {
+            return;
+        };
+        session.queue.suspect_all();
+        if session.expiry_seconds == 0 {
+            // It ended with a connection that the restart cut.
+            let principal = session.principal;
+            self.end_session(index, crate::gateway::WillFate::Discarded, turn);
+            self.forget_if_idle(principal, now);
+            return;
+        }
+        let at = now.plus(Duration::from_secs(u64::from(session.expiry_seconds)));
+        session.ends_at = Some(at);
+        self.deadlines
+            .schedule(Owner::Session(index), &mut session.scheduled, at);
+        found.sessions += 1;
+        found.messages += session.queue.iter().count() as u64;
+    }
+}

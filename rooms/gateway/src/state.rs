@@ -1,0 +1,174 @@
+//! What the machine remembers of a connection, of a session and of a message that must go out later.
+
+use crate::journal::Options;
+use crate::queue::Queue;
+use crate::turn::Token;
+use access::Facts;
+use model::{CertificateId, Timestamp};
+use mqtt::{Filter, ForwardProperties, Qos, Reason, Version};
+use std::collections::VecDeque;
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub phase: Phase,
+    /// Tells this use of the connection's number from earlier ones.
+    pub generation: u32,
+    pub principal: u32,
+    pub certificate: CertificateId,
+    pub expires_at: Timestamp,
+    pub version: Version,
+    pub out: Vec<u8>,
+    /// What the caller holds that is not in the kernel yet.
+    pub unsent: usize,
+    /// In some turn's `touched`, and `output` not asked for since.
+    pub listed: bool,
+    pub opened_at: Timestamp,
+    pub last_packet_at: Timestamp,
+    pub keep_alive_seconds: u16,
+    /// Of the client: we never send a larger one.
+    pub packet_bytes_max: usize,
+    /// Of the client: how many QoS 1 messages may be in flight to it.
+    pub receive_maximum: u16,
+    pub wants_reasons: bool,
+    /// Reasons not to read from it: one per consumer, shard or acknowledgement it waits for.
+    pub holds: u32,
+    pub will: Option<Box<Will>>,
+    /// Present from the first request that waited for another shard.
+    pub pending: Option<Box<Pending>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Connecting,
+    Open {
+        session: u32,
+    },
+    /// In some turn's `close`; the caller says `closed`.
+    Closing,
+}
+
+impl Connection {
+    pub(crate) fn session(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Open { session } => Some(session),
+            Phase::Connecting | Phase::Closing => None,
+        }
+    }
+
+    pub(crate) fn outgoing_bytes(&self) -> usize {
+        self.out.len().saturating_add(self.unsent)
+    }
+}
+
+/// Requests that wait for other shards.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Acknowledgements go out in the order of the publishes (MQTT 4.6.0-2), so one that waits
+    /// holds up those behind it.
+    pub acks: VecDeque<PendingAck>,
+    /// Number of the first of `acks`.
+    pub first_ack: u64,
+    pub subacks: Vec<PendingSuback>,
+    pub next_suback: u64,
+    /// `holds` counts one for too many of `acks`.
+    pub held: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct PendingAck {
+    pub packet_id: u16,
+    pub reason: Reason,
+    pub reason_string: Option<Box<str>>,
+    pub outstanding: u16,
+}
+
+#[derive(Debug)]
+pub(crate) struct PendingSuback {
+    pub number: u64,
+    pub packet_id: u16,
+    pub reasons: Vec<Reason>,
+    pub reason_string: Option<String>,
+    pub outstanding: usize,
+    /// (filter, persistent, when it was asked): what the answers confirm.
+    pub asked: Vec<(Filter, bool, u64)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub principal: u32,
+    pub client_id: Box<str>,
+    pub connection: Option<u32>,
+    /// Its number in the journal; `None`: it ends with its connection and leaves no record.
+    pub number: Option<u32>,
+    pub expiry_seconds: u32,
+    pub opened_at: Timestamp,
+    /// When it ends if no connection comes.
+    pub ends_at: Option<Timestamp>,
+    pub subscriptions: Vec<Subscribed>,
+    pub queue: Queue,
+    /// A will that waits for its delay.
+    pub delayed_will: Option<(Timestamp, Box<Will>)>,
+    pub pressure: Pressure,
+    pub scheduled: Option<Timestamp>,
+}
+
+impl Session {
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.number.is_some()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subscribed {
+    pub filter: Filter,
+    pub options: Options,
+}
+
+/// How far a consumer lags, and who waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct Pressure {
+    pub bytes_high: bool,
+    pub queue_high: bool,
+    /// Since when one of the two holds.
+    pub since: Option<Timestamp>,
+    pub waiting: Vec<Waiter>,
+}
+
+/// A paused publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    Here { connection: u32, generation: u32 },
+    Shard { shard: u16, publisher: Token },
+}
+
+#[derive(Debug)]
+pub(crate) struct Will {
+    pub topic: Box<str>,
+    pub qos: Qos,
+    pub forward: Box<[u8]>,
+    pub payload: Box<[u8]>,
+    pub delay_seconds: u32,
+}
+
+impl Will {
+    pub(crate) fn of(will: &mqtt::Will<'_>) -> Self {
+        Self {
+            topic: will.topic.into(),
+            qos: will.qos,
+            forward: will.forward.as_bytes().into(),
+            payload: will.payload.into(),
+            delay_seconds: will.delay_seconds,
+        }
+    }
+
+    pub(crate) fn forward(&self) -> ForwardProperties<'_> {
+        ForwardProperties::from_validated(&self.forward)
+    }
+}
+
+/// A will whose time has come.
+#[derive(Debug)]
+pub(crate) struct WillDue {
+    pub facts: Facts,
+    pub will: Box<Will>,
+}

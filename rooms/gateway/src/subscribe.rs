@@ -1,0 +1,254 @@
+//! SUBSCRIBE and UNSUBSCRIBE: who wants what, as far as it may.
+
+use crate::gateway::Gateway;
+use crate::journal::{Options, Record};
+use crate::principal::SUBSCRIBES;
+use crate::publish::Interested;
+use crate::signal::{Signal, cut};
+use crate::state::{PendingSuback, Subscribed};
+use crate::turn::Turn;
+use model::{Timestamp, Verdict};
+use mqtt::{Filter, Qos, Reason, Subscribe, SubscribeEntry, Unsubscribe};
+
+impl Gateway {
+    pub(crate) fn on_subscribe(
+        &mut self,
+        id: u32,
+        session: u32,
+        subscribe: &Subscribe<'_>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        let mut waiting = PendingSuback {
+            number: 0,
+            packet_id: subscribe.packet_id,
+            reasons: Vec::new(),
+            reason_string: None,
+            outstanding: 0,
+            asked: Vec::new(),
+        };
+        for (place, entry) in subscribe.entries().enumerate() {
+            let reason = if subscribe.subscription_id.is_some() {
+                Err((
+                    Reason::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
+                    "subscription identifiers are not available".to_owned(),
+                ))
+            } else if place >= self.limits.filters_per_packet_max {
+                Err((
+                    Reason::QUOTA_EXCEEDED,
+                    format!(
+                        "at most {} filters in one SUBSCRIBE",
+                        self.limits.filters_per_packet_max
+                    ),
+                ))
+            } else {
+                self.subscribe_one(session, &entry, &mut waiting, now, turn)
+            };
+            waiting.reasons.push(match reason {
+                Ok(granted) => granted,
+                Err((code, text)) => {
+                    waiting.reason_string.get_or_insert(text);
+                    code
+                }
+            });
+        }
+        self.answer_subscribe(id, waiting, turn);
+    }
+
+    /// The code of one entry, or the failure and its text.
+    fn subscribe_one(
+        &mut self,
+        session: u32,
+        entry: &SubscribeEntry<'_>,
+        waiting: &mut PendingSuback,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> Result<Reason, (Reason, String)> {
+        if entry.is_shared() {
+            return Err((
+                Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+                "shared subscriptions are not available".to_owned(),
+            ));
+        }
+        if self.is_topic_too_long(entry.filter) {
+            return Err((
+                Reason::TOPIC_FILTER_INVALID,
+                format!(
+                    "a filter has at most {} bytes and {} levels",
+                    self.limits.topic_bytes_max, self.limits.topic_levels_max
+                ),
+            ));
+        }
+        let filter = Filter::new(entry.filter)
+            .map_err(|error| (Reason::TOPIC_FILTER_INVALID, error.to_string()))?;
+        let Some(found) = self.sessions.get(session) else {
+            return Err((Reason::UNSPECIFIED_ERROR, "the session is gone".to_owned()));
+        };
+        let principal = found.principal;
+        let known_filters = found.subscriptions.len();
+        let earlier = (found.subscriptions.iter()).position(|other| other.filter == filter);
+        let Some(known) = self.principals.get_mut(principal) else {
+            return Err((Reason::UNSPECIFIED_ERROR, "the session is gone".to_owned()));
+        };
+        // Deciding on a filter costs more than on a message, so asking has a rate.
+        let per_minute = self.limits.subscribes_per_minute;
+        if !known
+            .rates
+            .allows(SUBSCRIBES, per_minute, now, &self.limits, true)
+        {
+            self.counters.rate_exceeded += 1;
+            return Err((
+                Reason::QUOTA_EXCEEDED,
+                format!("at most {per_minute} filters a minute"),
+            ));
+        }
+        if let Err(denied) = self.grants.subscribe(&known.subject, &filter) {
+            let verdict = self.grants.verdict(&denied);
+            let text = deny_text(&verdict);
+            self.counters.subscribes_denied += 1;
+            self.signal(turn, principal, |principal| Signal::SubscribeDenied {
+                principal,
+                filter: cut(filter.as_str()),
+                verdict,
+            });
+            return Err((Reason::NOT_AUTHORIZED, text));
+        }
+        if earlier.is_none() && known_filters >= self.limits.subscriptions_max {
+            return Err((
+                Reason::QUOTA_EXCEEDED,
+                format!(
+                    "at most {} subscriptions in a session",
+                    self.limits.subscriptions_max
+                ),
+            ));
+        }
+        let options = Options {
+            at_least_once: entry.qos != Qos::AtMostOnce,
+            no_local: entry.no_local,
+            retain_as_published: entry.retain_as_published,
+        };
+        let subscribed = Subscribed {
+            filter: filter.clone(),
+            options,
+        };
+        self.record(
+            session,
+            &Record::Subscribed {
+                filter: filter.clone(),
+                options,
+            },
+            turn,
+        );
+        self.link(session, subscribed, earlier, turn);
+        self.ask_others(session, &filter, waiting);
+        Ok(entry.qos.min(Qos::AtLeastOnce).granted())
+    }
+
+    /// Enters a subscription, in place of one with the same filter if there is one.
+    pub(crate) fn link(
+        &mut self,
+        session: u32,
+        subscribed: Subscribed,
+        earlier: Option<usize>,
+        turn: &mut Turn,
+    ) {
+        let Some(found) = self.sessions.get_mut(session) else {
+            return;
+        };
+        let persistent = found.is_persistent();
+        let replaced = match earlier.and_then(|at| found.subscriptions.get_mut(at)) {
+            Some(place) => Some(std::mem::replace(place, subscribed.clone())),
+            None => {
+                found.subscriptions.push(subscribed.clone());
+                None
+            }
+        };
+        // The new one first, so that interest of other shards never falls to none in between.
+        if replaced.as_ref() != Some(&subscribed) {
+            self.subscriptions.insert(
+                &subscribed.filter,
+                Interested::session(session, subscribed.options),
+            );
+            self.count_interest(&subscribed.filter, persistent);
+            if let Some(replaced) = replaced {
+                self.unlink(session, &replaced, turn);
+            }
+        }
+    }
+
+    pub(crate) fn on_unsubscribe(
+        &mut self,
+        id: u32,
+        session: u32,
+        unsubscribe: &Unsubscribe<'_>,
+        turn: &mut Turn,
+    ) {
+        let reasons: Vec<Reason> = (unsubscribe.filters())
+            .map(|text| match Filter::new(text) {
+                Ok(filter) if self.unsubscribe(session, &filter, turn) => Reason::SUCCESS,
+                _ => Reason::NO_SUBSCRIPTION_EXISTED,
+            })
+            .collect();
+        let packet_id = unsubscribe.packet_id;
+        self.send(id, turn, |out, version| {
+            mqtt::encode::unsuback(out, version, packet_id, &reasons);
+        });
+    }
+
+    /// False if the session has no such filter.
+    pub(crate) fn unsubscribe(&mut self, session: u32, filter: &Filter, turn: &mut Turn) -> bool {
+        let Some(found) = self.sessions.get_mut(session) else {
+            return false;
+        };
+        let Some(at) = found
+            .subscriptions
+            .iter()
+            .position(|other| other.filter == *filter)
+        else {
+            return false;
+        };
+        let subscribed = found.subscriptions.remove(at);
+        self.record(
+            session,
+            &Record::Unsubscribed {
+                filter: filter.clone(),
+            },
+            turn,
+        );
+        self.unlink(session, &subscribed, turn);
+        true
+    }
+
+    /// Takes a subscription out of what is matched.
+    pub(crate) fn unlink(&mut self, session: u32, subscribed: &Subscribed, turn: &mut Turn) {
+        let persistent = self
+            .sessions
+            .get(session)
+            .is_some_and(|found| found.is_persistent());
+        self.subscriptions.remove(
+            &subscribed.filter,
+            &Interested::session(session, subscribed.options),
+        );
+        self.discount_interest(&subscribed.filter, persistent, turn);
+    }
+
+    pub(crate) fn is_topic_too_long(&self, topic: &str) -> bool {
+        topic.len() > self.limits.topic_bytes_max
+            || topic.bytes().filter(|byte| *byte == b'/').count() >= self.limits.topic_levels_max
+    }
+}
+
+/// What a client is told of a refusal: the reason, and the policy that an operator can look up.
+pub(crate) fn deny_text(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Permit { policy } => format!("permitted by {policy}"),
+        Verdict::Deny {
+            reason,
+            policy: Some(policy),
+        } => format!("{reason}; policy {policy}"),
+        Verdict::Deny {
+            reason,
+            policy: None,
+        } => format!("{reason}; no policy permits it"),
+    }
+}
