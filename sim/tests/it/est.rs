@@ -11,7 +11,7 @@ use sim::tls::{Client, Endpoint, Options};
 use sim::{Device, Factory, Flaw, Refusal, est};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,7 +203,7 @@ fn issue(folder: &Path, base64_request: &[u8], renewal: bool) -> String {
     certs_only(&certificate)
 }
 
-fn certs_only(certificates: &PathBuf) -> String {
+fn certs_only(certificates: &Path) -> String {
     let cms = openssl(
         &[
             "crl2pkcs7",
