@@ -1,1 +1,49 @@
-//! store
+//! All durable state of a plane: rows, log entries, the published log, the journal.
+//!
+//! **Question:** is it written, and will it still be there after a power cut?
+//! **Standards:** SQLite in WAL mode; C2SP tlog-tiles for the layout of the published log;
+//! CRC-32C (RFC 3720 appendix B.4) for the journal.
+//! **In:** a [`Change`] (guards, writes, log entries), tiles, journal records: plain data.
+//! **Out:** a [`Receipt`] once the change is durable, and rows by verbs per room.
+//! **Refuses to know:** HTTP, MQTT, what a log entry says, what a tile means, what a journal record
+//! means, and who may ask for a change: rooms decide, the plane composes, this crate remembers.
+//!
+//! Four things live here, each usable without the others:
+//! - [`Store`]: `control.db`, one writer thread, all or nothing per change;
+//! - [`Published`]: the tile files and the checkpoint that auditors fetch;
+//! - [`Journal`]: the durable MQTT state, one append-only file per shard;
+//! - the lock and the file modes of the data folder, checked by [`Store::open`].
+//!
+//! All calls block on the disk: call them from threads that may wait. What is durable when, the
+//! files, and backup and restore are told in `docs/store.md`.
+
+mod access;
+mod audit;
+mod change;
+mod error;
+mod folder;
+mod identity;
+mod journal;
+mod published;
+mod reader;
+mod schema;
+mod store;
+mod writer;
+
+pub use access::Fleet;
+pub use audit::{Checkpoint, CheckpointError, ImportError};
+pub use change::{
+    CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
+    RECEIPTS_KEPT_CHANGES, Receipt, Write,
+};
+pub use error::{OpenError, ReadError};
+pub use identity::{
+    Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,
+    Population, Revocation, Revoked, Token,
+};
+pub use journal::{
+    Durability, Journal, JournalError, JournalOptions, RECORD_BYTES_MAX, Record, Recovery,
+    SnapshotSink,
+};
+pub use published::{PublishError, Published};
+pub use store::{Options, Store};

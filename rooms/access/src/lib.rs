@@ -1,1 +1,32 @@
-//! access
+//! **Question:** what may it reach?
+//!
+//! **In:** the texts of `fleet/` (TOML for things, Cedar for policies) and what is stored about
+//! the population: each device's product and groups.
+//! **Out:** [`Grants`]: per grant class and channel, who may publish and receive, with the policy
+//! that decided; and [`Diagnostic`]s that say at which line a fleet is wrong.
+//! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1.
+//! **Refuses to know:** files, sessions, sockets, certificates, time, and a device's name beyond
+//! "it owns this topic or it does not".
+//!
+//! Default is deny: a topic in no channel, a principal in no class and a request that no policy
+//! permits are refused. Cedar decides when a fleet is compiled, never when a message comes.
+
+mod class;
+mod compile;
+mod declared;
+mod diagnostic;
+mod explain;
+mod fleet;
+mod grants;
+mod policy;
+mod subset;
+mod template;
+mod topics;
+
+pub use class::Facts;
+pub use diagnostic::{Diagnostic, SourceFile};
+pub use explain::Explanation;
+pub use fleet::{Channel, ChannelId, Direction, Fleet, Group, Product, Service};
+pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
+pub use policy::schema;
+pub use template::Template;

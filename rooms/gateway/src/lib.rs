@@ -1,1 +1,29 @@
-//! gateway
+//! # May this message pass?
+//!
+//! The MQTT session and router machine of one shard. It speaks MQTT 3.1.1 and MQTT 5 (OASIS), QoS 0
+//! and 1, to clients whose identity is already proven, and asks `access` about every publish, every
+//! subscription and every delivery.
+//!
+//! **In:** an admitted connection, its decrypted bytes, what other shards say, grants, withdrawals,
+//! the time. **Out:** plaintext to encrypt per connection, and a [`Turn`]: what the caller must
+//! journal, send to other shards, pause, resume, write and close, in that order.
+//!
+//! **Refuses to know:** sockets, TLS, certificates' contents, clocks, threads, files, policies. A
+//! caller that executes a turn in its order keeps the two promises made here: an acknowledgement is
+//! never on the wire before the journal holds what it promises, and nothing is accepted from or
+//! delivered to a principal after [`Gateway::revoke`] has returned.
+//!
+//! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → subscriptions
+//! that match → grant of each receiver → the receiver's output or queue → acknowledgement.
+
+mod gateway;
+mod home;
+mod limits;
+mod signal;
+mod turn;
+
+pub use gateway::{Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary, Withdrawal};
+pub use home::{PARTITIONS, home_shard, partition};
+pub use limits::Limits;
+pub use signal::{Actor, Signal};
+pub use turn::{CloseReason, Closed, JournalBuffer, ToShard, Turn};

@@ -1,1 +1,46 @@
-//! identity
+//! Identity: who is it?
+//!
+//! **Question:** whose certificate is this, may it be used at this door now, and may its holder
+//! have another?
+//! **In:** certificates, chains, certificate requests and EST bodies as bytes; lists of expected
+//! devices; facts that the plane has made durable; the time; random bytes.
+//! **Out:** tickets ([`Path`], [`Presented`], [`Authenticated`]) that only this room can make, an
+//! [`EnrollmentDecision`], bytes to be signed ([`profile::Unsigned`], [`crl::UnsignedCrl`]), and
+//! refusals that say who must act.
+//! **Refuses to know:** private keys (it never signs), sockets and TLS, HTTP, rows, the clock,
+//! what the identified may do (`access`).
+//!
+//! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
+//! (EST), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
+//! form of URI.
+//!
+//! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
+//! [`Anchors::presented`] once its signature has held, [`Registry::authenticate`] for revocation
+//! and lists, [`Registry::enroll`] for a new certificate.
+
+mod certificate;
+pub mod crl;
+pub mod csr;
+pub mod est;
+pub mod expected;
+mod first_identity;
+mod names;
+mod path;
+pub mod profile;
+mod refusal;
+mod registry;
+mod renewal;
+
+pub use certificate::certificate_id;
+pub use csr::{CertificateRequest, KeyKind};
+pub use names::{InvalidTrustDomain, Realm};
+pub use path::{
+    AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind, OwnCas,
+    Path, Presented, Voucher,
+};
+pub use refusal::{Actor, PathRefusal, Refusal};
+pub use registry::{
+    Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
+    Registry, Revocation,
+};
+pub use renewal::renew_after;

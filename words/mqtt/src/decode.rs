@@ -793,6 +793,9 @@ fn auth<'a>(sender: Sender, mut body: Reader<'a>) -> Result<Auth<'a>, Malformed>
         Sender::Server => [Reason::CONTINUE_AUTHENTICATION, Reason::SUCCESS],
     };
     let reason = one_of(body.byte()?, &reasons)?;
+    if body.is_empty() {
+        return Err(rule::AUTHENTICATION_METHOD_MISSING);
+    }
     let found = Collected::read(body.properties()?, belongs::AUTH)?;
     body.finish()?;
     Ok(Auth {

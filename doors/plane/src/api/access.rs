@@ -1,0 +1,243 @@
+//! `/api/v1/access`: the fleet in force, plan, apply, explain, and signing in.
+
+use super::caller::COOKIE;
+use super::identity::Recorded;
+use super::read::Body;
+use super::{Caller, Problem, Shared};
+use crate::{flow, sign_in};
+use access::SourceFile;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use model::{DeviceId, Principal, ServiceId, Verdict};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A folder `fleet/` as texts.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetFiles {
+    files: Vec<FleetFile>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetFile {
+    /// Relative to the folder, with `/`.
+    path: String,
+    text: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Fleet {
+    /// 0: none was applied yet.
+    version: u64,
+    name: Option<String>,
+    sources_sha256: String,
+    products: Vec<String>,
+    groups: Vec<String>,
+    services: Vec<String>,
+    channels: Vec<String>,
+    policies: Vec<String>,
+}
+
+/// What is declared and in force.
+#[utoipa::path(get, path = "/api/v1/access/fleet", tag = "access",
+    responses((status = 200, body = Fleet), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn fleet(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Json<Fleet>, Problem> {
+    caller.administrator(&plane, &headers)?;
+    let in_force = plane.admission.fleet.load_full();
+    let mut fleet = Fleet {
+        version: in_force.version,
+        name: None,
+        sources_sha256: in_force.digest().to_string(),
+        products: Vec::new(),
+        groups: Vec::new(),
+        services: Vec::new(),
+        channels: Vec::new(),
+        policies: Vec::new(),
+    };
+    if let Some(declared) = &in_force.fleet {
+        fleet.name = Some(declared.name().to_owned());
+        fleet.products = declared.products().map(|one| one.id.to_string()).collect();
+        fleet.groups = declared.groups().map(|one| one.id.to_string()).collect();
+        fleet.services = declared.services().map(|one| one.id.to_string()).collect();
+        fleet.channels = declared.channels().map(|one| one.id.as_str().to_owned()).collect();
+        fleet.policies = declared.policies().map(ToString::to_string).collect();
+    }
+    Ok(Json(fleet))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Applied {
+    version: u64,
+    /// Kinds of principals that policy can tell apart.
+    grant_classes: usize,
+    recorded: Recorded,
+}
+
+/// Puts a fleet in force: whole or not at all, recorded, on every shard when it is answered.
+#[utoipa::path(put, path = "/api/v1/access/fleet", tag = "access", request_body = FleetFiles,
+    responses((status = 200, body = Applied), (status = 401, body = super::problem::ProblemBody),
+        (status = 409, body = super::problem::ProblemBody), (status = 422, body = super::problem::ProblemBody)))]
+pub async fn apply(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(files): Body<FleetFiles>,
+) -> Result<Json<Applied>, Problem> {
+    let actor = caller.administrator(&plane, &headers)?;
+    let done = flow::apply(&plane, sources(files), &actor).await?;
+    Ok(Json(Applied {
+        version: done.version,
+        grant_classes: done.grant_classes,
+        recorded: done.receipt.into(),
+    }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Planned {
+    /// The version that applying it would make.
+    version: u64,
+    unchanged: bool,
+    grant_classes: usize,
+    /// Names that would come or go, as `+ channel telemetry` and `- policy old`.
+    changes: Vec<String>,
+}
+
+/// Says what applying a fleet would do, and does nothing.
+#[utoipa::path(post, path = "/api/v1/access/plan", tag = "access", request_body = FleetFiles,
+    responses((status = 200, body = Planned), (status = 401, body = super::problem::ProblemBody),
+        (status = 422, body = super::problem::ProblemBody)))]
+pub async fn plan(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(files): Body<FleetFiles>,
+) -> Result<Json<Planned>, Problem> {
+    caller.administrator(&plane, &headers)?;
+    let plan = flow::plan(&plane, &sources(files)).await?;
+    Ok(Json(Planned {
+        version: plan.version,
+        unchanged: plan.unchanged,
+        grant_classes: plan.grant_classes,
+        changes: plan.changes,
+    }))
+}
+
+/// One of `device`, `service`; one of `publish`, `receive`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    device: Option<String>,
+    service: Option<String>,
+    /// A topic.
+    publish: Option<String>,
+    /// A topic filter.
+    receive: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Answer {
+    permitted: bool,
+    /// Why not, by its name, if it is denied.
+    reason: Option<String>,
+    /// The policy that decided, if one did.
+    policy: Option<String>,
+    channel: Option<String>,
+    /// The device whose channel it is.
+    owner: Option<String>,
+    /// The same for a person, with what would permit it.
+    text: String,
+}
+
+/// Who may say or hear what, and which policy says so.
+#[utoipa::path(post, path = "/api/v1/access/explain", tag = "access", request_body = Question,
+    responses((status = 200, body = Answer), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody)))]
+pub async fn explain(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(question): Body<Question>,
+) -> Result<Json<Answer>, Problem> {
+    caller.administrator(&plane, &headers)?;
+    let refuse = |text: &str| Problem::new(StatusCode::BAD_REQUEST, "request-refused", text);
+    let principal = match (&question.device, &question.service) {
+        (Some(id), None) => DeviceId::new(id).map(Principal::Device),
+        (None, Some(id)) => ServiceId::new(id).map(Principal::Service),
+        _ => return Err(refuse("name one of device, service")),
+    }
+    .map_err(|e| refuse(&e.to_string()))?;
+    let facts = plane.admission.facts_of(&principal);
+    let grants = plane.grants();
+    let found = match (&question.publish, &question.receive) {
+        (Some(topic), None) => grants.explain_publish(&facts, topic),
+        (None, Some(filter)) => grants.explain_receive(&facts, filter),
+        _ => return Err(refuse("name one of publish, receive")),
+    };
+    let (permitted, reason, policy) = match &found.verdict {
+        Verdict::Permit { policy } => (true, None, Some(policy.to_string())),
+        Verdict::Deny { reason, policy } => {
+            (false, Some(reason.name().to_owned()), policy.as_ref().map(ToString::to_string))
+        }
+    };
+    Ok(Json(Answer {
+        permitted,
+        reason,
+        policy,
+        channel: found.channel,
+        owner: found.owner,
+        text: found.text,
+    }))
+}
+
+/// Makes a new sign-in link in the plane's admin-link file. Only from the plane's machine.
+#[utoipa::path(post, path = "/api/v1/access/admin-links", tag = "access",
+    responses((status = 204), (status = 403, body = super::problem::ProblemBody)))]
+pub async fn admin_link(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Result<StatusCode, Problem> {
+    if !matches!(caller, Caller::Local { .. }) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "local-only",
+            "run `fleetward access admin-link` on the plane's machine",
+        ));
+    }
+    sign_in::make_admin_link(&plane, plane.people_port()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// From the link's fragment.
+    token: String,
+}
+
+/// Spends a sign-in link; the answer carries the session's cookie.
+#[utoipa::path(post, path = "/api/v1/access/sign-in", tag = "access", request_body = SignIn,
+    responses((status = 204), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn sign_in(
+    State(plane): State<Shared>,
+    Body(request): Body<SignIn>,
+) -> Result<Response, Problem> {
+    let cookie = sign_in::sign_in(&plane, &request.token).await?;
+    let value = format!("{COOKIE}={cookie}; Path=/; Secure; HttpOnly; SameSite=Strict");
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        response.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    Ok(response)
+}
+
+fn sources(files: FleetFiles) -> Vec<SourceFile> {
+    files.files.into_iter().map(|file| SourceFile { path: file.path, text: file.text }).collect()
+}

@@ -1,0 +1,122 @@
+//! EST (RFC 7030, clarified by RFC 8951) at `/.well-known/est`: for devices that proved a factory
+//! certificate, or the one they renew, in the TLS handshake. Errors are plain text, as clients
+//! only show them.
+
+use super::{Caller, Problem, Shared};
+use crate::flow;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::{Extension, Router};
+use identity::{Operation, est};
+
+/// A request of the largest key with room for what clients add, in base64.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+pub fn router() -> Router<Shared> {
+    Router::new()
+        .route("/.well-known/est/cacerts", get(cacerts))
+        .route("/.well-known/est/simpleenroll", post(simpleenroll))
+        .route("/.well-known/est/simplereenroll", post(simplereenroll))
+        .route("/.well-known/est/csrattrs", get(csrattrs))
+        .route("/.well-known/est/serverkeygen", any(not_offered))
+        .route("/.well-known/est/fullcmc", any(not_offered))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// Open to everybody: whoever reads it must know the root by other means.
+async fn cacerts(State(plane): State<Shared>) -> Response {
+    let chain: Vec<&[u8]> =
+        plane.own_cas.issuing.iter().chain([&plane.own_cas.root]).map(Vec::as_slice).collect();
+    certificates(&chain)
+}
+
+async fn simpleenroll(
+    plane: State<Shared>,
+    caller: Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    enroll(plane, caller, headers, body, Operation::SimpleEnroll).await
+}
+
+async fn simplereenroll(
+    plane: State<Shared>,
+    caller: Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    enroll(plane, caller, headers, body, Operation::SimpleReenroll).await
+}
+
+async fn enroll(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+    operation: Operation,
+) -> Response {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let done = async {
+        let presented = caller.presented()?;
+        let request = flow::read_request(content_type, &body)?;
+        Ok::<_, Problem>(flow::enroll(&plane, presented, operation, &request).await?)
+    };
+    match done.await {
+        // Clients of small stacks take the first certificate: the new one, alone.
+        Ok(issued) => certificates(&[&issued.der]),
+        Err(problem) => {
+            if let Caller::Peer { peer, presented } = &caller {
+                tracing::warn!(
+                    target: "devices",
+                    "{peer}: refused {} to {presented}: {}",
+                    problem.body.code,
+                    problem.body.detail
+                );
+            }
+            plain(problem)
+        }
+    }
+}
+
+/// None apply: any permitted key will do (RFC 8951 section 3.2).
+async fn csrattrs() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+async fn not_offered() -> Response {
+    plain(Problem::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "not-offered",
+        "not offered here: make the key in the device and use simpleenroll",
+    ))
+}
+
+fn certificates(chain: &[&[u8]]) -> Response {
+    let body = match est::certs_only(chain) {
+        Ok(cms) => est::encode_body(&cms),
+        Err(error) => {
+            let fault = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", error.to_string());
+            return plain(fault);
+        }
+    };
+    let mut response =
+        super::bytes("application/pkcs7-mime; smime-type=certs-only", body.into_bytes());
+    // Meaningless in HTTP (RFC 8951 section 3.1), but old clients look for it.
+    response
+        .headers_mut()
+        .insert("content-transfer-encoding", HeaderValue::from_static("base64"));
+    response
+}
+
+fn plain(problem: Problem) -> Response {
+    let text = format!("{}: {}\n", problem.body.code, problem.body.detail);
+    let mut response = problem.into_response();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    *response.body_mut() = text.into();
+    response
+}

@@ -1,0 +1,81 @@
+//! Health, metrics and the interface itself.
+
+use super::{Caller, Problem, Shared, bytes};
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use std::fmt::Write as _;
+
+/// The process answers. Open to everybody; says nothing else.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 204)))]
+pub async fn alive() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// Ready to grant and to withdraw. A stranger gets the status, an auditor the reasons.
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = 204), (status = 503, body = super::problem::ProblemBody)))]
+pub async fn ready(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let reasons = plane.unready().await;
+    if reasons.is_empty() {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let told = caller.auditor(&plane, &headers).is_ok();
+    let problem =
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "the plane is not ready");
+    Err(if told { problem.with_errors(reasons) } else { problem })
+}
+
+/// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, content_type = "text/plain", body = String),
+        (status = 401, body = super::problem::ProblemBody)))]
+pub async fn metrics(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.auditor(&plane, &headers)?;
+    let mut text = String::new();
+    let mut say = |name: &str, kind: &str, labels: &str, value: u64| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# TYPE fleetward_{name} {kind}\nfleetward_{name}{labels} {value}");
+    };
+    {
+        let registry = plane.trust().registry();
+        say("identity_devices_expected", "gauge", "", registry.device_count() as u64);
+        say("identity_devices_enrolled", "gauge", "", registry.enrolled_count() as u64);
+        say("identity_certificates", "gauge", "", registry.certificate_count() as u64);
+    }
+    say("access_fleet_version", "gauge", "", plane.admission.fleet.load().version);
+    say("access_grant_classes", "gauge", "", plane.grants().class_count() as u64);
+    say("audit_entries", "counter", "", plane.store.leaf_count()?);
+    let proven = plane.store.last_checkpoint()?.map_or(0, |checkpoint| checkpoint.size);
+    say("audit_entries_proven", "counter", "", proven);
+    let reports = match plane.shards() {
+        Some(shards) => shards.reports(false).await,
+        None => Vec::new(),
+    };
+    for report in reports {
+        let shard = format!("{{shard=\"{}\"}}", report.shard);
+        say("gateway_connections", "gauge", &shard, report.connections as u64);
+        say("gateway_handshakes_in_flight", "gauge", &shard, report.handshaking as u64);
+        say("gateway_handshakes_total", "counter", &shard, report.handshakes_done);
+        say("gateway_handshakes_refused_total", "counter", &shard, report.handshakes_refused);
+        for (name, value) in report.counters.named() {
+            say(&format!("gateway_{name}_total"), "counter", &shard, value);
+        }
+    }
+    Ok(bytes("text/plain; version=0.0.4", text.into_bytes()))
+}
+
+/// This interface, OpenAPI 3.1. Open to everybody: it is in the source.
+pub async fn openapi() -> Result<Response, Problem> {
+    let json = super::openapi_json().map_err(crate::plane::Trouble::fault)?;
+    Ok(bytes("application/json", json.into_bytes()))
+}

@@ -1,0 +1,367 @@
+//! `/api/v1/identity`: manufacturers, expected devices, devices, services' certificates,
+//! revocations, the CA and its CRL.
+
+use super::read::{Asked, Body, Named};
+use super::{Caller, Problem, Shared, bytes};
+use crate::entries::read_certificate_id;
+use crate::flow::{self, Revoking};
+use crate::lists;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::{Extension, Json};
+use identity::csr;
+use model::{DeviceId, ManufacturerId, Principal, RevocationReason, ServiceId};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewManufacturer {
+    /// Its name here.
+    manufacturer: String,
+    /// The CA that signs its factory certificates, one PEM block.
+    ca_pem: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Manufacturer {
+    manufacturer: String,
+    /// SHA-256 of the CA certificate, hex.
+    ca_sha256: String,
+    added_at: String,
+}
+
+/// The receipt of an act: durable now, proven with the next checkpoint.
+#[derive(Serialize, ToSchema)]
+pub struct Recorded {
+    /// Place in the order of commits.
+    pub sequence: u64,
+    /// Index of its entry in the log.
+    pub entry: u64,
+}
+
+impl From<store::Receipt> for Recorded {
+    fn from(receipt: store::Receipt) -> Self {
+        Self { sequence: receipt.sequence, entry: receipt.first_leaf_index }
+    }
+}
+
+/// Whose factory certificates are believed.
+#[utoipa::path(get, path = "/api/v1/identity/manufacturers", tag = "identity",
+    responses((status = 200, body = [Manufacturer]), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn manufacturers(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<Manufacturer>>, Problem> {
+    caller.administrator(&plane, &headers)?;
+    let mut all = Vec::new();
+    plane.store.for_each_manufacturer(|row| {
+        all.push(Manufacturer {
+            manufacturer: row.id.to_string(),
+            ca_sha256: crate::plane::digest(&row.ca).to_string(),
+            added_at: row.added_at.to_string(),
+        });
+    })?;
+    Ok(Json(all))
+}
+
+/// Registers a manufacturer's CA: from now on its devices can prove their first identity.
+#[utoipa::path(post, path = "/api/v1/identity/manufacturers", tag = "identity",
+    request_body = NewManufacturer,
+    responses((status = 201, body = Recorded), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn add_manufacturer(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(new): Body<NewManufacturer>,
+) -> Result<(StatusCode, Json<Recorded>), Problem> {
+    let actor = caller.administrator(&plane, &headers)?;
+    let id = ManufacturerId::new(&new.manufacturer).map_err(invalid)?;
+    let receipt = lists::add_manufacturer(&plane, id, &new.ca_pem, &actor).await?;
+    Ok((StatusCode::CREATED, Json(receipt.into())))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct WhoseList {
+    /// Who made the devices on the list.
+    manufacturer: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ListTaken {
+    devices: usize,
+    /// Index of the last entry it made in the log.
+    entry: u64,
+}
+
+/// Takes a list of devices that may enroll: CSV (`text/csv`) or JSON (`application/json`).
+#[utoipa::path(post, path = "/api/v1/identity/expected-devices", tag = "identity",
+    params(WhoseList), request_body(content = String, content_type = "text/csv"),
+    responses((status = 201, body = ListTaken), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn expect_devices(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Asked(whose): Asked<WhoseList>,
+    text: String,
+) -> Result<(StatusCode, Json<ListTaken>), Problem> {
+    let actor = caller.administrator(&plane, &headers)?;
+    let manufacturer = ManufacturerId::new(&whose.manufacturer).map_err(invalid)?;
+    let is_json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.starts_with("application/json"));
+    let parsed = if is_json {
+        identity::expected::parse_json(&text)
+    } else {
+        identity::expected::parse_csv(&text)
+    };
+    let list = parsed.map_err(|errors| {
+        Problem::new(StatusCode::BAD_REQUEST, "list-refused", "the list was not taken")
+            .with_errors(errors.iter().map(ToString::to_string).collect())
+    })?;
+    let devices = list.len();
+    let receipt = lists::expect_devices(&plane, &manufacturer, list, &text, &actor).await?;
+    Ok((StatusCode::CREATED, Json(ListTaken { devices, entry: receipt.first_leaf_index })))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Begin after this device.
+    after: Option<String>,
+    /// 1 to 1000, 100 if absent.
+    limit: Option<usize>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Device {
+    device: String,
+    product: String,
+    groups: Vec<String>,
+    manufacturer: String,
+    serial: String,
+    enrolled_at: String,
+    revoked: Option<RevokedWhy>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct RevokedWhy {
+    at: String,
+    reason: String,
+}
+
+impl From<store::Revocation> for RevokedWhy {
+    fn from(revocation: store::Revocation) -> Self {
+        Self { at: revocation.at.to_string(), reason: revocation.reason.name().to_owned() }
+    }
+}
+
+impl From<store::DeviceRow> for Device {
+    fn from(row: store::DeviceRow) -> Self {
+        Self {
+            device: row.device.id.to_string(),
+            product: row.device.product.to_string(),
+            groups: row.device.groups.iter().map(ToString::to_string).collect(),
+            manufacturer: row.device.manufacturer.to_string(),
+            serial: row.device.serial.to_string(),
+            enrolled_at: row.device.enrolled_at.to_string(),
+            revoked: row.revoked.map(Into::into),
+        }
+    }
+}
+
+/// Enrolled devices, in the order of their names.
+#[utoipa::path(get, path = "/api/v1/identity/devices", tag = "identity", params(Page),
+    responses((status = 200, body = [Device]), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn devices(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Asked(page): Asked<Page>,
+) -> Result<Json<Vec<Device>>, Problem> {
+    caller.administrator(&plane, &headers)?;
+    let after = page.after.as_deref().map(DeviceId::new).transpose().map_err(invalid)?;
+    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
+    let rows = plane.store.devices(after.as_ref(), limit)?;
+    Ok(Json(rows.into_iter().map(Into::into).collect()))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DeviceWithCertificates {
+    #[serde(flatten)]
+    device: Device,
+    /// The one that ends last first.
+    certificates: Vec<Certificate>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Certificate {
+    /// `<issuer digest>:<serial>`: what a revocation takes.
+    certificate: String,
+    not_before: String,
+    not_after: String,
+    revoked: Option<RevokedWhy>,
+}
+
+/// One device and the certificates it was given.
+#[utoipa::path(get, path = "/api/v1/identity/devices/{device}", tag = "identity",
+    params(("device" = String, Path, description = "its name")),
+    responses((status = 200, body = DeviceWithCertificates), (status = 401, body = super::problem::ProblemBody),
+        (status = 404, body = super::problem::ProblemBody)))]
+pub async fn device(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Named(device): Named<String>,
+) -> Result<Json<DeviceWithCertificates>, Problem> {
+    caller.administrator(&plane, &headers)?;
+    let id = DeviceId::new(&device).map_err(invalid)?;
+    let Some(row) = plane.store.device(&id)? else {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "device-unknown",
+            format!("no device {id} has enrolled"),
+        ));
+    };
+    let certificates = plane
+        .store
+        .certificates_of(&Principal::Device(id))?
+        .into_iter()
+        .map(|row| Certificate {
+            certificate: row.certificate.id.to_string(),
+            not_before: row.certificate.not_before.to_string(),
+            not_after: row.certificate.not_after.to_string(),
+            revoked: row.revoked.map(Into::into),
+        })
+        .collect();
+    Ok(Json(DeviceWithCertificates { device: row.into(), certificates }))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRequest {
+    /// PKCS #10, one PEM block. Only its key is taken over.
+    csr_pem: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ServiceCertificate {
+    certificate: String,
+    certificate_pem: String,
+    not_after: String,
+    recorded: Recorded,
+}
+
+/// Gives a service of the fleet a certificate for the key in its request.
+#[utoipa::path(post, path = "/api/v1/identity/services/{service}/certificates", tag = "identity",
+    params(("service" = String, Path, description = "its name in the fleet")),
+    request_body = ServiceRequest,
+    responses((status = 201, body = ServiceCertificate), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn certify_service(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Named(service): Named<String>,
+    Body(request): Body<ServiceRequest>,
+) -> Result<(StatusCode, Json<ServiceCertificate>), Problem> {
+    let actor = caller.administrator(&plane, &headers)?;
+    let service = ServiceId::new(&service).map_err(invalid)?;
+    let der = crate::pem::decode(&request.csr_pem, &["CERTIFICATE REQUEST"])?;
+    let request = csr::parse(&der).map_err(crate::plane::Trouble::from)?;
+    let issued = flow::issue_to_service(&plane, &service, &request, &actor).await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(ServiceCertificate {
+            certificate: issued.certificate.to_string(),
+            certificate_pem: crate::pem::encode("CERTIFICATE", &issued.der),
+            not_after: issued.not_after.to_string(),
+            recorded: issued.receipt.into(),
+        }),
+    ))
+}
+
+/// One of `device`, `service`, `certificate`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    device: Option<String>,
+    service: Option<String>,
+    /// `<issuer digest>:<serial>`.
+    certificate: Option<String>,
+    /// `unspecified`, `key-compromise`, `superseded` or `cessation-of-operation`.
+    reason: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct RevocationDone {
+    sessions_closed: u32,
+    /// Microseconds after which nothing of it was accepted at any door.
+    in_force_after_micros: u64,
+    /// Microseconds after which its entry was durable.
+    recorded_after_micros: u64,
+    recorded: Recorded,
+}
+
+/// Withdraws an identity: at every door at once, then on record.
+#[utoipa::path(post, path = "/api/v1/identity/revocations", tag = "identity", request_body = Revocation,
+    responses((status = 201, body = RevocationDone), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
+pub async fn revoke(
+    State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(revocation): Body<Revocation>,
+) -> Result<(StatusCode, Json<RevocationDone>), Problem> {
+    let actor = caller.administrator(&plane, &headers)?;
+    let what = match (&revocation.device, &revocation.service, &revocation.certificate) {
+        (Some(id), None, None) => Revoking::Device(DeviceId::new(id).map_err(invalid)?),
+        (None, Some(id), None) => Revoking::Service(ServiceId::new(id).map_err(invalid)?),
+        (None, None, Some(id)) => {
+            Revoking::Certificate(read_certificate_id(id).ok_or_else(|| {
+                invalid("a certificate is written <issuer digest>:<serial>, both in hex")
+            })?)
+        }
+        _ => return Err(invalid("name one of device, service, certificate")),
+    };
+    let reason = RevocationReason::from_name(&revocation.reason).ok_or_else(|| {
+        invalid("reason is unspecified, key-compromise, superseded or cessation-of-operation")
+    })?;
+    let done = flow::revoke(&plane, &what, reason, &actor).await?;
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Ok((
+        StatusCode::CREATED,
+        Json(RevocationDone {
+            sessions_closed: done.sessions_closed,
+            in_force_after_micros: micros(done.in_force_after),
+            recorded_after_micros: micros(done.recorded_after),
+            recorded: done.receipt.into(),
+        }),
+    ))
+}
+
+/// The root certificate, PEM: what devices and clients trust. Open to everybody.
+#[utoipa::path(get, path = "/api/v1/identity/ca", tag = "identity",
+    responses((status = 200, content_type = "application/x-pem-file", body = String)))]
+pub async fn ca(State(plane): State<Shared>) -> Response {
+    let pem = crate::pem::encode("CERTIFICATE", &plane.own_cas.root);
+    bytes("application/x-pem-file", pem.into_bytes())
+}
+
+/// The certificate revocation list of the issuing CA, DER (RFC 5280). Open to everybody.
+#[utoipa::path(get, path = "/api/v1/identity/crl", tag = "identity",
+    responses((status = 200, content_type = "application/pkix-crl", body = Vec<u8>)))]
+pub async fn crl(State(plane): State<Shared>) -> Result<Response, Problem> {
+    let crl = lists::current_crl(&plane)?;
+    Ok(bytes("application/pkix-crl", crl.as_ref().clone()))
+}
+
+fn invalid(error: impl std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "request-refused", error.to_string())
+}

@@ -1,0 +1,156 @@
+//! HTTP, and the one mapping from our troubles to statuses. A file a room.
+//!
+//! The same API stands behind three doors; what differs is who the caller can be. Unknown fields,
+//! methods and paths are refused.
+
+mod access;
+mod audit;
+mod caller;
+mod est;
+mod gateway;
+mod health;
+mod identity;
+mod problem;
+mod read;
+
+pub use caller::Caller;
+pub use problem::Problem;
+
+use crate::plane::Plane;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::{get, post};
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi;
+
+/// A list of expected devices may be large; nothing else is.
+const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
+
+type Shared = Arc<Plane>;
+
+/// The API for people and for the local command line.
+pub fn people_router(plane: &Shared) -> Router {
+    finish(api(), plane)
+}
+
+/// The same behind mutual TLS, and EST beside it.
+pub fn devices_router(plane: &Shared) -> Router {
+    finish(api().merge(est::router()), plane)
+}
+
+fn api() -> Router<Shared> {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/openapi.json", get(health::openapi))
+        .route("/api/v1/identity/manufacturers", get(identity::manufacturers).post(identity::add_manufacturer))
+        .route(
+            "/api/v1/identity/expected-devices",
+            post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/identity/devices", get(identity::devices))
+        .route("/api/v1/identity/devices/{device}", get(identity::device))
+        .route("/api/v1/identity/services/{service}/certificates", post(identity::certify_service))
+        .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route("/api/v1/identity/ca", get(identity::ca))
+        .route("/api/v1/identity/crl", get(identity::crl))
+        .route("/api/v1/access/fleet", get(access::fleet).put(access::apply))
+        .route("/api/v1/access/plan", post(access::plan))
+        .route("/api/v1/access/explain", post(access::explain))
+        .route("/api/v1/access/admin-links", post(access::admin_link))
+        .route("/api/v1/access/sign-in", post(access::sign_in))
+        .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .route("/api/v1/audit/key", get(audit::key))
+        .route("/api/v1/audit/entries", get(audit::entries))
+        .route("/api/v1/audit/bundle", get(audit::bundle))
+        .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
+        .route("/log/{*path}", get(audit::published))
+}
+
+fn finish(router: Router<Shared>, plane: &Shared) -> Router {
+    let set = |name: HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_SECONDS_MAX))
+        .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(set(header::CACHE_CONTROL, "no-store"))
+        .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
+        .layer(set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        .layer(set(header::REFERRER_POLICY, "no-referrer"))
+        .with_state(Arc::clone(plane))
+}
+
+async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path")
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "this path does not take this method; see /openapi.json",
+    )
+}
+
+/// The interface as it is checked in: `doors/plane/openapi.json`.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Fleetward",
+        description = "The API of one plane. Errors are problem+json with a code that stays.",
+        license(name = "Apache-2.0")
+    ),
+    paths(
+        health::alive,
+        health::ready,
+        health::metrics,
+        identity::manufacturers,
+        identity::add_manufacturer,
+        identity::expect_devices,
+        identity::devices,
+        identity::device,
+        identity::certify_service,
+        identity::revoke,
+        identity::ca,
+        identity::crl,
+        access::fleet,
+        access::apply,
+        access::plan,
+        access::explain,
+        access::admin_link,
+        access::sign_in,
+        gateway::sessions,
+        audit::key,
+        audit::entries,
+        audit::bundle,
+        audit::seal,
+        audit::unseal,
+        audit::published,
+    ),
+    components(schemas(problem::ProblemBody))
+)]
+pub struct Interface;
+
+/// The checked-in form of the interface.
+pub fn openapi_json() -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(&Interface::openapi()).map(|text| text + "\n")
+}
+
+/// An answer of bytes with its media type.
+fn bytes(media_type: &'static str, body: Vec<u8>) -> Response {
+    let mut response = Response::new(axum::body::Body::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}

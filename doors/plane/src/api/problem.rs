@@ -1,0 +1,139 @@
+//! The edge: every trouble becomes one status and one problem+json (RFC 9457).
+
+use crate::plane::Trouble;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use identity::Refusal;
+use serde::Serialize;
+use store::CommitError;
+use utoipa::ToSchema;
+
+/// What a refused request is answered with.
+#[derive(Debug)]
+pub struct Problem {
+    pub status: StatusCode,
+    pub body: ProblemBody,
+    retry_after_seconds: Option<u32>,
+}
+
+/// problem+json.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemBody {
+    pub status: u16,
+    /// Stays the same over versions: match on it.
+    pub code: &'static str,
+    /// What happened, who must act and how.
+    pub detail: String,
+    /// `device`, `operator`, `manufacturer` or `fleetward`, where one is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub who_must_act: Option<&'static str>,
+    /// One line each: where in a fleet or list it is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            body: ProblemBody {
+                status: status.as_u16(),
+                code,
+                detail: detail.into(),
+                who_must_act: None,
+                errors: Vec::new(),
+            },
+            retry_after_seconds: None,
+        }
+    }
+
+    pub fn with_errors(mut self, errors: Vec<String>) -> Self {
+        self.body.errors = errors;
+        self
+    }
+
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let json = serde_json::to_vec(&self.body).unwrap_or_default();
+        let mut response = super::bytes("application/problem+json", json);
+        *response.status_mut() = self.status;
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let mut problem = Self::new(StatusCode::FORBIDDEN, refusal.code(), refusal.to_string());
+        problem.body.who_must_act = Some(refusal.who_must_act().name());
+        problem
+    }
+}
+
+impl From<store::ReadError> for Problem {
+    fn from(error: store::ReadError) -> Self {
+        Trouble::from(error).into()
+    }
+}
+
+impl From<Trouble> for Problem {
+    fn from(trouble: Trouble) -> Self {
+        let detail = trouble.to_string();
+        match trouble {
+            Trouble::Identity(refusal) => refusal.into(),
+            Trouble::Request(refusal) => Self::new(StatusCode::BAD_REQUEST, refusal.code(), detail),
+            Trouble::Est(refusal) => {
+                let status = if refusal.is_media_type() {
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE
+                } else {
+                    StatusCode::BAD_REQUEST
+                };
+                Self::new(status, refusal.code(), detail)
+            }
+            Trouble::Refused { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Trouble::Fleet(diagnostics) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fleet-refused", detail)
+                    .with_errors(diagnostics.iter().map(ToString::to_string).collect())
+            }
+            Trouble::GrantingStopped => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "granting-stopped", detail).retry_after(5)
+            }
+            Trouble::InForceUnrecorded(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "in-force-unrecorded", detail)
+            }
+            Trouble::Commit(error) => commit(&error, detail),
+            Trouble::Fault(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", detail),
+        }
+    }
+}
+
+fn commit(error: &CommitError, detail: String) -> Problem {
+    match error {
+        CommitError::Guard(_) | CommitError::Conflict { .. } | CommitError::KeyReused => {
+            Problem::new(StatusCode::CONFLICT, "conflict", detail)
+        }
+        CommitError::Sealed { .. } => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "sealed", detail).retry_after(60)
+        }
+        CommitError::Busy => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(1)
+        }
+        CommitError::Closed => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", detail).retry_after(5)
+        }
+        CommitError::DiskFull { .. } | CommitError::Io { .. } | CommitError::Damaged { .. } => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage", detail).retry_after(10)
+        }
+        CommitError::Invalid { .. } => {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", detail)
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The one place that reads the clock; rooms are told the time.
+
+use model::Timestamp;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The time of day, for certificates and entries. Before 1970 reads as 1970.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A clock for sessions: begins at the time of day and never jumps, so that a corrected clock
+/// neither ends nor prolongs a keep-alive.
+#[derive(Debug, Clone, Copy)]
+pub struct SteadyClock {
+    origin: Timestamp,
+    started: Instant,
+}
+
+impl SteadyClock {
+    #[must_use]
+    pub fn start() -> Self {
+        Self { origin: now(), started: Instant::now() }
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.origin.plus(self.started.elapsed())
+    }
+}

@@ -1,0 +1,395 @@
+//! The configuration: this struct is the reference, each field with its meaning and default.
+//!
+//! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
+//! key in capitals). Unknown keys are refused; everything is checked before a port opens.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything a plane can be told. `Config::default()` is what an empty file means.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Private state: database, sealed keys, journal. Mode 0700, made if absent.
+    pub data_dir: PathBuf,
+    /// The published log. Empty means `<data_dir>-log`: beside the data, not inside, so that
+    /// restoring one from a backup does not roll back the other.
+    pub log_dir: PathBuf,
+    /// The key that seals the private keys, 0600. Empty means `<data_dir>/seal.key`; put it on
+    /// another medium and a stolen backup of the data folder holds no usable key.
+    pub seal_key_file: PathBuf,
+    /// Whose fleet this is: part of each certificate, entry and row. Cannot be changed later.
+    pub tenant: String,
+    /// The authority in each certificate's URI, `spiffe://<trust_domain>/<tenant>/device/<id>`,
+    /// and in the log's origin. Cannot be changed later.
+    pub trust_domain: String,
+    /// Names (DNS or IP) that devices and people use for this plane; the first is the default.
+    pub server_names: Vec<String>,
+    pub listen: Listen,
+    pub gateway: GatewayConfig,
+    pub identity: IdentityConfig,
+}
+
+/// `[listen]`: the doors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// People: API and health over HTTPS; asks for no client certificate.
+    pub people: SocketAddr,
+    /// Devices and services: EST and API by mutual TLS.
+    pub devices: SocketAddr,
+    /// MQTT over mutual TLS.
+    pub mqtt: SocketAddr,
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Threads that carry MQTT sessions, 1 to 64. More are for scale, not for speed per message.
+    pub shards: u16,
+    /// `power`: an acknowledged message survives a power cut (one fdatasync a turn).
+    /// `process`: it survives a crash of this program only.
+    pub durability: Durability,
+    /// Also speak TLS 1.2 at the MQTT door.
+    pub tls_1_2: bool,
+    /// Largest MQTT packet taken after CONNECT, 1 KiB to 1 MiB.
+    pub packet_bytes_max: usize,
+    /// Handshakes in flight in one shard, 16 to 65536. Above half of it one source address may
+    /// have 64.
+    pub handshakes_max: usize,
+    /// Seconds from the TCP connection to the end of its TLS handshake, 1 to 60.
+    pub handshake_seconds_max: u64,
+    /// Connections in one shard, 1 to 1,000,000.
+    pub connections_max: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    Power,
+    Process,
+}
+
+impl Durability {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Power => "power",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// `[identity]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// Also speak TLS 1.2 at the door for devices (EST clients of small stacks need it).
+    pub tls_1_2: bool,
+    /// Days a service's certificate lives, 1 to 397.
+    pub service_days: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/fleetward"),
+            log_dir: PathBuf::new(),
+            seal_key_file: PathBuf::new(),
+            tenant: "default".into(),
+            trust_domain: "fleetward.internal".into(),
+            server_names: vec!["localhost".into(), "127.0.0.1".into()],
+            listen: Listen::default(),
+            gateway: GatewayConfig::default(),
+            identity: IdentityConfig::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            people: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
+            mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+        }
+    }
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            shards: 1,
+            durability: Durability::Power,
+            tls_1_2: false,
+            packet_bytes_max: 256 * 1024,
+            handshakes_max: 1024,
+            handshake_seconds_max: 10,
+            connections_max: 100_000,
+        }
+    }
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Self { tls_1_2: true, service_days: 90 }
+    }
+}
+
+/// Why a configuration is refused; the text names the key and what to write.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+/// The environment's names for keys, in the order they are applied.
+const ENVIRONMENT: [(&str, &[&str]); 16] = [
+    ("FLEETWARD_DATA_DIR", &["data_dir"]),
+    ("FLEETWARD_LOG_DIR", &["log_dir"]),
+    ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
+    ("FLEETWARD_TENANT", &["tenant"]),
+    ("FLEETWARD_TRUST_DOMAIN", &["trust_domain"]),
+    ("FLEETWARD_LISTEN_PEOPLE", &["listen", "people"]),
+    ("FLEETWARD_LISTEN_DEVICES", &["listen", "devices"]),
+    ("FLEETWARD_LISTEN_MQTT", &["listen", "mqtt"]),
+    ("FLEETWARD_GATEWAY_SHARDS", &["gateway", "shards"]),
+    ("FLEETWARD_GATEWAY_DURABILITY", &["gateway", "durability"]),
+    ("FLEETWARD_GATEWAY_TLS_1_2", &["gateway", "tls_1_2"]),
+    ("FLEETWARD_GATEWAY_PACKET_BYTES_MAX", &["gateway", "packet_bytes_max"]),
+    ("FLEETWARD_GATEWAY_HANDSHAKES_MAX", &["gateway", "handshakes_max"]),
+    ("FLEETWARD_GATEWAY_CONNECTIONS_MAX", &["gateway", "connections_max"]),
+    ("FLEETWARD_IDENTITY_TLS_1_2", &["identity", "tls_1_2"]),
+    ("FLEETWARD_IDENTITY_SERVICE_DAYS", &["identity", "service_days"]),
+];
+
+impl Config {
+    /// Reads the file (if one is named) and the environment, fills in the paths, checks all.
+    ///
+    /// # Errors
+    /// Names the file, the line or the variable, and what to write instead.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|e| ConfigError(format!("{} cannot be read: {e}", path.display())))?,
+            None => String::new(),
+        };
+        Self::from_text(&text, environment)
+    }
+
+    /// As [`Config::load`], from the file's text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_text(
+        text: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut table: toml::Table = text.parse().map_err(|e| ConfigError(format!("{e}")))?;
+        for (variable, path) in ENVIRONMENT {
+            if let Some(value) = environment(variable) {
+                set(&mut table, path, &value)
+                    .map_err(|e| ConfigError(format!("{variable}: {e}")))?;
+            }
+        }
+        // A fault of the file is shown with its line; only the environment can cause another.
+        let mut config: Self = toml::from_str(text)
+            .and_then(|_: Self| table.try_into())
+            .map_err(|e: toml::de::Error| ConfigError(e.to_string().trim_end().to_owned()))?;
+        config.complete();
+        config.check()?;
+        Ok(config)
+    }
+
+    fn complete(&mut self) {
+        if self.log_dir.as_os_str().is_empty() {
+            let mut beside = self.data_dir.clone().into_os_string();
+            beside.push("-log");
+            self.log_dir = beside.into();
+        }
+        if self.seal_key_file.as_os_str().is_empty() {
+            self.seal_key_file = self.data_dir.join("seal.key");
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |key: &str, rule: &str| Err(ConfigError(format!("{key}: {rule}")));
+        if model::TenantId::new(&self.tenant).is_err() {
+            return refuse("tenant", "use letters, digits, dot, dash and underscore, 64 at most");
+        }
+        if !is_dns_name(&self.trust_domain) {
+            return refuse("trust_domain", "use a lower-case DNS name, such as fleet.example.com");
+        }
+        if self.server_names.is_empty() || self.server_names.len() > 32 {
+            return refuse("server_names", "name this plane once at least and 32 times at most");
+        }
+        for name in &self.server_names {
+            if name.parse::<std::net::IpAddr>().is_err() && !is_dns_name(name) {
+                return refuse("server_names", &format!("{name:?} is no DNS name or IP address"));
+            }
+        }
+        let doors = [self.listen.people, self.listen.devices, self.listen.mqtt];
+        for (i, door) in doors.iter().enumerate() {
+            if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
+                return refuse("listen", &format!("two doors share {door}; give each its own"));
+            }
+        }
+        let gateway = &self.gateway;
+        let ranges: [(&str, u64, u64, u64); 6] = [
+            ("gateway.shards", u64::from(gateway.shards), 1, 64),
+            ("gateway.packet_bytes_max", gateway.packet_bytes_max as u64, 1024, 1 << 20),
+            ("gateway.handshakes_max", gateway.handshakes_max as u64, 16, 65_536),
+            ("gateway.handshake_seconds_max", gateway.handshake_seconds_max, 1, 60),
+            ("gateway.connections_max", gateway.connections_max as u64, 1, 1_000_000),
+            ("identity.service_days", u64::from(self.identity.service_days), 1, 397),
+        ];
+        for (key, value, low, high) in ranges {
+            if !(low..=high).contains(&value) {
+                return refuse(key, &format!("{value} is not in {low} to {high}"));
+            }
+        }
+        if self.log_dir.starts_with(&self.data_dir) {
+            return refuse(
+                "log_dir",
+                "must not lie inside data_dir: a restored backup would roll back both",
+            );
+        }
+        Ok(())
+    }
+
+    /// The log's name: the first line of each checkpoint (C2SP tlog-checkpoint `origin`).
+    #[must_use]
+    pub fn log_origin(&self) -> String {
+        format!("{}/{}/audit", self.trust_domain, self.tenant)
+    }
+
+    #[must_use]
+    pub fn socket_file(&self) -> PathBuf {
+        self.data_dir.join("fleetward.sock")
+    }
+
+    #[must_use]
+    pub fn admin_link_file(&self) -> PathBuf {
+        self.data_dir.join("admin-link")
+    }
+
+    #[must_use]
+    pub fn service_lifetime(&self) -> Duration {
+        Duration::from_secs(u64::from(self.identity.service_days) * 86_400)
+    }
+
+    /// Each key with its value, its variable and what it means: `fleetward config explain`.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let live = |path: &[&str]| -> String {
+            match path {
+                ["data_dir"] => format!("{:?}", self.data_dir),
+                ["log_dir"] => format!("{:?}", self.log_dir),
+                ["seal_key_file"] => format!("{:?}", self.seal_key_file),
+                ["tenant"] => format!("{:?}", self.tenant),
+                ["trust_domain"] => format!("{:?}", self.trust_domain),
+                ["listen", "people"] => format!("\"{}\"", self.listen.people),
+                ["listen", "devices"] => format!("\"{}\"", self.listen.devices),
+                ["listen", "mqtt"] => format!("\"{}\"", self.listen.mqtt),
+                ["gateway", "shards"] => self.gateway.shards.to_string(),
+                ["gateway", "durability"] => format!("{:?}", self.gateway.durability.name()),
+                ["gateway", "tls_1_2"] => self.gateway.tls_1_2.to_string(),
+                ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
+                ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
+                ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
+                ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
+                ["identity", "service_days"] => self.identity.service_days.to_string(),
+                _ => String::new(),
+            }
+        };
+        let mut text = format!("server_names = {:?}\n", self.server_names);
+        for (variable, path) in ENVIRONMENT {
+            text.push_str(&format!("{} = {}    # or {variable}\n", path.join("."), live(path)));
+        }
+        text
+    }
+}
+
+/// Puts an environment value where its key stands, read as TOML if it is a number or a boolean.
+fn set(table: &mut toml::Table, path: &[&str], value: &str) -> Result<(), String> {
+    let [parents @ .., key] = path else { return Ok(()) };
+    let mut at = table;
+    for parent in parents {
+        at = at
+            .entry((*parent).to_owned())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| format!("[{parent}] is not a section in the file"))?;
+    }
+    let value = match value.parse::<i64>() {
+        Ok(number) => toml::Value::Integer(number),
+        Err(_) => match value {
+            "true" => toml::Value::Boolean(true),
+            "false" => toml::Value::Boolean(false),
+            text => toml::Value::String(text.to_owned()),
+        },
+    };
+    at.insert((*key).to_owned(), value);
+    Ok(())
+}
+
+fn is_dns_name(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Config::from_text(text, &|_| None)
+    }
+
+    #[test]
+    fn an_empty_file_is_a_whole_configuration() {
+        let config = load("").unwrap();
+        assert_eq!(config.log_dir, PathBuf::from("/var/lib/fleetward-log"));
+        assert_eq!(config.seal_key_file, PathBuf::from("/var/lib/fleetward/seal.key"));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        for (text, said) in [
+            ("colour = 1", "unknown field `colour`"),
+            ("[gateway]\nshard = 1", "unknown field `shard`"),
+            ("[gateway]\nshards = 0", "gateway.shards: 0 is not in 1 to 64"),
+            ("[gateway]\ndurability = \"maybe\"", "unknown variant `maybe`"),
+            ("tenant = \"a/b\"", "tenant:"),
+            ("trust_domain = \"Über\"", "trust_domain:"),
+            ("server_names = []", "server_names:"),
+            ("server_names = [\"a b\"]", "server_names:"),
+            ("[listen]\npeople = \"127.0.0.1:8883\"", "two doors share 127.0.0.1:8883"),
+            ("[listen]\nmqtt = \"here\"", "invalid socket address"),
+            ("data_dir = \"/x\"\nlog_dir = \"/x/log\"", "must not lie inside data_dir"),
+            ("tenant = \n", "line 1"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text:?} was refused with {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_and_is_named_in_explain() {
+        let config = Config::from_text("[gateway]\nshards = 2", &|name| {
+            (name == "FLEETWARD_GATEWAY_SHARDS").then(|| "3".to_owned())
+        })
+        .unwrap();
+        assert_eq!(config.gateway.shards, 3);
+        assert!(config.explain().contains("gateway.shards = 3    # or FLEETWARD_GATEWAY_SHARDS"));
+    }
+}

@@ -1,0 +1,263 @@
+//! TLS: what each door offers, whom it lets in, and what was learned on the way.
+//!
+//! rustls checks the chain before it knows that the peer holds the key. So nothing is decided on
+//! the chain alone: who it is, and whether that identity was withdrawn, is asked after the
+//! handshake's signature held, and only what was asked there is called proven.
+
+use crate::clock;
+use arc_swap::ArcSwap;
+use identity::{Anchors, Authenticated, Door, Path, Presented, Refusal, Registry};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// What all doors share: our certificates, whom we trust, who is known.
+pub struct Trust {
+    provider: Arc<CryptoProvider>,
+    pub served: ArcSwap<Served>,
+    pub anchors: ArcSwap<Anchors>,
+    /// Locked for a look-up or one change, never across a wait.
+    pub registry: RwLock<Registry>,
+}
+
+/// The certificate we show, and the names it is good for.
+#[derive(Debug)]
+pub struct Served {
+    pub names: Vec<String>,
+    pub key: Arc<CertifiedKey>,
+}
+
+/// What one connection has shown so far. It tells a refused handshake's story.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub server_name: Option<String>,
+    pub foreign_server_name: bool,
+    /// Only what was found after possession of the key was proven stands here.
+    pub proven: Option<Presented>,
+    pub refusal: Option<Refusal>,
+    /// A path was shown but the handshake's signature has not been checked.
+    path: Option<Path>,
+}
+
+/// The certificate part of one connection; keep it beside the connection.
+pub type Sight = Arc<Mutex<Seen>>;
+
+impl Trust {
+    pub fn new(served: Served, anchors: Anchors, registry: Registry) -> Self {
+        Self {
+            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+            served: ArcSwap::from_pointee(served),
+            anchors: ArcSwap::from_pointee(anchors),
+            registry: RwLock::new(registry),
+        }
+    }
+
+    /// Who it is, now: asked again at each use, since an identity can be withdrawn meanwhile.
+    ///
+    /// # Errors
+    /// The refusal, which says who must act.
+    pub fn authenticate(
+        &self,
+        door: Door,
+        presented: &Presented,
+    ) -> Result<Authenticated, Refusal> {
+        self.registry
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .authenticate(door, presented, clock::now())
+    }
+
+    /// The configuration of one connection at a door for devices, and what it will have seen.
+    ///
+    /// # Errors
+    /// None in practice: the provider knows both versions.
+    pub fn device_door(
+        self: &Arc<Self>,
+        door: Door,
+        tls_1_2: bool,
+    ) -> Result<(Arc<ServerConfig>, Sight), Error> {
+        let sight = Sight::default();
+        let verifier = DoorVerifier {
+            door,
+            trust: Arc::clone(self),
+            sight: Arc::clone(&sight),
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(versions(tls_1_2))?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(self.resolver(&sight));
+        config.alpn_protocols = match door {
+            Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
+            Door::Devices => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
+        forget_sessions(&mut config);
+        Ok((Arc::new(config), sight))
+    }
+
+    /// The configuration of one connection at the door for people.
+    ///
+    /// # Errors
+    /// As [`Trust::device_door`].
+    pub fn people_door(self: &Arc<Self>) -> Result<(Arc<ServerConfig>, Sight), Error> {
+        let sight = Sight::default();
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(versions(true))?
+            .with_no_client_auth()
+            .with_cert_resolver(self.resolver(&sight));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        forget_sessions(&mut config);
+        Ok((Arc::new(config), sight))
+    }
+
+    fn resolver(self: &Arc<Self>, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(NameResolver { trust: Arc::clone(self), sight: Arc::clone(sight) })
+    }
+}
+
+/// Resumption skips the verifier, so a device revoked in between would come in: it stays off.
+/// Both switches are needed, the tickets of TLS 1.3 and the session storage of TLS 1.2.
+fn forget_sessions(config: &mut ServerConfig) {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+}
+
+fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
+    static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+    static NEWEST: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
+    if tls_1_2 { &BOTH } else { &NEWEST }
+}
+
+/// Chooses our certificate by the name asked for; a name that is not ours gets none.
+#[derive(Debug)]
+struct NameResolver {
+    trust: Arc<Trust>,
+    sight: Sight,
+}
+
+impl ResolvesServerCert for NameResolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let served = self.trust.served.load();
+        // A client that connects by address sends no name (RFC 6066 section 3).
+        let Some(name) = hello.server_name() else {
+            return Some(Arc::clone(&served.key));
+        };
+        let ours = served.names.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.server_name = Some(name.chars().take(253).collect());
+        seen.foreign_server_name = !ours;
+        ours.then(|| Arc::clone(&served.key))
+    }
+}
+
+#[derive(Debug)]
+struct DoorVerifier {
+    door: Door,
+    trust: Arc<Trust>,
+    sight: Sight,
+}
+
+impl DoorVerifier {
+    /// The handshake's signature held: from here on the peer is known to hold the key.
+    fn possession_proven(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(path) = seen.path.take() else {
+            return Err(Error::General("no path was checked before the signature".into()));
+        };
+        let decided = self
+            .trust
+            .anchors
+            .load()
+            .presented(&path, end_entity)
+            .and_then(|presented| self.trust.authenticate(self.door, &presented).map(|_| presented));
+        match decided {
+            Ok(presented) => {
+                seen.proven = Some(presented);
+                Ok(())
+            }
+            Err(refusal) => {
+                let alert = if refusal.is_revocation() {
+                    CertificateError::Revoked
+                } else {
+                    CertificateError::ApplicationVerificationFailure
+                };
+                seen.refusal = Some(refusal);
+                Err(Error::InvalidCertificate(alert))
+            }
+        }
+    }
+}
+
+impl ClientCertVerifier for DoorVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        // EST's cacerts is open to devices that have no identity yet (RFC 7030 section 4.1).
+        matches!(self.door, Door::Gateway)
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // Whose devices we take is no stranger's business.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+        let now = model::Timestamp::from_seconds(now.as_secs());
+        let path = self.trust.anchors.load().verify_path(self.door, end_entity, &chain, now);
+        let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        match path {
+            Ok(path) => {
+                seen.path = Some(path);
+                Ok(ClientCertVerified::assertion())
+            }
+            Err(refusal) => {
+                let alert = alert_for(&refusal);
+                seen.refusal = Some(refusal);
+                Err(Error::InvalidCertificate(alert))
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.trust.provider.signature_verification_algorithms;
+        let valid = rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)?;
+        self.possession_proven(cert).map(|()| valid)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.trust.provider.signature_verification_algorithms;
+        let valid = rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)?;
+        self.possession_proven(cert).map(|()| valid)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trust")
+    }
+}

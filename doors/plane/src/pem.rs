@@ -1,0 +1,73 @@
+//! PEM (RFC 7468), one block at a time.
+
+use crate::plane::Trouble;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// Reads the one block of a text, whose label must be among `labels`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn decode(text: &str, labels: &[&str]) -> Result<Vec<u8>, Trouble> {
+    let wanted = labels.join(" or ");
+    let refuse = |what: &str| {
+        Trouble::refused("pem-refused", format!("{what}; send one PEM block labelled {wanted}"))
+    };
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let label = lines
+        .by_ref()
+        .find_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+        .ok_or_else(|| refuse("there is no PEM block"))?;
+    // OpenSSL before 1.0 wrote NEW CERTIFICATE REQUEST.
+    if !labels.contains(&label.trim_start_matches("NEW ")) {
+        return Err(refuse("the PEM block is something else"));
+    }
+    let end = format!("-----END {label}-----");
+    let mut base64 = String::new();
+    for line in lines.by_ref() {
+        if line == end {
+            return match lines.next() {
+                None => STANDARD.decode(&base64).map_err(|_| refuse("the base64 is not valid")),
+                Some(_) => Err(refuse("there is more than one PEM block")),
+            };
+        }
+        base64.push_str(line);
+    }
+    Err(refuse("the PEM block has no end"))
+}
+
+#[must_use]
+pub fn encode(label: &str, der: &[u8]) -> String {
+    let base64 = STANDARD.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    let mut rest = base64.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem + &format!("-----END {label}-----\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let der: Vec<u8> = (0..=200).collect();
+        let pem = encode("CERTIFICATE", &der);
+        assert_eq!(decode(&pem, &["CERTIFICATE"]).unwrap(), der);
+        assert_eq!(decode(&format!("\r\n{pem}\r\n"), &["CERTIFICATE"]).unwrap(), der);
+        for bad in [
+            String::new(),
+            encode("PRIVATE KEY", &der),
+            pem.repeat(2),
+            pem.replace("-----END", "----END"),
+            pem.replace('A', "*"),
+        ] {
+            assert!(decode(&bad, &["CERTIFICATE"]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The running plane: its parts, and the few acts that every part of the story shares.
+
+use crate::config::Config;
+use crate::entries::Act;
+use crate::flow::{self, Admission};
+use crate::listen::tls::Trust;
+use crate::shards::Shards;
+use crate::sign_in::SignIns;
+use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
+use arc_swap::ArcSwap;
+use audit::Vkey;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use identity::{Fact, Realm, Refusal, profile};
+use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use signer::{Purpose, Signer};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use store::{Change, CommitError, Published, Receipt, Store};
+use tokio::sync::{Notify, oneshot};
+
+/// Everything that a running plane holds.
+pub struct Plane {
+    pub config: Config,
+    pub store: Store,
+    pub published: Published,
+    pub admission: Arc<Admission>,
+    /// The key by which anybody verifies the log.
+    pub log_key: Vkey,
+    pub sign_ins: SignIns,
+    /// Held while a fleet is applied.
+    pub applying: tokio::sync::Mutex<()>,
+    /// Told of each commit with entries: the sequencer's nudge.
+    pub committed: Notify,
+    pub(crate) signer: Signer,
+    pub(crate) realm: Realm,
+    pub(crate) own_cas: identity::OwnCas,
+    pub(crate) issuer: profile::Issuer,
+    pub(crate) grants: ArcSwap<Grants>,
+    pub(crate) shards: OnceLock<Shards>,
+    /// Withdrawals in force that the store has not taken yet.
+    pub(crate) unrecorded: Mutex<Vec<Change>>,
+    /// The one sequencer; locked for one batch.
+    pub(crate) sequencer: Mutex<audit::Sequencer>,
+    pub(crate) sequencer_trouble: Mutex<Option<String>>,
+}
+
+/// The fleet that was applied last; version 0 is none.
+pub struct FleetInForce {
+    pub version: u64,
+    pub fleet: Option<Fleet>,
+}
+
+/// Why an act was not done. The API maps it to a status, in one place.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    #[error(transparent)]
+    Identity(#[from] Refusal),
+    #[error(transparent)]
+    Request(#[from] identity::csr::CsrRefusal),
+    #[error(transparent)]
+    Est(#[from] identity::est::EstRefusal),
+    /// Asked for something that is not permitted or makes no sense; the text says what to do.
+    #[error("{text}")]
+    Refused { code: &'static str, text: String },
+    #[error("the fleet is refused in {} place(s)", .0.len())]
+    Fleet(Vec<Diagnostic>),
+    #[error("{0}")]
+    Commit(CommitError),
+    /// A withdrawal is in force but not on record, so nothing may be granted.
+    #[error(
+        "a revocation is in force that could not be recorded yet; nothing is granted until it is. \
+         Operator: see the log for what the disk says"
+    )]
+    GrantingStopped,
+    /// The withdrawal was carried out; recording it is being tried again.
+    #[error("the revocation is in force but could not be recorded ({0}); it is tried again")]
+    InForceUnrecorded(CommitError),
+    #[error("a fault of ours: {0}; please report it")]
+    Fault(String),
+}
+
+impl Trouble {
+    #[must_use]
+    pub fn refused(code: &'static str, text: impl Into<String>) -> Self {
+        Self::Refused { code, text: text.into() }
+    }
+
+    pub fn fault(error: impl std::fmt::Display) -> Self {
+        Self::Fault(error.to_string())
+    }
+}
+
+impl From<CommitError> for Trouble {
+    fn from(error: CommitError) -> Self {
+        Self::Commit(error)
+    }
+}
+
+impl From<profile::ProfileError> for Trouble {
+    fn from(error: profile::ProfileError) -> Self {
+        Self::fault(error)
+    }
+}
+
+impl From<store::ReadError> for Trouble {
+    fn from(error: store::ReadError) -> Self {
+        Self::fault(error)
+    }
+}
+
+impl FleetInForce {
+    #[must_use]
+    pub fn none() -> Self {
+        Self { version: 0, fleet: None }
+    }
+
+    #[must_use]
+    pub fn new(version: u64, fleet: Fleet) -> Self {
+        Self { version, fleet: Some(fleet) }
+    }
+
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.fleet.as_ref().map_or(Digest([0; 32]), Fleet::digest)
+    }
+
+    #[must_use]
+    pub fn has_service(&self, id: &ServiceId) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
+    }
+
+    #[must_use]
+    pub fn groups_of(&self, id: &ServiceId) -> Vec<GroupId> {
+        self.fleet
+            .as_ref()
+            .and_then(|fleet| fleet.services().find(|known| known.id == *id))
+            .map(|known| known.groups.clone())
+            .unwrap_or_default()
+    }
+
+    /// Thirty days where the fleet does not say otherwise.
+    #[must_use]
+    pub fn ldevid_lifetime(&self, product: &ProductId) -> Duration {
+        self.fleet
+            .as_ref()
+            .and_then(|fleet| fleet.product(product))
+            .map_or(Duration::from_secs(30 * 86_400), |known| known.ldevid_lifetime)
+    }
+
+    #[must_use]
+    pub fn row(&self, files: &[SourceFile], applied_at: Timestamp) -> store::Fleet {
+        store::Fleet {
+            version: self.version,
+            digest: self.digest(),
+            files: files.iter().map(|file| (file.path.clone(), file.text.clone())).collect(),
+            applied_at,
+        }
+    }
+}
+
+impl Plane {
+    #[must_use]
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.admission.trust
+    }
+
+    #[must_use]
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    #[must_use]
+    pub fn issuer(&self) -> &profile::Issuer {
+        &self.issuer
+    }
+
+    /// The MQTT door's threads; absent only while the plane starts.
+    pub fn shards(&self) -> Option<&Shards> {
+        self.shards.get()
+    }
+
+    /// Sixteen random bytes: what makes a certificate's serial number.
+    pub fn random(&self) -> Result<[u8; 16], Trouble> {
+        random()
+    }
+
+    pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, Trouble> {
+        self.signer.sign(purpose, to_be_signed).map_err(Trouble::fault)
+    }
+
+    /// The bytes that the log keeps of an act.
+    pub fn leaf(&self, act: &Act) -> Result<Vec<u8>, Trouble> {
+        leaf(self.realm.tenant().clone(), act)
+    }
+
+    /// # Errors
+    /// While a withdrawal is not on record nothing is granted.
+    pub fn granting_allowed(&self) -> Result<(), Trouble> {
+        if self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            Ok(())
+        } else {
+            Err(Trouble::GrantingStopped)
+        }
+    }
+
+    /// Returns when the change is durable.
+    pub async fn commit(&self, change: Change) -> Result<Receipt, Trouble> {
+        Ok(self.submit(change).await?)
+    }
+
+    async fn submit(&self, change: Change) -> Result<Receipt, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.store.submit(change, move |result| {
+            // Whoever asked may have gone; the change is durable all the same.
+            let _ = reply.send(result);
+        });
+        let receipt = answer.await.map_err(|_| CommitError::Closed)??;
+        self.committed.notify_one();
+        Ok(receipt)
+    }
+
+    /// Records a withdrawal that is in force. One that cannot be recorded is kept and tried again.
+    pub async fn commit_withdrawal(&self, change: Change) -> Result<Receipt, Trouble> {
+        let kept = change.clone();
+        self.submit(change).await.map_err(|error| {
+            self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+            tracing::error!("a revocation could not be recorded ({error}); granting stops");
+            Trouble::InForceUnrecorded(error)
+        })
+    }
+
+    /// Tries again to record what is in force; true when nothing is left.
+    pub async fn record_withdrawals(&self) -> bool {
+        let waiting =
+            std::mem::take(&mut *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = Vec::new();
+        for change in waiting {
+            if self.submit(change.clone()).await.is_err() {
+                left.push(change);
+            }
+        }
+        let mut unrecorded = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        unrecorded.extend(left);
+        unrecorded.is_empty()
+    }
+
+    /// Takes a fact into memory.
+    pub fn learn(&self, fact: &Fact) -> Result<(), Trouble> {
+        self.trust().registry_mut().apply(fact).map_err(|conflict| {
+            Trouble::refused("fact-conflict", conflict.to_string())
+        })
+    }
+
+    /// Makes sure that grants know somebody of this kind.
+    pub async fn cover(&self, facts: &Facts) -> Result<(), Trouble> {
+        let extended = self.grants.load().extended(facts).map_err(Trouble::Fleet)?;
+        if let Some(grants) = extended {
+            self.regrant(Arc::new(grants)).await;
+        }
+        Ok(())
+    }
+
+    /// Compiles a fleet for everybody who is known, off the async threads.
+    pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
+        let population = self.population(fleet);
+        let fleet = Arc::clone(fleet);
+        tokio::task::spawn_blocking(move || flow::compile(&fleet, population))
+            .await
+            .map_err(Trouble::fault)?
+    }
+
+    /// One of each kind that is known: the same product and groups are the same to policy.
+    fn population(&self, fleet: &FleetInForce) -> Vec<Facts> {
+        let registry = self.trust().registry();
+        population(&registry, fleet)
+    }
+
+    /// From here on every shard judges by the new fleet.
+    pub async fn put_in_force(&self, fleet: Arc<FleetInForce>, grants: Arc<Grants>) {
+        self.admission.fleet.store(fleet);
+        self.regrant(grants).await;
+    }
+
+    async fn regrant(&self, grants: Arc<Grants>) {
+        self.grants.store(Arc::clone(&grants));
+        if let Some(shards) = self.shards.get() {
+            shards.regrant(&grants).await;
+        }
+    }
+
+    #[must_use]
+    pub fn grants(&self) -> Arc<Grants> {
+        self.grants.load_full()
+    }
+
+    /// Why this plane is not ready, if it is not. For operators, not for strangers.
+    pub async fn unready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Err(trouble) = self.granting_allowed() {
+            reasons.push(trouble.to_string());
+        }
+        match self.store.sealed() {
+            Ok(Some(reason)) => reasons.push(format!(
+                "sealed: {reason}; look at it, then run `fleetward audit unseal --reason …`"
+            )),
+            Ok(None) => {}
+            Err(error) => reasons.push(error.to_string()),
+        }
+        if let Some(failing) = self.store.failing() {
+            reasons.push(failing);
+        }
+        let trouble = self.sequencer_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
+        if let Some(shards) = self.shards.get() {
+            for report in shards.reports().await {
+                if report.failed {
+                    reasons.push(format!("shard {}: its journal failed", report.shard));
+                }
+            }
+        }
+        reasons
+    }
+}
+
+/// One of each kind that is known: the same product and groups are the same to policy.
+pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Facts> {
+    let mut kinds: HashSet<(ProductId, Vec<GroupId>)> = HashSet::new();
+    let mut population = Vec::new();
+    for device in registry.devices() {
+        if kinds.insert((device.product.clone(), device.groups.to_vec())) {
+            population.push(Facts {
+                principal: Principal::Device(device.device.clone()),
+                product: Some(device.product.clone()),
+                groups: device.groups.to_vec(),
+            });
+        }
+    }
+    let services = fleet.fleet.iter().flat_map(Fleet::services);
+    population.extend(services.map(|service| Facts {
+        principal: Principal::Service(service.id.clone()),
+        product: None,
+        groups: service.groups.clone(),
+    }));
+    population
+}
+
+/// The bytes that the log keeps of an act.
+pub fn leaf(tenant: model::TenantId, act: &Act) -> Result<Vec<u8>, Trouble> {
+    audit::Entry {
+        time: act.time,
+        tenant,
+        actor: act.actor.clone(),
+        action: act.action.to_owned(),
+        object: act.object.clone(),
+        details: act.details.clone(),
+        request: None,
+    }
+    .to_leaf()
+    .map_err(Trouble::fault)
+}
+
+/// Bytes that nobody can guess.
+pub fn random<const N: usize>() -> Result<[u8; N], Trouble> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Trouble::fault("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
+/// SHA-256, for names of things in the log.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> Digest {
+    let mut out = [0; 32];
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    for (to, from) in out.iter_mut().zip(hash.as_ref()) {
+        *to = *from;
+    }
+    Digest(out)
+}

@@ -1,0 +1,71 @@
+//! How threads speak to a shard: one queue, one lock an append, one wake a turn.
+
+use rustix::event::{EventfdFlags, eventfd};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// A shard's letters, in the order they were posted by each sender.
+pub struct Mailbox<T> {
+    letters: Mutex<VecDeque<T>>,
+    /// Letters posted and not yet collected: what tells a sender to slow down.
+    waiting: AtomicUsize,
+    /// Whether the owner has been woken and has not collected since.
+    woken: AtomicBool,
+    wake: OwnedFd,
+}
+
+impl<T> Mailbox<T> {
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            letters: Mutex::new(VecDeque::new()),
+            waiting: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
+    pub fn post(&self, letter: T) {
+        self.post_all(std::iter::once(letter));
+    }
+
+    /// Posts a batch under one lock and wakes the owner if it is not awake already.
+    pub fn post_all(&self, batch: impl IntoIterator<Item = T>) {
+        let added = {
+            let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = letters.len();
+            letters.extend(batch);
+            letters.len() - before
+        };
+        if added == 0 {
+            return;
+        }
+        self.waiting.fetch_add(added, Ordering::Relaxed);
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            // The counter of an eventfd can only be full if the owner is awake already.
+            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Takes all letters. The owner calls it after its poll said that [`Mailbox::wake_fd`] is
+    /// readable.
+    pub fn collect(&self, into: &mut VecDeque<T>) {
+        let mut counter = [0; 8];
+        // Nothing to read means that another turn has read it: the letters say what is there.
+        let _ = rustix::io::read(&self.wake, &mut counter);
+        // Cleared before the letters are taken: a letter posted after this wakes again.
+        self.woken.store(false, Ordering::Release);
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(letters.len(), Ordering::Relaxed);
+        into.append(&mut letters);
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}

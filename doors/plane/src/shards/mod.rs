@@ -1,0 +1,130 @@
+//! The MQTT door's threads: one epoll loop a shard, and the letters they are sent.
+//!
+//! A connection is accepted and proven in any shard, then handed once to its principal's home
+//! shard, where it stays. So takeover, revocation and a persistent session are one thread's affair.
+
+mod mailbox;
+mod shard;
+mod slots;
+mod transport;
+
+use crate::config::GatewayConfig;
+use crate::flow::Admission;
+use access::Grants;
+use gateway::{ToShard, Withdrawal};
+use mailbox::Mailbox;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+pub use shard::{Handed, ShardReport};
+
+/// What a shard can be told.
+pub enum Letter {
+    /// A proven connection whose home is this shard.
+    Connection(Box<Handed>),
+    FromShard(ToShard),
+    /// Bites at once; answered with the number of sessions closed.
+    Withdraw(Withdrawal, oneshot::Sender<u32>),
+    /// A new policy; answered when every session of the shard is under it.
+    Regrant(Arc<Grants>, oneshot::Sender<()>),
+    Report(oneshot::Sender<ShardReport>),
+    /// Say goodbye to all, then end.
+    Drain,
+}
+
+/// The running shards.
+pub struct Shards {
+    mailboxes: Vec<Arc<Mailbox<Letter>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Shards {
+    /// Opens each shard's journal and starts its thread. `listener` is shared by all.
+    ///
+    /// # Errors
+    /// A damaged journal or a refused thread, named.
+    pub fn start(
+        config: &GatewayConfig,
+        journal_dir: &Path,
+        listener: &TcpListener,
+        admission: &Arc<Admission>,
+        grants: &Arc<Grants>,
+    ) -> anyhow::Result<Self> {
+        let mailboxes = (0..config.shards)
+            .map(|_| Mailbox::new().map(Arc::new))
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let shards = (0..config.shards)
+            .map(|index| {
+                shard::Shard::open(
+                    index,
+                    config,
+                    journal_dir,
+                    listener.try_clone()?,
+                    mailboxes.clone(),
+                    Arc::clone(admission),
+                    Arc::clone(grants),
+                )
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let threads = shards
+            .into_iter()
+            .enumerate()
+            .map(|(index, shard)| {
+                std::thread::Builder::new()
+                    .name(format!("shard-{index}"))
+                    .spawn(move || shard.run())
+            })
+            .collect::<std::io::Result<Vec<_>>>()?;
+        Ok(Self { mailboxes, threads: Mutex::new(threads) })
+    }
+
+    /// Closes every session of what is withdrawn, in every shard; returns how many there were.
+    pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
+        let answers = self.ask(|reply| Letter::Withdraw(what.clone(), reply)).await;
+        answers.into_iter().sum()
+    }
+
+    /// Returns when every session is under the new grants.
+    pub async fn regrant(&self, grants: &Arc<Grants>) {
+        self.ask(|reply| Letter::Regrant(Arc::clone(grants), reply)).await;
+    }
+
+    pub async fn reports(&self) -> Vec<ShardReport> {
+        self.ask(Letter::Report).await
+    }
+
+    /// Ends all sessions in order and waits for the threads.
+    pub fn drain(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.post(Letter::Drain);
+        }
+        let threads =
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard ended by a fault of ours; please report it");
+            }
+        }
+    }
+
+    /// One answer a shard. A shard that has ended has no session left: its answer is left out.
+    async fn ask<T>(&self, letter: impl Fn(oneshot::Sender<T>) -> Letter) -> Vec<T> {
+        let waiting: Vec<oneshot::Receiver<T>> = self
+            .mailboxes
+            .iter()
+            .map(|mailbox| {
+                let (reply, answer) = oneshot::channel();
+                mailbox.post(letter(reply));
+                answer
+            })
+            .collect();
+        let mut answers = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            answers.extend(answer.await);
+        }
+        answers
+    }
+}

@@ -1,0 +1,85 @@
+//! Connections by number, with a generation so that a late event never meets a newcomer.
+
+/// A table whose numbers are used again.
+pub struct Slots<T> {
+    entries: Vec<Entry<T>>,
+    free: Vec<u32>,
+    occupied: usize,
+}
+
+struct Entry<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> Slots<T> {
+    pub fn new() -> Self {
+        Self { entries: Vec::new(), free: Vec::new(), occupied: 0 }
+    }
+
+    /// The number and its generation.
+    pub fn insert(&mut self, value: T) -> (u32, u32) {
+        self.occupied += 1;
+        if let Some(index) = self.free.pop()
+            && let Some(entry) = self.entries.get_mut(index as usize)
+        {
+            entry.value = Some(value);
+            return (index, entry.generation);
+        }
+        let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        self.entries.push(Entry { generation: 0, value: Some(value) });
+        (index, 0)
+    }
+
+    pub fn remove(&mut self, index: u32) -> Option<T> {
+        let entry = self.entries.get_mut(index as usize)?;
+        let value = entry.value.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(index);
+        self.occupied -= 1;
+        Some(value)
+    }
+
+    pub fn entry(&mut self, index: u32) -> Option<&mut T> {
+        self.entries.get_mut(index as usize)?.value.as_mut()
+    }
+
+    pub fn generation(&self, index: u32) -> Option<u32> {
+        self.entries
+            .get(index as usize)
+            .filter(|entry| entry.value.is_some())
+            .map(|entry| entry.generation)
+    }
+
+    pub fn len(&self) -> usize {
+        self.occupied
+    }
+
+    /// The numbers in use.
+    pub fn indices(&self) -> Vec<u32> {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.value.is_some())
+            .filter_map(|(index, _)| u32::try_from(index).ok())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_used_again_has_another_generation() {
+        let mut slots = Slots::new();
+        let (first, generation) = slots.insert('a');
+        assert_eq!(slots.remove(first), Some('a'));
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.generation(first), None);
+        let (second, newer) = slots.insert('b');
+        assert_eq!(first, second);
+        assert_ne!(generation, newer);
+        assert_eq!((slots.len(), slots.indices()), (1, vec![second]));
+    }
+}

@@ -1,0 +1,318 @@
+//! One TLS connection over one non-blocking socket, by rustls' unbuffered interface.
+//!
+//! The only file that knows that interface. An idle connection holds no buffer: ciphertext of an
+//! incomplete record and unsent ciphertext are kept only while they exist.
+
+use rustls::ServerConfig;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+
+/// Ciphertext that a peer may leave incomplete: a TLS 1.2 record is at most 16 KiB + 2,053 bytes
+/// (RFC 5246 section 6.2.3), and handshake messages are kept until they are whole.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+pub struct Transport {
+    socket: TcpStream,
+    tls: UnbufferedServerConnection,
+    /// Ciphertext of an incomplete record or handshake message.
+    held: Vec<u8>,
+    /// Ciphertext that the socket did not take yet.
+    unsent: Vec<u8>,
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Bytes were taken (perhaps no whole record yet).
+    Progress,
+    /// Nothing was there after all.
+    Nothing,
+    /// The peer has closed its side; what it sent before was delivered.
+    End,
+}
+
+/// Why a connection cannot go on.
+#[derive(Debug)]
+pub enum Failure {
+    Socket(io::Error),
+    Tls(rustls::Error),
+    /// More ciphertext than a record may have.
+    Overlong,
+}
+
+impl Transport {
+    pub fn new(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        let tls = UnbufferedServerConnection::new(config)?;
+        Ok(Self { socket, tls, held: Vec::new(), unsent: Vec::new() })
+    }
+
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    pub fn is_handshaking(&self) -> bool {
+        self.tls.is_handshaking()
+    }
+
+    /// What was negotiated: `TLSv1_3 X25519MLKEM768`, for signals.
+    pub fn negotiated(&self) -> (Option<rustls::ProtocolVersion>, Option<rustls::NamedGroup>) {
+        (
+            self.tls.protocol_version(),
+            self.tls.negotiated_key_exchange_group().map(|group| group.name()),
+        )
+    }
+
+    /// Whether the whole handshake was done; a resumed one would skip the verifier.
+    pub fn was_full_handshake(&self) -> bool {
+        matches!(
+            self.tls.handshake_kind(),
+            Some(
+                rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest
+            )
+        )
+    }
+
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Reads once into `scratch` and hands each decrypted record to `plaintext`.
+    ///
+    /// Alerts and handshake answers are left in the unsent bytes: call [`Transport::flush`].
+    pub fn read(
+        &mut self,
+        scratch: &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Arrival, Failure> {
+        let held_bytes = self.held.len();
+        let (Some(front), true) = (scratch.get_mut(..held_bytes), held_bytes < HELD_BYTES_MAX)
+        else {
+            return Err(Failure::Overlong);
+        };
+        front.copy_from_slice(&self.held);
+        let room = scratch.get_mut(held_bytes..).unwrap_or_default();
+        let count = match (&self.socket).read(room) {
+            Ok(0) => return Ok(Arrival::End),
+            Ok(count) => count,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Arrival::Nothing),
+            Err(e) if e.kind() == ErrorKind::Interrupted => return Ok(Arrival::Nothing),
+            Err(e) => return Err(Failure::Socket(e)),
+        };
+        let incoming = scratch.get_mut(..held_bytes + count).unwrap_or_default();
+        let (consumed, ended) = self.process(incoming, plaintext)?;
+        let rest = incoming.get(consumed..).unwrap_or_default();
+        self.held.clear();
+        if rest.is_empty() {
+            self.held.shrink_to(0);
+        } else {
+            self.held.extend_from_slice(rest);
+        }
+        Ok(if ended { Arrival::End } else { Arrival::Progress })
+    }
+
+    /// Runs the TLS machine over `incoming`; returns the bytes used up and whether the peer said
+    /// goodbye. After an error the alert it asks for is among the unsent bytes.
+    fn process(
+        &mut self,
+        incoming: &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<(usize, bool), Failure> {
+        let mut consumed = 0;
+        let mut failed: Option<rustls::Error> = None;
+        loop {
+            let window = incoming.get_mut(consumed..).unwrap_or_default();
+            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(window);
+            let mut used = discard;
+            let mut done = None;
+            match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(record) = traffic.next_record() {
+                        match record {
+                            Ok(record) => {
+                                used += record.discard;
+                                if failed.is_none() {
+                                    plaintext(record.payload);
+                                }
+                            }
+                            Err(e) => {
+                                failed.get_or_insert(e);
+                                break;
+                            }
+                        }
+                    }
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    let start = self.unsent.len();
+                    let encoded = with_room(&mut self.unsent, 1024, |room| {
+                        data.encode(room).map_err(|e| match e {
+                            EncodeError::InsufficientSize(size) => Some(size),
+                            EncodeError::AlreadyEncoded => None,
+                        })
+                    });
+                    self.unsent.truncate(start + encoded);
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => done = Some(true),
+                // Early data is never offered (max_early_data_size is 0): treat it as the end.
+                Ok(ConnectionState::ReadEarlyData(_)) => done = Some(true),
+                Ok(_) => done = Some(false),
+                // The second time the same error comes back the alert has been taken out.
+                Err(e) if failed.is_some() => {
+                    drop(e);
+                    done = Some(true);
+                }
+                Err(e) => failed = Some(e),
+            }
+            consumed += used;
+            if let Some(ended) = done {
+                return match failed {
+                    Some(e) => Err(Failure::Tls(e)),
+                    None => Ok((consumed, ended)),
+                };
+            }
+        }
+    }
+
+    /// Encrypts `plaintext` whole behind what is still unsent. Many messages make few records.
+    ///
+    /// `spare` is the shard's own buffer, lent while this connection has bytes on their way.
+    pub fn encrypt(&mut self, plaintext: &[u8], spare: &mut Vec<u8>) -> Result<(), Failure> {
+        if plaintext.is_empty() {
+            return Ok(());
+        }
+        if self.unsent.capacity() == 0 {
+            std::mem::swap(&mut self.unsent, spare);
+        }
+        self.with_write_traffic(|traffic, unsent| {
+            // Each 16 KiB record adds 22 bytes at most (RFC 8446 section 5.2).
+            let expected = plaintext.len() + (plaintext.len() / 16_384 + 1) * 64;
+            let start = unsent.len();
+            let written = with_room(unsent, expected, |room| {
+                traffic.encrypt(plaintext, room).map_err(|e| match e {
+                    EncryptError::InsufficientSize(size) => Some(size),
+                    EncryptError::EncryptExhausted => None,
+                })
+            });
+            unsent.truncate(start + written);
+            written > 0
+        })
+    }
+
+    /// Queues close_notify, so that the peer knows that nothing was cut off.
+    pub fn goodbye(&mut self) {
+        // If it cannot be said the socket is closed without it; nothing else is lost.
+        let _ = self.with_write_traffic(|traffic, unsent| {
+            let start = unsent.len();
+            let written = with_room(unsent, 64, |room| {
+                traffic.queue_close_notify(room).map_err(|e| match e {
+                    EncryptError::InsufficientSize(size) => Some(size),
+                    EncryptError::EncryptExhausted => None,
+                })
+            });
+            unsent.truncate(start + written);
+            written > 0
+        });
+    }
+
+    fn with_write_traffic(
+        &mut self,
+        act: impl FnOnce(
+            &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
+            &mut Vec<u8>,
+        ) -> bool,
+    ) -> Result<(), Failure> {
+        let mut held = std::mem::take(&mut self.held);
+        let result = loop {
+            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut held);
+            let outcome = match state {
+                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                    Some(if act(&mut traffic, &mut self.unsent) {
+                        Ok(())
+                    } else {
+                        Err(Failure::Tls(rustls::Error::EncryptError))
+                    })
+                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                    let start = self.unsent.len();
+                    let encoded = with_room(&mut self.unsent, 1024, |room| {
+                        data.encode(room).map_err(|e| match e {
+                            EncodeError::InsufficientSize(size) => Some(size),
+                            EncodeError::AlreadyEncoded => None,
+                        })
+                    });
+                    self.unsent.truncate(start + encoded);
+                    None
+                }
+                Ok(ConnectionState::TransmitTlsData(data)) => {
+                    data.done();
+                    None
+                }
+                Ok(_) => Some(Err(Failure::Tls(rustls::Error::HandshakeNotComplete))),
+                Err(e) => Some(Err(Failure::Tls(e))),
+            };
+            held.drain(..discard.min(held.len()));
+            if let Some(outcome) = outcome {
+                break outcome;
+            }
+        };
+        self.held = held;
+        result
+    }
+
+    /// Gives the socket what is unsent, once. True if all is out; the buffer then becomes `spare`,
+    /// so that an idle connection holds none.
+    pub fn flush(&mut self, spare: &mut Vec<u8>) -> Result<bool, Failure> {
+        if self.unsent.is_empty() {
+            return Ok(true);
+        }
+        match (&self.socket).write(&self.unsent) {
+            Ok(count) if count == self.unsent.len() => {
+                self.unsent.clear();
+                if spare.capacity() < self.unsent.capacity() {
+                    std::mem::swap(&mut self.unsent, spare);
+                }
+                self.unsent = Vec::new();
+                Ok(true)
+            }
+            Ok(count) => {
+                self.unsent.drain(..count);
+                Ok(false)
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                Ok(false)
+            }
+            Err(e) => Err(Failure::Socket(e)),
+        }
+    }
+
+    /// Sends what the socket takes at once, then closes both sides.
+    pub fn close(mut self) {
+        // Whatever fails here, the socket is closed by the drop that follows.
+        let _ = self.flush(&mut Vec::new());
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// Grows `buffer` until `fill` is content with the room behind its present end; the bytes filled.
+/// The caller truncates the rest.
+fn with_room(
+    buffer: &mut Vec<u8>,
+    expected: usize,
+    mut fill: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
+) -> usize {
+    let start = buffer.len();
+    let mut room = expected;
+    loop {
+        buffer.resize(start + room, 0);
+        match fill(buffer.get_mut(start..).unwrap_or_default()) {
+            Ok(count) => return count,
+            Err(Some(size)) if size.required_size > room => room = size.required_size,
+            Err(_) => return 0,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! How a person comes in: a link that works once, for fifteen minutes, then a session.
+//!
+//! No default password exists. The link's token stands in the URL's fragment, which no server log
+//! and no proxy sees; only its hash is stored.
+
+use crate::clock;
+use crate::entries::{self, Actor};
+use crate::plane::{Plane, Trouble, digest, random};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use model::{Digest, Timestamp};
+use std::collections::HashMap;
+use std::fs;
+use std::io::{IsTerminal, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use store::{Change, Direction, Write};
+
+const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
+const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+const SESSIONS_MAX: usize = 1024;
+
+/// Sessions of people, by the hash of their cookie. Gone after a restart: people sign in again.
+#[derive(Default)]
+pub struct SignIns {
+    sessions: Mutex<HashMap<Digest, Session>>,
+}
+
+struct Session {
+    name: String,
+    expires_at: Timestamp,
+}
+
+impl SignIns {
+    /// Whose cookie this is, if it is one of ours and still good.
+    #[must_use]
+    pub fn actor(&self, cookie: &str) -> Option<Actor> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions
+            .get(&digest(cookie.as_bytes()))
+            .filter(|session| session.expires_at > clock::now())
+            .map(|session| Actor::Admin { session: session.name.clone() })
+    }
+
+    fn open(&self, now: Timestamp) -> Result<(String, Actor), Trouble> {
+        let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
+        let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| session.expires_at > now);
+        if sessions.len() >= SESSIONS_MAX {
+            return Err(Trouble::refused("sessions-full", "too many sessions; sign out elsewhere"));
+        }
+        let session = Session { name: name.clone(), expires_at: now.plus(SESSION_LIFETIME) };
+        sessions.insert(digest(cookie.as_bytes()), session);
+        Ok((cookie, Actor::Admin { session: name }))
+    }
+}
+
+/// Makes a sign-in link, records its hash, writes it to a 0600 file, shows it on a terminal only.
+///
+/// # Errors
+/// The link could not be recorded or written.
+pub async fn make_admin_link(plane: &Arc<Plane>, people_port: u16) -> Result<(), Trouble> {
+    let token = URL_SAFE_NO_PAD.encode(random::<32>()?);
+    let now = clock::now();
+    let change = Change::new(Direction::Grant)
+        .write(Write::ForgetTokens { expired_before: now })
+        .write(Write::PutToken {
+            hash: digest(token.as_bytes()),
+            expires_at: now.plus(LINK_LIFETIME),
+        });
+    plane.commit(change).await?;
+    let host = plane.config.server_names.first().map_or("localhost", String::as_str);
+    let link = format!("https://{host}:{people_port}/#sign-in={token}\n");
+    let file = plane.config.admin_link_file();
+    write_private(&file, &link).map_err(|e| {
+        Trouble::fault(format_args!("{} cannot be written ({e})", file.display()))
+    })?;
+    if std::io::stderr().is_terminal() {
+        // A terminal is one person's; a captured log is not.
+        let _ = write!(std::io::stderr(), "sign in within 15 minutes, once: {link}");
+    } else {
+        tracing::info!("a sign-in link, good once and for 15 minutes, is in {}", file.display());
+    }
+    Ok(())
+}
+
+/// Takes a link's token once and opens a session; the answer is its cookie.
+///
+/// # Errors
+/// The token is unknown, used or expired, which are told apart to nobody.
+pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble> {
+    let now = clock::now();
+    let (cookie, actor) = plane.sign_ins.open(now)?;
+    let hash = digest(token.as_bytes());
+    let change = Change::new(Direction::Grant)
+        .guard(store::Guard::TokenUnused(hash))
+        .write(Write::UseToken { hash, at: now })
+        .entry(plane.leaf(&entries::signed_in(now, &actor))?);
+    match plane.commit(change).await {
+        Ok(_) => {
+            // The link is spent; a file that stays behind opens nothing.
+            let _ = fs::remove_file(plane.config.admin_link_file());
+            Ok(cookie)
+        }
+        Err(trouble) => {
+            let mut sessions =
+                plane.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions.remove(&digest(cookie.as_bytes()));
+            Err(match trouble {
+                Trouble::Commit(
+                    store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
+                ) => Trouble::refused(
+                    "sign-in-refused",
+                    "the link is unknown, used or expired; make a new one on the plane's machine: \
+                     fleetward access admin-link",
+                ),
+                other => other,
+            })
+        }
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("tmp");
+    let _ = fs::remove_file(&beside);
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}

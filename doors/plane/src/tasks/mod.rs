@@ -1,0 +1,21 @@
+//! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
+
+mod record;
+mod renew;
+mod sequence;
+
+pub use sequence::{SequenceError, sequence_once};
+
+use crate::plane::Plane;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Starts all tasks; they end when the plane stops.
+pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    tasks
+}

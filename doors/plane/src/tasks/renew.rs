@@ -1,0 +1,23 @@
+//! Renews the certificate of the plane's own doors at two thirds of its life, and serves it at
+//! once: new handshakes see the new one, live connections are left alone.
+
+use crate::clock;
+use crate::plane::Plane;
+use crate::startup;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+const EVERY: Duration = Duration::from_secs(3600);
+
+pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            _ = stopping.changed() => return,
+        }
+        if let Err(trouble) = startup::certify_server(&plane, clock::now()).await {
+            tracing::error!("the server certificate could not be renewed ({trouble})");
+        }
+    }
+}

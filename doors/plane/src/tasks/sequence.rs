@@ -1,0 +1,82 @@
+//! Publishes the log: committed leaves → tiles on disk → signed checkpoint, stored by
+//! compare-and-set → checkpoint on disk. The one sequencer.
+
+use crate::plane::{Plane, Trouble};
+use audit::Sequencer;
+use signer::Purpose;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A receipt is recorded at once and proven within a second. Commits that come closer together
+/// than this share a checkpoint.
+const PAUSE: Duration = Duration::from_millis(100);
+const EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SequenceError(String);
+
+pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let stop = tokio::select! {
+            () = plane.committed.notified() => false,
+            () = tokio::time::sleep(EVERY) => false,
+            _ = stopping.changed() => true,
+        };
+        let sequencing = Arc::clone(&plane);
+        let done = tokio::task::spawn_blocking(move || publish_all(&sequencing)).await;
+        let trouble = match done {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(fault) => Some(fault.to_string()),
+        };
+        let mut told = plane.sequencer_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != trouble {
+            match &trouble {
+                Some(what) => tracing::error!("the log cannot be published ({what})"),
+                None => tracing::info!("the log is published again"),
+            }
+            *told = trouble;
+        }
+        drop(told);
+        if stop {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
+    let mut sequencer = plane.sequencer.lock().unwrap_or_else(PoisonError::into_inner);
+    while sequence_once(plane, &mut sequencer)? > 0 {}
+    Ok(())
+}
+
+/// Publishes one batch of what is committed; returns how many leaves it held.
+///
+/// # Errors
+/// The disk, or a second sequencer. What was committed stays committed; the next call goes on.
+pub fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, SequenceError> {
+    let failed = |error: &dyn std::fmt::Display| SequenceError(error.to_string());
+    let size = sequencer.published().size;
+    let leaves = plane.store.leaves(size, 4096).map_err(|e| failed(&e))?;
+    if leaves.is_empty() {
+        return Ok(0);
+    }
+    let integration = sequencer.integrate(&leaves).map_err(|e| failed(&e))?;
+    for tile in integration.writes() {
+        plane.published.write(&tile.path, &tile.bytes).map_err(|e| failed(&e))?;
+    }
+    let signature = plane
+        .sign(Purpose::Checkpoint, integration.checkpoint_text().as_bytes())
+        .map_err(|e: Trouble| failed(&e))?;
+    let signed = integration.signed(&plane.log_key, &signature).map_err(|e| failed(&e))?;
+    plane
+        .store
+        .put_checkpoint(signed.previous_size(), signed.checkpoint().size, signed.note().as_bytes())
+        .map_err(|e| failed(&e))?;
+    let checkpoint = sequencer.publish(signed).map_err(|e| failed(&e))?;
+    plane.published.write_checkpoint(&checkpoint.bytes).map_err(|e| failed(&e))?;
+    Ok(leaves.len())
+}

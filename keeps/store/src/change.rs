@@ -1,0 +1,279 @@
+//! A change as data: what must hold, what is written, what the log will say.
+
+use crate::access::Fleet;
+use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
+use model::{CertificateId, DeviceId, Digest, RevocationReason, ServiceId, Timestamp};
+use std::fmt;
+
+/// Rows and entries in one [`Change`] at most. A longer list is cut into changes by the caller, so
+/// that a revocation never waits behind a million rows.
+pub const CHANGE_ROWS_MAX: usize = 10_000;
+
+/// Bytes of one log entry at most: the length prefix of an entry bundle has 16 bits (C2SP
+/// tlog-tiles, section "Log entries").
+pub const LEAF_BYTES_MAX: usize = 65_535;
+
+/// The receipt of a change with an [`IdempotencyKey`] is kept for this many further changes.
+pub const RECEIPTS_KEPT_CHANGES: u64 = 262_144;
+
+/// One act, all or nothing: either every guard held, every write is made and every entry has its
+/// leaf index, or nothing of it happened.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Which way the act goes. While the store is sealed only withdrawals and neutral changes pass.
+    pub direction: Direction,
+    /// Checked in order inside the transaction, before any write.
+    pub guards: Vec<Guard>,
+    /// Made in order.
+    pub writes: Vec<Write>,
+    /// Leaves of the log, in order; they get contiguous indices. 1 to [`LEAF_BYTES_MAX`] bytes each.
+    pub entries: Vec<Vec<u8>>,
+    /// Makes a repeated request harmless: the second one gets the first one's receipt.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+impl Change {
+    /// An empty change, to be filled.
+    #[must_use]
+    pub fn new(direction: Direction) -> Self {
+        Self {
+            direction,
+            guards: Vec::new(),
+            writes: Vec::new(),
+            entries: Vec::new(),
+            idempotency_key: None,
+        }
+    }
+
+    #[must_use]
+    pub fn guard(mut self, guard: Guard) -> Self {
+        self.guards.push(guard);
+        self
+    }
+
+    #[must_use]
+    pub fn write(mut self, write: Write) -> Self {
+        self.writes.push(write);
+        self
+    }
+
+    /// Adds a leaf to the log.
+    #[must_use]
+    pub fn entry(mut self, leaf: Vec<u8>) -> Self {
+        self.entries.push(leaf);
+        self
+    }
+
+    #[must_use]
+    pub fn idempotent(mut self, key: IdempotencyKey) -> Self {
+        self.idempotency_key = Some(key);
+        self
+    }
+
+    /// Rows and entries: what the writer has to do, in units of [`CHANGE_ROWS_MAX`].
+    pub(crate) fn rows(&self) -> usize {
+        self.writes
+            .iter()
+            .map(Write::rows)
+            .fold(self.entries.len(), usize::saturating_add)
+    }
+}
+
+/// What a change does to anybody's rights (rule 7 of the house: audit before effect).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Somebody can do more afterwards: enroll, issue, apply, restore, sign in. Refused while sealed.
+    Grant,
+    /// Somebody can do less afterwards: revoke, contain. Passes while sealed.
+    Withdraw,
+    /// Neither: bookkeeping, or an entry that only reports. Passes while sealed.
+    Neutral,
+}
+
+/// What must hold when the change is made. A guard that does not hold refuses the whole change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// The device was never revoked. It need not be known.
+    DeviceNotRevoked(DeviceId),
+    /// The service was never revoked.
+    ServiceNotRevoked(ServiceId),
+    /// The device's row has this version; 0 says that there is no row yet.
+    DeviceVersion { device: DeviceId, version: u64 },
+    /// No certificate with this issuer and serial number is stored, nor was one revoked.
+    CertificateUnknown(CertificateId),
+    /// The certificate was not revoked. It need not be known.
+    CertificateNotRevoked(CertificateId),
+    /// The fleet in force has this version; 0 says that none was applied yet.
+    FleetVersion(u64),
+    /// A sign-in token with this hash exists and was not used.
+    TokenUnused(Digest),
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeviceNotRevoked(device) => write!(f, "device {device} is not revoked"),
+            Self::ServiceNotRevoked(service) => write!(f, "service {service} is not revoked"),
+            Self::DeviceVersion { device, version } => {
+                write!(f, "device {device} has version {version}")
+            }
+            Self::CertificateUnknown(id) => write!(f, "certificate {id} is new"),
+            Self::CertificateNotRevoked(id) => write!(f, "certificate {id} is not revoked"),
+            Self::FleetVersion(version) => write!(f, "the fleet in force has version {version}"),
+            // The hash of a token is not a secret, but it helps nobody either.
+            Self::TokenUnused(_) => f.write_str("the sign-in token exists and is unused"),
+        }
+    }
+}
+
+/// One write. Each says below what it refuses by itself, whatever the guards are.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A trust anchor is never silently replaced: the same id with another CA is a conflict, the
+    /// same again changes nothing.
+    PutManufacturer(Manufacturer),
+    /// Rows of an import. A row whose manufacturer and serial are listed already replaces that one.
+    /// Conflict: an unregistered manufacturer; a device name listed for another serial.
+    PutExpectedDevices(Vec<ExpectedDevice>),
+    /// Creates the row (version 1) or replaces it (version + 1). Conflict: the device is revoked;
+    /// the serial belongs to another device; the device has another serial; an unregistered
+    /// manufacturer.
+    PutDevice(Device),
+    /// Conflict: issuer and serial number were used before; the holder is revoked; the holder is a
+    /// device without a row.
+    PutCertificate(Certificate),
+    /// The first revocation stays as it is; a second one changes nothing. The device need not be
+    /// known (a restored backup may not know it), and is barred all the same.
+    RevokeDevice {
+        device: DeviceId,
+        at: Timestamp,
+        reason: RevocationReason,
+    },
+    /// As for a device.
+    RevokeService {
+        service: ServiceId,
+        at: Timestamp,
+        reason: RevocationReason,
+    },
+    /// As for a device.
+    RevokeCertificate {
+        certificate: CertificateId,
+        at: Timestamp,
+        reason: RevocationReason,
+    },
+    /// Conflict: the version is not the one after the last.
+    PutFleet(Fleet),
+    /// A single-use sign-in token, by its hash.
+    PutToken { hash: Digest, expires_at: Timestamp },
+    /// Conflict: unknown, used, or expired at `at`.
+    UseToken { hash: Digest, at: Timestamp },
+    /// Removes the tokens that expired before this moment, used or not.
+    ForgetTokens { expired_before: Timestamp },
+    /// A value of the plane's own (1 to 128 bytes of key, up to 64 KiB of value).
+    PutMeta { key: String, value: Vec<u8> },
+    /// Stops granting. A store that is sealed already keeps its first reason.
+    Seal { reason: String },
+    /// Lets granting go on. Needs at least one entry in the same change, as it gives rights back.
+    Unseal,
+}
+
+impl Write {
+    /// True for a write that gives somebody rights, and so belongs in a [`Direction::Grant`] only.
+    pub(crate) fn grants(&self) -> bool {
+        match self {
+            Self::PutManufacturer(_)
+            | Self::PutExpectedDevices(_)
+            | Self::PutDevice(_)
+            | Self::PutCertificate(_)
+            | Self::PutFleet(_)
+            | Self::PutToken { .. }
+            | Self::UseToken { .. } => true,
+            // Unseal is refused by its own rule; as a grant it could never pass while sealed.
+            Self::RevokeDevice { .. }
+            | Self::RevokeService { .. }
+            | Self::RevokeCertificate { .. }
+            | Self::ForgetTokens { .. }
+            | Self::PutMeta { .. }
+            | Self::Seal { .. }
+            | Self::Unseal => false,
+        }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::PutExpectedDevices(rows) => rows.len(),
+            _ => 1,
+        }
+    }
+}
+
+/// Names a request, so that its repetition is known as one.
+///
+/// `request` is a digest over what was asked (not over the entries, whose time differs): the same
+/// key with another request is refused, it is never answered with a foreign receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    /// 1 to 128 bytes. Say in it who asks, so that nobody meets another's key.
+    pub key: String,
+    pub request: Digest,
+}
+
+/// The change is durable. `proven` comes later, with the next checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// Place of the change in the order of commits, from 1.
+    pub sequence: u64,
+    /// Leaf index of the first entry; what the next change's first entry gets if this one has none.
+    pub first_leaf_index: u64,
+    pub leaf_count: u64,
+    /// This is the receipt of an earlier change with the same key; nothing was written now.
+    pub replayed: bool,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The caller reads again and decides anew.
+    #[error("refused: it does not hold that {0}")]
+    Guard(Guard),
+    /// The caller's picture of the rows is not what is stored.
+    #[error("refused: {what}")]
+    Conflict { what: String },
+    /// An operator must look at the reason and unseal.
+    #[error(
+        "the store is sealed ({reason}): revocations pass, nothing is granted until an operator unseals it"
+    )]
+    Sealed { reason: String },
+    /// Ask again later. Withdrawals have room of their own and meet this last.
+    #[error("the store is busy: its queue is full; ask again in a moment")]
+    Busy,
+    #[error("the idempotency key was used for another request; use a new key")]
+    KeyReused,
+    /// A defect of the program: it asked for what no change may be.
+    #[error("not a valid change, which is a defect of ours: {what}")]
+    Invalid { what: String },
+    /// Nothing of the change is there. The operator must free space; later changes try again.
+    #[error("the disk that holds {path} is full: free some space; nothing was written")]
+    DiskFull { path: String },
+    /// The disk did not take it. After a restart the change may turn out to be there or not.
+    #[error(
+        "cannot write {path} ({detail}): check the disk and its mount; the change was not confirmed"
+    )]
+    Io { path: String, detail: String },
+    /// The database is not what was written.
+    #[error("{path} is damaged ({detail}): stop the plane and restore a backup")]
+    Damaged { path: String, detail: String },
+    #[error("the store is closing")]
+    Closed,
+}
+
+impl CommitError {
+    /// True if the disk, and not the request, is the cause: `/readyz` must fail.
+    #[must_use]
+    pub fn is_storage(&self) -> bool {
+        matches!(
+            self,
+            Self::DiskFull { .. } | Self::Io { .. } | Self::Damaged { .. }
+        )
+    }
+}

@@ -1,0 +1,636 @@
+//! What a change does to the rows, inside its savepoint.
+
+use super::{Failure, Writer};
+use crate::access::Fleet;
+use crate::audit::{CheckpointError, ImportError};
+use crate::change::{
+    CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, LEAF_BYTES_MAX, Receipt, Write,
+};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, join_groups};
+use model::{CertificateId, Digest, Principal, RevocationReason, Timestamp};
+use rusqlite::{ErrorCode, OptionalExtension, Params, params};
+
+/// Largest packed sources of a fleet.
+const FLEET_BYTES_MAX: usize = 16 << 20;
+/// Largest certificate.
+const DER_BYTES_MAX: usize = 64 << 10;
+/// Largest value of the plane's own.
+const META_BYTES_MAX: usize = 64 << 10;
+/// Longest key: of a value, of a request.
+const KEY_BYTES_MAX: usize = 128;
+/// Longest reason of a seal.
+const REASON_BYTES_MAX: usize = 1024;
+
+impl Change {
+    /// What no change may be, found before it takes a place in the queue.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.rows() > CHANGE_ROWS_MAX {
+            return Err(format!("more than {CHANGE_ROWS_MAX} rows and entries"));
+        }
+        if self.guards.len() > CHANGE_ROWS_MAX {
+            return Err(format!("more than {CHANGE_ROWS_MAX} guards"));
+        }
+        check_leaves(&self.entries)?;
+        if self.direction != Direction::Grant && self.writes.iter().any(Write::grants) {
+            return Err("it says that it grants nothing, but holds a write that does".to_owned());
+        }
+        if let Some(key) = &self.idempotency_key {
+            within("an idempotency key", key.key.len(), 1, KEY_BYTES_MAX)?;
+        }
+        let unseals = self.writes.iter().any(|w| matches!(w, Write::Unseal));
+        if unseals && (self.direction == Direction::Grant || self.entries.is_empty()) {
+            return Err("to unseal is neutral and needs an entry that says who decided".to_owned());
+        }
+        self.writes.iter().try_for_each(check_write)
+    }
+}
+
+fn check_write(write: &Write) -> Result<(), String> {
+    match write {
+        Write::PutManufacturer(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutCertificate(row) => within("a certificate", row.der.len(), 1, DER_BYTES_MAX),
+        Write::PutFleet(row) => within("the fleet", row.files.len(), 0, FLEET_BYTES_MAX),
+        Write::PutMeta { key, value } => {
+            within("a key", key.len(), 1, KEY_BYTES_MAX)?;
+            within("a value", value.len(), 0, META_BYTES_MAX)
+        }
+        Write::Seal { reason } => within("a reason", reason.len(), 1, REASON_BYTES_MAX),
+        _ => Ok(()),
+    }
+}
+
+fn check_leaves(leaves: &[Vec<u8>]) -> Result<(), String> {
+    leaves
+        .iter()
+        .try_for_each(|leaf| within("an entry", leaf.len(), 1, LEAF_BYTES_MAX))
+}
+
+fn within(what: &str, bytes: usize, min: usize, max: usize) -> Result<(), String> {
+    if (min..=max).contains(&bytes) {
+        return Ok(());
+    }
+    Err(format!("{what} has {min} to {max} bytes, this one {bytes}"))
+}
+
+type Outcome<T> = Result<T, Failure<CommitError>>;
+
+impl Writer {
+    /// Guards, writes, entries, in this order, and the receipt.
+    pub(super) fn change(&mut self, change: &Change) -> Outcome<Receipt> {
+        if let (Some(reason), Direction::Grant) = (&self.head.sealed, change.direction) {
+            return Err(Failure::Refused(CommitError::Sealed {
+                reason: reason.clone(),
+            }));
+        }
+        if let Some(key) = &change.idempotency_key
+            && let Some(receipt) = self.earlier(&key.key, &key.request)?
+        {
+            return Ok(receipt);
+        }
+        for guard in &change.guards {
+            if !self.holds(guard)? {
+                return Err(Failure::Refused(CommitError::Guard(guard.clone())));
+            }
+        }
+        self.dirty = true;
+        for write in &change.writes {
+            self.write(write)?;
+        }
+        let first = self.head.leaf_count;
+        self.append(&change.entries)?;
+        self.head.sequence = self.head.sequence.saturating_add(1);
+        let leaf_count = self.head.leaf_count.saturating_sub(first);
+        if let Some(key) = &change.idempotency_key {
+            self.perform(
+                "INSERT INTO receipt (tenant, key, request, sequence, first_leaf_index, leaf_count)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    self.tenant,
+                    key.key,
+                    key.request.0,
+                    self.head.sequence,
+                    first,
+                    leaf_count
+                ],
+            )?;
+        }
+        Ok(receipt(self.head.sequence, first, leaf_count, false))
+    }
+
+    /// Compare and set.
+    pub(super) fn put_checkpoint(
+        &mut self,
+        previous_size: u64,
+        size: u64,
+        note: &[u8],
+    ) -> Result<(), Failure<CheckpointError>> {
+        let stored: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT size FROM checkpoint WHERE tenant = ?1")?
+            .query_row(params![self.tenant], |row| row.get(0))
+            .optional()?;
+        let stored = unsigned(stored.unwrap_or(0));
+        if stored != previous_size {
+            return Err(Failure::Refused(CheckpointError::Moved {
+                stored,
+                expected: previous_size,
+            }));
+        }
+        let leaf_count = unsigned(self.head.leaf_count);
+        if size < stored || size > leaf_count {
+            return Err(Failure::Refused(CheckpointError::Size {
+                size,
+                stored,
+                leaf_count,
+            }));
+        }
+        within("a checkpoint", note.len(), 1, LEAF_BYTES_MAX).map_err(|what| {
+            Failure::Refused(CheckpointError::Commit(CommitError::Invalid { what }))
+        })?;
+        self.dirty = true;
+        self.execute_cached(
+            "INSERT INTO checkpoint (tenant, size, note) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET size = excluded.size, note = excluded.note",
+            params![self.tenant, signed(size), note],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn import_leaves(
+        &mut self,
+        from_index: u64,
+        leaves: &[Vec<u8>],
+        reason: &str,
+    ) -> Result<u64, Failure<ImportError>> {
+        let invalid = |what| Failure::Refused(ImportError::Commit(CommitError::Invalid { what }));
+        if leaves.len() > CHANGE_ROWS_MAX {
+            return Err(invalid(format!("more than {CHANGE_ROWS_MAX} leaves")));
+        }
+        check_leaves(leaves).map_err(invalid)?;
+        within("a reason", reason.len(), 1, REASON_BYTES_MAX).map_err(invalid)?;
+        let leaf_count = unsigned(self.head.leaf_count);
+        if from_index > leaf_count {
+            return Err(Failure::Refused(ImportError::Gap {
+                from: from_index,
+                leaf_count,
+            }));
+        }
+        let mut new = leaves;
+        for index in from_index..leaf_count {
+            let Some((leaf, rest)) = new.split_first() else {
+                break;
+            };
+            let stored: Option<Vec<u8>> = self
+                .connection
+                .prepare_cached("SELECT leaf FROM entry WHERE tenant = ?1 AND leaf_index = ?2")?
+                .query_row(params![self.tenant, signed(index)], |row| row.get(0))
+                .optional()?;
+            if stored.as_ref() != Some(leaf) {
+                return Err(Failure::Refused(ImportError::Diverged { index }));
+            }
+            new = rest;
+        }
+        self.dirty = true;
+        self.head.sealed.get_or_insert_with(|| reason.to_owned());
+        if !new.is_empty() {
+            let first = self.head.leaf_count;
+            let lowest = self
+                .head
+                .imported_from
+                .map_or(first, |from| from.min(first));
+            self.head.imported_from = Some(lowest);
+        }
+        self.append(new).map_err(|failure| match failure {
+            Failure::Refused(error) => Failure::Refused(ImportError::Commit(error)),
+            Failure::Sql(error) => Failure::Sql(error),
+        })?;
+        Ok(unsigned(self.head.leaf_count))
+    }
+
+    /// The receipt that a key has got before.
+    fn earlier(&self, key: &str, request: &Digest) -> Outcome<Option<Receipt>> {
+        let found = self
+            .connection
+            .prepare_cached(
+                "SELECT request, sequence, first_leaf_index, leaf_count FROM receipt
+                 WHERE tenant = ?1 AND key = ?2",
+            )?
+            .query_row(params![self.tenant, key], |row| {
+                let same = row.get_ref(0)?.as_blob().ok() == Some(request.0.as_slice());
+                Ok((same, receipt(row.get(1)?, row.get(2)?, row.get(3)?, true)))
+            })
+            .optional()?;
+        match found {
+            None => Ok(None),
+            Some((true, receipt)) => Ok(Some(receipt)),
+            Some((false, _)) => Err(Failure::Refused(CommitError::KeyReused)),
+        }
+    }
+
+    fn holds(&self, guard: &Guard) -> Outcome<bool> {
+        match guard {
+            Guard::DeviceNotRevoked(device) => self
+                .is_revoked(&Principal::Device(device.clone()))
+                .map(|revoked| !revoked),
+            Guard::ServiceNotRevoked(service) => self
+                .is_revoked(&Principal::Service(service.clone()))
+                .map(|revoked| !revoked),
+            Guard::DeviceVersion { device, version } => {
+                let stored: Option<i64> = self
+                    .connection
+                    .prepare_cached("SELECT version FROM device WHERE tenant = ?1 AND device = ?2")?
+                    .query_row(params![self.tenant, device.as_str()], |row| row.get(0))
+                    .optional()?;
+                Ok(unsigned(stored.unwrap_or(0)) == *version)
+            }
+            Guard::CertificateUnknown(id) => {
+                let known = self.exists(
+                    "SELECT 1 FROM certificate WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
+                    params![self.tenant, id.issuer().0, id.serial()],
+                )?;
+                Ok(!known && !self.is_certificate_revoked(id)?)
+            }
+            Guard::CertificateNotRevoked(id) => {
+                self.is_certificate_revoked(id).map(|revoked| !revoked)
+            }
+            Guard::FleetVersion(version) => Ok(unsigned(self.fleet_version()?) == *version),
+            Guard::TokenUnused(hash) => self.exists(
+                "SELECT 1 FROM token WHERE tenant = ?1 AND hash = ?2 AND used_at IS NULL",
+                params![self.tenant, hash.0],
+            ),
+        }
+    }
+
+    fn write(&mut self, write: &Write) -> Outcome<()> {
+        match write {
+            Write::PutManufacturer(row) => self.put_manufacturer(row),
+            Write::PutExpectedDevices(rows) => {
+                rows.iter().try_for_each(|row| self.put_expected(row))
+            }
+            Write::PutDevice(row) => self.put_device(row),
+            Write::PutCertificate(row) => self.put_certificate(row),
+            Write::RevokeDevice { device, at, reason } => {
+                self.revoke(&Principal::Device(device.clone()), *at, *reason)
+            }
+            Write::RevokeService {
+                service,
+                at,
+                reason,
+            } => self.revoke(&Principal::Service(service.clone()), *at, *reason),
+            Write::RevokeCertificate {
+                certificate,
+                at,
+                reason,
+            } => self
+                .perform(
+                    "INSERT INTO certificate_revocation
+                     (tenant, issuer, serial, revoked_at, reason) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO NOTHING",
+                    params![
+                        self.tenant,
+                        certificate.issuer().0,
+                        certificate.serial(),
+                        millis(*at),
+                        reason.code()
+                    ],
+                )
+                .map(drop),
+            Write::PutFleet(row) => self.put_fleet(row),
+            Write::PutToken { hash, expires_at } => self.insert(
+                "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",
+                params![self.tenant, hash.0, millis(*expires_at)],
+                || "a sign-in token with this hash exists already".to_owned(),
+            ),
+            Write::UseToken { hash, at } => self.use_token(hash, *at),
+            Write::ForgetTokens { expired_before } => self
+                .perform(
+                    "DELETE FROM token WHERE tenant = ?1 AND expires_at < ?2",
+                    params![self.tenant, millis(*expired_before)],
+                )
+                .map(drop),
+            Write::PutMeta { key, value } => self
+                .perform(
+                    "INSERT INTO meta (tenant, key, value) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET value = excluded.value",
+                    params![self.tenant, key, value],
+                )
+                .map(drop),
+            Write::Seal { reason } => {
+                self.head.sealed.get_or_insert_with(|| reason.clone());
+                Ok(())
+            }
+            Write::Unseal => {
+                self.head.sealed = None;
+                self.head.imported_from = None;
+                Ok(())
+            }
+        }
+    }
+
+    fn put_manufacturer(&self, row: &Manufacturer) -> Outcome<()> {
+        let stored: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT ca FROM manufacturer WHERE tenant = ?1 AND manufacturer = ?2")?
+            .query_row(params![self.tenant, row.id.as_str()], |found| found.get(0))
+            .optional()?;
+        match stored {
+            Some(ca) if ca == row.ca => Ok(()),
+            Some(_) => Err(conflict(format!(
+                "manufacturer {} is registered with another CA; register the new CA under another id",
+                row.id
+            ))),
+            None => self
+                .perform(
+                    "INSERT INTO manufacturer (tenant, manufacturer, ca, added_at)
+                     VALUES (?1, ?2, ?3, ?4)",
+                    params![self.tenant, row.id.as_str(), row.ca, millis(row.added_at)],
+                )
+                .map(drop),
+        }
+    }
+
+    fn put_expected(&self, row: &ExpectedDevice) -> Outcome<()> {
+        let put = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO expected_device
+                 (tenant, manufacturer, serial, product, device, groups)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (tenant, manufacturer, serial) DO UPDATE SET
+                 product = excluded.product, device = excluded.device, groups = excluded.groups",
+            )?
+            .execute(params![
+                self.tenant,
+                row.manufacturer.as_str(),
+                row.serial.as_str(),
+                row.product.as_str(),
+                row.device.as_str(),
+                join_groups(&row.groups)
+            ]);
+        self.refusing(put, |unknown_manufacturer| {
+            if unknown_manufacturer {
+                format!("manufacturer {} is not registered", row.manufacturer)
+            } else {
+                format!(
+                    "device name {} (serial {:?}) is listed for another serial already",
+                    row.device,
+                    row.serial.as_str()
+                )
+            }
+        })
+    }
+
+    fn put_device(&self, row: &Device) -> Outcome<()> {
+        if self.is_revoked(&Principal::Device(row.id.clone()))? {
+            return Err(Failure::Refused(CommitError::Guard(
+                Guard::DeviceNotRevoked(row.id.clone()),
+            )));
+        }
+        let other = self.exists(
+            "SELECT 1 FROM device WHERE tenant = ?1 AND device = ?2
+             AND (manufacturer <> ?3 OR serial <> ?4)",
+            params![
+                self.tenant,
+                row.id.as_str(),
+                row.manufacturer.as_str(),
+                row.serial.as_str()
+            ],
+        )?;
+        if other {
+            return Err(conflict(format!(
+                "device {} enrolled with another serial; give the new unit a name of its own",
+                row.id
+            )));
+        }
+        let put = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO device (tenant, device, product, groups, manufacturer, serial,
+                 enrolled_at, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)
+                 ON CONFLICT (tenant, device) DO UPDATE SET product = excluded.product,
+                 groups = excluded.groups, enrolled_at = excluded.enrolled_at,
+                 version = version + 1",
+            )?
+            .execute(params![
+                self.tenant,
+                row.id.as_str(),
+                row.product.as_str(),
+                join_groups(&row.groups),
+                row.manufacturer.as_str(),
+                row.serial.as_str(),
+                millis(row.enrolled_at)
+            ]);
+        self.refusing(put, |unknown_manufacturer| {
+            if unknown_manufacturer {
+                format!("manufacturer {} is not registered", row.manufacturer)
+            } else {
+                format!(
+                    "serial {:?} of manufacturer {} belongs to another device than {}",
+                    row.serial.as_str(),
+                    row.manufacturer,
+                    row.id
+                )
+            }
+        })
+    }
+
+    fn put_certificate(&self, row: &Certificate) -> Outcome<()> {
+        let principal = row.holder.principal();
+        if let Some(principal) = &principal
+            && self.is_revoked(principal)?
+        {
+            return Err(Failure::Refused(CommitError::Guard(match &row.holder {
+                Holder::Service(id) => Guard::ServiceNotRevoked(id.clone()),
+                Holder::Device(id) => Guard::DeviceNotRevoked(id.clone()),
+                Holder::Server => Guard::CertificateNotRevoked(row.id),
+            })));
+        }
+        if let Holder::Device(device) = &row.holder
+            && !self.exists(
+                "SELECT 1 FROM device WHERE tenant = ?1 AND device = ?2",
+                params![self.tenant, device.as_str()],
+            )?
+        {
+            return Err(conflict(format!(
+                "certificate {} names device {device}, which is not enrolled",
+                row.id
+            )));
+        }
+        if self.is_certificate_revoked(&row.id)? {
+            return Err(Failure::Refused(CommitError::Guard(
+                Guard::CertificateUnknown(row.id),
+            )));
+        }
+        self.insert(
+            "INSERT INTO certificate
+             (tenant, issuer, serial, kind, principal, not_before, not_after, der)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                self.tenant,
+                row.id.issuer().0,
+                row.id.serial(),
+                row.holder.kind(),
+                principal.map(|principal| principal.to_string()),
+                millis(row.not_before),
+                millis(row.not_after),
+                row.der
+            ],
+            || format!("certificate {} exists already", row.id),
+        )
+    }
+
+    fn revoke(
+        &self,
+        principal: &Principal,
+        at: Timestamp,
+        reason: RevocationReason,
+    ) -> Outcome<()> {
+        self.perform(
+            "INSERT INTO principal_revocation (tenant, principal, revoked_at, reason)
+             VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            params![
+                self.tenant,
+                principal.to_string(),
+                millis(at),
+                reason.code()
+            ],
+        )
+        .map(drop)
+    }
+
+    fn put_fleet(&self, row: &Fleet) -> Outcome<()> {
+        let last = unsigned(self.fleet_version()?);
+        if Some(row.version) != last.checked_add(1) {
+            return Err(conflict(format!(
+                "the fleet in force has version {last}, so {} cannot follow; plan again",
+                row.version
+            )));
+        }
+        self.perform(
+            "INSERT INTO fleet (tenant, version, digest, files, applied_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                self.tenant,
+                signed(row.version),
+                row.digest.0,
+                row.files,
+                millis(row.applied_at)
+            ],
+        )
+        .map(drop)
+    }
+
+    fn use_token(&self, hash: &Digest, at: Timestamp) -> Outcome<()> {
+        let used = self.perform(
+            "UPDATE token SET used_at = ?3
+             WHERE tenant = ?1 AND hash = ?2 AND used_at IS NULL AND expires_at > ?3",
+            params![self.tenant, hash.0, millis(at)],
+        )?;
+        if used == 1 {
+            return Ok(());
+        }
+        // One answer for unknown, used and expired: whoever guesses learns nothing.
+        Err(conflict(
+            "the sign-in token is unknown, used or expired; ask for a new one".to_owned(),
+        ))
+    }
+
+    /// Gives leaves their indices.
+    fn append(&mut self, leaves: &[Vec<u8>]) -> Outcome<()> {
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached("INSERT INTO entry (tenant, leaf_index, leaf) VALUES (?1, ?2, ?3)")?;
+        for leaf in leaves {
+            statement.execute(params![self.tenant, self.head.leaf_count, leaf])?;
+            self.head.leaf_count = self.head.leaf_count.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn is_revoked(&self, principal: &Principal) -> Outcome<bool> {
+        self.exists(
+            "SELECT 1 FROM principal_revocation WHERE tenant = ?1 AND principal = ?2",
+            params![self.tenant, principal.to_string()],
+        )
+    }
+
+    fn is_certificate_revoked(&self, id: &CertificateId) -> Outcome<bool> {
+        self.exists(
+            "SELECT 1 FROM certificate_revocation
+             WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
+            params![self.tenant, id.issuer().0, id.serial()],
+        )
+    }
+
+    fn fleet_version(&self) -> Outcome<i64> {
+        let version: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT max(version) FROM fleet WHERE tenant = ?1")?
+            .query_row(params![self.tenant], |row| row.get(0))?;
+        Ok(version.unwrap_or(0))
+    }
+
+    fn exists(&self, sql: &str, params: impl Params) -> Outcome<bool> {
+        Ok(self.connection.prepare_cached(sql)?.exists(params)?)
+    }
+
+    fn perform(&self, sql: &str, params: impl Params) -> Outcome<usize> {
+        Ok(self.execute_cached(sql, params)?)
+    }
+
+    fn execute_cached(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute(params)
+    }
+
+    fn insert(&self, sql: &str, params: impl Params, what: impl FnOnce() -> String) -> Outcome<()> {
+        let put = self.execute_cached(sql, params);
+        self.refusing(put, |_| what())
+    }
+
+    /// Turns a violated constraint into a conflict; `true` says that a reference was the one.
+    fn refusing(
+        &self,
+        put: rusqlite::Result<usize>,
+        what: impl FnOnce(bool) -> String,
+    ) -> Outcome<()> {
+        match put {
+            Ok(_) => Ok(()),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                let reference = error.sqlite_error().is_some_and(|e| {
+                    e.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY
+                });
+                Err(conflict(what(reference)))
+            }
+            Err(error) => Err(Failure::Sql(error)),
+        }
+    }
+}
+
+fn conflict(what: String) -> Failure<CommitError> {
+    Failure::Refused(CommitError::Conflict { what })
+}
+
+fn receipt(sequence: i64, first_leaf_index: i64, leaf_count: i64, replayed: bool) -> Receipt {
+    Receipt {
+        sequence: unsigned(sequence),
+        first_leaf_index: unsigned(first_leaf_index),
+        leaf_count: unsigned(leaf_count),
+        replayed,
+    }
+}
+
+/// SQLite's integers have a sign; a time beyond its range is as good as never.
+fn millis(at: Timestamp) -> i64 {
+    signed(at.as_millis())
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

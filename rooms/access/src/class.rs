@@ -1,0 +1,206 @@
+//! Grant classes: principals between which no policy of the fleet can tell a difference.
+
+use crate::compile::Cells;
+use crate::diagnostic::Diagnostic;
+use crate::fleet::Fleet;
+use model::{GroupId, Principal, ProductId, ServiceId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Above this the policies name too much: memory and the time of an apply would follow.
+pub(crate) const CLASSES_MAX: usize = 10_000;
+
+/// What is stored about a principal: all that policies may see of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub principal: Principal,
+    /// A device's product. Not looked at for a service.
+    pub product: Option<ProductId>,
+    /// A device's groups. Not looked at for a service, whose groups `fleet/` declares.
+    pub groups: Vec<GroupId>,
+}
+
+/// What all policies together can see of a principal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ClassKey {
+    /// Each service is a class of its own: they are few, and a policy may name one.
+    pub service: Option<ServiceId>,
+    /// Only if a policy names it.
+    pub product: Option<ProductId>,
+    /// Those that some policy names, ancestors included, as numbers of the vocabulary. Sorted.
+    pub groups: Vec<u16>,
+}
+
+/// A class with its decisions: one `Cells` per channel.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub tag: u64,
+    pub key: ClassKey,
+    pub cells: Box<[Cells]>,
+}
+
+/// The groups and products that policies name.
+#[derive(Debug, Default)]
+pub(crate) struct Vocabulary {
+    /// Sorted; a group's place is its number.
+    groups: Vec<GroupId>,
+    products: BTreeSet<ProductId>,
+    /// For every declared group: the named ones among it and its ancestors.
+    named: BTreeMap<GroupId, Vec<u16>>,
+}
+
+/// Why a principal is in no class. It is denied everything: that a group is unknown might be the
+/// one thing that a `forbid` should have seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unclassified {
+    Service(ServiceId),
+    NoProduct,
+    Product(ProductId),
+    Group(GroupId),
+}
+
+impl Vocabulary {
+    pub(crate) fn new(fleet: &Fleet) -> Self {
+        let mut groups = BTreeSet::new();
+        let mut products = BTreeSet::new();
+        for policy in fleet.policy_list() {
+            groups.extend(policy.names.groups.iter().cloned());
+            products.extend(policy.names.products.iter().cloned());
+        }
+        let groups: Vec<GroupId> = groups.into_iter().collect();
+        let named = (fleet.groups())
+            .map(|group| {
+                let ancestors = fleet.ancestors([&group.id]);
+                let named = (0u16..).zip(&groups);
+                let named = named.filter(|(_, named)| ancestors.contains(named));
+                (group.id.clone(), named.map(|(number, _)| number).collect())
+            })
+            .collect();
+        Self {
+            groups,
+            products,
+            named,
+        }
+    }
+
+    pub(crate) fn group(&self, number: u16) -> Option<&GroupId> {
+        self.groups.get(usize::from(number))
+    }
+
+    pub(crate) fn classify(&self, fleet: &Fleet, facts: &Facts) -> Result<ClassKey, Unclassified> {
+        let (service, product, groups) = match &facts.principal {
+            Principal::Service(id) => {
+                let declared =
+                    (fleet.service(id)).ok_or_else(|| Unclassified::Service(id.clone()))?;
+                (Some(id.clone()), None, &declared.groups)
+            }
+            Principal::Device(_) => {
+                let product = facts.product.as_ref().ok_or(Unclassified::NoProduct)?;
+                if fleet.product(product).is_none() {
+                    return Err(Unclassified::Product(product.clone()));
+                }
+                (None, self.products.get(product).cloned(), &facts.groups)
+            }
+        };
+        let mut numbers = BTreeSet::new();
+        for group in groups {
+            let named =
+                (self.named.get(group)).ok_or_else(|| Unclassified::Group(group.clone()))?;
+            numbers.extend(named);
+        }
+        Ok(ClassKey {
+            service,
+            product,
+            groups: numbers.into_iter().collect(),
+        })
+    }
+}
+
+impl ClassKey {
+    /// For messages: `product camera, groups indoor, eu`.
+    pub(crate) fn describe(&self, vocabulary: &Vocabulary) -> String {
+        let groups: Vec<&str> = (self.groups.iter())
+            .filter_map(|group| vocabulary.group(*group))
+            .map(GroupId::as_str)
+            .collect();
+        let product = match (&self.service, &self.product) {
+            (Some(service), _) => format!("service {service}"),
+            (None, Some(product)) => format!("product {product}"),
+            (None, None) => "any product".to_owned(),
+        };
+        match groups.as_slice() {
+            [] => format!("{product}, in no group that a policy names"),
+            groups => format!("{product}, groups {}", groups.join(", ")),
+        }
+    }
+}
+
+/// The refusal of a fleet whose policies split its devices into too many classes, naming what
+/// splits them most. `keys` is at least the first that were too many.
+pub(crate) fn too_many(
+    fleet: &Fleet,
+    vocabulary: &Vocabulary,
+    keys: &BTreeSet<ClassKey>,
+) -> Diagnostic {
+    // How many classes would be left if policies did not name this group?
+    let mut without: Vec<(usize, &GroupId)> = (0u16..)
+        .zip(&vocabulary.groups)
+        .map(|(number, group)| {
+            let merged: BTreeSet<(Option<&ServiceId>, Option<&ProductId>, Vec<u16>)> = (keys
+                .iter())
+            .map(|key| {
+                let groups = key.groups.iter().copied().filter(|other| *other != number);
+                (key.service.as_ref(), key.product.as_ref(), groups.collect())
+            })
+            .collect();
+            (merged.len(), group)
+        })
+        .collect();
+    without.sort();
+    let splitters: Vec<String> = (without.iter().take(3))
+        .map(|(left, group)| format!("{group} (without it {left} remain)"))
+        .collect();
+    let first_naming = without.first().and_then(|(_, group)| {
+        let mut policies = fleet.policy_list().iter();
+        policies.find(|policy| policy.names.groups.contains(*group))
+    });
+    let message = format!(
+        "the policies split this fleet's devices into more than {CLASSES_MAX} grant classes; what \
+         splits them most: {}",
+        splitters.join(", ")
+    );
+    let help = "name fewer groups in policies: put groups that are treated alike into one group \
+                by `in = [..]` in fleet.toml and name that one";
+    match first_naming {
+        Some(policy) => policy.origin.diagnostic(message, Some(help.into())),
+        None => Diagnostic {
+            path: "fleet.toml".into(),
+            line: 1,
+            column: 1,
+            message,
+            help: Some(help.into()),
+        },
+    }
+}
+
+impl fmt::Display for Unclassified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(id) => write!(
+                f,
+                "service {id} is not declared in fleet/: write [{id}] in a file of services/"
+            ),
+            Self::NoProduct => f.write_str("the device has no product: register it with one"),
+            Self::Product(id) => write!(
+                f,
+                "the device's product {id} is not declared in fleet/: write [{id}] in a file of \
+                 products/, or correct the device's product"
+            ),
+            Self::Group(id) => write!(
+                f,
+                "the device's group {id} is not declared in fleet/: write [groups.{id}] in \
+                 fleet.toml, or take the device out of it"
+            ),
+        }
+    }
+}

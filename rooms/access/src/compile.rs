@@ -1,0 +1,418 @@
+//! Policies × grant classes × channels → one decision each, made once and not per message.
+//!
+//! A policy is asked once per *projection*: what of a class and of a channel that policy names.
+//! Two classes that differ in nothing it names get the same answer, so a fleet of thousands of
+//! classes costs a few hundred evaluations.
+
+use crate::class::{Class, ClassKey, Vocabulary};
+use crate::diagnostic::Diagnostic;
+use crate::fleet::{Channel, ChannelId, Direction, Fleet, Sha256};
+use crate::policy::{Names, Policy};
+use cedar_policy::{
+    Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request,
+    RestrictedExpression,
+};
+use model::{GroupId, ProductId, ServiceId};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+use std::str::FromStr;
+
+/// Whether the principal is the device that owns the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relation {
+    Own,
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Publish,
+    Receive,
+}
+
+/// One decision: permit or deny, and the policy that decided, by its place in the sorted list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cell(u16);
+
+impl Cell {
+    const PERMIT: u16 = 1 << 15;
+
+    fn permit(policy: u16) -> Self {
+        Self(Self::PERMIT | (policy + 1))
+    }
+
+    fn forbid(policy: u16) -> Self {
+        Self(policy + 1)
+    }
+
+    pub(crate) fn is_permit(self) -> bool {
+        self.0 & Self::PERMIT != 0
+    }
+
+    /// The permit or the forbid that decided; `None` if no policy says anything.
+    pub(crate) fn policy(self) -> Option<u16> {
+        (self.0 & !Self::PERMIT).checked_sub(1)
+    }
+}
+
+/// The four decisions about one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cells([Cell; 4]);
+
+impl Cells {
+    pub(crate) fn of(&self, relation: Relation, action: Action) -> Cell {
+        let [own_publish, own_receive, other_publish, other_receive] = self.0;
+        match (relation, action) {
+            (Relation::Own, Action::Publish) => own_publish,
+            (Relation::Own, Action::Receive) => own_receive,
+            (Relation::Other, Action::Publish) => other_publish,
+            (Relation::Other, Action::Receive) => other_receive,
+        }
+    }
+}
+
+const CASES: [(Relation, Action); 4] = [
+    (Relation::Own, Action::Publish),
+    (Relation::Own, Action::Receive),
+    (Relation::Other, Action::Publish),
+    (Relation::Other, Action::Receive),
+];
+
+/// Compiles classes of one fleet, remembering what each policy answered.
+pub(crate) struct Compiler<'a> {
+    fleet: &'a Fleet,
+    vocabulary: &'a Vocabulary,
+    asker: Asker,
+    policies: Vec<PolicyMemo<'a>>,
+}
+
+/// What one policy answered so far.
+struct PolicyMemo<'a> {
+    policy: &'a Policy,
+    /// For each channel of the fleet, which of `channels` stands for it.
+    channel_kinds: Vec<usize>,
+    /// One channel for each kind that this policy can tell apart.
+    channels: Vec<&'a Channel>,
+    /// For each projection of a class: per kind of channel, four bits in the order of `CASES`.
+    answers: BTreeMap<Projection, Rc<[u8]>>,
+}
+
+/// What one policy can see of a class.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Projection {
+    is_service: bool,
+    service: Option<ServiceId>,
+    product: Option<ProductId>,
+    groups: Vec<GroupId>,
+}
+
+impl<'a> Compiler<'a> {
+    pub(crate) fn new(fleet: &'a Fleet, vocabulary: &'a Vocabulary) -> Result<Self, Diagnostic> {
+        let channels = fleet.channel_list();
+        Ok(Self {
+            fleet,
+            vocabulary,
+            asker: Asker::new().map_err(|message| Diagnostic {
+                path: "schema.cedarschema".into(),
+                line: 1,
+                column: 1,
+                message,
+                help: None,
+            })?,
+            policies: (fleet.policy_list().iter())
+                .map(|policy| PolicyMemo::new(policy, channels))
+                .collect(),
+        })
+    }
+
+    pub(crate) fn class(&mut self, key: &ClassKey) -> Result<Class, Vec<Diagnostic>> {
+        let mut answers: Vec<Rc<[u8]>> = Vec::with_capacity(self.policies.len());
+        let mut wrong = Vec::new();
+        for memo in &mut self.policies {
+            match memo.answers(key, self.vocabulary, &self.asker) {
+                Ok(bits) => answers.push(bits),
+                Err(diagnostic) => wrong.push(diagnostic),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let cells = (0..self.fleet.channel_list().len())
+            .map(|channel| self.cells(channel, &answers))
+            .collect();
+        let class = Class {
+            tag: tag(self.fleet, key),
+            key: key.clone(),
+            cells,
+        };
+        self.check_exact(&class)?;
+        Ok(class)
+    }
+
+    /// Deny unless a permit is satisfied and no forbid is; the first policy by id is named.
+    fn cells(&self, channel: usize, answers: &[Rc<[u8]>]) -> Cells {
+        let mut cells = Cells::default();
+        for (index, (memo, bits)) in (0u16..).zip(self.policies.iter().zip(answers)) {
+            let kind = memo
+                .channel_kinds
+                .get(channel)
+                .copied()
+                .unwrap_or(usize::MAX);
+            let bits = bits.get(kind).copied().unwrap_or(0);
+            if bits == 0 {
+                continue;
+            }
+            for (case, cell) in cells.0.iter_mut().enumerate() {
+                if bits & (1 << case) == 0 {
+                    continue;
+                }
+                let is_forbidden = cell.policy().is_some() && !cell.is_permit();
+                if memo.policy.is_permit {
+                    if cell.policy().is_none() {
+                        *cell = Cell::permit(index);
+                    }
+                } else if !is_forbidden {
+                    *cell = Cell::forbid(index);
+                }
+            }
+        }
+        cells
+    }
+
+    /// A device that may receive from every device but itself cannot be said with filters: `+`
+    /// matches its own name too. Covering a subscription would no longer be exact.
+    fn check_exact(&self, class: &Class) -> Result<(), Vec<Diagnostic>> {
+        if class.key.service.is_some() {
+            return Ok(());
+        }
+        let mut wrong = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (channel, cells) in self.fleet.channel_list().iter().zip(class.cells.iter()) {
+            let own = cells.of(Relation::Own, Action::Receive);
+            let other = cells.of(Relation::Other, Action::Receive);
+            if !channel.template.has_owner() || own.is_permit() || !other.is_permit() {
+                continue;
+            }
+            let Some(policy) = own.policy().or(other.policy()) else {
+                continue;
+            };
+            if let Some(memo) = self.policies.get(usize::from(policy))
+                && seen.insert(policy)
+            {
+                wrong.push(memo.policy.origin.diagnostic(
+                    format!(
+                        "policy {} leaves devices ({}) receiving channel {} of every device but \
+                         themselves, which no MQTT filter can express",
+                        memo.policy.id,
+                        class.key.describe(self.vocabulary),
+                        channel.id
+                    ),
+                    Some("permit them their own topics of that channel too, or forbid both".into()),
+                ));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+}
+
+/// Tells this class in this fleet from any other, so that a subject of an earlier fleet, or of
+/// another list of classes, is not taken for one of this.
+fn tag(fleet: &Fleet, key: &ClassKey) -> u64 {
+    let mut hash = Sha256::new("fleetward grant class");
+    hash.update(&fleet.digest().to_string());
+    hash.update(key.service.as_ref().map_or("", |id| id.as_str()));
+    hash.update(key.product.as_ref().map_or("", |id| id.as_str()));
+    for group in &key.groups {
+        hash.update(&group.to_string());
+    }
+    let digest = hash.finish().0;
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |tag, byte| tag << 8 | u64::from(*byte))
+}
+
+impl<'a> PolicyMemo<'a> {
+    fn new(policy: &'a Policy, all: &'a [Channel]) -> Self {
+        let mut kinds: BTreeMap<(Option<&ChannelId>, bool, bool), usize> = BTreeMap::new();
+        let mut channels = Vec::new();
+        let channel_kinds = (all.iter())
+            .map(|channel| {
+                let kind = (
+                    policy.names.channels.get(&channel.id),
+                    channel.direction == Direction::FromDevice,
+                    channel.template.has_owner(),
+                );
+                *kinds.entry(kind).or_insert_with(|| {
+                    channels.push(channel);
+                    channels.len() - 1
+                })
+            })
+            .collect();
+        Self {
+            policy,
+            channel_kinds,
+            channels,
+            answers: BTreeMap::new(),
+        }
+    }
+
+    fn answers(
+        &mut self,
+        key: &ClassKey,
+        vocabulary: &Vocabulary,
+        asker: &Asker,
+    ) -> Result<Rc<[u8]>, Diagnostic> {
+        let projection = Projection::new(key, &self.policy.names, vocabulary);
+        if let Some(answers) = self.answers.get(&projection) {
+            return Ok(Rc::clone(answers));
+        }
+        let mut answers = Vec::with_capacity(self.channels.len());
+        for channel in &self.channels {
+            let mut bits = 0;
+            for (case, (relation, action)) in CASES.into_iter().enumerate() {
+                let impossible = relation == Relation::Own
+                    && (projection.is_service || !channel.template.has_owner());
+                if impossible {
+                    continue;
+                }
+                let satisfied =
+                    (asker.satisfied(self.policy, &projection, channel, relation, action))
+                        .map_err(|error| {
+                            self.policy.origin.diagnostic(
+                                format!("policy {} cannot be evaluated: {error}", self.policy.id),
+                                Some(
+                                    "a policy that fails decides nothing: nothing is applied"
+                                        .into(),
+                                ),
+                            )
+                        })?;
+                bits |= u8::from(satisfied) << case;
+            }
+            answers.push(bits);
+        }
+        let answers: Rc<[u8]> = answers.into();
+        self.answers.insert(projection, Rc::clone(&answers));
+        Ok(answers)
+    }
+}
+
+impl Projection {
+    fn new(key: &ClassKey, names: &Names, vocabulary: &Vocabulary) -> Self {
+        Self {
+            is_service: key.service.is_some(),
+            service: key.service.clone().filter(|id| names.services.contains(id)),
+            product: key.product.clone().filter(|id| names.products.contains(id)),
+            groups: (key.groups.iter())
+                .filter_map(|group| vocabulary.group(*group))
+                .filter(|group| names.groups.contains(*group))
+                .cloned()
+                .collect(),
+        }
+    }
+}
+
+/// Puts single questions to Cedar.
+struct Asker {
+    authorizer: Authorizer,
+    types: Types,
+}
+
+struct Types {
+    action: EntityTypeName,
+    channel: EntityTypeName,
+    device: EntityTypeName,
+    group: EntityTypeName,
+    product: EntityTypeName,
+    service: EntityTypeName,
+}
+
+// No name of a device, so none that a literal or a topic could hold.
+const THIS_DEVICE: &str = "(this device)";
+const ANOTHER_DEVICE: &str = "(another device)";
+const NOBODY: &str = "";
+
+impl Asker {
+    fn new() -> Result<Self, String> {
+        let name = |text: &str| EntityTypeName::from_str(text).map_err(|error| error.to_string());
+        Ok(Self {
+            authorizer: Authorizer::new(),
+            types: Types {
+                action: name("Action")?,
+                channel: name("Channel")?,
+                device: name("Device")?,
+                group: name("Group")?,
+                product: name("Product")?,
+                service: name("Service")?,
+            },
+        })
+    }
+
+    /// Does `policy`, permit or forbid, apply? An error is an error, never "no".
+    fn satisfied(
+        &self,
+        policy: &Policy,
+        projection: &Projection,
+        channel: &Channel,
+        relation: Relation,
+        action: Action,
+    ) -> Result<bool, String> {
+        let principal = match (&projection.service, projection.is_service) {
+            (Some(service), _) => uid(&self.types.service, service.as_str()),
+            (None, true) => uid(&self.types.service, "(another service)"),
+            (None, false) => uid(&self.types.device, THIS_DEVICE),
+        };
+        let owner = match (channel.template.has_owner(), relation) {
+            (false, _) => NOBODY,
+            (true, Relation::Own) => THIS_DEVICE,
+            (true, Relation::Other) => ANOTHER_DEVICE,
+        };
+        let action = match action {
+            Action::Publish => "publish",
+            Action::Receive => "receive",
+        };
+        let resource = uid(&self.types.channel, channel.id.as_str());
+        let parents: HashSet<EntityUid> = (projection.groups.iter())
+            .map(|group| uid(&self.types.group, group.as_str()))
+            .chain((projection.product.iter()).map(|id| uid(&self.types.product, id.as_str())))
+            .collect();
+        let attributes = HashMap::from([
+            (
+                "owner".to_owned(),
+                RestrictedExpression::new_entity_uid(uid(&self.types.device, owner)),
+            ),
+            (
+                "direction".to_owned(),
+                RestrictedExpression::new_string(channel.direction.name().to_owned()),
+            ),
+        ]);
+        let error = |error: &dyn std::error::Error| error.to_string();
+        let entities = Entities::from_entities(
+            [
+                Entity::new_no_attrs(principal.clone(), parents),
+                Entity::new(resource.clone(), attributes, HashSet::new()).map_err(|e| error(&e))?,
+            ],
+            None,
+        )
+        .map_err(|e| error(&e))?;
+        let request = Request::new(
+            principal,
+            uid(&self.types.action, action),
+            resource,
+            Context::empty(),
+            None,
+        )
+        .map_err(|e| error(&e))?;
+        let response = self
+            .authorizer
+            .is_authorized(&request, &policy.set, &entities);
+        match response.diagnostics().errors().next() {
+            Some(e) => Err(error(e)),
+            None => Ok(response.diagnostics().reason().next().is_some()),
+        }
+    }
+}
+
+fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {
+    EntityUid::from_type_name_and_id(kind.clone(), EntityId::new(id))
+}

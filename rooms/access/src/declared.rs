@@ -1,0 +1,363 @@
+//! The TOML half of `fleet/`: groups, products, services and channels.
+//!
+//! In each folder every top-level table declares one thing and its name is the thing's id; how
+//! they are spread over files is free.
+
+use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::fleet::{Channel, ChannelId, Direction, Group, Part, Product, Service, caps, part_of};
+use crate::template::Template;
+use model::{GroupId, ProductId, ServiceId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use toml::Spanned;
+
+const LDEVID_LIFETIME_DAYS: u32 = 30;
+const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
+const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
+const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
+
+/// What the TOML files declare.
+#[derive(Default)]
+pub(crate) struct Declared {
+    pub name: String,
+    pub groups: BTreeMap<GroupId, Group>,
+    pub products: BTreeMap<ProductId, Product>,
+    pub services: BTreeMap<ServiceId, Service>,
+    pub channels: BTreeMap<ChannelId, Channel>,
+}
+
+/// Reads all TOML files; what is wrong is added to `wrong`.
+pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declared {
+    let mut declared = Declared::default();
+    // Groups first: the others name them.
+    for file in files
+        .iter()
+        .filter(|file| part_of(&file.path) == Some(Part::Fleet))
+    {
+        declared.read_fleet(file, wrong);
+    }
+    let mut places = BTreeMap::new();
+    for file in files {
+        match part_of(&file.path) {
+            Some(Part::Products) => declared.read_products(file, wrong),
+            Some(Part::Services) => declared.read_services(file, wrong),
+            Some(Part::Channels) => declared.read_channels(file, &mut places, wrong),
+            _ => {}
+        }
+    }
+    check_disjoint(&declared.channels, &places, wrong);
+    declared.check_counts(wrong);
+    declared
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FleetFile {
+    name: Spanned<String>,
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    #[serde(default)]
+    groups: BTreeMap<Spanned<String>, GroupTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupTable {
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    #[serde(default, rename = "in")]
+    parents: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProductTable {
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    ldevid_lifetime_days: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceTable {
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    #[serde(default)]
+    groups: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChannelTable {
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    topic: Spanned<String>,
+    direction: Direction,
+    payload_bytes_max: Spanned<u32>,
+    rate_per_minute: Option<Spanned<u32>>,
+}
+
+type Tables<T> = BTreeMap<Spanned<String>, T>;
+
+impl Declared {
+    fn read_fleet(&mut self, file: &SourceFile, wrong: &mut Vec<Diagnostic>) {
+        let Some(table) = parse::<FleetFile>(file, wrong) else {
+            return;
+        };
+        if crate::template::is_name(table.name.get_ref()) {
+            self.name.clone_from(table.name.get_ref());
+        } else {
+            wrong.push(Diagnostic::new(
+                Place::in_file(file, table.name.span()),
+                format!("{:?} is no name for a fleet", table.name.get_ref()),
+                String::from("use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit"),
+            ));
+        }
+        let names: Vec<GroupId> = (table.groups.keys())
+            .filter_map(|name| GroupId::new(name.get_ref()).ok())
+            .collect();
+        for (key, group) in &table.groups {
+            let Some(id) = named(GroupId::new, key, file, wrong) else {
+                continue;
+            };
+            let parents = known_groups(&group.parents, &names, file, wrong);
+            self.groups.insert(id.clone(), Group { id, parents });
+        }
+        self.check_cycles(&table.groups, file, wrong);
+    }
+
+    /// A group that contained itself would make "in" mean nothing.
+    fn check_cycles(
+        &self,
+        keys: &Tables<GroupTable>,
+        file: &SourceFile,
+        wrong: &mut Vec<Diagnostic>,
+    ) {
+        // Takes away, again and again, the groups whose parents are all taken away.
+        let mut left: BTreeMap<&GroupId, &Group> = self.groups.iter().collect();
+        loop {
+            let free: Vec<&GroupId> = (left.values())
+                .filter(|group| !group.parents.iter().any(|parent| left.contains_key(parent)))
+                .map(|group| &group.id)
+                .collect();
+            if free.is_empty() {
+                break;
+            }
+            for id in free {
+                left.remove(id);
+            }
+        }
+        if let Some((key, id)) = (keys.keys())
+            .find_map(|key| Some((key, left.keys().find(|id| id.as_str() == key.get_ref())?)))
+        {
+            wrong.push(Diagnostic::new(
+                Place::in_file(file, key.span()),
+                format!("group {id} is in itself, by way of the groups it is in"),
+                String::from("take one group out of an `in` list so that the groups form a tree"),
+            ));
+        }
+    }
+
+    fn read_products(&mut self, file: &SourceFile, wrong: &mut Vec<Diagnostic>) {
+        for (key, table) in parse::<Tables<ProductTable>>(file, wrong).unwrap_or_default() {
+            let Some(id) = named(ProductId::new, &key, file, wrong) else {
+                continue;
+            };
+            let days = match &table.ldevid_lifetime_days {
+                Some(days) => in_range(days, LDEVID_LIFETIME_DAYS_MAX, file, wrong),
+                None => LDEVID_LIFETIME_DAYS,
+            };
+            let product = Product {
+                id: id.clone(),
+                ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
+            };
+            if self.products.insert(id, product).is_some() {
+                wrong.push(declared_twice("product", &key, file));
+            }
+        }
+    }
+
+    fn read_services(&mut self, file: &SourceFile, wrong: &mut Vec<Diagnostic>) {
+        let names: Vec<GroupId> = self.groups.keys().cloned().collect();
+        for (key, table) in parse::<Tables<ServiceTable>>(file, wrong).unwrap_or_default() {
+            let Some(id) = named(ServiceId::new, &key, file, wrong) else {
+                continue;
+            };
+            let service = Service {
+                id: id.clone(),
+                groups: known_groups(&table.groups, &names, file, wrong),
+            };
+            if self.services.insert(id, service).is_some() {
+                wrong.push(declared_twice("service", &key, file));
+            }
+        }
+    }
+
+    fn read_channels<'a>(
+        &mut self,
+        file: &'a SourceFile,
+        places: &mut BTreeMap<ChannelId, Place<'a>>,
+        wrong: &mut Vec<Diagnostic>,
+    ) {
+        for (key, table) in parse::<Tables<ChannelTable>>(file, wrong).unwrap_or_default() {
+            let Some(id) = ChannelId::new(key.get_ref()) else {
+                wrong.push(Diagnostic::new(
+                    Place::in_file(file, key.span()),
+                    format!("{:?} is no name for a channel", key.get_ref()),
+                    String::from(
+                        "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit",
+                    ),
+                ));
+                continue;
+            };
+            let place = Place::in_file(file, table.topic.span());
+            let template = match Template::parse(table.topic.get_ref()) {
+                Ok(template) => template,
+                Err(fault) => {
+                    // The span begins at the quotation mark.
+                    let place = Place {
+                        offset: place.offset + 1 + fault.offset,
+                        ..place
+                    };
+                    wrong.push(Diagnostic::new(place, fault.message, fault.help.to_owned()));
+                    continue;
+                }
+            };
+            let channel = Channel {
+                id: id.clone(),
+                template,
+                direction: table.direction,
+                payload_bytes_max: in_range(
+                    &table.payload_bytes_max,
+                    PAYLOAD_BYTES_MAX,
+                    file,
+                    wrong,
+                ),
+                rate_per_minute: (table.rate_per_minute)
+                    .map(|rate| in_range(&rate, RATE_PER_MINUTE_MAX, file, wrong)),
+            };
+            places.insert(id.clone(), place);
+            if self.channels.insert(id, channel).is_some() {
+                wrong.push(declared_twice("channel", &key, file));
+            }
+        }
+    }
+
+    fn check_counts(&self, wrong: &mut Vec<Diagnostic>) {
+        for (what, count, cap) in [
+            ("groups", self.groups.len(), caps::GROUPS),
+            ("products", self.products.len(), caps::PRODUCTS),
+            ("services", self.services.len(), caps::SERVICES),
+            ("channels", self.channels.len(), caps::CHANNELS),
+        ] {
+            if count > cap {
+                let place = Place {
+                    path: "fleet.toml",
+                    text: "",
+                    offset: 0,
+                };
+                let message = format!("the fleet declares {count} {what}; at most {cap} are read");
+                wrong.push(Diagnostic::new(place, message, None));
+            }
+        }
+    }
+}
+
+/// A topic belongs to one channel at most, so that its limits and its owner are never a matter
+/// of which channel is looked at first.
+fn check_disjoint(
+    channels: &BTreeMap<ChannelId, Channel>,
+    places: &BTreeMap<ChannelId, Place<'_>>,
+    wrong: &mut Vec<Diagnostic>,
+) {
+    // The count is refused elsewhere; here it bounds the pairs.
+    let channels: Vec<&Channel> = channels.values().take(caps::CHANNELS).collect();
+    for (index, channel) in channels.iter().enumerate() {
+        for earlier in channels.iter().take(index) {
+            let Some(topic) = channel.template.common_topic(&earlier.template) else {
+                continue;
+            };
+            if wrong.len() >= caps::DIAGNOSTICS {
+                return;
+            }
+            if let Some(place) = places.get(&channel.id) {
+                wrong.push(Diagnostic::new(
+                    *place,
+                    format!(
+                        "channels {} and {} overlap: both admit the topic {topic}",
+                        channel.id, earlier.id
+                    ),
+                    String::from("give them different literals at one level"),
+                ));
+            }
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(file: &SourceFile, wrong: &mut Vec<Diagnostic>) -> Option<T> {
+    match toml::from_str(&file.text) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let place = Place::in_file(file, error.span().unwrap_or(0..0));
+            wrong.push(Diagnostic::new(place, error.message(), None));
+            None
+        }
+    }
+}
+
+fn named<T>(
+    new: impl Fn(&str) -> Result<T, model::InvalidName>,
+    key: &Spanned<String>,
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<T> {
+    match new(key.get_ref()) {
+        Ok(id) => Some(id),
+        Err(error) => {
+            let place = Place::in_file(file, key.span());
+            wrong.push(Diagnostic::new(place, error.to_string(), None));
+            None
+        }
+    }
+}
+
+fn known_groups(
+    groups: &[Spanned<String>],
+    known: &[GroupId],
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> Vec<GroupId> {
+    let mut found = Vec::new();
+    for group in groups {
+        match known.iter().find(|known| known.as_str() == group.get_ref()) {
+            Some(known) => found.push(known.clone()),
+            None => wrong.push(Diagnostic::new(
+                Place::in_file(file, group.span()),
+                format!("group {:?} is not declared", group.get_ref()),
+                format!("write [groups.{}] in fleet.toml", group.get_ref()),
+            )),
+        }
+    }
+    found
+}
+
+fn in_range(value: &Spanned<u32>, max: u32, file: &SourceFile, wrong: &mut Vec<Diagnostic>) -> u32 {
+    if !(1..=max).contains(value.get_ref()) {
+        wrong.push(Diagnostic::new(
+            Place::in_file(file, value.span()),
+            format!("{} is out of range", value.get_ref()),
+            format!("use 1 to {max}"),
+        ));
+    }
+    *value.get_ref()
+}
+
+fn declared_twice(kind: &str, key: &Spanned<String>, file: &SourceFile) -> Diagnostic {
+    Diagnostic::new(
+        Place::in_file(file, key.span()),
+        format!("{kind} {} is declared in another file too", key.get_ref()),
+        String::from("keep one of the two"),
+    )
+}

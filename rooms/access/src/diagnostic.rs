@@ -1,0 +1,167 @@
+//! Where in `fleet/` something is wrong, and what to write instead.
+
+use std::fmt;
+use std::ops::Range;
+
+/// One file of `fleet/`, as the caller read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Relative to `fleet/`, with `/` between folders: `channels/camera.toml`.
+    pub path: String,
+    pub text: String,
+}
+
+/// Something in `fleet/` that must be changed before it can be applied. Always an error: there
+/// are no warnings, since a policy that may mean something else than it says is not applied.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Diagnostic {
+    /// Relative to `fleet/`.
+    pub path: String,
+    /// From 1.
+    pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(
+        place: Place<'_>,
+        message: impl Into<String>,
+        help: impl Into<Option<String>>,
+    ) -> Self {
+        let (line, column) = place.line_and_column();
+        Self {
+            path: printable(place.path),
+            line,
+            column,
+            message: printable(&message.into()),
+            help: help.into().map(|help| printable(&help)),
+        }
+    }
+}
+
+/// `fleet/channels/camera.toml:3:7: what is wrong (help: what to write)`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            path,
+            line,
+            column,
+            message,
+            help,
+        } = self;
+        write!(f, "fleet/{path}:{line}:{column}: {message}")?;
+        match help {
+            Some(help) => write!(f, " (help: {help})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// A byte of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub path: &'a str,
+    pub text: &'a str,
+    pub offset: usize,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn start_of(file: &'a SourceFile) -> Self {
+        Self::in_file(file, 0..0)
+    }
+
+    pub(crate) fn in_file(file: &'a SourceFile, span: Range<usize>) -> Self {
+        Self {
+            path: &file.path,
+            text: &file.text,
+            offset: span.start,
+        }
+    }
+
+    fn line_and_column(self) -> (u32, u32) {
+        // A span comes from a parser of this text; should it not fall on a character, the start
+        // of the file is better than nothing.
+        let before = self.text.get(..self.offset).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        (
+            u32::try_from(line).unwrap_or(u32::MAX),
+            u32::try_from(column).unwrap_or(u32::MAX),
+        )
+    }
+}
+
+/// Text of a file can reach a terminal or a log through a message: control characters, and those
+/// that turn the direction of text, are escaped, and the length is bounded.
+pub(crate) fn printable(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 1000;
+    let turns_text = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let mut printable = String::new();
+    for (index, c) in text.chars().enumerate() {
+        if index == CHARACTERS_MAX {
+            printable.push('…');
+            break;
+        }
+        if c == '\n' {
+            printable.push(' ');
+        } else if c.is_control() || turns_text(c) {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_counts_lines_and_characters_from_one() {
+        let text = "ä = 1\nbü = 2\n";
+        let at = |offset| {
+            let place = Place {
+                path: "fleet.toml",
+                text,
+                offset,
+            };
+            let d = Diagnostic::new(place, "m", None);
+            (d.line, d.column)
+        };
+        assert_eq!(at(0), (1, 1));
+        assert_eq!(at(text.find('=').unwrap()), (1, 3));
+        assert_eq!(at(text.rfind('=').unwrap()), (2, 4));
+        assert_eq!(at(999), (1, 1));
+    }
+
+    #[test]
+    fn text_of_a_file_cannot_act_in_a_terminal() {
+        let file = SourceFile {
+            path: "x\u{1b}[2J".into(),
+            text: String::new(),
+        };
+        let shown = Diagnostic::new(
+            Place::start_of(&file),
+            "\u{202e}a\rb",
+            String::from("\u{7}"),
+        )
+        .to_string();
+        assert!(
+            !shown.contains(|c: char| c.is_control() || c == '\u{202e}'),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! `fleet/` as text → a fleet in which every name that is used is declared.
+
+use crate::declared::{self, Declared};
+use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::policy::{self, Policy};
+use crate::template::{Template, is_name};
+use model::{Digest, GroupId, PolicyId, ProductId, ServiceId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is accepted at most, so that hostile or broken text costs bounded time and memory.
+pub(crate) mod caps {
+    pub const FILES: usize = 1000;
+    pub const FILE_BYTES: usize = 256 * 1024;
+    pub const ALL_BYTES: usize = 4 * 1024 * 1024;
+    pub const GROUPS: usize = 2000;
+    pub const PRODUCTS: usize = 1000;
+    pub const SERVICES: usize = 1000;
+    pub const CHANNELS: usize = 1000;
+    pub const POLICIES: usize = 1000;
+    pub const DIAGNOSTICS: usize = 100;
+}
+
+/// A fleet as code: parsed, checked as a whole, immutable. Cheap to clone.
+#[derive(Clone)]
+pub struct Fleet(Arc<Contents>);
+
+struct Contents {
+    digest: Digest,
+    name: String,
+    groups: BTreeMap<GroupId, Group>,
+    products: BTreeMap<ProductId, Product>,
+    services: BTreeMap<ServiceId, Service>,
+    /// By id.
+    channels: Vec<Channel>,
+    /// By id.
+    policies: Vec<Policy>,
+}
+
+/// A set of devices and services that policies name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    pub id: GroupId,
+    /// The groups that contain it. Never itself, directly or not.
+    pub parents: Vec<GroupId>,
+}
+
+/// A kind of device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    pub id: ProductId,
+    /// How long a certificate of its devices is valid (30 days if not declared).
+    pub ldevid_lifetime: Duration,
+}
+
+/// A back-end program that may speak to devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub id: ServiceId,
+    pub groups: Vec<GroupId>,
+}
+
+/// Topics of one purpose: who owns them, which way they flow, and what a message may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    pub id: ChannelId,
+    pub template: Template,
+    pub direction: Direction,
+    /// Of one message's payload.
+    pub payload_bytes_max: u32,
+    /// Messages of one publisher in this channel; `None` is unlimited by the channel.
+    pub rate_per_minute: Option<u32>,
+}
+
+/// A channel's name. The grammar is that of all names.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(Arc<str>);
+
+/// Which way the messages of a channel flow. A word for people and policies: what flows is what
+/// policies permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    FromDevice,
+    ToDevice,
+}
+
+impl Fleet {
+    /// Reads a whole `fleet/`, in whatever order the files come.
+    ///
+    /// # Errors
+    /// Everything found wrong, by file and line; at most 100, the first ones.
+    pub fn read(files: &[SourceFile]) -> Result<Self, Vec<Diagnostic>> {
+        let mut wrong = check_files(files);
+        if !wrong.is_empty() {
+            return Err(in_order(wrong));
+        }
+        let declared = declared::read(files, &mut wrong);
+        let policies = policy::read(files, &declared, &mut wrong);
+        if !wrong.is_empty() {
+            return Err(in_order(wrong));
+        }
+        let Declared {
+            name,
+            groups,
+            products,
+            services,
+            channels,
+        } = declared;
+        Ok(Self(Arc::new(Contents {
+            digest: digest(files),
+            name,
+            groups,
+            products,
+            services,
+            channels: channels.into_values().collect(),
+            policies,
+        })))
+    }
+
+    /// A fleet that declares nothing.
+    pub(crate) fn empty() -> Self {
+        Self(Arc::new(Contents {
+            digest: digest(&[]),
+            name: String::new(),
+            groups: BTreeMap::new(),
+            products: BTreeMap::new(),
+            services: BTreeMap::new(),
+            channels: Vec::new(),
+            policies: Vec::new(),
+        }))
+    }
+
+    /// SHA-256 over the paths and texts of its files, whatever order they came in.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0.digest
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.0.groups.values()
+    }
+
+    pub fn products(&self) -> impl Iterator<Item = &Product> {
+        self.0.products.values()
+    }
+
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.0.services.values()
+    }
+
+    /// By id.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.0.channels.iter()
+    }
+
+    /// The ids of its policies, sorted.
+    pub fn policies(&self) -> impl Iterator<Item = &PolicyId> {
+        self.0.policies.iter().map(|policy| &policy.id)
+    }
+
+    #[must_use]
+    pub fn product(&self, id: &ProductId) -> Option<&Product> {
+        self.0.products.get(id)
+    }
+
+    #[must_use]
+    pub fn group(&self, id: &GroupId) -> Option<&Group> {
+        self.0.groups.get(id)
+    }
+
+    #[must_use]
+    pub fn service(&self, id: &ServiceId) -> Option<&Service> {
+        self.0.services.get(id)
+    }
+
+    pub(crate) fn channel_list(&self) -> &[Channel] {
+        &self.0.channels
+    }
+
+    pub(crate) fn policy_list(&self) -> &[Policy] {
+        &self.0.policies
+    }
+
+    /// `groups` and all that contain them.
+    pub(crate) fn ancestors<'a>(
+        &'a self,
+        groups: impl IntoIterator<Item = &'a GroupId>,
+    ) -> BTreeSet<&'a GroupId> {
+        let mut found = BTreeSet::new();
+        let mut next: Vec<&GroupId> = groups.into_iter().collect();
+        while let Some(group) = next.pop() {
+            if found.insert(group)
+                && let Some(group) = self.0.groups.get(group)
+            {
+                next.extend(&group.parents);
+            }
+        }
+        found
+    }
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fleet({} {})", self.0.name, self.0.digest)
+    }
+}
+
+impl ChannelId {
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        is_name(text).then(|| Self(text.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ChannelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "channel({})", self.0)
+    }
+}
+
+impl Direction {
+    pub const ALL: [Self; 2] = [Self::FromDevice, Self::ToDevice];
+
+    /// The word in `fleet/` and in policies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromDevice => "from-device",
+            Self::ToDevice => "to-device",
+        }
+    }
+}
+
+/// Which part of `fleet/` a file is, by its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Fleet,
+    Products,
+    Services,
+    Channels,
+    Policies,
+}
+
+pub(crate) fn part_of(path: &str) -> Option<Part> {
+    if path == "fleet.toml" {
+        return Some(Part::Fleet);
+    }
+    let (folder, file) = path.split_once('/')?;
+    let (stem, extension) = file.rsplit_once('.')?;
+    if !is_name(stem) {
+        return None;
+    }
+    match (folder, extension) {
+        ("products", "toml") => Some(Part::Products),
+        ("services", "toml") => Some(Part::Services),
+        ("channels", "toml") => Some(Part::Channels),
+        ("policies", "cedar") => Some(Part::Policies),
+        _ => None,
+    }
+}
+
+/// Sizes and paths, before any text is looked at.
+fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
+    let mut wrong = Vec::new();
+    let all_bytes: usize = files.iter().map(|file| file.text.len()).sum();
+    let whole = Place {
+        path: "fleet.toml",
+        text: "",
+        offset: 0,
+    };
+    if files.len() > caps::FILES || all_bytes > caps::ALL_BYTES {
+        let message = format!(
+            "fleet/ has {} files and {all_bytes} bytes; at most {} files and {} bytes are read",
+            files.len(),
+            caps::FILES,
+            caps::ALL_BYTES
+        );
+        return vec![Diagnostic::new(whole, message, None)];
+    }
+    let mut paths = BTreeSet::new();
+    for file in files {
+        let place = Place::start_of(file);
+        if part_of(&file.path).is_none() {
+            wrong.push(Diagnostic::new(
+                place,
+                "this file is no part of a fleet",
+                String::from(
+                    "fleet/ holds fleet.toml, products/*.toml, services/*.toml, channels/*.toml \
+                     and policies/*.cedar, and nothing else; keep notes as comments in these",
+                ),
+            ));
+        }
+        if file.text.len() > caps::FILE_BYTES {
+            wrong.push(Diagnostic::new(
+                place,
+                format!("a file has at most {} bytes", caps::FILE_BYTES),
+                String::from("split it; in a folder the names of files are free"),
+            ));
+        }
+        if !paths.insert(&file.path) {
+            wrong.push(Diagnostic::new(
+                place,
+                "the same path was given twice",
+                None,
+            ));
+        }
+    }
+    if !paths.iter().any(|path| *path == "fleet.toml") {
+        wrong.push(Diagnostic::new(
+            whole,
+            "fleet/ has no fleet.toml",
+            String::from("write one with at least: name = \"my-fleet\""),
+        ));
+    }
+    wrong
+}
+
+fn digest(files: &[SourceFile]) -> Digest {
+    let mut sorted: Vec<&SourceFile> = files.iter().collect();
+    sorted.sort_by(|left, right| left.path.cmp(&right.path));
+    let mut hash = Sha256::new("fleetward fleet");
+    for file in sorted {
+        hash.update(&file.path);
+        hash.update(&file.text);
+    }
+    hash.finish()
+}
+
+/// SHA-256 over texts, each with its length before it, so that no two lists look alike.
+pub(crate) struct Sha256(aws_lc_rs::digest::Context);
+
+impl Sha256 {
+    pub(crate) fn new(purpose: &str) -> Self {
+        let mut hash = Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+        hash.update(purpose);
+        hash
+    }
+
+    pub(crate) fn update(&mut self, text: &str) {
+        self.0.update(&(text.len() as u64).to_be_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        let mut digest = [0; 32];
+        for (to, from) in digest.iter_mut().zip(self.0.finish().as_ref()) {
+            *to = *from;
+        }
+        Digest(digest)
+    }
+}
+
+/// Sorted by place, without repetition, cut to the cap.
+fn in_order(mut wrong: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    wrong.sort();
+    wrong.dedup();
+    wrong.truncate(caps::DIAGNOSTICS);
+    wrong
+}

@@ -1,0 +1,420 @@
+//! The Cedar half of `fleet/`: policies, each validated and within the subset that is compiled.
+
+use crate::declared::Declared;
+use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::fleet::{ChannelId, Part, caps, part_of};
+use crate::subset;
+use cedar_policy::{Effect, EntityUid, PolicySet, Schema, ValidationMode, Validator};
+use model::{GroupId, PolicyId, ProductId, ServiceId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+/// The built-in Cedar schema, with comments: what a policy may speak of.
+#[must_use]
+pub fn schema() -> &'static str {
+    include_str!("schema.cedarschema")
+}
+
+const POLICY_BYTES_MAX: usize = 16 * 1024;
+/// Brackets within brackets: Cedar's parser calls itself for each.
+const DEPTH_MAX: usize = 32;
+/// `a && b && c` makes a tree as deep as it is long, and Cedar's validator walks it by recursion.
+const OPERATORS_MAX: usize = 256;
+
+/// One policy, ready to be asked.
+pub(crate) struct Policy {
+    pub id: PolicyId,
+    pub is_permit: bool,
+    /// Of this policy alone.
+    pub set: PolicySet,
+    pub names: Names,
+    pub origin: Origin,
+}
+
+/// Everything in the fleet that a policy names: two principals that differ in nothing of it are
+/// the same to this policy.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub groups: BTreeSet<GroupId>,
+    pub products: BTreeSet<ProductId>,
+    pub services: BTreeSet<ServiceId>,
+    pub channels: BTreeSet<ChannelId>,
+}
+
+/// Where a policy begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub path: String,
+    pub line: u32,
+    pub column: u32,
+}
+
+impl Origin {
+    pub(crate) fn diagnostic(&self, message: String, help: Option<String>) -> Diagnostic {
+        Diagnostic {
+            path: self.path.clone(),
+            line: self.line,
+            column: self.column,
+            message,
+            help,
+        }
+    }
+}
+
+/// Reads all Cedar files; what is wrong is added to `wrong`. Sorted by id.
+pub(crate) fn read(
+    files: &[SourceFile],
+    declared: &Declared,
+    wrong: &mut Vec<Diagnostic>,
+) -> Vec<Policy> {
+    let validator = match Schema::from_cedarschema_str(schema()) {
+        Ok((schema, _warnings)) => Validator::new(schema),
+        Err(error) => {
+            // Ours is wrong, not theirs; a test reads it.
+            let place = Place {
+                path: "schema.cedarschema",
+                text: "",
+                offset: 0,
+            };
+            wrong.push(Diagnostic::new(place, error.to_string(), None));
+            return Vec::new();
+        }
+    };
+    let mut policies: BTreeMap<PolicyId, Policy> = BTreeMap::new();
+    let mut count = 0usize;
+    for file in files
+        .iter()
+        .filter(|file| part_of(&file.path) == Some(Part::Policies))
+    {
+        for span in split(&file.text) {
+            count += 1;
+            if count > caps::POLICIES {
+                let place = Place::in_file(file, span);
+                let message = format!("a fleet has at most {} policies", caps::POLICIES);
+                wrong.push(Diagnostic::new(place, message, None));
+                return Vec::new();
+            }
+            let source = Source { file, span };
+            let Some(policy) = source.read(&validator, declared, wrong) else {
+                continue;
+            };
+            match policies.get(&policy.id) {
+                Some(first) => wrong.push(source.diagnostic(
+                    0,
+                    format!("policy id {} is taken", policy.id),
+                    Some(format!(
+                        "another id, or take away the one in {}:{}",
+                        first.origin.path, first.origin.line
+                    )),
+                )),
+                None => {
+                    policies.insert(policy.id.clone(), policy);
+                }
+            }
+        }
+    }
+    policies.into_values().collect()
+}
+
+/// The text of one policy and where it stands.
+struct Source<'a> {
+    file: &'a SourceFile,
+    span: Range<usize>,
+}
+
+impl<'a> Source<'a> {
+    fn text(&self) -> &'a str {
+        self.file.text.get(self.span.clone()).unwrap_or_default()
+    }
+
+    /// `offset` is within this policy.
+    fn diagnostic(&self, offset: usize, message: String, help: Option<String>) -> Diagnostic {
+        let start = self.span.start + offset;
+        Diagnostic::new(Place::in_file(self.file, start..start), message, help)
+    }
+
+    /// At the first place where `token` stands outside of comments; else where the policy begins.
+    fn at_token(&self, token: &str, message: String, help: Option<String>) -> Diagnostic {
+        self.diagnostic(find(self.text(), token).unwrap_or(0), message, help)
+    }
+
+    /// At the place that cedar-policy names.
+    fn cedar(&self, error: &dyn miette::Diagnostic) -> Diagnostic {
+        let offset = (error.labels())
+            .and_then(|mut labels| labels.next())
+            .map_or(0, |label| label.offset());
+        let help = error.help().map(|help| help.to_string());
+        self.diagnostic(offset.min(self.span.len()), error.to_string(), help)
+    }
+
+    fn read(
+        &self,
+        validator: &Validator,
+        declared: &Declared,
+        wrong: &mut Vec<Diagnostic>,
+    ) -> Option<Policy> {
+        let wrong_before = wrong.len();
+        if let Err(diagnostic) = self.check_size() {
+            wrong.push(diagnostic);
+            return None;
+        }
+        let policy = match cedar_policy::Policy::parse(None, self.text()) {
+            Ok(policy) => policy,
+            Err(errors) => {
+                wrong.push(self.cedar(&errors));
+                return None;
+            }
+        };
+        let id = self.id(&policy, wrong);
+        let names = self.names(&policy, declared, wrong);
+        self.check_subset(&policy, wrong);
+        let id = id?;
+        let policy = policy.new_id(cedar_policy::PolicyId::new(id.as_str()));
+        let is_permit = policy.effect() == Effect::Permit;
+        let set = match PolicySet::from_policies([policy]) {
+            Ok(set) => set,
+            Err(error) => {
+                wrong.push(self.cedar(&error));
+                return None;
+            }
+        };
+        // What is refused above would only be said a second time, in other words.
+        if wrong.len() == wrong_before {
+            let result = validator.validate(&set, ValidationMode::Strict);
+            wrong.extend(
+                result
+                    .validation_errors()
+                    .map(|error| self.cedar(error)),
+            );
+            wrong.extend(
+                result
+                    .validation_warnings()
+                    .map(|warning| self.cedar(warning)),
+            );
+        }
+        let start = self.diagnostic(0, String::new(), None);
+        (wrong.len() == wrong_before).then(|| Policy {
+            id,
+            is_permit,
+            set,
+            names,
+            origin: Origin {
+                path: start.path,
+                line: start.line,
+                column: start.column,
+            },
+        })
+    }
+
+    fn check_size(&self) -> Result<(), Diagnostic> {
+        let text = self.text();
+        if text.len() > POLICY_BYTES_MAX {
+            let message = format!("a policy has at most {POLICY_BYTES_MAX} bytes");
+            return Err(self.diagnostic(0, message, Some("write several policies".into())));
+        }
+        let (mut depth, mut operators) = (0usize, 0usize);
+        for (offset, token) in significant(text) {
+            match token {
+                '(' | '[' | '{' => depth += 1,
+                ')' | ']' | '}' => depth = depth.saturating_sub(1),
+                '&' | '|' | '!' | '=' | '.' | '+' | '-' | '*' | '<' | '>' => operators += 1,
+                _ => {}
+            }
+            if depth > DEPTH_MAX || operators > OPERATORS_MAX {
+                let message = format!(
+                    "a policy has at most {DEPTH_MAX} brackets within brackets and \
+                     {OPERATORS_MAX} characters of operators"
+                );
+                return Err(self.diagnostic(
+                    offset,
+                    message,
+                    Some("write several policies".into()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn id(&self, policy: &cedar_policy::Policy, wrong: &mut Vec<Diagnostic>) -> Option<PolicyId> {
+        for (key, _) in policy.annotations() {
+            if !matches!(key, "id" | "description") {
+                wrong.push(self.at_token(
+                    &format!("@{key}"),
+                    format!("unknown annotation @{key}"),
+                    Some("a policy has @id(\"...\") and may have @description(\"...\")".into()),
+                ));
+            }
+        }
+        let Some(text) = policy.annotation("id") else {
+            wrong.push(self.diagnostic(
+                0,
+                "this policy has no id".into(),
+                Some("write @id(\"...\") above it: it names the policy in refusals and in the log".into()),
+            ));
+            return None;
+        };
+        match PolicyId::new(text) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                wrong.push(self.at_token("@id", error.to_string(), None));
+                None
+            }
+        }
+    }
+
+    /// A literal that names nothing would make a `forbid` forbid nothing.
+    fn names(
+        &self,
+        policy: &cedar_policy::Policy,
+        declared: &Declared,
+        wrong: &mut Vec<Diagnostic>,
+    ) -> Names {
+        let mut names = Names::default();
+        for literal in policy.entity_literals() {
+            if let Err((message, help)) = names.add(&literal, declared) {
+                wrong.push(self.at_token(&literal.to_string(), message, Some(help)));
+            }
+        }
+        names
+    }
+
+    fn check_subset(&self, policy: &cedar_policy::Policy, wrong: &mut Vec<Diagnostic>) {
+        match policy.to_pst() {
+            Ok(policy) => {
+                wrong.extend(subset::refusals(policy.body()).into_iter().map(|refusal| {
+                    self.at_token(
+                        &refusal.token,
+                        refusal.message,
+                        Some(refusal.help.to_owned()),
+                    )
+                }))
+            }
+            Err(error) => wrong.push(self.diagnostic(0, error.to_string(), None)),
+        }
+    }
+}
+
+impl Names {
+    fn add(&mut self, literal: &EntityUid, declared: &Declared) -> Result<(), (String, String)> {
+        let id = literal.id().unescaped();
+        let kind = literal.type_name().to_string();
+        let found = match kind.as_str() {
+            "Group" => GroupId::new(id)
+                .ok()
+                .filter(|id| declared.groups.contains_key(id))
+                .map(|id| self.groups.insert(id)),
+            "Product" => ProductId::new(id)
+                .ok()
+                .filter(|id| declared.products.contains_key(id))
+                .map(|id| self.products.insert(id)),
+            "Service" => ServiceId::new(id)
+                .ok()
+                .filter(|id| declared.services.contains_key(id))
+                .map(|id| self.services.insert(id)),
+            "Channel" => ChannelId::new(id)
+                .filter(|id| declared.channels.contains_key(id))
+                .map(|id| self.channels.insert(id)),
+            "Action" => matches!(id, "publish" | "receive").then_some(true),
+            "Device" => {
+                return Err((
+                    "a policy cannot name a device".into(),
+                    "put the device in a group and write: principal in Group::\"...\"".into(),
+                ));
+            }
+            _ => {
+                return Err((
+                    format!("{kind} is no kind of entity"),
+                    "the kinds are Device, Service, Product, Group, Channel and Action".into(),
+                ));
+            }
+        };
+        match found {
+            Some(_) => Ok(()),
+            None => Err((
+                format!("{literal} does not exist in this fleet"),
+                match kind.as_str() {
+                    "Group" => format!("write [groups.{id}] in fleet.toml, or correct the name"),
+                    "Action" => "the actions are publish and receive".into(),
+                    _ => format!(
+                        "write [{id}] in a file of {}s/, or correct the name",
+                        kind.to_lowercase()
+                    ),
+                },
+            )),
+        }
+    }
+}
+
+/// The spans of the policies of a file: from the first character that is no comment to the `;`.
+fn split(text: &str) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    let mut start = None;
+    for (offset, c) in significant(text) {
+        let from = *start.get_or_insert(offset);
+        if c == ';' {
+            spans.push(from..offset + 1);
+            start = None;
+        }
+    }
+    // What is left has no `;`: Cedar says so.
+    spans.extend(start.map(|from| from..text.len()));
+    spans
+}
+
+/// The characters outside of spaces, comments and strings; of a string its quotation marks.
+fn significant(text: &str) -> impl Iterator<Item = (usize, char)> {
+    #[derive(PartialEq)]
+    enum In {
+        Code,
+        String,
+        Comment,
+    }
+    let mut characters = text.char_indices().peekable();
+    let mut within = In::Code;
+    std::iter::from_fn(move || {
+        loop {
+            let (offset, c) = characters.next()?;
+            let next = characters.peek().map(|(_, c)| *c);
+            match (&within, c) {
+                (In::Comment, '\n' | '\r') => within = In::Code,
+                (In::Comment, _) => {}
+                (In::String, '\\') => {
+                    characters.next();
+                }
+                (In::String, '"') => {
+                    within = In::Code;
+                    return Some((offset, c));
+                }
+                (In::String, _) => {}
+                (In::Code, '/') if next == Some('/') => within = In::Comment,
+                (In::Code, '"') => {
+                    within = In::String;
+                    return Some((offset, c));
+                }
+                (In::Code, c) if c.is_whitespace() => {}
+                (In::Code, _) => return Some((offset, c)),
+            }
+        }
+    })
+}
+
+/// Where `token` stands in `text` and begins outside of strings and comments, as a whole word.
+fn find(text: &str, token: &str) -> Option<usize> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if token.is_empty() {
+        return None;
+    }
+    significant(text).map(|(offset, _)| offset).find(|offset| {
+        let Some((before, rest)) = text.split_at_checked(*offset) else {
+            return false;
+        };
+        let Some(after) = rest.strip_prefix(token) else {
+            return false;
+        };
+        let joined = |outer: Option<char>, inner: Option<char>| {
+            outer.is_some_and(is_word) && inner.is_some_and(is_word)
+        };
+        !joined(before.chars().next_back(), token.chars().next())
+            && !joined(after.chars().next(), token.chars().next_back())
+    })
+}

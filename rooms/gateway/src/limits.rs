@@ -1,0 +1,73 @@
+//! Every bound the gateway keeps, in one place.
+
+use std::time::Duration;
+
+/// What one shard allows. All are caps: reaching one refuses, pauses or closes, never allocates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest packet after CONNECT, header included. Announced in MQTT 5.
+    pub packet_bytes_max: usize,
+    /// Largest packet before a session is open.
+    pub connect_packet_bytes_max: usize,
+    /// How long a connection may take to send its CONNECT.
+    pub connect_timeout: Duration,
+    /// Longest keep-alive; a longer one or none is read as this (MQTT 5 clients are told).
+    pub keep_alive_seconds_max: u16,
+    /// Longest client identifier in bytes.
+    pub client_id_bytes_max: usize,
+    /// Sessions of one principal, live and waiting; also its connections that sent no CONNECT yet.
+    pub sessions_per_principal_max: usize,
+    /// Subscriptions of one session.
+    pub subscriptions_max: usize,
+    /// Entries of one SUBSCRIBE or UNSUBSCRIBE packet.
+    pub filters_per_packet_max: usize,
+    /// Longest topic or filter in bytes.
+    pub topic_bytes_max: usize,
+    /// Most levels of a topic or filter.
+    pub topic_levels_max: usize,
+    /// QoS 1 messages unacknowledged in one direction: our Receive Maximum, and a cap on the
+    /// client's. 1 to 65,535.
+    pub inflight_max: u16,
+    /// Waiting and unacknowledged QoS 1 messages of one session.
+    pub queue_messages_max: usize,
+    /// Their bytes (topic, properties, payload).
+    pub queue_bytes_max: usize,
+    /// Longest life of a persistent session without a connection.
+    pub session_expiry_seconds_max: u32,
+    /// Bytes not yet on the wire above which a service's publishers are paused.
+    pub outgoing_bytes_high: usize,
+    /// Bytes not yet on the wire above which a consumer is cut.
+    pub outgoing_bytes_max: usize,
+    /// How long a consumer may stay above `outgoing_bytes_high` without falling below its half.
+    pub stalled_consumer_timeout: Duration,
+    /// Channels of one principal whose rate is metered; each costs 16 bytes.
+    pub rates_per_principal_max: usize,
+    /// Signals of one turn; more are counted, not kept.
+    pub signals_per_turn_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packet_bytes_max: 256 * 1024,
+            connect_packet_bytes_max: 8 * 1024,
+            connect_timeout: Duration::from_secs(5),
+            keep_alive_seconds_max: 1200,
+            client_id_bytes_max: 128,
+            sessions_per_principal_max: 8,
+            subscriptions_max: 50,
+            filters_per_packet_max: 8,
+            topic_bytes_max: 256,
+            topic_levels_max: 16,
+            inflight_max: 512,
+            queue_messages_max: 100_000,
+            queue_bytes_max: 64 * 1024 * 1024,
+            session_expiry_seconds_max: 7 * 24 * 3600,
+            outgoing_bytes_high: 1024 * 1024,
+            outgoing_bytes_max: 8 * 1024 * 1024,
+            stalled_consumer_timeout: Duration::from_secs(10),
+            rates_per_principal_max: 64,
+            signals_per_turn_max: 64,
+        }
+    }
+}

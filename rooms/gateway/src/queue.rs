@@ -1,0 +1,369 @@
+//! The QoS 1 messages of one session, from "accepted" to "acknowledged", in order.
+//!
+//! A message's sequence number gives its packet identifier, so an acknowledgement finds its message
+//! without a table, and a message that is sent again, even after a restart, has the identifier that
+//! the client may have seen. The window is counted from the oldest unacknowledged message.
+
+use model::Timestamp;
+use mqtt::ForwardProperties;
+use std::collections::VecDeque;
+
+/// Packet identifiers are 1 to 65,535, so at most this many messages are in flight.
+const IDENTIFIERS: u64 = 65_535;
+/// An empty queue keeps at most this much memory.
+const IDLE_BYTES: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    /// Messages back to back; those before the first entry are dead.
+    bytes: Vec<u8>,
+    /// Bytes ever removed from the front of `bytes`: offsets in entries never change.
+    removed: u64,
+    entries: VecDeque<Entry>,
+    /// Sequence number of the first entry.
+    first: u64,
+    /// Index of the first entry that is not on the wire.
+    next: usize,
+    live_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: u64,
+    topic_bytes: u32,
+    forward_bytes: u32,
+    payload_bytes: u32,
+    expires_at: Option<Timestamp>,
+    /// It may have been sent before.
+    dup: bool,
+    acknowledged: bool,
+}
+
+impl Entry {
+    const fn len(&self) -> usize {
+        self.topic_bytes as usize + self.forward_bytes as usize + self.payload_bytes as usize
+    }
+}
+
+/// A message on its way out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outbound<'m> {
+    pub topic: &'m str,
+    pub forward: ForwardProperties<'m>,
+    pub payload: &'m [u8],
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Outbound<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.topic.len() + self.forward.encoded_length() + self.payload.len()
+    }
+}
+
+/// A message to send now.
+#[derive(Debug)]
+pub(crate) struct Due<'q> {
+    pub sequence: u64,
+    pub packet_id: u16,
+    pub dup: bool,
+    pub message: Outbound<'q>,
+}
+
+impl Queue {
+    pub(crate) const fn starting_at(first: u64) -> Self {
+        Self {
+            bytes: Vec::new(),
+            removed: 0,
+            entries: VecDeque::new(),
+            first,
+            next: 0,
+            live_bytes: 0,
+        }
+    }
+
+    /// Messages not acknowledged; some behind the first may be.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) const fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
+
+    pub(crate) const fn first_sequence(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.first.saturating_add(self.entries.len() as u64)
+    }
+
+    /// Is the next message to be pushed also the next to be sent, within a window of this size?
+    pub(crate) fn may_send_at_once(&self, window: u16) -> bool {
+        self.next == self.entries.len() && self.next < usize::from(window)
+    }
+
+    /// Keeps the message. Its sequence number is what `next_sequence` said.
+    pub(crate) fn push(&mut self, message: &Outbound<'_>) {
+        let size = message.len();
+        self.compact_for(size);
+        let offset = self.removed.saturating_add(self.bytes.len() as u64);
+        self.bytes.extend_from_slice(message.topic.as_bytes());
+        message.forward.append_to(&mut self.bytes);
+        self.bytes.extend_from_slice(message.payload);
+        self.live_bytes += size;
+        // Packets are at most 256 MiB (MQTT 2.1.4), so lengths fit.
+        self.entries.push_back(Entry {
+            offset,
+            topic_bytes: u32::try_from(message.topic.len()).unwrap_or(0),
+            forward_bytes: u32::try_from(message.forward.encoded_length()).unwrap_or(0),
+            payload_bytes: u32::try_from(message.payload.len()).unwrap_or(0),
+            expires_at: message.expires_at,
+            dup: false,
+            acknowledged: false,
+        });
+    }
+
+    /// A message that was sent at once and need not be kept: only its identifier is in flight.
+    /// Asked only where `may_send_at_once` holds. Returns the identifier.
+    pub(crate) fn push_sent(&mut self) -> u16 {
+        let packet_id = packet_id(self.next_sequence());
+        self.entries.push_back(Entry {
+            offset: self.removed.saturating_add(self.bytes.len() as u64),
+            topic_bytes: 0,
+            forward_bytes: 0,
+            payload_bytes: 0,
+            expires_at: None,
+            dup: false,
+            acknowledged: false,
+        });
+        self.next = self.entries.len();
+        packet_id
+    }
+
+    /// The next message that the window lets out. It stays next until `mark_sent` or `skip`.
+    pub(crate) fn due(&mut self, window: u16) -> Option<Due<'_>> {
+        while self.next < usize::from(window)
+            && self.entries.get(self.next).is_some_and(|entry| entry.acknowledged)
+        {
+            self.next += 1;
+        }
+        if self.next >= usize::from(window) {
+            return None;
+        }
+        let entry = *self.entries.get(self.next)?;
+        let sequence = self.first.saturating_add(self.next as u64);
+        Some(Due {
+            sequence,
+            packet_id: packet_id(sequence),
+            dup: entry.dup,
+            message: self.message(&entry)?,
+        })
+    }
+
+    /// The message that `due` gave is on the wire.
+    pub(crate) fn mark_sent(&mut self) {
+        if let Some(entry) = self.entries.get_mut(self.next) {
+            entry.dup = true;
+            self.next += 1;
+        }
+    }
+
+    /// The message that `due` gave will not be sent.
+    pub(crate) fn skip(&mut self) {
+        self.acknowledge_at(self.next);
+    }
+
+    /// Returns the sequence number, or `None` if no message in flight has this identifier.
+    pub(crate) fn acknowledge(&mut self, packet_id: u16) -> Option<u64> {
+        let at = (u64::from(packet_id).checked_sub(1)? + IDENTIFIERS - self.first % IDENTIFIERS)
+            % IDENTIFIERS;
+        let index = usize::try_from(at).ok()?;
+        if index >= self.next || self.entries.get(index)?.acknowledged {
+            return None;
+        }
+        let sequence = self.first.saturating_add(at);
+        self.acknowledge_at(index);
+        Some(sequence)
+    }
+
+    /// As the journal says it; an unknown number changes nothing.
+    pub(crate) fn acknowledge_sequence(&mut self, sequence: u64) {
+        if let Some(index) = (sequence.checked_sub(self.first)).and_then(|at| usize::try_from(at).ok())
+        {
+            self.acknowledge_at(index);
+        }
+    }
+
+    /// The client is new on the wire: everything unacknowledged goes out again, in order.
+    pub(crate) fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// After a restart nobody knows what was sent: all may have been.
+    pub(crate) fn suspect_all(&mut self) {
+        self.next = 0;
+        self.entries.iter_mut().for_each(|entry| entry.dup = true);
+    }
+
+    /// Makes `sequence` the next to be pushed, as if those between had been acknowledged. False if
+    /// it lies behind or too far ahead.
+    pub(crate) fn skip_to(&mut self, sequence: u64) -> bool {
+        let Some(gap) = sequence.checked_sub(self.next_sequence()) else {
+            return false;
+        };
+        if self.entries.is_empty() {
+            self.first = sequence;
+            return true;
+        }
+        if gap > IDENTIFIERS {
+            return false;
+        }
+        for _ in 0..gap {
+            self.push_sent();
+            if let Some(entry) = self.entries.back_mut() {
+                entry.acknowledged = true;
+            }
+        }
+        true
+    }
+
+    /// Unacknowledged messages in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Outbound<'_>)> {
+        (self.first..)
+            .zip(&self.entries)
+            .filter(|(_, entry)| !entry.acknowledged)
+            .filter_map(|(sequence, entry)| Some((sequence, self.message(entry)?)))
+    }
+
+    fn message(&self, entry: &Entry) -> Option<Outbound<'_>> {
+        let start = usize::try_from(entry.offset.checked_sub(self.removed)?).ok()?;
+        let bytes = self.bytes.get(start..start + entry.len())?;
+        let (topic, rest) = bytes.split_at_checked(entry.topic_bytes as usize)?;
+        let (forward, payload) = rest.split_at_checked(entry.forward_bytes as usize)?;
+        Some(Outbound {
+            topic: std::str::from_utf8(topic).ok()?,
+            forward: ForwardProperties::from_validated(forward),
+            payload,
+            expires_at: entry.expires_at,
+        })
+    }
+
+    fn acknowledge_at(&mut self, index: usize) {
+        let Some(entry) = self.entries.get_mut(index) else {
+            return;
+        };
+        if !entry.acknowledged {
+            entry.acknowledged = true;
+            self.live_bytes = self.live_bytes.saturating_sub(entry.len());
+        }
+        while self.entries.front().is_some_and(|entry| entry.acknowledged) {
+            self.entries.pop_front();
+            self.first = self.first.saturating_add(1);
+            self.next = self.next.saturating_sub(1);
+        }
+        if self.entries.is_empty() {
+            self.removed = self.removed.saturating_add(self.bytes.len() as u64);
+            self.bytes.clear();
+            if self.bytes.capacity() > 16 * IDLE_BYTES {
+                self.bytes.shrink_to(IDLE_BYTES);
+            }
+        }
+    }
+
+    /// Moves the living to the front where that saves an allocation and costs less than it moves.
+    fn compact_for(&mut self, size: usize) {
+        if self.bytes.capacity() - self.bytes.len() >= size {
+            return;
+        }
+        let dead = self.entries.front().map_or(self.bytes.len(), |entry| {
+            usize::try_from(entry.offset.saturating_sub(self.removed)).unwrap_or(0)
+        });
+        if dead >= self.bytes.len() / 2 && dead > 0 {
+            self.bytes.drain(..dead.min(self.bytes.len()));
+            self.removed = self.removed.saturating_add(dead as u64);
+        }
+    }
+}
+
+fn packet_id(sequence: u64) -> u16 {
+    // The remainder is below 65,535.
+    u16::try_from(sequence % IDENTIFIERS).unwrap_or(0).saturating_add(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> Outbound<'_> {
+        Outbound {
+            topic: "t",
+            forward: ForwardProperties::NONE,
+            payload: text.as_bytes(),
+            expires_at: None,
+        }
+    }
+
+    fn send_all(queue: &mut Queue, window: u16) -> Vec<(u16, bool, Vec<u8>)> {
+        let mut sent = Vec::new();
+        while let Some(due) = queue.due(window) {
+            sent.push((due.packet_id, due.dup, due.message.payload.to_vec()));
+            queue.mark_sent();
+        }
+        sent
+    }
+
+    #[test]
+    fn identifiers_wrap_and_never_are_zero() {
+        let mut queue = Queue::starting_at(65_533);
+        for round in 0..6_u32 {
+            queue.push(&message(&round.to_string()));
+        }
+        let sent = send_all(&mut queue, 100);
+        let ids: Vec<u16> = sent.iter().map(|(id, ..)| *id).collect();
+        assert_eq!(ids, [65_534, 65_535, 1, 2, 3, 4]);
+        for id in ids {
+            assert!(queue.acknowledge(id).is_some());
+            assert!(queue.acknowledge(id).is_none(), "{id} twice");
+        }
+        assert_eq!((queue.len(), queue.live_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn an_unsent_message_cannot_be_acknowledged() {
+        let mut queue = Queue::starting_at(0);
+        queue.push(&message("a"));
+        queue.push(&message("b"));
+        assert_eq!(send_all(&mut queue, 1).len(), 1);
+        assert!(queue.acknowledge(2).is_none());
+        assert!(queue.acknowledge(1).is_some());
+        assert_eq!(send_all(&mut queue, 1), [(2, false, b"b".to_vec())]);
+    }
+
+    #[test]
+    fn what_was_acknowledged_out_of_order_is_not_sent_again() {
+        let mut queue = Queue::starting_at(0);
+        for text in ["a", "b", "c"] {
+            queue.push(&message(text));
+        }
+        send_all(&mut queue, 10);
+        queue.acknowledge(2);
+        queue.rewind();
+        let again = send_all(&mut queue, 10);
+        assert_eq!(again, [(1, true, b"a".to_vec()), (3, true, b"c".to_vec())]);
+    }
+
+    #[test]
+    fn a_steady_flow_does_not_grow_the_buffer() {
+        let mut queue = Queue::starting_at(0);
+        let payload = "x".repeat(1000);
+        for sequence in 0..20_000_u64 {
+            queue.push(&message(&payload));
+            send_all(&mut queue, 16);
+            if sequence >= 10 {
+                queue.acknowledge(packet_id(sequence - 10)).unwrap();
+            }
+        }
+        assert!(queue.bytes.capacity() < 128 * 1024, "{}", queue.bytes.capacity());
+    }
+}

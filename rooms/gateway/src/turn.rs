@@ -1,0 +1,207 @@
+//! What a turn asks of the world.
+
+use crate::gateway::ConnectionId;
+use crate::signal::Signal;
+use mqtt::Filter;
+use std::sync::Arc;
+
+/// One turn's asks, in buffers that the caller owns and reuses.
+///
+/// The caller executes them in this order, and the promises of the room hang on it:
+/// 1. append `journal` and commit it; **if that fails, do none of the rest** until it succeeds,
+/// 2. hand each of `to_shards` to its shard, in order,
+/// 3. stop reading from `pause`, read again from `resume` (feed the kept bytes first),
+/// 4. encrypt and write [`crate::Gateway::output`] of each of `touched`, then tell
+///    [`crate::Gateway::written`],
+/// 5. close each of `close` after what it could be sent, then tell [`crate::Gateway::closed`].
+///
+/// Then [`Turn::clear`]. `signals` are for logs, metrics and detection.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Connections with output to write, each once.
+    pub touched: Vec<ConnectionId>,
+    pub close: Vec<(ConnectionId, CloseReason)>,
+    pub pause: Vec<ConnectionId>,
+    pub resume: Vec<ConnectionId>,
+    pub journal: JournalBuffer,
+    /// (shard, message)
+    pub to_shards: Vec<(u16, ToShard)>,
+    pub signals: Vec<Signal>,
+    /// Signals beyond `signals_per_turn_max`, counted here and not kept.
+    pub signals_dropped: u64,
+}
+
+impl Turn {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Empties every list and keeps its memory.
+    pub fn clear(&mut self) {
+        self.touched.clear();
+        self.close.clear();
+        self.pause.clear();
+        self.resume.clear();
+        self.journal.clear();
+        self.to_shards.clear();
+        self.signals.clear();
+        self.signals_dropped = 0;
+    }
+
+    pub(crate) fn signal(&mut self, signals_max: usize, signal: impl FnOnce() -> Signal) {
+        if self.signals.len() < signals_max {
+            self.signals.push(signal());
+        } else {
+            self.signals_dropped = self.signals_dropped.saturating_add(1);
+        }
+    }
+}
+
+/// Journal records of a turn, in one flat buffer.
+#[derive(Debug, Default)]
+pub struct JournalBuffer {
+    bytes: Vec<u8>,
+    /// (partition, end of the record in `bytes`)
+    ends: Vec<(u8, usize)>,
+}
+
+impl JournalBuffer {
+    /// (partition, record), in the order in which they must be replayed.
+    pub fn records(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        self.ends
+            .iter()
+            .zip(starts)
+            .map(|((partition, end), start)| {
+                (*partition, self.bytes.get(start..*end).unwrap_or_default())
+            })
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    pub(crate) fn append(&mut self, partition: u8, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push((partition, self.bytes.len()));
+    }
+}
+
+/// Why the gateway closes a connection: a field of logs and a label of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CloseReason {
+    /// The client said DISCONNECT.
+    ByClient,
+    /// CONNECT was refused.
+    Refused,
+    /// No CONNECT in time.
+    ConnectTimeout,
+    /// A packet that MQTT does not allow, or not now.
+    Malformed,
+    /// A packet that is larger than allowed.
+    PacketTooLarge,
+    /// MQTT allows it, this gateway does not (QoS 2, retain, topic alias).
+    NotSupported,
+    KeepAlive,
+    /// The same principal connected again with this client identifier.
+    TakenOver,
+    /// The consumer did not read.
+    Stalled,
+    /// A session's queue overflowed and it has no durable place for the rest.
+    QueueFull,
+    CertificateExpired,
+    Revoked,
+    TooManySessions,
+}
+
+impl CloseReason {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ByClient => "by-client",
+            Self::Refused => "refused",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::Malformed => "malformed",
+            Self::PacketTooLarge => "packet-too-large",
+            Self::NotSupported => "not-supported",
+            Self::KeepAlive => "keep-alive",
+            Self::TakenOver => "taken-over",
+            Self::Stalled => "stalled",
+            Self::QueueFull => "queue-full",
+            Self::CertificateExpired => "certificate-expired",
+            Self::Revoked => "revoked",
+            Self::TooManySessions => "too-many-sessions",
+        }
+    }
+}
+
+/// What became of a socket, as the caller saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Closed {
+    /// The caller closed it because a turn asked for that.
+    AsAsked,
+    /// The peer closed it, or it broke.
+    ByPeer,
+    /// The caller ends (drain): wills are not fired, for the devices did nothing wrong.
+    Shutdown,
+}
+
+/// A message between shards of one process. Opaque to the caller, who keeps the order of each
+/// (from, to) pair and loses none.
+#[derive(Debug, Clone)]
+pub enum ToShard {
+    /// `from` wants (or no longer wants) messages that match `filter`; answer with `InterestDone`
+    /// if there is a token.
+    Interest {
+        from: u16,
+        filter: Filter,
+        persistent: bool,
+        wanted: bool,
+        token: Option<Token>,
+    },
+    InterestDone { token: Token },
+    /// A message that matched an interest of the target shard; `done` asks for `Done` as soon as
+    /// the target's journal holds it.
+    Publish {
+        from: u16,
+        publisher: Token,
+        done: bool,
+        message: Arc<Message>,
+    },
+    /// The journal of the answering shard holds the message. `refused`: a persistent session's
+    /// queue was full there.
+    Done { token: Token, refused: bool },
+    /// A consumer of the publisher's message lags: stop reading from the publisher.
+    Hold { publisher: Token },
+    /// Undoes one `Hold`.
+    Release { publisher: Token },
+}
+
+/// Names a connection of the asking shard and one of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    pub(crate) connection: ConnectionId,
+    pub(crate) generation: u32,
+    pub(crate) sequence: u64,
+}
+
+/// A message on its way to another shard: topic, forwarded properties and payload in one buffer.
+#[derive(Debug)]
+pub struct Message {
+    pub(crate) bytes: Box<[u8]>,
+    pub(crate) topic_bytes: usize,
+    pub(crate) forward_bytes: usize,
+    pub(crate) at_least_once: bool,
+}

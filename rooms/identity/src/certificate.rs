@@ -1,0 +1,98 @@
+//! Reading a certificate somebody else wrote.
+
+use crate::refusal::PathRefusal;
+use aws_lc_rs::digest::{SHA256, digest};
+use der::{Decode, Encode};
+use model::{CertificateId, Digest, Timestamp};
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::name::Name;
+use x509_cert::time::{Time, Validity};
+
+/// Issuer and serial number of a certificate in DER: how it is named everywhere.
+///
+/// # Errors
+/// [`PathRefusal::Malformed`] if it cannot be read or its serial number is zero or longer than
+/// 20 bytes (RFC 5280 section 4.1.2.2).
+pub fn certificate_id(certificate_der: &[u8]) -> Result<CertificateId, PathRefusal> {
+    id_of(&read(certificate_der)?)
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+    let mut out = [0; 32];
+    for (to, from) in out.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {
+        *to = *from;
+    }
+    Digest(out)
+}
+
+pub(crate) fn malformed(what: &'static str) -> PathRefusal {
+    PathRefusal::Malformed { what }
+}
+
+pub(crate) fn read(certificate_der: &[u8]) -> Result<Certificate, PathRefusal> {
+    Certificate::from_der(certificate_der).map_err(|_| malformed("not a certificate in DER"))
+}
+
+pub(crate) fn id_of(certificate: &Certificate) -> Result<CertificateId, PathRefusal> {
+    let tbs = certificate.tbs_certificate();
+    let issuer = name_digest(tbs.issuer())?;
+    CertificateId::new(issuer, tbs.serial_number().as_bytes())
+        .ok_or_else(|| malformed("serial number is zero or longer than 20 bytes"))
+}
+
+pub(crate) fn name_der(name: &Name) -> Result<Vec<u8>, PathRefusal> {
+    name.to_der().map_err(|_| malformed("name"))
+}
+
+pub(crate) fn name_digest(name: &Name) -> Result<Digest, PathRefusal> {
+    Ok(sha256(&name_der(name)?))
+}
+
+pub(crate) fn key_digest(certificate: &Certificate) -> Result<Digest, PathRefusal> {
+    certificate
+        .tbs_certificate()
+        .subject_public_key_info()
+        .to_der()
+        .map(|der| sha256(&der))
+        .map_err(|_| malformed("public key"))
+}
+
+pub(crate) fn timestamp(time: &Time) -> Timestamp {
+    Timestamp::from_seconds(time.to_unix_duration().as_secs())
+}
+
+/// From when until when, both inclusive (RFC 5280 section 4.1.2.5).
+pub(crate) fn window(validity: &Validity) -> (Timestamp, Timestamp) {
+    (
+        timestamp(&validity.not_before),
+        timestamp(&validity.not_after),
+    )
+}
+
+macro_rules! extension {
+    ($name:ident, $type:ty, $what:literal) => {
+        /// The extension, `None` if absent; doubled ones are refused.
+        pub(crate) fn $name(certificate: &Certificate) -> Result<Option<$type>, PathRefusal> {
+            certificate
+                .tbs_certificate()
+                .get_extension::<$type>()
+                .map(|found| found.map(|(_, value)| value))
+                .map_err(|_| malformed($what))
+        }
+    };
+}
+
+extension!(subject_alt_name, SubjectAltName, "subjectAltName");
+extension!(key_usage, KeyUsage, "keyUsage");
+extension!(extended_key_usage, ExtendedKeyUsage, "extendedKeyUsage");
+extension!(
+    basic_constraints,
+    x509_cert::ext::pkix::BasicConstraints,
+    "basicConstraints"
+);
+extension!(
+    subject_key_identifier,
+    x509_cert::ext::pkix::SubjectKeyIdentifier,
+    "subjectKeyIdentifier"
+);

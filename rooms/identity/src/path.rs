@@ -1,0 +1,488 @@
+//! Who vouches for a certificate, and whom it names.
+
+use crate::certificate;
+use crate::first_identity::idevid;
+use crate::names::Realm;
+use crate::refusal::{PathRefusal, Refusal};
+use const_oid::db::rfc5280::ID_KP_CLIENT_AUTH;
+use model::{CertificateId, Digest, ManufacturerId, Principal, SerialNumber, Timestamp};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use std::time::Duration;
+use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs as algorithm};
+use x509_cert::Certificate;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// The largest certificate looked at, in bytes of DER.
+pub const CERTIFICATE_BYTES_MAX: usize = 8192;
+/// The most intermediate certificates looked at.
+pub const INTERMEDIATES_MAX: usize = 4;
+
+/// Where somebody comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// EST, updates and the API by mTLS (8444): certificates of ours and factory certificates.
+    Devices,
+    /// MQTT (8883): certificates of ours only.
+    Gateway,
+}
+
+/// Our CA certificates in DER.
+#[derive(Debug, Clone)]
+pub struct OwnCas {
+    pub root: Vec<u8>,
+    /// Those whose certificates open doors: the current one, and earlier ones until they end.
+    pub issuing: Vec<Vec<u8>>,
+}
+
+/// Whose signatures are believed, per door. Immutable.
+///
+/// Ours and each manufacturer's are separate sets, tried one after the other, ours first: which
+/// set held is the answer to "who vouches", and no name in a certificate takes part in it.
+pub struct Anchors {
+    realm: Realm,
+    own: Vec<TrustAnchor<'static>>,
+    own_issuers: Vec<Digest>,
+    manufacturers: Vec<(ManufacturerId, TrustAnchor<'static>)>,
+}
+
+/// Why a set of CA certificates cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnchorRefusal {
+    #[error(
+        "the {whose} CA certificate cannot be used: {what}; operator: give a CA certificate in DER"
+    )]
+    NotACa { whose: String, what: &'static str },
+    #[error(
+        "the CA certificate of {manufacturer} has the name or the key of a CA of ours; \
+         operator: refuse it and ask the manufacturer for its own"
+    )]
+    ManufacturerClaimsOurs { manufacturer: ManufacturerId },
+    #[error(
+        "the CA certificates of {first} and {second} share a name or a key, so a device of one \
+         could pass for the other's; operator: register that CA once"
+    )]
+    ManufacturersOverlap {
+        first: ManufacturerId,
+        second: ManufacturerId,
+    },
+}
+
+/// Who vouches for an end-entity certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Voucher {
+    Ours,
+    Manufacturer(ManufacturerId),
+}
+
+/// The ticket that a chain of signatures leads to an anchor. It says nothing about possession of
+/// the key, and nothing about revocation. May be cached under a digest of the whole chain *and*
+/// the door *and* the `Anchors` it came from; time must be checked at each use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    voucher: Voucher,
+    end_entity: Digest,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+/// What kind of identity was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IdentityKind {
+    /// The factory identity.
+    Idevid,
+    /// A certificate of ours, a device's or a service's.
+    Ldevid,
+}
+
+/// The ticket of whom a certificate names. Revocation and lists have not been asked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    pub(crate) claim: Claim,
+    pub(crate) certificate: CertificateId,
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
+    /// Subject Name in DER.
+    pub(crate) subject: Vec<u8>,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    pub(crate) key: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// The URI as it stands in the certificate names the principal.
+    Ldevid { principal: Principal, uri: String },
+    Idevid {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+}
+
+impl Anchors {
+    /// # Errors
+    /// If a certificate is not a CA's, or a manufacturer's has the name or key of ours or of
+    /// another manufacturer's.
+    pub fn new(
+        realm: Realm,
+        own: &OwnCas,
+        manufacturers: Vec<(ManufacturerId, Vec<u8>)>,
+    ) -> Result<Self, AnchorRefusal> {
+        let root = read_ca(&own.root, "own root")?;
+        let mut own_names = vec![root.name];
+        let mut own_keys = vec![root.key];
+        let mut own_anchors = Vec::with_capacity(own.issuing.len());
+        for der in &own.issuing {
+            let ca = read_ca(der, "own issuing")?;
+            own_names.push(ca.name);
+            own_keys.push(ca.key);
+            own_anchors.push(ca.anchor);
+        }
+        let mut known: Vec<(ManufacturerId, Digest, Digest)> = Vec::new();
+        let mut anchors = Vec::with_capacity(manufacturers.len());
+        for (manufacturer, der) in manufacturers {
+            let ca = read_ca(&der, manufacturer.as_str())?;
+            if own_names.contains(&ca.name) || own_keys.contains(&ca.key) {
+                return Err(AnchorRefusal::ManufacturerClaimsOurs { manufacturer });
+            }
+            let other = known.iter().find(|(other, name, key)| {
+                *other != manufacturer && (*name == ca.name || *key == ca.key)
+            });
+            if let Some((first, ..)) = other {
+                return Err(AnchorRefusal::ManufacturersOverlap {
+                    first: first.clone(),
+                    second: manufacturer,
+                });
+            }
+            known.push((manufacturer.clone(), ca.name, ca.key));
+            anchors.push((manufacturer, ca.anchor));
+        }
+        Ok(Self {
+            realm,
+            own: own_anchors,
+            own_issuers: own_names,
+            manufacturers: anchors,
+        })
+    }
+
+    #[must_use]
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// Does a chain lead from `end_entity` to an anchor of this door? To be called while the
+    /// handshake runs, before possession of the key is proven.
+    ///
+    /// RFC 5280 section 6 by rustls-webpki, for client authentication. Certificates of ours must
+    /// say so in their extended key usage; a factory certificate need not (802.1AR has none).
+    /// At [`Door::Gateway`] a manufacturer's path is refused as [`PathRefusal::FactoryIdentity`].
+    /// The end of a manufacturer's CA certificate itself is not looked at: its registration is
+    /// the trust, and a device may wait in its box for longer than that CA lives.
+    ///
+    /// # Errors
+    /// [`PathRefusal`], the most telling one of the sets that were tried.
+    pub fn verify_path(
+        &self,
+        door: Door,
+        end_entity: &[u8],
+        intermediates: &[&[u8]],
+        now: Timestamp,
+    ) -> Result<Path, PathRefusal> {
+        check_sizes(end_entity, intermediates)?;
+        let leaf_der = CertificateDer::from(end_entity);
+        let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| refusal(error, now))?;
+        let chain: Vec<CertificateDer<'_>> = intermediates
+            .iter()
+            .map(|der| CertificateDer::from(*der))
+            .collect();
+        let find = |anchors: &[TrustAnchor<'static>], algorithms| {
+            build_path(&leaf, end_entity, &chain, anchors, algorithms, now)
+        };
+        let path = |voucher, (not_before, not_after)| Path {
+            voucher,
+            end_entity: certificate::sha256(end_entity),
+            not_before,
+            not_after,
+        };
+
+        let mut refusal = match find(&self.own, OUR_ALGORITHMS) {
+            Ok(window) => {
+                check_says_client(end_entity)?;
+                return Ok(path(Voucher::Ours, window));
+            }
+            Err(refusal) => refusal,
+        };
+        for (manufacturer, anchor) in &self.manufacturers {
+            match find(std::slice::from_ref(anchor), FOREIGN_ALGORITHMS) {
+                // Looked for only to be told apart from a stranger; only a chain that names a
+                // registered CA costs a signature here.
+                Ok(_) if door == Door::Gateway => return Err(PathRefusal::FactoryIdentity),
+                Ok(window) => {
+                    return Ok(path(Voucher::Manufacturer(manufacturer.clone()), window));
+                }
+                // An anchor that has nothing to do with this chain says nothing about it.
+                Err(PathRefusal::UnknownIssuer) => {}
+                Err(other) if refusal == PathRefusal::UnknownIssuer => refusal = other,
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Whom does the certificate name? To be called once the handshake's signature has held.
+    ///
+    /// # Errors
+    /// If `end_entity` is not the certificate of `path`, or names nobody.
+    pub fn presented(&self, path: &Path, end_entity: &[u8]) -> Result<Presented, Refusal> {
+        if certificate::sha256(end_entity) != path.end_entity {
+            return Err(PathRefusal::UnknownIssuer.into());
+        }
+        let certificate = certificate::read(end_entity)?;
+        let claim = match &path.voucher {
+            Voucher::Ours => self.named_by_us(&certificate)?,
+            Voucher::Manufacturer(manufacturer) => Claim::Idevid {
+                manufacturer: manufacturer.clone(),
+                serial: idevid::serial_number(&certificate, manufacturer, &self.own_issuers)?,
+            },
+        };
+        Ok(Presented {
+            claim,
+            certificate: certificate::id_of(&certificate)?,
+            not_before: path.not_before,
+            not_after: path.not_after,
+            subject: certificate::name_der(certificate.tbs_certificate().subject())?,
+            key: certificate::key_digest(&certificate)?,
+        })
+    }
+
+    /// Exactly one name, and it a URI of this realm: two names would let two readers see two
+    /// devices.
+    fn named_by_us(&self, certificate: &Certificate) -> Result<Claim, Refusal> {
+        let names = certificate::subject_alt_name(certificate)?.ok_or(Refusal::NamesNobody)?;
+        let [GeneralName::UniformResourceIdentifier(uri)] = names.0.as_slice() else {
+            return Err(Refusal::NamesNobody);
+        };
+        let principal = self.realm.principal_of(uri.as_str());
+        Ok(Claim::Ldevid {
+            principal: principal.ok_or(Refusal::NamesNobody)?,
+            uri: uri.as_str().to_owned(),
+        })
+    }
+}
+
+impl Path {
+    #[must_use]
+    pub fn voucher(&self) -> &Voucher {
+        &self.voucher
+    }
+
+    /// For the use of a cached path: is the whole chain still within its time?
+    ///
+    /// # Errors
+    /// [`PathRefusal::Expired`] or [`PathRefusal::NotYetValid`].
+    pub fn check_time(&self, now: Timestamp) -> Result<(), PathRefusal> {
+        check_time(self.not_before, self.not_after, now)
+    }
+}
+
+impl Presented {
+    #[must_use]
+    pub fn kind(&self) -> IdentityKind {
+        match self.claim {
+            Claim::Ldevid { .. } => IdentityKind::Ldevid,
+            Claim::Idevid { .. } => IdentityKind::Idevid,
+        }
+    }
+
+    #[must_use]
+    pub fn certificate(&self) -> CertificateId {
+        self.certificate
+    }
+
+    /// The earliest end in the chain.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+}
+
+/// Whom it names, for log lines: `device/d1`, or `idevid <manufacturer> <serial>`.
+impl std::fmt::Display for Presented {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.claim {
+            Claim::Ldevid { principal, .. } => write!(f, "{principal}"),
+            Claim::Idevid {
+                manufacturer,
+                serial,
+            } => write!(f, "idevid {manufacturer} {serial}"),
+        }
+    }
+}
+
+pub(crate) fn check_time(
+    not_before: Timestamp,
+    not_after: Timestamp,
+    now: Timestamp,
+) -> Result<(), PathRefusal> {
+    // Certificates count whole seconds and both ends belong to the life.
+    if now.as_seconds() > not_after.as_seconds() {
+        Err(PathRefusal::Expired { not_after, now })
+    } else if now.as_seconds() < not_before.as_seconds() {
+        Err(PathRefusal::NotYetValid { not_before, now })
+    } else {
+        Ok(())
+    }
+}
+
+/// What our CAs sign with: nothing else can be ours.
+static OUR_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[algorithm::ECDSA_P256_SHA256];
+
+/// What factories sign with. No SHA-1, no RSA under 2048 bits.
+static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+    algorithm::ECDSA_P256_SHA256,
+    algorithm::ECDSA_P256_SHA384,
+    algorithm::ECDSA_P384_SHA256,
+    algorithm::ECDSA_P384_SHA384,
+    algorithm::ED25519,
+    algorithm::RSA_PKCS1_2048_8192_SHA256,
+    algorithm::RSA_PKCS1_2048_8192_SHA384,
+    algorithm::RSA_PKCS1_2048_8192_SHA512,
+    algorithm::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+];
+
+struct Ca {
+    anchor: TrustAnchor<'static>,
+    name: Digest,
+    key: Digest,
+}
+
+fn read_ca(der: &[u8], whose: &str) -> Result<Ca, AnchorRefusal> {
+    let refuse = |what| AnchorRefusal::NotACa {
+        whose: whose.to_owned(),
+        what,
+    };
+    if der.len() > CERTIFICATE_BYTES_MAX {
+        return Err(refuse("it is larger than 8192 bytes"));
+    }
+    let certificate =
+        certificate::read(der).map_err(|_| refuse("it is not an X.509 certificate in DER"))?;
+    let is_ca = certificate::basic_constraints(&certificate)
+        .ok()
+        .flatten()
+        .is_some_and(|constraints| constraints.ca);
+    if !is_ca {
+        return Err(refuse(
+            "it is not a CA's (basicConstraints CA:TRUE is missing)",
+        ));
+    }
+    let may_sign = certificate::key_usage(&certificate)
+        .map_err(|_| refuse("its keyUsage cannot be read"))?
+        .is_none_or(|usage| usage.key_cert_sign());
+    if !may_sign {
+        return Err(refuse("its keyUsage does not allow signing certificates"));
+    }
+    let anchor = anchor_from_trusted_cert(&CertificateDer::from(der))
+        .map_err(|_| refuse("it cannot serve as a trust anchor"))?
+        .to_owned();
+    let unreadable = |_| refuse("its name or key cannot be read");
+    Ok(Ca {
+        anchor,
+        name: certificate::name_digest(certificate.tbs_certificate().subject())
+            .map_err(unreadable)?,
+        key: certificate::key_digest(&certificate).map_err(unreadable)?,
+    })
+}
+
+fn check_sizes(end_entity: &[u8], intermediates: &[&[u8]]) -> Result<(), PathRefusal> {
+    if intermediates.len() > INTERMEDIATES_MAX {
+        return Err(PathRefusal::TooLarge {
+            what: "too many intermediate certificates",
+        });
+    }
+    let mut all = std::iter::once(end_entity).chain(intermediates.iter().copied());
+    if all.any(|der| der.len() > CERTIFICATE_BYTES_MAX) {
+        return Err(PathRefusal::TooLarge {
+            what: "a certificate is too long",
+        });
+    }
+    Ok(())
+}
+
+/// A certificate of ours says that it is a client's; silence, which RFC 5280 lets pass, is not ours.
+fn check_says_client(leaf_der: &[u8]) -> Result<(), PathRefusal> {
+    let says_client = certificate::extended_key_usage(&certificate::read(leaf_der)?)?
+        .is_some_and(|usage| usage.0.contains(&ID_KP_CLIENT_AUTH));
+    if says_client {
+        Ok(())
+    } else {
+        Err(PathRefusal::WrongPurpose)
+    }
+}
+
+/// From when until when the whole chain holds.
+fn build_path(
+    leaf: &EndEntityCert<'_>,
+    leaf_der: &[u8],
+    chain: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'static>],
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+    now: Timestamp,
+) -> Result<(Timestamp, Timestamp), PathRefusal> {
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_seconds()));
+    let usage = KeyUsage::client_auth();
+    let path = leaf
+        .verify_for_usage(algorithms, anchors, chain, time, usage, None, None)
+        .map_err(|error| refusal(error, now))?;
+    let window = |der: &[u8]| {
+        certificate::read(der)
+            .map(|certificate| certificate::window(certificate.tbs_certificate().validity()))
+    };
+    let (mut not_before, mut not_after) = window(leaf_der)?;
+    for intermediate in path.intermediate_certificates() {
+        let (from, until) = window(intermediate.der().as_ref())?;
+        not_before = not_before.max(from);
+        not_after = not_after.min(until);
+    }
+    Ok((not_before, not_after))
+}
+
+fn refusal(error: webpki::Error, now: Timestamp) -> PathRefusal {
+    use webpki::Error;
+    let moment = |time: UnixTime| Timestamp::from_seconds(time.as_secs());
+    match error {
+        Error::UnknownIssuer => PathRefusal::UnknownIssuer,
+        Error::CertExpired { not_after, .. } => PathRefusal::Expired {
+            not_after: moment(not_after),
+            now,
+        },
+        Error::CertNotValidYet { not_before, .. } => PathRefusal::NotYetValid {
+            not_before: moment(not_before),
+            now,
+        },
+        Error::RequiredEkuNotFoundContext(_)
+        | Error::EmptyEkuExtension
+        | Error::CaUsedAsEndEntity
+        | Error::EndEntityUsedAsCa => PathRefusal::WrongPurpose,
+        Error::InvalidSignatureForPublicKey | Error::SignatureAlgorithmMismatch => {
+            PathRefusal::BadSignature
+        }
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => PathRefusal::Algorithm,
+        Error::NameConstraintViolation | Error::PathLenConstraintViolated => {
+            PathRefusal::Constraint
+        }
+        Error::MaximumPathBuildCallsExceeded
+        | Error::MaximumPathDepthExceeded
+        | Error::MaximumSignatureChecksExceeded
+        | Error::MaximumNameConstraintComparisonsExceeded => PathRefusal::TooLarge {
+            what: "its paths are too many to try",
+        },
+        Error::UnsupportedCertVersion => certificate::malformed("not version 3"),
+        Error::UnsupportedCriticalExtension => {
+            certificate::malformed("a critical extension is not known here")
+        }
+        Error::InvalidSerialNumber => certificate::malformed("serial number"),
+        Error::InvalidCertValidity | Error::BadDerTime => certificate::malformed("validity"),
+        _ => certificate::malformed("not X.509 as RFC 5280 has it"),
+    }
+}

@@ -1,0 +1,183 @@
+//! The last look at a certificate before it may be signed: the finished bytes are read back by
+//! x509-cert's own reader and held against a table that shares nothing with the code that wrote
+//! them.
+
+use super::{CA_LIFETIME_MAX, Issuer, Kind, LEAF_LIFETIME_MAX, NO_END, ProfileError};
+use crate::certificate::{sha256, timestamp};
+use const_oid::db::{rfc5280, rfc5912};
+use der::{Decode, Encode};
+use model::Digest;
+use spki::ObjectIdentifier;
+use x509_cert::TbsCertificate;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
+    SubjectAltName, SubjectKeyIdentifier,
+};
+
+/// # Errors
+/// [`ProfileError::Lint`] with the rule that is broken.
+pub(super) fn lint(kind: Kind, tbs_der: &[u8], issuer: &Issuer) -> Result<(), ProfileError> {
+    check(kind, tbs_der, issuer).map_err(|rule| ProfileError::Lint { rule })
+}
+
+fn check(kind: Kind, tbs_der: &[u8], issuer: &Issuer) -> Result<(), &'static str> {
+    let tbs = TbsCertificate::from_der(tbs_der).map_err(|_| "readable DER")?;
+    let again = tbs.to_der().map_err(|_| "readable DER")?;
+    hold(again == tbs_der, "one encoding only")?;
+    hold(
+        tbs.version() == x509_cert::certificate::Version::V3,
+        "version 3",
+    )?;
+    let serial = tbs.serial_number().as_bytes();
+    hold(
+        serial.len() == 16
+            && serial
+                .first()
+                .is_some_and(|first| (0x40..0x80).contains(first)),
+        "serial number of 16 bytes, positive",
+    )?;
+    hold(
+        tbs.signature().oid == rfc5912::ECDSA_WITH_SHA_256 && tbs.signature().parameters.is_none(),
+        "ecdsa-with-SHA256 without parameters",
+    )?;
+    hold(*tbs.issuer() == issuer.name, "issuer's name")?;
+    let is_self_signed = matches!(kind, Kind::Root | Kind::ManufacturerCa);
+    hold(
+        (tbs.subject() == tbs.issuer()) == is_self_signed,
+        "subject differs from issuer but in a root",
+    )?;
+    hold(!tbs.subject().is_empty(), "a subject")?;
+    hold(
+        tbs.issuer_unique_id().is_none() && tbs.subject_unique_id().is_none(),
+        "no unique identifiers",
+    )?;
+    check_validity(kind, &tbs, issuer)?;
+    check_extensions(kind, &tbs)?;
+    check_keys(&tbs, issuer)
+}
+
+fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
+    let not_before = timestamp(&tbs.validity().not_before);
+    let not_after = timestamp(&tbs.validity().not_after);
+    hold(not_before < not_after, "begins before it ends")?;
+    let life = not_after.since(not_before);
+    match kind {
+        Kind::Idevid | Kind::ManufacturerCa => hold(not_after == NO_END, "no end"),
+        Kind::Root | Kind::Issuing => hold(life <= CA_LIFETIME_MAX, "a CA's longest life"),
+        Kind::Server | Kind::Ldevid | Kind::Service => {
+            hold(life <= LEAF_LIFETIME_MAX, "a leaf's longest life")
+        }
+    }?;
+    hold(
+        not_after <= issuer.not_after,
+        "ends no later than its issuer",
+    )?;
+    hold(
+        // Certificates count whole seconds; a root made just now is its own issuer.
+        not_before.as_seconds() >= issuer.not_before.as_seconds(),
+        "begins no earlier than its issuer",
+    )
+}
+
+/// Which extensions, which of them critical, and nothing else.
+fn check_extensions(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str> {
+    let is_ca = matches!(kind, Kind::Root | Kind::Issuing | Kind::ManufacturerCa);
+    let has_purpose = matches!(kind, Kind::Server | Kind::Ldevid | Kind::Service);
+    let may_have_crl = matches!(kind, Kind::Ldevid | Kind::Service);
+    let extensions = tbs.extensions().ok_or("extensions")?;
+    let mut seen: Vec<ObjectIdentifier> = Vec::new();
+    for extension in extensions {
+        let oid = extension.extn_id;
+        hold(!seen.contains(&oid), "no extension twice")?;
+        seen.push(oid);
+        let critical = match oid {
+            rfc5280::ID_CE_BASIC_CONSTRAINTS | rfc5280::ID_CE_KEY_USAGE => true,
+            rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER | rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER => {
+                false
+            }
+            rfc5280::ID_CE_EXT_KEY_USAGE | rfc5280::ID_CE_SUBJECT_ALT_NAME if has_purpose => false,
+            rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS if may_have_crl => false,
+            _ => return Err("no unlisted extension"),
+        };
+        hold(extension.critical == critical, "criticality of extensions")?;
+    }
+
+    let constraints: BasicConstraints = extension(tbs)?;
+    let path_length = match kind {
+        Kind::Root => Some(1),
+        Kind::Issuing | Kind::ManufacturerCa => Some(0),
+        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Idevid => None,
+    };
+    hold(
+        constraints.ca == is_ca && constraints.path_len_constraint == path_length,
+        "basicConstraints",
+    )?;
+    let KeyUsage(usage) = extension(tbs)?;
+    let wanted = if is_ca {
+        KeyUsages::KeyCertSign | KeyUsages::CRLSign
+    } else {
+        KeyUsages::DigitalSignature.into()
+    };
+    hold(usage == wanted, "keyUsage")?;
+    if has_purpose {
+        check_purpose(kind, tbs)?;
+    }
+    Ok(())
+}
+
+fn check_purpose(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str> {
+    let ExtendedKeyUsage(purposes) = extension(tbs)?;
+    let wanted = if kind == Kind::Server {
+        rfc5280::ID_KP_SERVER_AUTH
+    } else {
+        rfc5280::ID_KP_CLIENT_AUTH
+    };
+    hold(purposes == [wanted], "extendedKeyUsage")?;
+    let SubjectAltName(names) = extension(tbs)?;
+    match (kind, names.as_slice()) {
+        (Kind::Server, [_, ..]) => hold(
+            names
+                .iter()
+                .all(|name| matches!(name, GeneralName::DnsName(_) | GeneralName::IpAddress(_))),
+            "a server's names",
+        ),
+        (Kind::Ldevid, [GeneralName::UniformResourceIdentifier(uri)]) => {
+            hold(uri.as_str().contains("/device/"), "a device's URI")
+        }
+        (Kind::Service, [GeneralName::UniformResourceIdentifier(uri)]) => {
+            hold(uri.as_str().contains("/service/"), "a service's URI")
+        }
+        _ => Err("exactly one URI"),
+    }
+}
+
+fn check_keys(tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
+    let Digest(digest) = sha256(tbs.subject_public_key_info().subject_public_key.raw_bytes());
+    let SubjectKeyIdentifier(own) = extension(tbs)?;
+    hold(
+        digest.get(..20) == Some(own.as_bytes()),
+        "subjectKeyIdentifier by RFC 7093",
+    )?;
+    let authority: AuthorityKeyIdentifier = extension(tbs)?;
+    hold(
+        authority.key_identifier.as_ref().map(|id| id.as_bytes())
+            == Some(issuer.key_identifier.as_slice())
+            && authority.authority_cert_issuer.is_none()
+            && authority.authority_cert_serial_number.is_none(),
+        "authorityKeyIdentifier of the issuer",
+    )
+}
+
+fn extension<'a, T: Decode<'a> + const_oid::AssociatedOid>(
+    tbs: &'a TbsCertificate,
+) -> Result<T, &'static str> {
+    match tbs.get_extension::<T>() {
+        Ok(Some((_, value))) => Ok(value),
+        _ => Err("every extension of its kind, readable"),
+    }
+}
+
+fn hold(is_so: bool, rule: &'static str) -> Result<(), &'static str> {
+    if is_so { Ok(()) } else { Err(rule) }
+}

@@ -1,0 +1,253 @@
+//! Every way to be refused, with a name for machines and a sentence for whoever must act.
+
+use model::{CertificateId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp};
+
+/// Who can make the next attempt succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// The device's firmware or its clock.
+    Device,
+    /// Whoever runs this plane: a list, a registered CA, a decision.
+    Operator,
+    /// Whoever made the device and its factory certificate.
+    Manufacturer,
+    /// Fleetward itself; a report is wanted.
+    Us,
+}
+
+impl Actor {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Operator => "operator",
+            Self::Manufacturer => "manufacturer",
+            Self::Us => "fleetward",
+        }
+    }
+}
+
+/// Why a chain of certificates is not believed. Said before possession of the key is proven, so
+/// nothing here may be taken as a fact about the named device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathRefusal {
+    #[error(
+        "no CA that this door trusts issued the certificate; operator: register the \
+         manufacturer's CA, or give the device a certificate of ours"
+    )]
+    UnknownIssuer,
+    #[error(
+        "a factory identity opens enrollment and nothing else; device: enroll at the EST door \
+         and connect with the certificate it hands out"
+    )]
+    FactoryIdentity,
+    #[error(
+        "the certificate chain ended at {not_after} and it is {now}; device: enroll again with \
+         its factory identity"
+    )]
+    Expired {
+        not_after: Timestamp,
+        now: Timestamp,
+    },
+    #[error(
+        "the certificate chain begins at {not_before} and it is {now}; operator: check the clock \
+         of this machine, then the clock of whoever issued the certificate"
+    )]
+    NotYetValid {
+        not_before: Timestamp,
+        now: Timestamp,
+    },
+    #[error(
+        "the certificate is not for authenticating a client (extended key usage, key usage or CA \
+         flag); device: present its client certificate"
+    )]
+    WrongPurpose,
+    #[error(
+        "a signature in the certificate chain does not hold; device: present the certificate \
+         exactly as it was issued"
+    )]
+    BadSignature,
+    #[error(
+        "the certificate chain uses an algorithm that is not permitted; manufacturer: use ECDSA \
+         P-256 or P-384, Ed25519, or RSA of 2048 bits or more with SHA-256 or better"
+    )]
+    Algorithm,
+    #[error(
+        "a constraint in a CA certificate of the chain (path length, name constraint) forbids it; \
+         manufacturer: issue within the constraints of that CA"
+    )]
+    Constraint,
+    #[error("the certificate chain cannot be read ({what}); device: send valid DER X.509 v3")]
+    Malformed { what: &'static str },
+    #[error(
+        "the certificate chain is too large ({what}); device: send its certificate and at most \
+         4 intermediate ones, each of at most 8192 bytes"
+    )]
+    TooLarge { what: &'static str },
+}
+
+impl PathRefusal {
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownIssuer => "unknown-issuer",
+            Self::FactoryIdentity => "idevid-at-gateway",
+            Self::Expired { .. } => "certificate-expired",
+            Self::NotYetValid { .. } => "certificate-not-yet-valid",
+            Self::WrongPurpose => "certificate-wrong-purpose",
+            Self::BadSignature => "certificate-bad-signature",
+            Self::Algorithm => "certificate-algorithm",
+            Self::Constraint => "certificate-constraint",
+            Self::Malformed { .. } => "certificate-malformed",
+            Self::TooLarge { .. } => "certificate-chain-too-large",
+        }
+    }
+
+    #[must_use]
+    pub const fn who_must_act(&self) -> Actor {
+        match self {
+            Self::UnknownIssuer | Self::NotYetValid { .. } => Actor::Operator,
+            Self::FactoryIdentity
+            | Self::Expired { .. }
+            | Self::WrongPurpose
+            | Self::BadSignature
+            | Self::Malformed { .. }
+            | Self::TooLarge { .. } => Actor::Device,
+            Self::Algorithm | Self::Constraint => Actor::Manufacturer,
+        }
+    }
+}
+
+/// Why a peer is not who it would be, or may not have what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    #[error(transparent)]
+    Path(#[from] PathRefusal),
+
+    // Who is it?
+    #[error(
+        "the certificate names nobody of this tenant: it must hold exactly one name, a URI \
+         spiffe://<trust domain>/<tenant>/device/<id> or /service/<id>; operator: find out who \
+         signed it, as this plane does not"
+    )]
+    NamesNobody,
+    #[error(
+        "the factory certificate of {manufacturer} holds no single readable serialNumber in its \
+         subject; manufacturer: issue IDevIDs as IEEE 802.1AR says"
+    )]
+    NoSerialNumber { manufacturer: ManufacturerId },
+    #[error(
+        "a certificate under the CA of {manufacturer} claims to be issued by a CA of ours; \
+         operator: remove that manufacturer's CA and ask it why"
+    )]
+    ForgedIssuer { manufacturer: ManufacturerId },
+    #[error(
+        "a factory identity opens enrollment and nothing else; device: enroll at the EST door \
+         and connect with the certificate it hands out"
+    )]
+    IdevidAtGateway,
+
+    // May it be used?
+    #[error(
+        "certificate {certificate} was revoked at {at} ({}); device: enroll again with its \
+         factory identity, unless the device is revoked too", reason.name()
+    )]
+    CertificateRevoked {
+        certificate: CertificateId,
+        reason: RevocationReason,
+        at: Timestamp,
+    },
+    #[error(
+        "{principal} was revoked at {at} ({}) and is barred at every door; operator: decide what \
+         happens to it, this cannot be undone under the same name and serial number",
+        reason.name()
+    )]
+    PrincipalRevoked {
+        principal: Principal,
+        reason: RevocationReason,
+        at: Timestamp,
+    },
+    #[error(
+        "serial number {serial} of {manufacturer} is not on the list of expected devices; \
+         operator: import it if it is yours"
+    )]
+    UnlistedSerial {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    #[error(
+        "certificate {certificate} carries our signature but is not in our records: an older copy \
+         of the data was restored, or a CA key was used elsewhere; operator: find out which; \
+         device: enroll again with its factory identity"
+    )]
+    UnrecordedCertificate { certificate: CertificateId },
+
+    // May it have another?
+    #[error(
+        "simpleenroll takes a factory identity; device: renew with simplereenroll when it holds \
+         a certificate of ours"
+    )]
+    NotAnIdevid,
+    #[error(
+        "simplereenroll takes the certificate to be renewed; device: enroll with simpleenroll \
+         when it presents its factory identity"
+    )]
+    NotAnLdevid,
+    #[error("a service does not enroll over EST; operator: issue its certificate with the CLI")]
+    NotADevice,
+    #[error(
+        "the request's subject and subjectAltName must equal those of the certificate presented \
+         (RFC 7030 section 4.2.2); device: ask for one URI, {uri}, and the unchanged subject"
+    )]
+    NameChanged { uri: String },
+}
+
+impl Refusal {
+    /// The name of the refusal in logs, metrics and problem+json.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Path(refusal) => refusal.code(),
+            Self::NamesNobody => "certificate-names-nobody",
+            Self::NoSerialNumber { .. } => "idevid-without-serial-number",
+            Self::ForgedIssuer { .. } => "idevid-forged-issuer",
+            Self::IdevidAtGateway => "idevid-at-gateway",
+            Self::CertificateRevoked { .. } => "certificate-revoked",
+            Self::PrincipalRevoked {
+                principal: Principal::Device(_),
+                ..
+            } => "device-revoked",
+            Self::PrincipalRevoked {
+                principal: Principal::Service(_),
+                ..
+            } => "service-revoked",
+            Self::UnlistedSerial { .. } => "serial-unlisted",
+            Self::UnrecordedCertificate { .. } => "certificate-unrecorded",
+            Self::NotAnIdevid => "enroll-needs-idevid",
+            Self::NotAnLdevid => "reenroll-needs-ldevid",
+            Self::NotADevice => "enroll-not-a-device",
+            Self::NameChanged { .. } => "reenroll-name-changed",
+        }
+    }
+
+    #[must_use]
+    pub const fn who_must_act(&self) -> Actor {
+        match self {
+            Self::Path(refusal) => refusal.who_must_act(),
+            Self::NoSerialNumber { .. } => Actor::Manufacturer,
+            Self::NamesNobody
+            | Self::ForgedIssuer { .. }
+            | Self::PrincipalRevoked { .. }
+            | Self::UnlistedSerial { .. }
+            | Self::UnrecordedCertificate { .. }
+            | Self::NotADevice => Actor::Operator,
+            Self::IdevidAtGateway
+            | Self::CertificateRevoked { .. }
+            | Self::NotAnIdevid
+            | Self::NotAnLdevid
+            | Self::NameChanged { .. } => Actor::Device,
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! What is known of devices and certificates, in memory: who was expected, what was issued, what
+//! was revoked.
+//!
+//! Names stand in one arena and indexes hold row numbers only: see [`table`].
+
+mod fact;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use fact::{Fact, FactConflict};
+
+use crate::csr::CertificateRequest;
+use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
+use crate::refusal::Refusal;
+use model::{
+    CertificateId, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
+    RevocationReason, SerialNumber, ServiceId, Timestamp,
+};
+use std::collections::HashMap;
+use table::{Certificates, Devices, Interner};
+
+/// When and why something was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    pub reason: RevocationReason,
+    pub at: Timestamp,
+}
+
+/// All that is known, changed by [`Fact`]s only: the same facts in the same order give the same
+/// registry.
+#[derive(Default)]
+pub struct Registry {
+    manufacturers: Interner<ManufacturerId>,
+    products: Interner<ProductId>,
+    group_sets: Interner<Box<[GroupId]>>,
+    services: Interner<ServiceId>,
+    devices: Devices,
+    certificates: Certificates,
+    revoked_principals: HashMap<Principal, Revocation>,
+    revoked_certificates: HashMap<CertificateId, Revocation>,
+}
+
+/// One device as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device<'a> {
+    pub device: DeviceId,
+    pub manufacturer: &'a ManufacturerId,
+    pub serial: SerialNumber,
+    pub product: &'a ProductId,
+    pub groups: &'a [GroupId],
+    /// It has been issued a certificate at least once.
+    pub enrolled: bool,
+    pub revoked: Option<Revocation>,
+}
+
+/// The ticket of an authenticated peer: path, possession, name, lists and revocation have held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    principal: Principal,
+    presented: Presented,
+}
+
+impl Authenticated {
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    #[must_use]
+    pub fn certificate(&self) -> CertificateId {
+        self.presented.certificate
+    }
+
+    /// A session may not outlive this.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.presented.not_after
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> IdentityKind {
+        self.presented.kind()
+    }
+}
+
+/// Which EST operation is asked (RFC 7030 section 4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    SimpleEnroll,
+    SimpleReenroll,
+}
+
+/// That a certificate may be issued, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrollmentDecision {
+    pub device: DeviceId,
+    pub manufacturer: ManufacturerId,
+    pub serial: SerialNumber,
+    pub product: ProductId,
+    pub groups: Vec<GroupId>,
+    pub kind: EnrollmentKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EnrollmentKind {
+    /// Its first certificate, by its factory identity.
+    First,
+    /// By its factory identity once more: its certificate ended or its storage was wiped.
+    Again,
+    /// By its own certificate, same key.
+    Renewal,
+    /// By its own certificate, new key.
+    Rekey,
+}
+
+impl EnrollmentKind {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Again => "again",
+            Self::Renewal => "renewal",
+            Self::Rekey => "rekey",
+        }
+    }
+}
+
+impl Registry {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// May the holder of this certificate come in here, now?
+    ///
+    /// # Errors
+    /// [`Refusal`]: expired, factory identity at the gateway, certificate or principal revoked,
+    /// serial number not listed, certificate not in our records.
+    pub fn authenticate(
+        &self,
+        door: Door,
+        presented: Presented,
+        now: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
+        check_time(presented.not_before, presented.not_after, now)?;
+        if door == Door::Gateway && presented.kind() == IdentityKind::Idevid {
+            return Err(Refusal::IdevidAtGateway);
+        }
+        let principal = self.principal_behind(&presented)?;
+        self.check_bars(&principal, presented.certificate)?;
+        if presented.kind() == IdentityKind::Ldevid
+            && self.owner(&presented.certificate).as_ref() != Some(&principal)
+        {
+            return Err(Refusal::UnrecordedCertificate {
+                certificate: presented.certificate,
+            });
+        }
+        Ok(Authenticated {
+            principal,
+            presented,
+        })
+    }
+
+    /// May this device have a certificate? Names and extensions of the request are never taken
+    /// over: the decision and the profile say what will stand in it.
+    ///
+    /// Bars are asked again, as time has passed since the handshake.
+    ///
+    /// # Errors
+    /// [`Refusal`]: wrong identity for the operation, barred, another name asked for.
+    pub fn enroll(
+        &self,
+        operation: Operation,
+        who: &Authenticated,
+        request: &CertificateRequest,
+        now: Timestamp,
+    ) -> Result<EnrollmentDecision, Refusal> {
+        let presented = &who.presented;
+        check_time(presented.not_before, presented.not_after, now)?;
+        let Principal::Device(id) = &who.principal else {
+            return Err(Refusal::NotADevice);
+        };
+        self.check_bars(&who.principal, presented.certificate)?;
+        let kind = match (operation, &presented.claim) {
+            (Operation::SimpleEnroll, Claim::Ldevid { .. }) => return Err(Refusal::NotAnIdevid),
+            (Operation::SimpleReenroll, Claim::Idevid { .. }) => return Err(Refusal::NotAnLdevid),
+            (Operation::SimpleEnroll, Claim::Idevid { .. }) => EnrollmentKind::First,
+            (Operation::SimpleReenroll, Claim::Ldevid { uri, .. }) => {
+                if !request.keeps_name(&presented.subject, uri) {
+                    return Err(Refusal::NameChanged { uri: uri.clone() });
+                }
+                if request.key_digest() == presented.key {
+                    EnrollmentKind::Renewal
+                } else {
+                    EnrollmentKind::Rekey
+                }
+            }
+        };
+        let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
+            certificate: presented.certificate,
+        })?;
+        Ok(EnrollmentDecision {
+            kind: match kind {
+                EnrollmentKind::First if device.enrolled => EnrollmentKind::Again,
+                kind => kind,
+            },
+            manufacturer: device.manufacturer.clone(),
+            product: device.product.clone(),
+            groups: device.groups.to_vec(),
+            serial: device.serial,
+            device: device.device,
+        })
+    }
+
+    /// Takes in a fact that is durable (or, for a revocation, that must bite before it is).
+    /// Applying a fact again changes nothing.
+    ///
+    /// # Errors
+    /// [`FactConflict`] if the fact contradicts an earlier one; nothing has changed then.
+    /// Revocations never fail.
+    pub fn apply(&mut self, fact: &Fact) -> Result<(), FactConflict> {
+        match fact {
+            Fact::DeviceExpected {
+                manufacturer,
+                serial,
+                device,
+                product,
+                groups,
+            } => self.expect(manufacturer, serial, device, product, groups),
+            Fact::CertificateIssued {
+                principal,
+                certificate,
+                not_after,
+            } => self.record(principal, certificate, *not_after),
+            Fact::CertificateRevoked {
+                certificate,
+                reason,
+                at,
+            } => {
+                // The first revocation stands: its time is in the log and in CRLs.
+                self.revoked_certificates
+                    .entry(*certificate)
+                    .or_insert(Revocation {
+                        reason: *reason,
+                        at: *at,
+                    });
+                Ok(())
+            }
+            Fact::PrincipalRevoked {
+                principal,
+                reason,
+                at,
+            } => {
+                self.revoked_principals
+                    .entry(principal.clone())
+                    .or_insert(Revocation {
+                        reason: *reason,
+                        at: *at,
+                    });
+                Ok(())
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn device(&self, id: &DeviceId) -> Option<Device<'_>> {
+        self.device_at(self.devices.by_name(id.as_str())?)
+    }
+
+    #[must_use]
+    pub fn device_by_serial(
+        &self,
+        manufacturer: &ManufacturerId,
+        serial: &SerialNumber,
+    ) -> Option<Device<'_>> {
+        let manufacturer = self.manufacturers.number(manufacturer)?;
+        self.device_at(self.devices.by_serial(manufacturer, serial.as_str())?)
+    }
+
+    /// In the order in which they were expected.
+    pub fn devices(&self) -> impl Iterator<Item = Device<'_>> {
+        (0..self.devices.len()).filter_map(|row| self.device_at(row))
+    }
+
+    /// Devices expected, enrolled or not.
+    #[must_use]
+    pub fn device_count(&self) -> usize {
+        usize::try_from(self.devices.len()).unwrap_or(usize::MAX)
+    }
+
+    #[must_use]
+    pub fn enrolled_count(&self) -> usize {
+        self.devices.enrolled_count()
+    }
+
+    /// Certificates of ours in the records, ended ones included until they are forgotten.
+    #[must_use]
+    pub fn certificate_count(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// Whose certificate it is, if it is one of ours in the records.
+    #[must_use]
+    pub fn owner(&self, certificate: &CertificateId) -> Option<Principal> {
+        let owner = self.certificates.find(certificate)?.owner;
+        match owner {
+            table::Owner::Device(row) => self
+                .devices
+                .name(row)
+                .and_then(|name| DeviceId::new(name).ok())
+                .map(Principal::Device),
+            table::Owner::Service(number) => {
+                self.services.value(number).cloned().map(Principal::Service)
+            }
+        }
+    }
+
+    /// Certificates of ours of a principal with their ends, the latest issued first. Walks all
+    /// records: for a page, not for a packet.
+    #[must_use]
+    pub fn certificates_of(&self, principal: &Principal) -> Vec<(CertificateId, Timestamp)> {
+        let Some(owner) = self.owner_key(principal) else {
+            return Vec::new();
+        };
+        let mut found: Vec<_> = self
+            .certificates
+            .iter()
+            .filter(|(_, record)| record.owner == owner)
+            .map(|(id, record)| (id, record.not_after()))
+            .collect();
+        found.reverse();
+        found
+    }
+
+    #[must_use]
+    pub fn principal_revocation(&self, principal: &Principal) -> Option<Revocation> {
+        self.revoked_principals.get(principal).copied()
+    }
+
+    /// The certificate's own revocation, or its owner's.
+    #[must_use]
+    pub fn certificate_revocation(&self, certificate: &CertificateId) -> Option<Revocation> {
+        self.revoked_certificates
+            .get(certificate)
+            .copied()
+            .or_else(|| self.principal_revocation(&self.owner(certificate)?))
+    }
+
+    /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all that is revoked
+    /// and ended less than [`crate::crl::KEPT_AFTER_END`] ago. Ordered by serial number.
+    #[must_use]
+    pub fn crl_entries(&self, issuer: Digest, now: Timestamp) -> Vec<crate::crl::Entry> {
+        let mut entries: Vec<crate::crl::Entry> = Vec::new();
+        if self.revoked_principals.is_empty() && self.revoked_certificates.is_empty() {
+            return entries;
+        }
+        for (certificate, record) in self.certificates.iter() {
+            if certificate.issuer() != issuer
+                || record.not_after().plus(crate::crl::KEPT_AFTER_END) < now
+            {
+                continue;
+            }
+            if let Some(Revocation { reason, at }) = self.certificate_revocation(&certificate) {
+                entries.push(crate::crl::Entry {
+                    certificate,
+                    reason,
+                    at,
+                });
+            }
+        }
+        entries.sort_by_key(|entry| entry.certificate);
+        entries
+    }
+
+    /// Drops records of certificates that ended before `before`, with their revocations. They are
+    /// refused for their age anyway; leave [`crate::crl::KEPT_AFTER_END`] for CRLs. Costs a walk
+    /// over all records.
+    pub fn forget_ended(&mut self, before: Timestamp) {
+        let revoked = &mut self.revoked_certificates;
+        self.certificates.retain(|id, record| {
+            let keep = record.not_after() >= before;
+            if !keep {
+                revoked.remove(id);
+            }
+            keep
+        });
+    }
+
+    fn principal_behind(&self, presented: &Presented) -> Result<Principal, Refusal> {
+        match &presented.claim {
+            Claim::Ldevid { principal, .. } => Ok(principal.clone()),
+            Claim::Idevid {
+                manufacturer,
+                serial,
+            } => self
+                .device_by_serial(manufacturer, serial)
+                .map(|device| Principal::Device(device.device))
+                .ok_or_else(|| Refusal::UnlistedSerial {
+                    manufacturer: manufacturer.clone(),
+                    serial: serial.clone(),
+                }),
+        }
+    }
+
+    fn check_bars(&self, principal: &Principal, certificate: CertificateId) -> Result<(), Refusal> {
+        if let Some(Revocation { reason, at }) = self.principal_revocation(principal) {
+            return Err(Refusal::PrincipalRevoked {
+                principal: principal.clone(),
+                reason,
+                at,
+            });
+        }
+        if let Some(Revocation { reason, at }) = self.revoked_certificates.get(&certificate) {
+            return Err(Refusal::CertificateRevoked {
+                certificate,
+                reason: *reason,
+                at: *at,
+            });
+        }
+        Ok(())
+    }
+
+    fn expect(
+        &mut self,
+        manufacturer: &ManufacturerId,
+        serial: &SerialNumber,
+        device: &DeviceId,
+        product: &ProductId,
+        groups: &[GroupId],
+    ) -> Result<(), FactConflict> {
+        let by_serial = self
+            .manufacturers
+            .number(manufacturer)
+            .and_then(|number| self.devices.by_serial(number, serial.as_str()));
+        let by_name = self.devices.by_name(device.as_str());
+        if by_serial != by_name {
+            return Err(match by_name.and_then(|row| self.device_at(row)) {
+                Some(taken) => FactConflict::NameTaken {
+                    device: device.clone(),
+                    manufacturer: taken.manufacturer.clone(),
+                    serial: taken.serial,
+                },
+                None => FactConflict::SerialTaken {
+                    manufacturer: manufacturer.clone(),
+                    serial: serial.clone(),
+                },
+            });
+        }
+        let mut groups = groups.to_vec();
+        groups.sort_unstable();
+        groups.dedup();
+        let (Some(manufacturer), Some(product), Some(groups)) = (
+            self.manufacturers.intern(manufacturer),
+            self.products.intern(product),
+            self.group_sets.intern(&groups.into_boxed_slice()),
+        ) else {
+            return Err(FactConflict::Full);
+        };
+        match by_name {
+            Some(row) => self.devices.reassign(row, product, groups),
+            None => self
+                .devices
+                .add(
+                    device.as_str(),
+                    manufacturer,
+                    serial.as_str(),
+                    product,
+                    groups,
+                )
+                .ok_or(FactConflict::Full)?,
+        }
+        Ok(())
+    }
+
+    fn record(
+        &mut self,
+        principal: &Principal,
+        certificate: &CertificateId,
+        not_after: Timestamp,
+    ) -> Result<(), FactConflict> {
+        if let Some(owner) = self.owner(certificate) {
+            return if owner == *principal {
+                Ok(())
+            } else {
+                Err(FactConflict::CertificateTaken {
+                    certificate: *certificate,
+                    owner,
+                })
+            };
+        }
+        let owner = match principal {
+            Principal::Device(id) => {
+                let row = self
+                    .devices
+                    .by_name(id.as_str())
+                    .ok_or_else(|| FactConflict::UnknownDevice { device: id.clone() })?;
+                self.devices.set_enrolled(row);
+                table::Owner::Device(row)
+            }
+            Principal::Service(id) => {
+                table::Owner::Service(self.services.intern(id).ok_or(FactConflict::Full)?)
+            }
+        };
+        self.certificates
+            .add(certificate, owner, not_after)
+            .ok_or(FactConflict::Full)
+    }
+
+    fn owner_key(&self, principal: &Principal) -> Option<table::Owner> {
+        match principal {
+            Principal::Device(id) => self.devices.by_name(id.as_str()).map(table::Owner::Device),
+            Principal::Service(id) => self.services.number(id).map(table::Owner::Service),
+        }
+    }
+
+    fn device_at(&self, row: u32) -> Option<Device<'_>> {
+        let view = self.devices.view(row)?;
+        let device = DeviceId::new(view.name).ok()?;
+        Some(Device {
+            revoked: if self.revoked_principals.is_empty() {
+                None
+            } else {
+                self.principal_revocation(&Principal::Device(device.clone()))
+            },
+            device,
+            manufacturer: self.manufacturers.value(view.manufacturer)?,
+            serial: SerialNumber::new(view.serial).ok()?,
+            product: self.products.value(view.product)?,
+            groups: self.group_sets.value(view.groups)?,
+            enrolled: view.enrolled,
+        })
+    }
+}

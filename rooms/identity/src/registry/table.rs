@@ -1,0 +1,370 @@
+//! Compact rows: names in one arena, indexes of row numbers.
+//!
+//! A `HashMap<DeviceId, Device>` spends some 300 bytes a device on headers, pointers and a second
+//! copy of each name; these tables spend about 40 beside the names themselves.
+
+use model::{CertificateId, Digest, Timestamp};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+
+/// Small numbers for values of which there are few.
+pub(super) struct Interner<T> {
+    numbers: HashMap<T, u32>,
+    values: Vec<T>,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self {
+            numbers: HashMap::new(),
+            values: Vec::new(),
+        }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Interner<T> {
+    pub(super) fn number(&self, value: &T) -> Option<u32> {
+        self.numbers.get(value).copied()
+    }
+
+    pub(super) fn value(&self, number: u32) -> Option<&T> {
+        self.values.get(index(number))
+    }
+
+    /// `None` when all numbers are used.
+    pub(super) fn intern(&mut self, value: &T) -> Option<u32> {
+        if let Some(number) = self.number(value) {
+            return Some(number);
+        }
+        let number = u32::try_from(self.values.len()).ok()?;
+        self.values.push(value.clone());
+        self.numbers.insert(value.clone(), number);
+        Some(number)
+    }
+}
+
+/// Row numbers found by a hash of what the row says: open addressing, linear probing, no removal.
+#[derive(Default)]
+struct Index {
+    /// Row number plus one; zero is an empty slot. The length is a power of two.
+    slots: Vec<u32>,
+    used: usize,
+}
+
+impl Index {
+    fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = spread(hash) & mask;
+        loop {
+            let row = self.slots.get(at)?.checked_sub(1)?;
+            if is_it(row) {
+                return Some(row);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// The row must not be in yet. `hash_of` gives the hash of a row already in.
+    fn insert(&mut self, hash: u64, row: u32, hash_of: impl Fn(u32) -> u64) -> Option<()> {
+        if (self.used + 1) * 4 > self.slots.len() * 3 {
+            let larger = vec![0; (self.slots.len() * 2).max(16)];
+            for slot in std::mem::replace(&mut self.slots, larger) {
+                if let Some(row) = slot.checked_sub(1) {
+                    self.place(hash_of(row), slot)?;
+                }
+            }
+        }
+        self.place(hash, row.checked_add(1)?)?;
+        self.used += 1;
+        Some(())
+    }
+
+    fn place(&mut self, hash: u64, slot: u32) -> Option<()> {
+        let mask = self.slots.len().checked_sub(1)?;
+        let mut at = spread(hash) & mask;
+        loop {
+            let place = self.slots.get_mut(at)?;
+            if *place == 0 {
+                *place = slot;
+                return Some(());
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+fn spread(hash: u64) -> usize {
+    usize::try_from(hash & 0xffff_ffff).unwrap_or_default()
+}
+
+fn index(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[derive(Clone, Copy)]
+struct DeviceRow {
+    name_start: u32,
+    serial_start: u32,
+    manufacturer: u32,
+    product: u32,
+    groups: u32,
+    name_length: u8,
+    serial_length: u8,
+    enrolled: bool,
+}
+
+pub(super) struct DeviceView<'a> {
+    pub name: &'a str,
+    pub serial: &'a str,
+    pub manufacturer: u32,
+    pub product: u32,
+    pub groups: u32,
+    pub enrolled: bool,
+}
+
+/// Devices by name and by (manufacturer, serial number). Rows are never removed.
+#[derive(Default)]
+pub(super) struct Devices {
+    arena: String,
+    rows: Vec<DeviceRow>,
+    names: Index,
+    serials: Index,
+    enrolled: usize,
+    // Seeded afresh, so that nobody can choose names that collide. No answer depends on it.
+    hasher: RandomState,
+}
+
+impl Devices {
+    pub(super) fn len(&self) -> u32 {
+        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn enrolled_count(&self) -> usize {
+        self.enrolled
+    }
+
+    pub(super) fn by_name(&self, name: &str) -> Option<u32> {
+        self.names.find(self.hasher.hash_one(name), |row| {
+            self.name(row) == Some(name)
+        })
+    }
+
+    pub(super) fn by_serial(&self, manufacturer: u32, serial: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one((manufacturer, serial));
+        self.serials.find(hash, |row| {
+            self.view(row)
+                .is_some_and(|view| view.manufacturer == manufacturer && view.serial == serial)
+        })
+    }
+
+    pub(super) fn name(&self, row: u32) -> Option<&str> {
+        self.view(row).map(|view| view.name)
+    }
+
+    pub(super) fn view(&self, row: u32) -> Option<DeviceView<'_>> {
+        let row = self.rows.get(index(row))?;
+        let text = |start: u32, length: u8| {
+            let start = index(start);
+            self.arena.get(start..start + usize::from(length))
+        };
+        Some(DeviceView {
+            name: text(row.name_start, row.name_length)?,
+            serial: text(row.serial_start, row.serial_length)?,
+            manufacturer: row.manufacturer,
+            product: row.product,
+            groups: row.groups,
+            enrolled: row.enrolled,
+        })
+    }
+
+    /// Neither name nor serial number may be in yet. `None` when full.
+    pub(super) fn add(
+        &mut self,
+        name: &str,
+        manufacturer: u32,
+        serial: &str,
+        product: u32,
+        groups: u32,
+    ) -> Option<()> {
+        let row = u32::try_from(self.rows.len())
+            .ok()
+            .filter(|row| *row < u32::MAX)?;
+        let name_start = u32::try_from(self.arena.len()).ok()?;
+        // A device mostly bears its serial number as its name: one copy serves both.
+        let shared = name == serial;
+        let serial_start = if shared {
+            name_start
+        } else {
+            name_start.checked_add(u32::try_from(name.len()).ok()?)?
+        };
+        let new = DeviceRow {
+            name_start,
+            serial_start,
+            manufacturer,
+            product,
+            groups,
+            name_length: u8::try_from(name.len()).ok()?,
+            serial_length: u8::try_from(serial.len()).ok()?,
+            enrolled: false,
+        };
+        self.arena.push_str(name);
+        if !shared {
+            self.arena.push_str(serial);
+        }
+        self.rows.push(new);
+
+        let mut names = std::mem::take(&mut self.names);
+        let mut serials = std::mem::take(&mut self.serials);
+        let placed =
+            names
+                .insert(self.hasher.hash_one(name), row, |row| {
+                    self.hasher.hash_one(self.name(row).unwrap_or_default())
+                })
+                .and(
+                    serials.insert(self.hasher.hash_one((manufacturer, serial)), row, |row| {
+                        match self.view(row) {
+                            Some(view) => self.hasher.hash_one((view.manufacturer, view.serial)),
+                            None => 0,
+                        }
+                    }),
+                );
+        self.names = names;
+        self.serials = serials;
+        placed
+    }
+
+    pub(super) fn reassign(&mut self, row: u32, product: u32, groups: u32) {
+        if let Some(row) = self.rows.get_mut(index(row)) {
+            row.product = product;
+            row.groups = groups;
+        }
+    }
+
+    pub(super) fn set_enrolled(&mut self, row: u32) {
+        if let Some(row) = self.rows.get_mut(index(row)) {
+            self.enrolled += usize::from(!row.enrolled);
+            row.enrolled = true;
+        }
+    }
+}
+
+/// A row of [`Devices`] or a number of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    Device(u32),
+    Service(u32),
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct CertificateRow {
+    serial: [u8; 20],
+    issuer: u32,
+    pub owner: Owner,
+    // Split: a u64 would pad each row by four bytes.
+    not_after_seconds: [u32; 2],
+}
+
+impl CertificateRow {
+    pub(super) fn not_after(&self) -> Timestamp {
+        let [high, low] = self.not_after_seconds;
+        Timestamp::from_seconds(u64::from(high) << 32 | u64::from(low))
+    }
+}
+
+/// Certificates of ours, in the order in which they were issued.
+#[derive(Default)]
+pub(super) struct Certificates {
+    issuers: Interner<Digest>,
+    rows: Vec<CertificateRow>,
+    ids: Index,
+    hasher: RandomState,
+}
+
+impl Certificates {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn find(&self, id: &CertificateId) -> Option<&CertificateRow> {
+        let issuer = self.issuers.number(&id.issuer())?;
+        let serial = padded(id.serial());
+        let row = self.ids.find(self.hash(issuer, &serial), |row| {
+            self.rows
+                .get(index(row))
+                .is_some_and(|row| row.issuer == issuer && row.serial == serial)
+        })?;
+        self.rows.get(index(row))
+    }
+
+    /// It must not be in yet. `None` when full.
+    pub(super) fn add(
+        &mut self,
+        id: &CertificateId,
+        owner: Owner,
+        not_after: Timestamp,
+    ) -> Option<()> {
+        let issuer = self.issuers.intern(&id.issuer())?;
+        let seconds = not_after.as_seconds();
+        self.push(CertificateRow {
+            serial: padded(id.serial()),
+            issuer,
+            owner,
+            not_after_seconds: [
+                u32::try_from(seconds >> 32).ok()?,
+                u32::try_from(seconds & 0xffff_ffff).ok()?,
+            ],
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
+        self.rows
+            .iter()
+            .filter_map(|row| Some((self.id(row)?, row)))
+    }
+
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&CertificateId, &CertificateRow) -> bool) {
+        let kept: Vec<CertificateRow> = self
+            .iter()
+            .filter(|(id, row)| keep(id, row))
+            .map(|(_, row)| *row)
+            .collect();
+        self.rows = Vec::with_capacity(kept.len());
+        self.ids = Index::default();
+        for row in kept {
+            // No more rows than before: it cannot be full.
+            let _placed = self.push(row);
+        }
+    }
+
+    fn push(&mut self, new: CertificateRow) -> Option<()> {
+        let row = u32::try_from(self.rows.len())
+            .ok()
+            .filter(|row| *row < u32::MAX)?;
+        let hash = self.hash(new.issuer, &new.serial);
+        self.rows.push(new);
+        let mut ids = std::mem::take(&mut self.ids);
+        let placed = ids.insert(hash, row, |row| match self.rows.get(index(row)) {
+            Some(row) => self.hash(row.issuer, &row.serial),
+            None => 0,
+        });
+        self.ids = ids;
+        placed
+    }
+
+    fn id(&self, row: &CertificateRow) -> Option<CertificateId> {
+        CertificateId::new(*self.issuers.value(row.issuer)?, &row.serial)
+    }
+
+    fn hash(&self, issuer: u32, serial: &[u8; 20]) -> u64 {
+        self.hasher.hash_one((issuer, serial))
+    }
+}
+
+fn padded(serial: &[u8]) -> [u8; 20] {
+    let mut out = [0; 20];
+    for (to, from) in out.iter_mut().rev().zip(serial.iter().rev()) {
+        *to = *from;
+    }
+    out
+}

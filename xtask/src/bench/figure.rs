@@ -1,0 +1,205 @@
+//! What a bench says: a JSON line per figure for machines, then a table for people.
+
+use super::paired::Comparison;
+use serde::Serialize;
+
+/// One measured figure. A ratio is ours divided by the peer's: below one, ours needs less.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    pub bench: &'static str,
+    pub figure: &'static str,
+    pub unit: &'static str,
+    pub ours: Option<f64>,
+    pub peer_name: Option<String>,
+    pub peer: Option<f64>,
+    pub ratio: Option<f64>,
+    /// The 95 % interval of the ratio; the goal is met when its upper end is.
+    pub ratio_low: Option<f64>,
+    pub ratio_high: Option<f64>,
+    /// A ratio where there is a peer, else a value in `unit`.
+    pub goal: Option<f64>,
+    /// Pairs, or single runs where there is no peer.
+    pub runs: usize,
+    /// `power`: an acknowledged message survives a power cut; `process`: a crash of ours only.
+    /// `none` for figures in which nothing durable is acknowledged.
+    pub durability: &'static str,
+}
+
+/// The name of a figure before it has a value.
+#[derive(Debug, Clone, Copy)]
+pub struct Name {
+    pub bench: &'static str,
+    pub figure: &'static str,
+    pub unit: &'static str,
+    pub goal: Option<f64>,
+    pub durability: &'static str,
+}
+
+impl Figure {
+    pub fn compared(name: Name, peer_name: &str, found: &Comparison) -> Self {
+        Self {
+            peer_name: Some(peer_name.to_owned()),
+            peer: Some(round(found.peer)),
+            ratio: Some(round(found.ratio.median)),
+            ratio_low: Some(round(found.ratio.low)),
+            ratio_high: Some(round(found.ratio.high)),
+            ..Self::alone(name, found.ours, found.pairs)
+        }
+    }
+
+    pub fn alone(name: Name, ours: f64, runs: usize) -> Self {
+        Self {
+            bench: name.bench,
+            figure: name.figure,
+            unit: name.unit,
+            ours: Some(round(ours)),
+            peer_name: None,
+            peer: None,
+            ratio: None,
+            ratio_low: None,
+            ratio_high: None,
+            goal: name.goal,
+            runs,
+            durability: name.durability,
+        }
+    }
+
+    /// By the worse end of the interval; `None` without a goal.
+    pub fn meets_goal(&self) -> Option<bool> {
+        let worst = self.ratio_high.or(self.ours)?;
+        self.goal.map(|goal| worst <= goal)
+    }
+}
+
+/// Four significant digits: more would claim what was not measured.
+fn round(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let scale = 10_f64.powf(3.0 - value.abs().log10().floor());
+    (value * scale).round() / scale
+}
+
+/// A table in Markdown, columns aligned, so that it can be pasted into a page.
+pub fn table(figures: &[Figure]) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| v.to_string());
+    let head = [
+        "bench",
+        "figure",
+        "unit",
+        "ours",
+        "peer",
+        "ratio",
+        "95 %",
+        "goal",
+        "runs",
+        "durability",
+    ];
+    let rows = figures.iter().map(|figure| {
+        let peer = match &figure.peer_name {
+            Some(name) => format!("{} ({name})", number(figure.peer)),
+            None => "–".to_owned(),
+        };
+        let interval = match (figure.ratio_low, figure.ratio_high) {
+            (Some(low), Some(high)) => format!("{low} to {high}"),
+            _ => "–".to_owned(),
+        };
+        let goal = match figure.meets_goal() {
+            Some(true) => format!("{} met", number(figure.goal)),
+            Some(false) => format!("{} missed", number(figure.goal)),
+            None => "–".to_owned(),
+        };
+        [
+            figure.bench.to_owned(),
+            figure.figure.to_owned(),
+            figure.unit.to_owned(),
+            number(figure.ours),
+            peer,
+            number(figure.ratio),
+            interval,
+            goal,
+            figure.runs.to_string(),
+            figure.durability.to_owned(),
+        ]
+    });
+    let rows: Vec<[String; 10]> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let mut widths = [0; 10];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            format!("| {} |", cells.join(" | "))
+        })
+        .collect();
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    lines.insert(1, format!("| {} |", rule.join(" | ")));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::paired::Interval;
+    use super::*;
+
+    const NAME: Name = Name {
+        bench: "gateway",
+        figure: "paced",
+        unit: "µs",
+        goal: Some(0.5),
+        durability: "none",
+    };
+
+    fn compared(high: f64) -> Figure {
+        let ratio = Interval {
+            low: 0.4,
+            median: 0.45,
+            high,
+        };
+        let found = Comparison {
+            ours: 22.51234,
+            peer: 45.0,
+            ratio,
+            pairs: 7,
+        };
+        Figure::compared(NAME, "mosquitto 2.0.11", &found)
+    }
+
+    #[test]
+    fn the_line_has_every_field_and_no_false_digits() {
+        let line = serde_json::to_value(compared(0.5)).unwrap();
+        let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(keys.len(), 12, "{keys:?}");
+        assert_eq!(line["ours"], 22.51);
+        assert_eq!(line["peer_name"], "mosquitto 2.0.11");
+        let alone = serde_json::to_value(Figure::alone(NAME, 1.0, 3)).unwrap();
+        assert!(alone["ratio"].is_null() && alone["peer"].is_null());
+    }
+
+    #[test]
+    fn a_goal_is_met_by_the_worse_end_only() {
+        assert_eq!(compared(0.50).meets_goal(), Some(true));
+        assert_eq!(compared(0.51).meets_goal(), Some(false));
+        let no_goal = Name { goal: None, ..NAME };
+        assert_eq!(Figure::alone(no_goal, 1.0, 1).meets_goal(), None);
+    }
+
+    #[test]
+    fn the_table_is_aligned_markdown() {
+        let table = table(&[compared(0.51), Figure::alone(NAME, 1.0, 3)]);
+        let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
+        assert_eq!(widths.len(), 4);
+        assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
+        assert!(table.contains("0.5 missed"));
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask soak`: what takes too long for every change: fuzzing, and hundreds of crashes.
+
+use crate::steps::{Outcome, Steps, cargo_command, counted_tests, succeed};
+use crate::tools;
+use anyhow::{Context, bail, ensure};
+use std::path::Path;
+
+/// Read by the seeded tests; without it they run a few seeds.
+const SEEDS: (&str, &str) = ("FLEETWARD_SOAK_SEEDS", "200");
+/// What the names of the seeded crash tests hold.
+const CRASH_TESTS: &str = "crash";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long each fuzz target runs
+    #[arg(long, default_value_t = 600)]
+    seconds: u32,
+    /// Only these fuzz targets, and no crash tests
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+/// `true` if nothing was found.
+///
+/// # Errors
+/// If a tool is missing and may not be installed here.
+pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
+    tools::ensure(root, &[tools::GXX, tools::CARGO_FUZZ])?;
+    let targets = fuzz_targets(root)?;
+    for wanted in &arguments.only {
+        ensure!(
+            targets.contains(wanted),
+            "no fuzz target {wanted:?}; there are {}",
+            targets.join(", ")
+        );
+    }
+    let mut steps = Steps::default();
+    for target in targets
+        .iter()
+        .filter(|target| arguments.only.is_empty() || arguments.only.contains(target))
+    {
+        steps.run(&format!("fuzz {target}"), || {
+            // Without a sanitizer it builds on the stable compiler, and our code is safe Rust: a
+            // finding is a panic, an overflow, a hang or memory without bound.
+            succeed(tools::cargo_tool(root, tools::CARGO_FUZZ).args([
+                "run",
+                target,
+                "--sanitizer=none",
+                "--",
+                &format!("-max_total_time={}", arguments.seconds),
+                "-rss_limit_mb=1024",
+                "-timeout=10",
+            ]))?;
+            Ok(Outcome::Passed)
+        });
+    }
+    if arguments.only.is_empty() {
+        steps.run("crash tests", || {
+            let mut command = cargo_command(root);
+            command
+                .args(["test", "--workspace", "--locked", "--release", CRASH_TESTS])
+                .env(SEEDS.0, SEEDS.1);
+            let (succeeded, tests) = counted_tests(&mut command)?;
+            if !succeeded {
+                bail!("{} crash tests failed, or one did not build", tests.failed);
+            }
+            ensure!(
+                tests.passed > 0,
+                "no test ran: their names must hold {CRASH_TESTS:?}"
+            );
+            Ok(Outcome::Passed)
+        });
+    }
+    println!("\n{}", steps.summary());
+    Ok(steps.failed() == 0)
+}
+
+fn fuzz_targets(root: &Path) -> anyhow::Result<Vec<String>> {
+    let folder = root.join("fuzz/fuzz_targets");
+    let mut targets = Vec::new();
+    for entry in std::fs::read_dir(&folder).context("there is no fuzz/fuzz_targets")? {
+        let name = entry?.file_name();
+        if let Some(target) = name.to_str().and_then(|name| name.strip_suffix(".rs")) {
+            targets.push(target.to_owned());
+        }
+    }
+    targets.sort();
+    ensure!(!targets.is_empty(), "fuzz/fuzz_targets holds no target");
+    Ok(targets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_the_files_of_the_folder() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(fuzz_targets(root.path()).is_err());
+        let folder = root.path().join("fuzz/fuzz_targets");
+        std::fs::create_dir_all(&folder).unwrap();
+        assert!(fuzz_targets(root.path()).is_err());
+        for name in ["packets.rs", "csr.rs", "notes.txt"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        assert_eq!(fuzz_targets(root.path()).unwrap(), ["csr", "packets"]);
+    }
+}

@@ -1,0 +1,70 @@
+//! How long a file and a function may be.
+
+use super::Finding;
+use super::source::functions;
+use super::tree::Tree;
+
+pub const FILE_LINES_MAX: usize = 900;
+pub const FUNCTION_LINES_MAX: usize = 120;
+
+pub fn guard(tree: &Tree) -> Vec<Finding> {
+    tree.rust()
+        .flat_map(|(file, views)| {
+            let lines = file.text.lines().count();
+            let long_file = (lines > FILE_LINES_MAX).then(|| Finding {
+                rule: "size of files",
+                path: file.path.clone(),
+                line: FILE_LINES_MAX,
+                what: format!("{lines} lines"),
+                reason: "what does not fit one reading is not reviewed",
+                fix: format!("split it by question, under {FILE_LINES_MAX} lines each"),
+            });
+            let long_functions = functions(&views.code)
+                .into_iter()
+                .filter(|(_, _, lines)| *lines > FUNCTION_LINES_MAX)
+                .map(|(line, name, lines)| Finding {
+                    rule: "size of functions",
+                    path: file.path.clone(),
+                    line,
+                    what: name,
+                    reason: "a function is one thought",
+                    fix: format!(
+                        "{lines} lines: split it, or turn it into a table, under {FUNCTION_LINES_MAX}"
+                    ),
+                });
+            long_file
+                .into_iter()
+                .chain(long_functions)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Vec<&'static str> {
+        guard(&Tree::of(&[("rooms/x/src/lib.rs", text)]))
+            .into_iter()
+            .map(|finding| finding.rule)
+            .collect()
+    }
+
+    #[test]
+    fn a_long_file_and_a_long_function_are_found() {
+        assert_eq!(rules(&"\n".repeat(FILE_LINES_MAX + 1)), ["size of files"]);
+        let body = "let x = '{';\n".repeat(FUNCTION_LINES_MAX);
+        assert_eq!(
+            rules(&format!("fn f() {{\n{body}}}")),
+            ["size of functions"]
+        );
+    }
+
+    #[test]
+    fn what_just_fits_is_spared() {
+        assert_eq!(rules(&"\n".repeat(FILE_LINES_MAX)), Vec::<&str>::new());
+        let body = "x();\n".repeat(FUNCTION_LINES_MAX - 2);
+        assert_eq!(rules(&format!("fn f() {{\n{body}}}")), Vec::<&str>::new());
+    }
+}

@@ -1,0 +1,293 @@
+//! The programs that our commands call, and how they come onto a machine.
+//!
+//! As root on Debian, or in CI, what is missing is installed and said; elsewhere the one line
+//! that would install it is printed and nothing is touched.
+
+use crate::steps::{cargo_command, succeed};
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tool {
+    pub name: &'static str,
+    source: Source,
+    /// Shows by succeeding that the tool is there.
+    probe: &'static [&'static str],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Debian,
+    /// Into target/tools of this checkout, at this version; a person's own tools stay as they are.
+    Cargo(&'static str),
+    Rustup,
+}
+
+const fn debian(name: &'static str, probe: &'static [&'static str]) -> Tool {
+    Tool {
+        name,
+        source: Source::Debian,
+        probe,
+    }
+}
+
+pub const MOSQUITTO: Tool = debian("mosquitto", &["test", "-x", "/usr/sbin/mosquitto"]);
+pub const MOSQUITTO_CLIENTS: Tool = debian("mosquitto-clients", &["which", "mosquitto_pub"]);
+pub const CURL: Tool = debian("curl", &["curl", "--version"]);
+pub const OPENSSL: Tool = debian("openssl", &["openssl", "version"]);
+pub const PYTHON: Tool = debian("python3", &["python3", "--version"]);
+pub const CRYPTOGRAPHY: Tool = debian(
+    "python3-cryptography",
+    &["python3", "-c", "import cryptography"],
+);
+pub const GCC: Tool = debian("gcc", &["cc", "--version"]);
+pub const GXX: Tool = debian("g++", &["c++", "--version"]);
+pub const RUSTFMT: Tool = Tool {
+    name: "rustfmt",
+    source: Source::Rustup,
+    probe: &["cargo", "fmt", "--version"],
+};
+pub const CLIPPY: Tool = Tool {
+    name: "clippy",
+    source: Source::Rustup,
+    probe: &["cargo", "clippy", "--version"],
+};
+pub const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    source: Source::Cargo("0.20.2"),
+    probe: &[],
+};
+pub const CARGO_FUZZ: Tool = Tool {
+    name: "cargo-fuzz",
+    source: Source::Cargo("0.13.2"),
+    probe: &[],
+};
+
+/// Installs what is missing of `tools` where that is allowed.
+///
+/// # Errors
+/// With the line to run if this machine is not ours to change, or if an installation fails.
+pub fn ensure(root: &Path, tools: &[Tool]) -> anyhow::Result<()> {
+    let missing: Vec<Tool> = tools
+        .iter()
+        .copied()
+        .filter(|tool| !tool.is_present(root))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    let debian = Path::new("/etc/debian_version").exists();
+    let root_user = is_root();
+    let apt = missing.iter().any(|tool| tool.source == Source::Debian);
+    if !(ci || debian && root_user) || (apt && !debian) {
+        bail!(
+            "missing: {}. Run this, then try again:\n  {}",
+            names.join(", "),
+            by_hand(&missing)
+        );
+    }
+    println!("installing what is missing: {}", names.join(", "));
+    install_debian(&missing, root_user)?;
+    for tool in &missing {
+        match tool.source {
+            Source::Debian => {}
+            Source::Rustup => {
+                succeed(Command::new("rustup").args(["component", "add", tool.name]))?;
+            }
+            // Unoptimised: these tools run for seconds and would build for minutes.
+            Source::Cargo(version) => succeed(
+                cargo_command(root)
+                    .args(["install", "--locked", "--debug", "--root"])
+                    .arg(root.join("target/tools"))
+                    .arg(format!("{}@{version}", tool.name)),
+            )?,
+        }
+        if !tool.is_present(root) {
+            bail!("{} was installed and is still not found", tool.name);
+        }
+    }
+    Ok(())
+}
+
+/// `cargo <verb>` by a tool of ours at its pinned version.
+pub fn cargo_tool(root: &Path, tool: Tool) -> Command {
+    let verb = tool.name.trim_start_matches("cargo-");
+    let mut command = Command::new(tool.program(root).unwrap_or_else(|| tool.name.into()));
+    command.current_dir(root).arg(verb);
+    // These look for cargo themselves; give them the one that runs us.
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        command.env("CARGO", cargo);
+    }
+    command
+}
+
+impl Tool {
+    fn is_present(self, root: &Path) -> bool {
+        match self.source {
+            Source::Cargo(_) => self.program(root).is_some(),
+            Source::Debian | Source::Rustup => {
+                let mut words = self.probe.iter();
+                words.next().is_some_and(|program| {
+                    Command::new(program)
+                        .args(words)
+                        .stdout(Stdio::null())
+                        .stderr(Stdio::null())
+                        .status()
+                        .is_ok_and(|status| status.success())
+                })
+            }
+        }
+    }
+
+    /// In target/tools or on the path, at the pinned version.
+    fn program(self, root: &Path) -> Option<PathBuf> {
+        let Source::Cargo(version) = self.source else {
+            return None;
+        };
+        [
+            root.join("target/tools/bin").join(self.name),
+            self.name.into(),
+        ]
+        .into_iter()
+        .find(|program| {
+            Command::new(program)
+                .arg("--version")
+                .output()
+                .is_ok_and(|output| {
+                    String::from_utf8_lossy(&output.stdout)
+                        .split_whitespace()
+                        .any(|word| word == version)
+                })
+        })
+    }
+}
+
+/// Debian starts and enables a service when its package arrives. Nothing may listen on 1883
+/// because somebody ran our tests: starting is refused during the installation, enabling undone.
+fn install_debian(missing: &[Tool], root_user: bool) -> anyhow::Result<()> {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+    let packages: Vec<&str> = missing
+        .iter()
+        .filter(|tool| tool.source == Source::Debian)
+        .map(|tool| tool.name)
+        .collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let as_root = |words: &[&str]| {
+        let mut command = Command::new(if root_user { "env" } else { "sudo" });
+        if !root_user {
+            command.args(["-n", "env"]);
+        }
+        command.arg("DEBIAN_FRONTEND=noninteractive").args(words);
+        command
+    };
+    let policy_is_ours = !Path::new(POLICY).exists();
+    if policy_is_ours {
+        let write = format!("printf '#!/bin/sh\\nexit 101\\n' >{POLICY} && chmod 755 {POLICY}");
+        succeed(&mut as_root(&["sh", "-c", &write]))?;
+    }
+    let mut install = vec!["apt-get", "install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(&packages);
+    let installed = succeed(&mut as_root(&["apt-get", "update", "-qq"]))
+        .and_then(|()| succeed(&mut as_root(&install)));
+    if policy_is_ours {
+        succeed(&mut as_root(&["rm", "-f", POLICY]))?;
+    }
+    installed.context("apt-get could not install what is missing")?;
+    if packages.contains(&MOSQUITTO.name) && Path::new("/bin/systemctl").exists() {
+        let disable = as_root(&["systemctl", "disable", "--now", "mosquitto.service"])
+            .stderr(Stdio::null())
+            .status();
+        // Without a running systemd there is nothing to stop, and --now fails after disabling.
+        drop(disable);
+    }
+    Ok(())
+}
+
+fn by_hand(missing: &[Tool]) -> String {
+    let of = |wanted: fn(&Source) -> bool| -> Vec<&Tool> {
+        missing.iter().filter(|tool| wanted(&tool.source)).collect()
+    };
+    let mut parts = Vec::new();
+    let debian = of(|source| matches!(source, Source::Debian));
+    if !debian.is_empty() {
+        let names: Vec<&str> = debian.iter().map(|tool| tool.name).collect();
+        parts.push(format!(
+            "sudo apt-get install -y --no-install-recommends {}",
+            names.join(" ")
+        ));
+    }
+    for tool in of(|source| matches!(source, Source::Rustup)) {
+        parts.push(format!("rustup component add {}", tool.name));
+    }
+    for tool in missing {
+        if let Source::Cargo(version) = tool.source {
+            parts.push(format!(
+                "cargo install --locked --debug --root target/tools {}@{version}",
+                tool.name
+            ));
+        }
+    }
+    parts.join(" && ")
+}
+
+fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Uid:"))
+            .and_then(|ids| ids.split_whitespace().nth(1))
+            == Some("0")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_is_not_ours_gets_one_line_to_run() {
+        let line = by_hand(&[MOSQUITTO, CARGO_DENY, CURL, CLIPPY]);
+        assert_eq!(
+            line,
+            "sudo apt-get install -y --no-install-recommends mosquitto curl && \
+             rustup component add clippy && \
+             cargo install --locked --debug --root target/tools cargo-deny@0.20.2"
+        );
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_tool_of_another_version_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let tool = Tool {
+            name: "cargo-fleetward-nothing",
+            source: Source::Cargo("1.2.3"),
+            probe: &[],
+        };
+        assert!(!tool.is_present(folder.path()));
+        let bin = folder.path().join("target/tools/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        for (version, present) in [("1.2.30", false), ("1.2.3", true)] {
+            let program = bin.join(tool.name);
+            let script = format!("#!/bin/sh\necho {} {version}\n", tool.name);
+            std::fs::write(&program, script).unwrap();
+            std::fs::set_permissions(
+                &program,
+                std::os::unix::fs::PermissionsExt::from_mode(0o755),
+            )
+            .unwrap();
+            assert_eq!(tool.is_present(folder.path()), present, "{version}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_not_installed_again() {
+        assert!(GCC.is_present(Path::new("/nowhere")));
+        assert!(ensure(Path::new("/nowhere"), &[GCC]).is_ok());
+    }
+}
