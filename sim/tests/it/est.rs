@@ -131,8 +131,20 @@ fn answer(
     let response = match path {
         "/.well-known/est/cacerts" => Ok(certs_only(&folder.join("ca.pem"))),
         "/.well-known/est/simpleenroll" | "/.well-known/est/simplereenroll" if known => {
-            let renewal = path.ends_with("simplereenroll");
-            Ok(issue(folder, &request[body_at..body_at + length], renewal))
+            let body = &request[body_at..body_at + length];
+            // The room's ear for what our devices say.
+            let der = identity::est::decode_body(Some("application/pkcs10"), body).unwrap();
+            identity::CertificateRequest::parse(&der).unwrap();
+            let certificate = issue(folder, body, path.ends_with("simplereenroll"));
+            Ok(match framing {
+                Framing::Chunked => certs_only(&certificate),
+                // And our devices' ear for what the room says.
+                Framing::Length => {
+                    let chain = read_certificates(&certificate).unwrap();
+                    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+                    identity::est::encode_body(&identity::est::certs_only(&chain).unwrap())
+                }
+            })
         }
         _ if known => Err("404 Not Found"),
         _ => Err("403 Forbidden"),
@@ -164,9 +176,9 @@ fn answer(
     stream.flush()
 }
 
-/// openssl signs the subject asked for and wraps the certificate. A first one gets its name in
+/// openssl signs the subject asked for; gives the certificate's file. A first one gets its name in
 /// a URI; a renewal keeps the names it asks for.
-fn issue(folder: &Path, base64_request: &[u8], renewal: bool) -> String {
+fn issue(folder: &Path, base64_request: &[u8], renewal: bool) -> PathBuf {
     let extensions = folder.join("extensions");
     let names = if renewal { "" } else { NAMES };
     std::fs::write(&extensions, format!("extendedKeyUsage=clientAuth\n{names}")).unwrap();
@@ -200,10 +212,10 @@ fn issue(folder: &Path, base64_request: &[u8], renewal: bool) -> String {
         ],
         b"",
     );
-    certs_only(&certificate)
+    certificate
 }
 
-fn certs_only(certificates: &PathBuf) -> String {
+fn certs_only(certificates: &Path) -> String {
     let cms = openssl(
         &[
             "crl2pkcs7",

@@ -12,6 +12,7 @@
 mod broker;
 mod est;
 mod fleet;
+mod identity;
 mod load;
 
 /// A folder that goes away with the test.

@@ -8,7 +8,7 @@ use model::{CertificateId, DeviceId, Digest, GroupId, Principal, ProductId, Serv
 use mqtt::encode::PublishFields;
 use mqtt::{Connect, ForwardProperties, Packet, Qos, Version};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 pub const POLICIES: &str = r#"
@@ -170,7 +170,8 @@ impl House {
     }
 
     pub fn with(limits: Limits, shards: u16) -> Self {
-        let grants = grants_of(POLICIES);
+        static GRANTS: LazyLock<Arc<Grants>> = LazyLock::new(|| grants_of(POLICIES));
+        let grants = Arc::clone(&GRANTS);
         Self {
             gateways: (0..shards)
                 .map(|shard| Gateway::new(limits.clone(), shard, shards, Arc::clone(&grants)))
