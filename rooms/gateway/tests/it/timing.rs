@@ -16,7 +16,7 @@ fn nanoseconds_per_message() {
         let mut gateway = Gateway::new(Limits::default(), 0, 1, grants_of(POLICIES));
         let mut turn = Turn::new();
         let now = Timestamp::from_seconds(1_700_000_000);
-        let mut open = |gateway: &mut Gateway, turn: &mut Turn, id: u32, facts: access::Facts| {
+        let open = |gateway: &mut Gateway, turn: &mut Turn, id: u32, facts: access::Facts| {
             let connection = ConnectionId(id);
             let name = facts.principal.name().to_owned();
             let expires_at = now.plus(Duration::from_secs(1000));
