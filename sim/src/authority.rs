@@ -248,11 +248,11 @@ fn time(at: Timestamp) -> Vec<u8> {
 }
 
 /// Subject and SubjectAltName (its extension value) of a certificate, as they are encoded in it.
-/// `None` if it is not an X.509 version 3 certificate.
+/// `None` if it is not an X.509 certificate.
 pub(crate) fn subject_of(certificate: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let mut body = Reader::new(Reader::new(certificate).expect(tag::SEQUENCE)?.content);
     let mut fields = Reader::new(body.expect(tag::SEQUENCE)?.content);
-    fields.expect(tag::explicit(0))?;
+    fields.optional(tag::explicit(0)); // version, absent in version 1
     fields.expect(tag::INTEGER)?;
     fields.expect(tag::SEQUENCE)?; // signature algorithm
     fields.expect(tag::SEQUENCE)?; // issuer

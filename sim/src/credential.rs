@@ -39,6 +39,17 @@ impl Key {
         })
     }
 
+    /// # Errors
+    /// If it is not a P-256 key in PKCS #8.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, SetupError> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der)
+            .map_err(|_| SetupError::Crypto("read a P-256 key"))?;
+        Ok(Self {
+            pair: Arc::new(pair),
+            pkcs8: der.into(),
+        })
+    }
+
     /// ECDSA with SHA-256, as a DER ECDSA-Sig-Value.
     ///
     /// # Errors
@@ -135,6 +146,24 @@ impl Credential {
     #[must_use]
     pub fn presented(&self) -> Presented {
         Presented(self.certified.clone())
+    }
+
+    /// Reads `<name>.pem` and `<name>.key` as [`Self::write`] leaves them.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read or does not hold what it should.
+    pub fn read(folder: &Path, name: &str) -> Result<Self, SetupError> {
+        let path = folder.join(format!("{name}.key"));
+        let key = PrivatePkcs8KeyDer::from_pem_slice(&read_file(&path)?).map_err(|_| {
+            SetupError::Pem {
+                what: "PKCS #8 key",
+                path: path.display().to_string(),
+            }
+        })?;
+        Self::new(
+            read_certificates(&folder.join(format!("{name}.pem")))?,
+            Key::from_pkcs8(key.secret_pkcs8_der())?,
+        )
     }
 
     /// Writes `<name>.pem` (the chain) and `<name>.key` (PKCS #8, mode 0600) into `folder`.
@@ -293,4 +322,102 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Set
             path: path.display().to_string(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::{Authority, Purpose, Validity, name, subject_of};
+    use model::Timestamp;
+    use std::process::{Command, Stdio};
+
+    /// What openssl prints for `der` on its input. `None`, with a message, where it is absent.
+    fn openssl(arguments: &[&str], der: &[u8]) -> Option<(bool, String)> {
+        let child = Command::new("openssl")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            println!("skipped: openssl is not installed");
+            return None;
+        };
+        child.stdin.take().unwrap().write_all(der).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        Some((output.status.success(), text))
+    }
+
+    const READ_REQUEST: [&str; 6] = ["req", "-inform", "DER", "-verify", "-noout", "-text"];
+
+    #[test]
+    fn openssl_reads_our_request_and_finds_its_signature_good() {
+        let key = Key::generate().unwrap();
+        let subject = name("cam-0001", Some("SN 00/12:AB+7"));
+        let request = certificate_request(&key, &subject, None).unwrap();
+        let Some((good, text)) = openssl(&READ_REQUEST, &request) else {
+            return;
+        };
+        assert!(good && text.contains("verify OK"), "{text}");
+        assert!(text.contains("cam-0001"), "{text}");
+        assert!(text.contains(r#"serialNumber = "SN 00/12:AB+7""#), "{text}");
+
+        let mut forged = request;
+        *forged.last_mut().unwrap() ^= 1;
+        let (_, text) = openssl(&READ_REQUEST, &forged).unwrap();
+        assert!(!text.contains("verify OK"), "{text}");
+    }
+
+    #[test]
+    fn a_renewal_asks_for_exactly_the_names_of_the_present_certificate() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let authority = Authority::new("CA", now).unwrap();
+        let key = Key::generate().unwrap();
+        let purpose = Purpose::TlsServer {
+            names: &["a.example"],
+            addresses: &[],
+        };
+        let subject = name("a", Some("7"));
+        let certificate = authority
+            .issue(&subject, &key, Validity::of_days(3, now), &purpose)
+            .unwrap();
+        let (found, alternative_names) = subject_of(&certificate).unwrap();
+        assert_eq!(found, subject);
+        let request = certificate_request(&key, found, alternative_names).unwrap();
+        let Some((good, text)) = openssl(&READ_REQUEST, &request) else {
+            return;
+        };
+        assert!(good && text.contains("DNS:a.example"), "{text}");
+    }
+
+    #[test]
+    fn a_certificate_cut_anywhere_has_no_subject_to_renew() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let authority = Authority::new("CA", now).unwrap();
+        let whole = authority.certificate();
+        assert!(subject_of(whole).is_some());
+        for end in 0..whole.len() {
+            assert!(subject_of(&whole[..end]).is_none(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn validity_is_written_in_the_form_of_its_century() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let authority = Authority::new("CA", now).unwrap();
+        let Some((good, text)) = openssl(
+            &["x509", "-inform", "DER", "-noout", "-dates"],
+            authority.certificate(),
+        ) else {
+            return;
+        };
+        assert!(good, "{text}");
+        assert!(
+            text.contains("notBefore=Jan 14 08:00:00 2027 GMT"),
+            "{text}"
+        );
+        assert!(text.contains("notAfter=Jan  7 08:00:00 2057 GMT"), "{text}");
+    }
 }

@@ -178,6 +178,12 @@ impl Device {
         Ok(())
     }
 
+    /// Takes an LDevID that was got in another way: from files, or from a CA that is not ours.
+    pub fn adopt(&mut self, ldevid: Credential) {
+        self.ldevid = Some(ldevid);
+        self.entrance = None;
+    }
+
     /// Gets a new LDevID by the present one (EST `simplereenroll`), for a new key if `rekey`.
     /// Without an LDevID yet this is [`Refusal::Setup`].
     ///

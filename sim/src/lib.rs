@@ -24,6 +24,7 @@ pub mod factory;
 pub mod fleet;
 mod http;
 pub mod ledger;
+pub mod load;
 pub mod random;
 pub mod refusal;
 pub mod service;

@@ -287,29 +287,31 @@ impl Session {
     }
 
     fn wait_connack(&mut self, deadline: Instant) -> Result<bool, Refusal> {
-        let decoded = loop {
-            if let Some(length) = self.whole_frame()? {
-                let frame = self.received.get(..length).unwrap_or_default();
-                let decoded = match mqtt::decode_from_server(self.version, frame) {
-                    Ok(Packet::Connack(connack)) if connack.reason.is_failure() => {
-                        Err(Refusal::Connack {
-                            reason: connack.reason,
-                            text: connack.reason_string.map(str::to_owned),
-                        })
-                    }
-                    Ok(Packet::Connack(connack)) => Ok(connack.session_present),
-                    Ok(other) => Err(Refusal::Protocol(format!(
-                        "{} before CONNACK",
-                        other.name()
-                    ))),
-                    Err(malformed) => Err(Refusal::Protocol(malformed.to_string())),
-                };
-                self.received.drain(..length);
-                break decoded;
+        let length = loop {
+            match self.whole_frame()? {
+                Some(length) => break length,
+                None => self.transport.read(&mut self.received, deadline)?,
             }
-            self.transport.read(&mut self.received, deadline)?;
         };
-        decoded
+        let frame = self.received.get(..length).unwrap_or_default();
+        let session_present = match mqtt::decode_from_server(self.version, frame) {
+            Ok(Packet::Connack(connack)) if !connack.reason.is_failure() => connack.session_present,
+            Ok(Packet::Connack(connack)) => {
+                return Err(Refusal::Connack {
+                    reason: connack.reason,
+                    text: connack.reason_string.map(str::to_owned),
+                });
+            }
+            Ok(other) => {
+                return Err(Refusal::Protocol(format!(
+                    "{} before CONNACK",
+                    other.name()
+                )));
+            }
+            Err(malformed) => return Err(Refusal::Protocol(malformed.to_string())),
+        };
+        self.received.drain(..length);
+        Ok(session_present)
     }
 
     /// Waits for one event and leaves the others, in order, to [`Self::next`].

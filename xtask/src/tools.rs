@@ -117,10 +117,6 @@ pub fn cargo_tool(root: &Path, tool: Tool) -> Command {
     let verb = tool.name.trim_start_matches("cargo-");
     let mut command = Command::new(tool.program(root).unwrap_or_else(|| tool.name.into()));
     command.current_dir(root).arg(verb);
-    // These look for cargo themselves; give them the one that runs us.
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        command.env("CARGO", cargo);
-    }
     command
 }
 

@@ -6,7 +6,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// The time of day, for certificates and entries. Before 1970 reads as 1970.
 #[must_use]
 pub fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -21,7 +23,10 @@ pub struct SteadyClock {
 impl SteadyClock {
     #[must_use]
     pub fn start() -> Self {
-        Self { origin: now(), started: Instant::now() }
+        Self {
+            origin: now(),
+            started: Instant::now(),
+        }
     }
 
     #[must_use]

@@ -135,7 +135,10 @@ impl Default for GatewayConfig {
 
 impl Default for IdentityConfig {
     fn default() -> Self {
-        Self { tls_1_2: true, service_days: 90 }
+        Self {
+            tls_1_2: true,
+            service_days: 90,
+        }
     }
 }
 
@@ -157,11 +160,23 @@ const ENVIRONMENT: [(&str, &[&str]); 16] = [
     ("FLEETWARD_GATEWAY_SHARDS", &["gateway", "shards"]),
     ("FLEETWARD_GATEWAY_DURABILITY", &["gateway", "durability"]),
     ("FLEETWARD_GATEWAY_TLS_1_2", &["gateway", "tls_1_2"]),
-    ("FLEETWARD_GATEWAY_PACKET_BYTES_MAX", &["gateway", "packet_bytes_max"]),
-    ("FLEETWARD_GATEWAY_HANDSHAKES_MAX", &["gateway", "handshakes_max"]),
-    ("FLEETWARD_GATEWAY_CONNECTIONS_MAX", &["gateway", "connections_max"]),
+    (
+        "FLEETWARD_GATEWAY_PACKET_BYTES_MAX",
+        &["gateway", "packet_bytes_max"],
+    ),
+    (
+        "FLEETWARD_GATEWAY_HANDSHAKES_MAX",
+        &["gateway", "handshakes_max"],
+    ),
+    (
+        "FLEETWARD_GATEWAY_CONNECTIONS_MAX",
+        &["gateway", "connections_max"],
+    ),
     ("FLEETWARD_IDENTITY_TLS_1_2", &["identity", "tls_1_2"]),
-    ("FLEETWARD_IDENTITY_SERVICE_DAYS", &["identity", "service_days"]),
+    (
+        "FLEETWARD_IDENTITY_SERVICE_DAYS",
+        &["identity", "service_days"],
+    ),
 ];
 
 impl Config {
@@ -219,33 +234,73 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key: &str, rule: &str| Err(ConfigError(format!("{key}: {rule}")));
         if model::TenantId::new(&self.tenant).is_err() {
-            return refuse("tenant", "use letters, digits, dot, dash and underscore, 64 at most");
+            return refuse(
+                "tenant",
+                "use letters, digits, dot, dash and underscore, 64 at most",
+            );
         }
         if !is_dns_name(&self.trust_domain) {
-            return refuse("trust_domain", "use a lower-case DNS name, such as fleet.example.com");
+            return refuse(
+                "trust_domain",
+                "use a lower-case DNS name, such as fleet.example.com",
+            );
         }
         if self.server_names.is_empty() || self.server_names.len() > 32 {
-            return refuse("server_names", "name this plane once at least and 32 times at most");
+            return refuse(
+                "server_names",
+                "name this plane once at least and 32 times at most",
+            );
         }
         for name in &self.server_names {
             if name.parse::<std::net::IpAddr>().is_err() && !is_dns_name(name) {
-                return refuse("server_names", &format!("{name:?} is no DNS name or IP address"));
+                return refuse(
+                    "server_names",
+                    &format!("{name:?} is no DNS name or IP address"),
+                );
             }
         }
         let doors = [self.listen.people, self.listen.devices, self.listen.mqtt];
         for (i, door) in doors.iter().enumerate() {
             if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
-                return refuse("listen", &format!("two doors share {door}; give each its own"));
+                return refuse(
+                    "listen",
+                    &format!("two doors share {door}; give each its own"),
+                );
             }
         }
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 6] = [
             ("gateway.shards", u64::from(gateway.shards), 1, 64),
-            ("gateway.packet_bytes_max", gateway.packet_bytes_max as u64, 1024, 1 << 20),
-            ("gateway.handshakes_max", gateway.handshakes_max as u64, 16, 65_536),
-            ("gateway.handshake_seconds_max", gateway.handshake_seconds_max, 1, 60),
-            ("gateway.connections_max", gateway.connections_max as u64, 1, 1_000_000),
-            ("identity.service_days", u64::from(self.identity.service_days), 1, 397),
+            (
+                "gateway.packet_bytes_max",
+                gateway.packet_bytes_max as u64,
+                1024,
+                1 << 20,
+            ),
+            (
+                "gateway.handshakes_max",
+                gateway.handshakes_max as u64,
+                16,
+                65_536,
+            ),
+            (
+                "gateway.handshake_seconds_max",
+                gateway.handshake_seconds_max,
+                1,
+                60,
+            ),
+            (
+                "gateway.connections_max",
+                gateway.connections_max as u64,
+                1,
+                1_000_000,
+            ),
+            (
+                "identity.service_days",
+                u64::from(self.identity.service_days),
+                1,
+                397,
+            ),
         ];
         for (key, value, low, high) in ranges {
             if !(low..=high).contains(&value) {
@@ -308,7 +363,11 @@ impl Config {
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
         for (variable, path) in ENVIRONMENT {
-            text.push_str(&format!("{} = {}    # or {variable}\n", path.join("."), live(path)));
+            text.push_str(&format!(
+                "{} = {}    # or {variable}\n",
+                path.join("."),
+                live(path)
+            ));
         }
         text
     }
@@ -316,7 +375,9 @@ impl Config {
 
 /// Puts an environment value where its key stands, read as TOML if it is a number or a boolean.
 fn set(table: &mut toml::Table, path: &[&str], value: &str) -> Result<(), String> {
-    let [parents @ .., key] = path else { return Ok(()) };
+    let [parents @ .., key] = path else {
+        return Ok(());
+    };
     let mut at = table;
     for parent in parents {
         at = at
@@ -343,7 +404,9 @@ fn is_dns_name(text: &str) -> bool {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         })
 }
 
@@ -359,7 +422,10 @@ mod tests {
     fn an_empty_file_is_a_whole_configuration() {
         let config = load("").unwrap();
         assert_eq!(config.log_dir, PathBuf::from("/var/lib/fleetward-log"));
-        assert_eq!(config.seal_key_file, PathBuf::from("/var/lib/fleetward/seal.key"));
+        assert_eq!(
+            config.seal_key_file,
+            PathBuf::from("/var/lib/fleetward/seal.key")
+        );
     }
 
     #[test]
@@ -367,15 +433,27 @@ mod tests {
         for (text, said) in [
             ("colour = 1", "unknown field `colour`"),
             ("[gateway]\nshard = 1", "unknown field `shard`"),
-            ("[gateway]\nshards = 0", "gateway.shards: 0 is not in 1 to 64"),
-            ("[gateway]\ndurability = \"maybe\"", "unknown variant `maybe`"),
+            (
+                "[gateway]\nshards = 0",
+                "gateway.shards: 0 is not in 1 to 64",
+            ),
+            (
+                "[gateway]\ndurability = \"maybe\"",
+                "unknown variant `maybe`",
+            ),
             ("tenant = \"a/b\"", "tenant:"),
             ("trust_domain = \"Über\"", "trust_domain:"),
             ("server_names = []", "server_names:"),
             ("server_names = [\"a b\"]", "server_names:"),
-            ("[listen]\npeople = \"127.0.0.1:8883\"", "two doors share 127.0.0.1:8883"),
+            (
+                "[listen]\npeople = \"127.0.0.1:8883\"",
+                "two doors share 127.0.0.1:8883",
+            ),
             ("[listen]\nmqtt = \"here\"", "invalid socket address"),
-            ("data_dir = \"/x\"\nlog_dir = \"/x/log\"", "must not lie inside data_dir"),
+            (
+                "data_dir = \"/x\"\nlog_dir = \"/x/log\"",
+                "must not lie inside data_dir",
+            ),
             ("tenant = \n", "line 1"),
         ] {
             let error = load(text).unwrap_err().to_string();
@@ -390,6 +468,10 @@ mod tests {
         })
         .unwrap();
         assert_eq!(config.gateway.shards, 3);
-        assert!(config.explain().contains("gateway.shards = 3    # or FLEETWARD_GATEWAY_SHARDS"));
+        assert!(
+            config
+                .explain()
+                .contains("gateway.shards = 3    # or FLEETWARD_GATEWAY_SHARDS")
+        );
     }
 }

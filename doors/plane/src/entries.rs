@@ -11,9 +11,13 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
     /// A user of this machine at the local socket.
-    Local { uid: u32 },
+    Local {
+        uid: u32,
+    },
     /// Whoever holds a session that the admin link opened.
-    Admin { session: String },
+    Admin {
+        session: String,
+    },
     Service(model::ServiceId),
     /// This program, on its own.
     Plane,
@@ -41,7 +45,12 @@ pub struct Act {
 }
 
 impl Act {
-    fn new(time: Timestamp, actor: impl fmt::Display, action: &'static str, object: impl fmt::Display) -> Self {
+    fn new(
+        time: Timestamp,
+        actor: impl fmt::Display,
+        action: &'static str,
+        object: impl fmt::Display,
+    ) -> Self {
         Self {
             time,
             actor: actor.to_string(),
@@ -66,15 +75,30 @@ pub fn initialised(at: Timestamp, root: Digest, log_key: &str) -> Act {
 
 #[must_use]
 pub fn server_certified(at: Timestamp, certificate: CertificateId, names: &[String]) -> Act {
-    Act::new(at, Actor::Plane, "identity.server-certificate-issued", "plane")
-        .with("certificate", certificate)
-        .with("names", names.join(" "))
+    Act::new(
+        at,
+        Actor::Plane,
+        "identity.server-certificate-issued",
+        "plane",
+    )
+    .with("certificate", certificate)
+    .with("names", names.join(" "))
 }
 
 #[must_use]
-pub fn manufacturer_added(at: Timestamp, actor: &Actor, id: &model::ManufacturerId, ca: Digest) -> Act {
-    Act::new(at, actor, "identity.manufacturer-added", format_args!("manufacturer/{id}"))
-        .with("ca_sha256", ca)
+pub fn manufacturer_added(
+    at: Timestamp,
+    actor: &Actor,
+    id: &model::ManufacturerId,
+    ca: Digest,
+) -> Act {
+    Act::new(
+        at,
+        actor,
+        "identity.manufacturer-added",
+        format_args!("manufacturer/{id}"),
+    )
+    .with("ca_sha256", ca)
 }
 
 #[must_use]
@@ -85,9 +109,14 @@ pub fn devices_expected(
     count: usize,
     list: Digest,
 ) -> Act {
-    Act::new(at, actor, "identity.devices-expected", format_args!("manufacturer/{manufacturer}"))
-        .with("devices", count)
-        .with("list_sha256", list)
+    Act::new(
+        at,
+        actor,
+        "identity.devices-expected",
+        format_args!("manufacturer/{manufacturer}"),
+    )
+    .with("devices", count)
+    .with("list_sha256", list)
 }
 
 #[must_use]
@@ -135,8 +164,13 @@ pub fn revoked(
 
 #[must_use]
 pub fn applied(at: Timestamp, actor: &Actor, version: u64, digest: Digest) -> Act {
-    Act::new(at, actor, "access.fleet-applied", format_args!("fleet/{version}"))
-        .with("sources_sha256", digest)
+    Act::new(
+        at,
+        actor,
+        "access.fleet-applied",
+        format_args!("fleet/{version}"),
+    )
+    .with("sources_sha256", digest)
 }
 
 #[must_use]
@@ -192,7 +226,9 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         .chunks(2)
         .map(|pair| {
             let pair = std::str::from_utf8(pair).ok()?;
-            u8::from_str_radix(pair, 16).ok().filter(|_| !pair.starts_with('+'))
+            u8::from_str_radix(pair, 16)
+                .ok()
+                .filter(|_| !pair.starts_with('+'))
         })
         .collect()
 }
@@ -228,7 +264,13 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_id_is_not_read_as_one() {
-        for text in ["", ":", "ab:01", &format!("{}:", "ab".repeat(32)), &format!("{}:+1", "ab".repeat(32))] {
+        for text in [
+            "",
+            ":",
+            "ab:01",
+            &format!("{}:", "ab".repeat(32)),
+            &format!("{}:+1", "ab".repeat(32)),
+        ] {
             assert_eq!(read_certificate_id(text), None, "{text:?}");
         }
     }

@@ -9,10 +9,12 @@
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::listen::tls::Trust;
-use crate::plane::{FleetInForce, Plane, Trouble};
+use crate::plane::{FleetInForce, Plane, Trouble, random};
 use access::{Facts, Fleet, Grants, SourceFile};
 use gateway::{Admitted, ConnectionId, Withdrawal};
-use identity::{Authenticated, Door, Fact, Operation, Presented, Refusal, csr, est, profile};
+use identity::{
+    Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal, est, profile,
+};
 use model::{CertificateId, DeviceId, Principal, RevocationReason, ServiceId, Timestamp};
 use signer::Purpose;
 use std::sync::Arc;
@@ -56,7 +58,11 @@ impl Admission {
             }
             Principal::Service(service) => (None, self.fleet.load().groups_of(service)),
         };
-        Facts { principal: principal.clone(), product, groups }
+        Facts {
+            principal: principal.clone(),
+            product,
+            groups,
+        }
     }
 }
 
@@ -76,27 +82,37 @@ pub async fn enroll(
     plane: &Arc<Plane>,
     presented: &Presented,
     operation: Operation,
-    request: &csr::CertificateRequest,
+    request: &CertificateRequest,
 ) -> Result<Issued, Trouble> {
     let now = clock::now();
     let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
-    let uri = plane.realm().uri_of(who.principal());
-    let decision = plane.trust().registry().enroll(operation, &who, request, &uri, now)?;
+    let decision = plane
+        .trust()
+        .registry()
+        .enroll(operation, &who, request, now)?;
     plane.granting_allowed()?;
 
-    let lifetime = plane.admission.fleet.load().ldevid_lifetime(&decision.product);
+    let lifetime = plane
+        .admission
+        .fleet
+        .load()
+        .ldevid_lifetime(&decision.product);
+    let terms = profile::Terms {
+        public_key: request.public_key(),
+        serial_random: random()?,
+        now,
+        lifetime,
+    };
     let unsigned = profile::ldevid(
-        plane.issuer(),
         plane.realm(),
         &decision.device,
-        &decision.serial,
-        request,
-        profile::Validity::starting(now, lifetime),
-        plane.random()?,
+        None,
+        plane.issuer(),
+        &terms,
     )?;
-    let certificate = unsigned.certificate_id();
+    let certificate = unsigned.certificate();
     let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
-    let signature = plane.sign(Purpose::IssuingCertificate, unsigned.to_be_signed())?;
+    let signature = plane.sign(Purpose::DeviceCertificate, unsigned.to_be_signed())?;
     let der = unsigned.assemble(&signature)?;
 
     let principal = Principal::Device(decision.device.clone());
@@ -124,14 +140,24 @@ pub async fn enroll(
             who.certificate(),
             certificate,
             decision.kind.name(),
-            &plane.commit_to(decision.serial.as_str()),
         ))?);
     let receipt = plane.commit(change).await?;
 
-    plane.learn(&Fact::CertificateIssued { principal, certificate, not_after })?;
-    let facts = plane.admission.facts_of(&Principal::Device(decision.device));
+    plane.learn(&Fact::CertificateIssued {
+        principal,
+        certificate,
+        not_after,
+    })?;
+    let facts = plane
+        .admission
+        .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
-    Ok(Issued { der, certificate, not_after, receipt })
+    Ok(Issued {
+        der,
+        certificate,
+        not_after,
+        receipt,
+    })
 }
 
 /// A service of the fleet gets a certificate for the key in its request.
@@ -141,7 +167,7 @@ pub async fn enroll(
 pub async fn issue_to_service(
     plane: &Arc<Plane>,
     service: &ServiceId,
-    request: &csr::CertificateRequest,
+    request: &CertificateRequest,
     actor: &Actor,
 ) -> Result<Issued, Trouble> {
     let now = clock::now();
@@ -152,17 +178,16 @@ pub async fn issue_to_service(
             format!("service {service} is not in the fleet; add services/{service}.toml and apply"),
         ));
     }
-    let unsigned = profile::service(
-        plane.issuer(),
-        plane.realm(),
-        service,
-        request,
-        profile::Validity::starting(now, plane.config.service_lifetime()),
-        plane.random()?,
-    )?;
-    let certificate = unsigned.certificate_id();
+    let terms = profile::Terms {
+        public_key: request.public_key(),
+        serial_random: random()?,
+        now,
+        lifetime: plane.config.service_lifetime(),
+    };
+    let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
+    let certificate = unsigned.certificate();
     let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
-    let signature = plane.sign(Purpose::IssuingCertificate, unsigned.to_be_signed())?;
+    let signature = plane.sign(Purpose::ServiceCertificate, unsigned.to_be_signed())?;
     let der = unsigned.assemble(&signature)?;
     let principal = Principal::Service(service.clone());
     let change = Change::new(Direction::Grant)
@@ -175,10 +200,24 @@ pub async fn issue_to_service(
             not_after,
             der: der.clone(),
         }))
-        .entry(plane.leaf(&entries::issued_to_service(now, actor, &principal, certificate))?);
+        .entry(plane.leaf(&entries::issued_to_service(
+            now,
+            actor,
+            &principal,
+            certificate,
+        ))?);
     let receipt = plane.commit(change).await?;
-    plane.learn(&Fact::CertificateIssued { principal, certificate, not_after })?;
-    Ok(Issued { der, certificate, not_after, receipt })
+    plane.learn(&Fact::CertificateIssued {
+        principal,
+        certificate,
+        not_after,
+    })?;
+    Ok(Issued {
+        der,
+        certificate,
+        not_after,
+        receipt,
+    })
 }
 
 /// What is to be revoked.
@@ -187,6 +226,35 @@ pub enum Revoking {
     Device(DeviceId),
     Service(ServiceId),
     Certificate(CertificateId),
+}
+
+impl Revoking {
+    /// Whose identity it is, or the one certificate that is meant.
+    fn principal(&self) -> Result<Principal, CertificateId> {
+        match self {
+            Self::Device(device) => Ok(Principal::Device(device.clone())),
+            Self::Service(service) => Ok(Principal::Service(service.clone())),
+            Self::Certificate(certificate) => Err(*certificate),
+        }
+    }
+}
+
+/// The row of a revocation.
+#[must_use]
+pub fn withdrawal_write(what: &Revoking, at: Timestamp, reason: RevocationReason) -> Write {
+    match what.clone() {
+        Revoking::Device(device) => Write::RevokeDevice { device, at, reason },
+        Revoking::Service(service) => Write::RevokeService {
+            service,
+            at,
+            reason,
+        },
+        Revoking::Certificate(certificate) => Write::RevokeCertificate {
+            certificate,
+            at,
+            reason,
+        },
+    }
 }
 
 /// What a revocation did, and how fast.
@@ -212,28 +280,29 @@ pub async fn revoke(
 ) -> Result<RevocationReceipt, Trouble> {
     let started = Instant::now();
     let at = clock::now();
-    let (fact, withdrawal, write) = match what {
-        Revoking::Device(device) => (
-            Fact::PrincipalRevoked { principal: Principal::Device(device.clone()), reason, at },
-            Withdrawal::Principal(Principal::Device(device.clone())),
-            Write::RevokeDevice { device: device.clone(), at, reason },
+    let (withdrawal, fact) = match what.principal() {
+        Ok(principal) => (
+            Withdrawal::Principal(principal.clone()),
+            Fact::PrincipalRevoked {
+                principal,
+                reason,
+                at,
+            },
         ),
-        Revoking::Service(service) => (
-            Fact::PrincipalRevoked { principal: Principal::Service(service.clone()), reason, at },
-            Withdrawal::Principal(Principal::Service(service.clone())),
-            Write::RevokeService { service: service.clone(), at, reason },
-        ),
-        Revoking::Certificate(certificate) => (
-            Fact::CertificateRevoked { certificate: *certificate, reason, at },
-            Withdrawal::Certificate(*certificate),
-            Write::RevokeCertificate { certificate: *certificate, at, reason },
+        Err(certificate) => (
+            Withdrawal::Certificate(certificate),
+            Fact::CertificateRevoked {
+                certificate,
+                reason,
+                at,
+            },
         ),
     };
     plane.learn(&fact)?;
-    let sessions_closed = plane.shards().withdraw(&withdrawal).await;
+    let sessions_closed = plane.withdraw(&withdrawal).await;
     let in_force_after = started.elapsed();
     let change = Change::new(Direction::Withdraw)
-        .write(write)
+        .write(withdrawal_write(what, at, reason))
         .entry(plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?);
     let receipt = plane.commit_withdrawal(change).await?;
     Ok(RevocationReceipt {
@@ -269,12 +338,49 @@ pub async fn apply(
     let at = clock::now();
     let change = Change::new(Direction::Grant)
         .guard(Guard::FleetVersion(before.version))
-        .write(Write::PutFleet(next.row(&files, at)))
+        .write(Write::PutFleet(next.row(&files, at)?))
         .entry(plane.leaf(&entries::applied(at, actor, next.version, next.digest()))?);
     let receipt = plane.commit(change).await?;
     let grant_classes = grants.class_count();
-    plane.put_in_force(Arc::clone(&next), Arc::new(grants)).await;
-    Ok(ApplyReceipt { version: next.version, grant_classes, receipt })
+    plane
+        .put_in_force(Arc::clone(&next), Arc::new(grants))
+        .await;
+    Ok(ApplyReceipt {
+        version: next.version,
+        grant_classes,
+        receipt,
+    })
+}
+
+/// What applying a fleet would do.
+pub struct Plan {
+    pub version: u64,
+    pub unchanged: bool,
+    pub grant_classes: usize,
+    pub changes: Vec<String>,
+}
+
+/// Compiles a fleet and compares its names with those in force; changes nothing.
+///
+/// # Errors
+/// Diagnostics with file and line.
+pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trouble> {
+    let fleet = Fleet::read(files).map_err(Trouble::Fleet)?;
+    let before = plane.admission.fleet.load_full();
+    let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
+    let grants = plane.compile(&next).await?;
+    let (old, new) = (before.names(), next.names());
+    let mut changes: Vec<String> = old
+        .difference(&new)
+        .map(|name| format!("- {name}"))
+        .collect();
+    changes.extend(new.difference(&old).map(|name| format!("+ {name}")));
+    Ok(Plan {
+        version: next.version,
+        unchanged: before.digest() == next.digest(),
+        grant_classes: grants.class_count(),
+        changes,
+    })
 }
 
 /// Reads an EST body: the request, with possession of its key proven.
@@ -284,9 +390,9 @@ pub async fn apply(
 pub fn read_request(
     content_type: Option<&str>,
     body: &[u8],
-) -> Result<csr::CertificateRequest, Trouble> {
+) -> Result<CertificateRequest, Trouble> {
     let der = est::decode_body(content_type, body)?;
-    Ok(csr::parse(&der)?)
+    Ok(CertificateRequest::parse(&der)?)
 }
 
 /// Grants for a population, compiled off the async threads: Cedar may take its time.

@@ -1,1 +1,124 @@
-//! plane
+//! The plane: the server shell that composes rooms and keeps.
+//!
+//! **Question:** in which order do checks, records and effects happen?
+//! **In:** a configuration, sockets, signals of the operating system.
+//! **Out:** a running plane; one line for each refusal, naming who must act.
+//! **Refuses to know:** how anything is decided (rooms), stored (`store`) or signed (`signer`).
+//!
+//! Read [`flow`] first: it is the story as one run of calls. `listen/` holds sockets and TLS,
+//! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself.
+
+pub mod api;
+mod clock;
+pub mod config;
+mod entries;
+mod flow;
+mod listen;
+mod lists;
+mod pem;
+mod plane;
+mod shards;
+mod sign_in;
+mod startup;
+mod tasks;
+
+pub use config::{Config, ConfigError};
+
+use listen::Doors;
+use shards::Shards;
+use startup::Foundation;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Where a plane listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub people: SocketAddr,
+    pub devices: SocketAddr,
+    pub mqtt: SocketAddr,
+}
+
+/// Runs a plane until `stop` resolves, then drains it.
+///
+/// `ready` is called once every door answers.
+///
+/// # Errors
+/// One line: what is wrong, who must act and how. Nothing is listened on before all that can be
+/// checked has been.
+pub async fn serve(
+    mut config: Config,
+    ready: impl FnOnce(Addresses),
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let first_start = !config.data_dir.join("control.db").exists();
+    let foundation = Foundation::open(&config)?;
+    let doors = Doors::bind(&config.listen)?;
+    let addresses = doors.addresses()?;
+    config.listen.people = addresses.people;
+    config.listen.devices = addresses.devices;
+    config.listen.mqtt = addresses.mqtt;
+    let local = listen::bind_local(&config.socket_file())?;
+    let plane = foundation.into_plane(config)?;
+
+    let shards = Shards::start(
+        &plane.config.gateway,
+        &plane.config.data_dir.join("journal"),
+        &doors.mqtt,
+        &plane.admission,
+        &plane.grants(),
+    )?;
+    drop(doors.mqtt);
+    plane.run_shards(shards);
+
+    let (stopping, stopped) = watch::channel(false);
+    let mut tasks = tasks::start(&plane, &stopped);
+    let people = api::people_router(&plane);
+    let devices = api::devices_router(&plane);
+    let trust = Arc::clone(plane.trust());
+    let mut served = tokio::task::JoinSet::new();
+    served.spawn(listen::serve_local(local, people.clone(), stopped.clone()));
+    served.spawn(listen::serve_people(
+        doors.people,
+        Arc::clone(&trust),
+        people,
+        stopped.clone(),
+    ));
+    let tls_1_2 = plane.config.identity.tls_1_2;
+    served.spawn(listen::serve_devices(
+        doors.devices,
+        trust,
+        tls_1_2,
+        devices,
+        stopped.clone(),
+    ));
+    if first_start {
+        sign_in::make_admin_link(&plane, addresses.people.port()).await?;
+    }
+    plane.committed.notify_one();
+    tracing::info!(
+        "serving people on {}, devices on {}, MQTT on {}; log {}",
+        addresses.people,
+        addresses.devices,
+        addresses.mqtt,
+        plane.config.log_dir.display()
+    );
+    ready(addresses);
+
+    let ended = tokio::select! {
+        () = stop => None,
+        ended = served.join_next() => ended,
+    };
+    tracing::info!("stopping: sessions are ended in order, the log is published");
+    // Nobody listens if all doors have ended already.
+    let _ = stopping.send(true);
+    let draining = Arc::clone(&plane);
+    tokio::task::spawn_blocking(move || draining.shards().map(Shards::drain)).await?;
+    while served.join_next().await.is_some() {}
+    while tasks.join_next().await.is_some() {}
+    match ended {
+        Some(Ok(Err(error))) => Err(error.context("a door ended")),
+        Some(Err(fault)) => Err(anyhow::anyhow!("a door ended by a fault of ours: {fault}")),
+        Some(Ok(Ok(()))) | None => Ok(()),
+    }
+}

@@ -11,7 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 pub fn decode(text: &str, labels: &[&str]) -> Result<Vec<u8>, Trouble> {
     let wanted = labels.join(" or ");
     let refuse = |what: &str| {
-        Trouble::refused("pem-refused", format!("{what}; send one PEM block labelled {wanted}"))
+        Trouble::refused(
+            "pem-refused",
+            format!("{what}; send one PEM block labelled {wanted}"),
+        )
     };
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let label = lines
@@ -27,7 +30,9 @@ pub fn decode(text: &str, labels: &[&str]) -> Result<Vec<u8>, Trouble> {
     for line in lines.by_ref() {
         if line == end {
             return match lines.next() {
-                None => STANDARD.decode(&base64).map_err(|_| refuse("the base64 is not valid")),
+                None => STANDARD
+                    .decode(&base64)
+                    .map_err(|_| refuse("the base64 is not valid")),
                 Some(_) => Err(refuse("there is more than one PEM block")),
             };
         }
@@ -59,7 +64,10 @@ mod tests {
         let der: Vec<u8> = (0..=200).collect();
         let pem = encode("CERTIFICATE", &der);
         assert_eq!(decode(&pem, &["CERTIFICATE"]).unwrap(), der);
-        assert_eq!(decode(&format!("\r\n{pem}\r\n"), &["CERTIFICATE"]).unwrap(), der);
+        assert_eq!(
+            decode(&format!("\r\n{pem}\r\n"), &["CERTIFICATE"]).unwrap(),
+            der
+        );
         for bad in [
             String::new(),
             encode("PRIVATE KEY", &der),

@@ -4,16 +4,19 @@ use crate::config::Config;
 use crate::entries::Act;
 use crate::flow::{self, Admission};
 use crate::listen::tls::Trust;
+use crate::lists::MadeCrl;
 use crate::shards::Shards;
 use crate::sign_in::SignIns;
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use gateway::Withdrawal;
 use identity::{Fact, Realm, Refusal, profile};
 use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use store::{Change, CommitError, Published, Receipt, Store};
@@ -40,6 +43,9 @@ pub struct Plane {
     pub(crate) shards: OnceLock<Shards>,
     /// Withdrawals in force that the store has not taken yet.
     pub(crate) unrecorded: Mutex<Vec<Change>>,
+    /// Revocations so far in this process: what tells a CRL that it is old.
+    pub(crate) revocations: AtomicU64,
+    pub(crate) crl: ArcSwapOption<MadeCrl>,
     /// The one sequencer; locked for one batch.
     pub(crate) sequencer: Mutex<audit::Sequencer>,
     pub(crate) sequencer_trouble: Mutex<Option<String>>,
@@ -59,7 +65,7 @@ pub enum Trouble {
     #[error(transparent)]
     Request(#[from] identity::csr::CsrRefusal),
     #[error(transparent)]
-    Est(#[from] identity::est::EstRefusal),
+    Est(#[from] identity::est::BodyRefusal),
     /// Asked for something that is not permitted or makes no sense; the text says what to do.
     #[error("{text}")]
     Refused { code: &'static str, text: String },
@@ -83,7 +89,10 @@ pub enum Trouble {
 impl Trouble {
     #[must_use]
     pub fn refused(code: &'static str, text: impl Into<String>) -> Self {
-        Self::Refused { code, text: text.into() }
+        Self::Refused {
+            code,
+            text: text.into(),
+        }
     }
 
     pub fn fault(error: impl std::fmt::Display) -> Self {
@@ -112,12 +121,18 @@ impl From<store::ReadError> for Trouble {
 impl FleetInForce {
     #[must_use]
     pub fn none() -> Self {
-        Self { version: 0, fleet: None }
+        Self {
+            version: 0,
+            fleet: None,
+        }
     }
 
     #[must_use]
     pub fn new(version: u64, fleet: Fleet) -> Self {
-        Self { version, fleet: Some(fleet) }
+        Self {
+            version,
+            fleet: Some(fleet),
+        }
     }
 
     #[must_use]
@@ -125,9 +140,32 @@ impl FleetInForce {
         self.fleet.as_ref().map_or(Digest([0; 32]), Fleet::digest)
     }
 
+    /// Everything it declares, as `channel telemetry`.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        let Some(fleet) = &self.fleet else {
+            return BTreeSet::new();
+        };
+        let products = fleet.products().map(|one| format!("product {}", one.id));
+        let groups = fleet.groups().map(|one| format!("group {}", one.id));
+        let services = fleet.services().map(|one| format!("service {}", one.id));
+        let channels = fleet
+            .channels()
+            .map(|one| format!("channel {}", one.id.as_str()));
+        let policies = fleet.policies().map(|id| format!("policy {id}"));
+        products
+            .chain(groups)
+            .chain(services)
+            .chain(channels)
+            .chain(policies)
+            .collect()
+    }
+
     #[must_use]
     pub fn has_service(&self, id: &ServiceId) -> bool {
-        self.fleet.as_ref().is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
+        self.fleet
+            .as_ref()
+            .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
     }
 
     #[must_use]
@@ -145,17 +183,45 @@ impl FleetInForce {
         self.fleet
             .as_ref()
             .and_then(|fleet| fleet.product(product))
-            .map_or(Duration::from_secs(30 * 86_400), |known| known.ldevid_lifetime)
+            .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| {
+                known.ldevid_lifetime
+            })
     }
 
-    #[must_use]
-    pub fn row(&self, files: &[SourceFile], applied_at: Timestamp) -> store::Fleet {
-        store::Fleet {
+    /// Its row, with the sources as JSON.
+    ///
+    /// # Errors
+    /// Never for texts.
+    pub fn row(
+        &self,
+        files: &[SourceFile],
+        applied_at: Timestamp,
+    ) -> Result<store::Fleet, Trouble> {
+        let sources: BTreeMap<&str, &str> = files
+            .iter()
+            .map(|file| (file.path.as_str(), file.text.as_str()))
+            .collect();
+        Ok(store::Fleet {
             version: self.version,
             digest: self.digest(),
-            files: files.iter().map(|file| (file.path.clone(), file.text.clone())).collect(),
+            files: serde_json::to_vec(&sources).map_err(Trouble::fault)?,
             applied_at,
-        }
+        })
+    }
+
+    /// The fleet of a row.
+    ///
+    /// # Errors
+    /// The row was written by something else, or by a version that took what this one refuses.
+    pub fn from_row(row: &store::Fleet) -> Result<Self, Trouble> {
+        let sources: BTreeMap<String, String> =
+            serde_json::from_slice(&row.files).map_err(Trouble::fault)?;
+        let files: Vec<SourceFile> = sources
+            .into_iter()
+            .map(|(path, text)| SourceFile { path, text })
+            .collect();
+        let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
+        Ok(Self::new(row.version, fleet))
     }
 }
 
@@ -180,13 +246,16 @@ impl Plane {
         self.shards.get()
     }
 
-    /// Sixteen random bytes: what makes a certificate's serial number.
-    pub fn random(&self) -> Result<[u8; 16], Trouble> {
-        random()
+    /// The threads are running; called once.
+    pub fn run_shards(&self, shards: Shards) {
+        // A second call would be a fault of ours; the first threads stay.
+        let _ = self.shards.set(shards);
     }
 
     pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, Trouble> {
-        self.signer.sign(purpose, to_be_signed).map_err(Trouble::fault)
+        self.signer
+            .sign(purpose, to_be_signed)
+            .map_err(Trouble::fault)
     }
 
     /// The bytes that the log keeps of an act.
@@ -197,7 +266,12 @@ impl Plane {
     /// # Errors
     /// While a withdrawal is not on record nothing is granted.
     pub fn granting_allowed(&self) -> Result<(), Trouble> {
-        if self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if self
+            .unrecorded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+        {
             Ok(())
         } else {
             Err(Trouble::GrantingStopped)
@@ -224,7 +298,10 @@ impl Plane {
     pub async fn commit_withdrawal(&self, change: Change) -> Result<Receipt, Trouble> {
         let kept = change.clone();
         self.submit(change).await.map_err(|error| {
-            self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+            self.unrecorded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(kept);
             tracing::error!("a revocation could not be recorded ({error}); granting stops");
             Trouble::InForceUnrecorded(error)
         })
@@ -232,24 +309,47 @@ impl Plane {
 
     /// Tries again to record what is in force; true when nothing is left.
     pub async fn record_withdrawals(&self) -> bool {
-        let waiting =
-            std::mem::take(&mut *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner));
+        let waiting = std::mem::take(
+            &mut *self
+                .unrecorded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         let mut left = Vec::new();
         for change in waiting {
             if self.submit(change.clone()).await.is_err() {
                 left.push(change);
             }
         }
-        let mut unrecorded = self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unrecorded = self
+            .unrecorded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         unrecorded.extend(left);
         unrecorded.is_empty()
     }
 
     /// Takes a fact into memory.
     pub fn learn(&self, fact: &Fact) -> Result<(), Trouble> {
-        self.trust().registry_mut().apply(fact).map_err(|conflict| {
-            Trouble::refused("fact-conflict", conflict.to_string())
-        })
+        self.trust()
+            .registry_mut()
+            .apply(fact)
+            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))
+    }
+
+    /// Closes every session of what is withdrawn; the number of them.
+    pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
+        self.revocations.fetch_add(1, Ordering::AcqRel);
+        match self.shards.get() {
+            Some(shards) => shards.withdraw(what).await,
+            None => 0,
+        }
+    }
+
+    /// The port of the door for people, as it was bound.
+    #[must_use]
+    pub fn people_port(&self) -> u16 {
+        self.config.listen.people.port()
     }
 
     /// Makes sure that grants know somebody of this kind.
@@ -300,20 +400,22 @@ impl Plane {
         if let Err(trouble) = self.granting_allowed() {
             reasons.push(trouble.to_string());
         }
-        match self.store.sealed() {
-            Ok(Some(reason)) => reasons.push(format!(
+        if let Some(reason) = self.store.sealed() {
+            reasons.push(format!(
                 "sealed: {reason}; look at it, then run `fleetward audit unseal --reason …`"
-            )),
-            Ok(None) => {}
-            Err(error) => reasons.push(error.to_string()),
+            ));
         }
         if let Some(failing) = self.store.failing() {
             reasons.push(failing);
         }
-        let trouble = self.sequencer_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = self
+            .sequencer_trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
         if let Some(shards) = self.shards.get() {
-            for report in shards.reports().await {
+            for report in shards.reports(false).await {
                 if report.failed {
                     reasons.push(format!("shard {}: its journal failed", report.shard));
                 }

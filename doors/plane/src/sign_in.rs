@@ -41,7 +41,9 @@ impl SignIns {
         sessions
             .get(&digest(cookie.as_bytes()))
             .filter(|session| session.expires_at > clock::now())
-            .map(|session| Actor::Admin { session: session.name.clone() })
+            .map(|session| Actor::Admin {
+                session: session.name.clone(),
+            })
     }
 
     fn open(&self, now: Timestamp) -> Result<(String, Actor), Trouble> {
@@ -50,9 +52,15 @@ impl SignIns {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.expires_at > now);
         if sessions.len() >= SESSIONS_MAX {
-            return Err(Trouble::refused("sessions-full", "too many sessions; sign out elsewhere"));
+            return Err(Trouble::refused(
+                "sessions-full",
+                "too many sessions; sign out elsewhere",
+            ));
         }
-        let session = Session { name: name.clone(), expires_at: now.plus(SESSION_LIFETIME) };
+        let session = Session {
+            name: name.clone(),
+            expires_at: now.plus(SESSION_LIFETIME),
+        };
         sessions.insert(digest(cookie.as_bytes()), session);
         Ok((cookie, Actor::Admin { session: name }))
     }
@@ -66,23 +74,31 @@ pub async fn make_admin_link(plane: &Arc<Plane>, people_port: u16) -> Result<(),
     let token = URL_SAFE_NO_PAD.encode(random::<32>()?);
     let now = clock::now();
     let change = Change::new(Direction::Grant)
-        .write(Write::ForgetTokens { expired_before: now })
+        .write(Write::ForgetTokens {
+            expired_before: now,
+        })
         .write(Write::PutToken {
             hash: digest(token.as_bytes()),
             expires_at: now.plus(LINK_LIFETIME),
         });
     plane.commit(change).await?;
-    let host = plane.config.server_names.first().map_or("localhost", String::as_str);
+    let host = plane
+        .config
+        .server_names
+        .first()
+        .map_or("localhost", String::as_str);
     let link = format!("https://{host}:{people_port}/#sign-in={token}\n");
     let file = plane.config.admin_link_file();
-    write_private(&file, &link).map_err(|e| {
-        Trouble::fault(format_args!("{} cannot be written ({e})", file.display()))
-    })?;
+    write_private(&file, &link)
+        .map_err(|e| Trouble::fault(format_args!("{} cannot be written ({e})", file.display())))?;
     if std::io::stderr().is_terminal() {
         // A terminal is one person's; a captured log is not.
         let _ = write!(std::io::stderr(), "sign in within 15 minutes, once: {link}");
     } else {
-        tracing::info!("a sign-in link, good once and for 15 minutes, is in {}", file.display());
+        tracing::info!(
+            "a sign-in link, good once and for 15 minutes, is in {}",
+            file.display()
+        );
     }
     Ok(())
 }
@@ -106,8 +122,11 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
             Ok(cookie)
         }
         Err(trouble) => {
-            let mut sessions =
-                plane.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sessions = plane
+                .sign_ins
+                .sessions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             sessions.remove(&digest(cookie.as_bytes()));
             Err(match trouble {
                 Trouble::Commit(
@@ -126,8 +145,11 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let beside = path.with_extension("tmp");
     let _ = fs::remove_file(&beside);
-    let mut file =
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)

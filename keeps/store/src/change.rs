@@ -132,7 +132,8 @@ pub enum Write {
     /// A trust anchor is never silently replaced: the same id with another CA is a conflict, the
     /// same again changes nothing.
     PutManufacturer(Manufacturer),
-    /// Rows of an import. A row whose manufacturer and serial are listed already replaces that one.
+    /// Rows of an import. Sort a long list by serial before cutting it into changes: a random order
+    /// costs many times as much. A row whose manufacturer and serial are listed already replaces that one.
     /// Conflict: an unregistered manufacturer; a device name listed for another serial.
     PutExpectedDevices(Vec<ExpectedDevice>),
     /// Creates the row (version 1) or replaces it (version + 1). Conflict: the device is revoked;

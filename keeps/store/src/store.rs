@@ -44,8 +44,8 @@ pub struct Store {
     status: Arc<Status>,
     readers: Readers,
     writer: Option<JoinHandle<()>>,
-    /// Held until the last connection is closed: fields are dropped in this order.
-    _lock: Lock,
+    /// Held by the writer's thread too, until its connection is closed.
+    _lock: Arc<Lock>,
 }
 
 impl Store {
@@ -57,7 +57,7 @@ impl Store {
     /// damage, the disk: each one line for the operator.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         folder::make_private(dir)?;
-        let lock = Lock::take(&dir.join("lock"))?;
+        let lock = Arc::new(Lock::take(&dir.join("lock"))?);
         let path = dir.join("control.db");
         folder::make_private_file(&path)?;
         for suffix in ["-wal", "-shm"] {
@@ -75,7 +75,13 @@ impl Store {
         .map_err(|error| OpenError::sql(&path, &error))?;
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer.run())
+            .spawn({
+                let lock = Arc::clone(&lock);
+                move || {
+                    writer.run();
+                    drop(lock);
+                }
+            })
             .map_err(|error| OpenError::io(&path, &error))?;
         Ok(Self {
             tenant: options.tenant,
@@ -168,13 +174,20 @@ impl Store {
         };
         let text = to.to_str().ok_or_else(|| failed(&"not UTF-8"))?;
         let file = folder::create_private_file(to).map_err(|error| failed(&error))?;
-        self.readers.with(|connection| {
-            connection
-                .execute("VACUUM INTO ?1", params![text])
-                .map_err(|error| failed(&error))
-        })?;
-        file.sync_all().map_err(|error| failed(&error))?;
-        folder::sync_folder_of(to).map_err(|error| failed(&error))
+        let written = self
+            .readers
+            .with(|connection| {
+                connection
+                    .execute("VACUUM INTO ?1", params![text])
+                    .map_err(|error| failed(&error))
+            })
+            .and_then(|_| file.sync_all().map_err(|error| failed(&error)))
+            .and_then(|()| folder::sync_folder_of(to).map_err(|error| failed(&error)));
+        if written.is_err() {
+            // Half a backup must not be taken for one; the first error is the one to tell.
+            let _ = std::fs::remove_file(to);
+        }
+        written
     }
 
     pub(crate) fn readers(&self) -> &Readers {

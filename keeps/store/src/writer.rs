@@ -96,6 +96,8 @@ impl Writer {
 
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
+        // However this ends: nobody waits for an answer that cannot come.
+        let _abandon = queue::AbandonOnDrop(Arc::clone(&self.queue));
         while let Some(batch) = self.queue.take() {
             let before = self.head.clone();
             let (settled, failure) = self.transaction(batch);
@@ -206,7 +208,7 @@ impl Writer {
             Err(Failure::Refused(refusal)) => refusal,
             Err(Failure::Sql(error)) => {
                 let error = storage(&error);
-                self.broken = Some(error.clone());
+                self.notice(&error);
                 E::from(error)
             }
         };
@@ -262,9 +264,16 @@ impl Writer {
             Ok(_) => Ok(()),
             Err(error) => {
                 let error = storage(&error);
-                self.broken = Some(error.clone());
+                self.notice(&error);
                 Err(error)
             }
+        }
+    }
+
+    /// Remembers a failure of the disk; a defect in a change says nothing about the disk.
+    fn notice(&mut self, error: &CommitError) {
+        if error.is_storage() {
+            self.broken = Some(error.clone());
         }
     }
 
@@ -335,6 +344,10 @@ fn storage(error: &rusqlite::Error) -> CommitError {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
             CommitError::Invalid { what: detail }
         }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => CommitError::Io {
+            path,
+            detail: "another program has locked it; close that program".to_owned(),
+        },
         _ => CommitError::Io { path, detail },
     }
 }

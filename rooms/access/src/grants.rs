@@ -528,3 +528,40 @@ impl Denied {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_are_shared_between_shards_and_a_subject_is_small() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Grants>();
+        shared::<Subject>();
+        assert!(size_of::<Subject>() <= 64, "{}", size_of::<Subject>());
+        assert!(
+            size_of::<Publish<'_>>() <= 64,
+            "{}",
+            size_of::<Publish<'_>>()
+        );
+    }
+
+    #[test]
+    fn before_the_first_apply_everything_is_denied() {
+        let grants = Grants::none();
+        let device = model::DeviceId::new("d").unwrap();
+        let subject = grants.subject(&Facts {
+            principal: Principal::Device(device),
+            product: None,
+            groups: Vec::new(),
+        });
+        let denied = grants.publish(&subject, "a").unwrap_err();
+        assert_eq!(denied.reason, DenyReason::UnknownClass);
+        assert!(grants.resolve("a").is_none());
+        assert!(
+            grants
+                .subscribe(&subject, &Filter::new("a").unwrap())
+                .is_err()
+        );
+    }
+}

@@ -124,7 +124,7 @@ impl Sequencer {
                 ));
                 Ok(())
             });
-            if edge.rows.size() % TILE_WIDTH == 0 {
+            if edge.rows.size().is_multiple_of(TILE_WIDTH) {
                 bundles.push(TileWrite {
                     path: entries_path(index / TILE_WIDTH, TILE_WIDTH),
                     bytes: std::mem::take(&mut edge.bundle),

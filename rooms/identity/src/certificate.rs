@@ -5,7 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use der::{Decode, Encode};
 use model::{CertificateId, Digest, Timestamp};
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 use x509_cert::name::Name;
 use x509_cert::time::{Time, Validity};
 
@@ -16,6 +16,14 @@ use x509_cert::time::{Time, Validity};
 /// 20 bytes (RFC 5280 section 4.1.2.2).
 pub fn certificate_id(certificate_der: &[u8]) -> Result<CertificateId, PathRefusal> {
     id_of(&read(certificate_der)?)
+}
+
+/// When a certificate in DER begins and ends, both inclusive.
+///
+/// # Errors
+/// [`PathRefusal::Malformed`] if it cannot be read.
+pub fn validity(certificate_der: &[u8]) -> Result<(Timestamp, Timestamp), PathRefusal> {
+    Ok(window(read(certificate_der)?.tbs_certificate().validity()))
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
@@ -85,6 +93,7 @@ macro_rules! extension {
 
 extension!(subject_alt_name, SubjectAltName, "subjectAltName");
 extension!(key_usage, KeyUsage, "keyUsage");
+extension!(extended_key_usage, ExtendedKeyUsage, "extendedKeyUsage");
 extension!(
     basic_constraints,
     x509_cert::ext::pkix::BasicConstraints,

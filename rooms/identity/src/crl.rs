@@ -8,12 +8,17 @@ use crate::profile::{Issuer, ProfileError, ecdsa_with_sha256, internal, signed, 
 use der::Encode;
 use der::asn1::Uint;
 use model::{CertificateId, RevocationReason, Timestamp};
+use std::time::Duration;
 use x509_cert::certificate::Version;
 use x509_cert::crl::{RevokedCert, TbsCertList};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
+
+/// An entry stays this long after its certificate ended: one more regular list must show it
+/// (RFC 5280 section 3.3), so lists must come at least this often.
+pub const KEPT_AFTER_END: Duration = Duration::from_secs(7 * 86_400);
 
 /// One revoked certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

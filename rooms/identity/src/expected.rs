@@ -411,3 +411,89 @@ impl<'a> JsonArray<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(errors: Result<Vec<ExpectedDevice>, Vec<LineError>>) -> Vec<usize> {
+        errors.unwrap_err().iter().map(|error| error.line).collect()
+    }
+
+    #[test]
+    fn csv_and_json_say_the_same() {
+        let csv = "\u{feff}Product,serial,device,groups,manufacturer\r\n\
+                   camera,SN1,,east; west;east,\r\n\
+                   \r\n\
+                   \"camera\",\"SN \"\"2\"\", b\",dev-2,,maker\r\n";
+        let json = r#"[
+            {"serial": "SN1", "product": "camera", "groups": ["west", "east"]},
+            {"serial": "SN \"2\", b", "product": "camera", "device": "dev-2", "manufacturer": "maker"}
+        ]"#;
+        let read = parse_csv(csv).unwrap();
+        assert_eq!(read, parse_json(json).unwrap());
+        let [first, second] = read.as_slice() else {
+            panic!("{read:?}")
+        };
+        assert_eq!(first.device.as_str(), "SN1");
+        assert_eq!(first.groups.len(), 2);
+        assert_eq!(second.serial.as_str(), "SN \"2\", b");
+        let maker = ManufacturerId::new("other").unwrap();
+        assert!(matches!(
+            second.clone().into_fact(&maker),
+            Fact::DeviceExpected { manufacturer, .. } if manufacturer.as_str() == "maker"
+        ));
+    }
+
+    #[test]
+    fn every_wrong_line_is_told() {
+        let csv =
+            "serial,product\nSN1,camera\nSN1,camera\nSN 3,camera\n,camera\nSN5\nSN6,\"x\nSN7,a b\n";
+        assert_eq!(lines(parse_csv(csv)), [3, 4, 5, 6, 7, 8]);
+        let message = &parse_csv(csv).unwrap_err()[0].message;
+        assert!(message.contains("already on line 2"), "{message}");
+        let twice = "serial,product,device\nA,camera,x\nB,camera,x\n";
+        assert_eq!(lines(parse_csv(twice)), [3]);
+        let long = format!("serial,product\nSN1,{}\n", "x".repeat(5000));
+        assert_eq!(lines(parse_csv(&long)), [2]);
+        for header in [
+            "",
+            "serial",
+            "serial,product,colour",
+            "serial,serial,product",
+        ] {
+            assert_eq!(lines(parse_csv(header)), [1], "{header:?}");
+        }
+        let many = format!("serial,product\n{}", "?\n".repeat(500));
+        assert_eq!(lines(parse_csv(&many)).len(), ERRORS_MAX);
+    }
+
+    #[test]
+    fn json_errors_have_their_lines() {
+        let row = r#"{"serial": "SN1", "product": "camera"}"#;
+        for (text, line) in [
+            (format!("[\n{row},\n{row}]"), 3),
+            (format!("[\n{row}\n{row}]"), 3),
+            (format!("[{row},\n]"), 2),
+            (format!("[{row}]\nx"), 2),
+            (format!("[\n{row}"), 2),
+            ("\n{}".to_owned(), 2),
+            (String::new(), 1),
+            ("[\n{\"serial\": \"S\",\n\"product\": 1}]".to_owned(), 3),
+            (
+                "[{\"serial\": \"S\", \"product\": \"p\", \"x\": 1}]".to_owned(),
+                1,
+            ),
+            ("[[[[".to_owned(), 1),
+        ] {
+            assert_eq!(lines(parse_json(&text)), [line], "{text}");
+        }
+        assert_eq!(parse_json(" [ ] ").unwrap(), []);
+    }
+
+    #[test]
+    fn the_same_serial_of_two_manufacturers_is_two_devices() {
+        let csv = "serial,product,device,manufacturer\nS,p,a,m1\nS,p,b,m2\n";
+        assert_eq!(parse_csv(csv).unwrap().len(), 2);
+    }
+}

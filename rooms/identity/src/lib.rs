@@ -31,7 +31,7 @@ mod refusal;
 mod registry;
 mod renewal;
 
-pub use certificate::certificate_id;
+pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{

@@ -4,6 +4,7 @@ use crate::certificate;
 use crate::first_identity::idevid;
 use crate::names::Realm;
 use crate::refusal::{PathRefusal, Refusal};
+use const_oid::db::rfc5280::ID_KP_CLIENT_AUTH;
 use model::{CertificateId, Digest, ManufacturerId, Principal, SerialNumber, Timestamp};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use std::time::Duration;
@@ -172,6 +173,7 @@ impl Anchors {
     ///
     /// RFC 5280 section 6 by rustls-webpki, for client authentication. Certificates of ours must
     /// say so in their extended key usage; a factory certificate need not (802.1AR has none).
+    /// At [`Door::Gateway`] a manufacturer's path is refused as [`PathRefusal::FactoryIdentity`].
     /// The end of a manufacturer's CA certificate itself is not looked at: its registration is
     /// the trust, and a device may wait in its box for longer than that CA lives.
     ///
@@ -191,39 +193,30 @@ impl Anchors {
             .iter()
             .map(|der| CertificateDer::from(*der))
             .collect();
-        let find = |anchors: &[TrustAnchor<'static>], usage, algorithms| {
-            build_path(&leaf, end_entity, &chain, anchors, usage, algorithms, now)
+        let find = |anchors: &[TrustAnchor<'static>], algorithms| {
+            build_path(&leaf, end_entity, &chain, anchors, algorithms, now)
+        };
+        let path = |voucher, (not_before, not_after)| Path {
+            voucher,
+            end_entity: certificate::sha256(end_entity),
+            not_before,
+            not_after,
         };
 
-        let ours = find(&self.own, OUR_USAGE, OUR_ALGORITHMS);
-        let mut refusal = match ours {
-            Ok((not_before, not_after)) => {
-                return Ok(Path {
-                    voucher: Voucher::Ours,
-                    end_entity: certificate::sha256(end_entity),
-                    not_before,
-                    not_after,
-                });
+        let mut refusal = match find(&self.own, OUR_ALGORITHMS) {
+            Ok(window) => {
+                check_says_client(end_entity)?;
+                return Ok(path(Voucher::Ours, window));
             }
             Err(refusal) => refusal,
         };
-        if door == Door::Gateway {
-            return Err(refusal);
-        }
         for (manufacturer, anchor) in &self.manufacturers {
-            let theirs = find(
-                std::slice::from_ref(anchor),
-                KeyUsage::client_auth(),
-                FOREIGN_ALGORITHMS,
-            );
-            match theirs {
-                Ok((not_before, not_after)) => {
-                    return Ok(Path {
-                        voucher: Voucher::Manufacturer(manufacturer.clone()),
-                        end_entity: certificate::sha256(end_entity),
-                        not_before,
-                        not_after,
-                    });
+            match find(std::slice::from_ref(anchor), FOREIGN_ALGORITHMS) {
+                // Looked for only to be told apart from a stranger; only a chain that names a
+                // registered CA costs a signature here.
+                Ok(_) if door == Door::Gateway => return Err(PathRefusal::FactoryIdentity),
+                Ok(window) => {
+                    return Ok(path(Voucher::Manufacturer(manufacturer.clone()), window));
                 }
                 // An anchor that has nothing to do with this chain says nothing about it.
                 Err(PathRefusal::UnknownIssuer) => {}
@@ -339,9 +332,6 @@ pub(crate) fn check_time(
     }
 }
 
-/// id-kp-clientAuth (1.3.6.1.5.5.7.3.2), content bytes.
-const OUR_USAGE: KeyUsage = KeyUsage::required(&[43, 6, 1, 5, 5, 7, 3, 2]);
-
 /// What our CAs sign with: nothing else can be ours.
 static OUR_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[algorithm::ECDSA_P256_SHA256];
 
@@ -418,17 +408,28 @@ fn check_sizes(end_entity: &[u8], intermediates: &[&[u8]]) -> Result<(), PathRef
     Ok(())
 }
 
+/// A certificate of ours says that it is a client's; silence, which RFC 5280 lets pass, is not ours.
+fn check_says_client(leaf_der: &[u8]) -> Result<(), PathRefusal> {
+    let says_client = certificate::extended_key_usage(&certificate::read(leaf_der)?)?
+        .is_some_and(|usage| usage.0.contains(&ID_KP_CLIENT_AUTH));
+    if says_client {
+        Ok(())
+    } else {
+        Err(PathRefusal::WrongPurpose)
+    }
+}
+
 /// From when until when the whole chain holds.
 fn build_path(
     leaf: &EndEntityCert<'_>,
     leaf_der: &[u8],
     chain: &[CertificateDer<'_>],
     anchors: &[TrustAnchor<'static>],
-    usage: KeyUsage,
     algorithms: &[&dyn SignatureVerificationAlgorithm],
     now: Timestamp,
 ) -> Result<(Timestamp, Timestamp), PathRefusal> {
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_seconds()));
+    let usage = KeyUsage::client_auth();
     let path = leaf
         .verify_for_usage(algorithms, anchors, chain, time, usage, None, None)
         .map_err(|error| refusal(error, now))?;

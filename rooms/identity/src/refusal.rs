@@ -38,6 +38,11 @@ pub enum PathRefusal {
     )]
     UnknownIssuer,
     #[error(
+        "a factory identity opens enrollment and nothing else; device: enroll at the EST door \
+         and connect with the certificate it hands out"
+    )]
+    FactoryIdentity,
+    #[error(
         "the certificate chain ended at {not_after} and it is {now}; device: enroll again with \
          its factory identity"
     )]
@@ -87,6 +92,7 @@ impl PathRefusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::UnknownIssuer => "unknown-issuer",
+            Self::FactoryIdentity => "idevid-at-gateway",
             Self::Expired { .. } => "certificate-expired",
             Self::NotYetValid { .. } => "certificate-not-yet-valid",
             Self::WrongPurpose => "certificate-wrong-purpose",
@@ -102,7 +108,8 @@ impl PathRefusal {
     pub const fn who_must_act(&self) -> Actor {
         match self {
             Self::UnknownIssuer | Self::NotYetValid { .. } => Actor::Operator,
-            Self::Expired { .. }
+            Self::FactoryIdentity
+            | Self::Expired { .. }
             | Self::WrongPurpose
             | Self::BadSignature
             | Self::Malformed { .. }

@@ -2,11 +2,12 @@
 
 use crate::Reason;
 use crate::filter::{check_filter, check_filter_or_share};
+use crate::layout::{belongs, kind, reasons};
 use crate::packet::{
     Ack, Auth, Connack, Connect, Disconnect, Packet, Publish, Qos, Suback, Subscribe,
     SubscribeEntry, Unsubscribe, Version, Will,
 };
-use crate::properties::{Collected, ForwardProperties, Set, id};
+use crate::properties::{Collected, ForwardProperties};
 use crate::reader::{Length, Reader};
 use crate::rule::{self, Malformed};
 use crate::topic::check_topic;
@@ -104,95 +105,6 @@ enum Sender {
     Server,
 }
 
-/// Packet types (MQTT 5: 2.1.2).
-mod kind {
-    pub(super) const CONNECT: u8 = 1;
-    pub(super) const CONNACK: u8 = 2;
-    pub(super) const PUBLISH: u8 = 3;
-    pub(super) const PUBACK: u8 = 4;
-    pub(super) const PUBREC: u8 = 5;
-    pub(super) const PUBREL: u8 = 6;
-    pub(super) const PUBCOMP: u8 = 7;
-    pub(super) const SUBSCRIBE: u8 = 8;
-    pub(super) const SUBACK: u8 = 9;
-    pub(super) const UNSUBSCRIBE: u8 = 10;
-    pub(super) const UNSUBACK: u8 = 11;
-    pub(super) const PINGREQ: u8 = 12;
-    pub(super) const PINGRESP: u8 = 13;
-    pub(super) const DISCONNECT: u8 = 14;
-    pub(super) const AUTH: u8 = 15;
-}
-
-/// Which properties belong to which packet (MQTT 5: table 2-4), without the subscription
-/// identifier in PUBLISH.
-mod belongs {
-    use super::{Set, id};
-
-    pub(super) const CONNECT: Set = Set::of(&[
-        id::SESSION_EXPIRY,
-        id::AUTHENTICATION_METHOD,
-        id::AUTHENTICATION_DATA,
-        id::REQUEST_PROBLEM_INFORMATION,
-        id::REQUEST_RESPONSE_INFORMATION,
-        id::RECEIVE_MAXIMUM,
-        id::TOPIC_ALIAS_MAXIMUM,
-        id::USER_PROPERTY,
-        id::MAXIMUM_PACKET_SIZE,
-    ]);
-    pub(super) const WILL: Set = Set::of(&[
-        id::PAYLOAD_FORMAT,
-        id::MESSAGE_EXPIRY,
-        id::CONTENT_TYPE,
-        id::RESPONSE_TOPIC,
-        id::CORRELATION_DATA,
-        id::WILL_DELAY,
-        id::USER_PROPERTY,
-    ]);
-    pub(super) const CONNACK: Set = Set::of(&[
-        id::SESSION_EXPIRY,
-        id::ASSIGNED_CLIENT_ID,
-        id::SERVER_KEEP_ALIVE,
-        id::AUTHENTICATION_METHOD,
-        id::AUTHENTICATION_DATA,
-        id::RESPONSE_INFORMATION,
-        id::SERVER_REFERENCE,
-        id::REASON_STRING,
-        id::RECEIVE_MAXIMUM,
-        id::TOPIC_ALIAS_MAXIMUM,
-        id::MAXIMUM_QOS,
-        id::RETAIN_AVAILABLE,
-        id::USER_PROPERTY,
-        id::MAXIMUM_PACKET_SIZE,
-        id::WILDCARD_AVAILABLE,
-        id::SUBSCRIPTION_IDS_AVAILABLE,
-        id::SHARED_AVAILABLE,
-    ]);
-    pub(super) const PUBLISH: Set = Set::of(&[
-        id::PAYLOAD_FORMAT,
-        id::MESSAGE_EXPIRY,
-        id::CONTENT_TYPE,
-        id::RESPONSE_TOPIC,
-        id::CORRELATION_DATA,
-        id::TOPIC_ALIAS,
-        id::USER_PROPERTY,
-    ]);
-    pub(super) const ACKNOWLEDGEMENT: Set = Set::of(&[id::REASON_STRING, id::USER_PROPERTY]);
-    pub(super) const SUBSCRIBE: Set = Set::of(&[id::SUBSCRIPTION_IDENTIFIER, id::USER_PROPERTY]);
-    pub(super) const UNSUBSCRIBE: Set = Set::of(&[id::USER_PROPERTY]);
-    pub(super) const DISCONNECT: Set = Set::of(&[
-        id::SESSION_EXPIRY,
-        id::SERVER_REFERENCE,
-        id::REASON_STRING,
-        id::USER_PROPERTY,
-    ]);
-    pub(super) const AUTH: Set = Set::of(&[
-        id::AUTHENTICATION_METHOD,
-        id::AUTHENTICATION_DATA,
-        id::REASON_STRING,
-        id::USER_PROPERTY,
-    ]);
-}
-
 fn decode_by(sender: Sender, version: Version, frame: &[u8]) -> Result<Packet<'_>, Malformed> {
     let (first_byte, remaining, body) = split_frame(frame)?;
     if version == Version::V5 && !remaining.is_minimal() {
@@ -216,10 +128,10 @@ fn decode_by(sender: Sender, version: Version, frame: &[u8]) -> Result<Packet<'_
     }
     match packet_type {
         kind::PUBLISH => publish(version, first_byte, body).map(Packet::Publish),
-        kind::PUBACK => ack(version, body, PUBACK_REASONS).map(Packet::Puback),
-        kind::PUBREC => ack(version, body, PUBACK_REASONS).map(Packet::Pubrec),
-        kind::PUBREL => ack(version, body, PUBREL_REASONS).map(Packet::Pubrel),
-        kind::PUBCOMP => ack(version, body, PUBREL_REASONS).map(Packet::Pubcomp),
+        kind::PUBACK => ack(version, body, reasons::PUBACK).map(Packet::Puback),
+        kind::PUBREC => ack(version, body, reasons::PUBACK).map(Packet::Pubrec),
+        kind::PUBREL => ack(version, body, reasons::PUBREL).map(Packet::Pubrel),
+        kind::PUBCOMP => ack(version, body, reasons::PUBREL).map(Packet::Pubcomp),
         kind::CONNECT => connect(version, body).map(Packet::Connect),
         kind::CONNACK => connack(version, body).map(Packet::Connack),
         kind::SUBSCRIBE => subscribe(version, body).map(Packet::Subscribe),
@@ -310,22 +222,6 @@ fn check_utf_8_payload(payload: &[u8]) -> Result<(), Malformed> {
         Err(_) => Err(rule::PAYLOAD_NOT_UTF_8),
     }
 }
-
-/// Also those of PUBREC (MQTT 5: 3.4.2.1, 3.5.2.1).
-const PUBACK_REASONS: &[Reason] = &[
-    Reason::SUCCESS,
-    Reason::NO_MATCHING_SUBSCRIBERS,
-    Reason::UNSPECIFIED_ERROR,
-    Reason::IMPLEMENTATION_SPECIFIC_ERROR,
-    Reason::NOT_AUTHORIZED,
-    Reason::TOPIC_NAME_INVALID,
-    Reason::PACKET_IDENTIFIER_IN_USE,
-    Reason::QUOTA_EXCEEDED,
-    Reason::PAYLOAD_FORMAT_INVALID,
-];
-
-/// Also those of PUBCOMP (MQTT 5: 3.6.2.1, 3.7.2.1).
-const PUBREL_REASONS: &[Reason] = &[Reason::SUCCESS, Reason::PACKET_IDENTIFIER_NOT_FOUND];
 
 fn ack<'a>(
     version: Version,
@@ -477,32 +373,6 @@ fn will<'a>(
     })
 }
 
-/// MQTT 5: 3.2.2.2.
-const CONNACK_REASONS: &[Reason] = &[
-    Reason::SUCCESS,
-    Reason::UNSPECIFIED_ERROR,
-    Reason::MALFORMED_PACKET,
-    Reason::PROTOCOL_ERROR,
-    Reason::IMPLEMENTATION_SPECIFIC_ERROR,
-    Reason::UNSUPPORTED_PROTOCOL_VERSION,
-    Reason::CLIENT_IDENTIFIER_NOT_VALID,
-    Reason::BAD_USER_NAME_OR_PASSWORD,
-    Reason::NOT_AUTHORIZED,
-    Reason::SERVER_UNAVAILABLE,
-    Reason::SERVER_BUSY,
-    Reason::BANNED,
-    Reason::BAD_AUTHENTICATION_METHOD,
-    Reason::TOPIC_NAME_INVALID,
-    Reason::PACKET_TOO_LARGE,
-    Reason::QUOTA_EXCEEDED,
-    Reason::PAYLOAD_FORMAT_INVALID,
-    Reason::RETAIN_NOT_SUPPORTED,
-    Reason::QOS_NOT_SUPPORTED,
-    Reason::USE_ANOTHER_SERVER,
-    Reason::SERVER_MOVED,
-    Reason::CONNECTION_RATE_EXCEEDED,
-];
-
 fn connack<'a>(version: Version, mut body: Reader<'a>) -> Result<Connack<'a>, Malformed> {
     let flags = body.byte()?;
     let code = body.byte()?;
@@ -512,7 +382,7 @@ fn connack<'a>(version: Version, mut body: Reader<'a>) -> Result<Connack<'a>, Ma
             Collected::default(),
         ),
         Version::V5 => (
-            one_of(code, CONNACK_REASONS)?,
+            one_of(code, reasons::CONNACK)?,
             Collected::read(body.properties()?, belongs::CONNACK)?,
         ),
     };
@@ -629,52 +499,17 @@ pub(crate) fn unsubscribe_filters(filters: &[u8]) -> impl Iterator<Item = &str> 
     std::iter::from_fn(move || reader.text().ok())
 }
 
-/// MQTT 3.1.1: 3.9.3.
-const SUBACK_RETURN_CODES: &[Reason] = &[
-    Reason::SUCCESS,
-    Reason::GRANTED_QOS_1,
-    Reason::GRANTED_QOS_2,
-    Reason::UNSPECIFIED_ERROR,
-];
-
-/// MQTT 5: 3.9.3.
-const SUBACK_REASONS: &[Reason] = &[
-    Reason::SUCCESS,
-    Reason::GRANTED_QOS_1,
-    Reason::GRANTED_QOS_2,
-    Reason::UNSPECIFIED_ERROR,
-    Reason::IMPLEMENTATION_SPECIFIC_ERROR,
-    Reason::NOT_AUTHORIZED,
-    Reason::TOPIC_FILTER_INVALID,
-    Reason::PACKET_IDENTIFIER_IN_USE,
-    Reason::QUOTA_EXCEEDED,
-    Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-    Reason::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
-    Reason::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
-];
-
-/// MQTT 5: 3.11.3.
-const UNSUBACK_REASONS: &[Reason] = &[
-    Reason::SUCCESS,
-    Reason::NO_SUBSCRIPTION_EXISTED,
-    Reason::UNSPECIFIED_ERROR,
-    Reason::IMPLEMENTATION_SPECIFIC_ERROR,
-    Reason::NOT_AUTHORIZED,
-    Reason::TOPIC_FILTER_INVALID,
-    Reason::PACKET_IDENTIFIER_IN_USE,
-];
-
 fn suback<'a>(version: Version, body: Reader<'a>) -> Result<Suback<'a>, Malformed> {
     let reasons = match version {
-        Version::V311 => SUBACK_RETURN_CODES,
-        Version::V5 => SUBACK_REASONS,
+        Version::V311 => reasons::SUBACK_OF_3_1_1,
+        Version::V5 => reasons::SUBACK,
     };
     codes_per_filter(version, body, reasons)
 }
 
 fn unsuback<'a>(version: Version, mut body: Reader<'a>) -> Result<Suback<'a>, Malformed> {
     if version == Version::V5 {
-        return codes_per_filter(version, body, UNSUBACK_REASONS);
+        return codes_per_filter(version, body, reasons::UNSUBACK);
     }
     let packet_id = body.packet_id()?;
     body.finish()?;
@@ -710,43 +545,6 @@ fn codes_per_filter<'a>(
     })
 }
 
-/// Those that either side gives (MQTT 5: 3.14.2.1).
-const DISCONNECT_REASONS: &[Reason] = &[
-    Reason::SUCCESS,
-    Reason::UNSPECIFIED_ERROR,
-    Reason::MALFORMED_PACKET,
-    Reason::PROTOCOL_ERROR,
-    Reason::IMPLEMENTATION_SPECIFIC_ERROR,
-    Reason::TOPIC_NAME_INVALID,
-    Reason::RECEIVE_MAXIMUM_EXCEEDED,
-    Reason::TOPIC_ALIAS_INVALID,
-    Reason::PACKET_TOO_LARGE,
-    Reason::MESSAGE_RATE_TOO_HIGH,
-    Reason::QUOTA_EXCEEDED,
-    Reason::ADMINISTRATIVE_ACTION,
-    Reason::PAYLOAD_FORMAT_INVALID,
-];
-
-const DISCONNECT_REASONS_OF_CLIENT: &[Reason] = &[Reason::DISCONNECT_WITH_WILL];
-
-const DISCONNECT_REASONS_OF_SERVER: &[Reason] = &[
-    Reason::NOT_AUTHORIZED,
-    Reason::SERVER_BUSY,
-    Reason::SERVER_SHUTTING_DOWN,
-    Reason::KEEP_ALIVE_TIMEOUT,
-    Reason::SESSION_TAKEN_OVER,
-    Reason::TOPIC_FILTER_INVALID,
-    Reason::RETAIN_NOT_SUPPORTED,
-    Reason::QOS_NOT_SUPPORTED,
-    Reason::USE_ANOTHER_SERVER,
-    Reason::SERVER_MOVED,
-    Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-    Reason::CONNECTION_RATE_EXCEEDED,
-    Reason::MAXIMUM_CONNECT_TIME,
-    Reason::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
-    Reason::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
-];
-
 fn disconnect<'a>(
     sender: Sender,
     version: Version,
@@ -758,10 +556,10 @@ fn disconnect<'a>(
     if version == Version::V5 && !body.is_empty() {
         let code = body.byte()?;
         let of_sender = match sender {
-            Sender::Client => DISCONNECT_REASONS_OF_CLIENT,
-            Sender::Server => DISCONNECT_REASONS_OF_SERVER,
+            Sender::Client => reasons::DISCONNECT_OF_CLIENT,
+            Sender::Server => reasons::DISCONNECT_OF_SERVER,
         };
-        reason = one_of(code, DISCONNECT_REASONS).or_else(|_| one_of(code, of_sender))?;
+        reason = one_of(code, reasons::DISCONNECT).or_else(|_| one_of(code, of_sender))?;
         if !body.is_empty() {
             found = Collected::read(body.properties()?, belongs::DISCONNECT)?;
         }

@@ -17,6 +17,7 @@ mod algebra;
 mod decode;
 pub mod encode;
 mod filter;
+mod layout;
 mod packet;
 mod properties;
 mod reader;

@@ -53,7 +53,8 @@ impl Account {
     }
 
     /// The same command, inside the group from its first instruction. The process id is that of
-    /// the program, not of a shell.
+    /// the program, not of a shell. Where `setpriv` is there, the program dies with us however we
+    /// end: a server left over would spoil the next measurement.
     pub fn enclose(&self, program: &Path, arguments: &[&std::ffi::OsStr]) -> Command {
         let (Self::CgroupV2(group) | Self::CgroupV1(group)) = self else {
             let mut command = Command::new(program);
@@ -63,7 +64,11 @@ impl Account {
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
-            .arg("echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"")
+            .arg(
+                "echo $$ > \"$1/cgroup.procs\" && shift || exit 1
+                 command -v setpriv >/dev/null && exec setpriv --pdeathsig KILL \"$@\"
+                 exec \"$@\"",
+            )
             .arg("sh")
             .arg(group)
             .arg(program)

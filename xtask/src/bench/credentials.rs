@@ -29,7 +29,7 @@ impl Credentials {
             credentials.issue("", "consumer", "extendedKeyUsage=clientAuth")?;
         }
         for device in 0..devices {
-            let name = device_name(device);
+            let name = format!("device-{device:05}");
             if !folder.join(format!("devices/{name}.pem")).exists() {
                 credentials.issue("devices/", &name, "extendedKeyUsage=clientAuth")?;
             }
@@ -75,8 +75,4 @@ impl Credentials {
         }
         Ok(())
     }
-}
-
-pub fn device_name(device: usize) -> String {
-    format!("device-{device:05}")
 }

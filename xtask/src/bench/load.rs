@@ -1,30 +1,26 @@
 //! Driving the load generator, `sim load`, and reading a server exactly around its work.
 //!
-//! ```text
-//! sim load handshakes   --address A --credentials DIR --count N --at-once N
-//! sim load publish      --address A --credentials DIR --devices N --rate N --seconds N --payload-bytes N
-//! sim load idle         --address A --credentials DIR --connections N
-//! sim load until-closed --address A --credentials DIR --device N --rate N
-//! ```
-//! It speaks in lines of JSON and waits for us in between, so that no CPU time of its preparation
-//! is counted: it connects what it needs, prints `{"phase":"ready"}`, waits for a line on its
-//! standard input, works, prints `{"phase":"end", ...}` with its outcome, keeps its connections
-//! open until its input closes, and ends. Topics are `t/<device>/up` at QoS 1 and the consumer's
-//! filter is `t/+/up` at QoS 1.
+//! `sim load` connects what it needs, says `measuring` and later `measured` on its standard error,
+//! and ends with one line of JSON on its standard output. The server is read at its start and at
+//! these two marks, so neither connecting nor draining is counted where it is not meant to be.
 
-use super::credentials::device_name;
 use super::server::Server;
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use std::io::{BufRead, BufReader, Write};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 #[derive(Debug, Clone)]
 pub enum Scenario {
-    /// `count` full handshakes with CONNECT and CONNACK, each closed again, `at_once` in flight.
-    Handshakes { count: usize, at_once: usize },
-    /// QoS 1 from `devices`, together `rate_per_second`, to one consumer.
+    /// Full handshakes with CONNECT and CONNACK, each closed again, `at_once` in flight.
+    Handshakes {
+        devices: usize,
+        at_once: usize,
+        seconds: u32,
+    },
+    /// QoS 1 from `devices` on `t/<device>/up`, together `rate_per_second`, to one consumer.
     Publish {
         devices: usize,
         rate_per_second: u32,
@@ -32,29 +28,29 @@ pub enum Scenario {
         payload_bytes: usize,
     },
     /// Connections with one subscription each and no traffic.
-    Idle { connections: usize },
-    /// One device publishes, each time after the last acknowledgement, until it is cut off.
-    UntilClosed { device: usize, rate_per_second: u32 },
+    Idle { devices: usize },
 }
 
-/// What the load achieved.
+/// What `sim load` reports, as far as a bench needs it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Outcome {
-    /// Handshakes made, messages delivered to the consumer, or connections opened.
-    pub done: u64,
-    /// Messages acknowledged but not delivered when the load ended; a lossy run is no figure.
-    #[serde(default)]
+    /// Connections that stand; in a handshake run, those completed while measuring.
+    pub connected: u64,
+    /// Messages that arrived at the consumer while measuring.
+    pub window_delivered: u64,
+    /// Acknowledged and not delivered, even after the drain.
     pub lost: u64,
-    /// By the clock of this machine.
+    /// Sessions that ended by themselves.
+    pub disconnected: u64,
+    /// How late the generator itself was in sending, 99 of 100 times; microseconds.
     #[serde(default)]
-    pub last_accepted_unix_micros: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "phase", rename_all = "kebab-case")]
-enum Line {
-    Ready,
-    End(Outcome),
+    pub generator_lag_p99_us: Option<f64>,
+    /// Refusals by kind.
+    #[serde(default)]
+    pub failures: BTreeMap<String, u64>,
+    /// One of them in full.
+    #[serde(default)]
+    pub example: Option<String>,
 }
 
 pub struct Load {
@@ -62,8 +58,12 @@ pub struct Load {
     arguments: Vec<String>,
 }
 
-/// What was read of the server before and after the load's work.
+/// What was read of the server around the load's work.
+#[derive(Debug)]
 pub struct Run<T> {
+    /// Before the first connection.
+    pub at_start: T,
+    /// Everything is connected and warm.
     pub before: T,
     pub after: T,
     pub outcome: Outcome,
@@ -72,20 +72,27 @@ pub struct Run<T> {
 /// # Errors
 /// If `sim` does not build.
 pub fn build(root: &Path) -> anyhow::Result<()> {
-    crate::steps::cargo(root, &["build", "--release", "-p", "sim"])
+    crate::steps::cargo(root, &["build", "--release", "--locked", "-p", "sim"])
 }
 
 impl Load {
     pub fn new(server: &Server, scenario: &Scenario) -> Self {
+        let file = |name: &str| server.credentials.folder.join(name).display().to_string();
         let mut arguments = vec!["load".to_owned()];
-        arguments.extend(scenario.arguments());
         for (flag, value) in [
             ("--address", server.address.to_string()),
-            (
-                "--credentials",
-                server.credentials.folder.display().to_string(),
-            ),
-        ] {
+            ("--server-name", "localhost".to_owned()),
+            ("--ca", file("ca.pem")),
+            ("--cert-dir", file("devices")),
+            ("--consumer-cert", file("consumer.pem")),
+            ("--topic-template", "t/{device}/up".to_owned()),
+            ("--device-filter", "t/{device}/down".to_owned()),
+            ("--consumer-filter", "t/+/up".to_owned()),
+            ("--qos", "1".to_owned()),
+        ]
+        .into_iter()
+        .chain(scenario.flags())
+        {
             arguments.extend([flag.to_owned(), value]);
         }
         Self {
@@ -94,166 +101,98 @@ impl Load {
         }
     }
 
-    /// Reads the server right before and right after the work, while the connections stand.
-    ///
     /// # Errors
-    /// If the load fails, speaks out of turn or loses a message.
-    pub fn run<T>(&self, read: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<Run<T>> {
-        let mut conversation = Conversation::start(&self.program, &self.arguments)?;
-        let before = read()?;
-        conversation.go()?;
-        let outcome = conversation.outcome()?;
-        let after = read()?;
-        conversation.finish()?;
-        if outcome.lost > 0 {
-            bail!("{} acknowledged messages were lost", outcome.lost);
+    /// If the load fails, leaves out a mark, or anything was refused or cut off: a figure of a
+    /// server that did less work is no figure.
+    pub fn run<T>(&self, mut read: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<Run<T>> {
+        let at_start = read()?;
+        let mut child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.program.display()))?;
+        let marks = BufReader::new(child.stderr.take().context("no pipe to the load")?);
+        let (mut before, mut after, mut last_words) = (None, None, String::new());
+        for line in marks.lines() {
+            match line?.as_str() {
+                "measuring" => before = Some(read()),
+                "measured" => after = Some(read()),
+                words => last_words = words.to_owned(),
+            }
+        }
+        let mut report = String::new();
+        child
+            .stdout
+            .take()
+            .context("no pipe to the load")?
+            .read_to_string(&mut report)?;
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("the load failed ({status}): {last_words}");
+        }
+        let outcome: Outcome = serde_json::from_str(report.trim())
+            .with_context(|| format!("the load reported {report:?}"))?;
+        if outcome.disconnected > 0 || !outcome.failures.is_empty() {
+            bail!(
+                "{} sessions were cut off, refusals {:?}: {}",
+                outcome.disconnected,
+                outcome.failures,
+                outcome.example.as_deref().unwrap_or("no example")
+            );
         }
         Ok(Run {
-            before,
-            after,
+            at_start,
+            before: before.context("the load never said measuring")??,
+            after: after.context("the load never said measured")??,
             outcome,
         })
-    }
-
-    /// Lets the load work, acts, and waits until the load ends because of it.
-    ///
-    /// # Errors
-    /// If the load or the act fails.
-    pub fn run_while_open(
-        &self,
-        act: impl FnOnce() -> anyhow::Result<()>,
-    ) -> anyhow::Result<Outcome> {
-        let mut conversation = Conversation::start(&self.program, &self.arguments)?;
-        conversation.go()?;
-        act()?;
-        let outcome = conversation.outcome()?;
-        conversation.finish()?;
-        Ok(outcome)
     }
 }
 
 impl Scenario {
-    fn arguments(&self) -> Vec<String> {
-        let (verb, flags): (&str, Vec<(&str, String)>) = match self {
-            Self::Handshakes { count, at_once } => (
-                "handshakes",
-                vec![
-                    ("--count", count.to_string()),
-                    ("--at-once", at_once.to_string()),
-                ],
-            ),
+    fn flags(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Handshakes {
+                devices,
+                at_once,
+                seconds,
+            } => vec![
+                ("--mode", "connect".to_owned()),
+                ("--devices", devices.to_string()),
+                ("--handshakes", at_once.to_string()),
+                ("--warmup", "0.5".to_owned()),
+                ("--seconds", seconds.to_string()),
+            ],
             Self::Publish {
                 devices,
                 rate_per_second,
                 seconds,
                 payload_bytes,
-            } => (
-                "publish",
-                vec![
-                    ("--devices", devices.to_string()),
-                    ("--rate", rate_per_second.to_string()),
-                    ("--seconds", seconds.to_string()),
-                    ("--payload-bytes", payload_bytes.to_string()),
-                ],
-            ),
-            Self::Idle { connections } => {
-                ("idle", vec![("--connections", connections.to_string())])
-            }
-            Self::UntilClosed {
-                device,
-                rate_per_second,
-            } => (
-                "until-closed",
-                vec![
-                    ("--device", device_name(*device)),
-                    ("--rate", rate_per_second.to_string()),
-                ],
-            ),
-        };
-        std::iter::once(verb.to_owned())
-            .chain(
-                flags
-                    .into_iter()
-                    .flat_map(|(flag, value)| [flag.to_owned(), value]),
-            )
-            .collect()
-    }
-}
-
-/// A running load generator; ended by its process id when dropped.
-struct Conversation {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Conversation {
-    /// Returns when the load is ready.
-    fn start(program: &Path, arguments: &[String]) -> anyhow::Result<Self> {
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {}", program.display()))?;
-        let lines = BufReader::new(child.stdout.take().context("no pipe to the load")?);
-        let mut conversation = Self { child, lines };
-        match conversation.line()? {
-            Line::Ready => Ok(conversation),
-            Line::End(_) => bail!("the load ended before it was told to begin"),
+            } => vec![
+                ("--mode", "publish".to_owned()),
+                ("--devices", devices.to_string()),
+                ("--rate", rate_per_second.to_string()),
+                ("--payload-bytes", payload_bytes.to_string()),
+                ("--warmup", "1".to_owned()),
+                ("--seconds", seconds.to_string()),
+            ],
+            Self::Idle { devices } => vec![
+                ("--mode", "idle".to_owned()),
+                ("--devices", devices.to_string()),
+                ("--warmup", "1".to_owned()),
+                ("--seconds", "1".to_owned()),
+            ],
         }
     }
-
-    fn go(&mut self) -> anyhow::Result<()> {
-        let input = self.child.stdin.as_mut().context("no pipe to the load")?;
-        input.write_all(b"go\n")?;
-        Ok(input.flush()?)
-    }
-
-    fn outcome(&mut self) -> anyhow::Result<Outcome> {
-        match self.line()? {
-            Line::End(outcome) => Ok(outcome),
-            Line::Ready => bail!("the load said ready twice"),
-        }
-    }
-
-    fn line(&mut self) -> anyhow::Result<Line> {
-        let mut text = String::new();
-        if self.lines.read_line(&mut text)? == 0 {
-            bail!("the load ended without a word: {}", self.child.wait()?);
-        }
-        serde_json::from_str(&text).with_context(|| format!("the load said {text:?}"))
-    }
-
-    fn finish(mut self) -> anyhow::Result<()> {
-        drop(self.child.stdin.take());
-        let status = self.child.wait()?;
-        if !status.success() {
-            bail!("the load failed: {status}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.child.kill().ok();
-            self.child.wait().ok();
-        }
-    }
-}
-
-pub fn unix_micros() -> f64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_micros() as f64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A load generator of three lines of shell.
+    /// A load generator of a few lines of shell.
     fn spoken(script: &str) -> Load {
         Load {
             program: "/bin/sh".into(),
@@ -261,73 +200,53 @@ mod tests {
         }
     }
 
-    const READY: &str = "echo '{\"phase\":\"ready\"}'; read go;";
+    const MARKS: &str = "echo connected 9 >&2; echo measuring >&2; echo measured >&2;";
+    const REPORT: &str =
+        r#"{"mode":"publish","connected":9,"window_delivered":7,"lost":0,"disconnected":0"#;
 
     #[test]
-    fn the_server_is_read_around_the_work_and_not_before_it_is_ready() {
-        let reads = std::cell::Cell::new(0);
-        let load = spoken(&format!(
-            "{READY} echo '{{\"phase\":\"end\",\"done\":7}}'; cat >/dev/null"
-        ));
-        let run = load
+    fn the_server_is_read_at_the_start_and_at_both_marks() {
+        let mut reads = 0;
+        let run = spoken(&format!("{MARKS} echo '{REPORT}}}'"))
             .run(|| {
-                reads.set(reads.get() + 1);
-                Ok(reads.get())
+                reads += 1;
+                Ok(reads)
             })
             .unwrap();
-        assert_eq!((run.before, run.after, run.outcome.done), (1, 2, 7));
+        assert_eq!((run.at_start, run.before, run.after), (1, 2, 3));
+        assert_eq!(run.outcome.window_delivered, 7);
     }
 
     #[test]
-    fn a_load_that_loses_fails_or_talks_nonsense_gives_no_figure() {
+    fn a_load_that_fails_is_refused_or_talks_nonsense_gives_no_figure() {
         for (script, says) in [
             (
-                format!("{READY} echo '{{\"phase\":\"end\",\"done\":7,\"lost\":2}}'"),
-                "2 acknowledged messages were lost",
+                format!("{MARKS} echo '{REPORT},\"failures\":{{\"tcp\":2}},\"example\":\"why\"}}'"),
+                "why",
             ),
             (
-                format!("{READY} echo '{{\"phase\":\"end\",\"done\":7}}'; exit 3"),
-                "the load failed",
+                format!("{MARKS} echo '{}}}'", REPORT.replace("ted\":0", "ted\":3")),
+                "3 sessions were cut off",
             ),
-            (format!("{READY} exit 1"), "ended without a word"),
-            ("echo hello".to_owned(), "the load said"),
             (
-                "echo '{\"phase\":\"end\",\"done\":1}'".to_owned(),
-                "before it was told",
+                "echo 'error: no such file' >&2; exit 3".to_owned(),
+                "error: no such file",
             ),
+            (format!("echo '{REPORT}}}'"), "never said measuring"),
+            (
+                format!("echo measuring >&2; echo '{REPORT}}}'"),
+                "never said measured",
+            ),
+            (format!("{MARKS} echo hello"), "the load reported"),
         ] {
-            let error = spoken(&script).run(|| Ok(())).err().unwrap();
+            let error = spoken(&script).run(|| Ok(())).unwrap_err();
             assert!(format!("{error:#}").contains(says), "{script}: {error:#}");
         }
     }
 
     #[test]
-    fn an_act_ends_the_load() {
-        let folder = tempfile::tempdir().unwrap();
-        let flag = folder.path().join("revoked");
-        let load = spoken(&format!(
-            "{READY} while [ ! -e {} ]; do sleep 0.01; done; \
-             echo '{{\"phase\":\"end\",\"done\":3,\"last_accepted_unix_micros\":5.0}}'",
-            flag.display()
-        ));
-        let outcome = load
-            .run_while_open(|| Ok(std::fs::write(&flag, "")?))
-            .unwrap();
-        assert_eq!(outcome.last_accepted_unix_micros, Some(5.0));
-    }
-
-    #[test]
-    fn the_command_line_is_the_one_in_the_manual() {
-        let arguments = Scenario::Publish {
-            devices: 1000,
-            rate_per_second: 5000,
-            seconds: 3,
-            payload_bytes: 128,
-        }
-        .arguments();
-        assert_eq!(
-            arguments.join(" "),
-            "publish --devices 1000 --rate 5000 --seconds 3 --payload-bytes 128"
-        );
+    fn a_server_that_cannot_be_read_gives_no_figure() {
+        let load = spoken(&format!("{MARKS} echo '{REPORT}}}'"));
+        assert!(load.run::<()>(|| bail!("the server has ended")).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! The servers under test. What differs between ours and the peer is here and nowhere else.
 
 use super::cpu::{Account, Reading};
-use super::credentials::{Credentials, device_name};
+use super::credentials::Credentials;
 use anyhow::{Context, bail, ensure};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -82,7 +82,8 @@ impl Server {
     ///    `Self::start(Kind::Fleetward, &fleetward_program(), &["serve", "--config", ..], ..)`;
     /// 2. register the simulated factory, import `devices` serials, apply a fleet whose channels
     ///    are `t/{device}/up`, and let `sim` enroll them;
-    /// 3. write the LDevIDs under the names of `credentials.rs`, the plane's root as `ca.pem`.
+    /// 3. write the LDevIDs under the names of `credentials.rs`, the plane's root as `ca.pem`;
+    ///    the server's certificate must bear `localhost`.
     ///
     /// # Errors
     /// Always, until then: a figure of ours that was not measured must not be printed.
@@ -90,18 +91,6 @@ impl Server {
         bail!(
             "the bench cannot start fleetward with {devices} enrolled devices yet; \
              --against-itself runs the harness with the peer on both sides"
-        )
-    }
-
-    /// Bars a device at every door, live sessions included; returns when it is acknowledged.
-    ///
-    /// # Errors
-    /// If the server has no such act.
-    pub fn revoke(&self, device: usize) -> anyhow::Result<()> {
-        bail!(
-            "the bench cannot ask {} to revoke {} yet",
-            self.kind.name(),
-            device_name(device)
         )
     }
 
@@ -177,10 +166,22 @@ impl Drop for Server {
     }
 }
 
+/// Milliseconds from the request to revoke a device to the last of its packets that was accepted,
+/// once per revocation, each of another device that is publishing at the time.
+///
+/// To be wired with `Server::fleetward`: `sim` is asked for the devices and for the moment of the
+/// last acknowledgement, the plane's API for the revocation.
+///
+/// # Errors
+/// Always, until then.
+pub fn revocations(_scratch: &Scratch, count: usize) -> anyhow::Result<Vec<f64>> {
+    bail!("the bench cannot measure {count} revocations of fleetward yet")
+}
+
 /// # Errors
 /// If ours does not build.
 pub fn build(root: &Path) -> anyhow::Result<()> {
-    crate::steps::cargo(root, &["build", "--release", "-p", "fleetward"])
+    crate::steps::cargo(root, &["build", "--release", "--locked", "-p", "fleetward"])
 }
 
 /// # Errors
@@ -231,8 +232,9 @@ user consumer
 topic read t/+/up
 ";
 
-/// Queues are unlimited, or Mosquitto would drop messages at the higher rate and be charged for
-/// fewer; `user root` keeps it from changing to a user who may not read the scratch folder.
+/// The consumer's queue is unlimited, or Mosquitto would drop messages at the higher rate. The 20
+/// messages in flight of its default stay: without a limit it spends its time searching them.
+/// `user root` keeps it from changing to a user who may not read the scratch folder.
 fn mosquitto_configuration(address: SocketAddr, credentials: &Path, access: &Path) -> String {
     let file = |name: &str| credentials.join(name).display().to_string();
     format!(
@@ -243,7 +245,6 @@ fn mosquitto_configuration(address: SocketAddr, credentials: &Path, access: &Pat
          log_type warning\n\
          set_tcp_nodelay true\n\
          max_queued_messages 0\n\
-         max_inflight_messages 0\n\
          allow_anonymous false\n\
          acl_file {access}\n\
          listener {port} {ip}\n\

@@ -51,7 +51,8 @@ pub fn guard(tree: &Tree) -> Vec<Finding> {
         for dependency in &package.dependencies {
             let edge = || format!("{} -> {dependency}", package.name);
             if let Some(target) = tree.packages.iter().find(|other| &other.name == dependency) {
-                if !permitted(floor, package, target) {
+                let for_tests = !package.product_dependencies.contains(dependency);
+                if !(permitted(floor, package, target) || for_tests && testable(floor, target)) {
                     findings.push(finding(
                         package,
                         edge(),
@@ -91,6 +92,11 @@ fn permitted(from: Floor, package: &Package, target: &Package) -> bool {
         }
         Floor::Doors => to != Floor::Tools,
     }
+}
+
+/// A keep is tested with what rooms really hand to it; the product is not built from that edge.
+fn testable(from: Floor, target: &Package) -> bool {
+    from == Floor::Keeps && floor(&target.folder) == Some(Floor::Rooms)
 }
 
 fn floor(folder: &str) -> Option<Floor> {
@@ -175,6 +181,18 @@ mod tests {
             .with_package("sim", &[])
             .with_package("doors/plane", &["sim"]);
         assert_eq!(edges(&plane), ["plane -> sim"]);
+    }
+
+    #[test]
+    fn tests_of_a_keep_may_use_a_room_and_tests_of_a_room_none() {
+        let for_tests = |folder: &str| {
+            let mut tree = house().with_package(folder, &["identity"]);
+            let last = tree.packages.last_mut().unwrap();
+            last.product_dependencies.clear();
+            edges(&tree)
+        };
+        assert_eq!(for_tests("keeps/extra"), Vec::<String>::new());
+        assert_eq!(for_tests("rooms/extra"), ["extra -> identity"]);
     }
 
     #[test]

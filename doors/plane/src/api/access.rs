@@ -67,7 +67,10 @@ pub async fn fleet(
         fleet.products = declared.products().map(|one| one.id.to_string()).collect();
         fleet.groups = declared.groups().map(|one| one.id.to_string()).collect();
         fleet.services = declared.services().map(|one| one.id.to_string()).collect();
-        fleet.channels = declared.channels().map(|one| one.id.as_str().to_owned()).collect();
+        fleet.channels = declared
+            .channels()
+            .map(|one| one.id.as_str().to_owned())
+            .collect();
         fleet.policies = declared.policies().map(ToString::to_string).collect();
     }
     Ok(Json(fleet))
@@ -183,9 +186,11 @@ pub async fn explain(
     };
     let (permitted, reason, policy) = match &found.verdict {
         Verdict::Permit { policy } => (true, None, Some(policy.to_string())),
-        Verdict::Deny { reason, policy } => {
-            (false, Some(reason.name().to_owned()), policy.as_ref().map(ToString::to_string))
-        }
+        Verdict::Deny { reason, policy } => (
+            false,
+            Some(reason.name().to_owned()),
+            policy.as_ref().map(ToString::to_string),
+        ),
     };
     Ok(Json(Answer {
         permitted,
@@ -239,5 +244,12 @@ pub async fn sign_in(
 }
 
 fn sources(files: FleetFiles) -> Vec<SourceFile> {
-    files.files.into_iter().map(|file| SourceFile { path: file.path, text: file.text }).collect()
+    files
+        .files
+        .into_iter()
+        .map(|file| SourceFile {
+            path: file.path,
+            text: file.text,
+        })
+        .collect()
 }

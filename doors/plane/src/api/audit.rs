@@ -33,7 +33,10 @@ pub async fn key(
     headers: HeaderMap,
 ) -> Result<Json<Key>, Problem> {
     caller.auditor(&plane, &headers)?;
-    Ok(Json(Key { origin: plane.config.log_origin(), vkey: plane.log_key.to_string() }))
+    Ok(Json(Key {
+        origin: plane.config.log_origin(),
+        vkey: plane.log_key.to_string(),
+    }))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -68,8 +71,13 @@ pub async fn entries(
 ) -> Result<Json<Vec<EntryRow>>, Problem> {
     caller.auditor(&plane, &headers)?;
     let from = asked.from.unwrap_or(0);
-    let leaves = plane.store.leaves(from, asked.limit.unwrap_or(100).clamp(1, 1000))?;
-    let proven_below = plane.store.last_checkpoint()?.map_or(0, |checkpoint| checkpoint.size);
+    let leaves = plane
+        .store
+        .leaves(from, asked.limit.unwrap_or(100).clamp(1, 1000))?;
+    let proven_below = plane
+        .store
+        .last_checkpoint()?
+        .map_or(0, |checkpoint| checkpoint.size);
     let rows = leaves.iter().zip(from..).map(|(leaf, index)| {
         let entry = audit::Entry::from_leaf(leaf).map_err(Trouble::fault)?;
         Ok(EntryRow {
@@ -119,11 +127,15 @@ pub async fn bundle(
             .and_then(|note| String::from_utf8(note).ok())
             .ok_or_else(|| refuse(&"nothing is published yet; ask again in a second"))?;
         let keys = [plane.log_key.clone()];
-        let size = Checkpoint::open(&note, &keys).map_err(|e| refuse(&e))?.checkpoint.size;
+        let size = Checkpoint::open(&note, &keys)
+            .map_err(|e| refuse(&e))?
+            .checkpoint
+            .size;
         let mut load = |path: &str| plane.published.read(path).ok().flatten();
         let mut tree = PublishedTree::new(size, &mut load);
-        let indices: BTreeSet<u64> =
-            (asked.from.unwrap_or(0)..asked.to.unwrap_or(size).min(size)).take(65_537).collect();
+        let indices: BTreeSet<u64> = (asked.from.unwrap_or(0)..asked.to.unwrap_or(size).min(size))
+            .take(65_537)
+            .collect();
         audit::build(&note, &keys, &mut tree, &indices, asked.since).map_err(|e| refuse(&e))
     });
     let bundle = made.await.map_err(Trouble::fault)??;
@@ -145,7 +157,9 @@ pub async fn seal(
     headers: HeaderMap,
 ) -> Result<Json<Seal>, Problem> {
     caller.auditor(&plane, &headers)?;
-    Ok(Json(Seal { sealed: plane.store.sealed()? }))
+    Ok(Json(Seal {
+        sealed: plane.store.sealed(),
+    }))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -166,8 +180,9 @@ pub async fn unseal(
 ) -> Result<Json<Recorded>, Problem> {
     let actor = caller.administrator(&plane, &headers)?;
     let act = entries::unsealed(clock::now(), &actor, &unseal.reason);
-    let change =
-        Change::new(Direction::Neutral).write(Write::Unseal).entry(plane.leaf(&act)?);
+    let change = Change::new(Direction::Neutral)
+        .write(Write::Unseal)
+        .entry(plane.leaf(&act)?);
     Ok(Json(plane.commit(change).await?.into()))
 }
 
@@ -186,14 +201,23 @@ pub async fn published(
     let is_checkpoint = path == audit::tiles::CHECKPOINT_PATH;
     let read = tokio::task::spawn_blocking(move || plane.published.read(&path).ok().flatten());
     let Some(file) = read.await.map_err(Trouble::fault)? else {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", "the log has no such file"));
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            "the log has no such file",
+        ));
     };
     let (media_type, caching) = if is_checkpoint {
         ("text/plain; charset=utf-8", "no-cache")
     } else {
-        ("application/octet-stream", "private, max-age=31536000, immutable")
+        (
+            "application/octet-stream",
+            "private, max-age=31536000, immutable",
+        )
     };
     let mut response = bytes(media_type, file);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
     Ok(response)
 }

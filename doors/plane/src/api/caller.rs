@@ -17,7 +17,10 @@ pub enum Caller {
     /// A user of this machine, by the kernel's word.
     Local { uid: u32 },
     /// Proved a certificate at the door for devices.
-    Peer { peer: SocketAddr, presented: Arc<Presented> },
+    Peer {
+        peer: SocketAddr,
+        presented: Arc<Presented>,
+    },
     /// Showed nothing; may hold a session's cookie.
     Stranger { peer: SocketAddr },
 }

@@ -28,8 +28,13 @@ pub fn router() -> Router<Shared> {
 
 /// Open to everybody: whoever reads it must know the root by other means.
 async fn cacerts(State(plane): State<Shared>) -> Response {
-    let chain: Vec<&[u8]> =
-        plane.own_cas.issuing.iter().chain([&plane.own_cas.root]).map(Vec::as_slice).collect();
+    let chain: Vec<&[u8]> = plane
+        .own_cas
+        .issuing
+        .iter()
+        .chain([&plane.own_cas.root])
+        .map(Vec::as_slice)
+        .collect();
     certificates(&chain)
 }
 
@@ -58,7 +63,9 @@ async fn enroll(
     body: Bytes,
     operation: Operation,
 ) -> Response {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let done = async {
         let presented = caller.presented()?;
         let request = flow::read_request(content_type, &body)?;
@@ -98,25 +105,33 @@ fn certificates(chain: &[&[u8]]) -> Response {
     let body = match est::certs_only(chain) {
         Ok(cms) => est::encode_body(&cms),
         Err(error) => {
-            let fault = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", error.to_string());
+            let fault = Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "fault",
+                error.to_string(),
+            );
             return plain(fault);
         }
     };
-    let mut response =
-        super::bytes("application/pkcs7-mime; smime-type=certs-only", body.into_bytes());
+    let mut response = super::bytes(
+        "application/pkcs7-mime; smime-type=certs-only",
+        body.into_bytes(),
+    );
     // Meaningless in HTTP (RFC 8951 section 3.1), but old clients look for it.
-    response
-        .headers_mut()
-        .insert("content-transfer-encoding", HeaderValue::from_static("base64"));
+    response.headers_mut().insert(
+        "content-transfer-encoding",
+        HeaderValue::from_static("base64"),
+    );
     response
 }
 
 fn plain(problem: Problem) -> Response {
     let text = format!("{}: {}\n", problem.body.code, problem.body.detail);
     let mut response = problem.into_response();
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     *response.body_mut() = text.into();
     response
 }

@@ -5,6 +5,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use gateway::Counters;
 use std::fmt::Write as _;
 
 /// The process answers. Open to everybody; says nothing else.
@@ -26,9 +27,16 @@ pub async fn ready(
         return Ok(StatusCode::NO_CONTENT);
     }
     let told = caller.auditor(&plane, &headers).is_ok();
-    let problem =
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "the plane is not ready");
-    Err(if told { problem.with_errors(reasons) } else { problem })
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not-ready",
+        "the plane is not ready",
+    );
+    Err(if told {
+        problem.with_errors(reasons)
+    } else {
+        problem
+    })
 }
 
 /// Metrics in Prometheus' text format.
@@ -44,18 +52,49 @@ pub async fn metrics(
     let mut text = String::new();
     let mut say = |name: &str, kind: &str, labels: &str, value: u64| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "# TYPE fleetward_{name} {kind}\nfleetward_{name}{labels} {value}");
+        let _ = writeln!(
+            text,
+            "# TYPE fleetward_{name} {kind}\nfleetward_{name}{labels} {value}"
+        );
     };
     {
         let registry = plane.trust().registry();
-        say("identity_devices_expected", "gauge", "", registry.device_count() as u64);
-        say("identity_devices_enrolled", "gauge", "", registry.enrolled_count() as u64);
-        say("identity_certificates", "gauge", "", registry.certificate_count() as u64);
+        say(
+            "identity_devices_expected",
+            "gauge",
+            "",
+            registry.device_count() as u64,
+        );
+        say(
+            "identity_devices_enrolled",
+            "gauge",
+            "",
+            registry.enrolled_count() as u64,
+        );
+        say(
+            "identity_certificates",
+            "gauge",
+            "",
+            registry.certificate_count() as u64,
+        );
     }
-    say("access_fleet_version", "gauge", "", plane.admission.fleet.load().version);
-    say("access_grant_classes", "gauge", "", plane.grants().class_count() as u64);
+    say(
+        "access_fleet_version",
+        "gauge",
+        "",
+        plane.admission.fleet.load().version,
+    );
+    say(
+        "access_grant_classes",
+        "gauge",
+        "",
+        plane.grants().class_count() as u64,
+    );
     say("audit_entries", "counter", "", plane.store.leaf_count()?);
-    let proven = plane.store.last_checkpoint()?.map_or(0, |checkpoint| checkpoint.size);
+    let proven = plane
+        .store
+        .last_checkpoint()?
+        .map_or(0, |checkpoint| checkpoint.size);
     say("audit_entries_proven", "counter", "", proven);
     let reports = match plane.shards() {
         Some(shards) => shards.reports(false).await,
@@ -63,11 +102,31 @@ pub async fn metrics(
     };
     for report in reports {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
-        say("gateway_connections", "gauge", &shard, report.connections as u64);
-        say("gateway_handshakes_in_flight", "gauge", &shard, report.handshaking as u64);
-        say("gateway_handshakes_total", "counter", &shard, report.handshakes_done);
-        say("gateway_handshakes_refused_total", "counter", &shard, report.handshakes_refused);
-        for (name, value) in report.counters.named() {
+        say(
+            "gateway_connections",
+            "gauge",
+            &shard,
+            report.connections as u64,
+        );
+        say(
+            "gateway_handshakes_in_flight",
+            "gauge",
+            &shard,
+            report.handshaking as u64,
+        );
+        say(
+            "gateway_handshakes_total",
+            "counter",
+            &shard,
+            report.handshakes_done,
+        );
+        say(
+            "gateway_handshakes_refused_total",
+            "counter",
+            &shard,
+            report.handshakes_refused,
+        );
+        for (name, value) in named(&report.counters) {
             say(&format!("gateway_{name}_total"), "counter", &shard, value);
         }
     }
@@ -78,4 +137,76 @@ pub async fn metrics(
 pub async fn openapi() -> Result<Response, Problem> {
     let json = super::openapi_json().map_err(crate::plane::Trouble::fault)?;
     Ok(bytes("application/json", json.into_bytes()))
+}
+
+/// The gateway's totals under the names of their metrics.
+fn named(counters: &Counters) -> [(&'static str, u64); 32] {
+    let Counters {
+        connections_opened,
+        connections_closed,
+        sessions_opened,
+        sessions_resumed,
+        connects_refused,
+        takeovers,
+        publishes_received,
+        payload_bytes_received,
+        publishes_denied,
+        rate_exceeded,
+        payload_too_large,
+        subscribes_denied,
+        subscriptions_dropped,
+        deliveries,
+        redeliveries,
+        deliveries_withheld,
+        dropped_queue_full,
+        dropped_expired,
+        dropped_too_large_for_client,
+        dropped_slow_consumer,
+        dropped_retain,
+        malformed,
+        keep_alive_expired,
+        consumers_stalled,
+        pauses,
+        wills_fired,
+        wills_suppressed,
+        sessions_expired,
+        revoked,
+        to_other_shards,
+        from_other_shards,
+        journal_records,
+    } = *counters;
+    [
+        ("connections_opened", connections_opened),
+        ("connections_closed", connections_closed),
+        ("sessions_opened", sessions_opened),
+        ("sessions_resumed", sessions_resumed),
+        ("connects_refused", connects_refused),
+        ("takeovers", takeovers),
+        ("publishes_received", publishes_received),
+        ("payload_bytes_received", payload_bytes_received),
+        ("publishes_denied", publishes_denied),
+        ("rate_exceeded", rate_exceeded),
+        ("payload_too_large", payload_too_large),
+        ("subscribes_denied", subscribes_denied),
+        ("subscriptions_dropped", subscriptions_dropped),
+        ("deliveries", deliveries),
+        ("redeliveries", redeliveries),
+        ("deliveries_withheld", deliveries_withheld),
+        ("dropped_queue_full", dropped_queue_full),
+        ("dropped_expired", dropped_expired),
+        ("dropped_too_large_for_client", dropped_too_large_for_client),
+        ("dropped_slow_consumer", dropped_slow_consumer),
+        ("dropped_retain", dropped_retain),
+        ("malformed", malformed),
+        ("keep_alive_expired", keep_alive_expired),
+        ("consumers_stalled", consumers_stalled),
+        ("pauses", pauses),
+        ("wills_fired", wills_fired),
+        ("wills_suppressed", wills_suppressed),
+        ("sessions_expired", sessions_expired),
+        ("revoked", revoked),
+        ("to_other_shards", to_other_shards),
+        ("from_other_shards", from_other_shards),
+        ("journal_records", journal_records),
+    ]
 }

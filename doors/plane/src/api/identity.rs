@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::{Extension, Json};
-use identity::csr;
+use identity::CertificateRequest;
 use model::{DeviceId, ManufacturerId, Principal, RevocationReason, ServiceId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -43,7 +43,10 @@ pub struct Recorded {
 
 impl From<store::Receipt> for Recorded {
     fn from(receipt: store::Receipt) -> Self {
-        Self { sequence: receipt.sequence, entry: receipt.first_leaf_index }
+        Self {
+            sequence: receipt.sequence,
+            entry: receipt.first_leaf_index,
+        }
     }
 }
 
@@ -122,12 +125,22 @@ pub async fn expect_devices(
         identity::expected::parse_csv(&text)
     };
     let list = parsed.map_err(|errors| {
-        Problem::new(StatusCode::BAD_REQUEST, "list-refused", "the list was not taken")
-            .with_errors(errors.iter().map(ToString::to_string).collect())
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "list-refused",
+            "the list was not taken",
+        )
+        .with_errors(errors.iter().map(ToString::to_string).collect())
     })?;
     let devices = list.len();
     let receipt = lists::expect_devices(&plane, &manufacturer, list, &text, &actor).await?;
-    Ok((StatusCode::CREATED, Json(ListTaken { devices, entry: receipt.first_leaf_index })))
+    Ok((
+        StatusCode::CREATED,
+        Json(ListTaken {
+            devices,
+            entry: receipt.first_leaf_index,
+        }),
+    ))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -158,7 +171,10 @@ pub struct RevokedWhy {
 
 impl From<store::Revocation> for RevokedWhy {
     fn from(revocation: store::Revocation) -> Self {
-        Self { at: revocation.at.to_string(), reason: revocation.reason.name().to_owned() }
+        Self {
+            at: revocation.at.to_string(),
+            reason: revocation.reason.name().to_owned(),
+        }
     }
 }
 
@@ -186,7 +202,12 @@ pub async fn devices(
     Asked(page): Asked<Page>,
 ) -> Result<Json<Vec<Device>>, Problem> {
     caller.administrator(&plane, &headers)?;
-    let after = page.after.as_deref().map(DeviceId::new).transpose().map_err(invalid)?;
+    let after = page
+        .after
+        .as_deref()
+        .map(DeviceId::new)
+        .transpose()
+        .map_err(invalid)?;
     let limit = page.limit.unwrap_or(100).clamp(1, 1000);
     let rows = plane.store.devices(after.as_ref(), limit)?;
     Ok(Json(rows.into_iter().map(Into::into).collect()))
@@ -240,7 +261,10 @@ pub async fn device(
             revoked: row.revoked.map(Into::into),
         })
         .collect();
-    Ok(Json(DeviceWithCertificates { device: row.into(), certificates }))
+    Ok(Json(DeviceWithCertificates {
+        device: row.into(),
+        certificates,
+    }))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -274,7 +298,7 @@ pub async fn certify_service(
     let actor = caller.administrator(&plane, &headers)?;
     let service = ServiceId::new(&service).map_err(invalid)?;
     let der = crate::pem::decode(&request.csr_pem, &["CERTIFICATE REQUEST"])?;
-    let request = csr::parse(&der).map_err(crate::plane::Trouble::from)?;
+    let request = CertificateRequest::parse(&der).map_err(crate::plane::Trouble::from)?;
     let issued = flow::issue_to_service(&plane, &service, &request, &actor).await?;
     Ok((
         StatusCode::CREATED,
@@ -320,7 +344,11 @@ pub async fn revoke(
     Body(revocation): Body<Revocation>,
 ) -> Result<(StatusCode, Json<RevocationDone>), Problem> {
     let actor = caller.administrator(&plane, &headers)?;
-    let what = match (&revocation.device, &revocation.service, &revocation.certificate) {
+    let what = match (
+        &revocation.device,
+        &revocation.service,
+        &revocation.certificate,
+    ) {
         (Some(id), None, None) => Revoking::Device(DeviceId::new(id).map_err(invalid)?),
         (None, Some(id), None) => Revoking::Service(ServiceId::new(id).map_err(invalid)?),
         (None, None, Some(id)) => {
@@ -363,5 +391,9 @@ pub async fn crl(State(plane): State<Shared>) -> Result<Response, Problem> {
 }
 
 fn invalid(error: impl std::fmt::Display) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "request-refused", error.to_string())
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "request-refused",
+        error.to_string(),
+    )
 }

@@ -51,18 +51,27 @@ fn api() -> Router<Shared> {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/openapi.json", get(health::openapi))
-        .route("/api/v1/identity/manufacturers", get(identity::manufacturers).post(identity::add_manufacturer))
+        .route(
+            "/api/v1/identity/manufacturers",
+            get(identity::manufacturers).post(identity::add_manufacturer),
+        )
         .route(
             "/api/v1/identity/expected-devices",
             post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/identity/devices", get(identity::devices))
         .route("/api/v1/identity/devices/{device}", get(identity::device))
-        .route("/api/v1/identity/services/{service}/certificates", post(identity::certify_service))
+        .route(
+            "/api/v1/identity/services/{service}/certificates",
+            post(identity::certify_service),
+        )
         .route("/api/v1/identity/revocations", post(identity::revoke))
         .route("/api/v1/identity/ca", get(identity::ca))
         .route("/api/v1/identity/crl", get(identity::crl))
-        .route("/api/v1/access/fleet", get(access::fleet).put(access::apply))
+        .route(
+            "/api/v1/access/fleet",
+            get(access::fleet).put(access::apply),
+        )
         .route("/api/v1/access/plan", post(access::plan))
         .route("/api/v1/access/explain", post(access::explain))
         .route("/api/v1/access/admin-links", post(access::admin_link))
@@ -83,17 +92,27 @@ fn finish(router: Router<Shared>, plane: &Shared) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_SECONDS_MAX))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            REQUEST_SECONDS_MAX,
+        ))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(set(header::CACHE_CONTROL, "no-store"))
         .layer(set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
-        .layer(set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        .layer(set(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ))
         .layer(set(header::REFERRER_POLICY, "no-referrer"))
         .with_state(Arc::clone(plane))
 }
 
 async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "there is nothing at this path",
+    )
 }
 
 async fn method_not_allowed() -> Problem {
@@ -151,6 +170,8 @@ pub fn openapi_json() -> Result<String, serde_json::Error> {
 /// An answer of bytes with its media type.
 fn bytes(media_type: &'static str, body: Vec<u8>) -> Response {
     let mut response = Response::new(axum::body::Body::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }

@@ -64,7 +64,9 @@ impl IntoResponse for Problem {
         let mut response = super::bytes("application/problem+json", json);
         *response.status_mut() = self.status;
         if let Some(seconds) = self.retry_after_seconds {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -91,11 +93,8 @@ impl From<Trouble> for Problem {
             Trouble::Identity(refusal) => refusal.into(),
             Trouble::Request(refusal) => Self::new(StatusCode::BAD_REQUEST, refusal.code(), detail),
             Trouble::Est(refusal) => {
-                let status = if refusal.is_media_type() {
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE
-                } else {
-                    StatusCode::BAD_REQUEST
-                };
+                let status =
+                    StatusCode::from_u16(refusal.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
                 Self::new(status, refusal.code(), detail)
             }
             Trouble::Refused { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
@@ -104,11 +103,14 @@ impl From<Trouble> for Problem {
                     .with_errors(diagnostics.iter().map(ToString::to_string).collect())
             }
             Trouble::GrantingStopped => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "granting-stopped", detail).retry_after(5)
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "granting-stopped", detail)
+                    .retry_after(5)
             }
-            Trouble::InForceUnrecorded(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "in-force-unrecorded", detail)
-            }
+            Trouble::InForceUnrecorded(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "in-force-unrecorded",
+                detail,
+            ),
             Trouble::Commit(error) => commit(&error, detail),
             Trouble::Fault(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", detail),
         }

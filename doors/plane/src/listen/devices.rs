@@ -23,14 +23,22 @@ pub async fn serve_devices(
     accept_each(listener, stopping, move |stream, peer, place| {
         let (trust, router, until) = (Arc::clone(&trust), router.clone(), until.clone());
         async move {
-            let Ok((config, sight)) = trust.device_door(Door::Devices, tls_1_2) else { return };
+            let Ok((config, sight)) = trust.device_door(Door::Devices, tls_1_2) else {
+                return;
+            };
             let handshake = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(PATIENCE, handshake).await {
                 Ok(Ok(tls)) => {
-                    let proven =
-                        sight.lock().unwrap_or_else(PoisonError::into_inner).proven.take();
+                    let proven = sight
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .proven
+                        .take();
                     let caller = match proven {
-                        Some(presented) => Caller::Peer { peer, presented: Arc::new(presented) },
+                        Some(proven) => Caller::Peer {
+                            peer,
+                            presented: Arc::new(proven.presented),
+                        },
                         None => Caller::Stranger { peer },
                     };
                     serve_stream(tls, router, caller, until).await;

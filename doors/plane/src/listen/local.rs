@@ -51,6 +51,11 @@ pub async fn serve_local(
             continue;
         }
         let (router, stopping) = (router.clone(), stopping.clone());
-        tokio::spawn(serve_stream(stream, router, Caller::Local { uid }, stopping));
+        tokio::spawn(serve_stream(
+            stream,
+            router,
+            Caller::Local { uid },
+            stopping,
+        ));
     }
 }

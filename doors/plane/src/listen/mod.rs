@@ -8,7 +8,7 @@ pub mod refused;
 pub mod tls;
 
 pub use devices::serve_devices;
-pub use local::serve_local;
+pub use local::{bind_local, serve_local};
 pub use people::serve_people;
 
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +32,20 @@ impl Doors {
             people: bind("listen.people", config.people)?,
             devices: bind("listen.devices", config.devices)?,
             mqtt: bind("listen.mqtt", config.mqtt)?,
+        })
+    }
+}
+
+impl Doors {
+    /// Where they are, with the ports that were chosen for 0.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addresses(&self) -> std::io::Result<crate::Addresses> {
+        Ok(crate::Addresses {
+            people: self.people.local_addr()?,
+            devices: self.devices.local_addr()?,
+            mqtt: self.mqtt.local_addr()?,
         })
     }
 }

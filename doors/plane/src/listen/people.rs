@@ -20,7 +20,9 @@ pub async fn serve_people(
     accept_each(listener, stopping, move |stream, peer, place| {
         let (trust, router, until) = (Arc::clone(&trust), router.clone(), until.clone());
         async move {
-            let Ok((config, sight)) = trust.people_door() else { return };
+            let Ok((config, sight)) = trust.people_door() else {
+                return;
+            };
             let handshake = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(PATIENCE, handshake).await {
                 Ok(Ok(tls)) => serve_stream(tls, router, Caller::Stranger { peer }, until).await,

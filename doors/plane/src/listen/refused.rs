@@ -16,7 +16,11 @@ pub enum Cause<'a> {
 
 /// The line of an identity's refusal.
 pub fn line(refusal: &Refusal) -> String {
-    format!("refused {}: {refusal} [{} must act]", refusal.code(), refusal.who_must_act().name())
+    format!(
+        "refused {}: {refusal} [{} must act]",
+        refusal.code(),
+        refusal.who_must_act().name()
+    )
 }
 
 /// The line of a handshake that failed.
@@ -25,7 +29,11 @@ pub fn handshake(seen: &Seen, cause: &Cause<'_>) -> String {
         return line(refusal);
     }
     if seen.foreign_server_name {
-        let name = seen.server_name.as_deref().unwrap_or_default().escape_debug();
+        let name = seen
+            .server_name
+            .as_deref()
+            .unwrap_or_default()
+            .escape_debug();
         return format!(
             "refused unknown-server-name: it asked for \"{name}\", which is not in server_names; \
              device: use a name of this plane; operator: add the name if it is right \
@@ -63,7 +71,10 @@ pub fn handshake(seen: &Seen, cause: &Cause<'_>) -> String {
 
 /// The same for a door whose TLS is driven by tokio-rustls.
 pub fn stream(seen: &Seen, error: &std::io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>())
+    {
         Some(tls) => handshake(seen, &Cause::Tls(tls)),
         None => handshake(seen, &Cause::Socket(error)),
     }
@@ -89,8 +100,10 @@ fn tls_error(error: &Error) -> (&'static str, String, &'static str) {
         ),
         Error::PeerIncompatible(what) => (
             "tls-incompatible",
-            format!("nothing in common with what this door speaks ({what:?}); device: update its \
-                     TLS settings"),
+            format!(
+                "nothing in common with what this door speaks ({what:?}); device: update its \
+                     TLS settings"
+            ),
             "device",
         ),
         Error::NoApplicationProtocol => (
@@ -114,10 +127,16 @@ fn tls_error(error: &Error) -> (&'static str, String, &'static str) {
         ),
         Error::AlertReceived(alert) => (
             "peer-alert",
-            format!("the peer ended the handshake ({alert:?}); device: check which CA it trusts \
-                     and which name it expects"),
+            format!(
+                "the peer ended the handshake ({alert:?}); device: check which CA it trusts \
+                     and which name it expects"
+            ),
             "device",
         ),
-        other => ("handshake-failed", format!("{other}; device: see its log"), "device"),
+        other => (
+            "handshake-failed",
+            format!("{other}; device: see its log"),
+            "device",
+        ),
     }
 }

@@ -6,7 +6,8 @@
 
 use crate::clock;
 use arc_swap::ArcSwap;
-use identity::{Anchors, Authenticated, Door, Path, Presented, Refusal, Registry};
+use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
+use model::Principal;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -17,7 +18,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme, SupportedProtocolVersion,
 };
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What all doors share: our certificates, whom we trust, who is known.
 pub struct Trust {
@@ -25,7 +26,7 @@ pub struct Trust {
     pub served: ArcSwap<Served>,
     pub anchors: ArcSwap<Anchors>,
     /// Locked for a look-up or one change, never across a wait.
-    pub registry: RwLock<Registry>,
+    registry: RwLock<Registry>,
 }
 
 /// The certificate we show, and the names it is good for.
@@ -41,10 +42,17 @@ pub struct Seen {
     pub server_name: Option<String>,
     pub foreign_server_name: bool,
     /// Only what was found after possession of the key was proven stands here.
-    pub proven: Option<Presented>,
+    pub proven: Option<Proven>,
     pub refusal: Option<Refusal>,
     /// A path was shown but the handshake's signature has not been checked.
     path: Option<Path>,
+}
+
+/// Whom a connection proved to be. It was true when the handshake ended: ask again before use.
+#[derive(Debug)]
+pub struct Proven {
+    pub principal: Principal,
+    pub presented: Presented,
 }
 
 /// The certificate part of one connection; keep it beside the connection.
@@ -69,10 +77,20 @@ impl Trust {
         door: Door,
         presented: &Presented,
     ) -> Result<Authenticated, Refusal> {
+        self.registry()
+            .authenticate(door, presented.clone(), clock::now())
+    }
+
+    /// Who is known, for a look-up; never held across a wait.
+    pub fn registry(&self) -> RwLockReadGuard<'_, Registry> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is known, for one change.
+    pub fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
         self.registry
-            .read()
+            .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .authenticate(door, presented, clock::now())
     }
 
     /// The configuration of one connection at a door for devices, and what it will have seen.
@@ -118,7 +136,10 @@ impl Trust {
     }
 
     fn resolver(self: &Arc<Self>, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
-        Arc::new(NameResolver { trust: Arc::clone(self), sight: Arc::clone(sight) })
+        Arc::new(NameResolver {
+            trust: Arc::clone(self),
+            sight: Arc::clone(sight),
+        })
     }
 }
 
@@ -130,7 +151,8 @@ fn forget_sessions(config: &mut ServerConfig) {
 }
 
 fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
-    static BOTH: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+    static BOTH: [&SupportedProtocolVersion; 2] =
+        [&rustls::version::TLS13, &rustls::version::TLS12];
     static NEWEST: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
     if tls_1_2 { &BOTH } else { &NEWEST }
 }
@@ -149,7 +171,10 @@ impl ResolvesServerCert for NameResolver {
         let Some(name) = hello.server_name() else {
             return Some(Arc::clone(&served.key));
         };
-        let ours = served.names.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let ours = served
+            .names
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name));
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         seen.server_name = Some(name.chars().take(253).collect());
         seen.foreign_server_name = !ours;
@@ -169,24 +194,33 @@ impl DoorVerifier {
     fn possession_proven(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(path) = seen.path.take() else {
-            return Err(Error::General("no path was checked before the signature".into()));
+            return Err(Error::General(
+                "no path was checked before the signature".into(),
+            ));
         };
         let decided = self
             .trust
             .anchors
             .load()
             .presented(&path, end_entity)
-            .and_then(|presented| self.trust.authenticate(self.door, &presented).map(|_| presented));
+            .and_then(|presented| {
+                let who = self.trust.authenticate(self.door, &presented)?;
+                Ok(Proven {
+                    principal: who.principal().clone(),
+                    presented,
+                })
+            });
         match decided {
-            Ok(presented) => {
-                seen.proven = Some(presented);
+            Ok(proven) => {
+                seen.proven = Some(proven);
                 Ok(())
             }
             Err(refusal) => {
-                let alert = if refusal.is_revocation() {
-                    CertificateError::Revoked
-                } else {
-                    CertificateError::ApplicationVerificationFailure
+                let alert = match &refusal {
+                    Refusal::CertificateRevoked { .. } | Refusal::PrincipalRevoked { .. } => {
+                        CertificateError::Revoked
+                    }
+                    _ => CertificateError::ApplicationVerificationFailure,
                 };
                 seen.refusal = Some(refusal);
                 Err(Error::InvalidCertificate(alert))
@@ -214,7 +248,21 @@ impl ClientCertVerifier for DoorVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
         let now = model::Timestamp::from_seconds(now.as_secs());
-        let path = self.trust.anchors.load().verify_path(self.door, end_entity, &chain, now);
+        let anchors = self.trust.anchors.load();
+        let path = anchors
+            .verify_path(self.door, end_entity, &chain, now)
+            .map_err(|refusal| {
+                // A factory identity at the wrong door deserves the right word, not "unknown".
+                let is_idevid = self.door == Door::Gateway
+                    && anchors
+                        .verify_path(Door::Devices, end_entity, &chain, now)
+                        .is_ok();
+                if is_idevid {
+                    Refusal::IdevidAtGateway
+                } else {
+                    refusal.into()
+                }
+            });
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         match path {
             Ok(path) => {
@@ -252,7 +300,25 @@ impl ClientCertVerifier for DoorVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.trust.provider.signature_verification_algorithms.supported_schemes()
+        self.trust
+            .provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// The TLS alert (RFC 8446 section 6) that tells a peer what its chain lacks.
+fn alert_for(refusal: &Refusal) -> CertificateError {
+    match refusal {
+        Refusal::Path(PathRefusal::Expired { .. } | PathRefusal::NotYetValid { .. }) => {
+            CertificateError::Expired
+        }
+        Refusal::Path(PathRefusal::WrongPurpose) => CertificateError::InvalidPurpose,
+        Refusal::Path(PathRefusal::BadSignature) => CertificateError::BadSignature,
+        Refusal::Path(PathRefusal::Malformed { .. } | PathRefusal::TooLarge { .. }) => {
+            CertificateError::BadEncoding
+        }
+        _ => CertificateError::UnknownIssuer,
     }
 }
 

@@ -8,15 +8,16 @@ mod shard;
 mod slots;
 mod transport;
 
-use crate::config::GatewayConfig;
+use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
-use access::Grants;
+use access::{Facts, Grants};
 use gateway::{ToShard, Withdrawal};
 use mailbox::Mailbox;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use store::{Journal, JournalOptions};
 use tokio::sync::oneshot;
 
 pub use shard::{Handed, ShardReport};
@@ -30,7 +31,12 @@ pub enum Letter {
     Withdraw(Withdrawal, oneshot::Sender<u32>),
     /// A new policy; answered when every session of the shard is under it.
     Regrant(Arc<Grants>, oneshot::Sender<()>),
-    Report(oneshot::Sender<ShardReport>),
+    /// Somebody's product or groups are others now.
+    Reclassify(Facts),
+    Report {
+        with_sessions: bool,
+        reply: oneshot::Sender<ShardReport>,
+    },
     /// Say goodbye to all, then end.
     Drain,
 }
@@ -56,19 +62,43 @@ impl Shards {
         let mailboxes = (0..config.shards)
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<std::io::Result<Vec<_>>>()?;
-        let shards = (0..config.shards)
-            .map(|index| {
-                shard::Shard::open(
-                    index,
-                    config,
-                    journal_dir,
-                    listener.try_clone()?,
-                    mailboxes.clone(),
-                    Arc::clone(admission),
-                    Arc::clone(grants),
-                )
-            })
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let options = JournalOptions::new(match config.durability {
+            Durability::Power => store::Durability::Power,
+            Durability::Process => store::Durability::Process,
+        });
+        let mut records: Vec<Vec<Vec<u8>>> = vec![Vec::new(); mailboxes.len()];
+        let journals = Journal::open_shards(journal_dir, config.shards, options, &mut |record| {
+            let home = usize::from(u16::from(record.partition) % config.shards);
+            if let Some(own) = records.get_mut(home) {
+                own.push(record.payload.to_vec());
+            }
+        })?;
+        let mut shards = Vec::with_capacity(journals.len());
+        for ((index, (journal, _)), records) in (0..config.shards).zip(journals).zip(&records) {
+            let mut shard = shard::Shard::open(
+                index,
+                config,
+                journal,
+                listener.try_clone()?,
+                mailboxes.clone(),
+                Arc::clone(admission),
+                Arc::clone(grants),
+            )?;
+            shard.recover(records);
+            shards.push(shard);
+        }
+        // A publish must find every waiting session: all interests are exchanged before any
+        // connection is taken.
+        loop {
+            let spoke = shards
+                .iter_mut()
+                .filter_map(|shard| shard.speak().then_some(()))
+                .count();
+            if spoke == 0 {
+                break;
+            }
+            shards.iter_mut().for_each(shard::Shard::listen);
+        }
         let threads = shards
             .into_iter()
             .enumerate()
@@ -78,22 +108,44 @@ impl Shards {
                     .spawn(move || shard.run())
             })
             .collect::<std::io::Result<Vec<_>>>()?;
-        Ok(Self { mailboxes, threads: Mutex::new(threads) })
+        Ok(Self {
+            mailboxes,
+            threads: Mutex::new(threads),
+        })
     }
 
     /// Closes every session of what is withdrawn, in every shard; returns how many there were.
     pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
-        let answers = self.ask(|reply| Letter::Withdraw(what.clone(), reply)).await;
+        let answers = self
+            .ask(|reply| Letter::Withdraw(what.clone(), reply))
+            .await;
         answers.into_iter().sum()
     }
 
     /// Returns when every session is under the new grants.
     pub async fn regrant(&self, grants: &Arc<Grants>) {
-        self.ask(|reply| Letter::Regrant(Arc::clone(grants), reply)).await;
+        self.ask(|reply| Letter::Regrant(Arc::clone(grants), reply))
+            .await;
     }
 
-    pub async fn reports(&self) -> Vec<ShardReport> {
-        self.ask(Letter::Report).await
+    pub async fn reports(&self, with_sessions: bool) -> Vec<ShardReport> {
+        self.ask(|reply| Letter::Report {
+            with_sessions,
+            reply,
+        })
+        .await
+    }
+
+    /// Sessions of this principal go on under its new facts.
+    pub fn reclassify(&self, facts: &Facts) {
+        let home = gateway::home_shard(&facts.principal, self.shard_count());
+        if let Some(mailbox) = self.mailboxes.get(usize::from(home)) {
+            mailbox.post(Letter::Reclassify(facts.clone()));
+        }
+    }
+
+    fn shard_count(&self) -> u16 {
+        u16::try_from(self.mailboxes.len()).unwrap_or(u16::MAX)
     }
 
     /// Ends all sessions in order and waits for the threads.

@@ -15,9 +15,9 @@ use crate::flow::Admission;
 use crate::listen::refused;
 use crate::listen::tls::Sight;
 use access::Grants;
-use gateway::{CloseReason, ConnectionId, Counters, Gateway, Limits, ToShard, Turn};
+use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
 use identity::Presented;
-use model::Timestamp;
+use model::{Principal, Timestamp};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -25,10 +25,9 @@ use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-use store::journal::Journal;
+use store::Journal;
 
 /// Bytes read from one socket in one turn, at most.
 const READ_BYTES: usize = 128 * 1024;
@@ -62,9 +61,23 @@ pub struct ShardReport {
     pub handshakes_done: u64,
     pub handshakes_refused: u64,
     pub counters: Counters,
-    pub sessions: Vec<gateway::SessionSummary>,
+    pub sessions: Vec<SessionRow>,
     /// The journal could not be written: nothing is accepted any more.
     pub failed: bool,
+}
+
+/// A session as an operator sees it.
+#[derive(Debug, Clone)]
+pub struct SessionRow {
+    pub principal: Principal,
+    pub client_id: String,
+    pub shard: u16,
+    pub connected: bool,
+    pub persistent: bool,
+    pub opened_at: Timestamp,
+    pub subscriptions: usize,
+    pub queued_messages: usize,
+    pub queued_bytes: usize,
 }
 
 enum Slot {
@@ -110,8 +123,9 @@ pub struct Shard {
     lines: LineBudget,
     draining: bool,
     failed: bool,
-    /// Buffers used again each turn.
+    /// What has been decided and not carried out; and, while it is carried out, what it was.
     turn: Turn,
+    carried: Turn,
     letters: VecDeque<Letter>,
     outbox: Vec<Vec<Letter>>,
     congested: Vec<bool>,
@@ -120,27 +134,22 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// A shard whose gateway has recovered and has spoken with the others ([`Shard::gateway_mut`]).
     pub fn open(
         index: u16,
         config: &GatewayConfig,
-        journal_dir: &Path,
+        journal: Journal,
         listener: TcpListener,
         mailboxes: Vec<Arc<Mailbox<Letter>>>,
         admission: Arc<Admission>,
         grants: Arc<Grants>,
     ) -> anyhow::Result<Self> {
-        let durability = match config.durability {
-            crate::config::Durability::Power => store::journal::Durability::Power,
-            crate::config::Durability::Process => store::journal::Durability::Process,
-        };
-        let (journal, records) =
-            Journal::open(&journal_dir.join(format!("shard-{index}")), durability)?;
         let clock = SteadyClock::start();
-        let limits =
-            Limits { packet_bytes_max: config.packet_bytes_max, ..Limits::default() };
-        let mut gateway = Gateway::new(limits, index, config.shards, grants);
-        gateway.recover(records.iter().map(Vec::as_slice), clock.now())?;
-
+        let limits = Limits {
+            packet_bytes_max: config.packet_bytes_max,
+            ..Limits::default()
+        };
+        let gateway = Gateway::new(limits, index, config.shards, grants);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         listener.set_nonblocking(true)?;
         epoll::add(
@@ -150,7 +159,12 @@ impl Shard {
             EventFlags::IN | EventFlags::EXCLUSIVE,
         )?;
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
-            epoll::add(&epoll, mailbox.wake_fd(), EventData::new_u64(MAILBOX), EventFlags::IN)?;
+            epoll::add(
+                &epoll,
+                mailbox.wake_fd(),
+                EventData::new_u64(MAILBOX),
+                EventFlags::IN,
+            )?;
         }
         let outbox = mailboxes.iter().map(|_| Vec::new()).collect();
         let congested = vec![false; mailboxes.len()];
@@ -176,12 +190,42 @@ impl Shard {
             draining: false,
             failed: false,
             turn: Turn::default(),
+            carried: Turn::default(),
             letters: VecDeque::new(),
             outbox,
             congested,
             scratch: vec![0; READ_BYTES],
             spare: Vec::new(),
         })
+    }
+
+    /// Takes in what the journal holds. Before the threads start.
+    pub fn recover(&mut self, records: &[Vec<u8>]) {
+        let now = self.clock.now();
+        let records = records.iter().map(Vec::as_slice);
+        let found = self.gateway.recover(records, now, &mut self.turn);
+        if found.damaged > 0 {
+            tracing::error!(
+                "shard {}: {} journal records could not be read and were left out; please report \
+                 this",
+                self.index,
+                found.damaged
+            );
+        }
+    }
+
+    /// Hands over what recovering makes this shard tell the others; true if it was anything.
+    pub fn speak(&mut self) -> bool {
+        let spoke = !self.turn.to_shards.is_empty();
+        std::mem::swap(&mut self.turn, &mut self.carried);
+        self.post_to_shards();
+        self.carried.clear();
+        spoke
+    }
+
+    /// Reads what the others said while all recover.
+    pub fn listen(&mut self) {
+        self.read_mail(self.clock.now());
     }
 
     pub fn run(mut self) {
@@ -238,10 +282,13 @@ impl Shard {
 
     fn timeout(&self) -> Timespec {
         let now = self.clock.now();
-        let next = [self.gateway.next_deadline(), self.deadlines.front().map(|first| first.0)]
-            .into_iter()
-            .flatten()
-            .min();
+        let next = [
+            self.gateway.next_deadline(),
+            self.deadlines.front().map(|first| first.0),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         // A second at most, so that summed-up log lines do not wait for traffic.
         let wait = next
             .map_or(Duration::from_secs(1), |deadline| deadline.since(now))
@@ -265,17 +312,14 @@ impl Shard {
 
     fn serve(&mut self, id: u32, flags: EventFlags, now: Timestamp) {
         if flags.contains(EventFlags::OUT) {
-            self.write(id, now);
+            // Only what is encrypted already: what the gateway has waits for the journal.
+            self.send(id, None, now);
         }
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         if gone && matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.paused) {
             // It may not be read while paused, and nobody is left to acknowledge to.
-            self.gateway.closed(
-                ConnectionId(id),
-                CloseReason::ConnectionLost,
-                now,
-                &mut self.turn,
-            );
+            self.gateway
+                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
             self.remove(id);
         } else if gone || flags.contains(EventFlags::IN) {
             self.read(id, now);
@@ -283,41 +327,57 @@ impl Shard {
     }
 
     fn read(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
-        let Live { transport, pending, .. } = live;
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
+        let Live {
+            transport, pending, ..
+        } = live;
         let (gateway, turn) = (&mut self.gateway, &mut self.turn);
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
-        let lost = match arrival {
-            Ok(Arrival::Progress | Arrival::Nothing) => return,
-            Ok(Arrival::End) => CloseReason::PeerClosed,
-            Err(_) => CloseReason::ConnectionLost,
-        };
-        self.gateway.closed(ConnectionId(id), lost, now, &mut self.turn);
-        self.remove(id);
+        if !matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
+            self.gateway
+                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
+            self.remove(id);
+        }
     }
 
     /// Encrypts what the gateway has for this connection and gives the socket what it takes.
     fn write(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
-        let connection = ConnectionId(id);
-        let mut sent = Ok(true);
-        if let Some(output) = self.gateway.output(connection)
-            && !output.is_empty()
+        let Some(output) = self.gateway.output(ConnectionId(id)) else {
+            return;
+        };
+        let plaintext = std::mem::take(output);
+        self.send(id, Some(&plaintext), now);
+        if let Some(output) = self.gateway.output(ConnectionId(id))
+            && output.capacity() == 0
         {
-            sent = live.transport.encrypt(output, &mut self.spare).map(|()| true);
+            // Lent back for the next message; the gateway decides whether to keep it.
+            *output = plaintext;
             output.clear();
         }
-        sent = sent.and_then(|_| live.transport.flush(&mut self.spare));
-        match sent {
+    }
+
+    fn send(&mut self, id: u32, plaintext: Option<&[u8]>, now: Timestamp) {
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
+        let encrypted = match plaintext {
+            Some(plaintext) => live.transport.encrypt(plaintext, &mut self.spare),
+            None => Ok(()),
+        };
+        match encrypted.and_then(|()| live.transport.flush(&mut self.spare)) {
             Ok(_) => {
                 let unsent = live.transport.unsent_bytes();
-                self.gateway.written(connection, unsent, now, &mut self.turn);
+                self.gateway
+                    .written(ConnectionId(id), unsent, now, &mut self.turn);
                 self.poll_for_what_matters(id);
             }
             Err(_) => {
-                self.gateway.closed(connection, CloseReason::ConnectionLost, now, &mut self.turn);
+                self.gateway
+                    .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
                 self.remove(id);
             }
         }
@@ -325,8 +385,12 @@ impl Shard {
 
     /// A paused connection is not read, a drained one is not asked whether it may be written.
     fn poll_for_what_matters(&mut self, id: u32) {
-        let Some(generation) = self.slots.generation(id) else { return };
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
+        let Some(generation) = self.slots.generation(id) else {
+            return;
+        };
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
         let mut wanted = EventFlags::empty();
         if !live.paused {
             wanted |= EventFlags::IN;
@@ -335,8 +399,13 @@ impl Shard {
             wanted |= EventFlags::OUT;
         }
         if wanted != live.polled
-            && epoll::modify(&self.epoll, live.transport.socket(), token(id, generation), wanted)
-                .is_ok()
+            && epoll::modify(
+                &self.epoll,
+                live.transport.socket(),
+                token(id, generation),
+                wanted,
+            )
+            .is_ok()
         {
             live.polled = wanted;
         }
@@ -358,68 +427,77 @@ impl Shard {
 
     fn carry_out(&mut self, now: Timestamp) {
         // Writing may resume a publisher, whose waiting bytes decide more: go on until it is calm.
-        for _ in 0..64 {
+        while !self.failed && has_work(&self.turn) {
+            std::mem::swap(&mut self.turn, &mut self.carried);
             if !self.commit_journal() {
                 return self.fail(now);
             }
             self.post_to_shards();
-            let quiet = self.turn.touched.is_empty()
-                && self.turn.close.is_empty()
-                && self.turn.resume.is_empty()
-                && self.turn.pause.is_empty();
             self.log_signals();
-            if quiet {
-                return;
-            }
-            for connection in std::mem::take(&mut self.turn.pause) {
-                self.set_paused(connection.0, true);
-            }
-            for connection in std::mem::take(&mut self.turn.resume) {
-                self.set_paused(connection.0, false);
-                self.feed_pending(connection.0, now);
-            }
-            // Acknowledgements of what was fed just now wait for the next round's journal commit.
-            if self.turn.journal.is_empty() {
-                for connection in std::mem::take(&mut self.turn.touched) {
-                    self.write(connection.0, now);
-                }
-                for (connection, _) in std::mem::take(&mut self.turn.close) {
-                    self.write(connection.0, now);
-                    if let Some(Slot::Live(live)) = self.slots.entry(connection.0) {
-                        live.transport.goodbye();
-                    }
-                    self.remove(connection.0);
+            for place in 0..self.carried.pause.len() {
+                if let Some(ConnectionId(id)) = self.carried.pause.get(place).copied() {
+                    self.set_paused(id, true);
                 }
             }
+            for place in 0..self.carried.touched.len() {
+                if let Some(ConnectionId(id)) = self.carried.touched.get(place).copied() {
+                    self.write(id, now);
+                }
+            }
+            for place in 0..self.carried.close.len() {
+                if let Some((ConnectionId(id), _)) = self.carried.close.get(place).copied() {
+                    self.end(id, now);
+                }
+            }
+            // Last: what is fed here may be acknowledged only after the next round's journal.
+            for place in 0..self.carried.resume.len() {
+                if let Some(ConnectionId(id)) = self.carried.resume.get(place).copied() {
+                    self.set_paused(id, false);
+                    self.feed_pending(id, now);
+                }
+            }
+            self.carried.clear();
         }
+        self.report_congestion(now);
+    }
+
+    /// Closes a connection that the gateway is done with, after what it could be sent.
+    fn end(&mut self, id: u32, now: Timestamp) {
+        self.write(id, now);
+        if let Some(Slot::Live(live)) = self.slots.entry(id) {
+            live.transport.goodbye();
+        }
+        self.gateway
+            .closed(ConnectionId(id), Closed::AsAsked, now, &mut self.turn);
+        self.remove(id);
     }
 
     /// False if the journal cannot be written: then nothing of this turn may be acknowledged.
     fn commit_journal(&mut self) -> bool {
-        if self.turn.journal.is_empty() {
+        if self.carried.journal.is_empty() {
             return true;
         }
         let journal = &mut self.journal;
-        let appended = self.turn.journal.drain().try_for_each(|record| {
-            journal.append(record.partition, record.bytes)
-        });
-        let done = appended.and_then(|()| journal.commit());
-        if let Err(e) = done {
+        let appended = self
+            .carried
+            .journal
+            .records()
+            .try_for_each(|(partition, record)| journal.append(partition, record));
+        if let Err(error) = appended.and_then(|()| journal.commit()) {
             tracing::error!(
-                "shard {}: the journal cannot be written ({e}); no message is accepted until the \
-                 operator has made room and restarted",
+                "shard {}: {error}; no message is accepted any more",
                 self.index
             );
             return false;
         }
         if self.journal.wants_snapshot() {
-            let mut records = Vec::new();
-            self.gateway.snapshot(&mut |partition, record| {
-                records.push((partition, record.to_vec()));
+            let gateway = &self.gateway;
+            let made = self.journal.snapshot(&mut |sink| {
+                gateway.snapshot(&mut |partition, record| sink.record(partition, record));
             });
-            if let Err(e) = self.journal.snapshot(&records) {
-                tracing::error!("shard {}: the journal's snapshot failed ({e})", self.index);
-                return false;
+            if let Err(error) = made {
+                tracing::error!("shard {}: {error}", self.index);
+                return !matches!(error, store::JournalError::Stopped { .. });
             }
         }
         true
@@ -429,9 +507,9 @@ impl Shard {
     /// acknowledgement never is.
     fn fail(&mut self, now: Timestamp) {
         self.failed = true;
-        self.turn = Turn::default();
         for id in self.slots.indices() {
-            self.gateway.closed(ConnectionId(id), CloseReason::ConnectionLost, now, &mut self.turn);
+            self.gateway
+                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
             self.remove(id);
         }
         self.turn = Turn::default();
@@ -439,27 +517,32 @@ impl Shard {
     }
 
     fn post_to_shards(&mut self) {
-        if self.shards == 1 {
-            self.turn.to_shards.clear();
-            return;
-        }
-        for (shard, message) in self.turn.to_shards.drain(..) {
+        for (shard, message) in self.carried.to_shards.drain(..) {
             if let Some(batch) = self.outbox.get_mut(usize::from(shard)) {
                 batch.push(Letter::FromShard(message));
             }
         }
-        for (shard, mailbox) in self.mailboxes.iter().enumerate() {
-            if let Some(batch) = self.outbox.get_mut(shard)
-                && !batch.is_empty()
-            {
+        for (batch, mailbox) in self.outbox.iter_mut().zip(&self.mailboxes) {
+            if !batch.is_empty() {
                 mailbox.post_all(batch.drain(..));
             }
-            let full = mailbox.waiting() > CONGESTED_LETTERS;
-            if let (Some(was), Ok(shard)) = (self.congested.get_mut(shard), u16::try_from(shard))
+        }
+    }
+
+    /// Tells the gateway which shards cannot follow, so that publishers to them pause.
+    fn report_congestion(&mut self, now: Timestamp) {
+        for shard in (0..self.shards).filter(|shard| *shard != self.index) {
+            let place = usize::from(shard);
+            let full = self
+                .mailboxes
+                .get(place)
+                .is_some_and(|box_| box_.waiting() > CONGESTED_LETTERS);
+            if let Some(was) = self.congested.get_mut(place)
                 && *was != full
             {
                 *was = full;
-                self.gateway.shard_congested(shard, full, &mut self.turn);
+                self.gateway
+                    .shard_congested(shard, full, now, &mut self.turn);
             }
         }
     }
@@ -472,16 +555,26 @@ impl Shard {
     }
 
     fn feed_pending(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
-        feed(&mut self.gateway, &mut self.turn, ConnectionId(id), &mut live.pending, &[], now);
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
+        feed(
+            &mut self.gateway,
+            &mut self.turn,
+            ConnectionId(id),
+            &mut live.pending,
+            &[],
+            now,
+        );
     }
 
     fn log_signals(&mut self) {
-        for signal in self.turn.signals.drain() {
+        for signal in self.carried.signals.drain(..) {
             if self.lines.take() {
                 tracing::warn!(target: "gateway", "{signal}");
             }
         }
+        self.lines.kept_back += self.carried.signals_dropped;
     }
 
     // ---- letters ----
@@ -505,35 +598,68 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(());
                 }
-                Letter::Report(reply) => {
-                    let _ = reply.send(self.report());
+                Letter::Reclassify(facts) => {
+                    self.gateway.reclassify(facts, now, &mut self.turn);
+                }
+                Letter::Report {
+                    with_sessions,
+                    reply,
+                } => {
+                    let _ = reply.send(self.report(with_sessions));
                 }
                 Letter::Drain => self.drain(now),
             }
         }
     }
 
-    fn report(&self) -> ShardReport {
+    fn report(&self, with_sessions: bool) -> ShardReport {
+        let sessions = if with_sessions {
+            self.gateway
+                .sessions()
+                .map(|session| self.row(&session))
+                .collect()
+        } else {
+            Vec::new()
+        };
         ShardReport {
             shard: self.index,
             connections: self.slots.len() - self.handshaking,
             handshaking: self.handshaking,
             handshakes_done: self.handshakes_done,
             handshakes_refused: self.handshakes_refused,
-            counters: self.gateway.counters().clone(),
-            sessions: self.gateway.sessions().collect(),
+            counters: *self.gateway.counters(),
+            sessions,
             failed: self.failed,
+        }
+    }
+
+    fn row(&self, session: &gateway::SessionSummary<'_>) -> SessionRow {
+        SessionRow {
+            principal: session.principal.clone(),
+            client_id: session.client_id.to_owned(),
+            shard: self.index,
+            connected: session.connection.is_some(),
+            persistent: session.persistent,
+            opened_at: session.opened_at,
+            subscriptions: session.subscriptions,
+            queued_messages: session.queued_messages,
+            queued_bytes: session.queued_bytes,
         }
     }
 
     fn drain(&mut self, now: Timestamp) {
         self.draining = true;
         self.stop_accepting();
-        self.gateway.shut_down(now, &mut self.turn);
         self.carry_out(now);
         for id in self.slots.indices() {
+            if let Some(Slot::Live(live)) = self.slots.entry(id) {
+                live.transport.goodbye();
+            }
+            self.gateway
+                .closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
             self.remove(id);
         }
+        self.carry_out(now);
     }
 
     // ---- handshakes ----
@@ -570,18 +696,27 @@ impl Shard {
         peer: SocketAddr,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let from_source = self.handshakes_by_source.get(&peer.ip()).copied().unwrap_or(0);
+        let from_source = self
+            .handshakes_by_source
+            .get(&peer.ip())
+            .copied()
+            .unwrap_or(0);
         if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
             anyhow::bail!("{from_source} handshakes from this address are not done yet");
         }
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        let (config, sight) = self.admission.trust.device_door(
-            identity::Door::Gateway,
-            self.config.tls_1_2,
-        )?;
+        let (config, sight) = self
+            .admission
+            .trust
+            .device_door(identity::Door::Gateway, self.config.tls_1_2)?;
         let transport = Transport::new(socket, config)?;
-        let slot = Slot::Handshaking(Handshaking { transport, peer, sight, early: Vec::new() });
+        let slot = Slot::Handshaking(Handshaking {
+            transport,
+            peer,
+            sight,
+            early: Vec::new(),
+        });
         let (id, generation) = self.slots.insert(slot);
         if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
             epoll::add(
@@ -600,16 +735,21 @@ impl Shard {
 
     /// One step of a handshake; at its end the connection goes to its home shard.
     fn shake(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else { return };
-        let Handshaking { transport, early, .. } = handshaking;
-        let arrival =
-            transport.read(&mut self.scratch, &mut |payload| early.extend_from_slice(payload));
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
+        let Handshaking {
+            transport, early, ..
+        } = handshaking;
+        let arrival = transport.read(&mut self.scratch, &mut |payload| {
+            early.extend_from_slice(payload)
+        });
         let flushed = transport.flush(&mut self.spare);
         let failure = match (arrival, flushed) {
             (Err(failure), _) | (Ok(_), Err(failure)) => Some(failure),
-            (Ok(Arrival::End), Ok(_)) => {
-                Some(Failure::Socket(std::io::Error::from(ErrorKind::UnexpectedEof)))
-            }
+            (Ok(Arrival::End), Ok(_)) => Some(Failure::Socket(std::io::Error::from(
+                ErrorKind::UnexpectedEof,
+            ))),
             (Ok(_), Ok(_)) => None,
         };
         if let Some(failure) = failure {
@@ -621,26 +761,33 @@ impl Shard {
     }
 
     fn end_handshake(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else { return };
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
         let proven = {
-            let mut seen = handshaking.sight.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut seen = handshaking
+                .sight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             seen.proven.take()
         };
         let full = handshaking.transport.was_full_handshake();
-        let (Some(presented), true) = (proven, full) else {
+        let (Some(proven), true) = (proven, full) else {
             return self.refuse_handshake(id, None);
         };
-        let Some(Slot::Handshaking(done)) = self.slots.remove(id) else { return };
+        let Some(Slot::Handshaking(done)) = self.slots.remove(id) else {
+            return;
+        };
         self.forget_handshake(done.peer.ip());
         self.handshakes_done += 1;
         if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
             return;
         }
-        let home = self.admission.home(&presented, self.shards);
+        let home = gateway::home_shard(&proven.principal, self.shards);
         let handed = Handed {
             transport: done.transport,
             peer: done.peer,
-            presented,
+            presented: proven.presented,
             early: done.early,
         };
         if home == self.index {
@@ -675,7 +822,9 @@ impl Shard {
                 return self.remove(id);
             }
         };
-        let Some(Slot::Live(live)) = self.slots.entry(id) else { return };
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
         let added = epoll::add(
             &self.epoll,
             live.transport.socket(),
@@ -695,7 +844,10 @@ impl Shard {
         if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
             && self.lines.take()
         {
-            let seen = handshaking.sight.lock().unwrap_or_else(PoisonError::into_inner);
+            let seen = handshaking
+                .sight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let error = match failure {
                 Some(Failure::Tls(error)) => refused::Cause::Tls(error),
                 Some(Failure::Socket(error)) => refused::Cause::Socket(error),
@@ -763,6 +915,16 @@ impl Shard {
     }
 }
 
+fn has_work(turn: &Turn) -> bool {
+    !(turn.touched.is_empty()
+        && turn.close.is_empty()
+        && turn.pause.is_empty()
+        && turn.resume.is_empty()
+        && turn.journal.is_empty()
+        && turn.to_shards.is_empty()
+        && turn.signals.is_empty())
+}
+
 fn token(id: u32, generation: u32) -> EventData {
     EventData::new_u64(u64::from(generation) << 32 | u64::from(id))
 }
@@ -813,8 +975,15 @@ impl LineBudget {
             return;
         }
         if self.kept_back > 0 {
-            tracing::warn!("shard {shard}: {} more lines like these kept back", self.kept_back);
+            tracing::warn!(
+                "shard {shard}: {} more lines like these kept back",
+                self.kept_back
+            );
         }
-        *self = Self { second: now.as_seconds(), used: 0, kept_back: 0 };
+        *self = Self {
+            second: now.as_seconds(),
+            used: 0,
+            kept_back: 0,
+        };
     }
 }

@@ -14,7 +14,11 @@ struct Entry<T> {
 
 impl<T> Slots<T> {
     pub fn new() -> Self {
-        Self { entries: Vec::new(), free: Vec::new(), occupied: 0 }
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            occupied: 0,
+        }
     }
 
     /// The number and its generation.
@@ -27,7 +31,10 @@ impl<T> Slots<T> {
             return (index, entry.generation);
         }
         let index = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        self.entries.push(Entry { generation: 0, value: Some(value) });
+        self.entries.push(Entry {
+            generation: 0,
+            value: Some(value),
+        });
         (index, 0)
     }
 

@@ -4,9 +4,10 @@
 //! incomplete record and unsent ciphertext are kept only while they exist.
 
 use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
+    UnbufferedStatus, WriteTraffic,
 };
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -48,7 +49,12 @@ pub enum Failure {
 impl Transport {
     pub fn new(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
         let tls = UnbufferedServerConnection::new(config)?;
-        Ok(Self { socket, tls, held: Vec::new(), unsent: Vec::new() })
+        Ok(Self {
+            socket,
+            tls,
+            held: Vec::new(),
+            unsent: Vec::new(),
+        })
     }
 
     pub fn socket(&self) -> &TcpStream {
@@ -63,7 +69,9 @@ impl Transport {
     pub fn negotiated(&self) -> (Option<rustls::ProtocolVersion>, Option<rustls::NamedGroup>) {
         (
             self.tls.protocol_version(),
-            self.tls.negotiated_key_exchange_group().map(|group| group.name()),
+            self.tls
+                .negotiated_key_exchange_group()
+                .map(|group| group.name()),
         )
     }
 
@@ -71,9 +79,7 @@ impl Transport {
     pub fn was_full_handshake(&self) -> bool {
         matches!(
             self.tls.handshake_kind(),
-            Some(
-                rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest
-            )
+            Some(rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest)
         )
     }
 
@@ -112,7 +118,11 @@ impl Transport {
         } else {
             self.held.extend_from_slice(rest);
         }
-        Ok(if ended { Arrival::End } else { Arrival::Progress })
+        Ok(if ended {
+            Arrival::End
+        } else {
+            Arrival::Progress
+        })
     }
 
     /// Runs the TLS machine over `incoming`; returns the bytes used up and whether the peer said
@@ -146,16 +156,7 @@ impl Transport {
                         }
                     }
                 }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let start = self.unsent.len();
-                    let encoded = with_room(&mut self.unsent, 1024, |room| {
-                        data.encode(room).map_err(|e| match e {
-                            EncodeError::InsufficientSize(size) => Some(size),
-                            EncodeError::AlreadyEncoded => None,
-                        })
-                    });
-                    self.unsent.truncate(start + encoded);
-                }
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, &mut self.unsent),
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => done = Some(true),
                 // Early data is never offered (max_early_data_size is 0): treat it as the end.
@@ -188,64 +189,25 @@ impl Transport {
         if self.unsent.capacity() == 0 {
             std::mem::swap(&mut self.unsent, spare);
         }
-        self.with_write_traffic(|traffic, unsent| {
-            // Each 16 KiB record adds 22 bytes at most (RFC 8446 section 5.2).
-            let expected = plaintext.len() + (plaintext.len() / 16_384 + 1) * 64;
-            let start = unsent.len();
-            let written = with_room(unsent, expected, |room| {
-                traffic.encrypt(plaintext, room).map_err(|e| match e {
-                    EncryptError::InsufficientSize(size) => Some(size),
-                    EncryptError::EncryptExhausted => None,
-                })
-            });
-            unsent.truncate(start + written);
-            written > 0
-        })
+        self.put(Outgoing::Plaintext(plaintext))
     }
 
     /// Queues close_notify, so that the peer knows that nothing was cut off.
     pub fn goodbye(&mut self) {
         // If it cannot be said the socket is closed without it; nothing else is lost.
-        let _ = self.with_write_traffic(|traffic, unsent| {
-            let start = unsent.len();
-            let written = with_room(unsent, 64, |room| {
-                traffic.queue_close_notify(room).map_err(|e| match e {
-                    EncryptError::InsufficientSize(size) => Some(size),
-                    EncryptError::EncryptExhausted => None,
-                })
-            });
-            unsent.truncate(start + written);
-            written > 0
-        });
+        let _ = self.put(Outgoing::Goodbye);
     }
 
-    fn with_write_traffic(
-        &mut self,
-        act: impl FnOnce(
-            &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
-            &mut Vec<u8>,
-        ) -> bool,
-    ) -> Result<(), Failure> {
+    fn put(&mut self, outgoing: Outgoing<'_>) -> Result<(), Failure> {
         let mut held = std::mem::take(&mut self.held);
         let result = loop {
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut held);
             let outcome = match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    Some(if act(&mut traffic, &mut self.unsent) {
-                        Ok(())
-                    } else {
-                        Err(Failure::Tls(rustls::Error::EncryptError))
-                    })
+                    Some(write_traffic(&mut traffic, outgoing, &mut self.unsent))
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    let start = self.unsent.len();
-                    let encoded = with_room(&mut self.unsent, 1024, |room| {
-                        data.encode(room).map_err(|e| match e {
-                            EncodeError::InsufficientSize(size) => Some(size),
-                            EncodeError::AlreadyEncoded => None,
-                        })
-                    });
-                    self.unsent.truncate(start + encoded);
+                    encode(&mut data, &mut self.unsent);
                     None
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
@@ -298,21 +260,66 @@ impl Transport {
     }
 }
 
-/// Grows `buffer` until `fill` is content with the room behind its present end; the bytes filled.
-/// The caller truncates the rest.
-fn with_room(
+#[derive(Clone, Copy)]
+enum Outgoing<'a> {
+    Plaintext(&'a [u8]),
+    Goodbye,
+}
+
+/// Puts a handshake record or an alert behind what is unsent.
+fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, unsent: &mut Vec<u8>) {
+    append(unsent, 1024, |room| {
+        data.encode(room).map_err(|e| match e {
+            EncodeError::InsufficientSize(size) => Some(size),
+            EncodeError::AlreadyEncoded => None,
+        })
+    });
+}
+
+fn write_traffic(
+    traffic: &mut WriteTraffic<'_, ServerConnectionData>,
+    outgoing: Outgoing<'_>,
+    unsent: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    let expected = match outgoing {
+        // Each 16 KiB record adds 22 bytes at most (RFC 8446 section 5.2).
+        Outgoing::Plaintext(plaintext) => plaintext.len() + (plaintext.len() / 16_384 + 1) * 64,
+        Outgoing::Goodbye => 64,
+    };
+    let written = append(unsent, expected, |room| {
+        let written = match outgoing {
+            Outgoing::Plaintext(plaintext) => traffic.encrypt(plaintext, room),
+            Outgoing::Goodbye => traffic.queue_close_notify(room),
+        };
+        written.map_err(|e| match e {
+            EncryptError::InsufficientSize(size) => Some(size),
+            EncryptError::EncryptExhausted => None,
+        })
+    });
+    if written > 0 {
+        Ok(())
+    } else {
+        Err(Failure::Tls(rustls::Error::EncryptError))
+    }
+}
+
+/// Lets `fill` write behind the present end of `buffer`, with as much room as it asks for; the
+/// bytes it wrote.
+fn append(
     buffer: &mut Vec<u8>,
     expected: usize,
     mut fill: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
 ) -> usize {
     let start = buffer.len();
     let mut room = expected;
-    loop {
+    let written = loop {
         buffer.resize(start + room, 0);
         match fill(buffer.get_mut(start..).unwrap_or_default()) {
-            Ok(count) => return count,
+            Ok(count) => break count,
             Err(Some(size)) if size.required_size > room => room = size.required_size,
-            Err(_) => return 0,
+            Err(_) => break 0,
         }
-    }
+    };
+    buffer.truncate(start + written);
+    written
 }

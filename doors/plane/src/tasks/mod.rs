@@ -4,8 +4,6 @@ mod record;
 mod renew;
 mod sequence;
 
-pub use sequence::{SequenceError, sequence_once};
-
 use crate::plane::Plane;
 use std::sync::Arc;
 use tokio::sync::watch;

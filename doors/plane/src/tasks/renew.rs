@@ -1,7 +1,6 @@
 //! Renews the certificate of the plane's own doors at two thirds of its life, and serves it at
 //! once: new handshakes see the new one, live connections are left alone.
 
-use crate::clock;
 use crate::plane::Plane;
 use crate::startup;
 use std::sync::Arc;
@@ -16,8 +15,13 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
             () = tokio::time::sleep(EVERY) => {}
             _ = stopping.changed() => return,
         }
-        if let Err(trouble) = startup::certify_server(&plane, clock::now()).await {
-            tracing::error!("the server certificate could not be renewed ({trouble})");
+        let renewing = Arc::clone(&plane);
+        let renewed =
+            tokio::task::spawn_blocking(move || startup::renew_server_certificate(&renewing)).await;
+        match renewed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("the server certificate is not renewed ({error:#})"),
+            Err(fault) => tracing::error!("the server certificate is not renewed ({fault})"),
         }
     }
 }

@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct SequenceError(String);
+struct SequenceError(String);
 
 pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
     loop {
@@ -31,15 +31,7 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
             Ok(Err(error)) => Some(error.to_string()),
             Err(fault) => Some(fault.to_string()),
         };
-        let mut told = plane.sequencer_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told != trouble {
-            match &trouble {
-                Some(what) => tracing::error!("the log cannot be published ({what})"),
-                None => tracing::info!("the log is published again"),
-            }
-            *told = trouble;
-        }
-        drop(told);
+        tell(&plane, trouble);
         if stop {
             return;
         }
@@ -47,8 +39,26 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
     }
 }
 
+/// Says a trouble once, and once that it is over.
+fn tell(plane: &Plane, trouble: Option<String>) {
+    let mut told = plane
+        .sequencer_trouble
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if *told != trouble {
+        match &trouble {
+            Some(what) => tracing::error!("the log cannot be published ({what})"),
+            None => tracing::info!("the log is published again"),
+        }
+        *told = trouble;
+    }
+}
+
 fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
-    let mut sequencer = plane.sequencer.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sequencer = plane
+        .sequencer
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     while sequence_once(plane, &mut sequencer)? > 0 {}
     Ok(())
 }
@@ -57,7 +67,7 @@ fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
 ///
 /// # Errors
 /// The disk, or a second sequencer. What was committed stays committed; the next call goes on.
-pub fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, SequenceError> {
+fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, SequenceError> {
     let failed = |error: &dyn std::fmt::Display| SequenceError(error.to_string());
     let size = sequencer.published().size;
     let leaves = plane.store.leaves(size, 4096).map_err(|e| failed(&e))?;
@@ -66,17 +76,32 @@ pub fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, 
     }
     let integration = sequencer.integrate(&leaves).map_err(|e| failed(&e))?;
     for tile in integration.writes() {
-        plane.published.write(&tile.path, &tile.bytes).map_err(|e| failed(&e))?;
+        plane
+            .published
+            .write(&tile.path, &tile.bytes)
+            .map_err(|e| failed(&e))?;
     }
     let signature = plane
-        .sign(Purpose::Checkpoint, integration.checkpoint_text().as_bytes())
+        .sign(
+            Purpose::Checkpoint,
+            integration.checkpoint_text().as_bytes(),
+        )
         .map_err(|e: Trouble| failed(&e))?;
-    let signed = integration.signed(&plane.log_key, &signature).map_err(|e| failed(&e))?;
+    let signed = integration
+        .signed(&plane.log_key, &signature)
+        .map_err(|e| failed(&e))?;
     plane
         .store
-        .put_checkpoint(signed.previous_size(), signed.checkpoint().size, signed.note().as_bytes())
+        .put_checkpoint(
+            signed.previous_size(),
+            signed.checkpoint().size,
+            signed.note().as_bytes().to_vec(),
+        )
         .map_err(|e| failed(&e))?;
     let checkpoint = sequencer.publish(signed).map_err(|e| failed(&e))?;
-    plane.published.write_checkpoint(&checkpoint.bytes).map_err(|e| failed(&e))?;
+    plane
+        .published
+        .write_checkpoint(&checkpoint.bytes)
+        .map_err(|e| failed(&e))?;
     Ok(leaves.len())
 }

@@ -77,13 +77,12 @@ impl Encoder {
     }
 
     fn crc(self, offset: u64, header: &[u8; RECORD_HEADER_BYTES], payload: &[u8]) -> u32 {
-        let place = [
-            self.salt.to_le_bytes().as_slice(),
-            &offset.to_le_bytes(),
-            header.get(..4).unwrap_or_default(),
-            header.get(8..).unwrap_or_default(),
-        ]
-        .concat();
+        let mut place = [0; 12 + RECORD_HEADER_BYTES];
+        put(&mut place, 0, &self.salt.to_le_bytes());
+        put(&mut place, 4, &offset.to_le_bytes());
+        put(&mut place, 12, header);
+        // The CRC's own field counts as zero, when it is made and when it is checked.
+        put(&mut place, 16, &[0; 4]);
         crc32c::crc32c_append(crc32c::crc32c(&place), payload)
     }
 
@@ -284,4 +283,70 @@ fn put(target: &mut [u8], at: usize, bytes: &[u8]) {
 
 fn length_of(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Durability, Journal, JournalOptions};
+
+    /// A device knows the format but not the salt. It sends, inside its message, a record that
+    /// claims to have been written long after. A power cut then tears that very message: the start
+    /// must not take the inner record for proof of damage, nor for a record.
+    #[test]
+    fn a_payload_that_looks_like_a_record_cannot_stop_the_next_start() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("journal");
+        let options = JournalOptions::new(Durability::Power);
+        let (mut journal, _) = Journal::open(&dir, options, &mut |_| {}).unwrap();
+        let start = journal.segment_bytes();
+        let mut payload = Vec::new();
+        for salt in 0..500 {
+            let offset = start + length_of(RECORD_HEADER_BYTES + payload.len());
+            let guess = Encoder { salt };
+            guess.record(&mut payload, offset, offset, Kind::Record, 1, b"planted");
+        }
+        assert_ne!(
+            journal.encoder.salt, 0,
+            "one start in four thousand million"
+        );
+        journal.append(1, &payload).unwrap();
+        journal.commit().unwrap();
+        drop(journal);
+        let path = crate::journal::segment_path(&dir, 1);
+        let whole = std::fs::read(&path).unwrap();
+        for lost in 0..RECORD_HEADER_BYTES {
+            let mut torn = whole.clone();
+            torn[usize::try_from(start).unwrap() + lost] ^= 0xff;
+            std::fs::write(&path, &torn).unwrap();
+            let mut replayed = 0;
+            let (_, recovery) = Journal::open(&dir, options, &mut |_| replayed += 1).unwrap();
+            assert_eq!((replayed, recovery.records), (0, 0));
+            assert_eq!(recovery.torn_bytes, length_of(whole.len()) - start);
+        }
+    }
+
+    /// With the salt known the same bytes do prove what they say: the test above is no accident.
+    #[test]
+    fn a_real_later_record_proves_that_an_earlier_one_was_confirmed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("journal");
+        let options = JournalOptions::new(Durability::Power);
+        let (mut journal, _) = Journal::open(&dir, options, &mut |_| {}).unwrap();
+        let start = journal.segment_bytes();
+        let offset = start + length_of(RECORD_HEADER_BYTES);
+        let mut payload = Vec::new();
+        let salt = journal.encoder;
+        salt.record(&mut payload, offset, offset, Kind::Record, 1, b"planted");
+        journal.append(1, &payload).unwrap();
+        journal.commit().unwrap();
+        drop(journal);
+        let path = crate::journal::segment_path(&dir, 1);
+        let mut torn = std::fs::read(&path).unwrap();
+        torn[usize::try_from(start).unwrap()] ^= 0xff;
+        std::fs::write(&path, &torn).unwrap();
+        let refused = Journal::open(&dir, options, &mut |_| {}).unwrap_err();
+        let found = matches!(refused, JournalError::Damaged { offset, .. } if offset == start);
+        assert!(found, "{refused}");
+    }
 }

@@ -3,7 +3,7 @@
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{CHANGE_ROWS_MAX, Change, CommitError, Direction, Receipt};
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Tasks in one transaction at most.
 const BATCH_TASKS_MAX: usize = 64;
@@ -143,12 +143,30 @@ impl Queue {
         self.wake.notify_all();
     }
 
+    /// Closes, and refuses what still waits.
+    fn abandon(&self) {
+        self.close();
+        let waiting = std::mem::take(&mut self.lock().tasks);
+        for task in waiting {
+            task.refuse(CommitError::Closed);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lock().tasks.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Abandons the queue when the writer's thread ends.
+pub(super) struct AbandonOnDrop(pub(super) Arc<Queue>);
+
+impl Drop for AbandonOnDrop {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

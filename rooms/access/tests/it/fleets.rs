@@ -130,14 +130,25 @@ fn a_deep_policy_is_refused_and_does_not_exhaust_the_stack() {
         );
     }
     // As deep as it may be.
-    let policy = format!(
-        "@id(\"x\") permit (principal is Device, action, resource) when {{ {}principal in Group::\"site\" }};",
-        "principal in Group::\"floor\" || ".repeat(60)
+    let chain = format!("{}false", "principal in Group::\"floor\" || ".repeat(31));
+    let nest = format!("{}false{}", "!(".repeat(30), ")".repeat(30));
+    let both = format!(
+        "{}{}false{}",
+        "true || ".repeat(16),
+        "!(".repeat(30),
+        ")".repeat(30)
     );
-    compile(
-        &base_with(&[("policies/x.cedar", &policy)]),
-        &[device("d", "camera", &[])],
-    );
+    for condition in [chain, nest, both] {
+        let policy = format!(
+            "@id(\"x\") permit (principal is Device, action, resource) when {{ !({condition}) }};"
+        );
+        let files = base_with(&[("policies/x.cedar", &policy)]);
+        match Fleet::read(&files) {
+            Ok(_) => drop(compile(&files, &[device("d", "camera", &[])])),
+            // A condition that is always false is refused for that.
+            Err(wrong) => assert!(lines(&wrong).contains("impossible"), "{}", lines(&wrong)),
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,12 @@
 //! The room as its callers see it: texts in, decisions and diagnostics out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "all of this is tests, their helpers too: what is wrong should fail loudly"
+)]
+
 mod attacks;
 mod differential;
 mod example;

@@ -98,7 +98,11 @@ fn roots_and_inclusion_proofs_equal_those_of_ct_merkle() {
         let mut load = files.load();
         let mut tree = PublishedTree::new(size, &mut load);
         // Every leaf of the small trees and of those around a full tile, else some.
-        let step = if size <= 70 || (255..=258).contains(&size) { 1 } else { 13 };
+        let step = if size <= 70 || (255..=258).contains(&size) {
+            1
+        } else {
+            13
+        };
         for index in (0..size).rev().step_by(step) {
             let proof = tree.inclusion_proof(index).unwrap();
             let theirs = oracle.prove_inclusion(usize::try_from(index).unwrap());

@@ -190,7 +190,7 @@ fn a_witness_is_not_the_log_and_another_log_is_not_this_one() {
         Timestamp::from_seconds(1_793_577_600)
     );
     // The witness alone does not make it the log's word.
-    let refused = Checkpoint::open(&cosigned, &[witness.vkey.clone()]).unwrap_err();
+    let refused = Checkpoint::open(&cosigned, std::slice::from_ref(&witness.vkey)).unwrap_err();
     assert!(matches!(refused.place, Place::Signature(_)), "{refused}");
     // Nor does another log that signs under its own name.
     let stranger = Key::new("evil.example", KeyKind::Ed25519, 5);

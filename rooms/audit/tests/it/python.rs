@@ -4,24 +4,76 @@
 use audit::{Failure, check_tree, merkle::leaf_hash, verify};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::support::{Files, Key, ORIGIN, advance, entry, grown, leaves};
 
-/// Runs the independent verifier: its exit code and what it printed.
-fn python(what: &str, path: &Path, seen: Option<&Path>) -> (i32, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verify/verify.py");
-    let mut command = Command::new("python3");
-    command.arg("-I").arg(script).arg(what).arg(path);
-    command.args(["--key", &Key::log().vkey.to_string()]);
-    command.args(["--key", &Key::witness().vkey.to_string()]);
-    if let Some(seen) = seen {
-        command.arg("--seen").arg(seen);
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verify/verify.py")
+}
+
+/// Runs the script's `main` with the arguments of each line, in one process to save start-ups.
+const DRIVER: &str = r#"
+import contextlib, importlib.util, io, json, sys, traceback
+spec = importlib.util.spec_from_file_location("verify", sys.argv[1])
+verify = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(verify)
+for line in sys.stdin:
+    sys.argv, text = ["verify.py"] + json.loads(line), io.StringIO()
+    with contextlib.redirect_stdout(text):
+        try:
+            code = verify.main()
+        except BaseException:
+            code = 99
+            traceback.print_exc(file=text)
+    print(json.dumps([code, text.getvalue()]), flush=True)
+"#;
+
+struct Python {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Python {
+    fn new() -> Self {
+        let mut child = Command::new("python3")
+            .args(["-I", "-B", "-c", DRIVER])
+            .arg(script())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            stdin: child.stdin.take().unwrap(),
+            stdout: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
     }
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    (output.status.code().unwrap(), text.into_owned())
+
+    /// The independent verifier's exit code and what it printed.
+    fn verify(&mut self, what: &str, path: &Path, seen: Option<&Path>) -> (i64, String) {
+        let mut arguments = vec![what.to_owned(), path.to_str().unwrap().to_owned()];
+        for key in [Key::log(), Key::witness()] {
+            arguments.extend(["--key".to_owned(), key.vkey.to_string()]);
+        }
+        if let Some(seen) = seen {
+            arguments.extend(["--seen".to_owned(), seen.to_str().unwrap().to_owned()]);
+        }
+        writeln!(self.stdin, "{}", json!(arguments)).unwrap();
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn python_is_absent() -> bool {
@@ -65,7 +117,7 @@ fn ours(files: &Files) -> Result<(), Failure> {
 }
 
 /// Both must fail; Python's last line must name the place that ours names.
-fn both_name(case: &str, ours: Failure, theirs: (i32, String), place: &str) {
+fn both_name(case: &str, ours: Failure, theirs: (i64, String), place: &str) {
     assert_eq!(ours.place.to_string(), place, "{case}: {ours}");
     assert_eq!(theirs.0, 1, "{case}: {}", theirs.1);
     let last = theirs.1.lines().last().unwrap();
@@ -74,11 +126,35 @@ fn both_name(case: &str, ours: Failure, theirs: (i32, String), place: &str) {
 }
 
 #[test]
-fn a_good_bundle_and_a_good_log_pass() {
+fn the_script_says_by_its_exit_status_whether_all_holds() {
     if python_is_absent() {
         return;
     }
     let scratch = Scratch::new();
+    let good = grown(&[5]).bundle(0..5, None);
+    let bad = good.replacen("cam-3", "cam-4", 1);
+    let key = Key::log().vkey.to_string();
+    for (bundle, code, last) in [(good, 0, "OK"), (bad, 1, "FAILED at entry 3: ")] {
+        let output = Command::new("python3")
+            .arg("-I")
+            .arg(script())
+            .arg("bundle")
+            .arg(scratch.file("b.json", bundle))
+            .args(["--key", &key])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.lines().last().unwrap().starts_with(last), "{text}");
+    }
+}
+
+#[test]
+fn a_good_bundle_and_a_good_log_pass() {
+    if python_is_absent() {
+        return;
+    }
+    let (scratch, mut python) = (Scratch::new(), Python::new());
     for size in [0, 1, 2, 255, 256, 257, 1000, 65_537] {
         let leaves: Vec<_> = if size <= 1000 {
             leaves(size)
@@ -97,13 +173,13 @@ fn a_good_bundle_and_a_good_log_pass() {
         for batch in leaves.chunks(65_500) {
             advance(&mut sequencer, &mut files, batch);
         }
-        let (code, text) = python("log", &scratch.log(&size.to_string(), &files), None);
+        let (code, text) = python.verify("log", &scratch.log(&size.to_string(), &files), None);
         assert_eq!(code, 0, "{text}");
         assert!(text.contains("does not exclude a second history"), "{text}");
         assert_eq!(ours(&files), Ok(()));
         let chosen = [0, 1, 254, 255, 256, 700, 65_536];
         let bundle = files.bundle(chosen.into_iter().filter(|i| *i < size), None);
-        let (code, text) = python("bundle", &scratch.file("b.json", bundle), None);
+        let (code, text) = python.verify("bundle", &scratch.file("b.json", bundle), None);
         assert_eq!(code, 0, "{size}: {text}");
     }
 }
@@ -113,7 +189,7 @@ fn a_witness_and_growth_are_accepted() {
     if python_is_absent() {
         return;
     }
-    let scratch = Scratch::new();
+    let (scratch, mut python) = (Scratch::new(), Python::new());
     for (first, more) in [(1, 1), (7, 6), (8, 8), (255, 2), (256, 300), (300, 400)] {
         let seen = scratch.file("seen", grown(&[first]).note());
         let mut files = grown(&[first, more]);
@@ -123,8 +199,8 @@ fn a_witness_and_growth_are_accepted() {
             .insert("checkpoint".to_owned(), cosigned.into_bytes());
         let name = format!("log{first}");
         for (code, text) in [
-            python("log", &scratch.log(&name, &files), Some(&seen)),
-            python(
+            python.verify("log", &scratch.log(&name, &files), Some(&seen)),
+            python.verify(
                 "bundle",
                 &scratch.file("b.json", files.bundle([0], Some(first))),
                 Some(&seen),
@@ -141,7 +217,7 @@ fn a_tampered_bundle_fails_in_both_at_the_same_place() {
     if python_is_absent() {
         return;
     }
-    let scratch = Scratch::new();
+    let (scratch, mut python) = (Scratch::new(), Python::new());
     let files = grown(&[700]);
     let bundle = files.bundle(300..310, Some(200));
     let edit = |change: &dyn Fn(&mut Value)| {
@@ -318,7 +394,7 @@ fn a_tampered_bundle_fails_in_both_at_the_same_place() {
         assert_ne!(tampered, bundle, "{case} changed nothing");
         let keys = [Key::log().vkey, Key::witness().vkey];
         let refused = verify(tampered.as_bytes(), &keys, None).expect_err(case);
-        let theirs = python("bundle", &scratch.file("b.json", &tampered), None);
+        let theirs = python.verify("bundle", &scratch.file("b.json", &tampered), None);
         both_name(case, refused, theirs, place);
     }
 }
@@ -448,10 +524,10 @@ fn a_tampered_log_fails_in_both_at_the_same_place() {
             "checkpoint",
         ),
     ];
-    let scratch = Scratch::new();
+    let (scratch, mut python) = (Scratch::new(), Python::new());
     for (number, (case, files, place)) in cases.into_iter().enumerate() {
         let refused = ours(&files).expect_err(case);
-        let theirs = python("log", &scratch.log(&number.to_string(), &files), None);
+        let theirs = python.verify("log", &scratch.log(&number.to_string(), &files), None);
         both_name(case, refused, theirs, place);
     }
 }
@@ -461,7 +537,7 @@ fn a_fork_that_is_whole_in_itself_is_seen_by_whoever_kept_a_checkpoint() {
     if python_is_absent() {
         return;
     }
-    let scratch = Scratch::new();
+    let (scratch, mut python) = (Scratch::new(), Python::new());
     let honest = grown(&[300]);
     let seen = scratch.file("seen", honest.note());
     let mut rewritten = leaves(700);
@@ -475,8 +551,8 @@ fn a_fork_that_is_whole_in_itself_is_seen_by_whoever_kept_a_checkpoint() {
             &rewritten[..size],
         );
         let folder = scratch.log(&format!("fork{size}"), &fork);
-        assert_eq!(python("log", &folder, None).0, 0);
-        let (code, text) = python("log", &folder, Some(&seen));
+        assert_eq!(python.verify("log", &folder, None).0, 0);
+        let (code, text) = python.verify("log", &folder, Some(&seen));
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("FAILED at checkpoint: "), "{text}");
         let bundle = fork.bundle([10], (size == 700).then_some(300));
@@ -485,7 +561,7 @@ fn a_fork_that_is_whole_in_itself_is_seen_by_whoever_kept_a_checkpoint() {
             &[Key::log().vkey],
             Some(&honest.checkpoint()),
         );
-        let theirs = python("bundle", &scratch.file("b.json", &bundle), Some(&seen));
+        let theirs = python.verify("bundle", &scratch.file("b.json", &bundle), Some(&seen));
         let place = if size == 700 {
             "consistency proof"
         } else {
@@ -500,7 +576,7 @@ fn leaves_that_are_no_canonical_entries_are_refused_by_both() {
     if python_is_absent() {
         return;
     }
-    let scratch = Scratch::new();
+    let (scratch, mut python) = (Scratch::new(), Python::new());
     let good = String::from_utf8(entry(2).to_leaf().unwrap()).unwrap();
     for (number, (from, to)) in [
         ("\"v\":1", "\"v\":2"),
@@ -528,10 +604,129 @@ fn leaves_that_are_no_canonical_entries_are_refused_by_both() {
         );
         let bundle = files.bundle([0], None);
         let refused = verify(bundle.as_bytes(), &[Key::log().vkey], None).unwrap_err();
-        let theirs = python("bundle", &scratch.file("b.json", &bundle), None);
+        let theirs = python.verify("bundle", &scratch.file("b.json", &bundle), None);
         both_name(to, refused, theirs, "entry 0");
         let folder = scratch.log(&number.to_string(), &files);
-        let (code, text) = python("log", &folder, None);
+        let (code, text) = python.verify("log", &folder, None);
         assert!(code == 1 && text.contains("FAILED at entry 0: "), "{text}");
+    }
+}
+
+/// Neither verifier may accept what the other refuses, nor read anything else out of it.
+#[test]
+fn both_agree_on_mutated_bundles() {
+    if python_is_absent() {
+        return;
+    }
+    let (scratch, mut python) = (Scratch::new(), Python::new());
+    let keys = [Key::log().vkey, Key::witness().vkey];
+    let mut files = grown(&[9]);
+    let cosigned = Key::witness().cosign(&files.note(), 1_793_577_600);
+    files
+        .0
+        .insert("checkpoint".to_owned(), cosigned.into_bytes());
+    let good = files.bundle([2, 3, 8], Some(5)).into_bytes();
+    let wanted = verify(&good, &keys, None).unwrap();
+    // Pieces that mean something to a JSON reader, or to one of the formats inside.
+    let pieces: [&[u8]; 24] = [
+        b"",
+        b"0",
+        b"1",
+        b"-",
+        b".0",
+        b"e0",
+        b" ",
+        b"\n",
+        b"\t",
+        b"\\n",
+        b"\\u00",
+        b"\\ud800",
+        b"\"",
+        b"\\",
+        b",",
+        b"}",
+        b"]",
+        b"null",
+        b"true",
+        b"=",
+        b"\xff",
+        b"\xc2\xa0",
+        b"\0",
+        b"\xef\xbb\xbf",
+    ];
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 16).unwrap() % below
+    };
+    let mut accepted = 0;
+    for round in 0..1500 {
+        let mut bundle = good.clone();
+        for _ in 0..=random(2) {
+            let at = random(bundle.len());
+            let cut = at + random(3).min(bundle.len() - at);
+            let piece = pieces[random(pieces.len())].to_vec();
+            bundle.splice(at..cut, piece);
+        }
+        let ours = verify(&bundle, &keys, None);
+        let (code, text) = python.verify("bundle", &scratch.file("b.json", &bundle), None);
+        assert!(code == 0 || code == 1, "round {round}: {text}");
+        assert_eq!(
+            ours.is_ok(),
+            code == 0,
+            "round {round}: {ours:?}\n{text}\n{}",
+            String::from_utf8_lossy(&bundle)
+        );
+        if let Ok(verified) = ours {
+            assert_eq!(verified.entries, wanted.entries, "round {round}");
+            assert_eq!(verified.checkpoint, wanted.checkpoint, "round {round}");
+            accepted += 1;
+        }
+    }
+    // White space between fields may change; else the test would show nothing.
+    assert!((10..1000).contains(&accepted), "{accepted} accepted");
+}
+
+/// A single changed byte anywhere in a published log is refused by both, at the same place.
+#[test]
+fn both_agree_on_mutated_logs() {
+    if python_is_absent() {
+        return;
+    }
+    let (scratch, mut python) = (Scratch::new(), Python::new());
+    let good = grown(&[258]);
+    let folder = scratch.log("log", &good);
+    assert_eq!(python.verify("log", &folder, None).0, 0);
+    let paths: Vec<_> = good.0.keys().cloned().collect();
+    let mut state: u64 = 7;
+    for round in 0..150 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let path = &paths[round % paths.len()];
+        let mut files = good.clone();
+        let bytes = files.0.get_mut(path).unwrap();
+        let at = usize::try_from(state >> 33).unwrap() % bytes.len();
+        // Stays ASCII where it was, so that the checkpoint stays text.
+        bytes[at] ^= 1 << ((state >> 20) % 7);
+        let changed = bytes.clone();
+        scratch.file(&format!("log/{path}"), &changed);
+        let (code, text) = python.verify("log", &folder, None);
+        scratch.file(&format!("log/{path}"), &good.0[path]);
+        assert_eq!(code, 1, "{path} byte {at}: {text}");
+        let failure = if path == "checkpoint" {
+            let note = String::from_utf8(changed).unwrap();
+            audit::Checkpoint::open(&note, &[Key::log().vkey, Key::witness().vkey]).unwrap_err()
+        } else {
+            ours(&files).unwrap_err()
+        };
+        let last = text.lines().last().unwrap();
+        let wanted = format!("FAILED at {}: ", failure.place);
+        assert!(
+            last.starts_with(&wanted),
+            "{path} byte {at}: {last}, not {wanted}"
+        );
     }
 }

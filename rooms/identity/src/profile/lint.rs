@@ -2,13 +2,12 @@
 //! x509-cert's own reader and held against a table that shares nothing with the code that wrote
 //! them.
 
-use super::{BACKDATED, CA_LIFETIME_MAX, Issuer, Kind, LEAF_LIFETIME_MAX, NO_END, ProfileError};
+use super::{CA_LIFETIME_MAX, Issuer, Kind, LEAF_LIFETIME_MAX, NO_END, ProfileError};
 use crate::certificate::{sha256, timestamp};
 use const_oid::db::{rfc5280, rfc5912};
 use der::{Decode, Encode};
 use model::Digest;
 use spki::ObjectIdentifier;
-use std::time::Duration;
 use x509_cert::TbsCertificate;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
@@ -75,7 +74,8 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
         "ends no later than its issuer",
     )?;
     hold(
-        not_before.plus(Duration::from_secs(1)) > issuer.not_before.minus(BACKDATED),
+        // Certificates count whole seconds; a root made just now is its own issuer.
+        not_before.as_seconds() >= issuer.not_before.as_seconds(),
         "begins no earlier than its issuer",
     )
 }

@@ -5,6 +5,8 @@
 
 mod fact;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use fact::{Fact, FactConflict};
 
@@ -345,8 +347,8 @@ impl Registry {
             .or_else(|| self.principal_revocation(&self.owner(certificate)?))
     }
 
-    /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: revoked, and not
-    /// past its end (RFC 5280 section 3.3 lets ended ones go). Ordered by serial number.
+    /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all that is revoked
+    /// and ended less than [`crate::crl::KEPT_AFTER_END`] ago. Ordered by serial number.
     #[must_use]
     pub fn crl_entries(&self, issuer: Digest, now: Timestamp) -> Vec<crate::crl::Entry> {
         let mut entries: Vec<crate::crl::Entry> = Vec::new();
@@ -354,7 +356,9 @@ impl Registry {
             return entries;
         }
         for (certificate, record) in self.certificates.iter() {
-            if certificate.issuer() != issuer || record.not_after() < now {
+            if certificate.issuer() != issuer
+                || record.not_after().plus(crate::crl::KEPT_AFTER_END) < now
+            {
                 continue;
             }
             if let Some(Revocation { reason, at }) = self.certificate_revocation(&certificate) {
@@ -370,7 +374,8 @@ impl Registry {
     }
 
     /// Drops records of certificates that ended before `before`, with their revocations. They are
-    /// refused for their age anyway. Costs a walk over all records.
+    /// refused for their age anyway; leave [`crate::crl::KEPT_AFTER_END`] for CRLs. Costs a walk
+    /// over all records.
     pub fn forget_ended(&mut self, before: Timestamp) {
         let revoked = &mut self.revoked_certificates;
         self.certificates.retain(|id, record| {

@@ -1,4 +1,5 @@
-//! Packets from a seed: mostly right, often subtly wrong.
+//! Packets from a seed: mostly right, often subtly wrong. The fuzz target `mqtt_packet` includes
+//! this file as it is.
 
 use mqtt::Version;
 

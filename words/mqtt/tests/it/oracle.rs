@@ -148,7 +148,7 @@ pub const OURS_STRICTER: &[Stricter] = &[
     Stricter {
         rule: "TOPIC_WILDCARD",
         packets: &["CONNECT", "PUBLISH"],
-        why: "MQTT-3.3.2-2, MQTT-3.3.2-14, MQTT-4.7.1-1",
+        why: "MQTT-3.3.2-2, MQTT-3.3.2-14, MQTT-4.7.0-1 (3.1.1: 4.7.1-1)",
     },
     Stricter {
         rule: "TRAILING_BYTES",

@@ -1,0 +1,176 @@
+//! Acts on lists: manufacturers, expected devices, the CRL.
+
+use crate::clock;
+use crate::entries::{self, Actor};
+use crate::plane::{Plane, Trouble, digest};
+use identity::expected::ExpectedDevice;
+use identity::{Anchors, Fact};
+use model::{ManufacturerId, Principal, Timestamp};
+use signer::Purpose;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{CHANGE_ROWS_MAX, Change, Direction, Receipt, Write};
+
+/// Registers a manufacturer's CA: its devices can prove a first identity from here on.
+///
+/// # Errors
+/// The certificate is no CA, claims to be ours or another's, or the id has another CA already.
+pub async fn add_manufacturer(
+    plane: &Arc<Plane>,
+    id: ManufacturerId,
+    ca_pem: &str,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    let ca = crate::pem::decode(ca_pem, &["CERTIFICATE"])?;
+    let mut manufacturers = Vec::new();
+    plane
+        .store
+        .for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
+    if !manufacturers.iter().any(|(known, _)| *known == id) {
+        manufacturers.push((id.clone(), ca.clone()));
+    }
+    let anchors = Anchors::new(plane.realm.clone(), &plane.own_cas, manufacturers)
+        .map_err(|refusal| Trouble::refused("ca-refused", refusal.to_string()))?;
+    let at = clock::now();
+    let change = Change::new(Direction::Grant)
+        .write(Write::PutManufacturer(store::Manufacturer {
+            id: id.clone(),
+            ca: ca.clone(),
+            added_at: at,
+        }))
+        .entry(plane.leaf(&entries::manufacturer_added(at, actor, &id, digest(&ca)))?);
+    let receipt = plane.commit(change).await?;
+    plane.trust().anchors.store(Arc::new(anchors));
+    Ok(receipt)
+}
+
+/// Takes a list of expected devices. A long one is recorded in parts; taking it again changes
+/// nothing, so a list that broke off is simply sent again.
+///
+/// # Errors
+/// A name or serial number that contradicts an earlier list.
+pub async fn expect_devices(
+    plane: &Arc<Plane>,
+    manufacturer: &ManufacturerId,
+    list: Vec<ExpectedDevice>,
+    text: &str,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    if let Some(other) = list.iter().find(|row| {
+        row.manufacturer
+            .as_ref()
+            .is_some_and(|named| named != manufacturer)
+    }) {
+        return Err(Trouble::refused(
+            "list-of-another",
+            format!(
+                "{} is listed for another manufacturer; send each its own list",
+                other.device
+            ),
+        ));
+    }
+    let list_digest = digest(text.as_bytes());
+    let mut receipt = None;
+    for part in list.chunks(CHANGE_ROWS_MAX - 1) {
+        let at = clock::now();
+        let rows = part
+            .iter()
+            .map(|row| store::ExpectedDevice {
+                manufacturer: manufacturer.clone(),
+                serial: row.serial.clone(),
+                product: row.product.clone(),
+                device: row.device.clone(),
+                groups: row.groups.clone(),
+            })
+            .collect();
+        let act = entries::devices_expected(at, actor, manufacturer, part.len(), list_digest);
+        let change = Change::new(Direction::Grant)
+            .write(Write::PutExpectedDevices(rows))
+            .entry(plane.leaf(&act)?);
+        receipt = Some(plane.commit(change).await?);
+        learn_expected(plane, manufacturer, part).await?;
+    }
+    receipt.ok_or_else(|| Trouble::refused("list-empty", "the list holds no device"))
+}
+
+async fn learn_expected(
+    plane: &Arc<Plane>,
+    manufacturer: &ManufacturerId,
+    part: &[ExpectedDevice],
+) -> Result<(), Trouble> {
+    let mut kinds = HashSet::new();
+    for row in part {
+        let principal = Principal::Device(row.device.clone());
+        let before = plane.admission.facts_of(&principal);
+        plane.learn(&row.clone().into_fact(manufacturer))?;
+        let facts = plane.admission.facts_of(&principal);
+        if kinds.insert((facts.product.clone(), facts.groups.clone())) {
+            plane.cover(&facts).await?;
+        }
+        if before.product.is_some()
+            && (before.product != facts.product || before.groups != facts.groups)
+            && let Some(shards) = plane.shards()
+        {
+            shards.reclassify(&facts);
+        }
+    }
+    Ok(())
+}
+
+/// A CRL is good for a day and made anew each hour, and at once after a revocation.
+const CRL_LIFETIME: Duration = Duration::from_secs(86_400);
+const CRL_RENEWED: Duration = Duration::from_secs(3600);
+
+/// The last CRL made, and what it was made from.
+pub struct MadeCrl {
+    made_at: Timestamp,
+    revocations: u64,
+    der: Arc<Vec<u8>>,
+}
+
+/// The CRL of the issuing CA, made again only if something was revoked since or it is an hour old.
+///
+/// # Errors
+/// The signer refused, which is a fault of ours.
+pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
+    let now = clock::now();
+    let revocations = plane.revocations.load(std::sync::atomic::Ordering::Acquire);
+    if let Some(made) = plane.crl.load().as_ref()
+        && made.revocations == revocations
+        && now.since(made.made_at) < CRL_RENEWED
+    {
+        return Ok(Arc::clone(&made.der));
+    }
+    let entries = plane.trust().registry().crl_entries(plane.issuer.id(), now);
+    // Milliseconds as the number: it grows with each list, also over a restart.
+    let unsigned = identity::crl::crl(
+        &plane.issuer,
+        now.as_millis(),
+        &entries,
+        now.minus(identity::profile::BACKDATED),
+        now.plus(CRL_LIFETIME),
+    )?;
+    let signature = plane.sign(Purpose::Crl, unsigned.to_be_signed())?;
+    let der = Arc::new(unsigned.assemble(&signature)?);
+    plane.crl.store(Some(Arc::new(MadeCrl {
+        made_at: now,
+        revocations,
+        der: Arc::clone(&der),
+    })));
+    Ok(der)
+}
+
+/// The facts that a device row stands for, to rebuild the registry.
+#[must_use]
+pub fn fact_of_expected(row: store::ExpectedDevice) -> Fact {
+    Fact::DeviceExpected {
+        manufacturer: row.manufacturer,
+        serial: row.serial,
+        device: row.device,
+        product: row.product,
+        groups: row.groups,
+    }
+}

@@ -1,0 +1,527 @@
+//! From a data folder to a plane: what is there is checked, what is missing at the first start is
+//! made, and a data folder older than its published log is sealed before anything is granted.
+
+use crate::clock;
+use crate::config::Config;
+use crate::entries;
+use crate::flow::{self, Admission};
+use crate::listen::tls::{Served, Trust};
+use crate::lists;
+use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
+use crate::sign_in::SignIns;
+use anyhow::{Context, bail};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
+use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
+use model::{TenantId, Timestamp};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write};
+
+const ROOT_LIFETIME: Duration = Duration::from_secs(20 * 365 * 86_400);
+const ISSUING_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
+const SERVER_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+
+const ROOT: &str = "identity.root-certificate";
+const ISSUING: &str = "identity.issuing-certificate";
+const SERVER: &str = "identity.server-certificate";
+const SERVER_NAMES: &str = "identity.server-names";
+
+/// What stands when the data folder has been opened and no port has.
+pub struct Foundation {
+    store: Store,
+    published: Published,
+    signer: Signer,
+    log_key: Vkey,
+    sequencer: Sequencer,
+    realm: Realm,
+    own_cas: OwnCas,
+    issuer: profile::Issuer,
+    trust: Trust,
+    fleet: FleetInForce,
+}
+
+impl Foundation {
+    /// Opens or makes everything below the data folder.
+    ///
+    /// # Errors
+    /// One line each: what is wrong, who must act and how.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let now = clock::now();
+        check_clock(now, built_at(), "this program was built")?;
+        let tenant = TenantId::new(&config.tenant)?;
+        let realm = Realm::new(&config.trust_domain, tenant.clone())?;
+        let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
+        let published = Published::open(&config.log_dir)?;
+        let seal = seal_key(&config.seal_key_file, &config.data_dir)?;
+
+        let signer = open_signer(config, &store, &published, &seal, &tenant)?;
+        let log_key = Vkey::new(
+            &config.log_origin(),
+            KeyKind::Ed25519,
+            signer.log_public_key(),
+        )?;
+        let sequencer = reconcile(config, &store, &published, &log_key)?;
+        replay_withdrawals(&store)?;
+        if let Some(last) = store.leaf_count()?.checked_sub(1)
+            && let Some(entry) = store.leaf(last)?
+        {
+            let written = audit::Entry::from_leaf(&entry)?.time;
+            check_clock(now, written, "the last entry of the log was written")?;
+        }
+
+        let own_cas = certificate_authorities(&store, &signer, &realm, &log_key, now)?;
+        let issuing = own_cas.issuing.first().context("no issuing CA")?;
+        let issuer = profile::Issuer::from_certificate(issuing)?;
+        let served = serve_certificate(config, &store, &signer, &realm, &own_cas, &issuer, now)?;
+        let mut manufacturers = Vec::new();
+        store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
+        let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
+        let registry = remember(&store)?;
+        let fleet = match store.fleet()? {
+            Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
+            None => FleetInForce::none(),
+        };
+        let trust = Trust::new(served, anchors, registry);
+        Ok(Self {
+            store,
+            published,
+            signer,
+            log_key,
+            sequencer,
+            realm,
+            own_cas,
+            issuer,
+            trust,
+            fleet,
+        })
+    }
+
+    /// A plane without its MQTT threads, which need open ports.
+    ///
+    /// # Errors
+    /// A fleet that was applied by another version and is refused by this one.
+    pub fn into_plane(self, config: Config) -> anyhow::Result<Arc<Plane>> {
+        let people = population(&self.trust.registry(), &self.fleet);
+        let grants = flow::compile(&self.fleet, people).map_err(readable)?;
+        let admission = Admission {
+            trust: Arc::new(self.trust),
+            fleet: ArcSwap::from_pointee(self.fleet),
+        };
+        Ok(Arc::new(Plane {
+            config,
+            store: self.store,
+            published: self.published,
+            admission: Arc::new(admission),
+            log_key: self.log_key,
+            sign_ins: SignIns::default(),
+            applying: tokio::sync::Mutex::new(()),
+            committed: tokio::sync::Notify::new(),
+            signer: self.signer,
+            realm: self.realm,
+            own_cas: self.own_cas,
+            issuer: self.issuer,
+            grants: ArcSwap::from_pointee(grants),
+            shards: OnceLock::new(),
+            unrecorded: Mutex::new(Vec::new()),
+            revocations: AtomicU64::new(0),
+            crl: ArcSwapOption::empty(),
+            sequencer: Mutex::new(self.sequencer),
+            sequencer_trouble: Mutex::new(None),
+        }))
+    }
+}
+
+/// Makes and serves the next server certificate if the present one is past two thirds of its life.
+///
+/// # Errors
+/// The store or the signer; the present certificate is served on.
+pub fn renew_server_certificate(plane: &Plane) -> anyhow::Result<()> {
+    let served = serve_certificate(
+        &plane.config,
+        &plane.store,
+        &plane.signer,
+        &plane.realm,
+        &plane.own_cas,
+        &plane.issuer,
+        clock::now(),
+    )?;
+    plane.trust().served.store(Arc::new(served));
+    Ok(())
+}
+
+fn built_at() -> Timestamp {
+    Timestamp::from_seconds(env!("FLEETWARD_BUILT_AT").parse().unwrap_or(0))
+}
+
+fn check_clock(now: Timestamp, earliest: Timestamp, what: &str) -> anyhow::Result<()> {
+    if now < earliest {
+        bail!(
+            "it cannot be {now}, as {what} at {earliest}; operator: set this machine's clock and \
+             start again"
+        );
+    }
+    Ok(())
+}
+
+fn seal_key(file: &Path, data_dir: &Path) -> anyhow::Result<SealKey> {
+    if !file.exists() {
+        if data_dir.join("keys").exists() {
+            bail!(
+                "{} is not there, and without it the keys in {} cannot be opened; operator: \
+                 restore it, or name its place with seal_key_file",
+                file.display(),
+                data_dir.join("keys").display()
+            );
+        }
+        return Ok(SealKey::create(file)?);
+    }
+    Ok(SealKey::read(file)?)
+}
+
+fn open_signer(
+    config: &Config,
+    store: &Store,
+    published: &Published,
+    seal: &SealKey,
+    tenant: &TenantId,
+) -> anyhow::Result<Signer> {
+    let keys = config.data_dir.join("keys");
+    if !keys.exists() {
+        if store.meta(ROOT)?.is_some() {
+            bail!(
+                "{} is not there, but the database knows a CA; operator: restore the keys of the \
+                 same backup",
+                keys.display()
+            );
+        }
+        Signer::create(&keys, seal)?;
+    }
+    // Whatever was signed last, here or in the published log, is never signed below again.
+    let origin = config.log_origin();
+    let stored = store.last_checkpoint()?.map(|checkpoint| checkpoint.note);
+    let marks = [stored, published.checkpoint()?]
+        .into_iter()
+        .flatten()
+        .filter_map(|note| {
+            let text = String::from_utf8(note).ok()?;
+            let (body, _) = text.rsplit_once("\n\n")?;
+            HighMark::read(&format!("{body}\n"), &origin).ok()
+        });
+    let rules = Rules {
+        trust_domain: config.trust_domain.clone(),
+        tenant: tenant.clone(),
+        leaf_lifetime_max: profile::LEAF_LIFETIME_MAX,
+        log_origin: origin.clone(),
+        checkpoint: marks.max_by_key(|mark| mark.size),
+    };
+    Ok(Signer::open(&keys, seal, rules)?)
+}
+
+/// Compares the database with the published log. The same: go on. Published less: publish the rest
+/// later. Published more: the database is an older copy; take the missing leaves in and seal.
+fn reconcile(
+    config: &Config,
+    store: &Store,
+    published: &Published,
+    log_key: &Vkey,
+) -> anyhow::Result<Sequencer> {
+    let keys = [log_key.clone()];
+    let open = |note: &[u8]| -> anyhow::Result<Checkpoint> {
+        let text = std::str::from_utf8(note).context("a checkpoint is not text")?;
+        Ok(Checkpoint::open(text, &keys)?.checkpoint)
+    };
+    let log_dir = config.log_dir.display();
+    let stored = store.last_checkpoint()?;
+    let visible = published.checkpoint()?;
+    let of_store = stored
+        .as_ref()
+        .map(|checkpoint| open(&checkpoint.note))
+        .transpose()?;
+    let of_log =
+        visible.as_deref().map(open).transpose().with_context(|| {
+            format!("{log_dir}/checkpoint is not this log's; operator: restore it")
+        })?;
+    let stored_size = of_store.as_ref().map_or(0, |checkpoint| checkpoint.size);
+    let log_size = of_log.as_ref().map_or(0, |checkpoint| checkpoint.size);
+    let Some(last) = [of_store, of_log]
+        .into_iter()
+        .flatten()
+        .max_by_key(|one| one.size)
+    else {
+        return Ok(Sequencer::new(&config.log_origin()));
+    };
+
+    let mut load = |path: &str| published.read(path).ok().flatten();
+    let sequencer = Sequencer::restore(last.clone(), &mut load).with_context(|| {
+        format!("the published log in {log_dir} is damaged; operator: restore it from a copy")
+    })?;
+    let mut tree = PublishedTree::new(last.size, &mut load);
+    let committed = store.leaf_count()?;
+    let mut window = Window::default();
+    let standing = audit::compare(&mut tree, committed, 0, &mut |index| {
+        window.hash(store, index)
+    })?;
+    match standing {
+        Standing::Equal | Standing::Behind { .. } => {}
+        Standing::Divergent { index } => bail!(
+            "the database and the published log in {log_dir} differ at entry {index}: they are two \
+             histories; operator: find out which is true and restore the other from a copy"
+        ),
+        Standing::Ahead {
+            unknown_to_database,
+        } => {
+            let reason = format!(
+                "the database is an older copy: it lacks entries {} to {} of the published log",
+                unknown_to_database.start,
+                unknown_to_database.end - 1
+            );
+            tracing::error!("{reason}; starting sealed");
+            let mut from = unknown_to_database.start;
+            while from < unknown_to_database.end {
+                let to = unknown_to_database.end.min(from + CHANGE_ROWS_MAX as u64);
+                let leaves = (from..to)
+                    .map(|index| tree.leaf(index))
+                    .collect::<Result<Vec<_>, _>>()?;
+                store.import_leaves(from, leaves, &reason)?;
+                from = to;
+            }
+        }
+    }
+    if log_size > stored_size
+        && let Some(note) = &visible
+    {
+        store.put_checkpoint(stored_size, log_size, note.clone())?;
+    }
+    if stored_size > log_size
+        && let Some(checkpoint) = &stored
+    {
+        // The last stop came between storing the checkpoint and showing it.
+        published.write_checkpoint(&checkpoint.note)?;
+    }
+    Ok(sequencer)
+}
+
+/// Leaf hashes of the database, read a thousand at a time.
+#[derive(Default)]
+struct Window {
+    first: u64,
+    hashes: Vec<model::Digest>,
+}
+
+impl Window {
+    fn hash(&mut self, store: &Store, index: u64) -> Option<model::Digest> {
+        let inside = |first: u64, len: usize| index >= first && index - first < len as u64;
+        if !inside(self.first, self.hashes.len()) {
+            let leaves = store.leaves(index, 1000).ok()?;
+            self.first = index;
+            self.hashes = leaves.iter().map(|leaf| merkle::leaf_hash(leaf)).collect();
+        }
+        self.hashes
+            .get(usize::try_from(index - self.first).ok()?)
+            .copied()
+    }
+}
+
+/// Revocations that a restored database missed, taken from the leaves it was given back. Done
+/// again at each start while sealed, since a crash may have come in between.
+fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
+    let Some(mut from) = store.imported_from() else {
+        return Ok(());
+    };
+    loop {
+        let leaves = store.leaves(from, 1000)?;
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        from += leaves.len() as u64;
+        for leaf in leaves {
+            let entry = audit::Entry::from_leaf(&leaf)?;
+            if let Some((what, reason)) = entries::withdrawal_told_by(&entry) {
+                let write = flow::withdrawal_write(&what, entry.time, reason);
+                store.commit(Change::new(Direction::Withdraw).write(write))?;
+            }
+        }
+    }
+}
+
+/// The CA tree; made at the first start, with the entry that says so.
+fn certificate_authorities(
+    store: &Store,
+    signer: &Signer,
+    realm: &Realm,
+    log_key: &Vkey,
+    now: Timestamp,
+) -> anyhow::Result<OwnCas> {
+    if let (Some(root), Some(issuing)) = (store.meta(ROOT)?, store.meta(ISSUING)?) {
+        return Ok(OwnCas {
+            root,
+            issuing: vec![issuing],
+        });
+    }
+    let root = {
+        let terms = terms(signer.public_key(KeyName::Root), now, ROOT_LIFETIME)?;
+        let unsigned = profile::root(realm, &terms)?;
+        let signature = signer.sign(Purpose::RootCertificate, unsigned.to_be_signed())?;
+        unsigned.assemble(&signature)?
+    };
+    let issuing = {
+        let issuer = profile::Issuer::from_certificate(&root)?;
+        let terms = terms(signer.public_key(KeyName::Issuing), now, ISSUING_LIFETIME)?;
+        let unsigned = profile::issuing(realm, &issuer, &terms)?;
+        let signature = signer.sign(Purpose::IssuingCertificate, unsigned.to_be_signed())?;
+        unsigned.assemble(&signature)?
+    };
+    let act = entries::initialised(now, digest(&root), &log_key.to_string());
+    let change = Change::new(Direction::Grant)
+        .write(Write::PutMeta {
+            key: ROOT.into(),
+            value: root.clone(),
+        })
+        .write(Write::PutMeta {
+            key: ISSUING.into(),
+            value: issuing.clone(),
+        })
+        .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
+    store.commit(change)?;
+    Ok(OwnCas {
+        root,
+        issuing: vec![issuing],
+    })
+}
+
+fn terms(
+    public_key: &[u8],
+    now: Timestamp,
+    lifetime: Duration,
+) -> anyhow::Result<profile::Terms<'_>> {
+    let serial_random = random().map_err(readable)?;
+    Ok(profile::Terms {
+        public_key,
+        serial_random,
+        now,
+        lifetime,
+    })
+}
+
+/// The certificate of our doors: the stored one while it is good, else a new one.
+fn serve_certificate(
+    config: &Config,
+    store: &Store,
+    signer: &Signer,
+    realm: &Realm,
+    own_cas: &OwnCas,
+    issuer: &profile::Issuer,
+    now: Timestamp,
+) -> anyhow::Result<Served> {
+    let names = config.server_names.join(" ");
+    let stored = store.meta(SERVER)?.filter(
+        |_| matches!(store.meta(SERVER_NAMES), Ok(Some(stored)) if stored == names.as_bytes()),
+    );
+    let der = match stored {
+        Some(der) if is_young(&der, now) => der,
+        _ => {
+            let terms = terms(signer.public_key(KeyName::Server), now, SERVER_LIFETIME)?;
+            let asked: Vec<&str> = config.server_names.iter().map(String::as_str).collect();
+            let unsigned = profile::server(realm, &asked, issuer, &terms)?;
+            let certificate = unsigned.certificate();
+            let signature = signer.sign(Purpose::ServerCertificate, unsigned.to_be_signed())?;
+            let der = unsigned.assemble(&signature)?;
+            let act = entries::server_certified(now, certificate, &config.server_names);
+            let change = Change::new(Direction::Neutral)
+                .write(Write::PutMeta {
+                    key: SERVER.into(),
+                    value: der.clone(),
+                })
+                .write(Write::PutMeta {
+                    key: SERVER_NAMES.into(),
+                    value: names.into_bytes(),
+                })
+                .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
+            store.commit(change)?;
+            der
+        }
+    };
+    let chain = std::iter::once(der)
+        .chain(own_cas.issuing.iter().cloned())
+        .map(CertificateDer::from)
+        .collect();
+    let pkcs8 = signer.tls_key();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_slice()));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let certified = CertifiedKey::from_der(chain, key.clone_key(), &provider)?;
+    Ok(Served {
+        names: config.server_names.clone(),
+        key: Arc::new(certified),
+    })
+}
+
+/// Whether less than two thirds of its life are over.
+fn is_young(der: &[u8], now: Timestamp) -> bool {
+    let Ok((not_before, not_after)) = identity::validity(der) else {
+        return false;
+    };
+    let life = not_after.since(not_before);
+    not_before <= now && now < not_before.plus(life * 2 / 3)
+}
+
+/// The registry as the rows tell it.
+fn remember(store: &Store) -> anyhow::Result<Registry> {
+    let mut registry = Registry::new();
+    let mut conflict = None;
+    let mut learn = |fact: Fact| {
+        if let Err(error) = registry.apply(&fact) {
+            conflict.get_or_insert(error);
+        }
+    };
+    store.for_each_expected_device(|row| learn(lists::fact_of_expected(row)))?;
+    store.for_each_certificate(|row| {
+        if let Some(principal) = row.certificate.holder.principal() {
+            learn(Fact::CertificateIssued {
+                principal,
+                certificate: row.certificate.id,
+                not_after: row.certificate.not_after,
+            });
+        }
+    })?;
+    store.for_each_revocation(|what, revocation| {
+        let (at, reason) = (revocation.at, revocation.reason);
+        learn(match what {
+            store::Revoked::Principal(principal) => Fact::PrincipalRevoked {
+                principal,
+                reason,
+                at,
+            },
+            store::Revoked::Certificate(certificate) => Fact::CertificateRevoked {
+                certificate,
+                reason,
+                at,
+            },
+        });
+    })?;
+    match conflict {
+        Some(error) => {
+            bail!("the database contradicts itself ({error}); operator: restore a backup")
+        }
+        None => Ok(registry),
+    }
+}
+
+/// A trouble as the one line that a start ends with.
+fn readable(trouble: Trouble) -> anyhow::Error {
+    match trouble {
+        Trouble::Fleet(diagnostics) => {
+            let lines: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!(
+                "the fleet in force is refused by this version:\n{}",
+                lines.join("\n")
+            )
+        }
+        other => anyhow::anyhow!("{other}"),
+    }
+}

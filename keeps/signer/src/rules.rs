@@ -1,0 +1,356 @@
+//! What each purpose may sign, read from the bytes themselves.
+//!
+//! The room that builds certificates has a lint of its own; this one is written apart from it on
+//! purpose, so that one mistake does not pass both.
+
+use crate::Purpose;
+use crate::checkpoint::HighMark;
+use der::{Decode, Encode};
+use model::{DeviceId, ServiceId, TenantId};
+use std::time::Duration;
+use x509_cert::TbsCertificate;
+use x509_cert::certificate::{Rfc5280, Version};
+use x509_cert::crl::TbsCertList;
+use x509_cert::der::flagset::FlagSet;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+};
+use x509_cert::spki::{AlgorithmIdentifierOwned, ObjectIdentifier};
+
+/// The largest certificate looked at, in bytes of DER.
+const CERTIFICATE_BYTES_MAX: usize = 8192;
+/// The largest CRL looked at: some 600,000 entries.
+const CRL_BYTES_MAX: usize = 32 * 1024 * 1024;
+const CA_LIFETIME_MAX: Duration = Duration::from_secs(31 * 366 * 86_400);
+
+const fn oid(text: &str) -> ObjectIdentifier {
+    ObjectIdentifier::new_unwrap(text)
+}
+
+const ECDSA_WITH_SHA256: ObjectIdentifier = oid("1.2.840.10045.4.3.2");
+const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.14");
+const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
+const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
+const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
+const CRL_NUMBER: ObjectIdentifier = oid("2.5.29.20");
+const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
+const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
+const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
+const SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
+const CLIENT_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.2");
+
+/// What this plane's keys may vouch for, given when they are opened.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Of the URIs in certificates: `spiffe://<trust_domain>/<tenant>/…`.
+    pub trust_domain: String,
+    pub tenant: TenantId,
+    /// The longest life of a leaf certificate, its back-dating included.
+    pub leaf_lifetime_max: Duration,
+    /// First line of every checkpoint.
+    pub log_origin: String,
+    /// The last checkpoint known to have been signed.
+    pub checkpoint: Option<HighMark>,
+}
+
+/// The public halves, as SubjectPublicKeyInfo in DER, and their identifiers.
+pub(crate) struct Keys<'a> {
+    pub root: &'a [u8],
+    pub root_identifier: &'a [u8],
+    pub issuing: &'a [u8],
+    pub issuing_identifier: &'a [u8],
+    pub log: &'a [u8],
+    pub server: &'a [u8],
+}
+
+impl Rules {
+    pub(crate) fn check(
+        &self,
+        purpose: Purpose,
+        keys: &Keys<'_>,
+        to_be_signed: &[u8],
+    ) -> Result<(), &'static str> {
+        match purpose {
+            Purpose::RootCertificate => check_ca(to_be_signed, keys, keys.root, 1),
+            Purpose::IssuingCertificate => check_ca(to_be_signed, keys, keys.issuing, 0),
+            Purpose::ServerCertificate
+            | Purpose::DeviceCertificate
+            | Purpose::ServiceCertificate => self.check_leaf(purpose, keys, to_be_signed),
+            Purpose::Crl => check_crl(to_be_signed, keys.issuing_identifier),
+            // Has its own path, as it needs the high mark.
+            Purpose::Checkpoint => Err("a checkpoint is not a certificate"),
+        }
+    }
+
+    fn check_leaf(
+        &self,
+        purpose: Purpose,
+        keys: &Keys<'_>,
+        to_be_signed: &[u8],
+    ) -> Result<(), &'static str> {
+        let tbs = read_certificate(to_be_signed, keys.issuing_identifier)?;
+        hold(
+            tbs.subject() != tbs.issuer(),
+            "a leaf is not its own issuer",
+        )?;
+        hold(
+            life(&tbs)? <= self.leaf_lifetime_max,
+            "a leaf lives no longer than configured",
+        )?;
+        let constraints: BasicConstraints = extension(&tbs)?;
+        hold(
+            !constraints.ca && constraints.path_len_constraint.is_none(),
+            "a leaf is no CA",
+        )?;
+        let KeyUsage(usage) = extension(&tbs)?;
+        hold(
+            usage == FlagSet::from(KeyUsages::DigitalSignature),
+            "a leaf's key makes digital signatures and nothing else",
+        )?;
+        let ExtendedKeyUsage(purposes) = extension(&tbs)?;
+        let SubjectAltName(names) = extension(&tbs)?;
+        let key = key_of(&tbs)?;
+        if purpose == Purpose::ServerCertificate {
+            hold(
+                purposes == [SERVER_AUTH],
+                "a server's purpose is serverAuth",
+            )?;
+            hold(
+                key == keys.server,
+                "a server certificate is for our server key",
+            )?;
+            let is_address =
+                |name| matches!(name, &GeneralName::DnsName(_) | &GeneralName::IpAddress(_));
+            hold(
+                !names.is_empty() && names.iter().all(is_address),
+                "a server is named by DNS names and IP addresses",
+            )?;
+            return hold(
+                has_only(&tbs, &LEAF_EXTENSIONS),
+                "a server certificate has no other extensions",
+            );
+        }
+        hold(
+            purposes == [CLIENT_AUTH],
+            "a client's purpose is clientAuth",
+        )?;
+        hold(
+            ![keys.root, keys.issuing, keys.log, keys.server].contains(&key.as_slice()),
+            "a client's key is none of ours",
+        )?;
+        let [GeneralName::UniformResourceIdentifier(uri)] = names.as_slice() else {
+            return Err("a client has one name, a URI");
+        };
+        let name = uri
+            .as_str()
+            .strip_prefix("spiffe://")
+            .and_then(|rest| rest.strip_prefix(self.trust_domain.as_str()))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| rest.strip_prefix(self.tenant.as_str()))
+            .and_then(|rest| rest.strip_prefix('/'))
+            .ok_or("a client's URI is in our trust domain and tenant")?;
+        let is_name = if purpose == Purpose::DeviceCertificate {
+            name.strip_prefix("device/")
+                .is_some_and(|name| DeviceId::new(name).is_ok())
+        } else {
+            name.strip_prefix("service/")
+                .is_some_and(|name| ServiceId::new(name).is_ok())
+        };
+        hold(is_name, "a client's URI names one device, or one service")?;
+        let is_listed =
+            has_only(&tbs, &LEAF_EXTENSIONS) || has_only(&tbs, &LEAF_EXTENSIONS_WITH_CRL);
+        hold(is_listed, "a client certificate has no other extensions")
+    }
+}
+
+/// Each with whether it is critical.
+const CA_EXTENSIONS: [(ObjectIdentifier, bool); 4] = [
+    (BASIC_CONSTRAINTS, true),
+    (KEY_USAGE, true),
+    (SUBJECT_KEY_IDENTIFIER, false),
+    (AUTHORITY_KEY_IDENTIFIER, false),
+];
+const LEAF_EXTENSIONS: [(ObjectIdentifier, bool); 6] = [
+    (BASIC_CONSTRAINTS, true),
+    (KEY_USAGE, true),
+    (EXTENDED_KEY_USAGE, false),
+    (SUBJECT_ALT_NAME, false),
+    (SUBJECT_KEY_IDENTIFIER, false),
+    (AUTHORITY_KEY_IDENTIFIER, false),
+];
+const LEAF_EXTENSIONS_WITH_CRL: [(ObjectIdentifier, bool); 7] = [
+    (BASIC_CONSTRAINTS, true),
+    (KEY_USAGE, true),
+    (EXTENDED_KEY_USAGE, false),
+    (SUBJECT_ALT_NAME, false),
+    (SUBJECT_KEY_IDENTIFIER, false),
+    (AUTHORITY_KEY_IDENTIFIER, false),
+    (CRL_DISTRIBUTION_POINTS, false),
+];
+
+fn check_ca(
+    to_be_signed: &[u8],
+    keys: &Keys<'_>,
+    own_key: &[u8],
+    path_length: u8,
+) -> Result<(), &'static str> {
+    let tbs = read_certificate(to_be_signed, keys.root_identifier)?;
+    let is_root = own_key == keys.root;
+    hold(
+        (tbs.subject() == tbs.issuer()) == is_root,
+        "a root, and only a root, is its own issuer",
+    )?;
+    hold(
+        key_of(&tbs)? == own_key,
+        "a CA certificate is for our own key",
+    )?;
+    hold(
+        life(&tbs)? <= CA_LIFETIME_MAX,
+        "a CA lives 31 years at most",
+    )?;
+    let constraints: BasicConstraints = extension(&tbs)?;
+    hold(
+        constraints.ca && constraints.path_len_constraint == Some(path_length),
+        "a CA's path length is 1 for the root and 0 for the issuing CA",
+    )?;
+    let KeyUsage(usage) = extension(&tbs)?;
+    hold(
+        usage == KeyUsages::KeyCertSign | KeyUsages::CRLSign,
+        "a CA's key signs certificates and CRLs and nothing else",
+    )?;
+    hold(
+        has_only(&tbs, &CA_EXTENSIONS),
+        "a CA certificate has no other extensions",
+    )
+}
+
+fn check_crl(to_be_signed: &[u8], issuer_identifier: &[u8]) -> Result<(), &'static str> {
+    hold(
+        to_be_signed.len() <= CRL_BYTES_MAX,
+        "a CRL has 32 MiB at most",
+    )?;
+    let list = TbsCertList::<Rfc5280>::from_der(to_be_signed).map_err(|_| "a CRL is DER")?;
+    hold(list.version == Version::V2, "a CRL is version 2")?;
+    check_algorithm(&list.signature)?;
+    let this_update = list.this_update.to_unix_duration();
+    hold(
+        list.next_update
+            .is_some_and(|next| next.to_unix_duration() > this_update),
+        "a CRL says when the next one comes",
+    )?;
+    hold(
+        list.revoked_certificates
+            .as_ref()
+            .is_none_or(|revoked| !revoked.is_empty()),
+        "a CRL without entries has no list",
+    )?;
+    let extensions = list.crl_extensions.unwrap_or_default();
+    let [authority, number] = extensions.as_slice() else {
+        return Err("a CRL has an authorityKeyIdentifier and a cRLNumber");
+    };
+    hold(
+        number.extn_id == CRL_NUMBER && !number.critical && !authority.critical,
+        "a CRL has an authorityKeyIdentifier and a cRLNumber",
+    )?;
+    check_authority(authority, issuer_identifier)
+}
+
+/// What holds for every certificate, and that its issuer is the key about to sign.
+fn read_certificate(
+    to_be_signed: &[u8],
+    issuer_identifier: &[u8],
+) -> Result<TbsCertificate, &'static str> {
+    hold(
+        to_be_signed.len() <= CERTIFICATE_BYTES_MAX,
+        "a certificate has 8 KiB at most",
+    )?;
+    let tbs = TbsCertificate::from_der(to_be_signed).map_err(|_| "a certificate is DER")?;
+    hold(tbs.version() == Version::V3, "a certificate is version 3")?;
+    check_algorithm(tbs.signature())?;
+    let serial = tbs.serial_number().as_bytes();
+    hold(
+        (8..=20).contains(&serial.len()),
+        "a serial number has 8 to 20 bytes",
+    )?;
+    hold(
+        tbs.issuer_unique_id().is_none() && tbs.subject_unique_id().is_none(),
+        "a certificate has no unique identifiers",
+    )?;
+    hold(
+        !tbs.subject().is_empty() && !tbs.issuer().is_empty(),
+        "a certificate has a subject and an issuer",
+    )?;
+    let authority = tbs
+        .extensions()
+        .and_then(|all| {
+            all.iter()
+                .find(|one| one.extn_id == AUTHORITY_KEY_IDENTIFIER)
+        })
+        .ok_or("a certificate has an authorityKeyIdentifier")?;
+    check_authority(authority, issuer_identifier)?;
+    Ok(tbs)
+}
+
+fn check_algorithm(algorithm: &AlgorithmIdentifierOwned) -> Result<(), &'static str> {
+    hold(
+        algorithm.oid == ECDSA_WITH_SHA256 && algorithm.parameters.is_none(),
+        "the signature algorithm is ecdsa-with-SHA256",
+    )
+}
+
+/// The issuer is known by its key: a wrong issuer *name* only makes a certificate that nobody
+/// believes.
+fn check_authority(extension: &Extension, issuer_identifier: &[u8]) -> Result<(), &'static str> {
+    let rule = "the authorityKeyIdentifier is that of the key that signs";
+    hold(extension.extn_id == AUTHORITY_KEY_IDENTIFIER, rule)?;
+    let authority =
+        AuthorityKeyIdentifier::from_der(extension.extn_value.as_bytes()).map_err(|_| rule)?;
+    hold(
+        authority.key_identifier.as_ref().map(|id| id.as_bytes()) == Some(issuer_identifier)
+            && authority.authority_cert_issuer.is_none()
+            && authority.authority_cert_serial_number.is_none(),
+        rule,
+    )
+}
+
+/// In any order; each exactly once.
+fn has_only(tbs: &TbsCertificate, wanted: &[(ObjectIdentifier, bool)]) -> bool {
+    let found = tbs.extensions().map(Vec::as_slice).unwrap_or_default();
+    found.len() == wanted.len()
+        && wanted.iter().all(|(oid, critical)| {
+            found
+                .iter()
+                .any(|one| one.extn_id == *oid && one.critical == *critical)
+        })
+}
+
+fn extension<'a, T: Decode<'a> + x509_cert::der::oid::AssociatedOid>(
+    tbs: &'a TbsCertificate,
+) -> Result<T, &'static str> {
+    match tbs.get_extension::<T>() {
+        Ok(Some((_, value))) => Ok(value),
+        _ => Err("a certificate has each extension of its kind once, readable"),
+    }
+}
+
+fn key_of(tbs: &TbsCertificate) -> Result<Vec<u8>, &'static str> {
+    tbs.subject_public_key_info()
+        .to_der()
+        .map_err(|_| "a certificate has a readable key")
+}
+
+fn life(tbs: &TbsCertificate) -> Result<Duration, &'static str> {
+    let validity = tbs.validity();
+    validity
+        .not_after
+        .to_unix_duration()
+        .checked_sub(validity.not_before.to_unix_duration())
+        .filter(|life| !life.is_zero())
+        .ok_or("a certificate ends after it begins")
+}
+
+fn hold(is_so: bool, rule: &'static str) -> Result<(), &'static str> {
+    if is_so { Ok(()) } else { Err(rule) }
+}

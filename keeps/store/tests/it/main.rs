@@ -1,0 +1,19 @@
+//! The store from outside: what is acknowledged is there, what is refused leaves no trace.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the makers of a test may fail as loudly as the test itself"
+)]
+
+mod bench;
+mod change;
+mod crash;
+mod disk;
+mod fixture;
+mod folder;
+mod journal;
+mod log;
+mod published;
+mod rows;

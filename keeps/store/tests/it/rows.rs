@@ -1,0 +1,231 @@
+//! Rows come back as they were written, one by one, in pages and in streams.
+
+use crate::fixture::*;
+use model::{Principal, RevocationReason};
+use store::{Change, CommitError, Direction, Guard, Holder, Revocation, Revoked, Write};
+
+#[test]
+fn a_device_and_its_certificates_come_back_as_written() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    enroll(&store, "SN1", "cam-1");
+    let holder = Holder::Device(device_id("cam-1"));
+    let first = certificate(1, holder.clone());
+    let mut second = certificate(2, holder);
+    second.not_after = seconds(90);
+    store
+        .commit(grant(Write::PutCertificate(first.clone())))
+        .unwrap();
+    store
+        .commit(grant(Write::PutCertificate(second.clone())))
+        .unwrap();
+    store
+        .commit(grant(Write::PutCertificate(certificate(3, Holder::Server))))
+        .unwrap();
+    store
+        .commit(
+            Change::new(Direction::Withdraw).write(Write::RevokeCertificate {
+                certificate: first.id,
+                at: seconds(40),
+                reason: RevocationReason::Superseded,
+            }),
+        )
+        .unwrap();
+
+    let row = store.device(&device_id("cam-1")).unwrap().unwrap();
+    assert_eq!(
+        (row.device, row.version, row.revoked),
+        (device("SN1", "cam-1"), 1, None)
+    );
+    let revoked = Some(Revocation {
+        at: seconds(40),
+        reason: RevocationReason::Superseded,
+    });
+    let stored = store.certificate(&first.id).unwrap().unwrap();
+    assert_eq!((&stored.certificate, stored.revoked), (&first, revoked));
+    let own = store
+        .certificates_of(&Principal::Device(device_id("cam-1")))
+        .unwrap();
+    let own: Vec<_> = own.into_iter().map(|row| row.certificate).collect();
+    assert_eq!(own, [second, first.clone()]);
+    let mut all = Vec::new();
+    assert_eq!(store.for_each_certificate(|row| all.push(row)).unwrap(), 3);
+    assert_eq!(all.iter().filter(|row| row.revoked.is_some()).count(), 1);
+    assert!(
+        all.iter()
+            .any(|row| row.certificate.holder == Holder::Server)
+    );
+}
+
+#[test]
+fn a_serial_number_is_never_issued_twice() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let put = || grant(Write::PutCertificate(certificate(1, Holder::Server)));
+    store.commit(put()).unwrap();
+    assert!(matches!(
+        store.commit(put()),
+        Err(CommitError::Conflict { .. })
+    ));
+    let guard = Guard::CertificateUnknown(certificate_id(1));
+    let refused = store.commit(put().guard(guard.clone()));
+    assert_eq!(refused, Err(CommitError::Guard(guard)));
+    // Nor one that was revoked in a history this database no longer has.
+    store
+        .commit(
+            Change::new(Direction::Withdraw).write(Write::RevokeCertificate {
+                certificate: certificate_id(2),
+                at: seconds(1),
+                reason: RevocationReason::Unspecified,
+            }),
+        )
+        .unwrap();
+    let refused = store.commit(grant(Write::PutCertificate(certificate(2, Holder::Server))));
+    assert!(matches!(refused, Err(CommitError::Guard(_))));
+}
+
+#[test]
+fn a_serial_makes_one_device_and_a_device_has_one_serial() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    enroll(&store, "SN1", "cam-1");
+    for (serial, id) in [("SN1", "cam-2"), ("SN2", "cam-1")] {
+        let refused = store.commit(grant(Write::PutDevice(device(serial, id))));
+        assert!(
+            matches!(refused, Err(CommitError::Conflict { .. })),
+            "{serial} {id}"
+        );
+    }
+    let orphan = certificate(1, Holder::Device(device_id("cam-9")));
+    let refused = store.commit(grant(Write::PutCertificate(orphan)));
+    assert!(matches!(refused, Err(CommitError::Conflict { .. })));
+}
+
+#[test]
+fn a_list_can_be_imported_again_but_names_stay_unique() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let import = |rows| store.commit(grant(Write::PutExpectedDevices(rows)));
+    let unregistered = import(vec![expected("SN1", "cam-1")]);
+    let Err(CommitError::Conflict { what }) = unregistered else {
+        panic!("{unregistered:?}");
+    };
+    assert!(what.contains("maker is not registered"), "{what}");
+    store
+        .commit(grant(Write::PutManufacturer(manufacturer())))
+        .unwrap();
+    let list = || vec![expected("SN1", "cam-1"), expected("SN2", "cam-2")];
+    import(list()).unwrap();
+    import(list()).unwrap();
+    import(vec![expected("SN2", "cam-3")]).unwrap();
+    let taken = import(vec![expected("SN4", "cam-4"), expected("SN3", "cam-1")]);
+    let Err(CommitError::Conflict { what }) = taken else {
+        panic!("{taken:?}");
+    };
+    assert!(what.contains("cam-1") && what.contains("SN3"), "{what}");
+    let mut all = Vec::new();
+    store.for_each_expected_device(|row| all.push(row)).unwrap();
+    assert_eq!(all, [expected("SN1", "cam-1"), expected("SN2", "cam-3")]);
+    let one = store
+        .expected_device(&all[0].manufacturer, &all[0].serial)
+        .unwrap();
+    assert_eq!(one, Some(all[0].clone()));
+}
+
+#[test]
+fn pages_join_to_the_whole() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    store
+        .commit(grant(Write::PutManufacturer(manufacturer())))
+        .unwrap();
+    let names: Vec<_> = (0..25).map(|n| format!("cam-{n:02}")).collect();
+    let mut import = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        let serial = format!("SN {number:02}");
+        store
+            .commit(grant(Write::PutDevice(device(&serial, name))))
+            .unwrap();
+        import.push(expected(&serial, name));
+    }
+    store
+        .commit(grant(Write::PutExpectedDevices(import.clone())))
+        .unwrap();
+    store.commit(revoke_device("cam-07")).unwrap();
+
+    let mut devices: Vec<store::DeviceRow> = Vec::new();
+    loop {
+        let page = store
+            .devices(devices.last().map(|row| &row.device.id), 10)
+            .unwrap();
+        let last = page.len() < 10;
+        devices.extend(page);
+        if last {
+            break;
+        }
+    }
+    let ids: Vec<_> = devices
+        .iter()
+        .map(|row| row.device.id.to_string())
+        .collect();
+    assert_eq!(ids, names);
+    let barred: Vec<_> = devices.iter().filter(|row| row.revoked.is_some()).collect();
+    assert_eq!(barred.len(), 1);
+    assert_eq!(barred[0].device.id, device_id("cam-07"));
+    let mut streamed = Vec::new();
+    store.for_each_device(|row| streamed.push(row)).unwrap();
+    assert_eq!(streamed, devices);
+
+    let mut listed: Vec<store::ExpectedDevice> = Vec::new();
+    loop {
+        let after = listed.last().map(|row| (&row.manufacturer, &row.serial));
+        let page = store.expected_devices(after, 7).unwrap();
+        let last = page.len() < 7;
+        listed.extend(page);
+        if last {
+            break;
+        }
+    }
+    assert_eq!(listed, import);
+    let population = store.population().unwrap();
+    assert_eq!((population.devices, population.expected_devices), (25, 25));
+}
+
+/// After a backup was restored the database may hold a revocation and no device.
+#[test]
+fn a_revocation_of_something_unknown_is_kept_and_bites() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    store.commit(revoke_device("cam-1")).unwrap();
+    store
+        .commit(grant(Write::PutManufacturer(manufacturer())))
+        .unwrap();
+    let refused = store.commit(grant(Write::PutDevice(device("SN1", "cam-1"))));
+    assert!(matches!(refused, Err(CommitError::Guard(_))));
+    let mut all = Vec::new();
+    store
+        .for_each_revocation(|what, revocation| all.push((what, revocation)))
+        .unwrap();
+    let expected = Revocation {
+        at: seconds(30),
+        reason: RevocationReason::KeyCompromise,
+    };
+    let who = Revoked::Principal(Principal::Device(device_id("cam-1")));
+    assert_eq!(all, [(who, expected)]);
+}
+
+#[test]
+fn a_reader_may_read_again_inside_its_callback() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    enroll(&store, "SN1", "cam-1");
+    let mut seen = 0;
+    store
+        .for_each_device(|row| {
+            assert!(store.device(&row.device.id).unwrap().is_some());
+            store.commit(put_meta("inside", b"1")).unwrap();
+            seen += 1;
+        })
+        .unwrap();
+    assert_eq!(seen, 1);
+}

@@ -1,0 +1,366 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+
+fn certificate(number: u8) -> CertificateId {
+    CertificateId::new(Digest([number % 2; 32]), &[0x40, number]).unwrap()
+}
+
+fn device_id(number: u8) -> DeviceId {
+    DeviceId::new(&format!("d{number}")).unwrap()
+}
+
+fn presented(claim: Claim, certificate: CertificateId) -> Presented {
+    Presented {
+        claim,
+        certificate,
+        not_before: NOW,
+        not_after: NOW,
+        subject: Vec::new(),
+        key: Digest([0; 32]),
+    }
+}
+
+fn ldevid(principal: &Principal, certificate: CertificateId) -> Presented {
+    let claim = Claim::Ldevid {
+        principal: principal.clone(),
+        uri: String::new(),
+    };
+    presented(claim, certificate)
+}
+
+fn principal() -> impl Strategy<Value = Principal> {
+    (any::<bool>(), 0u8..6).prop_map(|(is_device, number)| {
+        if is_device {
+            Principal::Device(device_id(number))
+        } else {
+            Principal::Service(format!("s{number}").parse().unwrap())
+        }
+    })
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    let reason = || prop::sample::select(RevocationReason::ALL.to_vec());
+    let at = || (0u64..1000).prop_map(|seconds| NOW.minus(std::time::Duration::from_secs(seconds)));
+    prop_oneof![
+        4 => (0u8..2, 0u8..6, 0u8..6, 0u8..2, prop::collection::vec(0u8..3, 0..3)).prop_map(
+            |(manufacturer, serial, device, product, groups)| Fact::DeviceExpected {
+                manufacturer: format!("m{manufacturer}").parse().unwrap(),
+                // Sometimes equal to the device's name, which then shares its text.
+                serial: format!("d{serial}").parse().unwrap(),
+                device: device_id(device),
+                product: format!("p{product}").parse().unwrap(),
+                groups: groups.iter().map(|group| format!("g{group}").parse().unwrap()).collect(),
+            }
+        ),
+        3 => (principal(), 0u8..12, 0u64..3).prop_map(|(principal, number, days)| {
+            Fact::CertificateIssued {
+                principal,
+                certificate: certificate(number),
+                not_after: NOW.plus(std::time::Duration::from_secs(days * 86_400)),
+            }
+        }),
+        1 => (0u8..12, reason(), at()).prop_map(|(number, reason, at)| Fact::CertificateRevoked {
+            certificate: certificate(number),
+            reason,
+            at,
+        }),
+        1 => (principal(), reason(), at()).prop_map(|(principal, reason, at)| {
+            Fact::PrincipalRevoked { principal, reason, at }
+        }),
+    ]
+}
+
+type Expected = (ManufacturerId, SerialNumber, ProductId, Vec<GroupId>);
+
+/// The same by maps, plainly.
+#[derive(Default)]
+struct Plain {
+    devices: BTreeMap<DeviceId, Expected>,
+    certificates: BTreeMap<CertificateId, (Principal, Timestamp)>,
+    revoked_certificates: BTreeMap<CertificateId, Revocation>,
+    revoked_principals: BTreeMap<Principal, Revocation>,
+}
+
+impl Plain {
+    /// Whether the fact was taken in.
+    fn apply(&mut self, fact: &Fact) -> bool {
+        match fact.clone() {
+            Fact::DeviceExpected {
+                manufacturer,
+                serial,
+                device,
+                product,
+                mut groups,
+            } => {
+                groups.sort();
+                groups.dedup();
+                let contradicts = |(name, known): (&DeviceId, &Expected)| {
+                    let same_serial = known.0 == manufacturer && known.1 == serial;
+                    (*name == device) != same_serial
+                };
+                if self.devices.iter().any(contradicts) {
+                    return false;
+                }
+                self.devices
+                    .insert(device, (manufacturer, serial, product, groups));
+                true
+            }
+            Fact::CertificateIssued {
+                principal,
+                certificate,
+                not_after,
+            } => {
+                if let Some((owner, _)) = self.certificates.get(&certificate) {
+                    return *owner == principal;
+                }
+                if let Principal::Device(id) = &principal
+                    && !self.devices.contains_key(id)
+                {
+                    return false;
+                }
+                self.certificates
+                    .insert(certificate, (principal, not_after));
+                true
+            }
+            Fact::CertificateRevoked {
+                certificate,
+                reason,
+                at,
+            } => {
+                self.revoked_certificates
+                    .entry(certificate)
+                    .or_insert(Revocation { reason, at });
+                true
+            }
+            Fact::PrincipalRevoked {
+                principal,
+                reason,
+                at,
+            } => {
+                self.revoked_principals
+                    .entry(principal)
+                    .or_insert(Revocation { reason, at });
+                true
+            }
+        }
+    }
+
+    fn code(&self, principal: &Principal, certificate: CertificateId) -> Option<&'static str> {
+        if self.revoked_principals.contains_key(principal) {
+            Some(match principal {
+                Principal::Device(_) => "device-revoked",
+                Principal::Service(_) => "service-revoked",
+            })
+        } else if self.revoked_certificates.contains_key(&certificate) {
+            Some("certificate-revoked")
+        } else if self.certificates.get(&certificate).map(|(owner, _)| owner) == Some(principal) {
+            None
+        } else {
+            Some("certificate-unrecorded")
+        }
+    }
+}
+
+/// All that can be asked of a registry, as text.
+fn told(registry: &Registry) -> String {
+    let mut out = String::new();
+    for device in registry.devices() {
+        out += &format!("{device:?}\n");
+    }
+    for number in 0..12 {
+        let id = certificate(number);
+        let revocation = registry.certificate_revocation(&id);
+        out += &format!("{:?} {revocation:?}\n", registry.owner(&id));
+    }
+    for issuer in [Digest([0; 32]), Digest([1; 32])] {
+        out += &format!("{:?}\n", registry.crl_entries(issuer, NOW));
+    }
+    out += &format!(
+        "{} {} {}",
+        registry.device_count(),
+        registry.enrolled_count(),
+        registry.certificate_count()
+    );
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_registry_is_what_plain_maps_say(facts in prop::collection::vec(fact(), 0..120)) {
+        let mut registry = Registry::new();
+        let mut plain = Plain::default();
+        for fact in &facts {
+            let before = told(&registry);
+            let taken = registry.apply(fact).is_ok();
+            prop_assert_eq!(taken, plain.apply(fact), "{:?}", fact);
+            if !taken {
+                prop_assert_eq!(before, told(&registry), "a refused fact changed something");
+            }
+        }
+        prop_assert_eq!(registry.device_count(), plain.devices.len());
+        for (id, (manufacturer, serial, product, groups)) in &plain.devices {
+            let device = registry.device(id).unwrap();
+            prop_assert_eq!(Some(device.clone()), registry.device_by_serial(manufacturer, serial));
+            prop_assert_eq!((device.product, device.groups), (product, groups.as_slice()));
+            let principal = Principal::Device(id.clone());
+            prop_assert_eq!(device.revoked, plain.revoked_principals.get(&principal).copied());
+            let has_any = plain.certificates.values().any(|(owner, _)| *owner == principal);
+            prop_assert_eq!(device.enrolled, has_any);
+            let count = plain.certificates.values().filter(|(owner, _)| *owner == principal).count();
+            prop_assert_eq!(registry.certificates_of(&principal).len(), count);
+        }
+        for number in 0..6 {
+            for kind in ["device/d", "service/s"] {
+                let principal: Principal = format!("{kind}{number}").parse().unwrap();
+                for certificate in (0..12).map(certificate) {
+                    let said = registry
+                        .authenticate(Door::Gateway, ldevid(&principal, certificate), NOW)
+                        .err()
+                        .map(|refusal| refusal.code());
+                    prop_assert_eq!(said, plain.code(&principal, certificate));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn facts_replayed_are_the_registry(facts in prop::collection::vec(fact(), 0..120), twice: bool) {
+        let mut live = Registry::new();
+        let kept: Vec<Fact> = facts
+            .into_iter()
+            .filter(|fact| live.apply(fact).is_ok())
+            .collect();
+        let mut replayed = Registry::new();
+        for fact in &kept {
+            prop_assert_eq!(replayed.apply(fact), Ok(()));
+            if twice {
+                prop_assert_eq!(replayed.apply(fact), Ok(()));
+            }
+        }
+        prop_assert_eq!(told(&live), told(&replayed));
+    }
+
+    #[test]
+    fn forgetting_the_ended_changes_nothing_for_the_rest(facts in prop::collection::vec(fact(), 0..120)) {
+        let mut registry = Registry::new();
+        for fact in &facts {
+            let _conflict = registry.apply(fact);
+        }
+        let tomorrow = NOW.plus(std::time::Duration::from_secs(86_400));
+        let live = |registry: &Registry| -> Vec<_> {
+            registry
+                .certificates
+                .iter()
+                .filter(|(_, record)| record.not_after() >= tomorrow)
+                .map(|(id, record)| (id, record.owner, registry.certificate_revocation(&id)))
+                .collect()
+        };
+        let before = live(&registry);
+        registry.forget_ended(tomorrow);
+        prop_assert_eq!(registry.certificate_count(), before.len());
+        prop_assert_eq!(before, live(&registry));
+        for (id, ..) in live(&registry) {
+            prop_assert!(registry.owner(&id).is_some());
+        }
+    }
+}
+
+#[test]
+fn a_revoked_factory_certificate_bars_that_certificate() {
+    let mut registry = Registry::new();
+    registry
+        .apply(&Fact::DeviceExpected {
+            manufacturer: "m".parse().unwrap(),
+            serial: "SN1".parse().unwrap(),
+            device: device_id(1),
+            product: "p".parse().unwrap(),
+            groups: Vec::new(),
+        })
+        .unwrap();
+    registry
+        .apply(&Fact::CertificateRevoked {
+            certificate: certificate(1),
+            reason: RevocationReason::KeyCompromise,
+            at: NOW,
+        })
+        .unwrap();
+    let idevid = |number| {
+        let claim = Claim::Idevid {
+            manufacturer: "m".parse().unwrap(),
+            serial: "SN1".parse().unwrap(),
+        };
+        presented(claim, certificate(number))
+    };
+    let code = |number| {
+        registry
+            .authenticate(Door::Devices, idevid(number), NOW)
+            .map_err(|refusal| refusal.code())
+            .map(|who| who.principal().to_string())
+    };
+    assert_eq!(code(1), Err("certificate-revoked"));
+    assert_eq!(code(3), Ok("device/d1".to_owned()));
+}
+
+#[test]
+fn a_bar_waits_for_a_device_that_is_not_known_yet() {
+    let mut registry = Registry::new();
+    let principal = Principal::Device(device_id(1));
+    let (reason, at) = (RevocationReason::Unspecified, NOW);
+    registry
+        .apply(&Fact::PrincipalRevoked {
+            principal: principal.clone(),
+            reason,
+            at,
+        })
+        .unwrap();
+    assert_eq!(
+        registry.principal_revocation(&principal),
+        Some(Revocation { reason, at })
+    );
+}
+
+/// A million devices with a certificate each; prints what they take.
+#[test]
+#[ignore = "a measurement: run alone, in release"]
+fn a_million_devices() {
+    let resident = || -> u64 {
+        std::fs::read_to_string("/proc/self/statm")
+            .ok()
+            .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
+            .unwrap_or_default()
+            * 4096
+    };
+    let before = resident();
+    let mut registry = Registry::new();
+    let product: ProductId = "camera".parse().unwrap();
+    let groups: Vec<GroupId> = vec!["east".parse().unwrap()];
+    for number in 0u32..1_000_000 {
+        let name = format!("CAM-{number:08}");
+        let device = DeviceId::new(&name).unwrap();
+        registry
+            .apply(&Fact::DeviceExpected {
+                manufacturer: "maker".parse().unwrap(),
+                serial: name.parse().unwrap(),
+                device: device.clone(),
+                product: product.clone(),
+                groups: groups.clone(),
+            })
+            .unwrap();
+        let mut serial = [0x41; 16];
+        serial[12..].copy_from_slice(&number.to_be_bytes());
+        registry
+            .apply(&Fact::CertificateIssued {
+                principal: Principal::Device(device),
+                certificate: CertificateId::new(Digest([1; 32]), &serial).unwrap(),
+                not_after: NOW,
+            })
+            .unwrap();
+    }
+    assert_eq!(registry.enrolled_count(), 1_000_000);
+    println!("bytes a device: {}", (resident() - before) / 1_000_000);
+}

@@ -1,0 +1,103 @@
+//! The chapter explains every refusal by its code.
+
+use crate::support::*;
+use identity::csr::CsrRefusal;
+use identity::est::BodyRefusal;
+use identity::{Actor, PathRefusal, Refusal};
+use model::{CertificateId, Digest, RevocationReason};
+
+#[test]
+fn every_refusal_is_in_the_chapter_with_who_must_act() {
+    let chapter = include_str!("../../../../docs/identity.md");
+    let (now, reason, at) = (NOW, RevocationReason::Unspecified, NOW);
+    let manufacturer = manufacturer("maker");
+    let certificate = CertificateId::new(Digest([0; 32]), &[1]).unwrap();
+    let what = "";
+    let path = [
+        PathRefusal::UnknownIssuer,
+        PathRefusal::FactoryIdentity,
+        PathRefusal::Expired { not_after: at, now },
+        PathRefusal::NotYetValid {
+            not_before: at,
+            now,
+        },
+        PathRefusal::WrongPurpose,
+        PathRefusal::BadSignature,
+        PathRefusal::Algorithm,
+        PathRefusal::Constraint,
+        PathRefusal::Malformed { what },
+        PathRefusal::TooLarge { what },
+    ];
+    let revoked = |principal: &str| Refusal::PrincipalRevoked {
+        principal: principal.parse().unwrap(),
+        reason,
+        at,
+    };
+    let other = [
+        Refusal::NamesNobody,
+        Refusal::NoSerialNumber {
+            manufacturer: manufacturer.clone(),
+        },
+        Refusal::ForgedIssuer {
+            manufacturer: manufacturer.clone(),
+        },
+        Refusal::IdevidAtGateway,
+        Refusal::CertificateRevoked {
+            certificate,
+            reason,
+            at,
+        },
+        revoked("device/d1"),
+        revoked("service/s1"),
+        Refusal::UnlistedSerial {
+            manufacturer,
+            serial: serial("SN1"),
+        },
+        Refusal::UnrecordedCertificate { certificate },
+        Refusal::NotAnIdevid,
+        Refusal::NotAnLdevid,
+        Refusal::NotADevice,
+        Refusal::NameChanged { uri: String::new() },
+    ];
+    let requests = [
+        CsrRefusal::TooLarge,
+        CsrRefusal::Malformed { what },
+        CsrRefusal::BadSignature,
+        CsrRefusal::SignatureAlgorithm,
+        CsrRefusal::KeyAlgorithm,
+        CsrRefusal::RsaSize { bits: 1 },
+        CsrRefusal::RsaExponent,
+        CsrRefusal::PointForm,
+    ];
+    let bodies = [
+        BodyRefusal::MediaType {
+            found: String::new(),
+        },
+        BodyRefusal::TooLarge,
+        BodyRefusal::Empty,
+        BodyRefusal::NotBase64,
+    ];
+    let all = path
+        .into_iter()
+        .map(Refusal::from)
+        .chain(other)
+        .map(|refusal| (refusal.code(), refusal.who_must_act(), refusal.to_string()))
+        .chain(requests.map(|r| (r.code(), r.who_must_act(), r.to_string())))
+        .chain(bodies.map(|r| (r.code(), r.who_must_act(), r.to_string())));
+    for (code, actor, message) in all {
+        let row = chapter
+            .lines()
+            .find(|line| line.starts_with('|') && line.contains(&format!("`{code}`")))
+            .unwrap_or_else(|| panic!("{code} is not in docs/identity.md"));
+        assert!(
+            row.contains(&format!("| {} |", actor.name())),
+            "{code}: {row}"
+        );
+        let is_told = actor == Actor::Us || message.contains(&format!("{}: ", actor.name()));
+        assert!(
+            is_told,
+            "{code} does not tell the {} what to do: {message}",
+            actor.name()
+        );
+    }
+}

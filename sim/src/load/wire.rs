@@ -1,0 +1,205 @@
+//! One non-blocking MQTT connection of the load generator.
+
+use crate::refusal::Refusal;
+use crate::session::PACKET_BYTES_MAX;
+use crate::tls::{Client, refusal_of};
+use mqtt::{Connect, Packet, Version, encode};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustls::ClientConnection;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+/// A connection from its first SYN on. Everything it does is bounded: what is read by one call
+/// per readiness, what is written by the owner's holding back while [`Wire::is_blocked`].
+pub(super) struct Wire {
+    tcp: TcpStream,
+    tls: ClientConnection,
+    version: Version,
+    state: State,
+    /// When bytes last left, for the keep-alive.
+    pub(super) wrote_at: Instant,
+    /// Packets not yet encrypted.
+    plain: Vec<u8>,
+    /// The beginning of a packet whose rest has not come.
+    partial: Vec<u8>,
+    /// Whether the socket took all it was given.
+    blocked: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Open,
+}
+
+impl Wire {
+    /// Begins to connect; CONNECT goes out as soon as TLS allows.
+    pub(super) fn open(client: &Client, packet: &Connect<'_>) -> Result<Self, Refusal> {
+        let address = client.endpoint().address;
+        let unreachable = |error: Errno| Refusal::Unreachable(io::Error::from(error).kind());
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(unreachable)?;
+        sockopt::set_tcp_nodelay(&socket, true).map_err(unreachable)?;
+        match connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(unreachable(error)),
+        }
+        let mut tls = client.start()?;
+        tls.set_buffer_limit(None);
+        let mut plain = Vec::new();
+        encode::connect(&mut plain, packet);
+        Ok(Self {
+            tcp: TcpStream::from(socket),
+            tls,
+            version: packet.version,
+            state: State::Connecting,
+            wrote_at: Instant::now(),
+            plain,
+            partial: Vec::new(),
+            blocked: true,
+        })
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// True while the socket does not take more: wait for it to become writable.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Where packets to be sent are appended; [`Self::flush`] sends them.
+    pub(super) fn outgoing(&mut self) -> &mut Vec<u8> {
+        &mut self.plain
+    }
+
+    /// The socket is writable: the connection stands, or has failed.
+    pub(super) fn writable(&mut self) -> Result<(), Refusal> {
+        if self.state == State::Connecting {
+            let outcome = sockopt::socket_error(&self.tcp).and_then(|outcome| outcome);
+            outcome.map_err(|error| Refusal::Unreachable(io::Error::from(error).kind()))?;
+            self.state = State::Open;
+        }
+        self.flush()
+    }
+
+    /// The socket is readable: reads once and hands every whole packet to `on_packet`, with the
+    /// buffer into which answers may be written. `scratch` is shared by all connections.
+    pub(super) fn readable(
+        &mut self,
+        scratch: &mut [u8],
+        mut on_packet: impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let ended = match self.tls.read_tls(&mut self.tcp) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) if is_transient(&error) => return Ok(()),
+            Err(_) => return Err(Refusal::Cut),
+        };
+        let io_state = self
+            .tls
+            .process_new_packets()
+            .map_err(|error| refusal_of(&error))?;
+        loop {
+            let length = match self.tls.reader().read(scratch) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(_) => break,
+            };
+            let fresh = scratch.get(..length).unwrap_or_default();
+            if self.partial.is_empty() {
+                let used = packets(self.version, fresh, &mut self.plain, &mut on_packet)?;
+                self.partial
+                    .extend_from_slice(fresh.get(used..).unwrap_or_default());
+            } else {
+                self.partial.extend_from_slice(fresh);
+                let used = packets(self.version, &self.partial, &mut self.plain, &mut on_packet)?;
+                self.partial.drain(..used);
+            }
+        }
+        if io_state.peer_has_closed() {
+            Err(Refusal::Closed)
+        } else if ended {
+            Err(Refusal::Cut)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Encrypts what is outgoing and writes as much as the socket takes.
+    pub(super) fn flush(&mut self) -> Result<(), Refusal> {
+        if self.state == State::Connecting {
+            return Ok(());
+        }
+        if !self.plain.is_empty() && !self.tls.is_handshaking() {
+            self.tls
+                .writer()
+                .write_all(&self.plain)
+                .map_err(|_| Refusal::Cut)?;
+            self.plain.clear();
+            self.wrote_at = Instant::now();
+        }
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut self.tcp) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The reason may lie in the receive buffer: the next read tells.
+                Err(_) => break,
+            }
+        }
+        self.blocked = false;
+        Ok(())
+    }
+
+    /// Says DISCONNECT and goodbye, as far as the socket takes it at once.
+    pub(super) fn close(mut self) {
+        encode::disconnect_by_client(&mut self.plain, self.version, mqtt::Reason::SUCCESS);
+        if !self.tls.is_handshaking() && self.tls.writer().write_all(&self.plain).is_ok() {
+            self.plain.clear();
+            self.tls.send_close_notify();
+            let _ = self.flush();
+        }
+    }
+}
+
+/// Hands on whole packets; gives the bytes they took.
+fn packets(
+    version: Version,
+    bytes: &[u8],
+    answers: &mut Vec<u8>,
+    on_packet: &mut impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
+) -> Result<usize, Refusal> {
+    let broken = |malformed: mqtt::Malformed| Refusal::Protocol(malformed.to_string());
+    let mut used = 0;
+    loop {
+        let rest = bytes.get(used..).unwrap_or_default();
+        let Some(length) = mqtt::frame_length(rest, PACKET_BYTES_MAX).map_err(broken)? else {
+            return Ok(used);
+        };
+        let frame = rest.get(..length).unwrap_or_default();
+        on_packet(
+            mqtt::decode_from_server(version, frame).map_err(broken)?,
+            answers,
+        )?;
+        used += length;
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

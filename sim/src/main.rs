@@ -1,0 +1,241 @@
+//! `sim`: puts load on a broker, ours or another, and makes certificates for one.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use mqtt::{Qos, Version};
+use sim::load::{CertificateSet, Mark, Mode, Settings, make_certificates, run};
+use sim::tls::Versions;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Parser)]
+#[command(about = "Simulated devices: load for any broker of MQTT over mutual TLS")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put load on a broker and print one line of JSON
+    Load(Box<Load>),
+    /// Make a CA, a server certificate, and certificates for devices and a consumer
+    MakeCerts(MakeCerts),
+}
+
+#[derive(clap::Args)]
+struct MakeCerts {
+    /// Folder to write to; made if it is missing
+    #[arg(long)]
+    out: PathBuf,
+    /// How many device certificates
+    #[arg(long, default_value_t = 100)]
+    devices: usize,
+    /// Devices are PREFIX-00000, PREFIX-00001, ..
+    #[arg(long, default_value = "device")]
+    prefix: String,
+    /// Days until they expire
+    #[arg(long, default_value_t = 30)]
+    days: u32,
+}
+
+#[derive(clap::Args)]
+struct Load {
+    #[arg(long, value_enum, default_value_t = LoadMode::Publish)]
+    mode: LoadMode,
+    /// HOST:PORT
+    #[arg(long)]
+    address: String,
+    /// Name that the server's certificate must bear; the host of the address if not given
+    #[arg(long)]
+    server_name: Option<String>,
+    /// PEM file of trust anchors for the server
+    #[arg(long)]
+    ca: PathBuf,
+    /// Folder of NAME.pem and NAME.key per device; NAME is the client id
+    #[arg(long)]
+    cert_dir: PathBuf,
+    #[arg(long, default_value_t = 100)]
+    devices: usize,
+    /// Messages a second, all devices together
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    #[arg(long, default_value_t = 128)]
+    payload_bytes: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    qos: u8,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 2.0)]
+    warmup: f64,
+    /// Seconds to wait at the end for what is on its way
+    #[arg(long, default_value_t = 10.0)]
+    drain: f64,
+    /// Where a device publishes; in fan-out, where the consumer's identity does
+    #[arg(long, default_value = "t/{device}/up")]
+    topic_template: String,
+    /// What devices subscribe to in idle and fan-out mode
+    #[arg(long, default_value = "t/{device}/down")]
+    device_filter: String,
+    /// PEM certificate of the consumer; its key is --consumer-key, or the same name with .key
+    #[arg(long)]
+    consumer_cert: Option<PathBuf>,
+    #[arg(long)]
+    consumer_key: Option<PathBuf>,
+    /// Client id of the consumer
+    #[arg(long, default_value = "consumer")]
+    consumer_id: String,
+    #[arg(long, default_value = "t/+/up")]
+    consumer_filter: String,
+    /// Give the consumer a persistent session
+    #[arg(long)]
+    consumer_persistent: bool,
+    /// Connections being opened at a time
+    #[arg(long, default_value_t = 64)]
+    handshakes: usize,
+    /// Messages in flight per sender
+    #[arg(long, default_value_t = 64)]
+    window: usize,
+    #[arg(long, default_value_t = 300)]
+    keep_alive: u16,
+    #[arg(long, value_enum, default_value_t = Protocol::V5)]
+    protocol: Protocol,
+    #[arg(long, value_enum, default_value_t = Tls::Both)]
+    tls: Tls,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LoadMode {
+    Publish,
+    Connect,
+    Idle,
+    Fanout,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Protocol {
+    #[value(name = "3.1.1")]
+    V311,
+    #[value(name = "5")]
+    V5,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Tls {
+    Both,
+    #[value(name = "1.2")]
+    Only12,
+    #[value(name = "1.3")]
+    Only13,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Load(load) => {
+            let report = run(&load.settings()?, &mut print_mark)?;
+            println!("{}", serde_json::to_string(&report)?);
+        }
+        Command::MakeCerts(wanted) => {
+            let set = CertificateSet {
+                folder: &wanted.out,
+                devices: wanted.devices,
+                prefix: &wanted.prefix,
+                days: wanted.days,
+            };
+            make_certificates(&set, sim::now())?;
+            eprintln!(
+                "{}: ca, server, consumer and {} devices",
+                wanted.out.display(),
+                wanted.devices
+            );
+        }
+    }
+    Ok(())
+}
+
+/// On standard error, so that whoever measures the server knows when to look.
+fn print_mark(mark: Mark) {
+    match mark {
+        Mark::Connected(devices) => eprintln!("connected {devices}"),
+        Mark::MeasuringBegins => eprintln!("measuring"),
+        Mark::MeasuringEnds => eprintln!("measured"),
+    }
+}
+
+impl Load {
+    fn settings(self) -> Result<Settings> {
+        let address = resolve(&self.address)?;
+        let host = self
+            .address
+            .rsplit_once(':')
+            .map_or(self.address.as_str(), |(host, _)| host);
+        let server_name = self
+            .server_name
+            .unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
+        let consumer = self.consumer_cert.map(|certificate| {
+            let key = self
+                .consumer_key
+                .unwrap_or_else(|| certificate.with_extension("key"));
+            (certificate, key)
+        });
+        let seconds = |seconds: f64| {
+            Duration::try_from_secs_f64(seconds)
+                .with_context(|| format!("{seconds} is not a number of seconds"))
+        };
+        Ok(Settings {
+            mode: match self.mode {
+                LoadMode::Publish => Mode::Publish,
+                LoadMode::Connect => Mode::Connect,
+                LoadMode::Idle => Mode::Idle,
+                LoadMode::Fanout => Mode::Fanout,
+            },
+            address,
+            server_name,
+            ca: self.ca,
+            cert_dir: self.cert_dir,
+            devices: self.devices,
+            rate: self.rate,
+            payload_bytes: self.payload_bytes,
+            qos: if self.qos == 0 {
+                Qos::AtMostOnce
+            } else {
+                Qos::AtLeastOnce
+            },
+            warmup: seconds(self.warmup)?,
+            measured: seconds(self.seconds)?,
+            drain: seconds(self.drain)?,
+            topic_template: self.topic_template,
+            device_filter: self.device_filter,
+            consumer,
+            consumer_id: self.consumer_id,
+            consumer_filter: self.consumer_filter,
+            consumer_persistent: self.consumer_persistent,
+            handshakes: self.handshakes,
+            window: self.window,
+            keep_alive_seconds: self.keep_alive,
+            version: match self.protocol {
+                Protocol::V311 => Version::V311,
+                Protocol::V5 => Version::V5,
+            },
+            tls: match self.tls {
+                Tls::Both => Versions::Both,
+                Tls::Only12 => Versions::Only12,
+                Tls::Only13 => Versions::Only13,
+            },
+            seed: self.seed,
+        })
+    }
+}
+
+fn resolve(address: &str) -> Result<SocketAddr> {
+    address
+        .to_socket_addrs()
+        .with_context(|| format!("{address} is not HOST:PORT, or the host is unknown"))?
+        .next()
+        .with_context(|| format!("{address} has no address"))
+}

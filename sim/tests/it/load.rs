@@ -1,0 +1,198 @@
+use crate::broker::Broker;
+use mqtt::{Qos, Version};
+use sim::load::{Mark, Mode, Report, Settings, run};
+use sim::tls::Versions;
+use std::time::Duration;
+
+fn settings(broker: &Broker, mode: Mode) -> Settings {
+    Settings {
+        mode,
+        address: broker.address,
+        server_name: "localhost".to_owned(),
+        ca: broker.paths.ca.clone(),
+        cert_dir: broker.paths.devices.clone(),
+        devices: 20,
+        rate: 1000.0,
+        payload_bytes: 128,
+        qos: Qos::AtLeastOnce,
+        warmup: Duration::from_millis(100),
+        measured: Duration::from_millis(500),
+        drain: Duration::from_secs(30),
+        topic_template: "t/{device}/up".to_owned(),
+        device_filter: "t/{device}/down".to_owned(),
+        consumer: Some(broker.paths.consumer.clone()),
+        consumer_id: "consumer".to_owned(),
+        consumer_filter: "t/+/up".to_owned(),
+        consumer_persistent: false,
+        handshakes: 8,
+        window: 64,
+        keep_alive_seconds: 60,
+        version: Version::V5,
+        tls: Versions::Both,
+        seed: 7,
+    }
+}
+
+fn complete(report: &Report) {
+    assert!(report.published > 0, "{report:?}");
+    assert!(report.failures.is_empty(), "{report:?}");
+    let totals = report.totals;
+    assert_eq!(totals.acknowledged, totals.sent, "{report:?}");
+    assert_eq!(totals.delivered, totals.acknowledged, "{report:?}");
+    assert_eq!(totals.lost + totals.duplicates + totals.foreign, 0);
+    assert_eq!(totals.order_violations, 0);
+}
+
+#[test]
+fn everything_acknowledged_by_mosquitto_is_delivered_in_every_dialect() {
+    let Some(broker) = Broker::start(20, &[]) else {
+        return;
+    };
+    for (version, tls, qos) in [
+        (Version::V5, Versions::Only13, Qos::AtLeastOnce),
+        (Version::V311, Versions::Only12, Qos::AtLeastOnce),
+        (Version::V5, Versions::Only12, Qos::AtMostOnce),
+    ] {
+        let mut marks = Vec::new();
+        let settings = Settings {
+            version,
+            tls,
+            qos,
+            ..settings(&broker, Mode::Publish)
+        };
+        let report = run(&settings, &mut |mark| marks.push(mark)).unwrap();
+        complete(&report);
+        assert_eq!(report.totals.sent, report.published);
+        assert_eq!(
+            marks,
+            [
+                Mark::Connected(20),
+                Mark::MeasuringBegins,
+                Mark::MeasuringEnds
+            ]
+        );
+    }
+}
+
+/// The size the comparison with another broker needs. Long in a debug build: run it by name.
+#[test]
+#[ignore = "a thousand handshakes and 15,000 messages"]
+fn a_thousand_devices_at_five_thousand_messages_a_second() {
+    let Some(broker) = Broker::start(1000, &[]) else {
+        return;
+    };
+    let settings = Settings {
+        devices: 1000,
+        rate: 5000.0,
+        measured: Duration::from_secs(3),
+        ..settings(&broker, Mode::Publish)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    complete(&report);
+    assert_eq!(report.connected, 1000);
+}
+
+#[test]
+fn fan_out_owes_a_delivery_to_every_device() {
+    let Some(broker) = Broker::start(5, &[]) else {
+        return;
+    };
+    let settings = Settings {
+        devices: 5,
+        rate: 100.0,
+        topic_template: "t/device-00002/down".to_owned(),
+        device_filter: "t/device-00002/down".to_owned(),
+        ..settings(&broker, Mode::Fanout)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    assert_eq!(report.totals.sent, report.published * 5);
+    assert_eq!(report.totals.acknowledged, report.totals.sent);
+    // One device alone may read there: what the other four are owed must show as lost.
+    assert_eq!(report.totals.delivered, report.published, "{report:?}");
+    assert_eq!(report.totals.lost, report.published * 4, "{report:?}");
+}
+
+#[test]
+fn a_publish_that_the_broker_denies_is_counted_as_refused_and_not_as_lost() {
+    let Some(broker) = Broker::start(2, &[]) else {
+        return;
+    };
+    let settings = Settings {
+        devices: 2,
+        rate: 100.0,
+        topic_template: "t/device-00001/up".to_owned(),
+        ..settings(&broker, Mode::Publish)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    assert!(report.refused > 0, "{report:?}");
+    assert_eq!(report.failures.get("puback:0x87"), Some(&report.refused));
+    assert_eq!(
+        report.totals.acknowledged + report.refused,
+        report.published
+    );
+    assert_eq!(report.totals.lost, 0, "{report:?}");
+}
+
+#[test]
+fn connecting_and_idling_are_counted() {
+    let Some(broker) = Broker::start(20, &[]) else {
+        return;
+    };
+    let connects = run(&settings(&broker, Mode::Connect), &mut |_| ()).unwrap();
+    assert!(connects.failures.is_empty(), "{connects:?}");
+    assert!(connects.connect_p50_us.is_some(), "{connects:?}");
+    let idle = run(&settings(&broker, Mode::Idle), &mut |_| ()).unwrap();
+    assert_eq!((idle.connected, idle.disconnected), (20, 0), "{idle:?}");
+}
+
+#[test]
+fn a_run_that_cannot_be_is_refused_before_anything_is_opened() {
+    let Some(broker) = Broker::start(1, &[]) else {
+        return;
+    };
+    let good = Settings {
+        devices: 1,
+        ..settings(&broker, Mode::Publish)
+    };
+    for (wrong, says) in [
+        (
+            Settings {
+                devices: 2,
+                ..good.clone()
+            },
+            "holds 1 pairs",
+        ),
+        (
+            Settings {
+                payload_bytes: 79,
+                ..good.clone()
+            },
+            "use 80 or more",
+        ),
+        (
+            Settings {
+                rate: f64::NAN,
+                ..good.clone()
+            },
+            "NaN",
+        ),
+        (
+            Settings {
+                ca: "/nonexistent".into(),
+                ..good.clone()
+            },
+            "/nonexistent",
+        ),
+        (
+            Settings {
+                consumer: None,
+                mode: Mode::Fanout,
+                ..good
+            },
+            "name it",
+        ),
+    ] {
+        let error = run(&wrong, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
