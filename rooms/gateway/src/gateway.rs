@@ -624,7 +624,6 @@ impl Gateway {
             self.by_principal.remove(&known.facts.principal);
         }
     }
-
 }
 
 pub(crate) fn connection_of(slots: &mut [Slot], id: u32) -> Option<&mut Connection> {

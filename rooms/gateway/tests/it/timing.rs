@@ -31,13 +31,26 @@ impl Steady {
         };
         steady.open(CONSUMER, service("ingest"), persistent);
         let mut bytes = Vec::new();
-        mqtt::encode::subscribe(&mut bytes, Version::V5, 1, &[("v1/+/up/#", Qos::AtLeastOnce)]);
+        mqtt::encode::subscribe(
+            &mut bytes,
+            Version::V5,
+            1,
+            &[("v1/+/up/#", Qos::AtLeastOnce)],
+        );
         steady.feed(CONSUMER, &bytes);
         for number in 1..=devices {
-            steady.open(ConnectionId(number), device(&format!("cam-{number}")), false);
+            steady.open(
+                ConnectionId(number),
+                device(&format!("cam-{number}")),
+                false,
+            );
             let topic = format!("v1/cam-{number}/up/temperature");
             let mut bytes = Vec::new();
-            mqtt::encode::publish(&mut bytes, Version::V5, &message(&topic, &[7; 128], Some(1)));
+            mqtt::encode::publish(
+                &mut bytes,
+                Version::V5,
+                &message(&topic, &[7; 128], Some(1)),
+            );
             steady.packets.push(bytes);
         }
         steady
@@ -51,27 +64,46 @@ impl Steady {
         let mut bytes = Vec::new();
         mqtt::encode::connect(&mut bytes, &connect);
         let expires_at = self.now.plus(Duration::from_secs(1000));
-        let admitted = Admitted { connection, facts: facts.clone(), certificate: certificate(1), expires_at };
+        let admitted = Admitted {
+            connection,
+            facts: facts.clone(),
+            certificate: certificate(1),
+            expires_at,
+        };
         self.gateway.open(admitted, self.now, &mut self.turn);
         self.feed(connection, &bytes);
     }
 
     fn feed(&mut self, connection: ConnectionId, bytes: &[u8]) {
-        let consumed = self.gateway.receive(connection, bytes, self.now, &mut self.turn);
+        let consumed = self
+            .gateway
+            .receive(connection, bytes, self.now, &mut self.turn);
         assert_eq!(consumed, bytes.len());
         self.gateway.output(connection).unwrap().clear();
-        self.gateway.written(connection, 0, self.now, &mut self.turn);
+        self.gateway
+            .written(connection, 0, self.now, &mut self.turn);
         self.turn.clear();
     }
 
     /// One message of each device, eight a turn: about what one wake-up brings.
     fn round(&mut self) {
-        let Self { gateway, turn, now, packets, acks, journal_bytes } = self;
+        let Self {
+            gateway,
+            turn,
+            now,
+            packets,
+            acks,
+            journal_bytes,
+        } = self;
         for (batch, first) in packets.chunks(8).zip((1_u32..).step_by(8)) {
             for (bytes, id) in batch.iter().zip(first..) {
                 gateway.receive(ConnectionId(id), bytes, *now, turn);
             }
-            *journal_bytes += turn.journal.records().map(|(_, record)| record.len()).sum::<usize>();
+            *journal_bytes += turn
+                .journal
+                .records()
+                .map(|(_, record)| record.len())
+                .sum::<usize>();
             acks.clear();
             let mut touched = std::mem::take(&mut turn.touched);
             for id in touched.drain(..) {
@@ -114,7 +146,11 @@ fn a_message_allocates_nothing_in_the_steady_state() {
             }
         });
         assert_eq!(steady.gateway.counters().deliveries, 220 * 64);
-        assert_eq!(counted.count_total, 0, "persistent: {persistent}, {} bytes", counted.bytes_total);
+        assert_eq!(
+            counted.count_total, 0,
+            "persistent: {persistent}, {} bytes",
+            counted.bytes_total
+        );
     }
 }
 
