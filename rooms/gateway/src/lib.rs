@@ -34,6 +34,7 @@ mod slab;
 mod state;
 mod subscribe;
 mod turn;
+mod withdraw;
 
 pub use gateway::{
     Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary, Withdrawal,
