@@ -257,7 +257,10 @@ pub fn pem(label: &str, der: &[u8]) -> String {
 /// If the cryptographic library refuses.
 pub fn request_pem(key: &Key, common_name: &str) -> Result<String, SetupError> {
     let subject = crate::authority::name(common_name, None);
-    Ok(pem("CERTIFICATE REQUEST", &certificate_request(key, &subject, None)?))
+    Ok(pem(
+        "CERTIFICATE REQUEST",
+        &certificate_request(key, &subject, None)?,
+    ))
 }
 
 /// A PKCS #10 request (RFC 2986), DER, signed by `key`.

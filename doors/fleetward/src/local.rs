@@ -18,7 +18,9 @@ pub struct Local {
 
 impl Local {
     pub fn at(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self {
+            socket: socket.to_owned(),
+        }
     }
 
     pub fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -33,7 +35,13 @@ impl Local {
         self.send_text(method, path, "application/json", &body.to_string())
     }
 
-    pub fn send_text(&self, method: &str, path: &str, kind: &str, body: &str) -> anyhow::Result<Value> {
+    pub fn send_text(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &str,
+    ) -> anyhow::Result<Value> {
         let answer = self.exchange(method, path, Some((kind, body)))?;
         if answer.is_empty() {
             return Ok(Value::Null);
@@ -41,14 +49,25 @@ impl Local {
         Ok(serde_json::from_str(&answer)?)
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<(&str, &str)>) -> anyhow::Result<String> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, &str)>,
+    ) -> anyhow::Result<String> {
         let mut stream = UnixStream::connect(&self.socket).with_context(|| {
-            format!("no plane answers at {}; start it with fleetward serve", self.socket.display())
+            format!(
+                "no plane answers at {}; start it with fleetward serve",
+                self.socket.display()
+            )
         })?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: local\r\nConnection: close\r\n");
         let text = body.map_or("", |(kind, text)| {
-            head.push_str(&format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", text.len()));
+            head.push_str(&format!(
+                "Content-Type: {kind}\r\nContent-Length: {}\r\n",
+                text.len()
+            ));
             text
         });
         head.push_str("\r\n");
@@ -57,7 +76,9 @@ impl Local {
         let mut answer = Vec::new();
         stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
         let answer = String::from_utf8(answer).context("the answer is not text")?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("the answer broke off")?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .context("the answer broke off")?;
         let status = head.split(' ').nth(1).unwrap_or_default();
         if !status.starts_with('2') {
             bail!("{method} {path}: {status} {body}");

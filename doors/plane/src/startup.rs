@@ -67,6 +67,7 @@ impl Foundation {
             signer.log_public_key(),
         )?;
         let sequencer = reconcile(config, &store, &published, &log_key)?;
+        tell_seal(&store, &tenant, now)?;
         replay_withdrawals(&store)?;
         if let Some(last) = store.leaf_count()?.checked_sub(1)
             && let Some(entry) = store.leaf(last)?
@@ -326,6 +327,28 @@ impl Window {
             .get(usize::try_from(index - self.first).ok()?)
             .copied()
     }
+}
+
+/// A seal that was set while the leaves were taken in is told in the log, once.
+fn tell_seal(store: &Store, tenant: &TenantId, now: Timestamp) -> anyhow::Result<()> {
+    const TOLD: &str = "audit.seal-told";
+    let Some(from) = store.imported_from() else {
+        return Ok(());
+    };
+    let mark = from.to_string().into_bytes();
+    if store.meta(TOLD)?.as_ref() == Some(&mark) {
+        return Ok(());
+    }
+    let reason = store.sealed().unwrap_or_default();
+    let entry = leaf(tenant.clone(), &entries::sealed(now, &reason)).map_err(readable)?;
+    let change = Change::new(Direction::Neutral)
+        .write(Write::PutMeta {
+            key: TOLD.into(),
+            value: mark,
+        })
+        .entry(entry);
+    store.commit(change)?;
+    Ok(())
 }
 
 /// Revocations that a restored database missed, taken from the leaves it was given back. Done

@@ -73,14 +73,24 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let now = sim::now();
     let factory = Factory::new("Demo Works Factory CA", now)?;
     let mut fleet = Fleet::new(&spec, &factory, now)?;
-    plane.register(MANUFACTURER, &factory.certificate_pem(), &fleet.expected_csv(&spec), &FLEET)?;
+    plane.register(
+        MANUFACTURER,
+        &factory.certificate_pem(),
+        &fleet.expected_csv(&spec),
+        &FLEET,
+    )?;
     let ingest = plane.certify(SERVICE)?;
 
     let manner = Manner::default();
     let doors = plane.doors()?;
     let filters = vec![("v1/sensor/+/telemetry".to_owned(), mqtt::Qos::AtLeastOnce)];
-    let service =
-        Service::new(SERVICE.parse()?, doors.mqtt.clone(), ingest.presented(), filters, manner.clone());
+    let service = Service::new(
+        SERVICE.parse()?,
+        doors.mqtt.clone(),
+        ingest.presented(),
+        filters,
+        manner.clone(),
+    );
     let consumer = Consumer::start(service, fleet.books())
         .map_err(|refusal| anyhow::anyhow!("the service was refused: {refusal}"))?;
 
@@ -95,11 +105,17 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let connected = fleet.connect_all(&doors, &manner);
     complain("connecting", &connected);
     let published = fleet.publish_round(MESSAGES);
-    say(&format!("{} connected; {} messages acknowledged", connected.succeeded, published.succeeded));
+    say(&format!(
+        "{} connected; {} messages acknowledged",
+        connected.succeeded, published.succeeded
+    ));
     complain("publishing", &published);
 
     let victim = fleet.pick(1).context("an empty fleet")?;
-    let name = fleet.device(victim).map(|device| device.id().to_string()).unwrap_or_default();
+    let name = fleet
+        .device(victim)
+        .map(|device| device.id().to_string())
+        .unwrap_or_default();
     let observer = fleet.observe(victim, Duration::from_millis(1))?;
     if !observer.wait_accepted(20, PATIENCE) {
         bail!("{name} could not publish before its revocation");
@@ -108,14 +124,22 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     let receipt = plane.revoke(&name)?;
     let seen = observer.finish(PATIENCE);
     let micros = receipt.in_force_after_micros;
-    say(&format!("{name} revoked: nothing of it is accepted after {micros} µs (server's clock)"));
+    say(&format!(
+        "{name} revoked: nothing of it is accepted after {micros} µs (server's clock)"
+    ));
 
     let others = fleet.ping_all();
     complain("the others", &others);
-    let back = fleet.try_return(victim, &doors, &manner).context("no victim")?;
+    let back = fleet
+        .try_return(victim, &doors, &manner)
+        .context("no victim")?;
     say(&format!(
         "{name} tries its certificate, its factory identity, its ticket: {}",
-        if back.reconnect_refused() && back.reenroll_refused() { "all refused" } else { "IT CAME IN" }
+        if back.reconnect_refused() && back.reenroll_refused() {
+            "all refused"
+        } else {
+            "IT CAME IN"
+        }
     ));
 
     plane.kill()?;
@@ -127,7 +151,9 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
     complain("reconnecting", &again);
     let published_again = fleet.publish_round(MESSAGES);
     complain("publishing again", &published_again);
-    let back_again = fleet.try_return(victim, &doors, &manner).context("no victim")?;
+    let back_again = fleet
+        .try_return(victim, &doors, &manner)
+        .context("no victim")?;
     let totals = consumer.settle(PATIENCE);
     let (_, consumer_report) = consumer.stop();
 
@@ -188,7 +214,10 @@ fn reconnect(
 fn complain(step: &str, report: &sim::fleet::StepReport) {
     if report.failed() > 0 {
         let example = report.example.as_deref().unwrap_or_default();
-        say(&format!("{step}: {} failed, for example {example}", report.failed()));
+        say(&format!(
+            "{step}: {} failed, for example {example}",
+            report.failed()
+        ));
     }
 }
 

@@ -28,8 +28,7 @@ impl Scratch {
     pub fn make(keep: bool) -> anyhow::Result<Self> {
         let name = format!("fleetward-demo-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path)
-            .with_context(|| format!("{} cannot be made", path.display()))?;
+        std::fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self { path, keep })
     }
 
@@ -123,14 +122,21 @@ impl PlaneProcess {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        Ok(Self { child, local: Local::at(&data.join("fleetward.sock")), addresses })
+        Ok(Self {
+            child,
+            local: Local::at(&data.join("fleetward.sock")),
+            addresses,
+        })
     }
 
     /// The doors for devices, with the root that proves them.
     pub fn doors(&self) -> anyhow::Result<Doors> {
         let root = pem_to_der(&self.local.get_text("/api/v1/identity/ca")?)?;
         let to = |address| Endpoint::new(address, "localhost", std::slice::from_ref(&root));
-        Ok(Doors { est: to(self.addresses.devices)?, mqtt: to(self.addresses.mqtt)? })
+        Ok(Doors {
+            est: to(self.addresses.devices)?,
+            mqtt: to(self.addresses.mqtt)?,
+        })
     }
 
     pub fn get_text(&self, path: &str, field: &str) -> anyhow::Result<String> {
@@ -147,12 +153,17 @@ impl PlaneProcess {
         fleet: &[(&str, &str)],
     ) -> anyhow::Result<()> {
         let ca = json!({ "manufacturer": manufacturer, "ca_pem": ca_pem });
-        self.local.send("POST", "/api/v1/identity/manufacturers", &ca)?;
+        self.local
+            .send("POST", "/api/v1/identity/manufacturers", &ca)?;
         let list = format!("/api/v1/identity/expected-devices?manufacturer={manufacturer}");
-        self.local.send_text("POST", &list, "text/csv", expected_csv)?;
-        let files: Vec<Value> =
-            fleet.iter().map(|(path, text)| json!({ "path": path, "text": text })).collect();
-        self.local.send("PUT", "/api/v1/access/fleet", &json!({ "files": files }))?;
+        self.local
+            .send_text("POST", &list, "text/csv", expected_csv)?;
+        let files: Vec<Value> = fleet
+            .iter()
+            .map(|(path, text)| json!({ "path": path, "text": text }))
+            .collect();
+        self.local
+            .send("PUT", "/api/v1/access/fleet", &json!({ "files": files }))?;
         Ok(())
     }
 
@@ -168,7 +179,10 @@ impl PlaneProcess {
 
     pub fn revoke(&self, device: &str) -> anyhow::Result<Revoked> {
         let request = json!({ "device": device, "reason": "key-compromise" });
-        Ok(self.local.send("POST", "/api/v1/identity/revocations", &request)?.into())
+        Ok(self
+            .local
+            .send("POST", "/api/v1/identity/revocations", &request)?
+            .into())
     }
 
     /// Fetches the whole log as a bundle and verifies it as an outsider would: by the key noted at
@@ -184,9 +198,11 @@ impl PlaneProcess {
                     verified: verified.entries.iter().any(|one| one.index == revocation),
                     warnings: verified.warnings.iter().map(ToString::to_string).collect(),
                 },
-                Err(failure) => {
-                    Proof { entries: 0, verified: false, warnings: vec![failure.to_string()] }
-                }
+                Err(failure) => Proof {
+                    entries: 0,
+                    verified: false,
+                    warnings: vec![failure.to_string()],
+                },
             };
             // An entry is proven within a second of its receipt.
             if proof.verified || Instant::now() > deadline {
@@ -205,7 +221,9 @@ impl PlaneProcess {
 
     /// SIGTERM, and the exit code must be 0.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         let pid = pid.context("a child without a process id")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         let status = self.child.wait()?;
@@ -226,7 +244,10 @@ impl Drop for PlaneProcess {
 
 pub fn pem_to_der(pem: &str) -> anyhow::Result<Vec<u8>> {
     use base64::Engine;
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let body: String = pem
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
     base64::engine::general_purpose::STANDARD
         .decode(body.trim())
         .context("the plane's certificate is not PEM")

@@ -77,9 +77,18 @@ impl Report {
             format!(
                 "the log: {} entries, {}",
                 self.audit_entries,
-                if self.audit_verified { "verified offline" } else { "NOT VERIFIED" }
+                if self.audit_verified {
+                    "verified offline"
+                } else {
+                    "NOT VERIFIED"
+                }
             ),
-            if self.held() { "every promise held" } else { "A PROMISE WAS BROKEN" }.to_owned(),
+            if self.held() {
+                "every promise held"
+            } else {
+                "A PROMISE WAS BROKEN"
+            }
+            .to_owned(),
         ]
     }
 }

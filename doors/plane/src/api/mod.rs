@@ -175,3 +175,39 @@ fn bytes(media_type: &'static str, body: Vec<u8>) -> Response {
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `FLEETWARD_BLESS=1 cargo test -p plane` writes it anew.
+    #[test]
+    fn the_checked_in_interface_is_the_one_served() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let now = openapi_json().unwrap();
+        if std::env::var_os("FLEETWARD_BLESS").is_some() {
+            std::fs::write(file, &now).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(
+            checked_in == now,
+            "openapi.json is old; run FLEETWARD_BLESS=1 cargo test -p plane"
+        );
+    }
+
+    #[test]
+    fn every_route_of_the_api_is_in_the_interface() {
+        let source = include_str!("mod.rs");
+        let interface = openapi_json().unwrap();
+        for line in source
+            .lines()
+            .filter(|line| line.trim_start().starts_with(".route(\"/api/"))
+        {
+            let path = line.split('"').nth(1).unwrap();
+            assert!(
+                interface.contains(&format!("\"{path}\"")),
+                "{path} is not in openapi.json"
+            );
+        }
+    }
+}

@@ -248,7 +248,11 @@ impl ClientCertVerifier for DoorVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
         let now = model::Timestamp::from_seconds(now.as_secs());
-        let path = self.trust.anchors.load().verify_path(self.door, end_entity, &chain, now);
+        let path = self
+            .trust
+            .anchors
+            .load()
+            .verify_path(self.door, end_entity, &chain, now);
         let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
         match path {
             Ok(path) => {

@@ -570,7 +570,9 @@ impl Shard {
 
     fn log_signals(&mut self) {
         for signal in self.carried.signals.drain(..) {
-            if self.lines.take() {
+            if signal.actor() == gateway::Actor::Nobody {
+                tracing::debug!(target: "gateway", "{signal}");
+            } else if self.lines.take() {
                 tracing::warn!(target: "gateway", "{signal}");
             }
         }
@@ -834,7 +836,13 @@ impl Shard {
         if added.is_err() {
             return self.remove(id);
         }
-        tracing::debug!(target: "gateway", "{}: {} is here", live.peer, admitted.facts.principal);
+        tracing::debug!(
+            target: "gateway",
+            "{}: {} is here by {:?}",
+            live.peer,
+            admitted.facts.principal,
+            live.transport.negotiated()
+        );
         self.gateway.open(admitted, now, &mut self.turn);
         self.feed_pending(id, now);
     }
