@@ -8,18 +8,20 @@ use crate::flow::{self, Admission};
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
+use crate::shards::Shards;
+use crate::shared::{Latest, Locked};
 use crate::sign_in::SignIns;
+use access::Grants;
 use anyhow::{Context, bail};
-use arc_swap::{ArcSwap, ArcSwapOption};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
+use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write};
 
@@ -103,22 +105,26 @@ impl Foundation {
         })
     }
 
-    /// A plane without its MQTT threads, which need open ports.
+    /// The plane, with its MQTT threads running behind `mqtt`.
     ///
     /// # Errors
-    /// A fleet that was applied by another version and is refused by this one.
-    pub fn into_plane(self, config: Config) -> anyhow::Result<Arc<Plane>> {
+    /// A fleet that was applied by another version and is refused by this one; a damaged journal.
+    pub fn into_plane(self, config: Config, mqtt: &TcpListener) -> anyhow::Result<Arc<Plane>> {
         let people = population(&self.trust.registry(), &self.fleet);
-        let grants = flow::compile(&self.fleet, people).map_err(readable)?;
-        let admission = Admission {
+        let grants = Arc::new(flow::compile(&self.fleet, people).map_err(readable)?);
+        let admission = Arc::new(Admission {
             trust: Arc::new(self.trust),
-            fleet: ArcSwap::from_pointee(self.fleet),
-        };
+            fleet: Latest::new(self.fleet),
+        });
+        let journal = config.data_dir.join("journal");
+        let shards = Shards::start(&config.gateway, &journal, mqtt, &admission, &grants)?;
+        let latest = Latest::new(Grants::none());
+        latest.replace(grants);
         Ok(Arc::new(Plane {
             config,
             store: self.store,
             published: self.published,
-            admission: Arc::new(admission),
+            admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
             applying: tokio::sync::Mutex::new(()),
@@ -127,13 +133,12 @@ impl Foundation {
             realm: self.realm,
             own_cas: self.own_cas,
             issuer: self.issuer,
-            grants: ArcSwap::from_pointee(grants),
-            shards: OnceLock::new(),
-            unrecorded: Mutex::new(Vec::new()),
-            revocations: AtomicU64::new(0),
-            crl: ArcSwapOption::empty(),
-            sequencer: Mutex::new(self.sequencer),
-            sequencer_trouble: Mutex::new(None),
+            grants: latest,
+            shards,
+            unrecorded: Locked::default(),
+            crl: Locked::default(),
+            sequencer: Locked::new(self.sequencer),
+            sequencer_trouble: Locked::default(),
         }))
     }
 }
@@ -152,7 +157,7 @@ pub fn renew_server_certificate(plane: &Plane) -> anyhow::Result<()> {
         &plane.issuer,
         clock::now(),
     )?;
-    plane.trust().served.store(Arc::new(served));
+    plane.trust().served.replace(Arc::new(served));
     Ok(())
 }
 

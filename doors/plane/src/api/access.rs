@@ -51,7 +51,7 @@ pub async fn fleet(
     headers: HeaderMap,
 ) -> Result<Json<Fleet>, Problem> {
     caller.administrator(&plane, &headers)?;
-    let in_force = plane.admission.fleet.load_full();
+    let in_force = plane.admission.fleet.get();
     let mut fleet = Fleet {
         version: in_force.version,
         name: None,

@@ -6,6 +6,7 @@ use super::{Caller, Problem, Shared, bytes};
 use crate::clock;
 use crate::entries;
 use crate::plane::Trouble;
+use crate::shared::off_thread;
 use audit::{Checkpoint, PublishedTree};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -116,7 +117,7 @@ pub async fn bundle(
     Asked(asked): Asked<BundleAsked>,
 ) -> Result<Response, Problem> {
     caller.auditor(&plane, &headers)?;
-    let made = tokio::task::spawn_blocking(move || {
+    let made = off_thread(move || {
         let refuse = |error: &dyn std::fmt::Display| {
             Problem::new(StatusCode::CONFLICT, "bundle-refused", error.to_string())
         };
@@ -138,7 +139,7 @@ pub async fn bundle(
             .collect();
         audit::build(&note, &keys, &mut tree, &indices, asked.since).map_err(|e| refuse(&e))
     });
-    let bundle = made.await.map_err(Trouble::fault)??;
+    let bundle = made.await??;
     Ok(bytes("application/json", bundle.into_bytes()))
 }
 
@@ -199,8 +200,8 @@ pub async fn published(
 ) -> Result<Response, Problem> {
     caller.auditor(&plane, &headers)?;
     let is_checkpoint = path == audit::tiles::CHECKPOINT_PATH;
-    let read = tokio::task::spawn_blocking(move || plane.published.read(&path).ok().flatten());
-    let Some(file) = read.await.map_err(Trouble::fault)? else {
+    let read = off_thread(move || plane.published.read(&path).ok().flatten());
+    let Some(file) = read.await? else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "not-found",

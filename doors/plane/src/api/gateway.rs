@@ -33,10 +33,7 @@ pub async fn sessions(
     headers: HeaderMap,
 ) -> Result<Json<Vec<Session>>, Problem> {
     caller.administrator(&plane, &headers)?;
-    let reports = match plane.shards() {
-        Some(shards) => shards.reports(true).await,
-        None => Vec::new(),
-    };
+    let reports = plane.shards().reports(true).await;
     let sessions = reports
         .into_iter()
         .flat_map(|report| report.sessions)

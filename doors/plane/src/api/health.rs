@@ -82,7 +82,7 @@ pub async fn metrics(
         "access_fleet_version",
         "gauge",
         "",
-        plane.admission.fleet.load().version,
+        plane.admission.fleet.get().version,
     );
     say(
         "access_grant_classes",
@@ -96,11 +96,7 @@ pub async fn metrics(
         .last_checkpoint()?
         .map_or(0, |checkpoint| checkpoint.size);
     say("audit_entries_proven", "counter", "", proven);
-    let reports = match plane.shards() {
-        Some(shards) => shards.reports(false).await,
-        None => Vec::new(),
-    };
-    for report in reports {
+    for report in plane.shards().reports(false).await {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
         say(
             "gateway_connections",
