@@ -331,7 +331,7 @@ pub async fn apply(
     actor: &Actor,
 ) -> Result<ApplyReceipt, Trouble> {
     plane.granting_allowed()?;
-    let _one_at_a_time = plane.applying.lock().await;
+    let _one_at_a_time = plane.applying.begin().await;
     let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::new(before.version + 1, fleet));

@@ -59,7 +59,7 @@ pub async fn serve(
     config.listen.devices = addresses.devices;
     config.listen.mqtt = addresses.mqtt;
     let local = listen::bind_local(&config.socket_file())?;
-    let plane = foundation.into_plane(config, &doors.mqtt)?;
+    let plane = foundation.into_plane(config, &doors)?;
     drop(doors.mqtt);
 
     let (stopping, stopped) = watch::channel(false);

@@ -6,7 +6,7 @@ use crate::flow::{self, Admission};
 use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
 use crate::shards::Shards;
-use crate::shared::{Latest, Locked, off_thread};
+use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
 use audit::Vkey;
@@ -31,7 +31,7 @@ pub struct Plane {
     pub log_key: Vkey,
     pub sign_ins: SignIns,
     /// Held while a fleet is applied.
-    pub applying: tokio::sync::Mutex<()>,
+    pub applying: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
     pub(crate) signer: Signer,

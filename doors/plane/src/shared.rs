@@ -55,6 +55,17 @@ impl<T> ReadMostly<T> {
     }
 }
 
+/// For acts of which only one may be under way, across waits.
+#[derive(Default)]
+pub struct OneAtATime(tokio::sync::Mutex<()>);
+
+impl OneAtATime {
+    /// Returns when no other act is under way; it is until the answer is dropped.
+    pub async fn begin(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.lock().await
+    }
+}
+
 /// Does what blocks (disk, long computation) on a thread that may wait.
 ///
 /// # Errors

@@ -5,11 +5,12 @@ use crate::clock;
 use crate::config::Config;
 use crate::entries;
 use crate::flow::{self, Admission};
+use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
 use crate::shards::Shards;
-use crate::shared::{Latest, Locked};
+use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use access::Grants;
 use anyhow::{Context, bail};
@@ -19,7 +20,6 @@ use model::{TenantId, Timestamp};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,11 +105,11 @@ impl Foundation {
         })
     }
 
-    /// The plane, with its MQTT threads running behind `mqtt`.
+    /// The plane, with its MQTT threads running behind their door.
     ///
     /// # Errors
     /// A fleet that was applied by another version and is refused by this one; a damaged journal.
-    pub fn into_plane(self, config: Config, mqtt: &TcpListener) -> anyhow::Result<Arc<Plane>> {
+    pub fn into_plane(self, config: Config, doors: &Doors) -> anyhow::Result<Arc<Plane>> {
         let people = population(&self.trust.registry(), &self.fleet);
         let grants = Arc::new(flow::compile(&self.fleet, people).map_err(readable)?);
         let admission = Arc::new(Admission {
@@ -117,7 +117,7 @@ impl Foundation {
             fleet: Latest::new(self.fleet),
         });
         let journal = config.data_dir.join("journal");
-        let shards = Shards::start(&config.gateway, &journal, mqtt, &admission, &grants)?;
+        let shards = Shards::start(&config.gateway, &journal, &doors.mqtt, &admission, &grants)?;
         let latest = Latest::new(Grants::none());
         latest.replace(grants);
         Ok(Arc::new(Plane {
@@ -127,7 +127,7 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
-            applying: tokio::sync::Mutex::new(()),
+            applying: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             signer: self.signer,
             realm: self.realm,
