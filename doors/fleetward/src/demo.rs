@@ -1,0 +1,1 @@
+//! `fleetward demo`.
