@@ -1,6 +1,6 @@
 //! The plane as its own process, and the demo's words with it over the local socket.
 
-use crate::local::Local;
+use crate::client::{Ask, Client};
 use anyhow::{Context, bail};
 use audit::Vkey;
 use serde::Deserialize;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 /// What the demo's plane promises of an acknowledged message: see `gateway.durability`.
 pub const DURABILITY: &str = "power";
 
+/// A bundle of the demo's log, with room to spare.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder that goes away with the demo, unless it is to be kept.
@@ -49,7 +51,7 @@ impl Drop for Scratch {
 /// A running `fleetward serve`; killed when dropped.
 pub struct PlaneProcess {
     child: Child,
-    local: Local,
+    client: Client,
     addresses: Addresses,
 }
 
@@ -60,20 +62,9 @@ struct Addresses {
 }
 
 /// A revocation's receipt, as far as the demo tells of it.
-#[derive(Debug, Deserialize)]
-#[serde(from = "Value")]
 pub struct Revoked {
     pub in_force_after_micros: u64,
     pub entry: u64,
-}
-
-impl From<Value> for Revoked {
-    fn from(value: Value) -> Self {
-        Self {
-            in_force_after_micros: value["in_force_after_micros"].as_u64().unwrap_or(u64::MAX),
-            entry: value["recorded"]["entry"].as_u64().unwrap_or(u64::MAX),
-        }
-    }
 }
 
 /// What the log proved.
@@ -122,16 +113,20 @@ impl PlaneProcess {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
+        let client = Client::local(&data.join("fleetward.sock"))?;
         Ok(Self {
             child,
-            local: Local::at(&data.join("fleetward.sock")),
+            client,
             addresses,
         })
     }
 
     /// The doors for devices, with the root that proves them.
-    pub fn doors(&self) -> anyhow::Result<Doors> {
-        let root = pem_to_der(&self.local.get_text("/api/v1/identity/ca")?)?;
+    pub fn doors(&mut self) -> anyhow::Result<Doors> {
+        let pem = self
+            .client
+            .bytes(Ask::get("/api/v1/identity/ca"), ANSWER_BYTES_MAX)?;
+        let root = pem_to_der(&String::from_utf8(pem)?)?;
         let to = |address| Endpoint::new(address, "localhost", std::slice::from_ref(&root));
         Ok(Doors {
             est: to(self.addresses.devices)?,
@@ -139,60 +134,70 @@ impl PlaneProcess {
         })
     }
 
-    pub fn get_text(&self, path: &str, field: &str) -> anyhow::Result<String> {
-        let value: Value = self.local.get(path)?;
-        Ok(value[field].as_str().unwrap_or_default().to_owned())
+    /// The key that verifies the log: noted at the start, as an auditor would.
+    pub fn log_key(&mut self) -> anyhow::Result<Vkey> {
+        let answer = self.client.json(Ask::get("/api/v1/audit/key"))?;
+        Ok(answer["vkey"].as_str().unwrap_or_default().parse()?)
     }
 
     /// Everything that must be said before the first device comes.
     pub fn register(
-        &self,
+        &mut self,
         manufacturer: &str,
         ca_pem: &str,
-        expected_csv: &str,
+        expected_csv: String,
         fleet: &[(&str, &str)],
     ) -> anyhow::Result<()> {
         let ca = json!({ "manufacturer": manufacturer, "ca_pem": ca_pem });
-        self.local
-            .send("POST", "/api/v1/identity/manufacturers", &ca)?;
+        self.client
+            .json(Ask::post("/api/v1/identity/manufacturers").json(&ca))?;
         let list = format!("/api/v1/identity/expected-devices?manufacturer={manufacturer}");
-        self.local
-            .send_text("POST", &list, "text/csv", expected_csv)?;
+        self.client
+            .json(Ask::post(&list).text("text/csv", expected_csv))?;
         let files: Vec<Value> = fleet
             .iter()
             .map(|(path, text)| json!({ "path": path, "text": text }))
             .collect();
-        self.local
-            .send("PUT", "/api/v1/access/fleet", &json!({ "files": files }))?;
+        let fleet = json!({ "files": files });
+        self.client
+            .json(Ask::put("/api/v1/access/fleet").json(&fleet))?;
         Ok(())
     }
 
     /// A certificate for a service, with a key that is born here.
-    pub fn certify(&self, service: &str) -> anyhow::Result<sim::Credential> {
+    pub fn certify(&mut self, service: &str) -> anyhow::Result<sim::Credential> {
         let key = Key::generate()?;
         let request = json!({ "csr_pem": request_pem(&key, service)? });
         let path = format!("/api/v1/identity/services/{service}/certificates");
-        let answer = self.local.send("POST", &path, &request)?;
+        let answer = self.client.json(Ask::post(&path).json(&request))?;
         let certificate = pem_to_der(answer["certificate_pem"].as_str().unwrap_or_default())?;
         Ok(sim::Credential::new(vec![certificate], key)?)
     }
 
-    pub fn revoke(&self, device: &str) -> anyhow::Result<Revoked> {
+    pub fn revoke(&mut self, device: &str) -> anyhow::Result<Revoked> {
         let request = json!({ "device": device, "reason": "key-compromise" });
-        Ok(self
-            .local
-            .send("POST", "/api/v1/identity/revocations", &request)?
-            .into())
+        let answer = self
+            .client
+            .json(Ask::post("/api/v1/identity/revocations").json(&request))?;
+        Ok(Revoked {
+            in_force_after_micros: answer["in_force_after_micros"]
+                .as_u64()
+                .context("a receipt without a time")?,
+            entry: answer["recorded"]["entry"]
+                .as_u64()
+                .context("a receipt without an entry")?,
+        })
     }
 
     /// Fetches the whole log as a bundle and verifies it as an outsider would: by the key noted at
     /// the start, and only if the revocation's entry is in it.
-    pub fn proof(&self, key: &str, revocation: u64) -> anyhow::Result<Proof> {
-        let key: Vkey = key.parse()?;
+    pub fn proof(&mut self, key: &Vkey, revocation: u64) -> anyhow::Result<Proof> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let bundle = self.local.get_text("/api/v1/audit/bundle")?;
-            let proof = match audit::verify(bundle.as_bytes(), &[key.clone()], None) {
+            let bundle = self
+                .client
+                .bytes(Ask::get("/api/v1/audit/bundle"), ANSWER_BYTES_MAX)?;
+            let proof = match audit::verify(&bundle, std::slice::from_ref(key), None) {
                 Ok(verified) => Proof {
                     entries: verified.entries.len(),
                     verified: verified.entries.iter().any(|one| one.index == revocation),

@@ -48,8 +48,7 @@ impl Report {
             && self.reenroll_refused
             && self.revoke_to_closed_ms.is_some()
             && self.others_disconnected == 0
-            // The callback counts the revoked device as passed over.
-            && self.reconnected_after_kill == self.devices
+            && self.reconnected_after_kill + 1 == self.devices
             && self.consumer_sessions_forgotten == 0
             && self.audit_verified
     }
