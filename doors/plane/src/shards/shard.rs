@@ -781,6 +781,7 @@ impl Shard {
             return;
         };
         self.forget_handshake(done.peer.ip());
+        self.accept_again();
         self.handshakes_done += 1;
         if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
             return;
