@@ -232,6 +232,9 @@ impl Shard {
         let mut events = Vec::with_capacity(1024);
         let mut shaking = Vec::new();
         while !(self.draining && self.slots.len() == 0) {
+            if !has_work(&self.turn) {
+                self.slots.reuse();
+            }
             events.clear();
             let timeout = self.timeout();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
