@@ -316,7 +316,8 @@ impl Shard {
     fn serve(&mut self, id: u32, flags: EventFlags, now: Timestamp) {
         if flags.contains(EventFlags::OUT) {
             // Only what is encrypted already: what the gateway has waits for the journal.
-            self.send(id, None, now);
+            let sent = self.transmit(id, &[]);
+            self.account(id, sent, now);
         }
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         if gone && matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.paused) {
@@ -352,33 +353,35 @@ impl Shard {
         let Some(output) = self.gateway.output(ConnectionId(id)) else {
             return;
         };
-        let plaintext = std::mem::take(output);
-        self.send(id, Some(&plaintext), now);
-        if let Some(output) = self.gateway.output(ConnectionId(id))
-            && output.capacity() == 0
-        {
-            // Lent back for the next message; the gateway decides whether to keep it.
+        let mut plaintext = std::mem::take(output);
+        let sent = self.transmit(id, &plaintext);
+        if let Some(output) = self.gateway.output(ConnectionId(id)) {
+            // Given back before the gateway accounts for it, which lends it to whoever speaks
+            // next: an idle connection holds no buffer.
+            plaintext.clear();
             *output = plaintext;
-            output.clear();
         }
+        self.account(id, sent, now);
     }
 
-    fn send(&mut self, id: u32, plaintext: Option<&[u8]>, now: Timestamp) {
+    /// Bytes that the socket did not take; `None` if the connection is gone or broken.
+    fn transmit(&mut self, id: u32, plaintext: &[u8]) -> Option<usize> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
-        let encrypted = match plaintext {
-            Some(plaintext) => live.transport.encrypt(plaintext, &mut self.spare),
-            None => Ok(()),
-        };
-        match encrypted.and_then(|()| live.transport.flush(&mut self.spare)) {
-            Ok(_) => {
-                let unsent = live.transport.unsent_bytes();
+        live.transport.encrypt(plaintext, &mut self.spare).ok()?;
+        live.transport.flush(&mut self.spare).ok()?;
+        Some(live.transport.unsent_bytes())
+    }
+
+    fn account(&mut self, id: u32, unsent: Option<usize>, now: Timestamp) {
+        match unsent {
+            Some(unsent) => {
                 self.gateway
                     .written(ConnectionId(id), unsent, now, &mut self.turn);
                 self.poll_for_what_matters(id);
             }
-            Err(_) => {
+            None => {
                 self.gateway
                     .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
                 self.remove(id);
