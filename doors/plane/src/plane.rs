@@ -415,7 +415,12 @@ impl Plane {
             .clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
         if let Some(shards) = self.shards.get() {
-            for report in shards.reports(false).await {
+            let reports = shards.reports(false).await;
+            let ended = usize::from(shards.shard_count()).saturating_sub(reports.len());
+            if ended > 0 {
+                reasons.push(format!("{ended} shard(s) have ended; restart the plane"));
+            }
+            for report in reports {
                 if report.failed {
                     reasons.push(format!("shard {}: its journal failed", report.shard));
                 }

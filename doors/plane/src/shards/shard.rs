@@ -284,6 +284,12 @@ impl Shard {
     }
 
     fn timeout(&self) -> Timespec {
+        if has_work(&self.turn) {
+            return Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+        }
         let now = self.clock.now();
         let next = [
             self.gateway.next_deadline(),
@@ -432,6 +438,11 @@ impl Shard {
     // ---- what a turn decided ----
 
     fn carry_out(&mut self, now: Timestamp) {
+        if self.failed {
+            // Other shards still speak to this one; nothing of it may leave or pile up.
+            self.turn.clear();
+            return;
+        }
         // Writing may resume a publisher, whose waiting bytes decide more: go on until it is calm.
         while !self.failed && has_work(&self.turn) {
             std::mem::swap(&mut self.turn, &mut self.carried);
@@ -519,6 +530,7 @@ impl Shard {
             self.remove(id);
         }
         self.turn = Turn::default();
+        self.carried = Turn::default();
         self.stop_accepting();
     }
 
@@ -594,6 +606,8 @@ impl Shard {
         while let Some(letter) = self.letters.pop_front() {
             match letter {
                 Letter::Connection(handed) => self.welcome(*handed, now),
+                // Nothing of it could be journaled or acknowledged.
+                Letter::FromShard(_) if self.failed => {}
                 Letter::FromShard(message) => self.gateway.from_shard(message, now, &mut self.turn),
                 Letter::Withdraw(what, reply) => {
                     let closed = self.gateway.revoke(&what, now, &mut self.turn);
@@ -726,13 +740,17 @@ impl Shard {
             early: Vec::new(),
         });
         let (id, generation) = self.slots.insert(slot);
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
-            epoll::add(
+        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
+            && let Err(e) = epoll::add(
                 &self.epoll,
                 handshaking.transport.socket(),
                 token(id, generation),
                 EventFlags::IN,
-            )?;
+            )
+        {
+            // Nobody would ever look at it again.
+            self.slots.remove(id);
+            return Err(e.into());
         }
         self.handshaking += 1;
         *self.handshakes_by_source.entry(peer.ip()).or_default() += 1;
@@ -926,6 +944,14 @@ impl Shard {
             .is_ok()
         {
             self.accepting = true;
+        }
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(self.index)) {
+            mailbox.close();
         }
     }
 }
