@@ -381,7 +381,12 @@ impl Plane {
         }
         let trouble = self.sequencer_trouble.lock().clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
-        for report in self.shards.reports(false).await {
+        let reports = self.shards.reports(false).await;
+        let ended = usize::from(self.shards.shard_count()).saturating_sub(reports.len());
+        if ended > 0 {
+            reasons.push(format!("{ended} shard(s) have ended; restart the plane"));
+        }
+        for report in reports {
             if report.failed {
                 reasons.push(format!("shard {}: its journal failed", report.shard));
             }

@@ -228,6 +228,9 @@ impl Shard {
         let mut events = Vec::with_capacity(1024);
         let mut shaking = Vec::new();
         while !(self.draining && self.slots.len() == 0) {
+            if !has_work(&self.turn) {
+                self.slots.reuse();
+            }
             events.clear();
             let timeout = self.timeout();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
@@ -277,6 +280,12 @@ impl Shard {
     }
 
     fn timeout(&self) -> Timespec {
+        if has_work(&self.turn) {
+            return Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+        }
         let now = self.clock.now();
         let next = [
             self.gateway.next_deadline(),
@@ -309,7 +318,8 @@ impl Shard {
     fn serve(&mut self, id: u32, flags: EventFlags, now: Timestamp) {
         if flags.contains(EventFlags::OUT) {
             // Only what is encrypted already: what the gateway has waits for the journal.
-            self.send(id, None, now);
+            let sent = self.transmit(id, &[]);
+            self.account(id, sent, now);
         }
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         if gone && matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.paused) {
@@ -345,33 +355,35 @@ impl Shard {
         let Some(output) = self.gateway.output(ConnectionId(id)) else {
             return;
         };
-        let plaintext = std::mem::take(output);
-        self.send(id, Some(&plaintext), now);
-        if let Some(output) = self.gateway.output(ConnectionId(id))
-            && output.capacity() == 0
-        {
-            // Lent back for the next message; the gateway decides whether to keep it.
+        let mut plaintext = std::mem::take(output);
+        let sent = self.transmit(id, &plaintext);
+        if let Some(output) = self.gateway.output(ConnectionId(id)) {
+            // Given back before the gateway accounts for it, which lends it to whoever speaks
+            // next: an idle connection holds no buffer.
+            plaintext.clear();
             *output = plaintext;
-            output.clear();
         }
+        self.account(id, sent, now);
     }
 
-    fn send(&mut self, id: u32, plaintext: Option<&[u8]>, now: Timestamp) {
+    /// Bytes that the socket did not take; `None` if the connection is gone or broken.
+    fn transmit(&mut self, id: u32, plaintext: &[u8]) -> Option<usize> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
-        let encrypted = match plaintext {
-            Some(plaintext) => live.transport.encrypt(plaintext, &mut self.spare),
-            None => Ok(()),
-        };
-        match encrypted.and_then(|()| live.transport.flush(&mut self.spare)) {
-            Ok(_) => {
-                let unsent = live.transport.unsent_bytes();
+        live.transport.encrypt(plaintext, &mut self.spare).ok()?;
+        live.transport.flush(&mut self.spare).ok()?;
+        Some(live.transport.unsent_bytes())
+    }
+
+    fn account(&mut self, id: u32, unsent: Option<usize>, now: Timestamp) {
+        match unsent {
+            Some(unsent) => {
                 self.gateway
                     .written(ConnectionId(id), unsent, now, &mut self.turn);
                 self.poll_for_what_matters(id);
             }
-            Err(_) => {
+            None => {
                 self.gateway
                     .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
                 self.remove(id);
@@ -422,6 +434,11 @@ impl Shard {
     // ---- what a turn decided ----
 
     fn carry_out(&mut self, now: Timestamp) {
+        if self.failed {
+            // Other shards still speak to this one; nothing of it may leave or pile up.
+            self.turn.clear();
+            return;
+        }
         // Writing may resume a publisher, whose waiting bytes decide more: go on until it is calm.
         while !self.failed && has_work(&self.turn) {
             std::mem::swap(&mut self.turn, &mut self.carried);
@@ -509,6 +526,7 @@ impl Shard {
             self.remove(id);
         }
         self.turn = Turn::default();
+        self.carried = Turn::default();
         self.stop_accepting();
     }
 
@@ -584,6 +602,8 @@ impl Shard {
         while let Some(letter) = self.letters.pop_front() {
             match letter {
                 Letter::Connection(handed) => self.welcome(*handed, now),
+                // Nothing of it could be journaled or acknowledged.
+                Letter::FromShard(_) if self.failed => {}
                 Letter::FromShard(message) => self.gateway.from_shard(message, now, &mut self.turn),
                 Letter::Withdraw(what, reply) => {
                     let closed = self.gateway.revoke(&what, now, &mut self.turn);
@@ -658,6 +678,14 @@ impl Shard {
             self.remove(id);
         }
         self.carry_out(now);
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(self.index)) {
+            mailbox.close();
+        }
     }
 }
 

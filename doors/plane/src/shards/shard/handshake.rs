@@ -72,13 +72,17 @@ impl Shard {
             early: Vec::new(),
         });
         let (id, generation) = self.slots.insert(slot);
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
-            epoll::add(
+        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
+            && let Err(e) = epoll::add(
                 &self.epoll,
                 handshaking.transport.socket(),
                 token(id, generation),
                 EventFlags::IN,
-            )?;
+            )
+        {
+            // Nobody would ever look at it again.
+            self.slots.remove(id);
+            return Err(e.into());
         }
         self.handshaking += 1;
         *self.handshakes_by_source.entry(peer.ip()).or_default() += 1;
@@ -130,6 +134,7 @@ impl Shard {
             return;
         };
         self.forget_handshake(done.peer.ip());
+        self.accept_again();
         self.handshakes_done += 1;
         if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
             return;
