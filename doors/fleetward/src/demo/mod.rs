@@ -236,7 +236,9 @@ impl Story {
         let (_, consumer) = self.consumer.stop();
         let revoked = self.revoked.context("nobody was revoked")?;
         let back_again = self.back_again.context("nobody tried to come back")?;
-        let proof = self.plane.proof(&self.key, revoked.receipt.entry)?;
+        let proof = self
+            .plane
+            .proof(&self.key, revoked.receipt.recorded.entry)?;
         self.plane.stop()?;
         let (seen, asked_at) = (revoked.seen, revoked.asked_at);
         Ok(Report {

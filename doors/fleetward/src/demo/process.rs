@@ -62,9 +62,26 @@ struct Addresses {
 }
 
 /// A revocation's receipt, as far as the demo tells of it.
+#[derive(Debug, Deserialize)]
 pub struct Revoked {
     pub in_force_after_micros: u64,
+    pub recorded: Recorded,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Recorded {
+    /// Index in the log.
     pub entry: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct LogKey {
+    vkey: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Issued {
+    certificate_pem: String,
 }
 
 /// What the log proved.
@@ -136,8 +153,8 @@ impl PlaneProcess {
 
     /// The key that verifies the log: noted at the start, as an auditor would.
     pub fn log_key(&mut self) -> anyhow::Result<Vkey> {
-        let answer = self.client.json(Ask::get("/api/v1/audit/key"))?;
-        Ok(answer["vkey"].as_str().unwrap_or_default().parse()?)
+        let key: LogKey = serde_json::from_value(self.client.json(Ask::get("/api/v1/audit/key"))?)?;
+        Ok(key.vkey.parse()?)
     }
 
     /// Everything that must be said before the first device comes.
@@ -170,7 +187,8 @@ impl PlaneProcess {
         let request = json!({ "csr_pem": request_pem(&key, service)? });
         let path = format!("/api/v1/identity/services/{service}/certificates");
         let answer = self.client.json(Ask::post(&path).json(&request))?;
-        let certificate = pem_to_der(answer["certificate_pem"].as_str().unwrap_or_default())?;
+        let issued: Issued = serde_json::from_value(answer)?;
+        let certificate = pem_to_der(&issued.certificate_pem)?;
         Ok(sim::Credential::new(vec![certificate], key)?)
     }
 
@@ -179,14 +197,7 @@ impl PlaneProcess {
         let answer = self
             .client
             .json(Ask::post("/api/v1/identity/revocations").json(&request))?;
-        Ok(Revoked {
-            in_force_after_micros: answer["in_force_after_micros"]
-                .as_u64()
-                .context("a receipt without a time")?,
-            entry: answer["recorded"]["entry"]
-                .as_u64()
-                .context("a receipt without an entry")?,
-        })
+        Ok(serde_json::from_value(answer)?)
     }
 
     /// Fetches the whole log as a bundle and verifies it as an outsider would: by the key noted at
