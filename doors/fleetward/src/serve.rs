@@ -54,6 +54,7 @@ impl Serve {
             }
         }
         let socket = config.socket_file();
+        let (fail, failed) = oneshot::channel();
         let ready = |doors: plane::Addresses| {
             let Some(file) = &self.ready_file else { return };
             let text = json!({
@@ -64,7 +65,8 @@ impl Serve {
                 "pid": std::process::id(),
             });
             if let Err(error) = files::replace(file, format!("{text}\n").as_bytes(), 0o644) {
-                eprintln!("{}", crate::said(&error));
+                // Whoever waits for the file would wait for ever. Nobody listens if all ends already.
+                let _ = fail.send(error);
             }
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -86,6 +88,7 @@ impl Serve {
             });
             tokio::select! {
                 ended = serving => ended,
+                Ok(error) = failed => Err(error),
                 () = twice => bail!(
                     "stopped by a second signal before all was drained; nothing that was \
                      acknowledged is lost"

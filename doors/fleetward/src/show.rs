@@ -205,7 +205,7 @@ mod tests {
                 .map(|row| vec![cell(row.pointer("/a")), cell(row.pointer("/b/c"))]),
         );
         let lines: Vec<_> = text.lines().map(str::trim_end).collect();
-        assert_eq!(lines, ["FIRST     SECOND", r"x\u{a}y   yes", "p, q      -"]);
+        assert_eq!(lines, ["FIRST    SECOND", r"x\u{a}y  yes", "p, q     -"]);
     }
 
     proptest! {
