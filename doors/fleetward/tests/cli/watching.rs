@@ -123,7 +123,7 @@ fn growth_that_cannot_be_proven_is_not_believed() {
     watch(&log, &state).well();
     let kept = log.note().to_owned();
     log.grow(300);
-    alter(&log.dir().join("tile/0/000"), 40);
+    alter(&log.dir().join("tile/0/001"), 40);
     let ran = watch(&log, &state);
     assert!(ran.refused().starts_with("ALARM: "), "{ran:?}");
     fs::remove_file(log.dir().join("tile/0/001")).unwrap();
