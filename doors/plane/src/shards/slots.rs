@@ -95,7 +95,10 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.generation(first), None);
         let (other, _) = slots.insert('o');
-        assert_ne!(first, other, "the turn that removed it may still speak of it");
+        assert_ne!(
+            first, other,
+            "the turn that removed it may still speak of it"
+        );
         assert_eq!(slots.remove(other), Some('o'));
         slots.free.clear();
         slots.retired = vec![first];
