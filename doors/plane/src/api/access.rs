@@ -88,7 +88,8 @@ pub async fn apply(
     Administrator(actor): Administrator,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Applied>, Problem> {
-    let done = flow::apply(&plane, sources(files), &actor).await?;
+    let done =
+        flow::to_its_end(async move { flow::apply(&plane, sources(files), &actor).await }).await?;
     Ok(Json(Applied {
         version: done.version,
         grant_classes: done.grant_classes,

@@ -83,9 +83,10 @@ async fn enroll(
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let done = async {
-        let presented = caller.presented()?;
+        let presented = caller.presented()?.clone();
         let request = flow::read_request(content_type, &body)?;
-        Ok::<_, Problem>(flow::enroll(&plane, presented, operation, &request).await?)
+        let enrolling = async move { flow::enroll(&plane, &presented, operation, &request).await };
+        Ok::<_, Problem>(flow::to_its_end(enrolling).await?)
     };
     match done.await {
         // Clients of small stacks take the first certificate: the new one, alone.
