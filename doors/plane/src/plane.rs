@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use store::{Change, CommitError, Published, Receipt, Store};
+use store::{Change, CommitError, Direction, Published, Receipt, Store};
 use tokio::sync::{Notify, oneshot};
 
 /// Everything that a running plane holds.
@@ -279,7 +279,13 @@ impl Plane {
     }
 
     /// Returns when the change is durable.
+    ///
+    /// # Errors
+    /// The store's; and a grant is refused while a withdrawal is not on record.
     pub async fn commit(&self, change: Change) -> Result<Receipt, Trouble> {
+        if change.direction == Direction::Grant {
+            self.granting_allowed()?;
+        }
         Ok(self.submit(change).await?)
     }
 
@@ -309,24 +315,23 @@ impl Plane {
 
     /// Tries again to record what is in force; true when nothing is left.
     pub async fn record_withdrawals(&self) -> bool {
-        let waiting = std::mem::take(
-            &mut *self
-                .unrecorded
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        let mut left = Vec::new();
-        for change in waiting {
-            if self.submit(change.clone()).await.is_err() {
-                left.push(change);
+        let waiting = || self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting().len();
+        for _ in 0..count {
+            let Some(change) = waiting().first().cloned() else {
+                break;
+            };
+            let recorded = self.submit(change).await.is_ok();
+            // It stays in the list until it is on record, for so long nothing is granted. Only
+            // this task takes away; others come behind it.
+            let mut waiting = waiting();
+            if recorded {
+                waiting.remove(0);
+            } else {
+                waiting.rotate_left(1);
             }
         }
-        let mut unrecorded = self
-            .unrecorded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        unrecorded.extend(left);
-        unrecorded.is_empty()
+        waiting().is_empty()
     }
 
     /// Takes a fact into memory.
