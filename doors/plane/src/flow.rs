@@ -368,6 +368,10 @@ pub async fn apply(
     plane
         .put_in_force(Arc::clone(&next), Arc::new(grants))
         .await;
+    // Kinds of devices that came while it was compiled.
+    for facts in plane.population(&next) {
+        plane.cover(&facts).await?;
+    }
     Ok(ApplyReceipt {
         version: next.version,
         grant_classes,

@@ -33,6 +33,10 @@ pub struct Plane {
     pub sign_ins: SignIns,
     /// Held while a fleet is applied.
     pub applying: tokio::sync::Mutex<()>,
+    /// Held while a list (manufacturers, expected devices) goes from the record to memory.
+    pub listing: tokio::sync::Mutex<()>,
+    /// Held while grants are replaced.
+    pub(crate) regranting: tokio::sync::Mutex<()>,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
     pub(crate) signer: Signer,
@@ -359,11 +363,24 @@ impl Plane {
 
     /// Makes sure that grants know somebody of this kind.
     pub async fn cover(&self, facts: &Facts) -> Result<(), Trouble> {
-        let extended = self.grants.load().extended(facts).map_err(Trouble::Fleet)?;
-        if let Some(grants) = extended {
-            self.regrant(Arc::new(grants)).await;
+        loop {
+            let known = self.grants();
+            let (from, asked) = (Arc::clone(&known), facts.clone());
+            // Cedar may take its time.
+            let extended = tokio::task::spawn_blocking(move || from.extended(&asked))
+                .await
+                .map_err(Trouble::fault)?
+                .map_err(Trouble::Fleet)?;
+            let Some(grants) = extended else {
+                return Ok(());
+            };
+            let _one_at_a_time = self.regranting.lock().await;
+            // Others may have come first; what they added must stay.
+            if Arc::ptr_eq(&known, &self.grants()) {
+                self.regrant(Arc::new(grants)).await;
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Compiles a fleet for everybody who is known, off the async threads.
@@ -376,13 +393,14 @@ impl Plane {
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.
-    fn population(&self, fleet: &FleetInForce) -> Vec<Facts> {
+    pub fn population(&self, fleet: &FleetInForce) -> Vec<Facts> {
         let registry = self.trust().registry();
         population(&registry, fleet)
     }
 
     /// From here on every shard judges by the new fleet.
     pub async fn put_in_force(&self, fleet: Arc<FleetInForce>, grants: Arc<Grants>) {
+        let _one_at_a_time = self.regranting.lock().await;
         self.admission.fleet.store(fleet);
         self.regrant(grants).await;
     }

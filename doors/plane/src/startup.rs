@@ -122,6 +122,8 @@ impl Foundation {
             log_key: self.log_key,
             sign_ins: SignIns::default(),
             applying: tokio::sync::Mutex::new(()),
+            listing: tokio::sync::Mutex::new(()),
+            regranting: tokio::sync::Mutex::new(()),
             committed: tokio::sync::Notify::new(),
             signer: self.signer,
             realm: self.realm,
