@@ -67,6 +67,17 @@ impl Admission {
     }
 }
 
+/// Runs an act to its end, also when whoever asked for it hangs up: a request's future is dropped
+/// then, and half an act would be in force and not on record, or on record and not in force.
+///
+/// # Errors
+/// As the act.
+pub async fn to_its_end<T: Send + 'static>(
+    act: impl Future<Output = Result<T, Trouble>> + Send + 'static,
+) -> Result<T, Trouble> {
+    tokio::spawn(act).await.map_err(Trouble::fault)?
+}
+
 /// A certificate that was issued and is on record.
 pub struct Issued {
     pub der: Vec<u8>,
@@ -119,6 +130,7 @@ pub async fn enroll(
     let principal = Principal::Device(decision.device.clone());
     let change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
+        .guard(Guard::CertificateNotRevoked(who.certificate()))
         .guard(Guard::CertificateUnknown(certificate))
         .write(Write::PutDevice(store::Device {
             id: decision.device.clone(),
@@ -149,6 +161,17 @@ pub async fn enroll(
         certificate,
         not_after,
     })?;
+    // A revocation bites in memory before it is on record, so the guards may not have seen one
+    // that came meanwhile: what a revoked certificate vouched for must not outlive it.
+    if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
+        if let Refusal::CertificateRevoked { reason, .. }
+        | Refusal::PrincipalRevoked { reason, .. } = &refusal
+        {
+            let heir = Revoking::Certificate(certificate);
+            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        }
+        return Err(refusal.into());
+    }
     let facts = plane
         .admission
         .facts_of(&Principal::Device(decision.device));
@@ -346,6 +369,10 @@ pub async fn apply(
     plane
         .put_in_force(Arc::clone(&next), Arc::new(grants))
         .await;
+    // Kinds of devices that came while it was compiled.
+    for facts in plane.population(&next) {
+        plane.cover(&facts).await?;
+    }
     Ok(ApplyReceipt {
         version: next.version,
         grant_classes,
