@@ -119,6 +119,7 @@ pub async fn enroll(
     let principal = Principal::Device(decision.device.clone());
     let change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
+        .guard(Guard::CertificateNotRevoked(who.certificate()))
         .guard(Guard::CertificateUnknown(certificate))
         .write(Write::PutDevice(store::Device {
             id: decision.device.clone(),
@@ -149,6 +150,17 @@ pub async fn enroll(
         certificate,
         not_after,
     })?;
+    // A revocation bites in memory before it is on record, so the guards may not have seen one
+    // that came meanwhile: what a revoked certificate vouched for must not outlive it.
+    if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
+        if let Refusal::CertificateRevoked { reason, .. }
+        | Refusal::PrincipalRevoked { reason, .. } = &refusal
+        {
+            let heir = Revoking::Certificate(certificate);
+            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        }
+        return Err(refusal.into());
+    }
     let facts = plane
         .admission
         .facts_of(&Principal::Device(decision.device));
@@ -346,6 +358,10 @@ pub async fn apply(
     plane
         .put_in_force(Arc::clone(&next), Arc::new(grants))
         .await;
+    // Kinds of devices that came while it was compiled.
+    for facts in plane.population(&next) {
+        plane.cover(&facts).await?;
+    }
     Ok(ApplyReceipt {
         version: next.version,
         grant_classes,

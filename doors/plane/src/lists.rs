@@ -23,6 +23,7 @@ pub async fn add_manufacturer(
     actor: &Actor,
 ) -> Result<Receipt, Trouble> {
     plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
     let ca = crate::pem::decode(ca_pem, &["CERTIFICATE"])?;
     let mut manufacturers = Vec::new();
     plane
@@ -59,6 +60,7 @@ pub async fn expect_devices(
     actor: &Actor,
 ) -> Result<Receipt, Trouble> {
     plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
     if let Some(other) = list.iter().find(|row| {
         row.manufacturer
             .as_ref()

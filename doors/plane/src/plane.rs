@@ -18,7 +18,7 @@ use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Change, CommitError, Published, Receipt, Store};
+use store::{Change, CommitError, Direction, Published, Receipt, Store};
 use tokio::sync::{Notify, oneshot};
 
 /// Everything that a running plane holds.
@@ -32,6 +32,10 @@ pub struct Plane {
     pub sign_ins: SignIns,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
+    /// Held while a list (manufacturers, expected devices) goes from the record to memory.
+    pub listing: OneAtATime,
+    /// Held while grants are replaced.
+    pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
     pub(crate) signer: Signer,
@@ -267,7 +271,13 @@ impl Plane {
     }
 
     /// Returns when the change is durable.
+    ///
+    /// # Errors
+    /// The store's; and a grant is refused while a withdrawal is not on record.
     pub async fn commit(&self, change: Change) -> Result<Receipt, Trouble> {
+        if change.direction == Direction::Grant {
+            self.granting_allowed()?;
+        }
         Ok(self.submit(change).await?)
     }
 
@@ -294,16 +304,22 @@ impl Plane {
 
     /// Tries again to record what is in force; true when nothing is left.
     pub async fn record_withdrawals(&self) -> bool {
-        let waiting = std::mem::take(&mut *self.unrecorded.lock());
-        let mut left = Vec::new();
-        for change in waiting {
-            if self.submit(change.clone()).await.is_err() {
-                left.push(change);
+        let count = self.unrecorded.lock().len();
+        for _ in 0..count {
+            let Some(change) = self.unrecorded.lock().first().cloned() else {
+                break;
+            };
+            let recorded = self.submit(change).await.is_ok();
+            // It stays in the list until it is on record, for so long nothing is granted. Only
+            // this task takes away; others come behind it.
+            let mut waiting = self.unrecorded.lock();
+            if recorded {
+                waiting.remove(0);
+            } else {
+                waiting.rotate_left(1);
             }
         }
-        let mut unrecorded = self.unrecorded.lock();
-        unrecorded.extend(left);
-        unrecorded.is_empty()
+        self.unrecorded.lock().is_empty()
     }
 
     /// Takes a fact into memory.
@@ -329,11 +345,23 @@ impl Plane {
 
     /// Makes sure that grants know somebody of this kind.
     pub async fn cover(&self, facts: &Facts) -> Result<(), Trouble> {
-        let extended = self.grants.get().extended(facts).map_err(Trouble::Fleet)?;
-        if let Some(grants) = extended {
-            self.regrant(Arc::new(grants)).await;
+        loop {
+            let known = self.grants();
+            let (from, asked) = (Arc::clone(&known), facts.clone());
+            // Cedar may take its time.
+            let extended = off_thread(move || from.extended(&asked))
+                .await?
+                .map_err(Trouble::Fleet)?;
+            let Some(grants) = extended else {
+                return Ok(());
+            };
+            let _one_at_a_time = self.regranting.begin().await;
+            // Others may have come first; what they added must stay.
+            if Arc::ptr_eq(&known, &self.grants()) {
+                self.regrant(Arc::new(grants)).await;
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Compiles a fleet for everybody who is known, off the async threads.
@@ -344,13 +372,14 @@ impl Plane {
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.
-    fn population(&self, fleet: &FleetInForce) -> Vec<Facts> {
+    pub fn population(&self, fleet: &FleetInForce) -> Vec<Facts> {
         let registry = self.trust().registry();
         population(&registry, fleet)
     }
 
     /// From here on every shard judges by the new fleet.
     pub async fn put_in_force(&self, fleet: Arc<FleetInForce>, grants: Arc<Grants>) {
+        let _one_at_a_time = self.regranting.begin().await;
         self.admission.fleet.replace(fleet);
         self.regrant(grants).await;
     }

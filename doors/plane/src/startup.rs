@@ -128,6 +128,8 @@ impl Foundation {
             log_key: self.log_key,
             sign_ins: SignIns::default(),
             applying: OneAtATime::default(),
+            listing: OneAtATime::default(),
+            regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             signer: self.signer,
             realm: self.realm,

@@ -30,6 +30,8 @@ use utoipa::OpenApi;
 
 /// A list of expected devices may be large; nothing else is.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The one body that a stranger may send.
+const TOKEN_BYTES_MAX: usize = 1024;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
 
@@ -75,7 +77,10 @@ fn api() -> Router<Shared> {
         .route("/api/v1/access/plan", post(access::plan))
         .route("/api/v1/access/explain", post(access::explain))
         .route("/api/v1/access/admin-links", post(access::admin_link))
-        .route("/api/v1/access/sign-in", post(access::sign_in))
+        .route(
+            "/api/v1/access/sign-in",
+            post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
+        )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
         .route("/api/v1/audit/key", get(audit::key))
         .route("/api/v1/audit/entries", get(audit::entries))
