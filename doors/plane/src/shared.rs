@@ -77,3 +77,14 @@ pub async fn off_thread<T: Send + 'static>(
         .await
         .map_err(Trouble::fault)
 }
+
+/// Runs an act to its end, also when whoever asked for it hangs up: a request's future is dropped
+/// then, and half an act would be in force and not on record, or on record and not in force.
+///
+/// # Errors
+/// As the act.
+pub async fn to_its_end<T: Send + 'static>(
+    act: impl Future<Output = Result<T, Trouble>> + Send + 'static,
+) -> Result<T, Trouble> {
+    tokio::spawn(act).await.map_err(Trouble::fault)?
+}

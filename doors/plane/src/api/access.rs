@@ -4,6 +4,7 @@ use super::caller::{Administrator, COOKIE};
 use super::identity::Recorded;
 use super::read::Body;
 use super::{Caller, Problem, Shared};
+use crate::shared::to_its_end;
 use crate::{flow, sign_in};
 use access::SourceFile;
 use axum::extract::State;
@@ -88,8 +89,7 @@ pub async fn apply(
     Administrator(actor): Administrator,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Applied>, Problem> {
-    let done =
-        flow::to_its_end(async move { flow::apply(&plane, sources(files), &actor).await }).await?;
+    let done = to_its_end(async move { flow::apply(&plane, sources(files), &actor).await }).await?;
     Ok(Json(Applied {
         version: done.version,
         grant_classes: done.grant_classes,

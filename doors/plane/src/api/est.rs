@@ -4,6 +4,7 @@
 
 use super::{Caller, Problem, Shared};
 use crate::flow;
+use crate::shared::to_its_end;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
@@ -86,7 +87,7 @@ async fn enroll(
         let presented = caller.presented()?.clone();
         let request = flow::read_request(content_type, &body)?;
         let enrolling = async move { flow::enroll(&plane, &presented, operation, &request).await };
-        Ok::<_, Problem>(flow::to_its_end(enrolling).await?)
+        Ok::<_, Problem>(to_its_end(enrolling).await?)
     };
     match done.await {
         // Clients of small stacks take the first certificate: the new one, alone.

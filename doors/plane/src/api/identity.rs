@@ -7,6 +7,7 @@ use super::{Problem, Shared, bytes};
 use crate::entries::read_certificate_id;
 use crate::flow::{self, Revoking};
 use crate::lists;
+use crate::shared::to_its_end;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -81,10 +82,8 @@ pub async fn add_manufacturer(
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let id = ManufacturerId::new(&new.manufacturer).map_err(invalid)?;
     let receipt =
-        flow::to_its_end(
-            async move { lists::add_manufacturer(&plane, id, &new.ca_pem, &actor).await },
-        )
-        .await?;
+        to_its_end(async move { lists::add_manufacturer(&plane, id, &new.ca_pem, &actor).await })
+            .await?;
     Ok((StatusCode::CREATED, Json(receipt.into())))
 }
 
@@ -133,7 +132,7 @@ pub async fn expect_devices(
         .with_errors(errors.iter().map(ToString::to_string).collect())
     })?;
     let devices = list.len();
-    let receipt = flow::to_its_end(async move {
+    let receipt = to_its_end(async move {
         lists::expect_devices(&plane, &manufacturer, list, &text, &actor).await
     })
     .await?;
@@ -296,10 +295,9 @@ pub async fn certify_service(
     let service = ServiceId::new(&service).map_err(invalid)?;
     let der = crate::pem::decode(&request.csr_pem, &["CERTIFICATE REQUEST"])?;
     let request = CertificateRequest::parse(&der).map_err(crate::plane::Trouble::from)?;
-    let issued = flow::to_its_end(async move {
-        flow::issue_to_service(&plane, &service, &request, &actor).await
-    })
-    .await?;
+    let issued =
+        to_its_end(async move { flow::issue_to_service(&plane, &service, &request, &actor).await })
+            .await?;
     Ok((
         StatusCode::CREATED,
         Json(ServiceCertificate {
@@ -359,8 +357,7 @@ pub async fn revoke(
     let reason = RevocationReason::from_name(&revocation.reason).ok_or_else(|| {
         invalid("reason is unspecified, key-compromise, superseded or cessation-of-operation")
     })?;
-    let done =
-        flow::to_its_end(async move { flow::revoke(&plane, &what, reason, &actor).await }).await?;
+    let done = to_its_end(async move { flow::revoke(&plane, &what, reason, &actor).await }).await?;
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok((
         StatusCode::CREATED,
