@@ -59,6 +59,21 @@ fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
         .sequencer
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
+    let is_troubled = plane
+        .sequencer_trouble
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_some();
+    if is_troubled {
+        // The last checkpoint may have been stored and not shown, and no entry may come for long.
+        let stored = plane.store.last_checkpoint();
+        if let Some(checkpoint) = stored.map_err(|e| SequenceError(e.to_string()))? {
+            plane
+                .published
+                .write_checkpoint(&checkpoint.note)
+                .map_err(|e| SequenceError(e.to_string()))?;
+        }
+    }
     while sequence_once(plane, &mut sequencer)? > 0 {}
     Ok(())
 }
