@@ -212,6 +212,25 @@ impl Shard {
                 found.damaged
             );
         }
+        self.end_revoked(now);
+    }
+
+    /// Ends the recovered sessions of whoever is revoked: the last stop came before the journal was
+    /// told, or it is an older copy. Nobody will fetch what would pile up for them.
+    fn end_revoked(&mut self, now: Timestamp) {
+        let revoked: Vec<Principal> = {
+            let registry = self.admission.trust.registry();
+            let sessions = self.gateway.sessions();
+            sessions
+                .map(|session| session.principal)
+                .filter(|principal| registry.principal_revocation(principal).is_some())
+                .cloned()
+                .collect()
+        };
+        for principal in revoked {
+            let what = gateway::Withdrawal::Principal(principal);
+            self.gateway.revoke(&what, now, &mut self.turn);
+        }
     }
 
     /// Hands over what recovering makes this shard tell the others; true if it was anything.
