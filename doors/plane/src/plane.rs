@@ -319,7 +319,11 @@ impl Plane {
 
     /// Tries again to record what is in force; true when nothing is left.
     pub async fn record_withdrawals(&self) -> bool {
-        let waiting = || self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = || {
+            self.unrecorded
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         let count = waiting().len();
         for _ in 0..count {
             let Some(change) = waiting().first().cloned() else {

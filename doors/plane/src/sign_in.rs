@@ -51,7 +51,9 @@ impl SignIns {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.expires_at > now);
         if sessions.len() >= SESSIONS_MAX {
-            let ends_first = sessions.iter().min_by_key(|(_, session)| session.expires_at);
+            let ends_first = sessions
+                .iter()
+                .min_by_key(|(_, session)| session.expires_at);
             if let Some(cookie) = ends_first.map(|(cookie, _)| *cookie) {
                 sessions.remove(&cookie);
             }

@@ -80,10 +80,11 @@ pub async fn add_manufacturer(
     Body(new): Body<NewManufacturer>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let id = ManufacturerId::new(&new.manufacturer).map_err(invalid)?;
-    let receipt = flow::to_its_end(async move {
-        lists::add_manufacturer(&plane, id, &new.ca_pem, &actor).await
-    })
-    .await?;
+    let receipt =
+        flow::to_its_end(
+            async move { lists::add_manufacturer(&plane, id, &new.ca_pem, &actor).await },
+        )
+        .await?;
     Ok((StatusCode::CREATED, Json(receipt.into())))
 }
 

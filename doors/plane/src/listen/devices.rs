@@ -2,7 +2,7 @@
 //! asks again whether it still holds.
 
 use super::http::{PATIENCE, accept_each, serve_stream};
-use super::refused;
+use super::refused::{self, Lines};
 use super::tls::Trust;
 use crate::api::Caller;
 use axum::Router;
@@ -20,7 +20,10 @@ pub async fn serve_devices(
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let until = stopping.clone();
-    accept_each(listener, stopping, move |stream, peer, place| {
+    let lines = Arc::new(Lines::new("devices"));
+    let about = Arc::clone(&lines);
+    accept_each(listener, stopping, &lines, move |stream, peer, place| {
+        let lines = Arc::clone(&about);
         let (trust, router, until) = (Arc::clone(&trust), router.clone(), until.clone());
         async move {
             let Ok((config, sight)) = trust.device_door(Door::Devices, tls_1_2) else {
@@ -43,13 +46,16 @@ pub async fn serve_devices(
                     };
                     serve_stream(tls, router, caller, until).await;
                 }
-                Ok(Err(error)) => {
+                Ok(Err(error)) if lines.take() => {
                     let seen = sight.lock().unwrap_or_else(PoisonError::into_inner);
                     tracing::warn!(
                         target: "devices", "{peer}: {}", refused::stream(&seen, &error)
                     );
                 }
-                Err(_) => tracing::info!(target: "devices", "{peer}: the handshake took too long"),
+                Err(_) if lines.take() => {
+                    tracing::info!(target: "devices", "{peer}: the handshake took too long");
+                }
+                Ok(Err(_)) | Err(_) => {}
             }
             drop(place);
         }

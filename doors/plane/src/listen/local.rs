@@ -38,7 +38,11 @@ pub async fn serve_local(
             accepted = listener.accept() => accepted,
             _ = stopping.changed() => return Ok(()),
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, _)) = accepted else {
+            // No file is left: asking at once would only get the same answer.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
         let uid = match socket_peercred(&stream) {
             Ok(credentials) => credentials.uid.as_raw(),
             Err(e) => {

@@ -1,7 +1,7 @@
 //! 8443: people. API, health and metrics over HTTPS; asks for no client certificate.
 
 use super::http::{PATIENCE, accept_each, serve_stream};
-use super::refused;
+use super::refused::{self, Lines};
 use super::tls::Trust;
 use crate::api::Caller;
 use axum::Router;
@@ -17,7 +17,10 @@ pub async fn serve_people(
     stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let until = stopping.clone();
-    accept_each(listener, stopping, move |stream, peer, place| {
+    let lines = Arc::new(Lines::new("people"));
+    let about = Arc::clone(&lines);
+    accept_each(listener, stopping, &lines, move |stream, peer, place| {
+        let lines = Arc::clone(&about);
         let (trust, router, until) = (Arc::clone(&trust), router.clone(), until.clone());
         async move {
             let Ok((config, sight)) = trust.people_door() else {
@@ -26,11 +29,14 @@ pub async fn serve_people(
             let handshake = TlsAcceptor::from(config).accept(stream);
             match tokio::time::timeout(PATIENCE, handshake).await {
                 Ok(Ok(tls)) => serve_stream(tls, router, Caller::Stranger { peer }, until).await,
-                Ok(Err(error)) => {
+                Ok(Err(error)) if lines.take() => {
                     let seen = sight.lock().unwrap_or_else(PoisonError::into_inner);
                     tracing::info!(target: "people", "{peer}: {}", refused::stream(&seen, &error));
                 }
-                Err(_) => tracing::info!(target: "people", "{peer}: the handshake took too long"),
+                Err(_) if lines.take() => {
+                    tracing::info!(target: "people", "{peer}: the handshake took too long");
+                }
+                Ok(Err(_)) | Err(_) => {}
             }
             drop(place);
         }

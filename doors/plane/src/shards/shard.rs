@@ -12,7 +12,8 @@ use super::transport::{Arrival, Failure, Transport};
 use crate::clock::SteadyClock;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
-use crate::listen::refused;
+use crate::listen::refused::{self, LineBudget};
+use crate::listen::source_of;
 use crate::listen::tls::Sight;
 use access::Grants;
 use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
@@ -37,8 +38,9 @@ const ACCEPTS_A_TURN: usize = 64;
 const HANDSHAKES_A_SOURCE: u32 = 64;
 /// Letters waiting at another shard above which our publishers to it pause.
 const CONGESTED_LETTERS: usize = 8192;
-/// Log lines about refused peers a second; the rest is counted and summed up in one line.
-const REFUSAL_LINES_A_SECOND: u32 = 50;
+
+/// How long nobody is accepted after the system refused one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const LISTENER: u64 = u64::MAX;
 const MAILBOX: u64 = u64::MAX - 1;
@@ -109,6 +111,8 @@ pub struct Shard {
     epoll: OwnedFd,
     listener: TcpListener,
     accepting: bool,
+    /// Not before this.
+    accept_at: Timestamp,
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
     gateway: Gateway,
     journal: Journal,
@@ -176,6 +180,7 @@ impl Shard {
             epoll,
             listener,
             accepting: true,
+            accept_at: clock.now(),
             mailboxes,
             gateway,
             journal,
@@ -297,8 +302,9 @@ impl Shard {
                 self.accept(now);
             }
             self.end_overdue_handshakes(now);
+            self.accept_again();
             self.carry_out(now);
-            self.lines.tell(self.index, now);
+            self.lines.tell(format_args!("shard {}", self.index), now);
         }
     }
 
@@ -313,6 +319,7 @@ impl Shard {
         let next = [
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
+            (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
         .into_iter()
         .flatten()
@@ -716,11 +723,16 @@ impl Shard {
             let (socket, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                // That one peer has gone already.
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(e) => {
                     if self.lines.take() {
                         tracing::warn!("shard {}: accept failed ({e})", self.index);
                     }
-                    return;
+                    // No file or memory is left: the listener stays readable, and asking it again
+                    // and again would take the time of those who are here.
+                    self.accept_at = now.plus(ACCEPT_PAUSE);
+                    return self.stop_accepting();
                 }
             };
             if let Err(e) = self.begin_handshake(socket, peer, now)
@@ -737,11 +749,8 @@ impl Shard {
         peer: SocketAddr,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let from_source = self
-            .handshakes_by_source
-            .get(&peer.ip())
-            .copied()
-            .unwrap_or(0);
+        let source = source_of(peer.ip());
+        let from_source = self.handshakes_by_source.get(&source).copied().unwrap_or(0);
         if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
             anyhow::bail!("{from_source} handshakes from this address are not done yet");
         }
@@ -772,7 +781,7 @@ impl Shard {
             return Err(e.into());
         }
         self.handshaking += 1;
-        *self.handshakes_by_source.entry(peer.ip()).or_default() += 1;
+        *self.handshakes_by_source.entry(source).or_default() += 1;
         let deadline = now.plus(Duration::from_secs(self.config.handshake_seconds_max));
         self.deadlines.push_back((deadline, id, generation));
         Ok(())
@@ -931,7 +940,8 @@ impl Shard {
         }
     }
 
-    fn forget_handshake(&mut self, source: IpAddr) {
+    fn forget_handshake(&mut self, peer: IpAddr) {
+        let source = source_of(peer);
         self.handshaking = self.handshaking.saturating_sub(1);
         if let Some(count) = self.handshakes_by_source.get_mut(&source) {
             *count -= 1;
@@ -948,7 +958,8 @@ impl Shard {
     }
 
     fn accept_again(&mut self) {
-        let room = self.handshaking < self.config.handshakes_max
+        let room = self.clock.now() >= self.accept_at
+            && self.handshaking < self.config.handshakes_max
             && self.slots.len() < self.config.connections_max;
         if !self.accepting
             && room
@@ -1009,41 +1020,5 @@ fn feed(
         *pending = Vec::new();
     } else {
         pending.drain(..used);
-    }
-}
-
-/// Lets a bounded number of lines a second through and says how many it kept back.
-#[derive(Default)]
-struct LineBudget {
-    second: u64,
-    used: u32,
-    kept_back: u64,
-}
-
-impl LineBudget {
-    fn take(&mut self) -> bool {
-        if self.used < REFUSAL_LINES_A_SECOND {
-            self.used += 1;
-            return true;
-        }
-        self.kept_back += 1;
-        false
-    }
-
-    fn tell(&mut self, shard: u16, now: Timestamp) {
-        if self.second == now.as_seconds() {
-            return;
-        }
-        if self.kept_back > 0 {
-            tracing::warn!(
-                "shard {shard}: {} more lines like these kept back",
-                self.kept_back
-            );
-        }
-        *self = Self {
-            second: now.as_seconds(),
-            used: 0,
-            kept_back: 0,
-        };
     }
 }
