@@ -4,6 +4,7 @@
 
 use super::{Caller, Problem, Shared};
 use crate::flow;
+use crate::shared::to_its_end;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
