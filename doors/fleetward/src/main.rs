@@ -6,6 +6,9 @@ fn main() {
         Err(e) => { eprintln!("fleetward: {e}"); std::process::exit(1) }
     };
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let r = rt.block_on(plane::serve(config, |a| { eprintln!("{a:?}"); }, async { tokio::signal::ctrl_c().await.ok(); }));
+    let r = rt.block_on(async {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
+        plane::serve(config, |a| { eprintln!("{a:?}"); }, async { term.recv().await; }).await
+    });
     if let Err(e) = r { eprintln!("fleetward: {e:#}"); std::process::exit(1) }
 }
