@@ -365,9 +365,13 @@ impl Plane {
     }
 
     /// kill -9.
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill(self) {
+        self.kill_now();
+    }
+
+    /// kill -9 while others still speak to it.
+    pub fn kill_now(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
     }
 
     /// Asks it to end and waits for that; how it ended and all that it said.
