@@ -6,7 +6,7 @@
 //! are always run.
 
 use crate::log::assert_sound;
-use crate::plane::{Home, PATIENCE, Plane, Recorded, Settings};
+use crate::plane::{Home, PATIENCE, Plane, RaiseOnDrop, Recorded, Settings};
 use sim::device::{Doors, Manner, Shown};
 use sim::fleet::{Consumer, FleetSpec};
 use sim::random::Random;
@@ -109,12 +109,12 @@ fn run(seed: u64) {
                 }
             });
             scope.spawn(|| come_and_go(&plane, &doors, newcomers, part, &news, &over));
+            let _ending = RaiseOnDrop(&over);
             let totals = books.settle_when(PATIENCE, |totals| totals.acknowledged >= target);
             assert!(totals.acknowledged >= target, "the fleet does not publish: {totals:?}");
             // Not a wait for anything: the seed moves the blow within what is going on.
             std::thread::sleep(pause);
             plane.kill_now();
-            over.store(true, Ordering::Relaxed);
         });
         let news = news.into_inner().unwrap();
         known.enrolled.extend(news.enrolled);
