@@ -540,7 +540,7 @@ pub fn der_of(pem: &str) -> Vec<u8> {
 }
 
 /// A PKCS #10 request without a name: the plane takes only its key.
-fn request(key: &Key) -> Vec<u8> {
+pub fn request(key: &Key) -> Vec<u8> {
     const ECDSA_WITH_SHA256: [u8; 12] = [0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
     let sequence = |parts: &[&[u8]]| {
         let content = parts.concat();
