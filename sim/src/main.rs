@@ -7,6 +7,7 @@ use sim::load::{CertificateSet, Mark, Mode, Settings, make_certificates, run};
 use sim::tls::Versions;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Parser)]
@@ -134,8 +135,18 @@ enum Tls {
     Only13,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> Result<()> {
+    match command {
         Command::Load(load) => {
             let report = run(&load.settings()?, &mut print_mark)?;
             println!("{}", serde_json::to_string(&report)?);

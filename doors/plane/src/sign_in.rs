@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, Trouble, digest, random};
+use crate::shared::Locked;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::{Digest, Timestamp};
@@ -14,7 +15,7 @@ use std::fs;
 use std::io::{IsTerminal, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Direction, Write};
 
@@ -25,7 +26,7 @@ const SESSIONS_MAX: usize = 1024;
 /// Sessions of people, by the hash of their cookie. Gone after a restart: people sign in again.
 #[derive(Default)]
 pub struct SignIns {
-    sessions: Mutex<HashMap<Digest, Session>>,
+    sessions: Locked<HashMap<Digest, Session>>,
 }
 
 struct Session {
@@ -37,7 +38,7 @@ impl SignIns {
     /// Whose cookie this is, if it is one of ours and still good.
     #[must_use]
     pub fn actor(&self, cookie: &str) -> Option<Actor> {
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.sessions.lock();
         sessions
             .get(&digest(cookie.as_bytes()))
             .filter(|session| session.expires_at > clock::now())
@@ -49,7 +50,7 @@ impl SignIns {
     fn open(&self, now: Timestamp) -> Result<(String, Actor), Trouble> {
         let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
         let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.sessions.lock();
         sessions.retain(|_, session| session.expires_at > now);
         if sessions.len() >= SESSIONS_MAX {
             return Err(Trouble::refused(
@@ -122,11 +123,7 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
             Ok(cookie)
         }
         Err(trouble) => {
-            let mut sessions = plane
-                .sign_ins
-                .sessions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut sessions = plane.sign_ins.sessions.lock();
             sessions.remove(&digest(cookie.as_bytes()));
             Err(match trouble {
                 Trouble::Commit(

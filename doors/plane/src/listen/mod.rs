@@ -7,9 +7,10 @@ mod people;
 pub mod refused;
 pub mod tls;
 
-pub use devices::serve_devices;
+pub use devices::DevicesDoor;
+pub use http::serve_door;
 pub use local::{bind_local, serve_local};
-pub use people::serve_people;
+pub use people::PeopleDoor;
 
 use std::net::{SocketAddr, TcpListener};
 
