@@ -266,9 +266,11 @@ fn reconcile(
     };
 
     let mut load = |path: &str| published.read(path).ok().flatten();
-    let sequencer = Sequencer::restore(last.clone(), &mut load).with_context(|| {
-        format!("the published log in {log_dir} is damaged; operator: restore it from a copy")
-    })?;
+    let damaged =
+        || format!("the published log in {log_dir} is damaged; operator: restore it from a copy");
+    let sequencer = Sequencer::restore(last.clone(), &mut load).with_context(damaged)?;
+    // Entries too: nothing below reads them, and what is appended to them would hide the damage.
+    audit::check_tree(&last, &mut load, &mut |_, _| {}).with_context(damaged)?;
     let mut tree = PublishedTree::new(last.size, &mut load);
     let committed = store.leaf_count()?;
     let mut window = Window::default();
