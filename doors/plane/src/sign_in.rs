@@ -116,6 +116,18 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
         session: name.clone(),
     };
     let hash = digest(token.as_bytes());
+    let refused = || {
+        Trouble::refused(
+            "sign-in-refused",
+            "the link is unknown, used or expired; make a new one on the plane's machine: \
+             fleetward access admin-link",
+        )
+    };
+    // A flood of guesses must not fill the queue that enrollments wait in.
+    let found = plane.store.token(&hash)?;
+    if !found.is_some_and(|token| token.used_at.is_none() && token.expires_at > now) {
+        return Err(refused());
+    }
     let change = Change::new(Direction::Grant)
         .guard(store::Guard::TokenUnused(hash))
         .write(Write::UseToken { hash, at: now })
@@ -129,11 +141,7 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
         }
         Err(Trouble::Commit(
             store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
-        )) => Err(Trouble::refused(
-            "sign-in-refused",
-            "the link is unknown, used or expired; make a new one on the plane's machine: \
-             fleetward access admin-link",
-        )),
+        )) => Err(refused()),
         Err(other) => Err(other),
     }
 }
