@@ -251,6 +251,18 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     text
 }
 
+/// A PKCS #10 request as PEM text, for whoever is named in person: a service.
+///
+/// # Errors
+/// If the cryptographic library refuses.
+pub fn request_pem(key: &Key, common_name: &str) -> Result<String, SetupError> {
+    let subject = crate::authority::name(common_name, None);
+    Ok(pem(
+        "CERTIFICATE REQUEST",
+        &certificate_request(key, &subject, None)?,
+    ))
+}
+
 /// A PKCS #10 request (RFC 2986), DER, signed by `key`.
 ///
 /// `subject` is an encoded Name; `alternative_names` the encoded content of a SubjectAltName

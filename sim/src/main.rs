@@ -9,6 +9,7 @@ use sim::plane::Plane;
 use sim::tls::Versions;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 #[derive(Parser)]
@@ -178,8 +179,18 @@ enum Tls {
 /// The longest wait for an answer of the plane's API.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match act(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sim: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(command: Command) -> Result<()> {
+    match command {
         Command::Load(load) => {
             let report = run(&load.settings()?, &mut print_mark)?;
             println!("{}", serde_json::to_string(&report)?);

@@ -42,10 +42,16 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
         steps.run(&format!("fuzz {target}"), || {
             // Without a sanitizer it builds on the stable compiler, and our code is safe Rust: a
             // finding is a panic, an overflow, a hang or memory without bound.
-            succeed(tools::cargo_tool(root, tools::CARGO_FUZZ).args([
-                "run",
-                target,
-                "--sanitizer=none",
+            let mut fuzz = tools::cargo_tool(root, tools::CARGO_FUZZ);
+            fuzz.args(["run", target, "--sanitizer=none"]);
+            // The first folder takes what is found; seeds are only read.
+            let seeds = root.join("fuzz/seeds").join(target);
+            if seeds.is_dir() {
+                let corpus = root.join("fuzz/corpus").join(target);
+                std::fs::create_dir_all(&corpus)?;
+                fuzz.args([&corpus, &seeds]);
+            }
+            succeed(fuzz.args([
                 "--",
                 &format!("-max_total_time={}", arguments.seconds),
                 "-rss_limit_mb=1024",

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::entries::{self, Actor};
 use crate::listen::tls::Trust;
 use crate::plane::{FleetInForce, Plane, Trouble, random};
+use crate::shared::Latest;
 use access::{Facts, Fleet, Grants, SourceFile};
 use gateway::{Admitted, ConnectionId, Withdrawal};
 use identity::{
@@ -24,7 +25,7 @@ use store::{Change, Direction, Guard, Holder, Receipt, Write};
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
     pub trust: Arc<Trust>,
-    pub fleet: arc_swap::ArcSwap<FleetInForce>,
+    pub fleet: Latest<FleetInForce>,
 }
 
 impl Admission {
@@ -56,7 +57,7 @@ impl Admission {
                     None => (None, Vec::new()),
                 }
             }
-            Principal::Service(service) => (None, self.fleet.load().groups_of(service)),
+            Principal::Service(service) => (None, self.fleet.get().groups_of(service)),
         };
         Facts {
             principal: principal.clone(),
@@ -95,7 +96,7 @@ pub async fn enroll(
     let lifetime = plane
         .admission
         .fleet
-        .load()
+        .get()
         .ldevid_lifetime(&decision.product);
     let terms = profile::Terms {
         public_key: request.public_key(),
@@ -118,6 +119,7 @@ pub async fn enroll(
     let principal = Principal::Device(decision.device.clone());
     let change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
+        .guard(Guard::CertificateNotRevoked(who.certificate()))
         .guard(Guard::CertificateUnknown(certificate))
         .write(Write::PutDevice(store::Device {
             id: decision.device.clone(),
@@ -148,6 +150,17 @@ pub async fn enroll(
         certificate,
         not_after,
     })?;
+    // A revocation bites in memory before it is on record, so the guards may not have seen one
+    // that came meanwhile: what a revoked certificate vouched for must not outlive it.
+    if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
+        if let Refusal::CertificateRevoked { reason, .. }
+        | Refusal::PrincipalRevoked { reason, .. } = &refusal
+        {
+            let heir = Revoking::Certificate(certificate);
+            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        }
+        return Err(refusal.into());
+    }
     let facts = plane
         .admission
         .facts_of(&Principal::Device(decision.device));
@@ -172,7 +185,7 @@ pub async fn issue_to_service(
 ) -> Result<Issued, Trouble> {
     let now = clock::now();
     plane.granting_allowed()?;
-    if !plane.admission.fleet.load().has_service(service) {
+    if !plane.admission.fleet.get().has_service(service) {
         return Err(Trouble::refused(
             "service-unlisted",
             format!("service {service} is not in the fleet; add services/{service}.toml and apply"),
@@ -330,9 +343,9 @@ pub async fn apply(
     actor: &Actor,
 ) -> Result<ApplyReceipt, Trouble> {
     plane.granting_allowed()?;
-    let _one_at_a_time = plane.applying.lock().await;
+    let _one_at_a_time = plane.applying.begin().await;
     let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
-    let before = plane.admission.fleet.load_full();
+    let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
     let grants = plane.compile(&next).await?;
     let at = clock::now();
@@ -345,6 +358,10 @@ pub async fn apply(
     plane
         .put_in_force(Arc::clone(&next), Arc::new(grants))
         .await;
+    // Kinds of devices that came while it was compiled.
+    for facts in plane.population(&next) {
+        plane.cover(&facts).await?;
+    }
     Ok(ApplyReceipt {
         version: next.version,
         grant_classes,
@@ -366,7 +383,7 @@ pub struct Plan {
 /// Diagnostics with file and line.
 pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trouble> {
     let fleet = Fleet::read(files).map_err(Trouble::Fleet)?;
-    let before = plane.admission.fleet.load_full();
+    let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
     let grants = plane.compile(&next).await?;
     let (old, new) = (before.names(), next.names());

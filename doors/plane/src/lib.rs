@@ -18,14 +18,14 @@ mod lists;
 mod pem;
 mod plane;
 mod shards;
+mod shared;
 mod sign_in;
 mod startup;
 mod tasks;
 
 pub use config::{Config, ConfigError};
 
-use listen::Doors;
-use shards::Shards;
+use listen::{DevicesDoor, Doors, PeopleDoor};
 use startup::Foundation;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,17 +59,9 @@ pub async fn serve(
     config.listen.devices = addresses.devices;
     config.listen.mqtt = addresses.mqtt;
     let local = listen::bind_local(&config.socket_file())?;
-    let plane = foundation.into_plane(config)?;
-
-    let shards = Shards::start(
-        &plane.config.gateway,
-        &plane.config.data_dir.join("journal"),
-        &doors.mqtt,
-        &plane.admission,
-        &plane.grants(),
-    )?;
+    config.gateway.connections_max = listen::connections_allowed(&config.gateway);
+    let plane = foundation.into_plane(config, &doors)?;
     drop(doors.mqtt);
-    plane.run_shards(shards);
 
     let (stopping, stopped) = watch::channel(false);
     let mut tasks = tasks::start(&plane, &stopped);
@@ -78,17 +70,22 @@ pub async fn serve(
     let trust = Arc::clone(plane.trust());
     let mut served = tokio::task::JoinSet::new();
     served.spawn(listen::serve_local(local, people.clone(), stopped.clone()));
-    served.spawn(listen::serve_people(
+    let door = PeopleDoor {
+        trust: Arc::clone(&trust),
+    };
+    served.spawn(listen::serve_door(
         doors.people,
-        Arc::clone(&trust),
+        door,
         people,
         stopped.clone(),
     ));
-    let tls_1_2 = plane.config.identity.tls_1_2;
-    served.spawn(listen::serve_devices(
-        doors.devices,
+    let door = DevicesDoor {
         trust,
-        tls_1_2,
+        tls_1_2: plane.config.identity.tls_1_2,
+    };
+    served.spawn(listen::serve_door(
+        doors.devices,
+        door,
         devices,
         stopped.clone(),
     ));
@@ -113,7 +110,7 @@ pub async fn serve(
     // Nobody listens if all doors have ended already.
     let _ = stopping.send(true);
     let draining = Arc::clone(&plane);
-    tokio::task::spawn_blocking(move || draining.shards().map(Shards::drain)).await?;
+    shared::off_thread(move || draining.shards().drain()).await?;
     while served.join_next().await.is_some() {}
     while tasks.join_next().await.is_some() {}
     match ended {

@@ -23,6 +23,7 @@ pub async fn add_manufacturer(
     actor: &Actor,
 ) -> Result<Receipt, Trouble> {
     plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
     let ca = crate::pem::decode(ca_pem, &["CERTIFICATE"])?;
     let mut manufacturers = Vec::new();
     plane
@@ -42,7 +43,7 @@ pub async fn add_manufacturer(
         }))
         .entry(plane.leaf(&entries::manufacturer_added(at, actor, &id, digest(&ca)))?);
     let receipt = plane.commit(change).await?;
-    plane.trust().anchors.store(Arc::new(anchors));
+    plane.trust().anchors.replace(Arc::new(anchors));
     Ok(receipt)
 }
 
@@ -59,6 +60,7 @@ pub async fn expect_devices(
     actor: &Actor,
 ) -> Result<Receipt, Trouble> {
     plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
     if let Some(other) = list.iter().find(|row| {
         row.manufacturer
             .as_ref()
@@ -112,9 +114,8 @@ async fn learn_expected(
         }
         if before.product.is_some()
             && (before.product != facts.product || before.groups != facts.groups)
-            && let Some(shards) = plane.shards()
         {
-            shards.reclassify(&facts);
+            plane.shards().reclassify(&facts);
         }
     }
     Ok(())
@@ -124,10 +125,9 @@ async fn learn_expected(
 const CRL_LIFETIME: Duration = Duration::from_secs(86_400);
 const CRL_RENEWED: Duration = Duration::from_secs(3600);
 
-/// The last CRL made, and what it was made from.
+/// The last CRL made, and when.
 pub struct MadeCrl {
     made_at: Timestamp,
-    revocations: u64,
     der: Arc<Vec<u8>>,
 }
 
@@ -137,9 +137,9 @@ pub struct MadeCrl {
 /// The signer refused, which is a fault of ours.
 pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
     let now = clock::now();
-    let revocations = plane.revocations.load(std::sync::atomic::Ordering::Acquire);
-    if let Some(made) = plane.crl.load().as_ref()
-        && made.revocations == revocations
+    // Held while a list is made: a revocation that comes meanwhile empties the place afterwards.
+    let mut last = plane.crl.lock();
+    if let Some(made) = last.as_ref()
         && now.since(made.made_at) < CRL_RENEWED
     {
         return Ok(Arc::clone(&made.der));
@@ -155,11 +155,10 @@ pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
     )?;
     let signature = plane.sign(Purpose::Crl, unsigned.to_be_signed())?;
     let der = Arc::new(unsigned.assemble(&signature)?);
-    plane.crl.store(Some(Arc::new(MadeCrl {
+    *last = Some(MadeCrl {
         made_at: now,
-        revocations,
         der: Arc::clone(&der),
-    })));
+    });
     Ok(der)
 }
 

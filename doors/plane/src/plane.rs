@@ -6,9 +6,9 @@ use crate::flow::{self, Admission};
 use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
 use crate::shards::Shards;
+use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
-use arc_swap::{ArcSwap, ArcSwapOption};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
@@ -16,10 +16,9 @@ use identity::{Fact, Realm, Refusal, profile};
 use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use store::{Change, CommitError, Published, Receipt, Store};
+use store::{Change, CommitError, Direction, Published, Receipt, Store};
 use tokio::sync::{Notify, oneshot};
 
 /// Everything that a running plane holds.
@@ -32,23 +31,26 @@ pub struct Plane {
     pub log_key: Vkey,
     pub sign_ins: SignIns,
     /// Held while a fleet is applied.
-    pub applying: tokio::sync::Mutex<()>,
+    pub applying: OneAtATime,
+    /// Held while a list (manufacturers, expected devices) goes from the record to memory.
+    pub listing: OneAtATime,
+    /// Held while grants are replaced.
+    pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     pub(crate) own_cas: identity::OwnCas,
     pub(crate) issuer: profile::Issuer,
-    pub(crate) grants: ArcSwap<Grants>,
-    pub(crate) shards: OnceLock<Shards>,
+    pub(crate) grants: Latest<Grants>,
+    pub(crate) shards: Shards,
     /// Withdrawals in force that the store has not taken yet.
-    pub(crate) unrecorded: Mutex<Vec<Change>>,
-    /// Revocations so far in this process: what tells a CRL that it is old.
-    pub(crate) revocations: AtomicU64,
-    pub(crate) crl: ArcSwapOption<MadeCrl>,
+    pub(crate) unrecorded: Locked<Vec<Change>>,
+    /// The last CRL made; none after a revocation.
+    pub(crate) crl: Locked<Option<MadeCrl>>,
     /// The one sequencer; locked for one batch.
-    pub(crate) sequencer: Mutex<audit::Sequencer>,
-    pub(crate) sequencer_trouble: Mutex<Option<String>>,
+    pub(crate) sequencer: Locked<audit::Sequencer>,
+    pub(crate) sequencer_trouble: Locked<Option<String>>,
 }
 
 /// The fleet that was applied last; version 0 is none.
@@ -241,15 +243,10 @@ impl Plane {
         &self.issuer
     }
 
-    /// The MQTT door's threads; absent only while the plane starts.
-    pub fn shards(&self) -> Option<&Shards> {
-        self.shards.get()
-    }
-
-    /// The threads are running; called once.
-    pub fn run_shards(&self, shards: Shards) {
-        // A second call would be a fault of ours; the first threads stay.
-        let _ = self.shards.set(shards);
+    /// The MQTT door's threads.
+    #[must_use]
+    pub fn shards(&self) -> &Shards {
+        &self.shards
     }
 
     pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, Trouble> {
@@ -266,12 +263,7 @@ impl Plane {
     /// # Errors
     /// While a withdrawal is not on record nothing is granted.
     pub fn granting_allowed(&self) -> Result<(), Trouble> {
-        if self
-            .unrecorded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
-        {
+        if self.unrecorded.lock().is_empty() {
             Ok(())
         } else {
             Err(Trouble::GrantingStopped)
@@ -279,7 +271,13 @@ impl Plane {
     }
 
     /// Returns when the change is durable.
+    ///
+    /// # Errors
+    /// The store's; and a grant is refused while a withdrawal is not on record.
     pub async fn commit(&self, change: Change) -> Result<Receipt, Trouble> {
+        if change.direction == Direction::Grant {
+            self.granting_allowed()?;
+        }
         Ok(self.submit(change).await?)
     }
 
@@ -298,10 +296,7 @@ impl Plane {
     pub async fn commit_withdrawal(&self, change: Change) -> Result<Receipt, Trouble> {
         let kept = change.clone();
         self.submit(change).await.map_err(|error| {
-            self.unrecorded
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(kept);
+            self.unrecorded.lock().push(kept);
             tracing::error!("a revocation could not be recorded ({error}); granting stops");
             Trouble::InForceUnrecorded(error)
         })
@@ -309,24 +304,22 @@ impl Plane {
 
     /// Tries again to record what is in force; true when nothing is left.
     pub async fn record_withdrawals(&self) -> bool {
-        let waiting = std::mem::take(
-            &mut *self
-                .unrecorded
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        let mut left = Vec::new();
-        for change in waiting {
-            if self.submit(change.clone()).await.is_err() {
-                left.push(change);
+        let count = self.unrecorded.lock().len();
+        for _ in 0..count {
+            let Some(change) = self.unrecorded.lock().first().cloned() else {
+                break;
+            };
+            let recorded = self.submit(change).await.is_ok();
+            // It stays in the list until it is on record, for so long nothing is granted. Only
+            // this task takes away; others come behind it.
+            let mut waiting = self.unrecorded.lock();
+            if recorded {
+                waiting.remove(0);
+            } else {
+                waiting.rotate_left(1);
             }
         }
-        let mut unrecorded = self
-            .unrecorded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        unrecorded.extend(left);
-        unrecorded.is_empty()
+        self.unrecorded.lock().is_empty()
     }
 
     /// Takes a fact into memory.
@@ -339,11 +332,9 @@ impl Plane {
 
     /// Closes every session of what is withdrawn; the number of them.
     pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
-        self.revocations.fetch_add(1, Ordering::AcqRel);
-        match self.shards.get() {
-            Some(shards) => shards.withdraw(what).await,
-            None => 0,
-        }
+        let closed = self.shards.withdraw(what).await;
+        *self.crl.lock() = None;
+        closed
     }
 
     /// The port of the door for people, as it was bound.
@@ -354,44 +345,53 @@ impl Plane {
 
     /// Makes sure that grants know somebody of this kind.
     pub async fn cover(&self, facts: &Facts) -> Result<(), Trouble> {
-        let extended = self.grants.load().extended(facts).map_err(Trouble::Fleet)?;
-        if let Some(grants) = extended {
-            self.regrant(Arc::new(grants)).await;
+        loop {
+            let known = self.grants();
+            let (from, asked) = (Arc::clone(&known), facts.clone());
+            // Cedar may take its time.
+            let extended = off_thread(move || from.extended(&asked))
+                .await?
+                .map_err(Trouble::Fleet)?;
+            let Some(grants) = extended else {
+                return Ok(());
+            };
+            let _one_at_a_time = self.regranting.begin().await;
+            // Others may have come first; what they added must stay.
+            if Arc::ptr_eq(&known, &self.grants()) {
+                self.regrant(Arc::new(grants)).await;
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Compiles a fleet for everybody who is known, off the async threads.
     pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
         let population = self.population(fleet);
         let fleet = Arc::clone(fleet);
-        tokio::task::spawn_blocking(move || flow::compile(&fleet, population))
-            .await
-            .map_err(Trouble::fault)?
+        off_thread(move || flow::compile(&fleet, population)).await?
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.
-    fn population(&self, fleet: &FleetInForce) -> Vec<Facts> {
+    pub fn population(&self, fleet: &FleetInForce) -> Vec<Facts> {
         let registry = self.trust().registry();
         population(&registry, fleet)
     }
 
     /// From here on every shard judges by the new fleet.
     pub async fn put_in_force(&self, fleet: Arc<FleetInForce>, grants: Arc<Grants>) {
-        self.admission.fleet.store(fleet);
+        let _one_at_a_time = self.regranting.begin().await;
+        self.admission.fleet.replace(fleet);
         self.regrant(grants).await;
     }
 
     async fn regrant(&self, grants: Arc<Grants>) {
-        self.grants.store(Arc::clone(&grants));
-        if let Some(shards) = self.shards.get() {
-            shards.regrant(&grants).await;
-        }
+        self.grants.replace(Arc::clone(&grants));
+        self.shards.regrant(&grants).await;
     }
 
     #[must_use]
     pub fn grants(&self) -> Arc<Grants> {
-        self.grants.load_full()
+        self.grants.get()
     }
 
     /// Why this plane is not ready, if it is not. For operators, not for strangers.
@@ -408,17 +408,16 @@ impl Plane {
         if let Some(failing) = self.store.failing() {
             reasons.push(failing);
         }
-        let trouble = self
-            .sequencer_trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let trouble = self.sequencer_trouble.lock().clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
-        if let Some(shards) = self.shards.get() {
-            for report in shards.reports(false).await {
-                if report.failed {
-                    reasons.push(format!("shard {}: its journal failed", report.shard));
-                }
+        let reports = self.shards.reports(false).await;
+        let ended = usize::from(self.shards.shard_count()).saturating_sub(reports.len());
+        if ended > 0 {
+            reasons.push(format!("{ended} shard(s) have ended; restart the plane"));
+        }
+        for report in reports {
+            if report.failed {
+                reasons.push(format!("shard {}: its journal failed", report.shard));
             }
         }
         reasons

@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, Trouble, digest, random};
+use crate::shared::Locked;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::{Digest, Timestamp};
@@ -14,7 +15,7 @@ use std::fs;
 use std::io::{IsTerminal, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Direction, Write};
 
@@ -25,7 +26,7 @@ const SESSIONS_MAX: usize = 1024;
 /// Sessions of people, by the hash of their cookie. Gone after a restart: people sign in again.
 #[derive(Default)]
 pub struct SignIns {
-    sessions: Mutex<HashMap<Digest, Session>>,
+    sessions: Locked<HashMap<Digest, Session>>,
 }
 
 struct Session {
@@ -37,7 +38,7 @@ impl SignIns {
     /// Whose cookie this is, if it is one of ours and still good.
     #[must_use]
     pub fn actor(&self, cookie: &str) -> Option<Actor> {
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.sessions.lock();
         sessions
             .get(&digest(cookie.as_bytes()))
             .filter(|session| session.expires_at > clock::now())
@@ -46,23 +47,23 @@ impl SignIns {
             })
     }
 
-    fn open(&self, now: Timestamp) -> Result<(String, Actor), Trouble> {
-        let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
-        let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Only after a link was spent: strangers cannot fill the table.
+    fn open(&self, cookie: &str, name: String, now: Timestamp) {
+        let mut sessions = self.sessions.lock();
         sessions.retain(|_, session| session.expires_at > now);
         if sessions.len() >= SESSIONS_MAX {
-            return Err(Trouble::refused(
-                "sessions-full",
-                "too many sessions; sign out elsewhere",
-            ));
+            let ends_first = sessions
+                .iter()
+                .min_by_key(|(_, session)| session.expires_at);
+            if let Some(cookie) = ends_first.map(|(cookie, _)| *cookie) {
+                sessions.remove(&cookie);
+            }
         }
         let session = Session {
-            name: name.clone(),
+            name,
             expires_at: now.plus(SESSION_LIFETIME),
         };
         sessions.insert(digest(cookie.as_bytes()), session);
-        Ok((cookie, Actor::Admin { session: name }))
     }
 }
 
@@ -109,8 +110,24 @@ pub async fn make_admin_link(plane: &Arc<Plane>, people_port: u16) -> Result<(),
 /// The token is unknown, used or expired, which are told apart to nobody.
 pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble> {
     let now = clock::now();
-    let (cookie, actor) = plane.sign_ins.open(now)?;
+    let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
+    let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
+    let actor = Actor::Admin {
+        session: name.clone(),
+    };
     let hash = digest(token.as_bytes());
+    let refused = || {
+        Trouble::refused(
+            "sign-in-refused",
+            "the link is unknown, used or expired; make a new one on the plane's machine: \
+             fleetward access admin-link",
+        )
+    };
+    // A flood of guesses must not fill the queue that enrollments wait in.
+    let found = plane.store.token(&hash)?;
+    if !found.is_some_and(|token| token.used_at.is_none() && token.expires_at > now) {
+        return Err(refused());
+    }
     let change = Change::new(Direction::Grant)
         .guard(store::Guard::TokenUnused(hash))
         .write(Write::UseToken { hash, at: now })
@@ -119,26 +136,13 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
         Ok(_) => {
             // The link is spent; a file that stays behind opens nothing.
             let _ = fs::remove_file(plane.config.admin_link_file());
+            plane.sign_ins.open(&cookie, name, now);
             Ok(cookie)
         }
-        Err(trouble) => {
-            let mut sessions = plane
-                .sign_ins
-                .sessions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            sessions.remove(&digest(cookie.as_bytes()));
-            Err(match trouble {
-                Trouble::Commit(
-                    store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
-                ) => Trouble::refused(
-                    "sign-in-refused",
-                    "the link is unknown, used or expired; make a new one on the plane's machine: \
-                     fleetward access admin-link",
-                ),
-                other => other,
-            })
-        }
+        Err(Trouble::Commit(
+            store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
+        )) => Err(refused()),
+        Err(other) => Err(other),
     }
 }
 

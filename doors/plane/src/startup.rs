@@ -5,12 +5,15 @@ use crate::clock;
 use crate::config::Config;
 use crate::entries;
 use crate::flow::{self, Admission};
+use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
+use crate::shards::Shards;
+use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
+use access::Grants;
 use anyhow::{Context, bail};
-use arc_swap::{ArcSwap, ArcSwapOption};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
@@ -18,8 +21,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write};
 
@@ -67,6 +69,7 @@ impl Foundation {
             signer.log_public_key(),
         )?;
         let sequencer = reconcile(config, &store, &published, &log_key)?;
+        tell_seal(&store, &tenant, now)?;
         replay_withdrawals(&store)?;
         if let Some(last) = store.leaf_count()?.checked_sub(1)
             && let Some(entry) = store.leaf(last)?
@@ -102,37 +105,42 @@ impl Foundation {
         })
     }
 
-    /// A plane without its MQTT threads, which need open ports.
+    /// The plane, with its MQTT threads running behind their door.
     ///
     /// # Errors
-    /// A fleet that was applied by another version and is refused by this one.
-    pub fn into_plane(self, config: Config) -> anyhow::Result<Arc<Plane>> {
+    /// A fleet that was applied by another version and is refused by this one; a damaged journal.
+    pub fn into_plane(self, config: Config, doors: &Doors) -> anyhow::Result<Arc<Plane>> {
         let people = population(&self.trust.registry(), &self.fleet);
-        let grants = flow::compile(&self.fleet, people).map_err(readable)?;
-        let admission = Admission {
+        let grants = Arc::new(flow::compile(&self.fleet, people).map_err(readable)?);
+        let admission = Arc::new(Admission {
             trust: Arc::new(self.trust),
-            fleet: ArcSwap::from_pointee(self.fleet),
-        };
+            fleet: Latest::new(self.fleet),
+        });
+        let journal = config.data_dir.join("journal");
+        let shards = Shards::start(&config.gateway, &journal, &doors.mqtt, &admission, &grants)?;
+        let latest = Latest::new(Grants::none());
+        latest.replace(grants);
         Ok(Arc::new(Plane {
             config,
             store: self.store,
             published: self.published,
-            admission: Arc::new(admission),
+            admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
-            applying: tokio::sync::Mutex::new(()),
+            applying: OneAtATime::default(),
+            listing: OneAtATime::default(),
+            regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             signer: self.signer,
             realm: self.realm,
             own_cas: self.own_cas,
             issuer: self.issuer,
-            grants: ArcSwap::from_pointee(grants),
-            shards: OnceLock::new(),
-            unrecorded: Mutex::new(Vec::new()),
-            revocations: AtomicU64::new(0),
-            crl: ArcSwapOption::empty(),
-            sequencer: Mutex::new(self.sequencer),
-            sequencer_trouble: Mutex::new(None),
+            grants: latest,
+            shards,
+            unrecorded: Locked::default(),
+            crl: Locked::default(),
+            sequencer: Locked::new(self.sequencer),
+            sequencer_trouble: Locked::default(),
         }))
     }
 }
@@ -151,7 +159,7 @@ pub fn renew_server_certificate(plane: &Plane) -> anyhow::Result<()> {
         &plane.issuer,
         clock::now(),
     )?;
-    plane.trust().served.store(Arc::new(served));
+    plane.trust().served.replace(Arc::new(served));
     Ok(())
 }
 
@@ -258,9 +266,11 @@ fn reconcile(
     };
 
     let mut load = |path: &str| published.read(path).ok().flatten();
-    let sequencer = Sequencer::restore(last.clone(), &mut load).with_context(|| {
-        format!("the published log in {log_dir} is damaged; operator: restore it from a copy")
-    })?;
+    let damaged =
+        || format!("the published log in {log_dir} is damaged; operator: restore it from a copy");
+    let sequencer = Sequencer::restore(last.clone(), &mut load).with_context(damaged)?;
+    // Entries too: nothing below reads them, and what is appended to them would hide the damage.
+    audit::check_tree(&last, &mut load, &mut |_, _| {}).with_context(damaged)?;
     let mut tree = PublishedTree::new(last.size, &mut load);
     let committed = store.leaf_count()?;
     let mut window = Window::default();
@@ -326,6 +336,28 @@ impl Window {
             .get(usize::try_from(index - self.first).ok()?)
             .copied()
     }
+}
+
+/// A seal that was set while the leaves were taken in is told in the log, once.
+fn tell_seal(store: &Store, tenant: &TenantId, now: Timestamp) -> anyhow::Result<()> {
+    const TOLD: &str = "audit.seal-told";
+    let Some(from) = store.imported_from() else {
+        return Ok(());
+    };
+    let mark = from.to_string().into_bytes();
+    if store.meta(TOLD)?.as_ref() == Some(&mark) {
+        return Ok(());
+    }
+    let reason = store.sealed().unwrap_or_default();
+    let entry = leaf(tenant.clone(), &entries::sealed(now, &reason)).map_err(readable)?;
+    let change = Change::new(Direction::Neutral)
+        .write(Write::PutMeta {
+            key: TOLD.into(),
+            value: mark,
+        })
+        .entry(entry);
+    store.commit(change)?;
+    Ok(())
 }
 
 /// Revocations that a restored database missed, taken from the leaves it was given back. Done
@@ -523,5 +555,30 @@ fn readable(trouble: Trouble) -> anyhow::Error {
             )
         }
         other => anyhow::anyhow!("{other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_the_build_or_the_last_entry_is_refused() {
+        let earliest = Timestamp::from_seconds(1_000);
+        assert!(check_clock(earliest, earliest, "it was built").is_ok());
+        let early = Timestamp::from_millis(999_999);
+        let said = check_clock(early, earliest, "it was built")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            said.contains("it cannot be 1970-01-01T00:16:39.999Z"),
+            "{said}"
+        );
+        assert!(
+            said.contains("operator: set this machine's clock"),
+            "{said}"
+        );
+        assert!(built_at() > Timestamp::from_seconds(1_700_000_000));
+        assert!(built_at() <= clock::now());
     }
 }

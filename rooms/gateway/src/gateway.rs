@@ -264,7 +264,8 @@ impl Gateway {
         self.settle(now, turn);
     }
 
-    /// Plaintext that waits; the caller drains what it encrypted, from the front.
+    /// Plaintext that waits; the caller drains what it encrypted, from the front. What is left here
+    /// may be dropped (revocation, a consumer that is cut), so drain whole packets or all of it.
     pub fn output(&mut self, connection: ConnectionId) -> Option<&mut Vec<u8>> {
         let connection = self.connection_mut(connection.0)?;
         connection.listed = false;
@@ -335,128 +336,6 @@ impl Gateway {
         }
         self.settle(now, turn);
         self.forget_if_idle(principal, now);
-    }
-
-    /// Ends access at once: when this returns, nothing more is accepted or delivered, output not
-    /// yet drained is dropped (MQTT 5 clients get DISCONNECT 0x98), wills are suppressed. Returns
-    /// the connections closed.
-    pub fn revoke(&mut self, what: &Withdrawal, now: Timestamp, turn: &mut Turn) -> u32 {
-        let (principal, connections): (Option<u32>, Vec<u32>) = match what {
-            Withdrawal::Principal(principal) => {
-                let Some(index) = self.by_principal.get(principal).copied() else {
-                    return 0;
-                };
-                let known = self.principals.get(index);
-                (
-                    Some(index),
-                    known
-                        .map(|known| known.connections.clone())
-                        .unwrap_or_default(),
-                )
-            }
-            Withdrawal::Certificate(certificate) => {
-                let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
-                    (slot.connection.as_ref()?.certificate == *certificate).then_some(id)
-                });
-                (None, open.collect())
-            }
-        };
-        let mut closed = 0;
-        for id in connections {
-            let Some(connection) = self.connection_mut(id) else {
-                continue;
-            };
-            connection.out.clear();
-            if connection.phase != Phase::Closing {
-                closed += 1;
-                let why = Some((Reason::ADMINISTRATIVE_ACTION, "access was revoked"));
-                self.shut(
-                    id,
-                    CloseReason::Revoked,
-                    why,
-                    WillFate::Suppressed,
-                    now,
-                    turn,
-                );
-            }
-        }
-        let sessions = (principal.and_then(|index| self.principals.get(index)))
-            .map(|known| known.sessions.clone())
-            .unwrap_or_default();
-        for session in sessions {
-            self.end_session(session, WillFate::Suppressed, turn);
-        }
-        self.counters.revoked += u64::from(closed);
-        self.settle(now, turn);
-        if let Some(index) = principal {
-            self.forget_if_idle(index, now);
-        }
-        closed
-    }
-
-    /// New policies: when this returns, every session of the shard obeys them. A subscription that
-    /// is no longer covered is dropped; if its session still had output to drain, the connection is
-    /// closed instead of delivering it.
-    pub fn regrant(&mut self, grants: Arc<Grants>, now: Timestamp, turn: &mut Turn) {
-        // Channels are numbered by the fleet, so old debts would lie on other channels.
-        let is_same_fleet = self.grants.fleet().digest() == grants.fleet().digest();
-        self.grants = grants;
-        for index in 0..self.principals.end() {
-            if let Some(known) = self.principals.get_mut(index) {
-                known.subject = self.grants.subject(&known.facts);
-                if !is_same_fleet {
-                    known.rates.clear();
-                }
-                self.recheck(index, now, turn);
-            }
-        }
-        self.settle(now, turn);
-    }
-
-    /// What policy sees of a principal has changed. Nothing happens if it has no session here.
-    pub fn reclassify(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
-        if self.by_principal.contains_key(&facts.principal) {
-            let index = self.know(facts, turn);
-            self.recheck(index, now, turn);
-            self.settle(now, turn);
-        }
-    }
-
-    /// Acts on what is due.
-    pub fn tick(&mut self, now: Timestamp, turn: &mut Turn) {
-        while let Some((at, owner)) = self.deadlines.pop_due(now) {
-            match owner {
-                Owner::Connection(id) => {
-                    let slot = self.slots.get_mut(id as usize);
-                    if slot.is_some_and(|slot| slot.scheduled.take_if(|was| *was == at).is_some()) {
-                        self.connection_due(id, now, turn);
-                    }
-                }
-                Owner::Session(index) => {
-                    let session = self.sessions.get_mut(index);
-                    if session
-                        .is_some_and(|found| found.scheduled.take_if(|was| *was == at).is_some())
-                    {
-                        self.session_due(index, now, turn);
-                    }
-                }
-                Owner::Principal(index) => {
-                    let known = self.principals.get_mut(index);
-                    if known
-                        .is_some_and(|known| known.scheduled.take_if(|was| *was == at).is_some())
-                    {
-                        self.forget_if_idle(index, now);
-                    }
-                }
-            }
-        }
-        self.settle(now, turn);
-    }
-
-    /// When `tick` is due next; it may find nothing to do then.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.next()
     }
 
     #[must_use]
@@ -622,7 +501,7 @@ impl Gateway {
         }
     }
 
-    fn decide_will(&mut self, session: u32, will: Box<Will>, fate: WillFate) {
+    pub(crate) fn decide_will(&mut self, session: u32, will: Box<Will>, fate: WillFate) {
         let principal = self.sessions.get(session).map(|session| session.principal);
         match fate {
             WillFate::Fires => {
@@ -743,152 +622,6 @@ impl Gateway {
         }
         if let Some(known) = self.principals.remove(index) {
             self.by_principal.remove(&known.facts.principal);
-        }
-    }
-
-    /// Holds every session of a principal against the grants of now.
-    fn recheck(&mut self, principal: u32, now: Timestamp, turn: &mut Turn) {
-        let Some(known) = self.principals.get(principal) else {
-            return;
-        };
-        let subject = known.subject.clone();
-        for index in known.sessions.clone() {
-            let Some(session) = self.sessions.get(index) else {
-                continue;
-            };
-            let lost: Vec<_> = (session.subscriptions.iter())
-                .filter_map(|subscribed| {
-                    let denied = self.grants.subscribe(&subject, &subscribed.filter).err()?;
-                    Some((subscribed.clone(), self.grants.verdict(&denied)))
-                })
-                .collect();
-            let connection = session.connection;
-            for (subscribed, verdict) in &lost {
-                self.counters.subscriptions_dropped += 1;
-                self.unsubscribe(index, &subscribed.filter, turn);
-                self.signal(turn, principal, |principal| Signal::SubscriptionDropped {
-                    principal,
-                    filter: crate::signal::cut(subscribed.filter.as_str()),
-                    verdict: verdict.clone(),
-                });
-            }
-            if let Some(id) = connection
-                && !lost.is_empty()
-                && let Some(connection) = self.connection_mut(id)
-                && !connection.out.is_empty()
-            {
-                connection.out.clear();
-                let why = Some((Reason::NOT_AUTHORIZED, "the policies changed"));
-                self.shut(id, CloseReason::GrantLost, why, WillFate::Fires, now, turn);
-            }
-        }
-    }
-
-    fn connection_due(&mut self, id: u32, now: Timestamp, turn: &mut Turn) {
-        let Some(connection) = self.connection(id) else {
-            return;
-        };
-        let principal = connection.principal;
-        let (certificate, expires_at) = (connection.certificate, connection.expires_at);
-        if connection.phase != Phase::Closing && expires_at <= now {
-            self.signal(turn, principal, |principal| Signal::CertificateExpired {
-                principal,
-                certificate,
-            });
-            let why = Some((Reason::NOT_AUTHORIZED, "the certificate expired; reenroll"));
-            self.shut(
-                id,
-                CloseReason::CertificateExpired,
-                why,
-                WillFate::Fires,
-                now,
-                turn,
-            );
-            return;
-        }
-        let next = match connection.phase {
-            Phase::Closing => return,
-            Phase::Connecting => {
-                let until = connection.opened_at.plus(self.limits.connect_timeout);
-                if until <= now {
-                    self.shut(
-                        id,
-                        CloseReason::ConnectTimeout,
-                        None,
-                        WillFate::Discarded,
-                        now,
-                        turn,
-                    );
-                    return;
-                }
-                until
-            }
-            Phase::Open { session } => {
-                let keep_alive =
-                    Duration::from_secs(u64::from(connection.keep_alive_seconds)) * 3 / 2;
-                // Whom we do not read cannot show that it lives.
-                let silent_since = if connection.holds > 0 {
-                    now
-                } else {
-                    connection.last_packet_at
-                };
-                let until = silent_since.plus(keep_alive);
-                if until <= now {
-                    let keep_alive_seconds = connection.keep_alive_seconds;
-                    self.counters.keep_alive_expired += 1;
-                    self.signal(turn, principal, |principal| Signal::KeepAliveExpired {
-                        principal,
-                        keep_alive_seconds,
-                    });
-                    let why = Some((
-                        Reason::KEEP_ALIVE_TIMEOUT,
-                        "silent for 1.5 times the keep-alive",
-                    ));
-                    self.shut(id, CloseReason::KeepAlive, why, WillFate::Fires, now, turn);
-                    return;
-                }
-                let stalled = (self.sessions.get(session))
-                    .and_then(|session| session.pressure.since)
-                    .map(|since| since.plus(self.limits.stalled_consumer_timeout));
-                if stalled.is_some_and(|at| at <= now) {
-                    self.cut(id, CloseReason::Stalled, now, turn);
-                    return;
-                }
-                stalled.map_or(until, |at| at.min(until))
-            }
-        };
-        if let Some(slot) = self.slots.get_mut(id as usize) {
-            let at = next.min(expires_at);
-            self.deadlines
-                .schedule(Owner::Connection(id), &mut slot.scheduled, at);
-        }
-    }
-
-    fn session_due(&mut self, index: u32, now: Timestamp, turn: &mut Turn) {
-        let Some(session) = self.sessions.get_mut(index) else {
-            return;
-        };
-        if session.connection.is_some() {
-            return;
-        }
-        if let Some((_, will)) = session.delayed_will.take_if(|(at, _)| *at <= now) {
-            self.decide_will(index, will, WillFate::Fires);
-        }
-        let Some(session) = self.sessions.get_mut(index) else {
-            return;
-        };
-        if session.ends_at.is_some_and(|at| at <= now) {
-            let principal = session.principal;
-            self.counters.sessions_expired += 1;
-            self.end_session(index, WillFate::Fires, turn);
-            self.settle(now, turn);
-            self.forget_if_idle(principal, now);
-            return;
-        }
-        let will_at = session.delayed_will.as_ref().map(|(at, _)| *at);
-        if let Some(at) = will_at.into_iter().chain(session.ends_at).min() {
-            self.deadlines
-                .schedule(Owner::Session(index), &mut session.scheduled, at);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! # May this message pass?
+//! **Question:** may this message pass?
 //!
 //! The MQTT session and router machine of one shard. It speaks MQTT 3.1.1 and MQTT 5 (OASIS), QoS 0
 //! and 1, to clients whose identity is already proven, and asks `access` about every publish, every
@@ -34,6 +34,7 @@ mod slab;
 mod state;
 mod subscribe;
 mod turn;
+mod withdraw;
 
 pub use gateway::{
     Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary, Withdrawal,

@@ -2,7 +2,6 @@
 
 use crate::deadline::Owner;
 use crate::gateway::{Gateway, Recovered};
-use crate::home::home_shard;
 use crate::journal::{self, Key, Record};
 use crate::queue::{Outbound, Queue};
 use crate::signal::Signal;
@@ -17,7 +16,8 @@ impl Gateway {
     /// Rebuilds persistent sessions from journal records: of all partitions or only ours, each
     /// partition's snapshot first, in order. Damaged records are left out, counted and signalled.
     ///
-    /// Called once, before anything else. Exchange the turn's `to_shards` among all shards until
+    /// Subscriptions are not held against grants here, deliveries are: [`Self::regrant`] does it as
+    /// soon as the fleet's grants are known. Called once, before anything else. Exchange the turn's `to_shards` among all shards until
     /// none is left before the first [`Self::open`] of any: a publish must find every waiting
     /// session.
     pub fn recover<'r>(
@@ -112,7 +112,6 @@ impl Gateway {
             if crate::home::partition(&facts.principal) != key.partition {
                 return Err("the record lies in another principal's partition");
             }
-            debug_assert_eq!(home_shard(&facts.principal, self.shards), self.shard);
             return self.replay_opened(
                 key,
                 facts,

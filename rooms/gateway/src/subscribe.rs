@@ -27,19 +27,18 @@ impl Gateway {
             outstanding: 0,
             asked: Vec::new(),
         };
+        let filters_max = self.limits.filters_per_packet_max;
         for (place, entry) in subscribe.entries().enumerate() {
+            if place >= filters_max {
+                waiting.reasons.push(Reason::QUOTA_EXCEEDED);
+                let text = || format!("at most {filters_max} filters in one SUBSCRIBE");
+                waiting.reason_string.get_or_insert_with(text);
+                continue;
+            }
             let reason = if subscribe.subscription_id.is_some() {
                 Err((
                     Reason::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
                     "subscription identifiers are not available".to_owned(),
-                ))
-            } else if place >= self.limits.filters_per_packet_max {
-                Err((
-                    Reason::QUOTA_EXCEEDED,
-                    format!(
-                        "at most {} filters in one SUBSCRIBE",
-                        self.limits.filters_per_packet_max
-                    ),
                 ))
             } else {
                 self.subscribe_one(session, &entry, &mut waiting, now, turn)

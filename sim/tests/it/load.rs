@@ -1,6 +1,6 @@
 use crate::broker::Broker;
 use mqtt::{Qos, Version};
-use sim::load::{Mark, Mode, Report, Settings, run};
+use sim::load::{CertificateSet, Mark, Mode, Report, Settings, make_certificates, run};
 use sim::tls::Versions;
 use std::time::Duration;
 
@@ -144,6 +144,38 @@ fn connecting_and_idling_are_counted() {
     assert!(connects.connect_p50_us.is_some(), "{connects:?}");
     let idle = run(&settings(&broker, Mode::Idle), &mut |_| ()).unwrap();
     assert_eq!((idle.connected, idle.disconnected), (20, 0), "{idle:?}");
+}
+
+#[test]
+fn strangers_are_counted_by_the_alert_that_refused_them() {
+    let Some(broker) = Broker::start(0, &[]) else {
+        return;
+    };
+    let strangers = crate::folder();
+    let set = CertificateSet {
+        folder: strangers.path(),
+        devices: 10,
+        prefix: "device",
+        days: 2,
+    };
+    let paths = make_certificates(&set, sim::now()).unwrap();
+    let settings = Settings {
+        cert_dir: paths.devices,
+        devices: 10,
+        ..settings(&broker, Mode::Idle)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    assert_eq!(report.connected, 0);
+    assert_eq!(report.failures["alert:unknown_ca"], 10, "{report:?}");
+    let settings = Settings {
+        consumer: Some(paths.consumer),
+        ..Settings {
+            mode: Mode::Publish,
+            ..settings
+        }
+    };
+    let error = run(&settings, &mut |_| ()).unwrap_err().to_string();
+    assert!(error.contains("unknown_ca"), "{error}");
 }
 
 #[test]

@@ -208,8 +208,12 @@ impl Drop for Server {
 }
 
 /// The command that serves a configuration.
-fn serve_arguments(configuration: &Path) -> [&std::ffi::OsStr; 2] {
-    ["serve".as_ref(), configuration.as_os_str()]
+fn serve_arguments(configuration: &Path) -> [&std::ffi::OsStr; 3] {
+    [
+        "serve".as_ref(),
+        "--config".as_ref(),
+        configuration.as_os_str(),
+    ]
 }
 
 /// The three doors of ours, on loopback.

@@ -63,6 +63,72 @@ pub const EXCEPTIONS: &[Exception] = &[
         what: "sync_channel",
         reason: "a commit that waits is a submit whose answer comes through a channel of one",
     },
+    Exception {
+        rule: "concurrency in its place",
+        path: "doors/plane/src/shared.rs",
+        what: "ArcSwap*",
+        reason: "the one file of the shell that may share, lock, swap or block: all else goes through it",
+    },
+    Exception {
+        rule: "concurrency in its place",
+        path: "doors/plane/src/shared.rs",
+        what: "Mutex",
+        reason: "the one file of the shell that may share, lock, swap or block: all else goes through it",
+    },
+    Exception {
+        rule: "concurrency in its place",
+        path: "doors/plane/src/shared.rs",
+        what: "RwLock",
+        reason: "the one file of the shell that may share, lock, swap or block: all else goes through it",
+    },
+    Exception {
+        rule: "concurrency in its place",
+        path: "doors/plane/src/shared.rs",
+        what: "spawn_blocking",
+        reason: "the one file of the shell that may share, lock, swap or block: all else goes through it",
+    },
+    Exception {
+        rule: "concurrency in its place",
+        path: "doors/plane/src/listen/http.rs",
+        what: "tokio::spawn",
+        reason: "one task a connection, bounded by the door's places",
+    },
+    Exception {
+        rule: "concurrency in its place",
+        path: "doors/plane/src/listen/local.rs",
+        what: "tokio::spawn",
+        reason: "one task a connection of the local user",
+    },
+    Exception {
+        rule: "timers in their place",
+        path: "doors/plane/src/listen/http.rs",
+        what: "tokio::time",
+        reason: "the limit of a handshake belongs to the handshake: nothing runs by itself",
+    },
+    Exception {
+        rule: "nouns of two rooms",
+        path: "words/model/src/lib.rs",
+        what: "PolicyId",
+        reason: "stands inside Verdict, which access, gateway and plane exchange",
+    },
+    Exception {
+        rule: "size of functions",
+        path: "rooms/gateway/src/signal.rs",
+        what: "fmt",
+        reason: "a table: one sentence a signal, read side by side",
+    },
+    Exception {
+        rule: "concurrency in its place",
+        path: "doors/plane/src/shared.rs",
+        what: "tokio::spawn",
+        reason: "an act goes to its end though whoever asked for it hangs up",
+    },
+    Exception {
+        rule: "timers in their place",
+        path: "doors/plane/src/listen/http.rs",
+        what: "sleep",
+        reason: "how long a connection may stay, and a breath when the system gives no more files",
+    },
 ];
 
 impl Exception {

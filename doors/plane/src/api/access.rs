@@ -1,13 +1,14 @@
 //! `/api/v1/access`: the fleet in force, plan, apply, explain, and signing in.
 
-use super::caller::COOKIE;
+use super::caller::{Administrator, COOKIE};
 use super::identity::Recorded;
 use super::read::Body;
 use super::{Caller, Problem, Shared};
+use crate::shared::to_its_end;
 use crate::{flow, sign_in};
 use access::SourceFile;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use model::{DeviceId, Principal, ServiceId, Verdict};
@@ -45,13 +46,8 @@ pub struct Fleet {
 /// What is declared and in force.
 #[utoipa::path(get, path = "/api/v1/access/fleet", tag = "access",
     responses((status = 200, body = Fleet), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn fleet(
-    State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Json<Fleet>, Problem> {
-    caller.administrator(&plane, &headers)?;
-    let in_force = plane.admission.fleet.load_full();
+pub async fn fleet(State(plane): State<Shared>, _: Administrator) -> Result<Json<Fleet>, Problem> {
+    let in_force = plane.admission.fleet.get();
     let mut fleet = Fleet {
         version: in_force.version,
         name: None,
@@ -90,12 +86,10 @@ pub struct Applied {
         (status = 409, body = super::problem::ProblemBody), (status = 422, body = super::problem::ProblemBody)))]
 pub async fn apply(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Administrator(actor): Administrator,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Applied>, Problem> {
-    let actor = caller.administrator(&plane, &headers)?;
-    let done = flow::apply(&plane, sources(files), &actor).await?;
+    let done = to_its_end(async move { flow::apply(&plane, sources(files), &actor).await }).await?;
     Ok(Json(Applied {
         version: done.version,
         grant_classes: done.grant_classes,
@@ -119,11 +113,9 @@ pub struct Planned {
         (status = 422, body = super::problem::ProblemBody)))]
 pub async fn plan(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Administrator,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Planned>, Problem> {
-    caller.administrator(&plane, &headers)?;
     let plan = flow::plan(&plane, &sources(files)).await?;
     Ok(Json(Planned {
         version: plan.version,
@@ -165,11 +157,9 @@ pub struct Answer {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn explain(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Administrator,
     Body(question): Body<Question>,
 ) -> Result<Json<Answer>, Problem> {
-    caller.administrator(&plane, &headers)?;
     let refuse = |text: &str| Problem::new(StatusCode::BAD_REQUEST, "request-refused", text);
     let principal = match (&question.device, &question.service) {
         (Some(id), None) => DeviceId::new(id).map(Principal::Device),

@@ -1,16 +1,18 @@
 //! `/api/v1/audit` and `/log`: the verifiable log, its key, its bundles and its files.
 
+use super::caller::{Administrator, Auditor};
 use super::identity::Recorded;
 use super::read::{Asked, Body, Named};
-use super::{Caller, Problem, Shared, bytes};
+use super::{Problem, Shared, bytes};
 use crate::clock;
 use crate::entries;
 use crate::plane::Trouble;
+use crate::shared::off_thread;
 use audit::{Checkpoint, PublishedTree};
+use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use store::{Change, Direction, Write};
@@ -27,12 +29,7 @@ pub struct Key {
 /// The log's name and key.
 #[utoipa::path(get, path = "/api/v1/audit/key", tag = "audit",
     responses((status = 200, body = Key), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn key(
-    State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Json<Key>, Problem> {
-    caller.auditor(&plane, &headers)?;
+pub async fn key(State(plane): State<Shared>, _: Auditor) -> Result<Json<Key>, Problem> {
     Ok(Json(Key {
         origin: plane.config.log_origin(),
         vkey: plane.log_key.to_string(),
@@ -65,11 +62,9 @@ pub struct EntryRow {
     responses((status = 200, body = [EntryRow]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn entries(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Auditor,
     Asked(asked): Asked<EntriesAsked>,
 ) -> Result<Json<Vec<EntryRow>>, Problem> {
-    caller.auditor(&plane, &headers)?;
     let from = asked.from.unwrap_or(0);
     let leaves = plane
         .store
@@ -111,12 +106,10 @@ pub struct BundleAsked {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn bundle(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Auditor,
     Asked(asked): Asked<BundleAsked>,
 ) -> Result<Response, Problem> {
-    caller.auditor(&plane, &headers)?;
-    let made = tokio::task::spawn_blocking(move || {
+    let made = off_thread(move || {
         let refuse = |error: &dyn std::fmt::Display| {
             Problem::new(StatusCode::CONFLICT, "bundle-refused", error.to_string())
         };
@@ -138,7 +131,7 @@ pub async fn bundle(
             .collect();
         audit::build(&note, &keys, &mut tree, &indices, asked.since).map_err(|e| refuse(&e))
     });
-    let bundle = made.await.map_err(Trouble::fault)??;
+    let bundle = made.await??;
     Ok(bytes("application/json", bundle.into_bytes()))
 }
 
@@ -151,12 +144,7 @@ pub struct Seal {
 /// Whether granting has stopped, and why.
 #[utoipa::path(get, path = "/api/v1/audit/seal", tag = "audit",
     responses((status = 200, body = Seal), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn seal(
-    State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-) -> Result<Json<Seal>, Problem> {
-    caller.auditor(&plane, &headers)?;
+pub async fn seal(State(plane): State<Shared>, _: Auditor) -> Result<Json<Seal>, Problem> {
     Ok(Json(Seal {
         sealed: plane.store.sealed(),
     }))
@@ -174,11 +162,9 @@ pub struct Unseal {
     responses((status = 200, body = Recorded), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn unseal(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Administrator(actor): Administrator,
     Body(unseal): Body<Unseal>,
 ) -> Result<Json<Recorded>, Problem> {
-    let actor = caller.administrator(&plane, &headers)?;
     let act = entries::unsealed(clock::now(), &actor, &unseal.reason);
     let change = Change::new(Direction::Neutral)
         .write(Write::Unseal)
@@ -193,14 +179,12 @@ pub async fn unseal(
         (status = 401, body = super::problem::ProblemBody), (status = 404, body = super::problem::ProblemBody)))]
 pub async fn published(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Auditor,
     Named(path): Named<String>,
 ) -> Result<Response, Problem> {
-    caller.auditor(&plane, &headers)?;
     let is_checkpoint = path == audit::tiles::CHECKPOINT_PATH;
-    let read = tokio::task::spawn_blocking(move || plane.published.read(&path).ok().flatten());
-    let Some(file) = read.await.map_err(Trouble::fault)? else {
+    let read = off_thread(move || plane.published.read(&path).ok().flatten());
+    let Some(file) = read.await? else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "not-found",

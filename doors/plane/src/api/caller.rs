@@ -2,6 +2,8 @@
 
 use super::{Problem, Shared};
 use crate::entries::Actor;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use identity::{Door, Presented};
 use model::Principal;
@@ -25,6 +27,35 @@ pub enum Caller {
     Stranger { peer: SocketAddr },
 }
 
+/// The ticket of an administrator. An extractor, so that it is asked before the body is read: a
+/// stranger cannot make us hold one.
+pub struct Administrator(pub Actor);
+
+/// The ticket of an auditor: an administrator, or a service by its certificate.
+pub struct Auditor;
+
+impl FromRequestParts<Shared> for Administrator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) => caller.administrator(plane, &parts.headers).map(Self),
+            None => Err(not_signed_in()),
+        }
+    }
+}
+
+impl FromRequestParts<Shared> for Auditor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) => caller.auditor(plane, &parts.headers).map(|_| Self),
+            None => Err(not_signed_in()),
+        }
+    }
+}
+
 impl Caller {
     /// For what changes the plane or shows the fleet: the local user, or a person signed in.
     ///
@@ -33,9 +64,18 @@ impl Caller {
     pub fn administrator(&self, plane: &Shared, headers: &HeaderMap) -> Result<Actor, Problem> {
         match self {
             Self::Local { uid } => Ok(Actor::Local { uid: *uid }),
-            Self::Stranger { .. } => cookie(headers)
-                .and_then(|cookie| plane.sign_ins.actor(cookie))
-                .ok_or_else(not_signed_in),
+            Self::Stranger { .. } => {
+                if is_from_elsewhere(headers) {
+                    return Err(Problem::new(
+                        StatusCode::FORBIDDEN,
+                        "cross-origin",
+                        "a page of another origin may not use this session",
+                    ));
+                }
+                cookie(headers)
+                    .and_then(|cookie| plane.sign_ins.actor(cookie))
+                    .ok_or_else(not_signed_in)
+            }
             Self::Peer { .. } => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "not-an-administrator",
@@ -78,6 +118,14 @@ impl Caller {
             )),
         }
     }
+}
+
+/// The cookie is kept from other sites, but another port of this host is the same site: browsers
+/// say where a request comes from (W3C Fetch Metadata).
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {

@@ -4,12 +4,14 @@
 
 use super::{Caller, Problem, Shared};
 use crate::flow;
+use crate::shared::to_its_end;
+use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::{Extension, Router};
 use identity::{Operation, est};
 
 /// A request of the largest key with room for what clients add, in base64.
@@ -38,27 +40,42 @@ async fn cacerts(State(plane): State<Shared>) -> Response {
     certificates(&chain)
 }
 
+/// Whoever showed a certificate: asked before the body is read.
+struct Holder(Caller);
+
+impl FromRequestParts<Shared> for Holder {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Response> {
+        let Some(caller) = parts.extensions.get::<Caller>() else {
+            return Err(StatusCode::UNAUTHORIZED.into_response());
+        };
+        caller.presented().map_err(plain)?;
+        Ok(Self(caller.clone()))
+    }
+}
+
 async fn simpleenroll(
     plane: State<Shared>,
-    caller: Extension<Caller>,
+    holder: Holder,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    enroll(plane, caller, headers, body, Operation::SimpleEnroll).await
+    enroll(plane, holder, headers, body, Operation::SimpleEnroll).await
 }
 
 async fn simplereenroll(
     plane: State<Shared>,
-    caller: Extension<Caller>,
+    holder: Holder,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    enroll(plane, caller, headers, body, Operation::SimpleReenroll).await
+    enroll(plane, holder, headers, body, Operation::SimpleReenroll).await
 }
 
 async fn enroll(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
+    Holder(caller): Holder,
     headers: HeaderMap,
     body: Bytes,
     operation: Operation,
@@ -67,9 +84,10 @@ async fn enroll(
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     let done = async {
-        let presented = caller.presented()?;
+        let presented = caller.presented()?.clone();
         let request = flow::read_request(content_type, &body)?;
-        Ok::<_, Problem>(flow::enroll(&plane, presented, operation, &request).await?)
+        let enrolling = async move { flow::enroll(&plane, &presented, operation, &request).await };
+        Ok::<_, Problem>(to_its_end(enrolling).await?)
     };
     match done.await {
         // Clients of small stacks take the first certificate: the new one, alone.

@@ -1,9 +1,10 @@
 //! `/api/v1/gateway`: who is connected.
 
-use super::{Caller, Problem, Shared};
+use super::caller::Administrator;
+use super::{Problem, Shared};
+use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::{Extension, Json};
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -29,14 +30,9 @@ pub struct Session {
     responses((status = 200, body = [Session]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn sessions(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Administrator,
 ) -> Result<Json<Vec<Session>>, Problem> {
-    caller.administrator(&plane, &headers)?;
-    let reports = match plane.shards() {
-        Some(shards) => shards.reports(true).await,
-        None => Vec::new(),
-    };
+    let reports = plane.shards().reports(true).await;
     let sessions = reports
         .into_iter()
         .flat_map(|report| report.sessions)

@@ -1,15 +1,17 @@
 //! `/api/v1/identity`: manufacturers, expected devices, devices, services' certificates,
 //! revocations, the CA and its CRL.
 
+use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
-use super::{Caller, Problem, Shared, bytes};
+use super::{Problem, Shared, bytes};
 use crate::entries::read_certificate_id;
 use crate::flow::{self, Revoking};
 use crate::lists;
+use crate::shared::to_its_end;
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use axum::{Extension, Json};
 use identity::CertificateRequest;
 use model::{DeviceId, ManufacturerId, Principal, RevocationReason, ServiceId};
 use serde::{Deserialize, Serialize};
@@ -55,10 +57,8 @@ impl From<store::Receipt> for Recorded {
     responses((status = 200, body = [Manufacturer]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn manufacturers(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Administrator,
 ) -> Result<Json<Vec<Manufacturer>>, Problem> {
-    caller.administrator(&plane, &headers)?;
     let mut all = Vec::new();
     plane.store.for_each_manufacturer(|row| {
         all.push(Manufacturer {
@@ -77,13 +77,13 @@ pub async fn manufacturers(
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn add_manufacturer(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Administrator(actor): Administrator,
     Body(new): Body<NewManufacturer>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
-    let actor = caller.administrator(&plane, &headers)?;
     let id = ManufacturerId::new(&new.manufacturer).map_err(invalid)?;
-    let receipt = lists::add_manufacturer(&plane, id, &new.ca_pem, &actor).await?;
+    let receipt =
+        to_its_end(async move { lists::add_manufacturer(&plane, id, &new.ca_pem, &actor).await })
+            .await?;
     Ok((StatusCode::CREATED, Json(receipt.into())))
 }
 
@@ -108,12 +108,11 @@ pub struct ListTaken {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn expect_devices(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
+    Administrator(actor): Administrator,
     headers: HeaderMap,
     Asked(whose): Asked<WhoseList>,
     text: String,
 ) -> Result<(StatusCode, Json<ListTaken>), Problem> {
-    let actor = caller.administrator(&plane, &headers)?;
     let manufacturer = ManufacturerId::new(&whose.manufacturer).map_err(invalid)?;
     let is_json = headers
         .get(header::CONTENT_TYPE)
@@ -133,7 +132,10 @@ pub async fn expect_devices(
         .with_errors(errors.iter().map(ToString::to_string).collect())
     })?;
     let devices = list.len();
-    let receipt = lists::expect_devices(&plane, &manufacturer, list, &text, &actor).await?;
+    let receipt = to_its_end(async move {
+        lists::expect_devices(&plane, &manufacturer, list, &text, &actor).await
+    })
+    .await?;
     Ok((
         StatusCode::CREATED,
         Json(ListTaken {
@@ -197,11 +199,9 @@ impl From<store::DeviceRow> for Device {
     responses((status = 200, body = [Device]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn devices(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Administrator,
     Asked(page): Asked<Page>,
 ) -> Result<Json<Vec<Device>>, Problem> {
-    caller.administrator(&plane, &headers)?;
     let after = page
         .after
         .as_deref()
@@ -237,11 +237,9 @@ pub struct Certificate {
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn device(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    _: Administrator,
     Named(device): Named<String>,
 ) -> Result<Json<DeviceWithCertificates>, Problem> {
-    caller.administrator(&plane, &headers)?;
     let id = DeviceId::new(&device).map_err(invalid)?;
     let Some(row) = plane.store.device(&id)? else {
         return Err(Problem::new(
@@ -290,16 +288,16 @@ pub struct ServiceCertificate {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn certify_service(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Administrator(actor): Administrator,
     Named(service): Named<String>,
     Body(request): Body<ServiceRequest>,
 ) -> Result<(StatusCode, Json<ServiceCertificate>), Problem> {
-    let actor = caller.administrator(&plane, &headers)?;
     let service = ServiceId::new(&service).map_err(invalid)?;
     let der = crate::pem::decode(&request.csr_pem, &["CERTIFICATE REQUEST"])?;
     let request = CertificateRequest::parse(&der).map_err(crate::plane::Trouble::from)?;
-    let issued = flow::issue_to_service(&plane, &service, &request, &actor).await?;
+    let issued =
+        to_its_end(async move { flow::issue_to_service(&plane, &service, &request, &actor).await })
+            .await?;
     Ok((
         StatusCode::CREATED,
         Json(ServiceCertificate {
@@ -339,11 +337,9 @@ pub struct RevocationDone {
         (status = 401, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn revoke(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
+    Administrator(actor): Administrator,
     Body(revocation): Body<Revocation>,
 ) -> Result<(StatusCode, Json<RevocationDone>), Problem> {
-    let actor = caller.administrator(&plane, &headers)?;
     let what = match (
         &revocation.device,
         &revocation.service,
@@ -361,7 +357,7 @@ pub async fn revoke(
     let reason = RevocationReason::from_name(&revocation.reason).ok_or_else(|| {
         invalid("reason is unspecified, key-compromise, superseded or cessation-of-operation")
     })?;
-    let done = flow::revoke(&plane, &what, reason, &actor).await?;
+    let done = to_its_end(async move { flow::revoke(&plane, &what, reason, &actor).await }).await?;
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok((
         StatusCode::CREATED,

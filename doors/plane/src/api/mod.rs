@@ -30,6 +30,8 @@ use utoipa::OpenApi;
 
 /// A list of expected devices may be large; nothing else is.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The one body that a stranger may send.
+const TOKEN_BYTES_MAX: usize = 1024;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
 
@@ -75,7 +77,10 @@ fn api() -> Router<Shared> {
         .route("/api/v1/access/plan", post(access::plan))
         .route("/api/v1/access/explain", post(access::explain))
         .route("/api/v1/access/admin-links", post(access::admin_link))
-        .route("/api/v1/access/sign-in", post(access::sign_in))
+        .route(
+            "/api/v1/access/sign-in",
+            post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
+        )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
         .route("/api/v1/audit/key", get(audit::key))
         .route("/api/v1/audit/entries", get(audit::entries))
@@ -174,4 +179,40 @@ fn bytes(media_type: &'static str, body: Vec<u8>) -> Response {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `FLEETWARD_BLESS=1 cargo test -p plane` writes it anew.
+    #[test]
+    fn the_checked_in_interface_is_the_one_served() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let now = openapi_json().unwrap();
+        if std::env::var_os("FLEETWARD_BLESS").is_some() {
+            std::fs::write(file, &now).unwrap();
+        }
+        let checked_in = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(
+            checked_in == now,
+            "openapi.json is old; run FLEETWARD_BLESS=1 cargo test -p plane"
+        );
+    }
+
+    #[test]
+    fn every_route_of_the_api_is_in_the_interface() {
+        let source = include_str!("mod.rs");
+        let interface = openapi_json().unwrap();
+        for line in source
+            .lines()
+            .filter(|line| line.trim_start().starts_with(".route(\"/api/"))
+        {
+            let path = line.split('"').nth(1).unwrap();
+            assert!(
+                interface.contains(&format!("\"{path}\"")),
+                "{path} is not in openapi.json"
+            );
+        }
+    }
 }

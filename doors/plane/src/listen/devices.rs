@@ -1,58 +1,34 @@
 //! 8444: devices and services. EST and API; a client certificate is asked for, and each request
 //! asks again whether it still holds.
 
-use super::http::{PATIENCE, accept_each, serve_stream};
-use super::refused;
-use super::tls::Trust;
+use super::http::HttpDoor;
+use super::tls::{Sight, Trust};
 use crate::api::Caller;
-use axum::Router;
 use identity::Door;
-use std::net::TcpListener;
-use std::sync::{Arc, PoisonError};
-use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use rustls::ServerConfig;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-pub async fn serve_devices(
-    listener: TcpListener,
-    trust: Arc<Trust>,
-    tls_1_2: bool,
-    router: Router,
-    stopping: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let until = stopping.clone();
-    accept_each(listener, stopping, move |stream, peer, place| {
-        let (trust, router, until) = (Arc::clone(&trust), router.clone(), until.clone());
-        async move {
-            let Ok((config, sight)) = trust.device_door(Door::Devices, tls_1_2) else {
-                return;
-            };
-            let handshake = TlsAcceptor::from(config).accept(stream);
-            match tokio::time::timeout(PATIENCE, handshake).await {
-                Ok(Ok(tls)) => {
-                    let proven = sight
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .proven
-                        .take();
-                    let caller = match proven {
-                        Some(proven) => Caller::Peer {
-                            peer,
-                            presented: Arc::new(proven.presented),
-                        },
-                        None => Caller::Stranger { peer },
-                    };
-                    serve_stream(tls, router, caller, until).await;
-                }
-                Ok(Err(error)) => {
-                    let seen = sight.lock().unwrap_or_else(PoisonError::into_inner);
-                    tracing::warn!(
-                        target: "devices", "{peer}: {}", refused::stream(&seen, &error)
-                    );
-                }
-                Err(_) => tracing::info!(target: "devices", "{peer}: the handshake took too long"),
-            }
-            drop(place);
+#[derive(Clone)]
+pub struct DevicesDoor {
+    pub trust: Arc<Trust>,
+    pub tls_1_2: bool,
+}
+
+impl HttpDoor for DevicesDoor {
+    const NAME: &'static str = "devices";
+
+    fn offer(&self) -> Result<(Arc<ServerConfig>, Sight), rustls::Error> {
+        self.trust.device_door(Door::Devices, self.tls_1_2)
+    }
+
+    fn caller(&self, peer: SocketAddr, sight: &Sight) -> Caller {
+        match sight.lock().proven.take() {
+            Some(proven) => Caller::Peer {
+                peer,
+                presented: Arc::new(proven.presented),
+            },
+            None => Caller::Stranger { peer },
         }
-    })
-    .await
+    }
 }

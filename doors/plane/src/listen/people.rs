@@ -1,39 +1,25 @@
 //! 8443: people. API, health and metrics over HTTPS; asks for no client certificate.
 
-use super::http::{PATIENCE, accept_each, serve_stream};
-use super::refused;
-use super::tls::Trust;
+use super::http::HttpDoor;
+use super::tls::{Sight, Trust};
 use crate::api::Caller;
-use axum::Router;
-use std::net::TcpListener;
-use std::sync::{Arc, PoisonError};
-use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use rustls::ServerConfig;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-pub async fn serve_people(
-    listener: TcpListener,
-    trust: Arc<Trust>,
-    router: Router,
-    stopping: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let until = stopping.clone();
-    accept_each(listener, stopping, move |stream, peer, place| {
-        let (trust, router, until) = (Arc::clone(&trust), router.clone(), until.clone());
-        async move {
-            let Ok((config, sight)) = trust.people_door() else {
-                return;
-            };
-            let handshake = TlsAcceptor::from(config).accept(stream);
-            match tokio::time::timeout(PATIENCE, handshake).await {
-                Ok(Ok(tls)) => serve_stream(tls, router, Caller::Stranger { peer }, until).await,
-                Ok(Err(error)) => {
-                    let seen = sight.lock().unwrap_or_else(PoisonError::into_inner);
-                    tracing::info!(target: "people", "{peer}: {}", refused::stream(&seen, &error));
-                }
-                Err(_) => tracing::info!(target: "people", "{peer}: the handshake took too long"),
-            }
-            drop(place);
-        }
-    })
-    .await
+#[derive(Clone)]
+pub struct PeopleDoor {
+    pub trust: Arc<Trust>,
+}
+
+impl HttpDoor for PeopleDoor {
+    const NAME: &'static str = "people";
+
+    fn offer(&self) -> Result<(Arc<ServerConfig>, Sight), rustls::Error> {
+        self.trust.people_door()
+    }
+
+    fn caller(&self, peer: SocketAddr, _: &Sight) -> Caller {
+        Caller::Stranger { peer }
+    }
 }

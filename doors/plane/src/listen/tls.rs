@@ -5,7 +5,7 @@
 //! handshake's signature held, and only what was asked there is called proven.
 
 use crate::clock;
-use arc_swap::ArcSwap;
+use crate::shared::{Latest, Locked, ReadMostly};
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
 use model::Principal;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -18,15 +18,15 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme, SupportedProtocolVersion,
 };
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 /// What all doors share: our certificates, whom we trust, who is known.
 pub struct Trust {
     provider: Arc<CryptoProvider>,
-    pub served: ArcSwap<Served>,
-    pub anchors: ArcSwap<Anchors>,
+    pub served: Latest<Served>,
+    pub anchors: Latest<Anchors>,
     /// Locked for a look-up or one change, never across a wait.
-    registry: RwLock<Registry>,
+    registry: ReadMostly<Registry>,
 }
 
 /// The certificate we show, and the names it is good for.
@@ -56,15 +56,15 @@ pub struct Proven {
 }
 
 /// The certificate part of one connection; keep it beside the connection.
-pub type Sight = Arc<Mutex<Seen>>;
+pub type Sight = Arc<Locked<Seen>>;
 
 impl Trust {
     pub fn new(served: Served, anchors: Anchors, registry: Registry) -> Self {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-            served: ArcSwap::from_pointee(served),
-            anchors: ArcSwap::from_pointee(anchors),
-            registry: RwLock::new(registry),
+            served: Latest::new(served),
+            anchors: Latest::new(anchors),
+            registry: ReadMostly::new(registry),
         }
     }
 
@@ -83,14 +83,12 @@ impl Trust {
 
     /// Who is known, for a look-up; never held across a wait.
     pub fn registry(&self) -> RwLockReadGuard<'_, Registry> {
-        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+        self.registry.read()
     }
 
     /// Who is known, for one change.
     pub fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
-        self.registry
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.registry.write()
     }
 
     /// The configuration of one connection at a door for devices, and what it will have seen.
@@ -166,7 +164,7 @@ struct NameResolver {
 
 impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let served = self.trust.served.load();
+        let served = self.trust.served.get();
         // A client that connects by address sends no name (RFC 6066 section 3).
         let Some(name) = hello.server_name() else {
             return Some(Arc::clone(&served.key));
@@ -175,7 +173,7 @@ impl ResolvesServerCert for NameResolver {
             .names
             .iter()
             .any(|own| own.eq_ignore_ascii_case(name));
-        let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.sight.lock();
         seen.server_name = Some(name.chars().take(253).collect());
         seen.foreign_server_name = !ours;
         ours.then(|| Arc::clone(&served.key))
@@ -192,7 +190,7 @@ struct DoorVerifier {
 impl DoorVerifier {
     /// The handshake's signature held: from here on the peer is known to hold the key.
     fn possession_proven(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
-        let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.sight.lock();
         let Some(path) = seen.path.take() else {
             return Err(Error::General(
                 "no path was checked before the signature".into(),
@@ -201,7 +199,7 @@ impl DoorVerifier {
         let decided = self
             .trust
             .anchors
-            .load()
+            .get()
             .presented(&path, end_entity)
             .and_then(|presented| {
                 let who = self.trust.authenticate(self.door, &presented)?;
@@ -248,8 +246,12 @@ impl ClientCertVerifier for DoorVerifier {
     ) -> Result<ClientCertVerified, Error> {
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
         let now = model::Timestamp::from_seconds(now.as_secs());
-        let path = self.trust.anchors.load().verify_path(self.door, end_entity, &chain, now);
-        let mut seen = self.sight.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self
+            .trust
+            .anchors
+            .get()
+            .verify_path(self.door, end_entity, &chain, now);
+        let mut seen = self.sight.lock();
         match path {
             Ok(path) => {
                 seen.path = Some(path);

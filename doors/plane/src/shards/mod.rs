@@ -144,7 +144,8 @@ impl Shards {
         }
     }
 
-    fn shard_count(&self) -> u16 {
+    /// How many there are, running or ended.
+    pub fn shard_count(&self) -> u16 {
         u16::try_from(self.mailboxes.len()).unwrap_or(u16::MAX)
     }
 

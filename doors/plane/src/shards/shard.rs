@@ -5,14 +5,16 @@
 //! sockets. So no acknowledgement leaves before what it promises is durable, and each touched
 //! connection is written once.
 
+mod handshake;
+
 use super::Letter;
 use super::mailbox::Mailbox;
 use super::slots::Slots;
-use super::transport::{Arrival, Failure, Transport};
+use super::transport::{Arrival, Transport};
 use crate::clock::SteadyClock;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
-use crate::listen::refused;
+use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
 use access::Grants;
 use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
@@ -22,23 +24,16 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::collections::{HashMap, VecDeque};
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Journal;
 
 /// Bytes read from one socket in one turn, at most.
 const READ_BYTES: usize = 128 * 1024;
-/// Connections accepted in one turn, at most.
-const ACCEPTS_A_TURN: usize = 64;
-/// Above half of the places for handshakes, one source address may have this many.
-const HANDSHAKES_A_SOURCE: u32 = 64;
 /// Letters waiting at another shard above which our publishers to it pause.
 const CONGESTED_LETTERS: usize = 8192;
-/// Log lines about refused peers a second; the rest is counted and summed up in one line.
-const REFUSAL_LINES_A_SECOND: u32 = 50;
 
 const LISTENER: u64 = u64::MAX;
 const MAILBOX: u64 = u64::MAX - 1;
@@ -109,6 +104,8 @@ pub struct Shard {
     epoll: OwnedFd,
     listener: TcpListener,
     accepting: bool,
+    /// Not before this.
+    accept_at: Timestamp,
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
     gateway: Gateway,
     journal: Journal,
@@ -176,6 +173,7 @@ impl Shard {
             epoll,
             listener,
             accepting: true,
+            accept_at: clock.now(),
             mailboxes,
             gateway,
             journal,
@@ -212,6 +210,25 @@ impl Shard {
                 found.damaged
             );
         }
+        self.end_revoked(now);
+    }
+
+    /// Ends the recovered sessions of whoever is revoked: the last stop came before the journal was
+    /// told, or it is an older copy. Nobody will fetch what would pile up for them.
+    fn end_revoked(&mut self, now: Timestamp) {
+        let revoked: Vec<Principal> = {
+            let registry = self.admission.trust.registry();
+            let sessions = self.gateway.sessions();
+            sessions
+                .map(|session| session.principal)
+                .filter(|principal| registry.principal_revocation(principal).is_some())
+                .cloned()
+                .collect()
+        };
+        for principal in revoked {
+            let what = gateway::Withdrawal::Principal(principal);
+            self.gateway.revoke(&what, now, &mut self.turn);
+        }
     }
 
     /// Hands over what recovering makes this shard tell the others; true if it was anything.
@@ -232,6 +249,9 @@ impl Shard {
         let mut events = Vec::with_capacity(1024);
         let mut shaking = Vec::new();
         while !(self.draining && self.slots.len() == 0) {
+            if !has_work(&self.turn) {
+                self.slots.reuse();
+            }
             events.clear();
             let timeout = self.timeout();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
@@ -275,16 +295,24 @@ impl Shard {
                 self.accept(now);
             }
             self.end_overdue_handshakes(now);
+            self.accept_again();
             self.carry_out(now);
-            self.lines.tell(self.index, now);
+            self.lines.tell(format_args!("shard {}", self.index), now);
         }
     }
 
     fn timeout(&self) -> Timespec {
+        if has_work(&self.turn) {
+            return Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+        }
         let now = self.clock.now();
         let next = [
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
+            (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
         .into_iter()
         .flatten()
@@ -313,7 +341,8 @@ impl Shard {
     fn serve(&mut self, id: u32, flags: EventFlags, now: Timestamp) {
         if flags.contains(EventFlags::OUT) {
             // Only what is encrypted already: what the gateway has waits for the journal.
-            self.send(id, None, now);
+            let sent = self.transmit(id, &[]);
+            self.account(id, sent, now);
         }
         let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
         if gone && matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.paused) {
@@ -349,33 +378,35 @@ impl Shard {
         let Some(output) = self.gateway.output(ConnectionId(id)) else {
             return;
         };
-        let plaintext = std::mem::take(output);
-        self.send(id, Some(&plaintext), now);
-        if let Some(output) = self.gateway.output(ConnectionId(id))
-            && output.capacity() == 0
-        {
-            // Lent back for the next message; the gateway decides whether to keep it.
+        let mut plaintext = std::mem::take(output);
+        let sent = self.transmit(id, &plaintext);
+        if let Some(output) = self.gateway.output(ConnectionId(id)) {
+            // Given back before the gateway accounts for it, which lends it to whoever speaks
+            // next: an idle connection holds no buffer.
+            plaintext.clear();
             *output = plaintext;
-            output.clear();
         }
+        self.account(id, sent, now);
     }
 
-    fn send(&mut self, id: u32, plaintext: Option<&[u8]>, now: Timestamp) {
+    /// Bytes that the socket did not take; `None` if the connection is gone or broken.
+    fn transmit(&mut self, id: u32, plaintext: &[u8]) -> Option<usize> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
-        let encrypted = match plaintext {
-            Some(plaintext) => live.transport.encrypt(plaintext, &mut self.spare),
-            None => Ok(()),
-        };
-        match encrypted.and_then(|()| live.transport.flush(&mut self.spare)) {
-            Ok(_) => {
-                let unsent = live.transport.unsent_bytes();
+        live.transport.encrypt(plaintext, &mut self.spare).ok()?;
+        live.transport.flush(&mut self.spare).ok()?;
+        Some(live.transport.unsent_bytes())
+    }
+
+    fn account(&mut self, id: u32, unsent: Option<usize>, now: Timestamp) {
+        match unsent {
+            Some(unsent) => {
                 self.gateway
                     .written(ConnectionId(id), unsent, now, &mut self.turn);
                 self.poll_for_what_matters(id);
             }
-            Err(_) => {
+            None => {
                 self.gateway
                     .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
                 self.remove(id);
@@ -426,6 +457,11 @@ impl Shard {
     // ---- what a turn decided ----
 
     fn carry_out(&mut self, now: Timestamp) {
+        if self.failed {
+            // Other shards still speak to this one; nothing of it may leave or pile up.
+            self.turn.clear();
+            return;
+        }
         // Writing may resume a publisher, whose waiting bytes decide more: go on until it is calm.
         while !self.failed && has_work(&self.turn) {
             std::mem::swap(&mut self.turn, &mut self.carried);
@@ -513,6 +549,7 @@ impl Shard {
             self.remove(id);
         }
         self.turn = Turn::default();
+        self.carried = Turn::default();
         self.stop_accepting();
     }
 
@@ -570,7 +607,9 @@ impl Shard {
 
     fn log_signals(&mut self) {
         for signal in self.carried.signals.drain(..) {
-            if self.lines.take() {
+            if signal.actor() == gateway::Actor::Nobody {
+                tracing::debug!(target: "gateway", "{signal}");
+            } else if self.lines.take() {
                 tracing::warn!(target: "gateway", "{signal}");
             }
         }
@@ -586,6 +625,8 @@ impl Shard {
         while let Some(letter) = self.letters.pop_front() {
             match letter {
                 Letter::Connection(handed) => self.welcome(*handed, now),
+                // Nothing of it could be journaled or acknowledged.
+                Letter::FromShard(_) if self.failed => {}
                 Letter::FromShard(message) => self.gateway.from_shard(message, now, &mut self.turn),
                 Letter::Withdraw(what, reply) => {
                     let closed = self.gateway.revoke(&what, now, &mut self.turn);
@@ -661,256 +702,12 @@ impl Shard {
         }
         self.carry_out(now);
     }
+}
 
-    // ---- handshakes ----
-
-    fn accept(&mut self, now: Timestamp) {
-        for _ in 0..ACCEPTS_A_TURN {
-            if self.handshaking >= self.config.handshakes_max
-                || self.slots.len() >= self.config.connections_max
-            {
-                // The rest wait in the kernel's backlog.
-                return self.stop_accepting();
-            }
-            let (socket, peer) = match self.listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                Err(e) => {
-                    if self.lines.take() {
-                        tracing::warn!("shard {}: accept failed ({e})", self.index);
-                    }
-                    return;
-                }
-            };
-            if let Err(e) = self.begin_handshake(socket, peer, now)
-                && self.lines.take()
-            {
-                tracing::warn!("{peer}: the connection could not be set up ({e})");
-            }
-        }
-    }
-
-    fn begin_handshake(
-        &mut self,
-        socket: std::net::TcpStream,
-        peer: SocketAddr,
-        now: Timestamp,
-    ) -> anyhow::Result<()> {
-        let from_source = self
-            .handshakes_by_source
-            .get(&peer.ip())
-            .copied()
-            .unwrap_or(0);
-        if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
-            anyhow::bail!("{from_source} handshakes from this address are not done yet");
-        }
-        socket.set_nonblocking(true)?;
-        socket.set_nodelay(true)?;
-        let (config, sight) = self
-            .admission
-            .trust
-            .device_door(identity::Door::Gateway, self.config.tls_1_2)?;
-        let transport = Transport::new(socket, config)?;
-        let slot = Slot::Handshaking(Handshaking {
-            transport,
-            peer,
-            sight,
-            early: Vec::new(),
-        });
-        let (id, generation) = self.slots.insert(slot);
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
-            epoll::add(
-                &self.epoll,
-                handshaking.transport.socket(),
-                token(id, generation),
-                EventFlags::IN,
-            )?;
-        }
-        self.handshaking += 1;
-        *self.handshakes_by_source.entry(peer.ip()).or_default() += 1;
-        let deadline = now.plus(Duration::from_secs(self.config.handshake_seconds_max));
-        self.deadlines.push_back((deadline, id, generation));
-        Ok(())
-    }
-
-    /// One step of a handshake; at its end the connection goes to its home shard.
-    fn shake(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
-            return;
-        };
-        let Handshaking {
-            transport, early, ..
-        } = handshaking;
-        let arrival = transport.read(&mut self.scratch, &mut |payload| {
-            early.extend_from_slice(payload)
-        });
-        let flushed = transport.flush(&mut self.spare);
-        let failure = match (arrival, flushed) {
-            (Err(failure), _) | (Ok(_), Err(failure)) => Some(failure),
-            (Ok(Arrival::End), Ok(_)) => Some(Failure::Socket(std::io::Error::from(
-                ErrorKind::UnexpectedEof,
-            ))),
-            (Ok(_), Ok(_)) => None,
-        };
-        if let Some(failure) = failure {
-            return self.refuse_handshake(id, Some(&failure));
-        }
-        if !transport.is_handshaking() {
-            self.end_handshake(id, now);
-        }
-    }
-
-    fn end_handshake(&mut self, id: u32, now: Timestamp) {
-        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
-            return;
-        };
-        let proven = {
-            let mut seen = handshaking
-                .sight
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            seen.proven.take()
-        };
-        let full = handshaking.transport.was_full_handshake();
-        let (Some(proven), true) = (proven, full) else {
-            return self.refuse_handshake(id, None);
-        };
-        let Some(Slot::Handshaking(done)) = self.slots.remove(id) else {
-            return;
-        };
-        self.forget_handshake(done.peer.ip());
-        self.handshakes_done += 1;
-        if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
-            return;
-        }
-        let home = gateway::home_shard(&proven.principal, self.shards);
-        let handed = Handed {
-            transport: done.transport,
-            peer: done.peer,
-            presented: proven.presented,
-            early: done.early,
-        };
-        if home == self.index {
-            self.welcome(handed, now);
-        } else if let Some(mailbox) = self.mailboxes.get(usize::from(home)) {
-            mailbox.post(Letter::Connection(Box::new(handed)));
-        }
-    }
-
-    /// A connection comes home. It is authenticated here and now: a withdrawal that was carried
-    /// out while it was on its way must not be outrun.
-    fn welcome(&mut self, handed: Handed, now: Timestamp) {
-        if self.draining || self.failed {
-            return handed.transport.close();
-        }
-        let peer = handed.peer;
-        let slot = Slot::Live(Live {
-            transport: handed.transport,
-            peer,
-            pending: handed.early,
-            paused: false,
-            polled: EventFlags::IN,
-        });
-        let (id, generation) = self.slots.insert(slot);
-        let admitted = match self.admission.connect(&handed.presented, ConnectionId(id)) {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                self.handshakes_refused += 1;
-                if self.lines.take() {
-                    tracing::warn!(target: "gateway", "{peer}: {}", refused::line(&refusal));
-                }
-                return self.remove(id);
-            }
-        };
-        let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
-        };
-        let added = epoll::add(
-            &self.epoll,
-            live.transport.socket(),
-            token(id, generation),
-            live.polled,
-        );
-        if added.is_err() {
-            return self.remove(id);
-        }
-        tracing::debug!(target: "gateway", "{}: {} is here", live.peer, admitted.facts.principal);
-        self.gateway.open(admitted, now, &mut self.turn);
-        self.feed_pending(id, now);
-    }
-
-    fn refuse_handshake(&mut self, id: u32, failure: Option<&Failure>) {
-        self.handshakes_refused += 1;
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
-            && self.lines.take()
-        {
-            let seen = handshaking
-                .sight
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let error = match failure {
-                Some(Failure::Tls(error)) => refused::Cause::Tls(error),
-                Some(Failure::Socket(error)) => refused::Cause::Socket(error),
-                Some(Failure::Overlong) => refused::Cause::Overlong,
-                None => refused::Cause::NotProven,
-            };
-            tracing::warn!(
-                target: "gateway",
-                "{}: {}",
-                handshaking.peer,
-                refused::handshake(&seen, &error)
-            );
-        }
-        self.remove(id);
-    }
-
-    fn end_overdue_handshakes(&mut self, now: Timestamp) {
-        while let Some((deadline, id, generation)) = self.deadlines.front().copied() {
-            if deadline > now {
-                break;
-            }
-            self.deadlines.pop_front();
-            if self.slots.generation(id) == Some(generation)
-                && matches!(self.slots.entry(id), Some(Slot::Handshaking(_)))
-            {
-                let late = Failure::Socket(std::io::Error::from(ErrorKind::TimedOut));
-                self.refuse_handshake(id, Some(&late));
-            }
-        }
-    }
-
-    fn forget_handshake(&mut self, source: IpAddr) {
-        self.handshaking = self.handshaking.saturating_sub(1);
-        if let Some(count) = self.handshakes_by_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.handshakes_by_source.remove(&source);
-            }
-        }
-    }
-
-    fn stop_accepting(&mut self) {
-        if self.accepting && epoll::delete(&self.epoll, &self.listener).is_ok() {
-            self.accepting = false;
-        }
-    }
-
-    fn accept_again(&mut self) {
-        let room = self.handshaking < self.config.handshakes_max
-            && self.slots.len() < self.config.connections_max;
-        if !self.accepting
-            && room
-            && !self.draining
-            && !self.failed
-            && epoll::add(
-                &self.epoll,
-                &self.listener,
-                EventData::new_u64(LISTENER),
-                EventFlags::IN | EventFlags::EXCLUSIVE,
-            )
-            .is_ok()
-        {
-            self.accepting = true;
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(self.index)) {
+            mailbox.close();
         }
     }
 }
@@ -949,41 +746,5 @@ fn feed(
         *pending = Vec::new();
     } else {
         pending.drain(..used);
-    }
-}
-
-/// Lets a bounded number of lines a second through and says how many it kept back.
-#[derive(Default)]
-struct LineBudget {
-    second: u64,
-    used: u32,
-    kept_back: u64,
-}
-
-impl LineBudget {
-    fn take(&mut self) -> bool {
-        if self.used < REFUSAL_LINES_A_SECOND {
-            self.used += 1;
-            return true;
-        }
-        self.kept_back += 1;
-        false
-    }
-
-    fn tell(&mut self, shard: u16, now: Timestamp) {
-        if self.second == now.as_seconds() {
-            return;
-        }
-        if self.kept_back > 0 {
-            tracing::warn!(
-                "shard {shard}: {} more lines like these kept back",
-                self.kept_back
-            );
-        }
-        *self = Self {
-            second: now.as_seconds(),
-            used: 0,
-            kept_back: 0,
-        };
     }
 }

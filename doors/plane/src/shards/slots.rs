@@ -4,6 +4,8 @@
 pub struct Slots<T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
+    /// Emptied, and not to be used before [`Slots::reuse`].
+    retired: Vec<u32>,
     occupied: usize,
 }
 
@@ -17,6 +19,7 @@ impl<T> Slots<T> {
         Self {
             entries: Vec::new(),
             free: Vec::new(),
+            retired: Vec::new(),
             occupied: 0,
         }
     }
@@ -38,13 +41,20 @@ impl<T> Slots<T> {
         (index, 0)
     }
 
+    /// Empties a place. Its number is not given again before [`Slots::reuse`]: what was decided
+    /// about it in the same turn must not meet a newcomer.
     pub fn remove(&mut self, index: u32) -> Option<T> {
         let entry = self.entries.get_mut(index as usize)?;
         let value = entry.value.take()?;
         entry.generation = entry.generation.wrapping_add(1);
-        self.free.push(index);
+        self.retired.push(index);
         self.occupied -= 1;
         Some(value)
+    }
+
+    /// Nothing speaks of removed numbers any more: they may be given again.
+    pub fn reuse(&mut self) {
+        self.free.append(&mut self.retired);
     }
 
     pub fn entry(&mut self, index: u32) -> Option<&mut T> {
@@ -84,6 +94,15 @@ mod tests {
         assert_eq!(slots.remove(first), Some('a'));
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.generation(first), None);
+        let (other, _) = slots.insert('o');
+        assert_ne!(
+            first, other,
+            "the turn that removed it may still speak of it"
+        );
+        assert_eq!(slots.remove(other), Some('o'));
+        slots.free.clear();
+        slots.retired = vec![first];
+        slots.reuse();
         let (second, newer) = slots.insert('b');
         assert_eq!(first, second);
         assert_ne!(generation, newer);

@@ -2,6 +2,7 @@
 //! once: new handshakes see the new one, live connections are left alone.
 
 use crate::plane::Plane;
+use crate::shared::off_thread;
 use crate::startup;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,7 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.changed() => return,
         }
         let renewing = Arc::clone(&plane);
-        let renewed =
-            tokio::task::spawn_blocking(move || startup::renew_server_certificate(&renewing)).await;
+        let renewed = off_thread(move || startup::renew_server_certificate(&renewing)).await;
         match renewed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("the server certificate is not renewed ({error:#})"),

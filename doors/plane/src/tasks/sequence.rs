@@ -2,9 +2,10 @@
 //! compare-and-set → checkpoint on disk. The one sequencer.
 
 use crate::plane::{Plane, Trouble};
+use crate::shared::off_thread;
 use audit::Sequencer;
 use signer::Purpose;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -25,8 +26,7 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.changed() => true,
         };
         let sequencing = Arc::clone(&plane);
-        let done = tokio::task::spawn_blocking(move || publish_all(&sequencing)).await;
-        let trouble = match done {
+        let trouble = match off_thread(move || publish_all(&sequencing)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(fault) => Some(fault.to_string()),
@@ -41,10 +41,7 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
 
 /// Says a trouble once, and once that it is over.
 fn tell(plane: &Plane, trouble: Option<String>) {
-    let mut told = plane
-        .sequencer_trouble
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut told = plane.sequencer_trouble.lock();
     if *told != trouble {
         match &trouble {
             Some(what) => tracing::error!("the log cannot be published ({what})"),
@@ -55,10 +52,17 @@ fn tell(plane: &Plane, trouble: Option<String>) {
 }
 
 fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
-    let mut sequencer = plane
-        .sequencer
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut sequencer = plane.sequencer.lock();
+    if plane.sequencer_trouble.lock().is_some() {
+        // The last checkpoint may have been stored and not shown, and no entry may come for long.
+        let stored = plane.store.last_checkpoint();
+        if let Some(checkpoint) = stored.map_err(|e| SequenceError(e.to_string()))? {
+            plane
+                .published
+                .write_checkpoint(&checkpoint.note)
+                .map_err(|e| SequenceError(e.to_string()))?;
+        }
+    }
     while sequence_once(plane, &mut sequencer)? > 0 {}
     Ok(())
 }

@@ -357,7 +357,8 @@ impl Writer {
                  (tenant, manufacturer, serial, product, device, groups)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (tenant, manufacturer, serial) DO UPDATE SET
-                 product = excluded.product, device = excluded.device, groups = excluded.groups",
+                 product = excluded.product, groups = excluded.groups
+                 WHERE device = excluded.device",
             )?
             .execute(params![
                 self.tenant,
@@ -367,6 +368,16 @@ impl Writer {
                 row.device.as_str(),
                 join_groups(&row.groups)
             ]);
+        if matches!(put, Ok(0)) {
+            // Certificates and revocations are told by name: a listed serial keeps the one it has.
+            return Err(conflict(format!(
+                "serial {:?} of manufacturer {} is listed under another device name than {}; \
+                 correct the list",
+                row.serial.as_str(),
+                row.manufacturer,
+                row.device
+            )));
+        }
         self.refusing(put, |unknown_manufacturer| {
             if unknown_manufacturer {
                 format!("manufacturer {} is not registered", row.manufacturer)

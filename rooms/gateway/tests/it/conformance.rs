@@ -788,3 +788,22 @@ fn deadlines_are_never_in_the_past_after_a_tick() {
     assert_eq!(house.gateways[0].sessions().count(), 0);
     assert_eq!(house.gateways[0].next_deadline(), None::<Timestamp>);
 }
+
+#[test]
+fn a_subscription_out_of_the_journal_gives_nothing_that_policies_no_longer_do() {
+    let mut house = House::new();
+    let (ingest, _) = house.join_persistent(&service("ingest"));
+    house.subscribe(ingest, &["v1/+/up/#"]);
+    // The policies changed, and the machine died before it could drop the subscription.
+    house.grants = crate::house::grants_of(&crate::house::POLICIES.replace(
+        "Service::\"ingest\", action == Action::\"receive\", resource == Channel::\"up\"",
+        "Service::\"idle\", action == Action::\"receive\", resource == Channel::\"up\"",
+    ));
+    house.crash();
+    let (ingest, _) = house.join_persistent(&service("ingest"));
+    let camera = house.join(&device("cam-1"), Version::V5);
+    house.publish(camera, "v1/cam-1/up/t", b"x", Some(1));
+    assert_eq!(house.heard(camera), [puback(1)]);
+    assert_eq!(house.payloads(ingest), Vec::<Vec<u8>>::new());
+    assert_eq!(house.gateways[0].counters().deliveries_withheld, 1);
+}

@@ -1,9 +1,16 @@
 //! The room as its caller sees it: bytes in, turns executed in their order, bytes out.
 
+#[cfg(test)]
 mod attacks;
+#[cfg(test)]
 mod conformance;
+#[cfg(test)]
 mod house;
+#[cfg(test)]
 mod pressure;
+#[cfg(test)]
 mod schedules;
+#[cfg(test)]
 mod shards;
+#[cfg(test)]
 mod timing;

@@ -1,124 +1,177 @@
-//! How long a message takes in the machine alone. Prints, asserts nothing:
-//! `cargo test -p gateway --release -- --ignored --nocapture nanoseconds`.
+//! What a message costs in the machine alone: no allocation, and how many nanoseconds.
 
 use crate::house::{POLICIES, certificate, device, grants_of, message, service};
 use gateway::{Admitted, ConnectionId, Gateway, Limits, Turn};
 use model::Timestamp;
-use mqtt::{Connect, Qos, Version};
+use mqtt::{Connect, Packet, Qos, Reason, Version};
 use std::time::{Duration, Instant};
 
-#[test]
-#[ignore = "prints figures"]
-fn nanoseconds_per_message() {
-    for (title, persistent) in [("live consumer", false), ("persistent consumer", true)] {
-        const DEVICES: u32 = 1000;
-        const ROUNDS: u16 = 300;
-        let mut gateway = Gateway::new(Limits::default(), 0, 1, grants_of(POLICIES));
-        let mut turn = Turn::new();
-        let now = Timestamp::from_seconds(1_700_000_000);
-        let mut open = |gateway: &mut Gateway, turn: &mut Turn, id: u32, facts: access::Facts| {
-            let connection = ConnectionId(id);
-            let name = facts.principal.name().to_owned();
-            let expires_at = now.plus(Duration::from_secs(1000));
-            gateway.open(
-                Admitted {
-                    connection,
-                    facts,
-                    certificate: certificate(1),
-                    expires_at,
-                },
-                now,
-                turn,
-            );
-            let mut bytes = Vec::new();
-            let expiry = persistent.then_some(600);
-            mqtt::encode::connect(
-                &mut bytes,
-                &Connect {
-                    session_expiry_seconds: expiry,
-                    ..Connect::new(Version::V5, &name)
-                },
-            );
-            if id == 0 {
-                mqtt::encode::subscribe(
-                    &mut bytes,
-                    Version::V5,
-                    1,
-                    &[("v1/+/up/#", Qos::AtLeastOnce)],
-                );
-            }
-            assert_eq!(gateway.receive(connection, &bytes, now, turn), bytes.len());
-            gateway.output(connection).unwrap().clear();
-            gateway.written(connection, 0, now, turn);
-            turn.clear();
+const CONSUMER: ConnectionId = ConnectionId(0);
+
+/// Devices that publish, one after the other, to one consumer that acknowledges.
+struct Steady {
+    gateway: Gateway,
+    turn: Turn,
+    now: Timestamp,
+    /// One PUBLISH of each device.
+    packets: Vec<Vec<u8>>,
+    acks: Vec<u8>,
+    journal_bytes: usize,
+}
+
+impl Steady {
+    fn new(devices: u32, persistent: bool) -> Self {
+        let mut steady = Self {
+            gateway: Gateway::new(Limits::default(), 0, 1, grants_of(POLICIES)),
+            turn: Turn::new(),
+            now: Timestamp::from_seconds(1_700_000_000),
+            packets: Vec::new(),
+            acks: Vec::new(),
+            journal_bytes: 0,
         };
-        open(&mut gateway, &mut turn, 0, service("ingest"));
-        let mut packets = Vec::new();
-        for number in 1..=DEVICES {
-            open(
-                &mut gateway,
-                &mut turn,
-                number,
+        steady.open(CONSUMER, service("ingest"), persistent);
+        let mut bytes = Vec::new();
+        mqtt::encode::subscribe(
+            &mut bytes,
+            Version::V5,
+            1,
+            &[("v1/+/up/#", Qos::AtLeastOnce)],
+        );
+        steady.feed(CONSUMER, &bytes);
+        for number in 1..=devices {
+            steady.open(
+                ConnectionId(number),
                 device(&format!("cam-{number}")),
+                false,
             );
-            let mut bytes = Vec::new();
             let topic = format!("v1/cam-{number}/up/temperature");
+            let mut bytes = Vec::new();
             mqtt::encode::publish(
                 &mut bytes,
                 Version::V5,
                 &message(&topic, &[7; 128], Some(1)),
             );
-            packets.push(bytes);
+            steady.packets.push(bytes);
         }
-        let consumer = ConnectionId(0);
-        let (mut acks, mut journal_bytes) = (Vec::new(), 0);
-        let started = Instant::now();
-        for _ in 0..ROUNDS {
-            // Eight messages a turn, about what one wake-up brings.
-            for (batch, number) in packets.chunks(8).zip((1_u32..).step_by(8)) {
-                for (bytes, id) in batch.iter().zip(number..) {
-                    gateway.receive(ConnectionId(id), bytes, now, &mut turn);
-                }
-                journal_bytes += turn
-                    .journal
-                    .records()
-                    .map(|(_, record)| record.len())
-                    .sum::<usize>();
-                acks.clear();
-                let touched = std::mem::take(&mut turn.touched);
-                for id in &touched {
-                    let out = gateway.output(*id).unwrap();
-                    if *id == consumer {
-                        let mut rest = out.as_slice();
-                        while let Ok(Some(length)) = mqtt::frame_length(rest, usize::MAX) {
-                            if let Ok(mqtt::Packet::Publish(publish)) =
-                                mqtt::decode_from_server(Version::V5, &rest[..length])
-                            {
-                                mqtt::encode::puback(
-                                    &mut acks,
-                                    Version::V5,
-                                    publish.packet_id.unwrap(),
-                                    mqtt::Reason::SUCCESS,
-                                    None,
-                                );
-                            }
-                            rest = &rest[length..];
-                        }
-                    }
-                    out.clear();
-                    gateway.written(*id, 0, now, &mut turn);
-                }
-                turn.clear();
-                gateway.receive(consumer, &acks, now, &mut turn);
-                turn.clear();
+        steady
+    }
+
+    fn open(&mut self, connection: ConnectionId, facts: access::Facts, persistent: bool) {
+        let connect = Connect {
+            session_expiry_seconds: persistent.then_some(600),
+            ..Connect::new(Version::V5, facts.principal.name())
+        };
+        let mut bytes = Vec::new();
+        mqtt::encode::connect(&mut bytes, &connect);
+        let expires_at = self.now.plus(Duration::from_secs(1000));
+        let admitted = Admitted {
+            connection,
+            facts: facts.clone(),
+            certificate: certificate(1),
+            expires_at,
+        };
+        self.gateway.open(admitted, self.now, &mut self.turn);
+        self.feed(connection, &bytes);
+    }
+
+    fn feed(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        let consumed = self
+            .gateway
+            .receive(connection, bytes, self.now, &mut self.turn);
+        assert_eq!(consumed, bytes.len());
+        self.gateway.output(connection).unwrap().clear();
+        self.gateway
+            .written(connection, 0, self.now, &mut self.turn);
+        self.turn.clear();
+    }
+
+    /// One message of each device, eight a turn: about what one wake-up brings.
+    fn round(&mut self) {
+        let Self {
+            gateway,
+            turn,
+            now,
+            packets,
+            acks,
+            journal_bytes,
+        } = self;
+        for (batch, first) in packets.chunks(8).zip((1_u32..).step_by(8)) {
+            for (bytes, id) in batch.iter().zip(first..) {
+                gateway.receive(ConnectionId(id), bytes, *now, turn);
             }
+            *journal_bytes += turn
+                .journal
+                .records()
+                .map(|(_, record)| record.len())
+                .sum::<usize>();
+            acks.clear();
+            let mut touched = std::mem::take(&mut turn.touched);
+            for id in touched.drain(..) {
+                let out = gateway.output(id).unwrap();
+                if id == CONSUMER {
+                    acknowledge_all(out, acks);
+                }
+                out.clear();
+                gateway.written(id, 0, *now, turn);
+            }
+            turn.touched = touched;
+            turn.clear();
+            gateway.receive(CONSUMER, acks, *now, turn);
+            turn.clear();
         }
-        let messages = u64::from(DEVICES) * u64::from(ROUNDS);
-        let each = started.elapsed().as_nanos() / u128::from(messages);
-        assert_eq!(gateway.counters().deliveries, messages);
+    }
+}
+
+fn acknowledge_all(mut bytes: &[u8], acks: &mut Vec<u8>) {
+    while let Ok(Some(length)) = mqtt::frame_length(bytes, usize::MAX) {
+        let (frame, rest) = bytes.split_at(length);
+        bytes = rest;
+        if let Ok(Packet::Publish(publish)) = mqtt::decode_from_server(Version::V5, frame) {
+            let id = publish.packet_id.unwrap();
+            mqtt::encode::puback(acks, Version::V5, id, Reason::SUCCESS, None);
+        }
+    }
+}
+
+#[test]
+fn a_message_allocates_nothing_in_the_steady_state() {
+    for persistent in [false, true] {
+        let mut steady = Steady::new(64, persistent);
+        for _ in 0..200 {
+            steady.round();
+        }
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..20 {
+                steady.round();
+            }
+        });
+        assert_eq!(steady.gateway.counters().deliveries, 220 * 64);
+        assert_eq!(
+            counted.count_total, 0,
+            "persistent: {persistent}, {} bytes",
+            counted.bytes_total
+        );
+    }
+}
+
+/// `cargo test -p gateway --release -- --ignored --nocapture nanoseconds`
+#[test]
+#[ignore = "prints figures, asserts nothing about time"]
+fn nanoseconds_per_message() {
+    for (title, persistent) in [("live consumer", false), ("persistent consumer", true)] {
+        let mut steady = Steady::new(1000, persistent);
+        steady.round();
+        let before = steady.gateway.counters().deliveries;
+        let started = Instant::now();
+        for _ in 0..300 {
+            steady.round();
+        }
+        let elapsed = started.elapsed().as_nanos();
+        let messages = steady.gateway.counters().deliveries - before;
         println!(
-            "{title}: {each} ns a message (publish, match, deliver, both acknowledgements, the test's own client), {} journal bytes a message",
-            journal_bytes as u64 / messages
+            "{title}: {} ns a message (publish, match, deliver, both acknowledgements, and the test's own client), {} journal bytes a message",
+            elapsed / u128::from(messages),
+            steady.journal_bytes as u64 / messages
         );
     }
 }

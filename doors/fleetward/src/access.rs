@@ -1,0 +1,440 @@
+//! `fleetward plan`, `fleetward apply`, `fleetward access …`: who may reach what.
+
+use crate::ask;
+use crate::client::{Ask, Client, Refused};
+use crate::files::{self, shown};
+use crate::place::Place;
+use crate::show::{self, Column, Output, escaped};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The plane takes 4 MiB of JSON; the rest is room for its escapes.
+const FLEET_BYTES_MAX: usize = 3 * 1024 * 1024;
+const FLEET_FILES_MAX: usize = 2000;
+const FLEET_DEPTH_MAX: usize = 8;
+
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The folder that declares the fleet.
+    #[arg(value_name = "FLEET_DIR", default_value = "fleet")]
+    fleet: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+pub struct Apply {
+    #[command(flatten)]
+    plan: Plan,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AccessVerb {
+    /// Say whether a device or service may publish or receive, and which policy decides.
+    ///
+    /// Exit status 0: permitted; 1: denied, or the question was refused.
+    #[command(after_help = "Examples:\n  \
+        fleetward access explain --device cam-1 --publish v1/camera/cam-1/telemetry/light\n  \
+        fleetward access explain --service ingest --receive 'v1/camera/+/telemetry/#'")]
+    Explain {
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        what: What,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show the fleet in force: its version and what it declares.
+    #[command(after_help = "Examples:\n  fleetward access fleet\n  \
+        fleetward access fleet --output json")]
+    Fleet {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make a new sign-in link: works once, for 15 minutes.
+    ///
+    /// It stands in a file that only the plane's user reads, and is shown on a terminal only.
+    #[command(after_help = "Examples:\n  fleetward access admin-link")]
+    AdminLink {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Print the Cedar schema: what a policy may speak of. Needs no plane.
+    #[command(after_help = "Examples:\n  fleetward access schema > fleet/schema.cedarschema")]
+    Schema,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Who {
+    /// A device by its name.
+    #[arg(long)]
+    device: Option<String>,
+    /// A service by its name.
+    #[arg(long)]
+    service: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct What {
+    /// A topic to send to.
+    #[arg(long, value_name = "TOPIC")]
+    publish: Option<String>,
+    /// A topic filter to subscribe to.
+    #[arg(long, value_name = "FILTER")]
+    receive: Option<String>,
+}
+
+const FLEET: [Column; 8] = [
+    ("version", "/version"),
+    ("name", "/name"),
+    ("sources sha-256", "/sources_sha256"),
+    ("products", "/products"),
+    ("groups", "/groups"),
+    ("services", "/services"),
+    ("channels", "/channels"),
+    ("policies", "/policies"),
+];
+
+impl Plan {
+    /// # Errors
+    /// The folder, the plane, or what is wrong in the fleet.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        let files = read_fleet(&self.fleet)?;
+        let planned = self.ask(&mut self.place.client()?, &files)?;
+        match output {
+            Output::Json => show::value(&planned),
+            Output::Table => show::line(&plan_text(&planned)),
+        }
+    }
+
+    fn ask(&self, client: &mut Client, files: &Value) -> anyhow::Result<Value> {
+        let planned = client.json(Ask::post("/api/v1/access/plan").json(files));
+        planned.map_err(|error| self.in_this_folder(error))
+    }
+
+    /// The plane calls the folder `fleet`; whoever corrects a file knows it by its path here.
+    fn in_this_folder(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<Refused>() {
+            Ok(mut refused) => {
+                for line in &mut refused.errors {
+                    if let Some(rest) = line.strip_prefix("fleet/") {
+                        *line = self.fleet.join(rest).display().to_string();
+                    }
+                }
+                refused.into()
+            }
+            Err(other) => other,
+        }
+    }
+}
+
+impl Apply {
+    /// # Errors
+    /// As [`Plan::run`], or nobody said yes.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        // The bytes that were shown are the bytes that are applied.
+        let files = read_fleet(&self.plan.fleet)?;
+        let mut client = self.plan.place.client()?;
+        let planned = self.plan.ask(&mut client, &files)?;
+        if output == Output::Table {
+            show::line(&plan_text(&planned))?;
+        }
+        if planned.pointer("/unchanged") == Some(&Value::Bool(true)) {
+            return match output {
+                Output::Table => Ok(()),
+                Output::Json => show::value(&planned),
+            };
+        }
+        if !self.yes {
+            if !std::io::stdin().is_terminal() {
+                bail!("nothing was applied: there is no terminal to ask on; say --yes");
+            }
+            if !ask::yes("Apply this?")? {
+                bail!("nothing was applied");
+            }
+        }
+        let applied = client
+            .json(Ask::put("/api/v1/access/fleet").json(&files))
+            .map_err(|error| self.plan.in_this_folder(error))?;
+        match output {
+            Output::Json => show::value(&applied),
+            Output::Table => show::line(&format!(
+                "Version {} is in force on every shard; entry {} of the log says so.",
+                number(&applied, "/version"),
+                number(&applied, "/recorded/entry")
+            )),
+        }
+    }
+}
+
+impl AccessVerb {
+    /// # Errors
+    /// The plane, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Explain { who, what, place } => return explain(who, what, place, output),
+            Self::Fleet { place } => {
+                let fleet = place.client()?.json(Ask::get("/api/v1/access/fleet"))?;
+                show::fields(output, &fleet, &FLEET)?;
+            }
+            Self::AdminLink { place } => {
+                place
+                    .client()?
+                    .json(Ask::post("/api/v1/access/admin-links"))?;
+                let file = place.config()?.admin_link_file();
+                if output == Output::Json {
+                    show::value(&json!({ "file": file.display().to_string() }))?;
+                } else if std::io::stdout().is_terminal() {
+                    show::line(
+                        escaped(&files::read_text(&file, 4096)?).trim_end_matches("\\u{a}"),
+                    )?;
+                } else {
+                    show::line(&format!("The link is in {}", shown(&file)))?;
+                }
+            }
+            Self::Schema => show::line(access::schema().trim_end())?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn explain(who: &Who, what: &What, place: &Place, output: Output) -> anyhow::Result<ExitCode> {
+    let question: BTreeMap<&str, &String> = [
+        ("device", &who.device),
+        ("service", &who.service),
+        ("publish", &what.publish),
+        ("receive", &what.receive),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+    .collect();
+    let answer = place
+        .client()?
+        .json(Ask::post("/api/v1/access/explain").json(&json!(question)))?;
+    let permitted = answer.pointer("/permitted") == Some(&Value::Bool(true));
+    if output == Output::Json {
+        show::value(&answer)?;
+    } else {
+        let columns: [Column; 4] = [
+            ("policy", "/policy"),
+            ("reason", "/reason"),
+            ("channel", "/channel"),
+            ("owner", "/owner"),
+        ];
+        let known: Vec<_> = columns
+            .into_iter()
+            .filter(|(_, at)| answer.pointer(at).is_some_and(|value| !value.is_null()))
+            .collect();
+        show::line(if permitted { "PERMITTED" } else { "DENIED" })?;
+        show::fields(output, &answer, &known)?;
+        let text = answer
+            .pointer("/text")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        show::line(&format!("\n{}", escaped(text)))?;
+    }
+    Ok(if permitted {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn plan_text(planned: &Value) -> String {
+    let version = number(planned, "/version");
+    if planned.pointer("/unchanged") == Some(&Value::Bool(true)) {
+        return "Nothing to change: this fleet is in force.".into();
+    }
+    let changes = planned.pointer("/changes").and_then(Value::as_array);
+    let mut lines: Vec<_> = changes
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Value::as_str)
+        .map(|change| format!("  {}", escaped(change)))
+        .collect();
+    if lines.is_empty() {
+        lines.push("  no name comes or goes; what they mean changes".into());
+    }
+    format!(
+        "Version {version}, {} grant classes:\n{}",
+        number(planned, "/grant_classes"),
+        lines.join("\n")
+    )
+}
+
+fn number(value: &Value, at: &str) -> String {
+    value
+        .pointer(at)
+        .and_then(Value::as_u64)
+        .map_or_else(|| "?".into(), |n| n.to_string())
+}
+
+/// All `*.toml` and `*.cedar` below a folder, by path, as the API takes them. Hidden names are
+/// passed over; a link is read only if it leads to a file of the same folder.
+fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
+    let root = folder.canonicalize().with_context(|| {
+        format!(
+            "{} is not there; name the folder that declares the fleet",
+            shown(folder)
+        )
+    })?;
+    let mut found = BTreeMap::new();
+    gather(&root, &root, 0, &mut found)?;
+    if found.is_empty() {
+        bail!("{} holds no *.toml or *.cedar file", shown(folder));
+    }
+    let files: Vec<_> = found
+        .into_iter()
+        .map(|(path, text)| json!({ "path": path, "text": text }))
+        .collect();
+    Ok(json!({ "files": files }))
+}
+
+fn gather(
+    root: &Path,
+    folder: &Path,
+    depth: usize,
+    found: &mut BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    if depth > FLEET_DEPTH_MAX {
+        bail!(
+            "{} lies deeper than {FLEET_DEPTH_MAX} folders",
+            shown(folder)
+        );
+    }
+    let listing =
+        std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", shown(folder)))?;
+    for item in listing {
+        let item = item?;
+        let path = item.path();
+        let name = item.file_name();
+        let Some(name) = name.to_str() else {
+            bail!("the name of {} is not UTF-8", shown(&path));
+        };
+        if name.starts_with('.') {
+            continue;
+        }
+        if item.file_type()?.is_dir() {
+            gather(root, &path, depth + 1, found)?;
+            continue;
+        }
+        if !matches!(
+            path.extension().and_then(|e| e.to_str()),
+            Some("toml" | "cedar")
+        ) {
+            continue;
+        }
+        let real = path
+            .canonicalize()
+            .with_context(|| format!("{} leads nowhere", shown(&path)))?;
+        if !real.starts_with(root) {
+            bail!(
+                "{} leads out of the folder; put the file itself there",
+                shown(&path)
+            );
+        }
+        let Some(bytes) = files::read_regular(&real, FLEET_BYTES_MAX)? else {
+            continue;
+        };
+        let text = String::from_utf8(bytes)
+            .map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", shown(&path)))?;
+        let relative = path.strip_prefix(root).unwrap_or(&path);
+        found.insert(relative.to_string_lossy().into_owned(), text);
+        let bytes: usize = found.values().map(String::len).sum();
+        if bytes > FLEET_BYTES_MAX || found.len() > FLEET_FILES_MAX {
+            bail!(
+                "{} holds more than {FLEET_FILES_MAX} files or {FLEET_BYTES_MAX} bytes; is it the \
+                 folder that declares the fleet?",
+                shown(root)
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn paths(folder: &Path) -> anyhow::Result<Vec<String>> {
+        let files = read_fleet(folder)?;
+        let files = files
+            .pointer("/files")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        Ok(files
+            .iter()
+            .map(|f| f["path"].as_str().unwrap_or_default().to_owned())
+            .collect())
+    }
+
+    #[test]
+    fn a_fleet_is_read_in_the_order_of_paths_and_only_what_counts() {
+        let scratch = tempfile::tempdir().unwrap();
+        let fleet = scratch.path();
+        for folder in ["policies/deep", ".git"] {
+            fs::create_dir_all(fleet.join(folder)).unwrap();
+        }
+        for file in [
+            "z.toml",
+            "a.toml",
+            "policies/deep/p.cedar",
+            ".git/x.toml",
+            "README.md",
+        ] {
+            fs::write(fleet.join(file), "x").unwrap();
+        }
+        symlink(fleet.join("z.toml"), fleet.join("m.toml")).unwrap();
+        assert_eq!(
+            paths(fleet).unwrap(),
+            ["a.toml", "m.toml", "policies/deep/p.cedar", "z.toml"]
+        );
+    }
+
+    #[test]
+    fn a_link_out_of_the_fleet_does_not_leak_a_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let fleet = scratch.path().join("fleet");
+        fs::create_dir(&fleet).unwrap();
+        fs::write(scratch.path().join("secret.toml"), "key").unwrap();
+        symlink(scratch.path().join("secret.toml"), fleet.join("a.toml")).unwrap();
+        assert!(paths(&fleet).unwrap_err().to_string().contains("leads out"));
+    }
+
+    #[test]
+    fn what_is_no_fleet_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        assert!(paths(scratch.path()).is_err());
+        assert!(paths(&scratch.path().join("none")).is_err());
+        fs::write(scratch.path().join("a.toml"), [0xff]).unwrap();
+        assert!(paths(scratch.path()).is_err());
+        fs::write(
+            scratch.path().join("a.toml"),
+            vec![b' '; FLEET_BYTES_MAX + 1],
+        )
+        .unwrap();
+        assert!(paths(scratch.path()).is_err());
+        fs::remove_file(scratch.path().join("a.toml")).unwrap();
+        fs::create_dir_all(scratch.path().join("1/2/3/4/5/6/7/8/9")).unwrap();
+        assert!(
+            paths(scratch.path())
+                .unwrap_err()
+                .to_string()
+                .contains("deeper")
+        );
+    }
+}

@@ -1,0 +1,368 @@
+//! `fleetward identity …`: whose devices, which devices, whose certificates.
+
+use crate::ask;
+use crate::client::Ask;
+use crate::files;
+use crate::place::Place;
+use crate::request;
+use crate::show::{self, Column, Output};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use model::{DeviceId, ManufacturerId, RevocationReason, ServiceId};
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+const PEM_BYTES_MAX: usize = 64 * 1024;
+/// What the plane takes in one list.
+const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+const CRL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Below it the plane answers sooner than a bar is read.
+const PROGRESS_BYTES_MIN: usize = 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub enum IdentityVerb {
+    /// Those who make devices and vouch for them.
+    #[command(subcommand)]
+    Manufacturer(ManufacturerVerb),
+    /// Let the devices of a list enroll: CSV or JSON with serial, product, device, groups.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity expect --manufacturer acme batch-17.csv\n  \
+        fleetward identity expect --manufacturer acme batch-18.json\n\n\
+        A list in CSV:\n  serial,product,device,groups\n  SN-0001,camera,cam-1,beta;lobby\n  \
+        SN-0002,camera,,")]
+    Expect {
+        /// Who made them.
+        #[arg(long, value_name = "NAME")]
+        manufacturer: ManufacturerId,
+        /// The list; JSON if its name ends in .json, else CSV.
+        list: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List enrolled devices, in the order of their names.
+    #[command(after_help = "Examples:\n  fleetward identity list\n  \
+        fleetward identity list --after cam-0999 --limit 1000 --output json")]
+    List {
+        /// Begin after this device.
+        #[arg(long, value_name = "DEVICE")]
+        after: Option<DeviceId>,
+        /// How many at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show one device and its certificates.
+    #[command(after_help = "Examples:\n  fleetward identity show cam-1")]
+    Show {
+        device: DeviceId,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give a service of the fleet a certificate.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity certify ingest --new-key ingest.key --out ingest.pem\n  \
+        fleetward identity certify ingest --csr ingest.csr --out ingest.pem")]
+    Certify(Certify),
+    /// Withdraw an identity at every door at once; nothing of it is accepted when this returns.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity revoke --device cam-1 --reason key-compromise\n  \
+        fleetward identity revoke --service ingest --reason superseded --yes\n  \
+        fleetward identity revoke --certificate 9f…:7a… --reason superseded\n\n\
+        A revoked device is barred at every door, with its factory certificate too. On a terminal \
+        it asks first; elsewhere it does not.")]
+    Revoke(Revoke),
+    /// Print the root certificate (PEM): what devices and clients trust.
+    #[command(after_help = "Examples:\n  fleetward identity ca > root.pem")]
+    Ca {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write the certificate revocation list (DER).
+    #[command(after_help = "Examples:\n  fleetward identity crl --out fleet.crl\n  \
+        openssl crl -inform DER -in fleet.crl -noout -text")]
+    Crl {
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ManufacturerVerb {
+    /// Register a manufacturer's CA: its devices can then prove their factory identity.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity manufacturer add --name acme --ca acme-factory-ca.pem")]
+    Add {
+        /// Its name here.
+        #[arg(long)]
+        name: ManufacturerId,
+        /// The certificate of its CA, PEM.
+        #[arg(long, value_name = "FILE")]
+        ca: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List them.
+    #[command(after_help = "Examples:\n  fleetward identity manufacturer list")]
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Certify {
+    /// Its name in the fleet.
+    service: ServiceId,
+    #[command(flatten)]
+    key: KeySource,
+    /// Where the certificate (PEM) goes.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct KeySource {
+    /// A request (PKCS #10, PEM) of a key that the service has.
+    #[arg(long, value_name = "FILE")]
+    csr: Option<PathBuf>,
+    /// Make a P-256 key there (mode 0600; must not exist).
+    #[arg(long, value_name = "KEYFILE")]
+    new_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    what: Revoked,
+    /// Why; it stands in the log and in the revocation list.
+    #[arg(long, value_parser = RevocationReason::ALL.map(RevocationReason::name))]
+    reason: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Revoked {
+    /// A device: all its certificates and its factory identity.
+    #[arg(long)]
+    device: Option<DeviceId>,
+    /// A service: all its certificates.
+    #[arg(long)]
+    service: Option<ServiceId>,
+    /// One certificate, as `identity show` names it: <issuer digest>:<serial>.
+    #[arg(long, value_name = "ID")]
+    certificate: Option<String>,
+}
+
+const MANUFACTURERS: [Column; 3] = [
+    ("manufacturer", "/manufacturer"),
+    ("ca sha-256", "/ca_sha256"),
+    ("added", "/added_at"),
+];
+
+const DEVICES: [Column; 7] = [
+    ("device", "/device"),
+    ("product", "/product"),
+    ("groups", "/groups"),
+    ("manufacturer", "/manufacturer"),
+    ("serial", "/serial"),
+    ("enrolled", "/enrolled_at"),
+    ("revoked", "/revoked/reason"),
+];
+
+const CERTIFICATES: [Column; 4] = [
+    ("certificate", "/certificate"),
+    ("from", "/not_before"),
+    ("until", "/not_after"),
+    ("revoked", "/revoked/reason"),
+];
+
+const RECORDED: [Column; 2] = [("entry", "/entry"), ("sequence", "/sequence")];
+
+impl IdentityVerb {
+    /// # Errors
+    /// The plane, a file, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::Manufacturer(ManufacturerVerb::Add { name, ca, place }) => {
+                let ca_pem = files::read_text(ca, PEM_BYTES_MAX)?;
+                let body = json!({ "manufacturer": name.as_str(), "ca_pem": ca_pem });
+                let ask = Ask::post("/api/v1/identity/manufacturers").json(&body);
+                show::fields(output, &place.client()?.json(ask)?, &RECORDED)
+            }
+            Self::Manufacturer(ManufacturerVerb::List { place }) => {
+                let list = place
+                    .client()?
+                    .json(Ask::get("/api/v1/identity/manufacturers"))?;
+                show::rows(output, &list, &MANUFACTURERS)
+            }
+            Self::Expect {
+                manufacturer,
+                list,
+                place,
+            } => expect(manufacturer, list, place, output),
+            Self::List {
+                after,
+                limit,
+                place,
+            } => {
+                let mut path = format!("/api/v1/identity/devices?limit={limit}");
+                if let Some(after) = after {
+                    path.push_str(&format!("&after={after}"));
+                }
+                show::rows(output, &place.client()?.json(Ask::get(&path))?, &DEVICES)
+            }
+            Self::Show { device, place } => {
+                let path = format!("/api/v1/identity/devices/{device}");
+                let found = place.client()?.json(Ask::get(&path))?;
+                show::fields(output, &found, &DEVICES)?;
+                match found.pointer("/certificates") {
+                    Some(certificates) if output == Output::Table => {
+                        show::line("")?;
+                        show::rows(output, certificates, &CERTIFICATES)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Certify(certify) => certify.run(output),
+            Self::Revoke(revoke) => revoke.run(output),
+            Self::Ca { place } => {
+                let pem = place
+                    .client()?
+                    .bytes(Ask::get("/api/v1/identity/ca"), PEM_BYTES_MAX)?;
+                let pem = String::from_utf8(pem).context("the plane's answer is not text")?;
+                if output == Output::Json {
+                    return show::value(&json!({ "root_pem": pem }));
+                }
+                // PEM is plain ASCII; whatever is not is dropped rather than shown.
+                let plain = |c: &char| *c == '\n' || c.is_ascii_graphic() || *c == ' ';
+                show::line(pem.chars().filter(plain).collect::<String>().trim_end())
+            }
+            Self::Crl { out, place } => {
+                let crl = place
+                    .client()?
+                    .bytes(Ask::get("/api/v1/identity/crl"), CRL_BYTES_MAX)?;
+                files::replace(out, &crl, 0o644)?;
+                let said = json!({ "file": out.display().to_string(), "bytes": crl.len() });
+                show::fields(output, &said, &[("file", "/file"), ("bytes", "/bytes")])
+            }
+        }
+    }
+}
+
+fn expect(
+    manufacturer: &ManufacturerId,
+    list: &Path,
+    place: &Place,
+    output: Output,
+) -> anyhow::Result<()> {
+    let text = files::read_text(list, LIST_BYTES_MAX)?;
+    let media_type = match list.extension().and_then(|extension| extension.to_str()) {
+        Some(extension) if extension.eq_ignore_ascii_case("json") => "application/json",
+        _ => "text/csv",
+    };
+    let progress = if text.len() < PROGRESS_BYTES_MIN {
+        ProgressBar::hidden()
+    } else {
+        let style =
+            "{bar:40} {bytes} of {total_bytes} sent, then the plane takes them up {spinner}";
+        let bar =
+            ProgressBar::new(text.len() as u64).with_style(ProgressStyle::with_template(style)?);
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        bar
+    };
+    let path = format!("/api/v1/identity/expected-devices?manufacturer={manufacturer}");
+    let ask = Ask::post(&path)
+        .text(media_type, text)
+        .shown_by(progress.clone());
+    let taken = place.client()?.json(ask);
+    progress.finish_and_clear();
+    show::fields(
+        output,
+        &taken?,
+        &[("devices", "/devices"), ("entry", "/entry")],
+    )
+}
+
+impl Certify {
+    fn run(&self, output: Output) -> anyhow::Result<()> {
+        let csr_pem = match (&self.key.csr, &self.key.new_key) {
+            (Some(csr), _) => files::read_text(csr, PEM_BYTES_MAX)?,
+            (None, Some(file)) => {
+                let made = request::new_key(&self.service)?;
+                files::create_secret(file, made.key_pem.as_bytes())?;
+                made.csr_pem
+            }
+            (None, None) => bail!("name one of --csr, --new-key"),
+        };
+        let issued = self.ask(&csr_pem);
+        if let (Err(_), Some(file)) = (&issued, &self.key.new_key) {
+            // The key was made for this certificate and nobody else knows it.
+            let _ = std::fs::remove_file(file);
+        }
+        let issued = issued?;
+        let columns = [
+            ("certificate", "/certificate"),
+            ("until", "/not_after"),
+            ("file", "/file"),
+            ("entry", "/recorded/entry"),
+        ];
+        show::fields(output, &issued, &columns)
+    }
+
+    fn ask(&self, csr_pem: &str) -> anyhow::Result<Value> {
+        let path = format!("/api/v1/identity/services/{}/certificates", self.service);
+        let ask = Ask::post(&path).json(&json!({ "csr_pem": csr_pem }));
+        let mut issued = self.place.client()?.json(ask)?;
+        let pem = issued.pointer("/certificate_pem").and_then(Value::as_str);
+        let pem = pem.context("the plane's answer holds no certificate; update this program")?;
+        files::replace(&self.out, pem.as_bytes(), 0o644)?;
+        if let Some(fields) = issued.as_object_mut() {
+            fields.insert("file".into(), self.out.display().to_string().into());
+        }
+        Ok(issued)
+    }
+}
+
+impl Revoke {
+    fn run(&self, output: Output) -> anyhow::Result<()> {
+        let (kind, name) = match (
+            &self.what.device,
+            &self.what.service,
+            &self.what.certificate,
+        ) {
+            (Some(id), ..) => ("device", id.as_str()),
+            (_, Some(id), _) => ("service", id.as_str()),
+            (.., Some(id)) => ("certificate", id.as_str()),
+            _ => bail!("name one of --device, --service, --certificate"),
+        };
+        if !self.yes && std::io::stdin().is_terminal() {
+            let name = show::escaped(name);
+            if !ask::yes(&format!("Revoke {kind} {name}? It cannot be taken back."))? {
+                bail!("nothing was revoked");
+            }
+        }
+        let body = json!({ kind: name, "reason": self.reason });
+        let ask = Ask::post("/api/v1/identity/revocations").json(&body);
+        let receipt = self.place.client()?.json(ask)?;
+        let columns = [
+            ("sessions closed", "/sessions_closed"),
+            ("in force after µs", "/in_force_after_micros"),
+            ("recorded after µs", "/recorded_after_micros"),
+            ("entry", "/recorded/entry"),
+        ];
+        show::fields(output, &receipt, &columns)
+    }
+}

@@ -1,0 +1,21 @@
+//! The one program as the world meets it: started as a process, spoken to through its doors only.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the makers of a test may fail as loudly as the test itself"
+)]
+
+mod attacks;
+mod crash;
+mod http;
+mod log;
+mod plane;
+mod real_clients;
+mod refusals;
+mod restore;
+mod start;
+mod tamper;
+mod tools;

@@ -1,0 +1,374 @@
+//! Whoever may not come in is refused with exactly one line, which says what happened and who must
+//! act; and nothing else has happened.
+//!
+//! That a line is the only one is seen by an attempt made after it, whose own line cannot be
+//! mistaken. Certificates of *our* CA that have ended or not yet begun cannot be had from outside,
+//! so those two stand at the EST door with the manufacturer's; at the MQTT door all that does not
+//! come from our CA is one: unknown.
+
+use crate::plane::{Home, PATIENCE, Plane, Settings};
+use crate::tools::{curl, have, mosquitto, openssl, write_credential, write_root};
+use mqtt::{Connect, Version};
+use serde_json::json;
+use sim::device::Manner;
+use sim::tls::{Client, Endpoint, Options, Versions};
+use sim::{Credential, Flaw, Session};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A plane with `cam` (enrolled), `gone` (revoked) and `once` (its certificate revoked).
+struct Scene {
+    home: Home,
+    plane: Plane,
+    sentinels: AtomicU32,
+}
+
+fn scene() -> Scene {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let (doors, manner) = (plane.doors(), Manner::default());
+    let mut devices = ["cam", "gone", "once"].map(|name| home.device(name));
+    plane.expect(&devices);
+    for device in &mut devices {
+        device.enroll(&doors, &manner).unwrap();
+        let (id, idevid) = (device.id().as_str(), format!("{}-idevid", device.id()));
+        write_credential(&home, device.ldevid().unwrap(), id);
+        write_credential(&home, device.idevid(), &idevid);
+    }
+    plane.revoke(devices[1].id());
+    let told = plane
+        .get("/api/v1/identity/devices/once")
+        .expect(200)
+        .json();
+    let certificate = told["certificates"][0]["certificate"].as_str().unwrap();
+    let asked = json!({ "certificate": certificate, "reason": "superseded" });
+    plane
+        .post("/api/v1/identity/revocations", &asked)
+        .expect(201);
+    for (name, flaw) in [
+        ("stranger", Flaw::Stranger),
+        ("expired", Flaw::Expired),
+        ("early", Flaw::NotYetValid),
+        ("unlisted", Flaw::None),
+    ] {
+        write_credential(&home, home.flawed_device(name, flaw).idevid(), name);
+    }
+    write_root(&home, &plane);
+    Scene {
+        home,
+        plane,
+        sentinels: AtomicU32::new(0),
+    }
+}
+
+impl Scene {
+    /// Does what must be refused, then asks for a name that is nobody's, at the same door.
+    #[track_caller]
+    fn assert_one_line(&self, door: SocketAddr, code: &str, actor: &str, attempt: impl FnOnce()) {
+        let (plane, mark) = (&self.plane, self.plane.lines.mark());
+        let before = (
+            plane.entries().len(),
+            plane.metric("fleetward_identity_certificates"),
+        );
+        attempt();
+        let own = format!("refused {code}: ");
+        plane.lines.wait_for(mark, &own);
+        let name = format!(
+            "sentinel-{}",
+            self.sentinels.fetch_add(1, Ordering::Relaxed)
+        );
+        let _ = self.connect(door, &name, None, &Options::default());
+        let last = plane.lines.wait_for(mark, &name);
+
+        let lines = plane.lines.from(mark);
+        let told: Vec<_> = lines.iter().take_while(|line| **line != last).collect();
+        assert_eq!(told.len(), 1, "{code}: {lines:#?}");
+        assert!(told[0].contains(&own), "{code}: {told:?}");
+        assert!(
+            told[0].ends_with(&format!("[{actor} must act]")),
+            "{code}: {told:?}"
+        );
+        assert!(told[0].contains("127.0.0.1:"), "{code}: {told:?}");
+        assert_eq!(plane.connected(), [""; 0], "{code}");
+        let after = (
+            plane.entries().len(),
+            plane.metric("fleetward_identity_certificates"),
+        );
+        assert_eq!(after, before, "{code}");
+    }
+
+    fn client(
+        &self,
+        door: SocketAddr,
+        name: &str,
+        shown: Option<&Credential>,
+        tls: &Options,
+    ) -> Client {
+        let endpoint = Endpoint::new(door, name, &[self.plane.root()]).unwrap();
+        Client::new(&endpoint, shown.map(Credential::presented).as_ref(), tls).unwrap()
+    }
+
+    fn connect(
+        &self,
+        door: SocketAddr,
+        name: &str,
+        shown: Option<&Credential>,
+        tls: &Options,
+    ) -> Result<(), sim::Refusal> {
+        let client = self.client(door, name, shown, tls);
+        Session::open(&client, &Connect::new(Version::V5, "cam"), PATIENCE).map(drop)
+    }
+
+    fn credential(&self, name: &str) -> Credential {
+        Credential::read(&self.home.path(""), name).unwrap()
+    }
+}
+
+#[test]
+fn at_the_mqtt_door() {
+    let scene = scene();
+    let door = scene.plane.mqtt;
+    for (code, actor, shown) in [
+        ("unknown-issuer", "operator", Some("stranger")),
+        ("idevid-at-gateway", "device", Some("cam-idevid")),
+        ("idevid-at-gateway", "device", Some("gone-idevid")),
+        ("device-revoked", "operator", Some("gone")),
+        ("certificate-revoked", "device", Some("once")),
+        ("no-certificate", "device", None),
+    ] {
+        let shown = shown.map(|name| scene.credential(name));
+        scene.assert_one_line(door, code, actor, || {
+            let refused = scene.connect(door, "localhost", shown.as_ref(), &Options::default());
+            assert!(refused.unwrap_err().is_by_server());
+        });
+        if have(&["mosquitto_pub"]) {
+            let name = shown.as_ref().map_or("nothing", |shown| {
+                write_credential(&scene.home, shown, "tried");
+                "tried"
+            });
+            scene.assert_one_line(door, code, actor, || {
+                let more = [
+                    "-i",
+                    "cam",
+                    "-t",
+                    "v1/sensor/cam/telemetry/x",
+                    "-m",
+                    "x",
+                    "-q",
+                    "1",
+                ];
+                let ran = mosquitto(&scene.home, &scene.plane, "mosquitto_pub", name, &more);
+                assert!(!ran.good, "{code}");
+            });
+        }
+    }
+}
+
+#[test]
+fn at_the_mqtt_door_for_how_it_speaks() {
+    let scene = scene();
+    let door = scene.plane.mqtt;
+    let cam = scene.credential("cam");
+    let only_12 = Options {
+        versions: Versions::Only12,
+        ..Options::default()
+    };
+    scene.assert_one_line(door, "tls-version", "device", || {
+        assert!(
+            scene
+                .connect(door, "localhost", Some(&cam), &only_12)
+                .is_err()
+        );
+    });
+    let http_2 = Options {
+        alpn: vec![b"h2".to_vec()],
+        ..Options::default()
+    };
+    scene.assert_one_line(door, "tls-alpn", "device", || {
+        assert!(
+            scene
+                .connect(door, "localhost", Some(&cam), &http_2)
+                .is_err()
+        );
+    });
+    scene.assert_one_line(door, "unknown-server-name", "device", || {
+        assert!(
+            scene
+                .connect(door, "evil.example", Some(&cam), &Options::default())
+                .is_err()
+        );
+    });
+    scene.assert_one_line(door, "not-tls", "device", || plain_http(door));
+    scene.assert_one_line(door, "handshake-left", "device", || {
+        drop(TcpStream::connect(door).unwrap());
+    });
+    // The control: the same client with nothing wrong.
+    scene
+        .connect(door, "localhost", Some(&cam), &Options::default())
+        .unwrap();
+}
+
+#[test]
+fn at_the_est_door() {
+    let scene = scene();
+    let door = scene.plane.devices;
+    for (code, actor, shown) in [
+        ("unknown-issuer", "operator", "stranger"),
+        ("certificate-expired", "device", "expired"),
+        ("certificate-not-yet-valid", "operator", "early"),
+        ("device-unlisted", "operator", "unlisted"),
+        ("device-revoked", "operator", "gone"),
+        ("device-revoked", "operator", "gone-idevid"),
+        ("certificate-revoked", "device", "once"),
+    ] {
+        let shown = scene.credential(shown);
+        scene.assert_one_line(door, code, actor, || {
+            let client = scene.client(door, "localhost", Some(&shown), &Options::default());
+            let refused = sim::est::simpleenroll(&client, "cam", "SN-cam", PATIENCE).unwrap_err();
+            assert!(refused.is_by_server(), "{code}: {refused}");
+        });
+        if have(&["curl"]) {
+            write_credential(&scene.home, &shown, "tried");
+            scene.assert_one_line(door, code, actor, || {
+                let arguments = ["--cert", "tried.pem", "--key", "tried.key"];
+                let path = "/.well-known/est/csrattrs";
+                let answer = curl(&scene.home, &scene.plane, path, &arguments);
+                assert_eq!(answer.status, 0, "{answer:?}");
+            });
+        }
+    }
+    scene.assert_one_line(door, "unknown-server-name", "device", || {
+        assert!(
+            scene
+                .connect(door, "evil.example", None, &Options::default())
+                .is_err()
+        );
+    });
+    scene.assert_one_line(door, "not-tls", "device", || plain_http(door));
+}
+
+/// Past the handshake, where EST itself says no.
+#[test]
+fn at_the_est_door_by_the_operation() {
+    let scene = scene();
+    let door = scene.plane.devices;
+    let good = Options::default();
+    let (cam, idevid) = (scene.credential("cam"), scene.credential("cam-idevid"));
+    let request = sim::credential::pem("X", b"no request");
+    let body: String = request
+        .lines()
+        .filter(|line| !line.starts_with("--"))
+        .collect();
+    for (code, shown, operation, media_type, status) in [
+        (
+            "not-an-idevid",
+            Some(&cam),
+            "simpleenroll",
+            "application/pkcs10",
+            400..=403,
+        ),
+        (
+            "no-certificate",
+            None,
+            "simpleenroll",
+            "application/pkcs10",
+            401..=401,
+        ),
+        (
+            "body-media-type",
+            Some(&idevid),
+            "simpleenroll",
+            "text/plain",
+            415..=415,
+        ),
+    ] {
+        scene.assert_one_line(door, code, "device", || {
+            let client = scene.client(door, "localhost", shown, &good);
+            let body = if code == "not-an-idevid" {
+                good_request(&scene)
+            } else {
+                body.clone()
+            };
+            let answer = sim::est::post(&client, operation, media_type, body.as_bytes(), PATIENCE);
+            let Err(sim::Refusal::Http { status: got, .. }) = answer else {
+                panic!("{code}: {answer:?}");
+            };
+            assert!(status.contains(&got), "{code}: {got}");
+        });
+    }
+}
+
+/// Tickets are never given, and what a client keeps of an earlier session is not taken.
+#[test]
+fn sessions_are_never_resumed() {
+    if !have(&["openssl"]) {
+        return;
+    }
+    let scene = scene();
+    for (door, version) in [
+        (scene.plane.devices, "-tls1_2"),
+        (scene.plane.devices, "-tls1_3"),
+        (scene.plane.mqtt, "-tls1_3"),
+    ] {
+        let at = format!("localhost:{}", door.port());
+        let arguments = |more: &[&'static str]| -> Vec<String> {
+            [
+                "s_client", "-connect", &at, "-CAfile", "root.pem", "-cert", "cam.pem", "-key",
+                "cam.key", version,
+            ]
+            .iter()
+            .chain(more)
+            .map(|s| (*s).to_owned())
+            .collect()
+        };
+        let told = |more: &[&'static str]| {
+            let arguments = arguments(more);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            openssl(&scene.home, &arguments, b"").text()
+        };
+        let text = told(&["-reconnect"]);
+        assert!(text.contains("New, TLSv1"), "{text}");
+        assert!(!text.contains("Reused, "), "{version}: {text}");
+        let text = told(&["-sess_out", "kept"]);
+        assert!(!text.contains("New Session Ticket arrived"), "{text}");
+        assert!(!text.contains("TLS session ticket:"), "{text}");
+        if scene.home.path("kept").exists() {
+            let text = told(&["-sess_in", "kept"]);
+            assert!(!text.contains("Reused, "), "{version}: {text}");
+        }
+    }
+    // A client that would keep tickets is given none either.
+    let (mut device, doors) = (scene.home.device("cam-2"), scene.plane.doors());
+    scene.plane.expect([&device]);
+    device.enroll(&doors, &Manner::default()).unwrap();
+    device.connect(&doors, &Manner::default()).unwrap();
+    device.session().unwrap().ping().unwrap();
+    assert_eq!(
+        device.try_ticket(&Manner::default()),
+        sim::device::TicketOutcome::NeverGiven
+    );
+}
+
+/// A request that nothing is wrong with, as the body of a POST.
+fn good_request(scene: &Scene) -> String {
+    use base64::Engine;
+    let key = scene.credential("cam").key().clone();
+    base64::engine::general_purpose::STANDARD.encode(crate::plane::request(&key))
+}
+
+fn plain_http(door: SocketAddr) {
+    let mut socket = TcpStream::connect(door).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer);
+    // At most a TLS alert: no word of HTTP.
+    assert!(
+        !answer.windows(4).any(|w| w == b"HTTP"),
+        "{}",
+        answer.escape_ascii()
+    );
+}

@@ -1,0 +1,282 @@
+//! From a knock to a session: connections are accepted, shaken hands with under caps and a time
+//! limit, and brought to their home shard.
+
+use super::{Handed, Handshaking, LISTENER, Live, Shard, Slot, token};
+use crate::listen::refused;
+use crate::listen::source_of;
+use crate::shards::Letter;
+use crate::shards::transport::{Arrival, Failure, Transport};
+use gateway::ConnectionId;
+use model::Timestamp;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Connections accepted in one turn, at most.
+const ACCEPTS_A_TURN: usize = 64;
+/// Above half of the places for handshakes, one source address may have this many.
+const HANDSHAKES_A_SOURCE: u32 = 64;
+/// How long nobody is accepted after the system refused one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl Shard {
+    pub(super) fn accept(&mut self, now: Timestamp) {
+        for _ in 0..ACCEPTS_A_TURN {
+            if self.handshaking >= self.config.handshakes_max
+                || self.slots.len() >= self.config.connections_max
+            {
+                // The rest wait in the kernel's backlog.
+                return self.stop_accepting();
+            }
+            let (socket, peer) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                // That one peer has gone already.
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(e) => {
+                    if self.lines.take() {
+                        tracing::warn!("shard {}: accept failed ({e})", self.index);
+                    }
+                    // No file or memory is left: the listener stays readable, and asking it again
+                    // and again would take the time of those who are here.
+                    self.accept_at = now.plus(ACCEPT_PAUSE);
+                    return self.stop_accepting();
+                }
+            };
+            if let Err(e) = self.begin_handshake(socket, peer, now)
+                && self.lines.take()
+            {
+                tracing::warn!("{peer}: the connection could not be set up ({e})");
+            }
+        }
+    }
+
+    fn begin_handshake(
+        &mut self,
+        socket: std::net::TcpStream,
+        peer: SocketAddr,
+        now: Timestamp,
+    ) -> anyhow::Result<()> {
+        let source = source_of(peer.ip());
+        let from_source = self.handshakes_by_source.get(&source).copied().unwrap_or(0);
+        if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
+            anyhow::bail!("{from_source} handshakes from this address are not done yet");
+        }
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        let (config, sight) = self
+            .admission
+            .trust
+            .device_door(identity::Door::Gateway, self.config.tls_1_2)?;
+        let transport = Transport::new(socket, config)?;
+        let slot = Slot::Handshaking(Handshaking {
+            transport,
+            peer,
+            sight,
+            early: Vec::new(),
+        });
+        let (id, generation) = self.slots.insert(slot);
+        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
+            && let Err(e) = epoll::add(
+                &self.epoll,
+                handshaking.transport.socket(),
+                token(id, generation),
+                EventFlags::IN,
+            )
+        {
+            // Nobody would ever look at it again.
+            self.slots.remove(id);
+            return Err(e.into());
+        }
+        self.handshaking += 1;
+        *self.handshakes_by_source.entry(source).or_default() += 1;
+        let deadline = now.plus(Duration::from_secs(self.config.handshake_seconds_max));
+        self.deadlines.push_back((deadline, id, generation));
+        Ok(())
+    }
+
+    /// One step of a handshake; at its end the connection goes to its home shard.
+    pub(super) fn shake(&mut self, id: u32, now: Timestamp) {
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
+        let Handshaking {
+            transport, early, ..
+        } = handshaking;
+        let arrival = transport.read(&mut self.scratch, &mut |payload| {
+            early.extend_from_slice(payload)
+        });
+        let flushed = transport.flush(&mut self.spare);
+        let failure = match (arrival, flushed) {
+            (Err(failure), _) | (Ok(_), Err(failure)) => Some(failure),
+            (Ok(Arrival::End), Ok(_)) => Some(Failure::Socket(std::io::Error::from(
+                ErrorKind::UnexpectedEof,
+            ))),
+            (Ok(_), Ok(_)) => None,
+        };
+        if let Some(failure) = failure {
+            return self.refuse_handshake(id, Some(&failure));
+        }
+        if !transport.is_handshaking() {
+            self.end_handshake(id, now);
+        }
+    }
+
+    fn end_handshake(&mut self, id: u32, now: Timestamp) {
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
+        let proven = {
+            let mut seen = handshaking.sight.lock();
+            seen.proven.take()
+        };
+        let full = handshaking.transport.was_full_handshake();
+        let (Some(proven), true) = (proven, full) else {
+            return self.refuse_handshake(id, None);
+        };
+        let Some(Slot::Handshaking(done)) = self.slots.remove(id) else {
+            return;
+        };
+        self.forget_handshake(done.peer.ip());
+        self.accept_again();
+        self.handshakes_done += 1;
+        if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
+            return;
+        }
+        let home = gateway::home_shard(&proven.principal, self.shards);
+        let handed = Handed {
+            transport: done.transport,
+            peer: done.peer,
+            presented: proven.presented,
+            early: done.early,
+        };
+        if home == self.index {
+            self.welcome(handed, now);
+        } else if let Some(mailbox) = self.mailboxes.get(usize::from(home)) {
+            mailbox.post(Letter::Connection(Box::new(handed)));
+        }
+    }
+
+    /// A connection comes home. It is authenticated here and now: a withdrawal that was carried
+    /// out while it was on its way must not be outrun.
+    pub(super) fn welcome(&mut self, handed: Handed, now: Timestamp) {
+        if self.draining || self.failed {
+            return handed.transport.close();
+        }
+        let peer = handed.peer;
+        let slot = Slot::Live(Live {
+            transport: handed.transport,
+            peer,
+            pending: handed.early,
+            paused: false,
+            polled: EventFlags::IN,
+        });
+        let (id, generation) = self.slots.insert(slot);
+        let admitted = match self.admission.connect(&handed.presented, ConnectionId(id)) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                self.handshakes_refused += 1;
+                if self.lines.take() {
+                    tracing::warn!(target: "gateway", "{peer}: {}", refused::line(&refusal));
+                }
+                return self.remove(id);
+            }
+        };
+        let Some(Slot::Live(live)) = self.slots.entry(id) else {
+            return;
+        };
+        let added = epoll::add(
+            &self.epoll,
+            live.transport.socket(),
+            token(id, generation),
+            live.polled,
+        );
+        if added.is_err() {
+            return self.remove(id);
+        }
+        tracing::debug!(
+            target: "gateway",
+            "{}: {} is here by {:?}",
+            live.peer,
+            admitted.facts.principal,
+            live.transport.negotiated()
+        );
+        self.gateway.open(admitted, now, &mut self.turn);
+        self.feed_pending(id, now);
+    }
+
+    fn refuse_handshake(&mut self, id: u32, failure: Option<&Failure>) {
+        self.handshakes_refused += 1;
+        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
+            && self.lines.take()
+        {
+            let seen = handshaking.sight.lock();
+            let error = match failure {
+                Some(Failure::Tls(error)) => refused::Cause::Tls(error),
+                Some(Failure::Socket(error)) => refused::Cause::Socket(error),
+                Some(Failure::Overlong) => refused::Cause::Overlong,
+                None => refused::Cause::NotProven,
+            };
+            tracing::warn!(
+                target: "gateway",
+                "{}: {}",
+                handshaking.peer,
+                refused::handshake(&seen, &error)
+            );
+        }
+        self.remove(id);
+    }
+
+    pub(super) fn end_overdue_handshakes(&mut self, now: Timestamp) {
+        while let Some((deadline, id, generation)) = self.deadlines.front().copied() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_front();
+            if self.slots.generation(id) == Some(generation)
+                && matches!(self.slots.entry(id), Some(Slot::Handshaking(_)))
+            {
+                let late = Failure::Socket(std::io::Error::from(ErrorKind::TimedOut));
+                self.refuse_handshake(id, Some(&late));
+            }
+        }
+    }
+
+    pub(super) fn forget_handshake(&mut self, peer: IpAddr) {
+        let source = source_of(peer);
+        self.handshaking = self.handshaking.saturating_sub(1);
+        if let Some(count) = self.handshakes_by_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.handshakes_by_source.remove(&source);
+            }
+        }
+    }
+
+    pub(super) fn stop_accepting(&mut self) {
+        if self.accepting && epoll::delete(&self.epoll, &self.listener).is_ok() {
+            self.accepting = false;
+        }
+    }
+
+    pub(super) fn accept_again(&mut self) {
+        let room = self.clock.now() >= self.accept_at
+            && self.handshaking < self.config.handshakes_max
+            && self.slots.len() < self.config.connections_max;
+        if !self.accepting
+            && room
+            && !self.draining
+            && !self.failed
+            && epoll::add(
+                &self.epoll,
+                &self.listener,
+                EventData::new_u64(LISTENER),
+                EventFlags::IN | EventFlags::EXCLUSIVE,
+            )
+            .is_ok()
+        {
+            self.accepting = true;
+        }
+    }
+}

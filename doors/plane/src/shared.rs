@@ -1,0 +1,90 @@
+//! Memory that threads share, and the one way to leave the async threads: nothing else in the
+//! shell may lock, swap or block, so a race can only be where one of these stands.
+
+use crate::plane::Trouble;
+use arc_swap::ArcSwap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The newest of something immutable: readers take it whole and never wait.
+pub struct Latest<T>(ArcSwap<T>);
+
+impl<T> Latest<T> {
+    pub fn new(value: T) -> Self {
+        Self(ArcSwap::from_pointee(value))
+    }
+
+    pub fn get(&self) -> Arc<T> {
+        self.0.load_full()
+    }
+
+    pub fn replace(&self, next: Arc<T>) {
+        self.0.store(next);
+    }
+}
+
+/// Held for one look or one change, never across a wait. A thread that failed while it held it
+/// left whole values behind: every change under these locks is one assignment or one call that
+/// refuses before it changes anything.
+#[derive(Debug, Default)]
+pub struct Locked<T>(Mutex<T>);
+
+impl<T> Locked<T> {
+    pub fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As [`Locked`], for what is read by many and changed seldom.
+pub struct ReadMostly<T>(RwLock<T>);
+
+impl<T> ReadMostly<T> {
+    pub fn new(value: T) -> Self {
+        Self(RwLock::new(value))
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For acts of which only one may be under way, across waits.
+#[derive(Default)]
+pub struct OneAtATime(tokio::sync::Mutex<()>);
+
+impl OneAtATime {
+    /// Returns when no other act is under way; it is until the answer is dropped.
+    pub async fn begin(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.lock().await
+    }
+}
+
+/// Does what blocks (disk, long computation) on a thread that may wait.
+///
+/// # Errors
+/// The work ended by a fault of ours.
+pub async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Trouble> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Trouble::fault)
+}
+
+/// Runs an act to its end, also when whoever asked for it hangs up: a request's future is dropped
+/// then, and half an act would be in force and not on record, or on record and not in force.
+///
+/// # Errors
+/// As the act.
+pub async fn to_its_end<T: Send + 'static>(
+    act: impl Future<Output = Result<T, Trouble>> + Send + 'static,
+) -> Result<T, Trouble> {
+    tokio::spawn(act).await.map_err(Trouble::fault)?
+}

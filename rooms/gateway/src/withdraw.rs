@@ -1,0 +1,135 @@
+//! Taking access away: in memory at once, whatever else waits.
+
+use crate::gateway::{Gateway, WillFate, Withdrawal};
+use crate::signal::Signal;
+use crate::state::Phase;
+use crate::turn::{CloseReason, Turn};
+use access::{Facts, Grants};
+use model::Timestamp;
+use mqtt::Reason;
+use std::sync::Arc;
+
+impl Gateway {
+    /// Ends access at once: when this returns, nothing more is accepted or delivered, output not
+    /// yet drained is dropped (MQTT 5 clients get DISCONNECT 0x98), wills are suppressed. Returns
+    /// the connections closed.
+    pub fn revoke(&mut self, what: &Withdrawal, now: Timestamp, turn: &mut Turn) -> u32 {
+        let (principal, connections): (Option<u32>, Vec<u32>) = match what {
+            Withdrawal::Principal(principal) => {
+                let Some(index) = self.by_principal.get(principal).copied() else {
+                    return 0;
+                };
+                let known = self.principals.get(index);
+                (
+                    Some(index),
+                    known
+                        .map(|known| known.connections.clone())
+                        .unwrap_or_default(),
+                )
+            }
+            Withdrawal::Certificate(certificate) => {
+                let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
+                    (slot.connection.as_ref()?.certificate == *certificate).then_some(id)
+                });
+                (None, open.collect())
+            }
+        };
+        let mut closed = 0;
+        for id in connections {
+            let Some(connection) = self.connection_mut(id) else {
+                continue;
+            };
+            connection.out.clear();
+            if connection.phase != Phase::Closing {
+                closed += 1;
+                let why = Some((Reason::ADMINISTRATIVE_ACTION, "access was revoked"));
+                self.shut(
+                    id,
+                    CloseReason::Revoked,
+                    why,
+                    WillFate::Suppressed,
+                    now,
+                    turn,
+                );
+            }
+        }
+        let sessions = (principal.and_then(|index| self.principals.get(index)))
+            .map(|known| known.sessions.clone())
+            .unwrap_or_default();
+        for session in sessions {
+            self.end_session(session, WillFate::Suppressed, turn);
+        }
+        self.counters.revoked += u64::from(closed);
+        self.settle(now, turn);
+        if let Some(index) = principal {
+            self.forget_if_idle(index, now);
+        }
+        closed
+    }
+
+    /// New policies: when this returns, every session of the shard obeys them. A subscription that
+    /// is no longer covered is dropped; if its session still had output to drain, the connection is
+    /// closed instead of delivering it.
+    pub fn regrant(&mut self, grants: Arc<Grants>, now: Timestamp, turn: &mut Turn) {
+        // Channels are numbered by the fleet, so old debts would lie on other channels.
+        let is_same_fleet = self.grants.fleet().digest() == grants.fleet().digest();
+        self.grants = grants;
+        for index in 0..self.principals.end() {
+            if let Some(known) = self.principals.get_mut(index) {
+                known.subject = self.grants.subject(&known.facts);
+                if !is_same_fleet {
+                    known.rates.clear();
+                }
+                self.recheck(index, now, turn);
+            }
+        }
+        self.settle(now, turn);
+    }
+
+    /// What policy sees of a principal has changed. Nothing happens if it has no session here.
+    pub fn reclassify(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) {
+        if self.by_principal.contains_key(&facts.principal) {
+            let index = self.know(facts, turn);
+            self.recheck(index, now, turn);
+            self.settle(now, turn);
+        }
+    }
+
+    /// Holds every session of a principal against the grants of now.
+    fn recheck(&mut self, principal: u32, now: Timestamp, turn: &mut Turn) {
+        let Some(known) = self.principals.get(principal) else {
+            return;
+        };
+        let subject = known.subject.clone();
+        for index in known.sessions.clone() {
+            let Some(session) = self.sessions.get(index) else {
+                continue;
+            };
+            let lost: Vec<_> = (session.subscriptions.iter())
+                .filter_map(|subscribed| {
+                    let denied = self.grants.subscribe(&subject, &subscribed.filter).err()?;
+                    Some((subscribed.clone(), self.grants.verdict(&denied)))
+                })
+                .collect();
+            let connection = session.connection;
+            for (subscribed, verdict) in &lost {
+                self.counters.subscriptions_dropped += 1;
+                self.unsubscribe(index, &subscribed.filter, turn);
+                self.signal(turn, principal, |principal| Signal::SubscriptionDropped {
+                    principal,
+                    filter: crate::signal::cut(subscribed.filter.as_str()),
+                    verdict: verdict.clone(),
+                });
+            }
+            if let Some(id) = connection
+                && !lost.is_empty()
+                && let Some(connection) = self.connection_mut(id)
+                && !connection.out.is_empty()
+            {
+                connection.out.clear();
+                let why = Some((Reason::NOT_AUTHORIZED, "the policies changed"));
+                self.shut(id, CloseReason::GrantLost, why, WillFate::Fires, now, turn);
+            }
+        }
+    }
+}
