@@ -106,7 +106,11 @@ impl Server {
                 .with_context(|| format!("preparing a plane with {devices} devices"))?;
         }
         let doors = Doors::free()?;
-        let folder = scratch.0.join(format!("fleetward-{}", doors.mqtt.port()));
+        // Not named by its port: the next run may be given the same one.
+        let folder = (0..)
+            .map(|number| scratch.0.join(format!("fleetward-{number}")))
+            .find(|folder| !folder.exists())
+            .context("no free name")?;
         copy_folder(&prepared, &folder)?;
         Self::serve(&folder, doors, durability)
     }
