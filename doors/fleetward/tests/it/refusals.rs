@@ -12,7 +12,7 @@ use mqtt::{Connect, Version};
 use serde_json::json;
 use sim::device::Manner;
 use sim::tls::{Client, Endpoint, Options, Versions};
-use sim::{Credential, Flaw, Session};
+use sim::{Credential, Factory, Flaw, Session};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,13 +42,17 @@ fn scene() -> Scene {
     let asked = json!({ "certificate": certificate, "reason": "superseded" });
     plane.post("/api/v1/identity/revocations", &asked).expect(201);
     for (name, flaw) in [
-        ("stranger", Flaw::Stranger),
+        ("namesake", Flaw::Stranger),
         ("expired", Flaw::Expired),
         ("early", Flaw::NotYetValid),
         ("unlisted", Flaw::None),
     ] {
         write_credential(&home, home.flawed_device(name, flaw).idevid(), name);
     }
+    let foreign = Factory::new("Elsewhere", sim::now()).unwrap();
+    let serial = model::SerialNumber::new("SN-cam").unwrap();
+    let stranger = foreign.idevid(&serial, Flaw::None, sim::now()).unwrap();
+    write_credential(&home, &stranger, "stranger");
     write_root(&home, &plane);
     Scene { home, plane, sentinels: AtomicU32::new(0) }
 }
@@ -104,6 +108,7 @@ fn at_the_mqtt_door() {
     let door = scene.plane.mqtt;
     for (code, actor, shown) in [
         ("unknown-issuer", "operator", Some("stranger")),
+        ("certificate-bad-signature", "device", Some("namesake")),
         ("idevid-at-gateway", "device", Some("cam-idevid")),
         ("idevid-at-gateway", "device", Some("gone-idevid")),
         ("device-revoked", "operator", Some("gone")),
@@ -159,9 +164,10 @@ fn at_the_est_door() {
     let door = scene.plane.devices;
     for (code, actor, shown) in [
         ("unknown-issuer", "operator", "stranger"),
+        ("certificate-bad-signature", "device", "namesake"),
         ("certificate-expired", "device", "expired"),
         ("certificate-not-yet-valid", "operator", "early"),
-        ("device-unlisted", "operator", "unlisted"),
+        ("serial-unlisted", "operator", "unlisted"),
         ("device-revoked", "operator", "gone"),
         ("device-revoked", "operator", "gone-idevid"),
         ("certificate-revoked", "device", "once"),
@@ -195,16 +201,16 @@ fn at_the_est_door_by_the_operation() {
     let door = scene.plane.devices;
     let good = Options::default();
     let (cam, idevid) = (scene.credential("cam"), scene.credential("cam-idevid"));
-    let request = sim::credential::pem("X", b"no request");
-    let body: String = request.lines().filter(|line| !line.starts_with("--")).collect();
+    let body = good_request(&scene);
     for (code, shown, operation, media_type, status) in [
-        ("not-an-idevid", Some(&cam), "simpleenroll", "application/pkcs10", 400..=403),
-        ("no-certificate", None, "simpleenroll", "application/pkcs10", 401..=401),
-        ("body-media-type", Some(&idevid), "simpleenroll", "text/plain", 415..=415),
+        ("enroll-needs-idevid", &cam, "simpleenroll", "application/pkcs10", 400..=403),
+        ("reenroll-needs-ldevid", &idevid, "simplereenroll", "application/pkcs10", 400..=403),
+        ("body-not-base64", &idevid, "simpleenroll", "application/pkcs10", 400..=400),
+        ("body-media-type", &idevid, "simpleenroll", "text/plain", 415..=415),
     ] {
         scene.assert_one_line(door, code, "device", || {
-            let client = scene.client(door, "localhost", shown, &good);
-            let body = if code == "not-an-idevid" { good_request(&scene) } else { body.clone() };
+            let client = scene.client(door, "localhost", Some(shown), &good);
+            let body = if code == "body-not-base64" { "%%%" } else { &body };
             let answer =
                 sim::est::post(&client, operation, media_type, body.as_bytes(), PATIENCE);
             let Err(sim::Refusal::Http { status: got, .. }) = answer else {
