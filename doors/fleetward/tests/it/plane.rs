@@ -29,7 +29,13 @@ const STOP: Signal = Signal::TERM;
 /// How the program is started: the one place that knows.
 fn serve_command(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleetward"));
-    command.arg("serve").arg(config);
+    command.args(["serve", "--config"]).arg(config);
+    // A variable of this shell would win over the file.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FLEETWARD_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
