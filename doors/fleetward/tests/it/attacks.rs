@@ -5,10 +5,10 @@ use mqtt::{Connect, Qos, Version};
 use sim::credential::Key;
 use sim::device::{Doors, Manner};
 use sim::session::Event;
-use sim::tls::{Client, Options};
+use sim::tls::{Client, Endpoint, Options};
 use sim::{Credential, Refusal, Session};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,15 +30,20 @@ fn a_stranger_allocates_nothing() {
     later.enroll(&doors, &manner).unwrap();
     live.connect(&doors, &manner).unwrap();
     let session = live.session().unwrap();
-    session.publish("v1/sensor/live/telemetry/x", b"before").unwrap();
+    session
+        .publish("v1/sensor/live/telemetry/x", b"before")
+        .unwrap();
     let resident = plane.resident_bytes();
 
     let mark = plane.lines.mark();
-    let mut strangers: Vec<Stranger> =
-        (0..STRANGERS).map(|n| Stranger::come(plane.mqtt, n)).collect();
+    let mut strangers: Vec<Stranger> = (0..STRANGERS)
+        .map(|n| Stranger::come(plane.mqtt, n))
+        .collect();
     let (mut most, mut published) = (0, 0);
     wait_until("every stranger has been shown out", || {
-        session.publish("v1/sensor/live/telemetry/x", b"meanwhile").unwrap();
+        session
+            .publish("v1/sensor/live/telemetry/x", b"meanwhile")
+            .unwrap();
         published += 1;
         most = most.max(plane.metric("fleetward_gateway_handshakes_in_flight"));
         strangers.retain_mut(Stranger::drips_on);
@@ -51,7 +56,10 @@ fn a_stranger_allocates_nothing() {
     assert!(grown < 24 << 20, "{grown} bytes more in use");
     // It is told, and the telling is bounded too.
     let lines = plane.lines.from(mark);
-    let told = lines.iter().filter(|line| line.contains("handshake-timeout")).count();
+    let told = lines
+        .iter()
+        .filter(|line| line.contains("handshake-timeout"))
+        .count();
     assert!((1..=STRANGERS).contains(&told), "{told} lines");
     assert!(lines.iter().all(|line| line.len() < 1000));
     // The door is open again.
@@ -106,10 +114,15 @@ impl Stranger {
 /// must not be outrun.
 #[test]
 fn a_revoked_device_cannot_outrun_its_handover() {
-    let home = Home::new(&Settings { shards: 2, ..Settings::default() });
+    let home = Home::new(&Settings {
+        shards: 2,
+        ..Settings::default()
+    });
     let plane = home.start_prepared();
     let (doors, manner) = (plane.doors(), Manner::default());
-    let mut devices: Vec<_> = (0..8).map(|n| home.device(&format!("runner-{n}"))).collect();
+    let mut devices: Vec<_> = (0..8)
+        .map(|n| home.device(&format!("runner-{n}")))
+        .collect();
     plane.expect(&devices);
     for device in &mut devices {
         device.enroll(&doors, &manner).unwrap();
@@ -123,17 +136,30 @@ fn a_revoked_device_cannot_outrun_its_handover() {
                     let client_id = format!("{}:{runner}", device.id());
                     let (doors, revoked, accepted) = (&doors, &revoked, &accepted);
                     scope.spawn(move || {
-                        outrun(doors, shown, &client_id, device.id().as_str(), revoked, accepted)
+                        outrun(
+                            doors,
+                            shown,
+                            &client_id,
+                            device.id().as_str(),
+                            revoked,
+                            accepted,
+                        )
                     })
                 })
                 .collect();
             let receipt = RaiseOnDrop(&revoked);
-            wait_until("some have been let in", || accepted.load(Ordering::Relaxed) >= 6);
+            wait_until("some have been let in", || {
+                accepted.load(Ordering::Relaxed) >= 6
+            });
             plane.revoke(device.id());
             // From here on: the receipt is in hand.
             drop(receipt);
             for runner in runners {
-                assert_eq!(runner.join().unwrap(), 0, "publishes accepted after the receipt");
+                assert_eq!(
+                    runner.join().unwrap(),
+                    0,
+                    "publishes accepted after the receipt"
+                );
             }
         });
     }
@@ -178,7 +204,10 @@ fn outrun(
 /// everybody else is served all the while, and the plane's memory stays bounded.
 #[test]
 fn a_slow_reader_is_cut_and_others_are_unharmed() {
-    let home = Home::new(&Settings { durability: "process", ..Settings::default() });
+    let home = Home::new(&Settings {
+        durability: "process",
+        ..Settings::default()
+    });
     let plane = home.start_prepared();
     let (doors, manner) = (plane.doors(), Manner::default());
     let (mut slow, mut other) = (home.device("slow"), home.device("other"));
@@ -187,12 +216,20 @@ fn a_slow_reader_is_cut_and_others_are_unharmed() {
         device.enroll(&doors, &manner).unwrap();
         device.connect(&doors, &manner).unwrap();
         let filter = format!("v1/sensor/{}/command/+", device.id());
-        device.session().unwrap().subscribe_one(&filter, Qos::AtMostOnce).unwrap();
+        device
+            .session()
+            .unwrap()
+            .subscribe_one(&filter, Qos::AtMostOnce)
+            .unwrap();
     }
     let mut ingest = plane.ingest();
     ingest.connect().unwrap();
     let commander = plane.certify("commander");
-    let client = Client::new(&doors.mqtt, Some(&commander.presented()), &Options::default());
+    let client = Client::new(
+        &doors.mqtt,
+        Some(&commander.presented()),
+        &Options::default(),
+    );
     let client = client.unwrap();
     let open = |id: &str| Session::open(&client, &Connect::new(Version::V5, id), PATIENCE).unwrap();
     let resident = plane.resident_bytes();
@@ -205,7 +242,9 @@ fn a_slow_reader_is_cut_and_others_are_unharmed() {
             let mut sender = open("commander:flood");
             let mut sent = 0u64;
             while !over.load(Ordering::Relaxed) {
-                sender.publish("v1/sensor/slow/command/x", &[b'x'; 100_000]).unwrap();
+                sender
+                    .publish("v1/sensor/slow/command/x", &[b'x'; 100_000])
+                    .unwrap();
                 sent += 1;
             }
             sent
@@ -218,8 +257,15 @@ fn a_slow_reader_is_cut_and_others_are_unharmed() {
         let deadline = Instant::now() + PATIENCE;
         while !cut {
             let started = Instant::now();
-            session.publish("v1/sensor/other/telemetry/x", b"21.5").unwrap();
-            let got = ingest.session().unwrap().next_delivery(deadline).unwrap().unwrap();
+            session
+                .publish("v1/sensor/other/telemetry/x", b"21.5")
+                .unwrap();
+            let got = ingest
+                .session()
+                .unwrap()
+                .next_delivery(deadline)
+                .unwrap()
+                .unwrap();
             assert_eq!(got.topic, "v1/sensor/other/telemetry/x");
             ingest.session().unwrap().acknowledge(&[got]).unwrap();
             calm.publish("v1/sensor/other/command/x", b"on").unwrap();
@@ -230,7 +276,11 @@ fn a_slow_reader_is_cut_and_others_are_unharmed() {
             cut = plane.lines.from(mark).iter().any(|line| {
                 line.contains("device/slow does not read") && line.contains("connection cut")
             });
-            assert!(Instant::now() < deadline, "it is not cut: {:#?}", plane.lines.from(mark));
+            assert!(
+                Instant::now() < deadline,
+                "it is not cut: {:#?}",
+                plane.lines.from(mark)
+            );
         }
         println!("{rounds} rounds while it was slow, the worst took {worst:?}");
         assert!(rounds > 100, "{rounds}");
@@ -275,17 +325,31 @@ fn a_certificate_shown_without_its_key_revokes_nobody_and_is_logged_as_no_posses
         assert!(refused.is_by_server(), "{refused}");
         let at_est = Client::new(&doors.est, Some(&stolen.presented()), &manner.tls).unwrap();
         let refused = sim::est::simpleenroll(&at_est, "victim", "SN-victim", PATIENCE).unwrap_err();
-        assert!(matches!(refused, Refusal::Alert(_) | Refusal::Cut), "{refused}");
+        assert!(
+            matches!(refused, Refusal::Alert(_) | Refusal::Cut),
+            "{refused}"
+        );
     }
-    wait_until("all are told", || refusals(&plane.lines.from(mark)).len() >= 4);
+    wait_until("all are told", || {
+        refusals(&plane.lines.from(mark)).len() >= 4
+    });
     let told = refusals(&plane.lines.from(mark));
     // The IDevID at the MQTT door is refused by its chain, before any signature is asked for.
-    let unproven = told.iter().filter(|line| line.contains("refused no-possession: "));
+    let unproven = told
+        .iter()
+        .filter(|line| line.contains("refused no-possession: "));
     assert_eq!((told.len(), unproven.count()), (4, 3), "{told:#?}");
     // Nothing is said of the victim, and nothing has happened to it.
-    assert!(told.iter().all(|line| !line.contains("device/victim")), "{told:#?}");
+    assert!(
+        told.iter().all(|line| !line.contains("device/victim")),
+        "{told:#?}"
+    );
     assert_eq!(plane.entries().len(), entries);
-    victim.session().unwrap().publish("v1/sensor/victim/telemetry/x", b"here").unwrap();
+    victim
+        .session()
+        .unwrap()
+        .publish("v1/sensor/victim/telemetry/x", b"here")
+        .unwrap();
     assert_eq!(plane.connected(), ["device/victim"]);
     plane.stop_well();
 }
@@ -307,8 +371,7 @@ fn hostile_text_in_a_client_id_or_a_topic_stays_text() {
     if let Ok(mut session) = Session::open(&client, &connect, PATIENCE) {
         let _ = session.publish(&format!("v1/{forged}"), b"x");
     }
-    let mut session =
-        Session::open(&client, &Connect::new(Version::V5, "cam"), PATIENCE).unwrap();
+    let mut session = Session::open(&client, &Connect::new(Version::V5, "cam"), PATIENCE).unwrap();
     let _ = session.publish(&format!("v1/{forged}"), b"x");
     drop(session);
     plane.lines.wait_for(mark, "lost without DISCONNECT");
@@ -320,5 +383,102 @@ fn hostile_text_in_a_client_id_or_a_topic_stays_text() {
 }
 
 fn refusals(lines: &[String]) -> Vec<String> {
-    lines.iter().filter(|line| line.contains("refused ")).cloned().collect()
+    lines
+        .iter()
+        .filter(|line| line.contains("refused "))
+        .cloned()
+        .collect()
+}
+
+/// One bit is turned on its way to the plane, at any point of a handshake and behind it: that
+/// connection ends, and nothing else does.
+#[test]
+fn a_bit_turned_anywhere_ends_that_connection_and_no_thread() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let (doors, manner) = (plane.doors(), Manner::default());
+    let mut device = home.device("cam");
+    plane.expect([&device]);
+    device.enroll(&doors, &manner).unwrap();
+    device.connect(&doors, &manner).unwrap();
+    let shown = device.ldevid().unwrap().presented();
+    // Some turn a length, so that the plane rightly waits for more: our patience ends those.
+    let patience = Duration::from_secs(2);
+    let root = plane.root();
+    // The hello is about 1,500 bytes, the client's answer 900, then come the packets.
+    let places: Vec<usize> = (0..24).chain((24..3200).step_by(40)).collect();
+    let ended = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for places in places.chunks(places.len().div_ceil(8)) {
+            let (plane, shown, root, ended) = (&plane, &shown, &root, &ended);
+            scope.spawn(move || {
+                for (number, at) in places.iter().enumerate() {
+                    for door in [plane.mqtt, plane.devices] {
+                        let bit = 1 << (number % 8);
+                        let good = through_a_turned_bit(door, *at, bit, shown, root, patience);
+                        ended.fetch_add(u64::from(!good), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner();
+    assert!(ended > 50, "{ended}");
+    device
+        .session()
+        .unwrap()
+        .publish("v1/sensor/cam/telemetry/x", b"here")
+        .unwrap();
+    plane.get("/readyz").expect(204);
+    for line in plane.stop_well() {
+        assert!(!line.contains("panicked"), "{line}");
+    }
+}
+
+/// One exchange at a door with one bit turned on the way; whether it went well.
+fn through_a_turned_bit(
+    door: SocketAddr,
+    at: usize,
+    bit: u8,
+    shown: &sim::credential::Presented,
+    root: &[u8],
+    patience: Duration,
+) -> bool {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let through = listener.local_addr().unwrap();
+    let relaying = std::thread::spawn(move || relay(&listener, door, at, bit));
+    let endpoint = Endpoint::new(through, "localhost", &[root.to_vec()]).unwrap();
+    let client = Client::new(&endpoint, Some(shown), &Options::default()).unwrap();
+    // A packet to the one door, no HTTP to the other: the bit may lie behind the handshake too.
+    let connect = Connect::new(Version::V5, format!("cam:{at}").leak());
+    let outcome = Session::open(&client, &connect, patience)
+        .and_then(|mut session| session.publish("v1/sensor/cam/telemetry/x", &[7; 900]));
+    relaying.join().unwrap();
+    outcome.is_ok()
+}
+
+/// Carries one connection, with one bit of what goes to the plane turned.
+fn relay(listener: &TcpListener, door: SocketAddr, at: usize, bit: u8) {
+    let (mut client, _) = listener.accept().unwrap();
+    let mut server = TcpStream::connect(door).unwrap();
+    let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let answering = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut answers, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let (mut passed, mut chunk) = (0, [0; 4096]);
+    while let Ok(count @ 1..) = client.read(&mut chunk) {
+        if let Some(byte) = at
+            .checked_sub(passed)
+            .and_then(|at| chunk[..count].get_mut(at))
+        {
+            *byte ^= bit;
+        }
+        passed += count;
+        if server.write_all(&chunk[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(Shutdown::Both);
+    answering.join().unwrap();
 }

@@ -64,7 +64,11 @@ struct Acknowledged {
 fn run(seed: u64) {
     let mut random = Random::new(seed);
     let home = Home::new(&Settings {
-        durability: if seed % 2 == 0 { "power" } else { "process" },
+        durability: if seed.is_multiple_of(2) {
+            "power"
+        } else {
+            "process"
+        },
         shards: if seed & 2 == 0 { 1 } else { 2 },
         ..Settings::default()
     });
@@ -93,8 +97,9 @@ fn run(seed: u64) {
         let doors = plane.doors();
         let connected = fleet.connect_all(&doors, &manner);
         assert_eq!(connected.failed(), 0, "{connected:?}");
-        let newcomers: Vec<Device> =
-            (0..NEWCOMERS).map(|n| home.device(&format!("new-{crash}-{n}"))).collect();
+        let newcomers: Vec<Device> = (0..NEWCOMERS)
+            .map(|n| home.device(&format!("new-{crash}-{n}")))
+            .collect();
         plane.expect(&newcomers);
 
         let (news, over) = (Mutex::new(Acknowledged::default()), AtomicBool::new(false));
@@ -111,7 +116,10 @@ fn run(seed: u64) {
             scope.spawn(|| come_and_go(&plane, &doors, newcomers, part, &news, &over));
             let _ending = RaiseOnDrop(&over);
             let totals = books.settle_when(PATIENCE, |totals| totals.acknowledged >= target);
-            assert!(totals.acknowledged >= target, "the fleet does not publish: {totals:?}");
+            assert!(
+                totals.acknowledged >= target,
+                "the fleet does not publish: {totals:?}"
+            );
             // Not a wait for anything: the seed moves the blow within what is going on.
             std::thread::sleep(pause);
             plane.kill_now();
@@ -129,7 +137,10 @@ fn run(seed: u64) {
         assert_recorded(&plane, &known);
         for device in known.revoked.iter().rev().take(5) {
             let back = device.try_return(&doors, &manner);
-            assert!(back.reconnect_refused() && back.reenroll_refused(), "{back:#?}");
+            assert!(
+                back.reconnect_refused() && back.reenroll_refused(),
+                "{back:#?}"
+            );
         }
         for device in known.enrolled.iter().rev().take(5) {
             device.try_connect(&doors, &manner, Shown::Ldevid).unwrap();
@@ -137,8 +148,17 @@ fn run(seed: u64) {
     }
 
     let totals = consumer.settle(PATIENCE);
-    assert_eq!(totals.lost, 0, "{totals:?}: {:?}", fleet.books().missing(10));
-    assert_eq!((totals.foreign, totals.order_violations), (0, 0), "{totals:?}");
+    assert_eq!(
+        totals.lost,
+        0,
+        "{totals:?}: {:?}",
+        fleet.books().missing(10)
+    );
+    assert_eq!(
+        (totals.foreign, totals.order_violations),
+        (0, 0),
+        "{totals:?}"
+    );
     let (_service, report) = consumer.stop();
     assert_eq!(report.sessions_forgotten, 0, "{report:?}");
     assert!(report.reconnects >= CRASHES as u64, "{report:?}");
@@ -206,8 +226,13 @@ fn assert_all(plane: &Plane, known: &Acknowledged) {
     }
     for device in &known.revoked {
         let back = device.try_return(&doors, &manner);
-        assert!(back.reconnect_refused() && back.reenroll_refused(), "{back:#?}");
-        let told = plane.get(&format!("/api/v1/identity/devices/{}", device.id())).expect(200);
+        assert!(
+            back.reconnect_refused() && back.reenroll_refused(),
+            "{back:#?}"
+        );
+        let told = plane
+            .get(&format!("/api/v1/identity/devices/{}", device.id()))
+            .expect(200);
         assert_eq!(told.json()["revoked"]["reason"], "key-compromise");
     }
 }

@@ -32,14 +32,21 @@ pub fn check(folder: &Path, vkey: &str) -> Result<Checked, Failure> {
 pub fn consistency(folder: &Path, vkey: &str, size: u64) -> Vec<audit::Digest> {
     let checkpoint = checkpoint(folder, vkey).unwrap();
     let mut load = loader(folder);
-    PublishedTree::new(checkpoint.size, &mut load).consistency_proof(size).unwrap()
+    PublishedTree::new(checkpoint.size, &mut load)
+        .consistency_proof(size)
+        .unwrap()
 }
 
 /// What the plain Python verifier says of a log's folder or a bundle. `None`, with a message,
 /// where there is no Python.
 pub fn verify_py(kind: &str, path: &Path, vkey: &str) -> Option<(bool, String)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verify/verify.py");
-    let run = Command::new("python3").arg(script).arg(kind).arg(path).args(["--key", vkey]).output();
+    let run = Command::new("python3")
+        .arg(script)
+        .arg(kind)
+        .arg(path)
+        .args(["--key", vkey])
+        .output();
     let Ok(output) = run else {
         println!("skipped: python3 is not installed");
         return None;

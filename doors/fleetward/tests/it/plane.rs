@@ -116,7 +116,11 @@ impl Home {
     pub fn start(&self) -> Plane {
         match self.try_start() {
             Ok(plane) => plane,
-            Err(ended) => panic!("the plane did not start ({}):\n{}", ended.0, ended.1.join("\n")),
+            Err(ended) => panic!(
+                "the plane did not start ({}):\n{}",
+                ended.0,
+                ended.1.join("\n")
+            ),
         }
     }
 
@@ -161,7 +165,9 @@ impl Home {
             "manufacturer": "acme",
             "ca_pem": self.factory.certificate_pem(),
         });
-        plane.post("/api/v1/identity/manufacturers", &manufacturer).expect(201);
+        plane
+            .post("/api/v1/identity/manufacturers", &manufacturer)
+            .expect(201);
         plane.apply(&fleet());
         plane
     }
@@ -222,13 +228,17 @@ impl Plane {
     #[track_caller]
     pub fn send(&self, method: &str, path: &str, json: &Value) -> Answer {
         let body = json.to_string();
-        self.try_ask(method, path, Some(("application/json", body.as_bytes()))).unwrap()
+        self.try_ask(method, path, Some(("application/json", body.as_bytes())))
+            .unwrap()
     }
 
     pub fn apply(&self, files: &[(&str, String)]) {
-        let files: Vec<Value> =
-            files.iter().map(|(path, text)| json!({ "path": path, "text": text })).collect();
-        self.send("PUT", "/api/v1/access/fleet", &json!({ "files": files })).expect(200);
+        let files: Vec<Value> = files
+            .iter()
+            .map(|(path, text)| json!({ "path": path, "text": text }))
+            .collect();
+        self.send("PUT", "/api/v1/access/fleet", &json!({ "files": files }))
+            .expect(200);
     }
 
     /// Puts devices on the list; all are sensors.
@@ -242,7 +252,8 @@ impl Plane {
 
     pub fn expect_csv(&self, csv: &str) -> Answer {
         let path = "/api/v1/identity/expected-devices?manufacturer=acme";
-        self.try_ask("POST", path, Some(("text/csv", csv.as_bytes()))).unwrap()
+        self.try_ask("POST", path, Some(("text/csv", csv.as_bytes())))
+            .unwrap()
     }
 
     /// A key and a certificate for a service, as an operator would make them.
@@ -250,7 +261,10 @@ impl Plane {
         let key = Key::generate().unwrap();
         let csr_pem = sim::credential::pem("CERTIFICATE REQUEST", &request(&key));
         let path = format!("/api/v1/identity/services/{service}/certificates");
-        let answer = self.post(&path, &json!({ "csr_pem": csr_pem })).expect(201).json();
+        let answer = self
+            .post(&path, &json!({ "csr_pem": csr_pem }))
+            .expect(201)
+            .json();
         let pem = answer["certificate_pem"].as_str().unwrap();
         Credential::new(vec![der_of(pem)], key).unwrap()
     }
@@ -270,9 +284,13 @@ impl Plane {
     pub fn try_revoke(&self, device: &DeviceId) -> Option<Recorded> {
         let body = json!({ "device": device.as_str(), "reason": "key-compromise" }).to_string();
         let body = Some(("application/json", body.as_bytes()));
-        let answer = self.try_ask("POST", "/api/v1/identity/revocations", body).ok()?;
+        let answer = self
+            .try_ask("POST", "/api/v1/identity/revocations", body)
+            .ok()?;
         Some(Recorded {
-            entry: answer.expect(201).json()["recorded"]["entry"].as_u64().unwrap(),
+            entry: answer.expect(201).json()["recorded"]["entry"]
+                .as_u64()
+                .unwrap(),
             action: "identity.device-revoked",
             object: format!("device/{device}"),
         })
@@ -299,7 +317,10 @@ impl Plane {
 
     /// The key that verifies the log.
     pub fn vkey(&self) -> String {
-        self.get("/api/v1/audit/key").expect(200).json()["vkey"].as_str().unwrap().to_owned()
+        self.get("/api/v1/audit/key").expect(200).json()["vkey"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Waits until everything recorded so far is in the published checkpoint; its size.
@@ -317,7 +338,8 @@ impl Plane {
     pub fn metric(&self, name: &str) -> u64 {
         let text = self.get("/metrics").expect(200).text();
         let of_name = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with([' ', '{']))
         };
         let values: Vec<u64> = text
             .lines()
@@ -366,7 +388,10 @@ impl Plane {
     /// Memory in use, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib * 1024
     }
@@ -434,7 +459,10 @@ impl Lines {
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n') {
                 let Ok(line) = line else { break };
-                lines.lock().lines.push(String::from_utf8_lossy(&line).into_owned());
+                lines
+                    .lock()
+                    .lines
+                    .push(String::from_utf8_lossy(&line).into_owned());
                 lines.0.1.notify_all();
             }
             lines.lock().ended = true;
@@ -462,7 +490,9 @@ impl Lines {
         let (said, timeout) = self
             .0
             .1
-            .wait_timeout_while(self.lock(), PATIENCE, |said| !said.ended && find(said).is_none())
+            .wait_timeout_while(self.lock(), PATIENCE, |said| {
+                !said.ended && find(said).is_none()
+            })
             .unwrap_or_else(PoisonError::into_inner);
         assert!(
             !timeout.timed_out(),
@@ -542,7 +572,9 @@ pub fn der_of(pem: &str) -> Vec<u8> {
         .skip(1)
         .take_while(|line| !line.starts_with("-----END"))
         .collect();
-    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap()
 }
 
 /// A PKCS #10 request without a name: the plane takes only its key.
@@ -564,6 +596,10 @@ pub fn request(key: &Key) -> Vec<u8> {
     let public_key = key.public_key_info().unwrap();
     let body = sequence(&[&version, &no_name, &public_key, &no_attributes]);
     let signature = key.sign(&body).unwrap();
-    let bits = [&[3, u8::try_from(signature.len() + 1).unwrap(), 0], signature.as_slice()].concat();
+    let bits = [
+        &[3, u8::try_from(signature.len() + 1).unwrap(), 0],
+        signature.as_slice(),
+    ]
+    .concat();
     sequence(&[&body, &ECDSA_WITH_SHA256, &bits])
 }

@@ -37,10 +37,15 @@ fn scene() -> Scene {
         write_credential(&home, device.idevid(), &idevid);
     }
     plane.revoke(devices[1].id());
-    let told = plane.get("/api/v1/identity/devices/once").expect(200).json();
+    let told = plane
+        .get("/api/v1/identity/devices/once")
+        .expect(200)
+        .json();
     let certificate = told["certificates"][0]["certificate"].as_str().unwrap();
     let asked = json!({ "certificate": certificate, "reason": "superseded" });
-    plane.post("/api/v1/identity/revocations", &asked).expect(201);
+    plane
+        .post("/api/v1/identity/revocations", &asked)
+        .expect(201);
     for (name, flaw) in [
         ("namesake", Flaw::Stranger),
         ("expired", Flaw::Expired),
@@ -54,7 +59,11 @@ fn scene() -> Scene {
     let stranger = foreign.idevid(&serial, Flaw::None, sim::now()).unwrap();
     write_credential(&home, &stranger, "stranger");
     write_root(&home, &plane);
-    Scene { home, plane, sentinels: AtomicU32::new(0) }
+    Scene {
+        home,
+        plane,
+        sentinels: AtomicU32::new(0),
+    }
 }
 
 impl Scene {
@@ -62,11 +71,17 @@ impl Scene {
     #[track_caller]
     fn assert_one_line(&self, door: SocketAddr, code: &str, actor: &str, attempt: impl FnOnce()) {
         let (plane, mark) = (&self.plane, self.plane.lines.mark());
-        let before = (plane.entries().len(), plane.metric("fleetward_identity_certificates"));
+        let before = (
+            plane.entries().len(),
+            plane.metric("fleetward_identity_certificates"),
+        );
         attempt();
         let own = format!("refused {code}: ");
         plane.lines.wait_for(mark, &own);
-        let name = format!("sentinel-{}", self.sentinels.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "sentinel-{}",
+            self.sentinels.fetch_add(1, Ordering::Relaxed)
+        );
         let _ = self.connect(door, &name, None, &Options::default());
         let last = plane.lines.wait_for(mark, &name);
 
@@ -74,14 +89,26 @@ impl Scene {
         let told: Vec<_> = lines.iter().take_while(|line| **line != last).collect();
         assert_eq!(told.len(), 1, "{code}: {lines:#?}");
         assert!(told[0].contains(&own), "{code}: {told:?}");
-        assert!(told[0].ends_with(&format!("[{actor} must act]")), "{code}: {told:?}");
+        assert!(
+            told[0].ends_with(&format!("[{actor} must act]")),
+            "{code}: {told:?}"
+        );
         assert!(told[0].contains("127.0.0.1:"), "{code}: {told:?}");
         assert_eq!(plane.connected(), [""; 0], "{code}");
-        let after = (plane.entries().len(), plane.metric("fleetward_identity_certificates"));
+        let after = (
+            plane.entries().len(),
+            plane.metric("fleetward_identity_certificates"),
+        );
         assert_eq!(after, before, "{code}");
     }
 
-    fn client(&self, door: SocketAddr, name: &str, shown: Option<&Credential>, tls: &Options) -> Client {
+    fn client(
+        &self,
+        door: SocketAddr,
+        name: &str,
+        shown: Option<&Credential>,
+        tls: &Options,
+    ) -> Client {
         let endpoint = Endpoint::new(door, name, &[self.plane.root()]).unwrap();
         Client::new(&endpoint, shown.map(Credential::presented).as_ref(), tls).unwrap()
     }
@@ -126,7 +153,16 @@ fn at_the_mqtt_door() {
                 "tried"
             });
             scene.assert_one_line(door, code, actor, || {
-                let more = ["-i", "cam", "-t", "v1/sensor/cam/telemetry/x", "-m", "x", "-q", "1"];
+                let more = [
+                    "-i",
+                    "cam",
+                    "-t",
+                    "v1/sensor/cam/telemetry/x",
+                    "-m",
+                    "x",
+                    "-q",
+                    "1",
+                ];
                 let ran = mosquitto(&scene.home, &scene.plane, "mosquitto_pub", name, &more);
                 assert!(!ran.good, "{code}");
             });
@@ -139,23 +175,43 @@ fn at_the_mqtt_door_for_how_it_speaks() {
     let scene = scene();
     let door = scene.plane.mqtt;
     let cam = scene.credential("cam");
-    let only_12 = Options { versions: Versions::Only12, ..Options::default() };
+    let only_12 = Options {
+        versions: Versions::Only12,
+        ..Options::default()
+    };
     scene.assert_one_line(door, "tls-version", "device", || {
-        assert!(scene.connect(door, "localhost", Some(&cam), &only_12).is_err());
+        assert!(
+            scene
+                .connect(door, "localhost", Some(&cam), &only_12)
+                .is_err()
+        );
     });
-    let http_2 = Options { alpn: vec![b"h2".to_vec()], ..Options::default() };
+    let http_2 = Options {
+        alpn: vec![b"h2".to_vec()],
+        ..Options::default()
+    };
     scene.assert_one_line(door, "tls-alpn", "device", || {
-        assert!(scene.connect(door, "localhost", Some(&cam), &http_2).is_err());
+        assert!(
+            scene
+                .connect(door, "localhost", Some(&cam), &http_2)
+                .is_err()
+        );
     });
     scene.assert_one_line(door, "unknown-server-name", "device", || {
-        assert!(scene.connect(door, "evil.example", Some(&cam), &Options::default()).is_err());
+        assert!(
+            scene
+                .connect(door, "evil.example", Some(&cam), &Options::default())
+                .is_err()
+        );
     });
     scene.assert_one_line(door, "not-tls", "device", || plain_http(door));
     scene.assert_one_line(door, "handshake-left", "device", || {
         drop(TcpStream::connect(door).unwrap());
     });
     // The control: the same client with nothing wrong.
-    scene.connect(door, "localhost", Some(&cam), &Options::default()).unwrap();
+    scene
+        .connect(door, "localhost", Some(&cam), &Options::default())
+        .unwrap();
 }
 
 #[test]
@@ -189,7 +245,11 @@ fn at_the_est_door() {
         }
     }
     scene.assert_one_line(door, "unknown-server-name", "device", || {
-        assert!(scene.connect(door, "evil.example", None, &Options::default()).is_err());
+        assert!(
+            scene
+                .connect(door, "evil.example", None, &Options::default())
+                .is_err()
+        );
     });
     scene.assert_one_line(door, "not-tls", "device", || plain_http(door));
 }
@@ -203,16 +263,43 @@ fn at_the_est_door_by_the_operation() {
     let (cam, idevid) = (scene.credential("cam"), scene.credential("cam-idevid"));
     let body = good_request(&scene);
     for (code, shown, operation, media_type, status) in [
-        ("enroll-needs-idevid", &cam, "simpleenroll", "application/pkcs10", 400..=403),
-        ("reenroll-needs-ldevid", &idevid, "simplereenroll", "application/pkcs10", 400..=403),
-        ("body-not-base64", &idevid, "simpleenroll", "application/pkcs10", 400..=400),
-        ("body-media-type", &idevid, "simpleenroll", "text/plain", 415..=415),
+        (
+            "enroll-needs-idevid",
+            &cam,
+            "simpleenroll",
+            "application/pkcs10",
+            400..=403,
+        ),
+        (
+            "reenroll-needs-ldevid",
+            &idevid,
+            "simplereenroll",
+            "application/pkcs10",
+            400..=403,
+        ),
+        (
+            "body-not-base64",
+            &idevid,
+            "simpleenroll",
+            "application/pkcs10",
+            400..=400,
+        ),
+        (
+            "body-media-type",
+            &idevid,
+            "simpleenroll",
+            "text/plain",
+            415..=415,
+        ),
     ] {
         scene.assert_one_line(door, code, "device", || {
             let client = scene.client(door, "localhost", Some(shown), &good);
-            let body = if code == "body-not-base64" { "%%%" } else { &body };
-            let answer =
-                sim::est::post(&client, operation, media_type, body.as_bytes(), PATIENCE);
+            let body = if code == "body-not-base64" {
+                "%%%"
+            } else {
+                &body
+            };
+            let answer = sim::est::post(&client, operation, media_type, body.as_bytes(), PATIENCE);
             let Err(sim::Refusal::Http { status: got, .. }) = answer else {
                 panic!("{code}: {answer:?}");
             };
@@ -235,11 +322,14 @@ fn sessions_are_never_resumed() {
     ] {
         let at = format!("localhost:{}", door.port());
         let arguments = |more: &[&'static str]| -> Vec<String> {
-            ["s_client", "-connect", &at, "-CAfile", "root.pem", "-cert", "cam.pem", "-key", "cam.key", version]
-                .iter()
-                .chain(more)
-                .map(|s| (*s).to_owned())
-                .collect()
+            [
+                "s_client", "-connect", &at, "-CAfile", "root.pem", "-cert", "cam.pem", "-key",
+                "cam.key", version,
+            ]
+            .iter()
+            .chain(more)
+            .map(|s| (*s).to_owned())
+            .collect()
         };
         let told = |more: &[&'static str]| {
             let arguments = arguments(more);
@@ -263,7 +353,10 @@ fn sessions_are_never_resumed() {
     device.enroll(&doors, &Manner::default()).unwrap();
     device.connect(&doors, &Manner::default()).unwrap();
     device.session().unwrap().ping().unwrap();
-    assert_eq!(device.try_ticket(&Manner::default()), sim::device::TicketOutcome::NeverGiven);
+    assert_eq!(
+        device.try_ticket(&Manner::default()),
+        sim::device::TicketOutcome::NeverGiven
+    );
 }
 
 /// A request that nothing is wrong with, as the body of a POST.
@@ -276,9 +369,15 @@ fn good_request(scene: &Scene) -> String {
 fn plain_http(door: SocketAddr) {
     let mut socket = TcpStream::connect(door).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    socket
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer);
     // At most a TLS alert: no word of HTTP.
-    assert!(!answer.windows(4).any(|w| w == b"HTTP"), "{}", answer.escape_ascii());
+    assert!(
+        !answer.windows(4).any(|w| w == b"HTTP"),
+        "{}",
+        answer.escape_ascii()
+    );
 }

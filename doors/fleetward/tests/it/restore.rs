@@ -39,7 +39,14 @@ fn story() -> Story {
     late.enroll(&plane.doors(), &manner).unwrap();
     plane.stop_well();
     let kept = checkpoint(&home.log_dir(), &vkey).unwrap();
-    Story { home, vkey, lost, late, old, kept }
+    Story {
+        home,
+        vkey,
+        lost,
+        late,
+        old,
+        kept,
+    }
 }
 
 impl Story {
@@ -52,13 +59,19 @@ impl Story {
     fn assert_lost_is_out(&self, plane: &Plane) {
         let manner = Manner::default();
         let back = self.lost.try_return(&plane.doors(), &manner).clone();
-        assert!(back.reconnect_refused() && back.reenroll_refused(), "{back:#?}");
+        assert!(
+            back.reconnect_refused() && back.reenroll_refused(),
+            "{back:#?}"
+        );
         assert_eq!(plane.connected(), [""; 0]);
     }
 }
 
 fn unready(plane: &Plane) -> String {
-    plane.get("/readyz").expect(503).json()["errors"][0].as_str().unwrap().to_owned()
+    plane.get("/readyz").expect(503).json()["errors"][0]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -71,31 +84,50 @@ fn an_older_data_folder_starts_sealed_and_what_was_revoked_stays_out() {
     story.home.start().kill();
     let plane = story.home.start();
     let reason = unready(&plane);
-    assert!(reason.starts_with("sealed: the database is an older copy"), "{reason}");
+    assert!(
+        reason.starts_with("sealed: the database is an older copy"),
+        "{reason}"
+    );
     assert!(reason.contains("fleetward audit unseal"), "{reason}");
     story.assert_lost_is_out(&plane);
 
     // Granting has stopped for everybody, and says so.
     for device in [&story.late, &story.old] {
-        let refused = device.ask_enroll(&plane.doors(), &manner, Shown::Idevid).unwrap_err();
+        let refused = device
+            .ask_enroll(&plane.doors(), &manner, Shown::Idevid)
+            .unwrap_err();
         assert_eq!(refused.kind(), "http:503", "{refused}");
         assert!(refused.to_string().contains("sealed"), "{refused}");
     }
     // What was granted and is known goes on; what this database never knew does not.
-    story.old.try_connect(&plane.doors(), &manner, Shown::Ldevid).unwrap();
-    let refused = story.late.try_connect(&plane.doors(), &manner, Shown::Ldevid).unwrap_err();
+    story
+        .old
+        .try_connect(&plane.doors(), &manner, Shown::Ldevid)
+        .unwrap();
+    let refused = story
+        .late
+        .try_connect(&plane.doors(), &manner, Shown::Ldevid)
+        .unwrap_err();
     assert!(refused.is_spoken(), "{refused}");
     plane.lines.wait_for(0, "refused certificate-unrecorded");
 
     // Withdrawing works.
     let recorded = plane.revoke(&DeviceId::new("old").unwrap());
-    let refused = story.old.try_connect(&plane.doors(), &manner, Shown::Ldevid).unwrap_err();
+    let refused = story
+        .old
+        .try_connect(&plane.doors(), &manner, Shown::Ldevid)
+        .unwrap_err();
     assert!(refused.is_spoken(), "{refused}");
-    assert_eq!(plane.entries()[recorded.entry as usize]["object"], "device/old");
+    assert_eq!(
+        plane.entries()[recorded.entry as usize]["object"],
+        "device/old"
+    );
 
     // A person has looked: it goes on, and what was revoked is still out.
     let said = json!({ "reason": "restored the copy of last night after a disk failure" });
-    plane.send("DELETE", "/api/v1/audit/seal", &said).expect(200);
+    plane
+        .send("DELETE", "/api/v1/audit/seal", &said)
+        .expect(200);
     plane.get("/readyz").expect(204);
     story.assert_lost_is_out(&plane);
     let mut late = story.home.device("late");
@@ -131,7 +163,10 @@ fn an_older_copy_of_both_folders_is_told_by_a_kept_checkpoint() {
     let plane = story.home.start();
     plane.get("/readyz").expect(204);
     // The revocation is forgotten: this is what the kept checkpoint is for.
-    story.lost.try_connect(&plane.doors(), &Manner::default(), Shown::Ldevid).unwrap();
+    story
+        .lost
+        .try_connect(&plane.doors(), &Manner::default(), Shown::Ldevid)
+        .unwrap();
     plane.stop_well();
 
     let keys = [story.vkey.parse::<Vkey>().unwrap()];

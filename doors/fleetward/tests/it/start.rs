@@ -34,16 +34,27 @@ fn used_home() -> Home {
 
 #[test]
 fn a_value_out_of_range_is_refused_by_name() {
-    let settings = Settings { shards: 65, ..Settings::default() };
+    let settings = Settings {
+        shards: 65,
+        ..Settings::default()
+    };
     let home = Home::new(&settings);
     assert_refused(&home, &["gateway.shards", "65 is not in 1 to 64"]);
-    assert!(!home.data_dir().exists(), "nothing is made for a configuration that is refused");
+    assert!(
+        !home.data_dir().exists(),
+        "nothing is made for a configuration that is refused"
+    );
 }
 
 #[test]
 fn an_unknown_key_is_refused_with_its_line() {
-    let home = Home::new(&Settings { gateway: "shardz = 2".into(), ..Settings::default() });
-    let Err((status, lines)) = home.try_start() else { panic!("the plane started") };
+    let home = Home::new(&Settings {
+        gateway: "shardz = 2".into(),
+        ..Settings::default()
+    });
+    let Err((status, lines)) = home.try_start() else {
+        panic!("the plane started")
+    };
     assert_eq!(status.code(), Some(1));
     // The reader of TOML shows the place with a line under it.
     let text = lines.join("\n");
@@ -90,7 +101,10 @@ fn another_seal_key_opens_nothing() {
 #[test]
 fn a_folder_of_another_tenant_is_refused() {
     let home = used_home();
-    home.configure(&Settings { tenant: "other", ..Settings::default() });
+    home.configure(&Settings {
+        tenant: "other",
+        ..Settings::default()
+    });
     assert_refused(&home, &["tenant", "acme", "other"]);
 }
 
@@ -108,7 +122,10 @@ fn a_port_in_use_is_named_and_no_other_opens() {
         .replace("mqtt = \"127.0.0.1:0\"", &mqtt)
         .replace("people = \"127.0.0.1:0\"", &format!("people = \"{free}\""));
     home.write("plane.toml", text.as_bytes());
-    assert_refused(&home, &["listen.mqtt", &taken.local_addr().unwrap().to_string()]);
+    assert_refused(
+        &home,
+        &["listen.mqtt", &taken.local_addr().unwrap().to_string()],
+    );
     assert!(!home.data_dir().join("fleetward.sock").exists());
     assert!(std::net::TcpStream::connect(free).is_err());
 }
@@ -125,7 +142,10 @@ fn a_second_plane_on_the_same_folder_is_refused_and_the_first_goes_on() {
 
 #[test]
 fn asked_to_end_it_closes_sessions_and_publishes_the_last_entry() {
-    let home = Home::new(&Settings { shards: 2, ..Settings::default() });
+    let home = Home::new(&Settings {
+        shards: 2,
+        ..Settings::default()
+    });
     let plane = home.start_prepared();
     let mut devices = [home.device("cam-1"), home.device("cam-2")];
     plane.expect(&devices);

@@ -12,7 +12,10 @@ const ENTRIES: u64 = 260;
 
 /// A home with a log of at least [`ENTRIES`] entries, its plane ended; its key; a bundle of all.
 fn history() -> (Home, String, PathBuf) {
-    let home = Home::new(&Settings { durability: "process", ..Settings::default() });
+    let home = Home::new(&Settings {
+        durability: "process",
+        ..Settings::default()
+    });
     let plane = home.start();
     std::thread::scope(|scope| {
         // Side by side they share commits, which makes it quick.
@@ -46,7 +49,11 @@ fn current(folder: &Path, size: u64) -> Vec<String> {
         format!("tile/entries/001.p/{width}"),
     ];
     for file in &files {
-        assert!(folder.join(file).is_file(), "{file} is not in {:#?}", log::files(folder));
+        assert!(
+            folder.join(file).is_file(),
+            "{file} is not in {:#?}",
+            log::files(folder)
+        );
     }
     files.into()
 }
@@ -92,7 +99,13 @@ fn a_changed_checkpoint_is_found_by_both_verifiers_and_stops_the_start() {
     let another_root = good.replacen(root, &format!("{other}{}", &root[1..]), 1);
     let unsigned = lines[..3].join("\n") + "\n\n";
     let another_log = good.replace(lines[0], "fleetward.internal/other/audit");
-    for bad in [another_size, another_root, unsigned, another_log, String::new()] {
+    for bad in [
+        another_size,
+        another_root,
+        unsigned,
+        another_log,
+        String::new(),
+    ] {
         std::fs::write(&path, &bad).unwrap();
         let failure = check(&folder, &vkey).expect_err(&bad);
         let placed = matches!(failure.place, Place::Checkpoint | Place::Signature(_));
@@ -145,9 +158,21 @@ fn a_changed_bundle_is_refused_by_both_verifiers_which_say_where() {
         text.replacen(size, &(size.parse::<u64>().unwrap() + 1).to_string(), 1)
     };
     for (pointer, bad, place) in [
-        ("/entries/100/leaf", changed("/entries/100/leaf", &other_reason), "100"),
-        ("/entries/259/proof/0", changed("/entries/259/proof/0", &flip), "259"),
-        ("/checkpoint", changed("/checkpoint", &next_size), "checkpoint"),
+        (
+            "/entries/100/leaf",
+            changed("/entries/100/leaf", &other_reason),
+            "100",
+        ),
+        (
+            "/entries/259/proof/0",
+            changed("/entries/259/proof/0", &flip),
+            "259",
+        ),
+        (
+            "/checkpoint",
+            changed("/checkpoint", &next_size),
+            "checkpoint",
+        ),
     ] {
         assert_ne!(bad, good);
         let failure = audit::verify(bad.as_bytes(), &keys, None).expect_err(pointer);
@@ -161,7 +186,9 @@ fn a_changed_bundle_is_refused_by_both_verifiers_which_say_where() {
 
 /// Whether a verifier's words name a place in the log.
 fn names_place(text: &str) -> bool {
-    ["entry", "tile", "checkpoint"].iter().any(|place| text.contains(place))
+    ["entry", "tile", "checkpoint"]
+        .iter()
+        .any(|place| text.contains(place))
 }
 
 #[track_caller]

@@ -68,7 +68,10 @@ pub fn openssl_well(home: &Home, arguments: &[&str], input: &[u8]) -> Vec<u8> {
 
 /// Writes `root.pem`, what every client here trusts.
 pub fn write_root(home: &Home, plane: &Plane) {
-    home.write("root.pem", &plane.get("/api/v1/identity/ca").expect(200).body);
+    home.write(
+        "root.pem",
+        &plane.get("/api/v1/identity/ca").expect(200).body,
+    );
 }
 
 /// Writes `<name>.pem` and `<name>.key`.
@@ -96,7 +99,13 @@ impl Curled {
     /// The text of a refusal, which clients can only show.
     #[track_caller]
     pub fn refusal(&self) -> String {
-        assert!(self.head.to_lowercase().contains("content-type: text/plain"), "{}", self.head);
+        assert!(
+            self.head
+                .to_lowercase()
+                .contains("content-type: text/plain"),
+            "{}",
+            self.head
+        );
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
@@ -104,16 +113,34 @@ impl Curled {
 /// curl at `path` of the EST door, with more arguments.
 pub fn curl(home: &Home, plane: &Plane, path: &str, arguments: &[&str]) -> Curled {
     let url = format!("https://localhost:{}{path}", plane.devices.port());
-    let common = ["-sS", "--max-time", "30", "--cacert", "root.pem", "-D", "head", "-o", "body"];
+    let common = [
+        "-sS",
+        "--max-time",
+        "30",
+        "--cacert",
+        "root.pem",
+        "-D",
+        "head",
+        "-o",
+        "body",
+    ];
     for file in ["head", "body"] {
         let _ = std::fs::remove_file(home.path(file));
     }
-    let arguments: Vec<&str> =
-        common.iter().chain(arguments).copied().chain([url.as_str()]).collect();
+    let arguments: Vec<&str> = common
+        .iter()
+        .chain(arguments)
+        .copied()
+        .chain([url.as_str()])
+        .collect();
     let ran = run(home, "curl", &arguments, b"");
     let head = std::fs::read_to_string(home.path("head")).unwrap_or_default();
     Curled {
-        status: head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0),
+        status: head
+            .split(' ')
+            .nth(1)
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(0),
         body: std::fs::read(home.path("body")).unwrap_or_default(),
         head,
         err: ran.err,
