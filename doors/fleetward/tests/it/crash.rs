@@ -64,7 +64,11 @@ struct Acknowledged {
 fn run(seed: u64) {
     let mut random = Random::new(seed);
     let home = Home::new(&Settings {
-        durability: if seed % 2 == 0 { "power" } else { "process" },
+        durability: if seed.is_multiple_of(2) {
+            "power"
+        } else {
+            "process"
+        },
         shards: if seed & 2 == 0 { 1 } else { 2 },
         ..Settings::default()
     });
