@@ -3,6 +3,7 @@
 mod devices;
 mod http;
 mod local;
+mod paths;
 mod people;
 pub mod refused;
 pub mod tls;
