@@ -9,18 +9,18 @@
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::listen::tls::Trust;
-use crate::plane::{FleetInForce, Plane, Trouble, random};
+use crate::plane::{FleetInForce, Plane, Trouble, digest, random};
 use crate::shared::Latest;
 use access::{Facts, Fleet, Grants, SourceFile};
 use gateway::{Admitted, ConnectionId, Withdrawal};
 use identity::{
     Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal, est, profile,
 };
-use model::{CertificateId, DeviceId, Principal, RevocationReason, ServiceId, Timestamp};
+use model::{CertificateId, DeviceId, Digest, Principal, RevocationReason, ServiceId, Timestamp};
 use signer::Purpose;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{Change, Direction, Guard, Holder, Receipt, Write};
+use store::{Change, Direction, Guard, Holder, IdempotencyKey, Receipt, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -317,9 +317,16 @@ pub async fn revoke(
     plane.learn(&fact)?;
     let sessions_closed = plane.withdraw(&withdrawal).await;
     let in_force_after = started.elapsed();
+    // Tried again after a disk's error that was none, it must not be told twice.
+    let leaf = plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?;
+    let key = IdempotencyKey {
+        key: format!("withdrawal/{}", Digest(random()?)),
+        request: digest(&leaf),
+    };
     let change = Change::new(Direction::Withdraw)
         .write(withdrawal_write(what, at, reason))
-        .entry(plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?);
+        .entry(leaf)
+        .idempotent(key);
     let receipt = plane.commit_withdrawal(change).await?;
     Ok(RevocationReceipt {
         known,

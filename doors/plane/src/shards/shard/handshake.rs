@@ -161,7 +161,7 @@ impl Shard {
     /// A connection comes home. It is authenticated here and now: a withdrawal that was carried
     /// out while it was on its way must not be outrun.
     pub(super) fn welcome(&mut self, handed: Handed, now: Timestamp) {
-        if self.draining || self.failed {
+        if self.draining || self.failed || self.slots.len() >= self.config.connections_max {
             return handed.transport.close();
         }
         let peer = handed.peer;
