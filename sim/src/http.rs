@@ -94,7 +94,7 @@ pub(crate) fn exchange(
 
 /// Reads the final answer out of `received`. `Ok(None)`: more is needed. `ended`: nothing more
 /// will come, which ends a body without a length.
-fn parse(received: &[u8], ended: bool) -> Result<Option<Response>, Refusal> {
+pub(crate) fn parse(received: &[u8], ended: bool) -> Result<Option<Response>, Refusal> {
     parse_after(0, received, ended)
 }
 

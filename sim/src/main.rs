@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mqtt::{Qos, Version};
-use sim::load::{CertificateSet, Mark, Mode, Settings, make_certificates, run};
+use sim::enroll::{Enrollment, enroll};
+use sim::load::{CertificateSet, Mark, Mode, Revocations, Settings, make_certificates, run};
+use sim::plane::Plane;
 use sim::tls::Versions;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ enum Command {
     Load(Box<Load>),
     /// Make a CA, a server certificate, and certificates for devices and a consumer
     MakeCerts(MakeCerts),
+    /// Give a fresh plane a fleet, enroll devices through EST, certify a consumer
+    Enroll(Enroll),
 }
 
 #[derive(clap::Args)]
@@ -39,6 +43,36 @@ struct MakeCerts {
     /// Days until they expire
     #[arg(long, default_value_t = 30)]
     days: u32,
+}
+
+#[derive(clap::Args)]
+struct Enroll {
+    /// The plane's local socket, fleetward.sock in its data folder
+    #[arg(long)]
+    socket: PathBuf,
+    /// HOST:PORT of its EST door
+    #[arg(long)]
+    est: String,
+    /// Name that the plane's certificate bears
+    #[arg(long, default_value = "localhost")]
+    server_name: String,
+    /// Folder of the fleet to apply; it must know the service `consumer`
+    #[arg(long)]
+    fleet: PathBuf,
+    /// What the devices are; a product of the fleet
+    #[arg(long)]
+    product: String,
+    #[arg(long, default_value_t = 100)]
+    devices: usize,
+    /// Devices are PREFIX-00000, PREFIX-00001, ..
+    #[arg(long, default_value = "device")]
+    prefix: String,
+    /// How many enroll at a time
+    #[arg(long, default_value_t = 8)]
+    threads: usize,
+    /// Folder for ca.pem, consumer.pem and .key, and devices/; made if it is missing
+    #[arg(long)]
+    out: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -108,6 +142,12 @@ struct Load {
     tls: Tls,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// In revoke mode: the plane's local socket
+    #[arg(long)]
+    socket: Option<PathBuf>,
+    /// In revoke mode: how many devices, one after the other while measuring
+    #[arg(long, default_value_t = 100)]
+    revocations: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -116,6 +156,7 @@ enum LoadMode {
     Connect,
     Idle,
     Fanout,
+    Revoke,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -135,6 +176,9 @@ enum Tls {
     Only13,
 }
 
+/// The longest wait for an answer of the plane's API.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn main() -> ExitCode {
     match act(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -150,6 +194,25 @@ fn act(command: Command) -> Result<()> {
         Command::Load(load) => {
             let report = run(&load.settings()?, &mut print_mark)?;
             println!("{}", serde_json::to_string(&report)?);
+        }
+        Command::Enroll(wanted) => {
+            let enrollment = Enrollment {
+                plane: &Plane::new(&wanted.socket, PATIENCE),
+                est: resolve(&wanted.est)?,
+                server_name: &wanted.server_name,
+                fleet: &wanted.fleet,
+                product: &wanted.product,
+                devices: wanted.devices,
+                prefix: &wanted.prefix,
+                threads: wanted.threads,
+                out: &wanted.out,
+            };
+            enroll(&enrollment, sim::now())?;
+            eprintln!(
+                "{}: {} devices enrolled",
+                wanted.out.display(),
+                wanted.devices
+            );
         }
         Command::MakeCerts(wanted) => {
             let set = CertificateSet {
@@ -198,12 +261,21 @@ impl Load {
             Duration::try_from_secs_f64(seconds)
                 .with_context(|| format!("{seconds} is not a number of seconds"))
         };
+        let revocations = match (self.mode, self.socket) {
+            (LoadMode::Revoke, Some(socket)) => Some(Revocations {
+                plane: Plane::new(&socket, PATIENCE),
+                count: self.revocations,
+            }),
+            (LoadMode::Revoke, None) => anyhow::bail!("name the plane's local socket: --socket"),
+            _ => None,
+        };
         Ok(Settings {
             mode: match self.mode {
                 LoadMode::Publish => Mode::Publish,
                 LoadMode::Connect => Mode::Connect,
                 LoadMode::Idle => Mode::Idle,
                 LoadMode::Fanout => Mode::Fanout,
+                LoadMode::Revoke => Mode::Revoke,
             },
             address,
             server_name,
@@ -226,6 +298,7 @@ impl Load {
             consumer_id: self.consumer_id,
             consumer_filter: self.consumer_filter,
             consumer_persistent: self.consumer_persistent,
+            revocations,
             handshakes: self.handshakes,
             window: self.window,
             keep_alive_seconds: self.keep_alive,

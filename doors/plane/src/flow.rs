@@ -272,6 +272,8 @@ pub fn withdrawal_write(what: &Revoking, at: Timestamp, reason: RevocationReason
 
 /// What a revocation did, and how fast.
 pub struct RevocationReceipt {
+    /// False: nobody of that name, or no such certificate, was on record. It is barred in advance.
+    pub known: bool,
     pub sessions_closed: u32,
     /// From the request to the moment after which nothing of it is accepted at any door.
     pub in_force_after: Duration,
@@ -293,6 +295,7 @@ pub async fn revoke(
 ) -> Result<RevocationReceipt, Trouble> {
     let started = Instant::now();
     let at = clock::now();
+    let known = plane.knows(what);
     let (withdrawal, fact) = match what.principal() {
         Ok(principal) => (
             Withdrawal::Principal(principal.clone()),
@@ -319,6 +322,7 @@ pub async fn revoke(
         .entry(plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?);
     let receipt = plane.commit_withdrawal(change).await?;
     Ok(RevocationReceipt {
+        known,
         sessions_closed,
         in_force_after,
         recorded_after: started.elapsed(),

@@ -59,6 +59,7 @@ pub async fn serve(
     config.listen.devices = addresses.devices;
     config.listen.mqtt = addresses.mqtt;
     let local = listen::bind_local(&config.socket_file())?;
+    config.gateway.connections_max = listen::connections_allowed(&config.gateway);
     let plane = foundation.into_plane(config, &doors)?;
     drop(doors.mqtt);
 

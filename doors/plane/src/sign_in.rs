@@ -47,23 +47,23 @@ impl SignIns {
             })
     }
 
-    fn open(&self, now: Timestamp) -> Result<(String, Actor), Trouble> {
-        let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
-        let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
+    /// Only after a link was spent: strangers cannot fill the table.
+    fn open(&self, cookie: &str, name: String, now: Timestamp) {
         let mut sessions = self.sessions.lock();
         sessions.retain(|_, session| session.expires_at > now);
         if sessions.len() >= SESSIONS_MAX {
-            return Err(Trouble::refused(
-                "sessions-full",
-                "too many sessions; sign out elsewhere",
-            ));
+            let ends_first = sessions
+                .iter()
+                .min_by_key(|(_, session)| session.expires_at);
+            if let Some(cookie) = ends_first.map(|(cookie, _)| *cookie) {
+                sessions.remove(&cookie);
+            }
         }
         let session = Session {
-            name: name.clone(),
+            name,
             expires_at: now.plus(SESSION_LIFETIME),
         };
         sessions.insert(digest(cookie.as_bytes()), session);
-        Ok((cookie, Actor::Admin { session: name }))
     }
 }
 
@@ -110,8 +110,24 @@ pub async fn make_admin_link(plane: &Arc<Plane>, people_port: u16) -> Result<(),
 /// The token is unknown, used or expired, which are told apart to nobody.
 pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble> {
     let now = clock::now();
-    let (cookie, actor) = plane.sign_ins.open(now)?;
+    let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
+    let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
+    let actor = Actor::Admin {
+        session: name.clone(),
+    };
     let hash = digest(token.as_bytes());
+    let refused = || {
+        Trouble::refused(
+            "sign-in-refused",
+            "the link is unknown, used or expired; make a new one on the plane's machine: \
+             fleetward access admin-link",
+        )
+    };
+    // A flood of guesses must not fill the queue that enrollments wait in.
+    let found = plane.store.token(&hash)?;
+    if !found.is_some_and(|token| token.used_at.is_none() && token.expires_at > now) {
+        return Err(refused());
+    }
     let change = Change::new(Direction::Grant)
         .guard(store::Guard::TokenUnused(hash))
         .write(Write::UseToken { hash, at: now })
@@ -120,22 +136,13 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
         Ok(_) => {
             // The link is spent; a file that stays behind opens nothing.
             let _ = fs::remove_file(plane.config.admin_link_file());
+            plane.sign_ins.open(&cookie, name, now);
             Ok(cookie)
         }
-        Err(trouble) => {
-            let mut sessions = plane.sign_ins.sessions.lock();
-            sessions.remove(&digest(cookie.as_bytes()));
-            Err(match trouble {
-                Trouble::Commit(
-                    store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
-                ) => Trouble::refused(
-                    "sign-in-refused",
-                    "the link is unknown, used or expired; make a new one on the plane's machine: \
-                     fleetward access admin-link",
-                ),
-                other => other,
-            })
-        }
+        Err(Trouble::Commit(
+            store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
+        )) => Err(refused()),
+        Err(other) => Err(other),
     }
 }
 

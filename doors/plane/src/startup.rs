@@ -557,3 +557,28 @@ fn readable(trouble: Trouble) -> anyhow::Error {
         other => anyhow::anyhow!("{other}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_before_the_build_or_the_last_entry_is_refused() {
+        let earliest = Timestamp::from_seconds(1_000);
+        assert!(check_clock(earliest, earliest, "it was built").is_ok());
+        let early = Timestamp::from_millis(999_999);
+        let said = check_clock(early, earliest, "it was built")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            said.contains("it cannot be 1970-01-01T00:16:39.999Z"),
+            "{said}"
+        );
+        assert!(
+            said.contains("operator: set this machine's clock"),
+            "{said}"
+        );
+        assert!(built_at() > Timestamp::from_seconds(1_700_000_000));
+        assert!(built_at() <= clock::now());
+    }
+}

@@ -130,6 +130,8 @@ pub struct Journal {
     synced: u64,
     /// Where the snapshot ends.
     snapshot_end: u64,
+    /// Bytes in the file from which a snapshot that failed is worth another attempt.
+    retry_at: u64,
     /// Why the journal stopped.
     stopped: Option<String>,
     _lock: Arc<Lock>,
@@ -219,6 +221,7 @@ impl Journal {
         // At least as much as the snapshot itself: a large state is not written again and again.
         let appended = self.written.saturating_sub(self.snapshot_end);
         appended >= self.options.segment_bytes_max.max(self.snapshot_end)
+            && self.written >= self.retry_at
     }
 
     /// Replaces all records so far by those that `fill` writes: they become a new segment, which
@@ -238,6 +241,10 @@ impl Journal {
             Ok(made) => made,
             Err(error) => {
                 let _ = std::fs::remove_file(temporary_path(&self.dir, next));
+                // Not again at the next turn: on a full disk each turn would write all of it.
+                self.retry_at = self
+                    .written
+                    .saturating_add(self.options.segment_bytes_max / 8);
                 return Err(JournalError::Snapshot {
                     dir: self.dir.clone(),
                     detail: error.to_string(),
@@ -261,6 +268,7 @@ impl Journal {
         self.written = made.length;
         self.synced = made.length;
         self.snapshot_end = made.length;
+        self.retry_at = 0;
         // If this fails, the next start removes it.
         let _ = std::fs::remove_file(old);
         Ok(())
@@ -329,6 +337,7 @@ impl Journal {
             written: end,
             synced: end,
             snapshot_end,
+            retry_at: 0,
             stopped: None,
             _lock: lock,
         };

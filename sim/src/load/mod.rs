@@ -7,11 +7,13 @@
 mod certificates;
 mod histogram;
 mod reactor;
+mod revoke;
 mod tally;
 mod wire;
 
 pub use certificates::{CertificatePaths, CertificateSet, make as make_certificates};
 pub use histogram::Histogram;
+pub use revoke::{Revocation, Revocations};
 
 use crate::credential::{Presented, read_certificates};
 use crate::random::Random;
@@ -20,6 +22,7 @@ use crate::tls::{Client, Endpoint, Options, Versions};
 use crate::{ledger::Stamp, ledger::Totals};
 use mqtt::{Connect, Qos, Version, encode};
 use reactor::Reactor;
+use revoke::Revoker;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -37,6 +40,8 @@ pub enum Mode {
     Idle,
     /// The consumer's identity publishes at `rate`; every device receives every message.
     Fanout,
+    /// As publish, and some devices are revoked on the way.
+    Revoke,
 }
 
 /// A run.
@@ -74,6 +79,8 @@ pub struct Settings {
     pub consumer_filter: String,
     /// Clean start false and an expiry of an hour.
     pub consumer_persistent: bool,
+    /// In revoke mode.
+    pub revocations: Option<Revocations>,
     /// Connections being opened at a time.
     pub handshakes: usize,
     /// Messages in flight per sender, if the server permits as many.
@@ -115,7 +122,7 @@ pub struct Report {
     pub held_back: u64,
     /// Sent, with no acknowledgement at the end.
     pub unacknowledged: u64,
-    /// Sessions that ended by themselves.
+    /// Sessions that ended by themselves; those of revoked devices are not among them.
     pub disconnected: u64,
     /// Deliveries that arrived while measuring.
     pub window_delivered: u64,
@@ -138,6 +145,9 @@ pub struct Report {
     pub failures: BTreeMap<String, u64>,
     /// One failure in full.
     pub example: Option<String>,
+    /// In revoke mode, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revocations: Vec<Revocation>,
 }
 
 /// Runs the load and reports. `observe` is called at the marks.
@@ -152,7 +162,7 @@ pub fn run(settings: &Settings, observe: &mut dyn FnMut(Mark)) -> Result<Report,
             run.connect_all(observe)?;
             run.hold(observe)?;
         }
-        Mode::Publish | Mode::Fanout => {
+        Mode::Publish | Mode::Fanout | Mode::Revoke => {
             run.connect_all(observe)?;
             run.publishes(observe)?;
         }
@@ -175,6 +185,7 @@ struct Run<'a> {
     lag: Histogram,
     cpu: Duration,
     swept_at: Instant,
+    revocations: Vec<Revocation>,
 }
 
 /// The longest turn without looking after keep-alives and stuck connections.
@@ -215,10 +226,10 @@ impl<'a> Run<'a> {
             ));
         }
         if let Some((certificate, key)) = &settings.consumer
-            && matches!(settings.mode, Mode::Publish | Mode::Fanout)
+            && matches!(settings.mode, Mode::Publish | Mode::Fanout | Mode::Revoke)
         {
             clients.push(offer.presenting(&Presented::read(certificate, key)?));
-            let filter = (settings.mode == Mode::Publish)
+            let filter = (settings.mode != Mode::Fanout)
                 .then(|| (settings.consumer_filter.clone(), settings.qos));
             slots.push(Slot::new(settings.consumer_id.clone(), filter));
         }
@@ -239,6 +250,7 @@ impl<'a> Run<'a> {
             lag: Histogram::default(),
             cpu: Duration::ZERO,
             swept_at: Instant::now(),
+            revocations: Vec::new(),
         })
     }
 
@@ -352,6 +364,15 @@ impl<'a> Run<'a> {
             origin + self.settings.warmup,
             origin + self.settings.warmup + self.settings.measured,
         ));
+        let mut revoker = self.settings.revocations.as_ref().map(|wanted| {
+            let doomed = order.split_off(order.len().saturating_sub(wanted.count));
+            Revoker::start(
+                wanted.plane.clone(),
+                doomed,
+                measuring,
+                self.settings.measured,
+            )
+        });
         let distance = Duration::from_secs_f64(1.0 / self.settings.rate);
         let mut number: u32 = 0;
         let mut marked = false;
@@ -383,7 +404,11 @@ impl<'a> Run<'a> {
                 burst += 1;
                 due = begun + distance * number;
             }
-            self.turn(due.min(end).min(now + SWEEP))?;
+            let revokes_at = revoker
+                .as_mut()
+                .and_then(|revoker| self.revoke(revoker, now, &mut payload));
+            let until = due.min(end).min(now + SWEEP);
+            self.turn(revokes_at.map_or(until, |at| at.min(until)))?;
         }
         observe(Mark::MeasuringEnds);
         self.cpu = cpu_time().saturating_sub(self.cpu);
@@ -392,7 +417,11 @@ impl<'a> Run<'a> {
             self.held_back += 1;
             number = number.saturating_add(1);
         }
-        self.drain()
+        self.drain()?;
+        if let Some(revoker) = revoker {
+            self.revocations = revoker.finish(self);
+        }
+        Ok(())
     }
 
     /// Says goodbye on every connection.
@@ -534,6 +563,7 @@ impl<'a> Run<'a> {
                 Mode::Connect => "connect",
                 Mode::Idle => "idle",
                 Mode::Fanout => "fanout",
+                Mode::Revoke => "revoke",
             },
             devices: self.topics.len(),
             connected: self.connected,
@@ -562,6 +592,7 @@ impl<'a> Run<'a> {
             connect_p99_us: quantile(&tally.connect_latency, 0.99),
             failures: tally.failures,
             example: tally.example,
+            revocations: self.revocations,
         }
     }
 }
@@ -589,6 +620,16 @@ fn check(settings: &Settings) -> Result<(), SetupError> {
     }
     if settings.mode == Mode::Fanout && settings.consumer.is_none() {
         return wrong("fan-out publishes by the consumer's certificate: name it".to_owned());
+    }
+    let revokes = settings
+        .revocations
+        .as_ref()
+        .map_or(0, |wanted| wanted.count);
+    if (settings.mode == Mode::Revoke) != (revokes > 0) || revokes >= settings.devices.max(1) {
+        return wrong(
+            "revoke mode, and no other, revokes: one device or more, and not all of them"
+                .to_owned(),
+        );
     }
     Ok(())
 }

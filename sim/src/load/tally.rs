@@ -47,6 +47,11 @@ pub(super) struct Slot {
     receive_maximum: u16,
     pub(super) keep_alive: Duration,
     last_packet_id: u16,
+    /// Its end is asked for, so it is no failure.
+    pub(super) is_doomed: bool,
+    /// The last acknowledgement, and the end of the connection, on the run's clock.
+    pub(super) acknowledged_at: Option<Duration>,
+    pub(super) ended_at: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,9 @@ impl Slot {
             receive_maximum: u16::MAX,
             keep_alive: Duration::MAX,
             last_packet_id: 0,
+            is_doomed: false,
+            acknowledged_at: None,
+            ended_at: None,
         }
     }
 
@@ -134,6 +142,14 @@ impl Tally {
 
     /// Ended by the other side, or broken.
     pub(super) fn ended(&mut self, index: usize, refusal: &Refusal) {
+        let now = self.clock();
+        if let Some(slot) = self.slots.get_mut(index)
+            && slot.is_doomed
+        {
+            slot.ended_at = Some(now);
+            self.leave(index);
+            return;
+        }
         if self.leave(index) == Some(Phase::Ready) {
             self.disconnected += 1;
         }
@@ -315,6 +331,7 @@ impl Tally {
             self.fail(index, &Refusal::Puback { reason, text: None });
             return;
         }
+        slot.acknowledged_at = Some(now);
         if self.fan_out {
             for page in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
                 self.ledger.acknowledge(page, sent.sequence);

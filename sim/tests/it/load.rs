@@ -24,6 +24,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         consumer_id: "consumer".to_owned(),
         consumer_filter: "t/+/up".to_owned(),
         consumer_persistent: false,
+        revocations: None,
         handshakes: 8,
         window: 64,
         keep_alive_seconds: 60,

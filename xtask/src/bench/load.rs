@@ -29,6 +29,13 @@ pub enum Scenario {
     },
     /// Connections with one subscription each and no traffic.
     Idle { devices: usize },
+    /// As `Publish`, while `count` of the devices are revoked one after the other.
+    Revoke {
+        devices: usize,
+        rate_per_second: u32,
+        seconds: u32,
+        count: usize,
+    },
 }
 
 /// What `sim load` reports, as far as a bench needs it.
@@ -51,6 +58,23 @@ pub struct Outcome {
     /// One of them in full.
     #[serde(default)]
     pub example: Option<String>,
+    #[serde(default)]
+    pub revocations: Vec<Revocation>,
+}
+
+/// One revocation; microseconds from the moment before its request was sent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Revocation {
+    /// Why the API did not take it.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// By the plane's receipt.
+    pub in_force_after_us: Option<f64>,
+    pub recorded_after_us: Option<f64>,
+    /// As the device saw it: its last acknowledgement, which may have come before the request.
+    pub last_accepted_us: Option<f64>,
+    /// As the device saw it: the end of its connection.
+    pub closed_us: Option<f64>,
 }
 
 pub struct Load {
@@ -92,7 +116,12 @@ impl Load {
         ]
         .into_iter()
         .chain(scenario.flags())
-        {
+        .chain(
+            server
+                .socket
+                .as_ref()
+                .map(|path| ("--socket", path.display().to_string())),
+        ) {
             arguments.extend([flag.to_owned(), value]);
         }
         Self {
@@ -175,6 +204,19 @@ impl Scenario {
                 ("--devices", devices.to_string()),
                 ("--rate", rate_per_second.to_string()),
                 ("--payload-bytes", payload_bytes.to_string()),
+                ("--warmup", "1".to_owned()),
+                ("--seconds", seconds.to_string()),
+            ],
+            Self::Revoke {
+                devices,
+                rate_per_second,
+                seconds,
+                count,
+            } => vec![
+                ("--mode", "revoke".to_owned()),
+                ("--devices", devices.to_string()),
+                ("--rate", rate_per_second.to_string()),
+                ("--revocations", count.to_string()),
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
             ],

@@ -13,9 +13,9 @@ mod server;
 
 use anyhow::{Context, bail, ensure};
 use figure::{Figure, Name};
-use load::{Load, Outcome, Scenario};
+use load::{Load, Outcome, Revocation, Scenario};
 use paired::{PAIRS_MIN, paired, quantile};
-use server::{Kind, Server};
+use server::{Durability, Kind, Server};
 use std::path::Path;
 
 #[derive(clap::Args)]
@@ -28,6 +28,12 @@ pub struct Arguments {
     /// How long one run is measured
     #[arg(long, default_value_t = 3)]
     seconds: u32,
+    /// Devices connected in gateway and revoke
+    #[arg(long, default_value_t = 1000)]
+    sessions: usize,
+    /// What an acknowledgement of ours outlives
+    #[arg(long, value_enum, default_value_t = Durability::Process)]
+    durability: Durability,
     /// Put Mosquitto in the place of ours: a sound harness finds a ratio whose interval holds 1
     #[arg(long)]
     against_itself: bool,
@@ -51,6 +57,8 @@ struct Setting {
     ours: Kind,
     pairs: usize,
     seconds: u32,
+    sessions: usize,
+    durability: Durability,
 }
 
 /// Prints a JSON line per figure as it comes, then a table of all.
@@ -91,6 +99,8 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         ours,
         pairs: arguments.pairs,
         seconds: arguments.seconds,
+        sessions: arguments.sessions,
+        durability: arguments.durability,
     };
     let mut figures = Vec::new();
     for (name, bench) in wanted {
@@ -125,7 +135,6 @@ fn handshake(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
 }
 
 fn gateway(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
-    const PUBLISHING: usize = 1000;
     const IDLE: usize = 5000;
     let mut figures = Vec::new();
     for (figure, rate_per_second) in [
@@ -133,7 +142,7 @@ fn gateway(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         ("server CPU per delivered message, 30,000/s offered", 30_000),
     ] {
         let scenario = Scenario::Publish {
-            devices: PUBLISHING,
+            devices: setting.sessions,
             rate_per_second,
             seconds: setting.seconds,
             payload_bytes: 128,
@@ -143,9 +152,9 @@ fn gateway(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
             figure,
             unit: "µs",
             goal: None,
-            durability: setting.ours.durability(),
+            durability: setting.durability.name(),
         };
-        figures.push(setting.compare(name, PUBLISHING, |server| {
+        figures.push(setting.compare(name, setting.sessions, |server| {
             cpu_micros_each(server, &scenario, |outcome| outcome.window_delivered)
         })?);
     }
@@ -169,33 +178,88 @@ fn gateway(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// From the request to revoke to the last packet of that device which was acknowledged. Mosquitto
-/// cannot do this to a live session, so ours stands alone.
+/// Devices revoked one after the other while all publish. Mosquitto cannot do this to a live
+/// session, so ours stands alone. A revocation is on record, so it outlives a power cut.
 fn revoke(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     const REVOCATIONS: usize = 100;
+    const RATE_PER_SECOND: u32 = 5_000;
+    const SECONDS: u32 = 10;
+    /// Of one core: beyond it a queue would be measured and not a revocation.
+    const BUSY_MAX: f64 = 0.6;
     if setting.ours == Kind::Mosquitto {
         bail!("mosquitto has no live revocation to measure; leave out --against-itself");
     }
-    let millis = server::revocations(&setting.scratch, REVOCATIONS)?;
-    ensure!(
-        millis.len() == REVOCATIONS,
-        "only {} of {REVOCATIONS} revocations were measured",
-        millis.len()
+    let server = Server::fleetward(&setting.scratch, setting.sessions, Durability::Power)?;
+    let scenario = Scenario::Revoke {
+        devices: setting.sessions,
+        rate_per_second: RATE_PER_SECOND,
+        seconds: SECONDS,
+        count: REVOCATIONS,
+    };
+    let run = Load::new(&server, &scenario).run(|| server.cpu())?;
+    let busy = run.after.since(&run.before)? / (f64::from(SECONDS) * 1e6);
+    eprintln!(
+        "  {} live sessions, {RATE_PER_SECOND} messages/s: {:.0} % of a core ({})",
+        setting.sessions,
+        busy * 100.0,
+        server.account()
     );
-    Ok([("p50", 0.5), ("p99", 0.99)]
-        .into_iter()
-        .map(|(figure, share)| {
+    ensure!(
+        busy <= BUSY_MAX,
+        "the server was busy beyond what this bench offers; a quieter machine?"
+    );
+    let revocations = &run.outcome.revocations;
+    if let Some(why) = revocations.iter().find_map(|one| one.refused.as_ref()) {
+        bail!("a revocation was refused: {why}");
+    }
+    ensure!(
+        revocations.len() == REVOCATIONS,
+        "only {} of {REVOCATIONS} revocations were measured",
+        revocations.len()
+    );
+    let mut figures = Vec::new();
+    for (p50, p99, of) in REVOKED {
+        let millis: Option<Vec<f64>> = revocations
+            .iter()
+            .map(|one| of(one).map(|micros| micros / 1000.0))
+            .collect();
+        let millis = millis.with_context(|| format!("a revocation without {p50}"))?;
+        for (figure, share) in [(p50, 0.5), (p99, 0.99)] {
             let name = Name {
                 bench: "revoke",
                 figure,
                 unit: "ms",
                 goal: None,
-                durability: "power",
+                durability: Durability::Power.name(),
             };
-            Figure::alone(name, quantile(&millis, share), REVOCATIONS)
-        })
-        .collect())
+            figures.push(Figure::alone(name, quantile(&millis, share), REVOCATIONS));
+        }
+    }
+    Ok(figures)
 }
+
+/// What is said of a revocation: median, 99 of 100, and where it stands.
+type Revoked = (&'static str, &'static str, fn(&Revocation) -> Option<f64>);
+
+const REVOKED: [Revoked; 4] = [
+    ("in force, p50", "in force, p99", |one| {
+        one.in_force_after_us
+    }),
+    ("recorded, p50", "recorded, p99", |one| {
+        one.recorded_after_us
+    }),
+    (
+        "last acceptance seen by the device, p50",
+        "last acceptance seen by the device, p99",
+        // Before the request is as good as at once.
+        |one| Some(one.last_accepted_us.unwrap_or(0.0).max(0.0)),
+    ),
+    (
+        "connection closed as seen by the device, p50",
+        "connection closed as seen by the device, p99",
+        |one| one.closed_us,
+    ),
+];
 
 impl Setting {
     /// Every run has a fresh server: what one leaves behind must not help or hurt the next.
@@ -227,7 +291,7 @@ impl Setting {
 
     fn start(&self, kind: Kind, devices: usize) -> anyhow::Result<Server> {
         match kind {
-            Kind::Fleetward => Server::fleetward(&self.scratch, devices),
+            Kind::Fleetward => Server::fleetward(&self.scratch, devices, self.durability),
             Kind::Mosquitto => Server::mosquitto(&self.scratch, devices),
         }
     }

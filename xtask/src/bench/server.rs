@@ -21,12 +21,25 @@ impl Kind {
             Self::Mosquitto => "mosquitto",
         }
     }
+}
 
-    /// What an acknowledgement of this server outlives, as the benches run it.
-    pub fn durability(self) -> &'static str {
+/// What an acknowledgement of ours outlives. Mosquitto's here outlives nothing: it runs without
+/// persistence. With a consumer whose session is clean ours journals nothing either, whichever is
+/// chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Durability {
+    /// A crash of the server.
+    Process,
+    /// A power cut.
+    Power,
+}
+
+impl Durability {
+    /// As the configuration and the figures write it.
+    pub fn name(self) -> &'static str {
         match self {
-            // The consumer's session is clean, so nothing is journalled on either side.
-            Self::Fleetward | Self::Mosquitto => "none",
+            Self::Process => "process",
+            Self::Power => "power",
         }
     }
 }
@@ -39,6 +52,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Who may connect: the names of `credentials.rs`.
     pub credentials: Credentials,
+    /// Of ours: where its operator speaks to it.
+    pub socket: Option<PathBuf>,
 }
 
 impl Server {
@@ -75,23 +90,48 @@ impl Server {
         )
     }
 
-    /// `fleetward serve` on a fresh data folder, with `devices` enrolled and one consumer.
-    ///
-    /// To be wired when `fleetward serve` and `sim` stand together:
-    /// 1. write a configuration into a folder of `scratch` with loopback ports, then
-    ///    `Self::start(Kind::Fleetward, &fleetward_program(), &["serve", "--config", ..], ..)`;
-    /// 2. register the simulated factory, import `devices` serials, apply a fleet whose channels
-    ///    are `t/{device}/up`, and let `sim` enroll them;
-    /// 3. write the LDevIDs under the names of `credentials.rs`, the plane's root as `ca.pem`;
-    ///    the server's certificate must bear `localhost`.
+    /// `fleetward serve` on a data folder with `devices` enrolled and one consumer: a copy of one
+    /// that was prepared once, so that no run sees what another left behind.
     ///
     /// # Errors
-    /// Always, until then: a figure of ours that was not measured must not be printed.
-    pub fn fleetward(_scratch: &Scratch, devices: usize) -> anyhow::Result<Self> {
-        bail!(
-            "the bench cannot start fleetward with {devices} enrolled devices yet; \
-             --against-itself runs the harness with the peer on both sides"
-        )
+    /// If it does not listen within ten seconds, with its last words, or refuses to be prepared.
+    pub fn fleetward(
+        scratch: &Scratch,
+        devices: usize,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
+        let prepared = scratch.0.join(format!("prepared-{devices}"));
+        if !prepared.exists() {
+            prepare(&prepared, devices)
+                .with_context(|| format!("preparing a plane with {devices} devices"))?;
+        }
+        let doors = Doors::free()?;
+        let folder = scratch.0.join(format!("fleetward-{}", doors.mqtt.port()));
+        copy_folder(&prepared, &folder)?;
+        Self::serve(&folder, doors, durability)
+    }
+
+    /// `fleetward serve` on the data folder in `folder`, made if it is missing.
+    fn serve(folder: &Path, doors: Doors, durability: Durability) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let configuration = folder.join("fleetward.toml");
+        std::fs::write(
+            &configuration,
+            fleetward_configuration(folder, doors, durability),
+        )?;
+        let credentials = Credentials {
+            folder: folder.join("credentials"),
+        };
+        let mut server = Self::start(
+            Kind::Fleetward,
+            &crate::root_of_repository().join("target/release/fleetward"),
+            &serve_arguments(&configuration),
+            folder,
+            doors.mqtt,
+            credentials,
+        )?;
+        server.socket = Some(folder.join("data/fleetward.sock"));
+        Ok(server)
     }
 
     fn start(
@@ -118,6 +158,7 @@ impl Server {
             account,
             address,
             credentials,
+            socket: None,
         };
         server.wait_until_it_listens(&log)?;
         Ok(server)
@@ -166,16 +207,74 @@ impl Drop for Server {
     }
 }
 
-/// Milliseconds from the request to revoke a device to the last of its packets that was accepted,
-/// once per revocation, each of another device that is publishing at the time.
-///
-/// To be wired with `Server::fleetward`: `sim` is asked for the devices and for the moment of the
-/// last acknowledgement, the plane's API for the revocation.
-///
-/// # Errors
-/// Always, until then.
-pub fn revocations(_scratch: &Scratch, count: usize) -> anyhow::Result<Vec<f64>> {
-    bail!("the bench cannot measure {count} revocations of fleetward yet")
+/// The command that serves a configuration.
+fn serve_arguments(configuration: &Path) -> [&std::ffi::OsStr; 3] {
+    [
+        "serve".as_ref(),
+        "--config".as_ref(),
+        configuration.as_os_str(),
+    ]
+}
+
+/// The three doors of ours, on loopback.
+#[derive(Debug, Clone, Copy)]
+struct Doors {
+    people: SocketAddr,
+    devices: SocketAddr,
+    mqtt: SocketAddr,
+}
+
+impl Doors {
+    /// Held open together while they are chosen, so that they differ.
+    fn free() -> anyhow::Result<Self> {
+        let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let (people, devices, mqtt) = (listener()?, listener()?, listener()?);
+        Ok(Self {
+            people: people.local_addr()?,
+            devices: devices.local_addr()?,
+            mqtt: mqtt.local_addr()?,
+        })
+    }
+}
+
+/// Makes `folder` the state of a plane whose devices have enrolled, by what every user has: its
+/// API and its EST door. Ended by a kill: a copy of the folder is a plane after a crash.
+fn prepare(folder: &Path, devices: usize) -> anyhow::Result<()> {
+    let doors = Doors::free()?;
+    for (path, text) in FLEET {
+        let path = folder.join("fleet").join(path);
+        std::fs::create_dir_all(path.parent().context("a file without a folder")?)?;
+        std::fs::write(path, text)?;
+    }
+    let server = Server::serve(folder, doors, Durability::Process)?;
+    let begun = Instant::now();
+    let output = Command::new(crate::root_of_repository().join("target/release/sim"))
+        .args(["enroll", "--product", "device", "--socket"])
+        .arg(server.socket.as_deref().context("ours has a socket")?)
+        .args(["--est", &doors.devices.to_string()])
+        .args(["--devices", &devices.to_string(), "--fleet"])
+        .arg(folder.join("fleet"))
+        .arg("--out")
+        .arg(&server.credentials.folder)
+        .output()
+        .context("cannot run sim")?;
+    ensure!(
+        output.status.success(),
+        "sim enroll: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    eprintln!(
+        "  {devices} devices enrolled in {:.1} s",
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    // `cp -a` keeps modes: the plane refuses keys that others may read.
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status()?;
+    ensure!(status.success(), "cannot copy {}", from.display());
+    Ok(())
 }
 
 /// # Errors
@@ -222,6 +321,56 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.0).ok();
     }
+}
+
+/// What Mosquitto's access list and configuration say, in our words; and a rate, so that metering
+/// is part of the work.
+const FLEET: [(&str, &str); 5] = [
+    ("fleet.toml", "name = \"bench\"\n"),
+    (
+        "products/device.toml",
+        "[device]\ndescription = \"Sends much\"\n",
+    ),
+    (
+        "services/consumer.toml",
+        "[consumer]\ndescription = \"Receives all\"\n",
+    ),
+    (
+        "channels/bench.toml",
+        "[up]\ndescription = \"What devices send\"\ntopic = \"t/{device}/up\"\n\
+         direction = \"from-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\n\
+         [down]\ndescription = \"What devices hear\"\ntopic = \"t/{device}/down\"\n\
+         direction = \"to-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n",
+    ),
+    (
+        "policies/bench.cedar",
+        "@id(\"device-sends-own\")\n\
+         permit (principal is Device, action == Action::\"publish\", resource)\n\
+         when { resource.owner == principal && resource.direction == \"from-device\" };\n\n\
+         @id(\"device-hears-own\")\n\
+         permit (principal is Device, action == Action::\"receive\", resource)\n\
+         when { resource.owner == principal && resource.direction == \"to-device\" };\n\n\
+         @id(\"consumer-receives-all\")\n\
+         permit (principal == Service::\"consumer\", action == Action::\"receive\", resource)\n\
+         when { resource.direction == \"from-device\" };\n",
+    ),
+];
+
+fn fleetward_configuration(folder: &Path, doors: Doors, durability: Durability) -> String {
+    format!(
+        "data_dir = {data:?}\n\
+         [listen]\n\
+         people = \"{people}\"\n\
+         devices = \"{devices}\"\n\
+         mqtt = \"{mqtt}\"\n\
+         [gateway]\n\
+         durability = \"{durability}\"\n",
+        data = folder.join("data"),
+        people = doors.people,
+        devices = doors.devices,
+        mqtt = doors.mqtt,
+        durability = durability.name(),
+    )
 }
 
 /// `%u` is the certificate's common name.

@@ -161,7 +161,7 @@ fn a_whole_log_is_checked_entry_by_entry() {
     fs::write(&seen, log.note()).unwrap();
     log.grow(400);
     let ran = check(&log, &["--seen", text(&seen)]);
-    assert!(ran.well().starts_with("All 600 entries and "), "{ran:?}");
+    assert!(ran.well().starts_with("All 600 entries of "), "{ran:?}");
     assert!(ran.out.ends_with("\nOK\n"));
     let forked = Log::new(1, "b", 600);
     let ran = check(&forked, &["--seen", text(&seen)]);

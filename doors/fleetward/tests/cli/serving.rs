@@ -160,6 +160,16 @@ fn from_an_empty_folder_to_a_proof() {
             .well()
             .starts_with("Nothing to change")
     );
+    fs::create_dir(plane.path("mine")).unwrap();
+    fs::write(plane.path("mine/fleet.toml"), "name = \"x\"\n\u{1b} = 1\n").unwrap();
+    let ran = plane.run(&["apply", "mine", "--yes"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.starts_with("mine/fleet.toml:2:"), "{ran:?}");
+    assert!(
+        ran.err.lines().last().unwrap().starts_with("fleetward: "),
+        "{ran:?}"
+    );
+    assert!(!ran.err.contains('\u{1b}'), "{ran:?}");
     fs::write(
         plane.path("list.csv"),
         "serial,product,device\nSN-1,camera,cam-1\n",

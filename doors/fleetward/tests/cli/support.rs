@@ -171,7 +171,7 @@ impl Log {
         let mut tree = PublishedTree::new(self.sequencer.published().size, &mut load);
         audit::build(
             &self.note,
-            &[self.vkey.clone()],
+            std::slice::from_ref(&self.vkey),
             &mut tree,
             &indices.collect(),
             since,

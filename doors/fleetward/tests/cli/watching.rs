@@ -123,7 +123,7 @@ fn growth_that_cannot_be_proven_is_not_believed() {
     watch(&log, &state).well();
     let kept = log.note().to_owned();
     log.grow(300);
-    alter(&log.dir().join("tile/0/000"), 40);
+    alter(&log.dir().join("tile/0/001"), 40);
     let ran = watch(&log, &state);
     assert!(ran.refused().starts_with("ALARM: "), "{ran:?}");
     fs::remove_file(log.dir().join("tile/0/001")).unwrap();
@@ -170,4 +170,20 @@ fn a_state_that_cannot_be_kept_ends_the_watch() {
         text(&state),
     ]);
     assert!(ran.refused().contains("could not be kept"), "{ran:?}");
+}
+
+#[test]
+fn a_plane_that_is_silent_proves_nothing() {
+    let log = Log::new(1, "a", 10);
+    let state = log.beside("state");
+    watch(&log, &state).well();
+    let (nowhere, key) = (log.beside("no-plane"), log.key());
+    let from = ["audit", "watch", "--data", text(&nowhere)];
+    let ran = run(&[
+        &from[..],
+        &["--key", &key, "--state", text(&state), "--once"],
+    ]
+    .concat());
+    assert!(ran.refused().contains("no plane is running"), "{ran:?}");
+    assert_eq!(fs::read_to_string(&state).unwrap(), log.note());
 }

@@ -1,27 +1,84 @@
 //! HTTP/1.1 and HTTP/2 on one accepted stream, with the caps that hold before anybody is known.
 
-use super::refused;
+use super::refused::{self, Lines};
+use super::source_of;
 use super::tls::Sight;
 use crate::api::Caller;
+use crate::shared::Locked;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 /// Connections at one HTTP door; the rest wait in the kernel's backlog.
-const CONNECTIONS_MAX: usize = 1024;
+pub const CONNECTIONS_MAX: usize = 1024;
 /// From the TCP connection to the end of the TLS handshake, and from there to a whole head.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Header bytes of one request.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// Above half of the places one source may have this many.
+const CONNECTIONS_A_SOURCE: u32 = 64;
+/// How long nobody is accepted after the system refused one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After this a connection is asked to end, and after as long again it is cut: nobody keeps a
+/// place by never finishing.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
+/// How long a stopping door waits for requests that are under way.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection's place at its door, counted for its source until it is dropped.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    source: IpAddr,
+    by_source: Arc<Locked<HashMap<IpAddr, u32>>>,
+}
+
+impl Place {
+    /// `None`: the door is half full and this source has its share.
+    fn take(
+        permit: OwnedSemaphorePermit,
+        peer: SocketAddr,
+        is_half_full: bool,
+        by_source: &Arc<Locked<HashMap<IpAddr, u32>>>,
+    ) -> Option<Self> {
+        let source = source_of(peer.ip());
+        let mut counts = by_source.lock();
+        let count = counts.entry(source).or_default();
+        if is_half_full && *count >= CONNECTIONS_A_SOURCE {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Self {
+            _permit: permit,
+            source,
+            by_source: Arc::clone(by_source),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.by_source.lock();
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
+    }
+}
 
 /// A TLS door that speaks HTTP: what it offers each connection, and who a handshake proves.
 pub trait HttpDoor: Clone + Send + Sync + 'static {
@@ -32,37 +89,63 @@ pub trait HttpDoor: Clone + Send + Sync + 'static {
     fn caller(&self, peer: SocketAddr, sight: &Sight) -> Caller;
 }
 
-/// Accepts until the plane stops; each connection gets a place before it is taken.
-pub async fn serve_door(
+/// Accepts until the plane stops, then waits a while for what is under way; each connection gets
+/// a place before it is taken.
+pub async fn serve_door<D: HttpDoor>(
     listener: std::net::TcpListener,
-    door: impl HttpDoor,
+    door: D,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let by_source = Arc::default();
+    let lines = Arc::new(Lines::new(D::NAME));
     loop {
-        let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place?,
-            _ = stopping.changed() => return Ok(()),
+        let permit = tokio::select! {
+            permit = Arc::clone(&places).acquire_owned() => permit?,
+            _ = stopping.changed() => break,
         };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stopping.changed() => return Ok(()),
+            _ = stopping.changed() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
+                let is_half_full = places.available_permits() < CONNECTIONS_MAX / 2;
+                let Some(place) = Place::take(permit, peer, is_half_full, &by_source) else {
+                    if lines.take() {
+                        tracing::warn!("{peer}: closed, its address has enough connections");
+                    }
+                    continue;
+                };
                 // Without it a small answer waits for the peer's acknowledgement.
                 let _ = stream.set_nodelay(true);
                 let (door, router, until) = (door.clone(), router.clone(), stopping.clone());
+                let lines = Arc::clone(&lines);
                 tokio::spawn(async move {
-                    serve_connection(door, stream, peer, router, until).await;
+                    serve_connection(door, stream, peer, router, until, &lines).await;
                     drop(place);
                 });
             }
-            Err(e) => tracing::warn!("a connection could not be accepted ({e})"),
+            Err(e) => {
+                if lines.take() {
+                    tracing::warn!("a connection could not be accepted ({e})");
+                }
+                pause_accepting().await;
+            }
         }
     }
+    drop(listener);
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    // Who has not finished by then is cut.
+    let _ = tokio::time::timeout(DRAIN_PATIENCE, places.acquire_many(all)).await;
+    Ok(())
+}
+
+/// No file or memory is left: asking the system again at once would only get the same answer.
+pub async fn pause_accepting() {
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 async fn serve_connection<D: HttpDoor>(
@@ -71,25 +154,23 @@ async fn serve_connection<D: HttpDoor>(
     peer: SocketAddr,
     router: Router,
     until: watch::Receiver<bool>,
+    lines: &Lines,
 ) {
     let Ok((config, sight)) = door.offer() else {
         return;
     };
     let handshake = TlsAcceptor::from(config).accept(stream);
-    match tokio::time::timeout(PATIENCE, handshake).await {
+    let failed = match tokio::time::timeout(PATIENCE, handshake).await {
         Ok(Ok(tls)) => {
             let caller = door.caller(peer, &sight);
-            serve_stream(tls, router, caller, until).await;
+            return serve_stream(tls, router, caller, until).await;
         }
-        Ok(Err(error)) => {
-            let line = refused::stream(&sight.lock(), &error);
-            tracing::warn!(target: "listen", "{} {peer}: {line}", D::NAME);
-        }
-        Err(_) => {
-            let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
-            let line = refused::stream(&sight.lock(), &late);
-            tracing::warn!(target: "listen", "{} {peer}: {line}", D::NAME);
-        }
+        Ok(Err(error)) => error,
+        Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut),
+    };
+    if lines.take() {
+        let line = refused::stream(&sight.lock(), &failed);
+        tracing::warn!(target: "listen", "{} {peer}: {line}", D::NAME);
     }
 }
 
@@ -111,10 +192,14 @@ pub async fn serve_stream(
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .max_concurrent_streams(32)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(256 * 1024)
         .keep_alive_interval(PATIENCE);
     let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let mut draining = false;
+    let lifetime = tokio::time::sleep(CONNECTION_LIFETIME);
+    tokio::pin!(lifetime);
     loop {
         tokio::select! {
             // How a peer leaves is its own affair; requests are answered or not, never half done.
@@ -122,6 +207,14 @@ pub async fn serve_stream(
             _ = stopping.changed(), if !draining => {
                 draining = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            () = lifetime.as_mut() => {
+                if draining {
+                    return;
+                }
+                draining = true;
+                connection.as_mut().graceful_shutdown();
+                lifetime.as_mut().reset(Instant::now() + CONNECTION_LIFETIME);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The local socket: the command line of whoever runs this plane, known by the kernel's word for
 //! the peer's user, not by a bearer file.
 
-use super::http::serve_stream;
+use super::http::{pause_accepting, serve_stream};
 use crate::api::Caller;
 use axum::Router;
 use rustix::net::sockopt::socket_peercred;
@@ -38,7 +38,10 @@ pub async fn serve_local(
             accepted = listener.accept() => accepted,
             _ = stopping.changed() => return Ok(()),
         };
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, _)) = accepted else {
+            pause_accepting().await;
+            continue;
+        };
         let uid = match socket_peercred(&stream) {
             Ok(credentials) => credentials.uid.as_raw(),
             Err(e) => {

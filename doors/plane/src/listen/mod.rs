@@ -3,6 +3,7 @@
 mod devices;
 mod http;
 mod local;
+mod paths;
 mod people;
 pub mod refused;
 pub mod tls;
@@ -12,7 +13,8 @@ pub use http::serve_door;
 pub use local::{bind_local, serve_local};
 pub use people::PeopleDoor;
 
-use std::net::{SocketAddr, TcpListener};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 /// Connections that the kernel may hold for us before we accept them.
 const BACKLOG: i32 = 4096;
@@ -51,6 +53,46 @@ impl Doors {
     }
 }
 
+/// What caps count as one source: an IPv4 address, or an IPv6 network of 64 bits, as one peer can
+/// choose freely within it.
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let network = u128::from(v6) & !u128::from(u64::MAX);
+            IpAddr::V6(network.into())
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Takes as many open files as this user may have, and says how many connections one shard may
+/// then hold: HTTP, the database and the log keep theirs whoever knocks at the MQTT door.
+pub fn connections_allowed(config: &crate::config::GatewayConfig) -> usize {
+    const OTHERS: u64 = 2 * http::CONNECTIONS_MAX as u64 + 256;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let Some(files) = files else {
+        return config.connections_max;
+    };
+    let for_mqtt = files.saturating_sub(OTHERS).max(files / 2);
+    let a_shard = usize::try_from(for_mqtt / u64::from(config.shards.max(1))).unwrap_or(usize::MAX);
+    if a_shard < config.connections_max {
+        tracing::warn!(
+            "{files} open files are allowed, so each shard takes {a_shard} connections instead of \
+             gateway.connections_max = {}; operator: raise the limit (LimitNOFILE)",
+            config.connections_max
+        );
+    }
+    config.connections_max.min(a_shard)
+}
+
 fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|e| {
         let advice = match e.kind() {
@@ -64,4 +106,18 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     // Listening again only lengthens the backlog, which the standard library fixes at 128.
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_network_is_one_source_however_many_addresses_it_uses() {
+        let of = |text: &str| source_of(text.parse().unwrap());
+        assert_eq!(of("2001:db8:1:2::1"), of("2001:db8:1:2:ffff::9"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
 }

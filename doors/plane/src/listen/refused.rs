@@ -1,8 +1,14 @@
 //! One line for each refused connection: what happened, who must act and how.
 
 use super::tls::Seen;
+use crate::clock;
+use crate::shared::Locked;
 use identity::Refusal;
+use model::Timestamp;
 use rustls::{Error, PeerIncompatible};
+
+/// Log lines about refused peers a second; the rest is counted and summed up in one line.
+const REFUSAL_LINES_A_SECOND: u32 = 50;
 
 /// What ended a handshake.
 pub enum Cause<'a> {
@@ -138,5 +144,64 @@ fn tls_error(error: &Error) -> (&'static str, String, &'static str) {
             format!("{other}; device: see its log"),
             "device",
         ),
+    }
+}
+
+/// Lets a bounded number of lines a second through and says how many it kept back.
+#[derive(Debug, Default)]
+pub struct LineBudget {
+    second: u64,
+    used: u32,
+    pub kept_back: u64,
+}
+
+impl LineBudget {
+    pub fn take(&mut self) -> bool {
+        if self.used < REFUSAL_LINES_A_SECOND {
+            self.used += 1;
+            return true;
+        }
+        self.kept_back += 1;
+        false
+    }
+
+    /// Sums up what was kept back, once a second at most.
+    pub fn tell(&mut self, whose: impl std::fmt::Display, now: Timestamp) {
+        if self.second == now.as_seconds() {
+            return;
+        }
+        if self.kept_back > 0 {
+            tracing::warn!(
+                "{whose}: {} more lines like these kept back",
+                self.kept_back
+            );
+        }
+        *self = Self {
+            second: now.as_seconds(),
+            used: 0,
+            kept_back: 0,
+        };
+    }
+}
+
+/// The same for a door that many tasks serve.
+pub struct Lines {
+    door: &'static str,
+    budget: Locked<LineBudget>,
+}
+
+impl Lines {
+    pub fn new(door: &'static str) -> Self {
+        Self {
+            door,
+            budget: Locked::default(),
+        }
+    }
+
+    /// Whether one more line may be written now.
+    pub fn take(&self) -> bool {
+        let mut budget = self.budget.lock();
+        budget.tell(self.door, clock::now());
+        budget.take()
     }
 }

@@ -4,10 +4,11 @@
 //! the chain alone: who it is, and whether that identity was withdrawn, is asked after the
 //! handshake's signature held, and only what was asked there is called proven.
 
+use super::paths::{Paths, name_of};
 use crate::clock;
 use crate::shared::{Latest, Locked, ReadMostly};
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
-use model::Principal;
+use model::{Principal, Timestamp};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -27,6 +28,8 @@ pub struct Trust {
     pub anchors: Latest<Anchors>,
     /// Locked for a look-up or one change, never across a wait.
     registry: ReadMostly<Registry>,
+    /// Chains that were found good.
+    paths: Locked<Paths<Anchors, Path>>,
 }
 
 /// The certificate we show, and the names it is good for.
@@ -65,6 +68,7 @@ impl Trust {
             served: Latest::new(served),
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
+            paths: Locked::default(),
         }
     }
 
@@ -79,6 +83,27 @@ impl Trust {
     ) -> Result<Authenticated, Refusal> {
         self.registry()
             .authenticate(door, presented.clone(), clock::now())
+    }
+
+    /// Which anchor vouches for a chain, found by checking it or because it was checked before.
+    /// Its time is looked at either way; whether it was revoked is asked later, of the registry.
+    fn path_of(
+        &self,
+        door: Door,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<Path, PathRefusal> {
+        let anchors = self.anchors.get();
+        let name = name_of(door, end_entity, intermediates);
+        let known = self.paths.lock().find(&anchors, &name);
+        if let Some(path) = known {
+            return path.check_time(now).map(|()| path);
+        }
+        let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+        let path = anchors.verify_path(door, end_entity, &chain, now)?;
+        self.paths.lock().keep(&anchors, name, path.clone());
+        Ok(path)
     }
 
     /// Who is known, for a look-up; never held across a wait.
@@ -244,13 +269,10 @@ impl ClientCertVerifier for DoorVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let now = model::Timestamp::from_seconds(now.as_secs());
+        let now = Timestamp::from_seconds(now.as_secs());
         let path = self
             .trust
-            .anchors
-            .get()
-            .verify_path(self.door, end_entity, &chain, now);
+            .path_of(self.door, end_entity, intermediates, now);
         let mut seen = self.sight.lock();
         match path {
             Ok(path) => {

@@ -96,6 +96,47 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot;
 
+    /// Each letter is collected once, in its sender's order, and the owner, who sleeps until the
+    /// wake is readable, never sleeps on a letter.
+    #[test]
+    fn no_letter_is_lost_and_no_wake_is_missed() {
+        const SENDERS: usize = 4;
+        const LETTERS: usize = 5_000;
+        let mailbox = Mailbox::new().unwrap();
+        let mut seen = vec![Vec::new(); SENDERS];
+        std::thread::scope(|scope| {
+            for sender in 0..SENDERS {
+                let mailbox = &mailbox;
+                scope.spawn(move || {
+                    for number in 0..LETTERS {
+                        mailbox.post((sender, number));
+                    }
+                });
+            }
+            let mut letters = VecDeque::new();
+            while seen.iter().map(Vec::len).sum::<usize>() < SENDERS * LETTERS {
+                let mut wake = [rustix::event::PollFd::from_borrowed_fd(
+                    mailbox.wake_fd(),
+                    rustix::event::PollFlags::IN,
+                )];
+                let patience = rustix::event::Timespec {
+                    tv_sec: 30,
+                    tv_nsec: 0,
+                };
+                let woken = rustix::event::poll(&mut wake, Some(&patience)).unwrap();
+                assert_eq!(woken, 1, "the owner would sleep although letters wait");
+                mailbox.collect(&mut letters);
+                for (sender, number) in letters.drain(..) {
+                    seen[sender].push(number);
+                }
+            }
+        });
+        for numbers in seen {
+            assert_eq!(numbers, (0..LETTERS).collect::<Vec<_>>());
+        }
+        assert_eq!(mailbox.waiting(), 0);
+    }
+
     #[test]
     fn nobody_waits_for_an_owner_that_has_ended() {
         let mailbox = Mailbox::new().unwrap();

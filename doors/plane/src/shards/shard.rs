@@ -14,6 +14,7 @@ use super::transport::{Arrival, Transport};
 use crate::clock::SteadyClock;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
+use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
 use access::Grants;
 use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
@@ -33,8 +34,6 @@ use store::Journal;
 const READ_BYTES: usize = 128 * 1024;
 /// Letters waiting at another shard above which our publishers to it pause.
 const CONGESTED_LETTERS: usize = 8192;
-/// Log lines about refused peers a second; the rest is counted and summed up in one line.
-const REFUSAL_LINES_A_SECOND: u32 = 50;
 
 const LISTENER: u64 = u64::MAX;
 const MAILBOX: u64 = u64::MAX - 1;
@@ -105,6 +104,8 @@ pub struct Shard {
     epoll: OwnedFd,
     listener: TcpListener,
     accepting: bool,
+    /// Not before this.
+    accept_at: Timestamp,
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
     gateway: Gateway,
     journal: Journal,
@@ -172,6 +173,7 @@ impl Shard {
             epoll,
             listener,
             accepting: true,
+            accept_at: clock.now(),
             mailboxes,
             gateway,
             journal,
@@ -207,6 +209,25 @@ impl Shard {
                 self.index,
                 found.damaged
             );
+        }
+        self.end_revoked(now);
+    }
+
+    /// Ends the recovered sessions of whoever is revoked: the last stop came before the journal was
+    /// told, or it is an older copy. Nobody will fetch what would pile up for them.
+    fn end_revoked(&mut self, now: Timestamp) {
+        let revoked: Vec<Principal> = {
+            let registry = self.admission.trust.registry();
+            let sessions = self.gateway.sessions();
+            sessions
+                .map(|session| session.principal)
+                .filter(|principal| registry.principal_revocation(principal).is_some())
+                .cloned()
+                .collect()
+        };
+        for principal in revoked {
+            let what = gateway::Withdrawal::Principal(principal);
+            self.gateway.revoke(&what, now, &mut self.turn);
         }
     }
 
@@ -274,8 +295,9 @@ impl Shard {
                 self.accept(now);
             }
             self.end_overdue_handshakes(now);
+            self.accept_again();
             self.carry_out(now);
-            self.lines.tell(self.index, now);
+            self.lines.tell(format_args!("shard {}", self.index), now);
         }
     }
 
@@ -290,6 +312,7 @@ impl Shard {
         let next = [
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
+            (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
         .into_iter()
         .flatten()
@@ -723,41 +746,5 @@ fn feed(
         *pending = Vec::new();
     } else {
         pending.drain(..used);
-    }
-}
-
-/// Lets a bounded number of lines a second through and says how many it kept back.
-#[derive(Default)]
-struct LineBudget {
-    second: u64,
-    used: u32,
-    kept_back: u64,
-}
-
-impl LineBudget {
-    fn take(&mut self) -> bool {
-        if self.used < REFUSAL_LINES_A_SECOND {
-            self.used += 1;
-            return true;
-        }
-        self.kept_back += 1;
-        false
-    }
-
-    fn tell(&mut self, shard: u16, now: Timestamp) {
-        if self.second == now.as_seconds() {
-            return;
-        }
-        if self.kept_back > 0 {
-            tracing::warn!(
-                "shard {shard}: {} more lines like these kept back",
-                self.kept_back
-            );
-        }
-        *self = Self {
-            second: now.as_seconds(),
-            used: 0,
-            kept_back: 0,
-        };
     }
 }

@@ -53,6 +53,16 @@ fn tell(plane: &Plane, trouble: Option<String>) {
 
 fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
     let mut sequencer = plane.sequencer.lock();
+    if plane.sequencer_trouble.lock().is_some() {
+        // The last checkpoint may have been stored and not shown, and no entry may come for long.
+        let stored = plane.store.last_checkpoint();
+        if let Some(checkpoint) = stored.map_err(|e| SequenceError(e.to_string()))? {
+            plane
+                .published
+                .write_checkpoint(&checkpoint.note)
+                .map_err(|e| SequenceError(e.to_string()))?;
+        }
+    }
     while sequence_once(plane, &mut sequencer)? > 0 {}
     Ok(())
 }

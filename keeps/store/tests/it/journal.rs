@@ -306,6 +306,32 @@ fn a_record_over_the_limit_is_refused_and_the_journal_goes_on() {
     assert_eq!(lengths, [(0, RECORD_BYTES_MAX), (1, 0), (2, 7)]);
 }
 
+#[test]
+fn a_failed_snapshot_is_not_tried_again_at_each_turn() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("journal");
+    let small = JournalOptions {
+        segment_bytes_max: 4096,
+        ..options(Durability::Process)
+    };
+    let (mut journal, _) = Journal::open(&dir, small, &mut |_| {}).unwrap();
+    let mut turn = |bytes: usize| {
+        journal.append(0, &vec![7; bytes]).unwrap();
+        journal.commit().unwrap();
+        let wanted = journal.wants_snapshot();
+        if wanted {
+            let oversize = vec![0; RECORD_BYTES_MAX + 1];
+            let failed = journal.snapshot(&mut |sink| sink.record(0, &oversize));
+            assert!(matches!(failed, Err(JournalError::Snapshot { .. })));
+        }
+        wanted
+    };
+    assert!(turn(5000));
+    assert!(!turn(10));
+    assert!(turn(600));
+    assert!(!turn(10));
+}
+
 /// With `process` the disk confirms nothing, so nothing after the snapshot is called damaged; what
 /// a power cut left unreadable is cut off and counted.
 #[test]

@@ -3,6 +3,7 @@
 
 use super::{Handed, Handshaking, LISTENER, Live, Shard, Slot, token};
 use crate::listen::refused;
+use crate::listen::source_of;
 use crate::shards::Letter;
 use crate::shards::transport::{Arrival, Failure, Transport};
 use gateway::ConnectionId;
@@ -16,6 +17,8 @@ use std::time::Duration;
 const ACCEPTS_A_TURN: usize = 64;
 /// Above half of the places for handshakes, one source address may have this many.
 const HANDSHAKES_A_SOURCE: u32 = 64;
+/// How long nobody is accepted after the system refused one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Shard {
     pub(super) fn accept(&mut self, now: Timestamp) {
@@ -29,11 +32,16 @@ impl Shard {
             let (socket, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                // That one peer has gone already.
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(e) => {
                     if self.lines.take() {
                         tracing::warn!("shard {}: accept failed ({e})", self.index);
                     }
-                    return;
+                    // No file or memory is left: the listener stays readable, and asking it again
+                    // and again would take the time of those who are here.
+                    self.accept_at = now.plus(ACCEPT_PAUSE);
+                    return self.stop_accepting();
                 }
             };
             if let Err(e) = self.begin_handshake(socket, peer, now)
@@ -50,11 +58,8 @@ impl Shard {
         peer: SocketAddr,
         now: Timestamp,
     ) -> anyhow::Result<()> {
-        let from_source = self
-            .handshakes_by_source
-            .get(&peer.ip())
-            .copied()
-            .unwrap_or(0);
+        let source = source_of(peer.ip());
+        let from_source = self.handshakes_by_source.get(&source).copied().unwrap_or(0);
         if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
             anyhow::bail!("{from_source} handshakes from this address are not done yet");
         }
@@ -85,7 +90,7 @@ impl Shard {
             return Err(e.into());
         }
         self.handshaking += 1;
-        *self.handshakes_by_source.entry(peer.ip()).or_default() += 1;
+        *self.handshakes_by_source.entry(source).or_default() += 1;
         let deadline = now.plus(Duration::from_secs(self.config.handshake_seconds_max));
         self.deadlines.push_back((deadline, id, generation));
         Ok(())
@@ -238,7 +243,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn forget_handshake(&mut self, source: IpAddr) {
+    pub(super) fn forget_handshake(&mut self, peer: IpAddr) {
+        let source = source_of(peer);
         self.handshaking = self.handshaking.saturating_sub(1);
         if let Some(count) = self.handshakes_by_source.get_mut(&source) {
             *count -= 1;
@@ -255,7 +261,8 @@ impl Shard {
     }
 
     pub(super) fn accept_again(&mut self) {
-        let room = self.handshaking < self.config.handshakes_max
+        let room = self.clock.now() >= self.accept_at
+            && self.handshaking < self.config.handshakes_max
             && self.slots.len() < self.config.connections_max;
         if !self.accepting
             && room
