@@ -374,7 +374,9 @@ fn hostile_text_in_a_client_id_or_a_topic_stays_text() {
     let mut session = Session::open(&client, &Connect::new(Version::V5, "cam"), PATIENCE).unwrap();
     let _ = session.publish(&format!("v1/{forged}"), b"x");
     drop(session);
-    plane.lines.wait_for(mark, "lost without DISCONNECT");
+    plane
+        .lines
+        .wait_for(mark, "publish of device/cam to \"v1/\\u{1b}[2J");
     plane.revoke(device.id());
     for line in plane.stop_well() {
         let acts = |c: char| c.is_control() || ['\u{202e}', '\u{2028}'].contains(&c);

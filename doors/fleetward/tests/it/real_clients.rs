@@ -228,11 +228,14 @@ fn est_says_what_is_wrong_with_a_request() {
         enroll(bad).expect(400).refusal();
     }
 
+    // In HTTP/2 an answer that does not wait for the body resets the stream, which some versions
+    // of curl take for a failure; small clients speak HTTP/1.1 anyhow.
     let shown = [
         "--cert",
         "idev.pem",
         "--key",
         "idev.key",
+        "--http1.1",
         "--data-binary",
         "@request",
     ];
@@ -254,6 +257,7 @@ fn est_says_what_is_wrong_with_a_request() {
     for tls in BOTH {
         let version = format!("--tlsv{tls}");
         let bare = [
+            "--http1.1",
             "-H",
             "Content-Type: application/pkcs10",
             "--data-binary",

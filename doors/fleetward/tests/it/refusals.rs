@@ -7,7 +7,7 @@
 //! come from our CA is one: unknown.
 
 use crate::plane::{Home, PATIENCE, Plane, Settings};
-use crate::tools::{curl, have, mosquitto, openssl, write_credential, write_root};
+use crate::tools::{curl, curl_at, have, mosquitto, openssl, write_credential, write_root};
 use mqtt::{Connect, Version};
 use serde_json::json;
 use sim::device::Manner;
@@ -306,6 +306,65 @@ fn at_the_est_door_by_the_operation() {
             assert!(status.contains(&got), "{code}: {got}");
         });
     }
+}
+
+/// The API is for those who signed in, at the one door, and for services, at the other. What a
+/// stranger may read is what clients need before they trust anybody.
+#[test]
+fn at_the_api_nobody_acts_without_a_right() {
+    if !have(&["curl"]) {
+        return;
+    }
+    let scene = scene();
+    let (home, plane) = (&scene.home, &scene.plane);
+    let before = plane.entries().len();
+    let device = ["--cert", "cam.pem", "--key", "cam.key"];
+    // In HTTP/2 an answer that does not wait for the body resets the stream, which some versions
+    // of curl take for a failure.
+    let json = [
+        "--http1.1",
+        "-H",
+        "Content-Type: application/json",
+        "--data-binary",
+        "{}",
+    ];
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("GET", "/api/v1/identity/devices"),
+        ("GET", "/api/v1/identity/devices/cam"),
+        ("GET", "/api/v1/gateway/sessions"),
+        ("GET", "/api/v1/audit/entries"),
+        ("GET", "/api/v1/audit/bundle"),
+        ("GET", "/api/v1/access/fleet"),
+        ("GET", "/log/checkpoint"),
+        ("PUT", "/api/v1/access/fleet"),
+        ("POST", "/api/v1/identity/revocations"),
+        ("POST", "/api/v1/identity/manufacturers"),
+        (
+            "POST",
+            "/api/v1/identity/expected-devices?manufacturer=acme",
+        ),
+        ("POST", "/api/v1/identity/services/ingest/certificates"),
+        ("DELETE", "/api/v1/audit/seal"),
+    ] {
+        let more = if method == "GET" { &[][..] } else { &json };
+        let asked = [&["-X", method][..], more].concat();
+        curl_at(home, plane.people, path, &asked).expect(401);
+        let with_cookie = [&asked[..], &["-H", "Cookie: __Host-fleetward=AAAA"]].concat();
+        curl_at(home, plane.people, path, &with_cookie).expect(401);
+        curl_at(home, plane.devices, path, &asked).expect(401);
+        curl_at(home, plane.devices, path, &[&device[..], &asked].concat()).expect(403);
+    }
+    // Links are made on the plane's own machine only.
+    let link = "/api/v1/access/admin-links";
+    curl_at(home, plane.people, link, &["-X", "POST"]).expect(403);
+    for path in ["/healthz", "/readyz"] {
+        curl_at(home, plane.people, path, &[]).expect(204);
+    }
+    curl_at(home, plane.people, "/api/v1/identity/ca", &[]).expect(200);
+    // EST is not at the door for people.
+    curl_at(home, plane.people, "/.well-known/est/cacerts", &[]).expect(404);
+    assert_eq!(plane.entries().len(), before);
 }
 
 /// Tickets are never given, and what a client keeps of an earlier session is not taken.
