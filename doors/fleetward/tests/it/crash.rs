@@ -130,6 +130,10 @@ fn run(seed: u64) {
         known.recorded.extend(news.recorded);
 
         plane.kill(); // Nothing of it is left from here on.
+        // A device that waited for nothing just then believes itself connected still.
+        for index in 0..fleet.len() {
+            drop(fleet.device_mut(index).and_then(Device::take_session));
+        }
         plane = home.start();
         let doors = plane.doors();
         consumer.moved_to(doors.mqtt.clone());
