@@ -422,7 +422,7 @@ fn sessions_are_never_resumed() {
 fn good_request(scene: &Scene) -> String {
     use base64::Engine;
     let key = scene.credential("cam").key().clone();
-    base64::engine::general_purpose::STANDARD.encode(crate::plane::request(&key))
+    base64::engine::general_purpose::STANDARD.encode(crate::fixture::request(&key))
 }
 
 fn plain_http(door: SocketAddr) {
