@@ -11,6 +11,12 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
+/// What rustls takes from a socket at a time, at least.
+const READ_BYTES: usize = 4096;
+/// Reads of one connection in one turn: enough that a consumer of a thousand devices' messages is
+/// not the slowest of all in a turn that serves them all.
+const READS_MAX: usize = 64;
+
 /// A connection from its first SYN on. Everything it does is bounded: what is read by one call
 /// per readiness, what is written by the owner's holding back while [`Wire::is_blocked`].
 pub(super) struct Wire {
@@ -91,19 +97,39 @@ impl Wire {
         self.flush()
     }
 
-    /// The socket is readable: reads once and hands every whole packet to `on_packet`, with the
-    /// buffer into which answers may be written. `scratch` is shared by all connections.
+    /// The socket is readable: takes what is there, within a bound, and hands every whole packet to
+    /// `on_packet`, with the buffer into which answers may be written. `scratch` is shared by all
+    /// connections.
     pub(super) fn readable(
         &mut self,
         scratch: &mut [u8],
         mut on_packet: impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let ended = match self.tls.read_tls(&mut self.tcp) {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(error) if is_transient(&error) => return Ok(()),
-            Err(_) => return Err(Refusal::Cut),
-        };
+        for _ in 0..READS_MAX {
+            match self.tls.read_tls(&mut self.tcp) {
+                Ok(0) => {
+                    self.packets(scratch, &mut on_packet)?;
+                    return Err(Refusal::Cut);
+                }
+                Ok(count) => {
+                    self.packets(scratch, &mut on_packet)?;
+                    if count < READ_BYTES {
+                        return Ok(());
+                    }
+                }
+                Err(error) if is_transient(&error) => return Ok(()),
+                Err(_) => return Err(Refusal::Cut),
+            }
+        }
+        Ok(())
+    }
+
+    /// Decrypts what was read and hands on the packets in it.
+    fn packets(
+        &mut self,
+        scratch: &mut [u8],
+        on_packet: &mut impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let io_state = self
             .tls
             .process_new_packets()
@@ -116,19 +142,17 @@ impl Wire {
             };
             let fresh = scratch.get(..length).unwrap_or_default();
             if self.partial.is_empty() {
-                let used = packets(self.version, fresh, &mut self.plain, &mut on_packet)?;
+                let used = packets(self.version, fresh, &mut self.plain, on_packet)?;
                 self.partial
                     .extend_from_slice(fresh.get(used..).unwrap_or_default());
             } else {
                 self.partial.extend_from_slice(fresh);
-                let used = packets(self.version, &self.partial, &mut self.plain, &mut on_packet)?;
+                let used = packets(self.version, &self.partial, &mut self.plain, on_packet)?;
                 self.partial.drain(..used);
             }
         }
         if io_state.peer_has_closed() {
             Err(Refusal::Closed)
-        } else if ended {
-            Err(Refusal::Cut)
         } else {
             Ok(())
         }

@@ -1,7 +1,12 @@
 use crate::broker::Broker;
 use mqtt::{Qos, Version};
-use sim::load::{CertificateSet, Mark, Mode, Report, Settings, make_certificates, run};
+use sim::load::{
+    CertificateSet, Mark, Mode, Report, Revocations, Settings, make_certificates, run,
+};
+use sim::plane::Plane;
 use sim::tls::Versions;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 fn settings(broker: &Broker, mode: Mode) -> Settings {
@@ -227,5 +232,68 @@ fn a_run_that_cannot_be_is_refused_before_anything_is_opened() {
     ] {
         let error = run(&wrong, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
+    }
+}
+
+/// An API that takes the first revocation and refuses the rest.
+fn revoking_api(socket: &std::path::Path, requests: usize) -> std::thread::JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let mut bodies = Vec::new();
+        for number in 0..requests {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut byte = [0];
+                assert_eq!(stream.read(&mut byte).unwrap(), 1);
+                request.push(byte[0]);
+            }
+            let text = String::from_utf8(request).unwrap();
+            bodies.push(text.split("\r\n\r\n").nth(1).unwrap().to_owned());
+            let (status, body) = if number == 0 {
+                let receipt = r#"{"sessions_closed":1,"in_force_after_micros":7,"recorded_after_micros":9,"recorded":{}}"#;
+                ("201 Created", receipt)
+            } else {
+                ("503 Service Unavailable", "sealed")
+            };
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+        }
+        bodies
+    })
+}
+
+#[test]
+fn a_revocation_reports_its_receipt_and_what_the_device_saw() {
+    let Some(broker) = Broker::start(20, &[]) else {
+        return;
+    };
+    let folder = crate::folder();
+    let socket = folder.path().join("api.sock");
+    let api = revoking_api(&socket, 3);
+    let settings = Settings {
+        revocations: Some(Revocations {
+            plane: Plane::new(&socket, Duration::from_secs(10)),
+            count: 3,
+        }),
+        ..settings(&broker, Mode::Revoke)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    let asked = api.join().unwrap();
+    // This broker ends nobody: all stay, and every message of everybody arrives.
+    complete(&report);
+    assert_eq!(report.disconnected, 0);
+    assert_eq!(report.revocations.len(), 3);
+    for (number, (one, asked)) in report.revocations.iter().zip(&asked).enumerate() {
+        assert!(asked.contains(&one.device), "{asked} is not of {one:?}");
+        assert_eq!(one.refused.is_none(), number == 0, "{one:?}");
+        assert_eq!(one.in_force_after_us, (number == 0).then_some(7));
+        assert_eq!(one.recorded_after_us, (number == 0).then_some(9));
+        assert!(one.last_accepted_us.is_some(), "{one:?}");
+        assert_eq!(one.closed_us, None);
     }
 }

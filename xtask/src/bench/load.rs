@@ -260,6 +260,22 @@ mod tests {
     }
 
     #[test]
+    fn revocations_are_read_with_what_is_missing_in_them() {
+        let report = format!(
+            "{REPORT},\"revocations\":[{{\"device\":\"d\",\"in_force_after_us\":7,\
+             \"recorded_after_us\":null,\"answered_us\":9.5,\"last_accepted_us\":-3.5,\
+             \"closed_us\":12.0}}]}}"
+        );
+        let run = spoken(&format!("{MARKS} echo '{report}'"))
+            .run(|| Ok(()))
+            .unwrap();
+        let one = &run.outcome.revocations[0];
+        assert_eq!(one.in_force_after_us, Some(7.0));
+        assert_eq!(one.recorded_after_us, None);
+        assert_eq!(one.last_accepted_us, Some(-3.5));
+    }
+
+    #[test]
     fn a_load_that_fails_is_refused_or_talks_nonsense_gives_no_figure() {
         for (script, says) in [
             (

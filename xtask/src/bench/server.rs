@@ -467,6 +467,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn ours_declares_what_the_peer_allows() {
+        let doors = Doors::free().unwrap();
+        let text = fleetward_configuration(Path::new("/x"), doors, Durability::Process);
+        for line in [
+            "data_dir = \"/x/data\"".to_owned(),
+            format!("mqtt = \"{}\"", doors.mqtt),
+            "durability = \"process\"".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}");
+        }
+        let fleet: String = FLEET.iter().map(|(_, text)| *text).collect();
+        for topic in ["t/{device}/up", "t/{device}/down"] {
+            assert!(fleet.contains(topic), "{topic}");
+            assert!(MOSQUITTO_ACCESS.contains(&topic.replace("{device}", "%u")));
+        }
+    }
+
     /// The whole life of the peer, with Debian's own client as the witness.
     #[test]
     fn mosquitto_admits_a_device_on_its_own_topic_and_no_stranger() {
