@@ -358,6 +358,7 @@ impl Revoke {
         let ask = Ask::post("/api/v1/identity/revocations").json(&body);
         let receipt = self.place.client()?.json(ask)?;
         let columns = [
+            ("was on record", "/known"),
             ("sessions closed", "/sessions_closed"),
             ("in force after µs", "/in_force_after_micros"),
             ("recorded after µs", "/recorded_after_micros"),

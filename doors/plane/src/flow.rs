@@ -9,18 +9,18 @@
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::listen::tls::Trust;
-use crate::plane::{FleetInForce, Plane, Trouble, random};
+use crate::plane::{FleetInForce, Plane, Trouble, digest, random};
 use crate::shared::Latest;
 use access::{Facts, Fleet, Grants, SourceFile};
 use gateway::{Admitted, ConnectionId, Withdrawal};
 use identity::{
     Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal, est, profile,
 };
-use model::{CertificateId, DeviceId, Principal, RevocationReason, ServiceId, Timestamp};
+use model::{CertificateId, DeviceId, Digest, Principal, RevocationReason, ServiceId, Timestamp};
 use signer::Purpose;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{Change, Direction, Guard, Holder, Receipt, Write};
+use store::{Change, Direction, Guard, Holder, IdempotencyKey, Receipt, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -272,6 +272,8 @@ pub fn withdrawal_write(what: &Revoking, at: Timestamp, reason: RevocationReason
 
 /// What a revocation did, and how fast.
 pub struct RevocationReceipt {
+    /// False: nobody of that name, or no such certificate, was on record. It is barred in advance.
+    pub known: bool,
     pub sessions_closed: u32,
     /// From the request to the moment after which nothing of it is accepted at any door.
     pub in_force_after: Duration,
@@ -293,6 +295,7 @@ pub async fn revoke(
 ) -> Result<RevocationReceipt, Trouble> {
     let started = Instant::now();
     let at = clock::now();
+    let known = plane.knows(what);
     let (withdrawal, fact) = match what.principal() {
         Ok(principal) => (
             Withdrawal::Principal(principal.clone()),
@@ -314,11 +317,19 @@ pub async fn revoke(
     plane.learn(&fact)?;
     let sessions_closed = plane.withdraw(&withdrawal).await;
     let in_force_after = started.elapsed();
+    // Tried again after a disk's error that was none, it must not be told twice.
+    let leaf = plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?;
+    let key = IdempotencyKey {
+        key: format!("withdrawal/{}", Digest(random()?)),
+        request: digest(&leaf),
+    };
     let change = Change::new(Direction::Withdraw)
         .write(withdrawal_write(what, at, reason))
-        .entry(plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?);
+        .entry(leaf)
+        .idempotent(key);
     let receipt = plane.commit_withdrawal(change).await?;
     Ok(RevocationReceipt {
+        known,
         sessions_closed,
         in_force_after,
         recorded_after: started.elapsed(),

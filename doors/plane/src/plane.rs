@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::entries::Act;
-use crate::flow::{self, Admission};
+use crate::flow::{self, Admission, Revoking};
 use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
 use crate::shards::Shards;
@@ -328,6 +328,21 @@ impl Plane {
             .registry_mut()
             .apply(fact)
             .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))
+    }
+
+    /// Whether what is to be revoked is on record.
+    #[must_use]
+    pub fn knows(&self, what: &Revoking) -> bool {
+        let registry = self.trust().registry();
+        match what {
+            Revoking::Device(device) => registry.device(device).is_some(),
+            Revoking::Service(service) => {
+                let principal = Principal::Service(service.clone());
+                self.admission.fleet.get().has_service(service)
+                    || !registry.certificates_of(&principal).is_empty()
+            }
+            Revoking::Certificate(certificate) => registry.owner(certificate).is_some(),
+        }
     }
 
     /// Closes every session of what is withdrawn; the number of them.

@@ -13,6 +13,11 @@ impl<T> Latest<T> {
         Self(ArcSwap::from_pointee(value))
     }
 
+    /// Of what is shared already.
+    pub fn of(value: Arc<T>) -> Self {
+        Self(ArcSwap::new(value))
+    }
+
     pub fn get(&self) -> Arc<T> {
         self.0.load_full()
     }

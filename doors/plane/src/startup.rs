@@ -9,7 +9,7 @@ use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
-use crate::shards::Shards;
+use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use access::Grants;
@@ -46,6 +46,8 @@ pub struct Foundation {
     issuer: profile::Issuer,
     trust: Trust,
     fleet: FleetInForce,
+    grants: Grants,
+    journals: Journals,
 }
 
 impl Foundation {
@@ -90,6 +92,8 @@ impl Foundation {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
+        let grants = flow::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
+        let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
             store,
@@ -102,24 +106,28 @@ impl Foundation {
             issuer,
             trust,
             fleet,
+            grants,
+            journals,
         })
     }
 
     /// The plane, with its MQTT threads running behind their door.
     ///
     /// # Errors
-    /// A fleet that was applied by another version and is refused by this one; a damaged journal.
+    /// The system refuses a thread or a wake.
     pub fn into_plane(self, config: Config, doors: &Doors) -> anyhow::Result<Arc<Plane>> {
-        let people = population(&self.trust.registry(), &self.fleet);
-        let grants = Arc::new(flow::compile(&self.fleet, people).map_err(readable)?);
+        let grants = Arc::new(self.grants);
         let admission = Arc::new(Admission {
             trust: Arc::new(self.trust),
             fleet: Latest::new(self.fleet),
         });
-        let journal = config.data_dir.join("journal");
-        let shards = Shards::start(&config.gateway, &journal, &doors.mqtt, &admission, &grants)?;
-        let latest = Latest::new(Grants::none());
-        latest.replace(grants);
+        let shards = Shards::start(
+            &config.gateway,
+            self.journals,
+            &doors.mqtt,
+            &admission,
+            &grants,
+        )?;
         Ok(Arc::new(Plane {
             config,
             store: self.store,
@@ -135,7 +143,7 @@ impl Foundation {
             realm: self.realm,
             own_cas: self.own_cas,
             issuer: self.issuer,
-            grants: latest,
+            grants: Latest::of(grants),
             shards,
             unrecorded: Locked::default(),
             crl: Locked::default(),

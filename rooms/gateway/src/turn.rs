@@ -211,6 +211,17 @@ pub struct Token {
     pub(crate) sequence: u64,
 }
 
+impl ToShard {
+    /// Bytes of topic, properties and payload that it keeps in memory.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Publish { message, .. } => message.bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A message on its way to another shard: topic, forwarded properties and payload in one buffer.
 #[derive(Debug)]
 pub struct Message {

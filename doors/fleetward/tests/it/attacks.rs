@@ -5,10 +5,10 @@ use mqtt::{Connect, Qos, Version};
 use sim::credential::Key;
 use sim::device::{Doors, Manner};
 use sim::session::Event;
-use sim::tls::{Client, Options};
+use sim::tls::{Client, Endpoint, Options};
 use sim::{Credential, Refusal, Session};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -374,7 +374,9 @@ fn hostile_text_in_a_client_id_or_a_topic_stays_text() {
     let mut session = Session::open(&client, &Connect::new(Version::V5, "cam"), PATIENCE).unwrap();
     let _ = session.publish(&format!("v1/{forged}"), b"x");
     drop(session);
-    plane.lines.wait_for(mark, "lost without DISCONNECT");
+    plane
+        .lines
+        .wait_for(mark, "publish of device/cam to \"v1/\\u{1b}[2J");
     plane.revoke(device.id());
     for line in plane.stop_well() {
         let acts = |c: char| c.is_control() || ['\u{202e}', '\u{2028}'].contains(&c);
@@ -388,4 +390,97 @@ fn refusals(lines: &[String]) -> Vec<String> {
         .filter(|line| line.contains("refused "))
         .cloned()
         .collect()
+}
+
+/// One bit is turned on its way to the plane, at any point of a handshake and behind it: that
+/// connection ends, and nothing else does.
+#[test]
+fn a_bit_turned_anywhere_ends_that_connection_and_no_thread() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let (doors, manner) = (plane.doors(), Manner::default());
+    let mut device = home.device("cam");
+    plane.expect([&device]);
+    device.enroll(&doors, &manner).unwrap();
+    device.connect(&doors, &manner).unwrap();
+    let shown = device.ldevid().unwrap().presented();
+    // Some turn a length, so that the plane rightly waits for more: our patience ends those.
+    let patience = Duration::from_secs(2);
+    let root = plane.root();
+    // The hello is about 1,500 bytes, the client's answer 900, then come the packets.
+    let places: Vec<usize> = (0..24).chain((24..3200).step_by(40)).collect();
+    let ended = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for places in places.chunks(places.len().div_ceil(8)) {
+            let (plane, shown, root, ended) = (&plane, &shown, &root, &ended);
+            scope.spawn(move || {
+                for (number, at) in places.iter().enumerate() {
+                    for door in [plane.mqtt, plane.devices] {
+                        let bit = 1 << (number % 8);
+                        let good = through_a_turned_bit(door, *at, bit, shown, root, patience);
+                        ended.fetch_add(u64::from(!good), Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let ended = ended.into_inner();
+    assert!(ended > 50, "{ended}");
+    device
+        .session()
+        .unwrap()
+        .publish("v1/sensor/cam/telemetry/x", b"here")
+        .unwrap();
+    plane.get("/readyz").expect(204);
+    for line in plane.stop_well() {
+        assert!(!line.contains("panicked"), "{line}");
+    }
+}
+
+/// One exchange at a door with one bit turned on the way; whether it went well.
+fn through_a_turned_bit(
+    door: SocketAddr,
+    at: usize,
+    bit: u8,
+    shown: &sim::credential::Presented,
+    root: &[u8],
+    patience: Duration,
+) -> bool {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let through = listener.local_addr().unwrap();
+    let relaying = std::thread::spawn(move || relay(&listener, door, at, bit));
+    let endpoint = Endpoint::new(through, "localhost", &[root.to_vec()]).unwrap();
+    let client = Client::new(&endpoint, Some(shown), &Options::default()).unwrap();
+    // A packet to the one door, no HTTP to the other: the bit may lie behind the handshake too.
+    let connect = Connect::new(Version::V5, format!("cam:{at}").leak());
+    let outcome = Session::open(&client, &connect, patience)
+        .and_then(|mut session| session.publish("v1/sensor/cam/telemetry/x", &[7; 900]));
+    relaying.join().unwrap();
+    outcome.is_ok()
+}
+
+/// Carries one connection, with one bit of what goes to the plane turned.
+fn relay(listener: &TcpListener, door: SocketAddr, at: usize, bit: u8) {
+    let (mut client, _) = listener.accept().unwrap();
+    let mut server = TcpStream::connect(door).unwrap();
+    let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let answering = std::thread::spawn(move || {
+        let _ = std::io::copy(&mut answers, &mut back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let (mut passed, mut chunk) = (0, [0; 4096]);
+    while let Ok(count @ 1..) = client.read(&mut chunk) {
+        if let Some(byte) = at
+            .checked_sub(passed)
+            .and_then(|at| chunk[..count].get_mut(at))
+        {
+            *byte ^= bit;
+        }
+        passed += count;
+        if server.write_all(&chunk[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = server.shutdown(Shutdown::Both);
+    answering.join().unwrap();
 }

@@ -8,7 +8,6 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub head: String,
     pub body: Vec<u8>,
 }
 
@@ -69,5 +68,5 @@ fn read(received: &[u8]) -> Option<Answer> {
         is_length.then(|| value.trim().parse::<usize>().ok())?
     });
     // An answer that was cut off is none.
-    (length.is_none() || length == Some(body.len())).then_some(Answer { status, head, body })
+    (length.is_none() || length == Some(body.len())).then_some(Answer { status, body })
 }

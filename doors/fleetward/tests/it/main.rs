@@ -10,6 +10,7 @@
 
 mod attacks;
 mod crash;
+mod fixture;
 mod http;
 mod log;
 mod plane;

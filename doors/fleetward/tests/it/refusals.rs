@@ -7,12 +7,12 @@
 //! come from our CA is one: unknown.
 
 use crate::plane::{Home, PATIENCE, Plane, Settings};
-use crate::tools::{curl, have, mosquitto, openssl, write_credential, write_root};
+use crate::tools::{curl, curl_at, have, mosquitto, openssl, write_credential, write_root};
 use mqtt::{Connect, Version};
 use serde_json::json;
 use sim::device::Manner;
 use sim::tls::{Client, Endpoint, Options, Versions};
-use sim::{Credential, Flaw, Session};
+use sim::{Credential, Factory, Flaw, Session};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,13 +47,17 @@ fn scene() -> Scene {
         .post("/api/v1/identity/revocations", &asked)
         .expect(201);
     for (name, flaw) in [
-        ("stranger", Flaw::Stranger),
+        ("namesake", Flaw::Stranger),
         ("expired", Flaw::Expired),
         ("early", Flaw::NotYetValid),
         ("unlisted", Flaw::None),
     ] {
         write_credential(&home, home.flawed_device(name, flaw).idevid(), name);
     }
+    let foreign = Factory::new("Elsewhere", sim::now()).unwrap();
+    let serial = model::SerialNumber::new("SN-cam").unwrap();
+    let stranger = foreign.idevid(&serial, Flaw::None, sim::now()).unwrap();
+    write_credential(&home, &stranger, "stranger");
     write_root(&home, &plane);
     Scene {
         home,
@@ -131,6 +135,7 @@ fn at_the_mqtt_door() {
     let door = scene.plane.mqtt;
     for (code, actor, shown) in [
         ("unknown-issuer", "operator", Some("stranger")),
+        ("certificate-bad-signature", "device", Some("namesake")),
         ("idevid-at-gateway", "device", Some("cam-idevid")),
         ("idevid-at-gateway", "device", Some("gone-idevid")),
         ("device-revoked", "operator", Some("gone")),
@@ -215,9 +220,10 @@ fn at_the_est_door() {
     let door = scene.plane.devices;
     for (code, actor, shown) in [
         ("unknown-issuer", "operator", "stranger"),
+        ("certificate-bad-signature", "device", "namesake"),
         ("certificate-expired", "device", "expired"),
         ("certificate-not-yet-valid", "operator", "early"),
-        ("device-unlisted", "operator", "unlisted"),
+        ("serial-unlisted", "operator", "unlisted"),
         ("device-revoked", "operator", "gone"),
         ("device-revoked", "operator", "gone-idevid"),
         ("certificate-revoked", "device", "once"),
@@ -255,40 +261,43 @@ fn at_the_est_door_by_the_operation() {
     let door = scene.plane.devices;
     let good = Options::default();
     let (cam, idevid) = (scene.credential("cam"), scene.credential("cam-idevid"));
-    let request = sim::credential::pem("X", b"no request");
-    let body: String = request
-        .lines()
-        .filter(|line| !line.starts_with("--"))
-        .collect();
+    let body = good_request(&scene);
     for (code, shown, operation, media_type, status) in [
         (
-            "not-an-idevid",
-            Some(&cam),
+            "enroll-needs-idevid",
+            &cam,
             "simpleenroll",
             "application/pkcs10",
             400..=403,
         ),
         (
-            "no-certificate",
-            None,
+            "reenroll-needs-ldevid",
+            &idevid,
+            "simplereenroll",
+            "application/pkcs10",
+            400..=403,
+        ),
+        (
+            "body-not-base64",
+            &idevid,
             "simpleenroll",
             "application/pkcs10",
-            401..=401,
+            400..=400,
         ),
         (
             "body-media-type",
-            Some(&idevid),
+            &idevid,
             "simpleenroll",
             "text/plain",
             415..=415,
         ),
     ] {
         scene.assert_one_line(door, code, "device", || {
-            let client = scene.client(door, "localhost", shown, &good);
-            let body = if code == "not-an-idevid" {
-                good_request(&scene)
+            let client = scene.client(door, "localhost", Some(shown), &good);
+            let body = if code == "body-not-base64" {
+                "%%%"
             } else {
-                body.clone()
+                &body
             };
             let answer = sim::est::post(&client, operation, media_type, body.as_bytes(), PATIENCE);
             let Err(sim::Refusal::Http { status: got, .. }) = answer else {
@@ -297,6 +306,65 @@ fn at_the_est_door_by_the_operation() {
             assert!(status.contains(&got), "{code}: {got}");
         });
     }
+}
+
+/// The API is for those who signed in, at the one door, and for services, at the other. What a
+/// stranger may read is what clients need before they trust anybody.
+#[test]
+fn at_the_api_nobody_acts_without_a_right() {
+    if !have(&["curl"]) {
+        return;
+    }
+    let scene = scene();
+    let (home, plane) = (&scene.home, &scene.plane);
+    let before = plane.entries().len();
+    let device = ["--cert", "cam.pem", "--key", "cam.key"];
+    // In HTTP/2 an answer that does not wait for the body resets the stream, which some versions
+    // of curl take for a failure.
+    let json = [
+        "--http1.1",
+        "-H",
+        "Content-Type: application/json",
+        "--data-binary",
+        "{}",
+    ];
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("GET", "/api/v1/identity/devices"),
+        ("GET", "/api/v1/identity/devices/cam"),
+        ("GET", "/api/v1/gateway/sessions"),
+        ("GET", "/api/v1/audit/entries"),
+        ("GET", "/api/v1/audit/bundle"),
+        ("GET", "/api/v1/access/fleet"),
+        ("GET", "/log/checkpoint"),
+        ("PUT", "/api/v1/access/fleet"),
+        ("POST", "/api/v1/identity/revocations"),
+        ("POST", "/api/v1/identity/manufacturers"),
+        (
+            "POST",
+            "/api/v1/identity/expected-devices?manufacturer=acme",
+        ),
+        ("POST", "/api/v1/identity/services/ingest/certificates"),
+        ("DELETE", "/api/v1/audit/seal"),
+    ] {
+        let more = if method == "GET" { &[][..] } else { &json };
+        let asked = [&["-X", method][..], more].concat();
+        curl_at(home, plane.people, path, &asked).expect(401);
+        let with_cookie = [&asked[..], &["-H", "Cookie: __Host-fleetward=AAAA"]].concat();
+        curl_at(home, plane.people, path, &with_cookie).expect(401);
+        curl_at(home, plane.devices, path, &asked).expect(401);
+        curl_at(home, plane.devices, path, &[&device[..], &asked].concat()).expect(403);
+    }
+    // Links are made on the plane's own machine only.
+    let link = "/api/v1/access/admin-links";
+    curl_at(home, plane.people, link, &["-X", "POST"]).expect(403);
+    for path in ["/healthz", "/readyz"] {
+        curl_at(home, plane.people, path, &[]).expect(204);
+    }
+    curl_at(home, plane.people, "/api/v1/identity/ca", &[]).expect(200);
+    // EST is not at the door for people.
+    curl_at(home, plane.people, "/.well-known/est/cacerts", &[]).expect(404);
+    assert_eq!(plane.entries().len(), before);
 }
 
 /// Tickets are never given, and what a client keeps of an earlier session is not taken.
@@ -354,7 +422,7 @@ fn sessions_are_never_resumed() {
 fn good_request(scene: &Scene) -> String {
     use base64::Engine;
     let key = scene.credential("cam").key().clone();
-    base64::engine::general_purpose::STANDARD.encode(crate::plane::request(&key))
+    base64::engine::general_purpose::STANDARD.encode(crate::fixture::request(&key))
 }
 
 fn plain_http(door: SocketAddr) {

@@ -3,6 +3,7 @@
 use crate::plane::{Home, Plane};
 use sim::Credential;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -110,9 +111,14 @@ impl Curled {
     }
 }
 
-/// curl at `path` of the EST door, with more arguments.
+/// curl at `path` of the door for devices, with more arguments.
 pub fn curl(home: &Home, plane: &Plane, path: &str, arguments: &[&str]) -> Curled {
-    let url = format!("https://localhost:{}{path}", plane.devices.port());
+    curl_at(home, plane.devices, path, arguments)
+}
+
+/// curl at `path` of a door, with more arguments.
+pub fn curl_at(home: &Home, door: SocketAddr, path: &str, arguments: &[&str]) -> Curled {
+    let url = format!("https://localhost:{}{path}", door.port());
     let common = [
         "-sS",
         "--max-time",

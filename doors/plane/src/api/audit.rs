@@ -159,12 +159,20 @@ pub struct Unseal {
 
 /// Lets granting go on after an operator has looked. Recorded with its reason.
 #[utoipa::path(delete, path = "/api/v1/audit/seal", tag = "audit", request_body = Unseal,
-    responses((status = 200, body = Recorded), (status = 401, body = super::problem::ProblemBody)))]
+    responses((status = 200, body = Recorded), (status = 401, body = super::problem::ProblemBody),
+        (status = 409, body = super::problem::ProblemBody)))]
 pub async fn unseal(
     State(plane): State<Shared>,
     Administrator(actor): Administrator,
     Body(unseal): Body<Unseal>,
 ) -> Result<Json<Recorded>, Problem> {
+    if plane.store.sealed().is_none() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "not-sealed",
+            "the plane is not sealed; nothing was changed",
+        ));
+    }
     let act = entries::unsealed(clock::now(), &actor, &unseal.reason);
     let change = Change::new(Direction::Neutral)
         .write(Write::Unseal)

@@ -94,9 +94,17 @@ async fn enroll(
         Ok(issued) => certificates(&[&issued.der]),
         Err(problem) => {
             if let Caller::Peer { peer, presented } = &caller {
+                // What is no refusal of a room is wrong in the request, unless we have a trouble.
+                let actor = problem.body.who_must_act.unwrap_or({
+                    if problem.status.is_server_error() {
+                        "operator"
+                    } else {
+                        "device"
+                    }
+                });
                 tracing::warn!(
                     target: "devices",
-                    "{peer}: refused {} to {presented}: {}",
+                    "{peer}: refused {}: {} (it is {presented}) [{actor} must act]",
                     problem.body.code,
                     problem.body.detail
                 );

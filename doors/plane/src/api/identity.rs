@@ -323,6 +323,8 @@ pub struct Revocation {
 
 #[derive(Serialize, ToSchema)]
 pub struct RevocationDone {
+    /// False: nothing of that name was on record; it is barred in advance. A typing mistake?
+    known: bool,
     sessions_closed: u32,
     /// Microseconds after which nothing of it was accepted at any door.
     in_force_after_micros: u64,
@@ -362,6 +364,7 @@ pub async fn revoke(
     Ok((
         StatusCode::CREATED,
         Json(RevocationDone {
+            known: done.known,
             sessions_closed: done.sessions_closed,
             in_force_after_micros: micros(done.in_force_after),
             recorded_after_micros: micros(done.recorded_after),

@@ -115,7 +115,12 @@ pub async fn serve_door<D: HttpDoor>(
                 let is_half_full = places.available_permits() < CONNECTIONS_MAX / 2;
                 let Some(place) = Place::take(permit, peer, is_half_full, &by_source) else {
                     if lines.take() {
-                        tracing::warn!("{peer}: closed, its address has enough connections");
+                        tracing::warn!(
+                            target: "listen",
+                            "{} {peer}: refused connections-in-flight: its address has enough of \
+                             them; device: close some [device must act]",
+                            D::NAME
+                        );
                     }
                     continue;
                 };

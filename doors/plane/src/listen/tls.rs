@@ -137,7 +137,9 @@ impl Trust {
             .with_cert_resolver(self.resolver(&sight));
         config.alpn_protocols = match door {
             Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
-            Door::Devices => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            // Not HTTP/2: a refusal that comes before the body is read resets the stream there,
+            // and clients then show the reset instead of the refusal.
+            Door::Devices => vec![b"http/1.1".to_vec()],
         };
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))

@@ -10,16 +10,19 @@ use std::sync::{Mutex, PoisonError};
 pub struct Mailbox<T> {
     /// `None`: the owner has ended.
     letters: Mutex<Option<VecDeque<T>>>,
-    /// Letters posted and not yet collected: what tells a sender to slow down.
+    /// Bytes posted and not yet collected: what tells a sender to slow down.
     waiting: AtomicUsize,
+    /// What a letter weighs, in bytes.
+    weigh: fn(&T) -> usize,
     /// Whether the owner has been woken and has not collected since.
     woken: AtomicBool,
     wake: OwnedFd,
 }
 
 impl<T> Mailbox<T> {
-    pub fn new() -> std::io::Result<Self> {
+    pub fn new(weigh: fn(&T) -> usize) -> std::io::Result<Self> {
         Ok(Self {
+            weigh,
             letters: Mutex::new(Some(VecDeque::new())),
             waiting: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
@@ -40,11 +43,15 @@ impl<T> Mailbox<T> {
                 return;
             };
             let before = letters.len();
-            letters.extend(batch);
-            let added = letters.len() - before;
+            let mut weight = 0;
+            letters.extend(
+                batch
+                    .into_iter()
+                    .inspect(|letter| weight += (self.weigh)(letter)),
+            );
             // Under the lock, so that they are never taken off before they were counted.
-            self.waiting.fetch_add(added, Ordering::Relaxed);
-            added
+            self.waiting.fetch_add(weight, Ordering::Relaxed);
+            letters.len() - before
         };
         if added == 0 {
             return;
@@ -65,7 +72,8 @@ impl<T> Mailbox<T> {
         self.woken.store(false, Ordering::Release);
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(letters) = letters.as_mut() {
-            self.waiting.fetch_sub(letters.len(), Ordering::Relaxed);
+            // All that was counted is here, as both happen under the lock.
+            self.waiting.store(0, Ordering::Relaxed);
             into.append(letters);
         }
     }
@@ -82,6 +90,7 @@ impl<T> Mailbox<T> {
         drop(letters);
     }
 
+    /// Bytes that wait here.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -102,7 +111,7 @@ mod tests {
     fn no_letter_is_lost_and_no_wake_is_missed() {
         const SENDERS: usize = 4;
         const LETTERS: usize = 5_000;
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::new(|_| 1).unwrap();
         let mut seen = vec![Vec::new(); SENDERS];
         std::thread::scope(|scope| {
             for sender in 0..SENDERS {
@@ -139,7 +148,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_an_owner_that_has_ended() {
-        let mailbox = Mailbox::new().unwrap();
+        let mailbox = Mailbox::new(|_| 1).unwrap();
         let (before, mut early) = oneshot::channel::<()>();
         mailbox.post(before);
         mailbox.close();

@@ -41,6 +41,42 @@ pub enum Letter {
     Drain,
 }
 
+/// Each shard's journal with the records it held.
+pub struct Journals(Vec<(Journal, Vec<Vec<u8>>)>);
+
+impl Journals {
+    /// Opens the journals in `dir`, before any port.
+    ///
+    /// # Errors
+    /// Damage, named with segment and offset.
+    pub fn open(config: &GatewayConfig, dir: &Path) -> anyhow::Result<Self> {
+        let options = JournalOptions::new(match config.durability {
+            Durability::Power => store::Durability::Power,
+            Durability::Process => store::Durability::Process,
+        });
+        let mut records: Vec<Vec<Vec<u8>>> = vec![Vec::new(); usize::from(config.shards)];
+        let journals = Journal::open_shards(dir, config.shards, options, &mut |record| {
+            let home = usize::from(u16::from(record.partition) % config.shards);
+            if let Some(own) = records.get_mut(home) {
+                own.push(record.payload.to_vec());
+            }
+        })?;
+        let journals = journals.into_iter().map(|(journal, _)| journal);
+        Ok(Self(journals.zip(records).collect()))
+    }
+}
+
+impl Letter {
+    /// Bytes that it keeps in memory, about.
+    fn weight(&self) -> usize {
+        const AT_LEAST: usize = 256;
+        match self {
+            Self::FromShard(message) => AT_LEAST + message.payload_bytes(),
+            _ => AT_LEAST,
+        }
+    }
+}
+
 /// The running shards.
 pub struct Shards {
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
@@ -48,33 +84,22 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Opens each shard's journal and starts its thread. `listener` is shared by all.
+    /// Starts each shard's thread on what its journal holds. `listener` is shared by all.
     ///
     /// # Errors
     /// A damaged journal or a refused thread, named.
     pub fn start(
         config: &GatewayConfig,
-        journal_dir: &Path,
+        journals: Journals,
         listener: &TcpListener,
         admission: &Arc<Admission>,
         grants: &Arc<Grants>,
     ) -> anyhow::Result<Self> {
         let mailboxes = (0..config.shards)
-            .map(|_| Mailbox::new().map(Arc::new))
+            .map(|_| Mailbox::new(Letter::weight).map(Arc::new))
             .collect::<std::io::Result<Vec<_>>>()?;
-        let options = JournalOptions::new(match config.durability {
-            Durability::Power => store::Durability::Power,
-            Durability::Process => store::Durability::Process,
-        });
-        let mut records: Vec<Vec<Vec<u8>>> = vec![Vec::new(); mailboxes.len()];
-        let journals = Journal::open_shards(journal_dir, config.shards, options, &mut |record| {
-            let home = usize::from(u16::from(record.partition) % config.shards);
-            if let Some(own) = records.get_mut(home) {
-                own.push(record.payload.to_vec());
-            }
-        })?;
-        let mut shards = Vec::with_capacity(journals.len());
-        for ((index, (journal, _)), records) in (0..config.shards).zip(journals).zip(&records) {
+        let mut shards = Vec::with_capacity(mailboxes.len());
+        for (index, (journal, records)) in (0..config.shards).zip(journals.0) {
             let mut shard = shard::Shard::open(
                 index,
                 config,
@@ -84,7 +109,7 @@ impl Shards {
                 Arc::clone(admission),
                 Arc::clone(grants),
             )?;
-            shard.recover(records);
+            shard.recover(&records);
             shards.push(shard);
         }
         // A publish must find every waiting session: all interests are exchanged before any

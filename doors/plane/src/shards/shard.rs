@@ -32,8 +32,8 @@ use store::Journal;
 
 /// Bytes read from one socket in one turn, at most.
 const READ_BYTES: usize = 128 * 1024;
-/// Letters waiting at another shard above which our publishers to it pause.
-const CONGESTED_LETTERS: usize = 8192;
+/// Bytes waiting at another shard above which our publishers to it pause.
+const CONGESTED_BYTES: usize = 32 * 1024 * 1024;
 
 const LISTENER: u64 = u64::MAX;
 const MAILBOX: u64 = u64::MAX - 1;
@@ -117,7 +117,9 @@ pub struct Shard {
     deadlines: VecDeque<(Timestamp, u32, u32)>,
     handshakes_done: u64,
     handshakes_refused: u64,
+    /// Of strangers and of those who are known, so that the first cannot hide the second.
     lines: LineBudget,
+    signal_lines: LineBudget,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -185,6 +187,7 @@ impl Shard {
             handshakes_done: 0,
             handshakes_refused: 0,
             lines: LineBudget::default(),
+            signal_lines: LineBudget::default(),
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -297,7 +300,10 @@ impl Shard {
             self.end_overdue_handshakes(now);
             self.accept_again();
             self.carry_out(now);
-            self.lines.tell(format_args!("shard {}", self.index), now);
+            self.lines
+                .tell(format_args!("shard {}, handshakes", self.index), now);
+            self.signal_lines
+                .tell(format_args!("shard {}, signals", self.index), now);
         }
     }
 
@@ -573,7 +579,7 @@ impl Shard {
             let full = self
                 .mailboxes
                 .get(place)
-                .is_some_and(|box_| box_.waiting() > CONGESTED_LETTERS);
+                .is_some_and(|box_| box_.waiting() > CONGESTED_BYTES);
             if let Some(was) = self.congested.get_mut(place)
                 && *was != full
             {
@@ -609,11 +615,11 @@ impl Shard {
         for signal in self.carried.signals.drain(..) {
             if signal.actor() == gateway::Actor::Nobody {
                 tracing::debug!(target: "gateway", "{signal}");
-            } else if self.lines.take() {
+            } else if self.signal_lines.take() {
                 tracing::warn!(target: "gateway", "{signal}");
             }
         }
-        self.lines.kept_back += self.carried.signals_dropped;
+        self.signal_lines.kept_back += self.carried.signals_dropped;
     }
 
     // ---- letters ----

@@ -135,6 +135,12 @@ impl Transport {
         let mut consumed = 0;
         let mut failed: Option<rustls::Error> = None;
         loop {
+            // After an error only what is ready to be sent is fetched, the alert above all. Shown
+            // the same bytes once more than that, rustls would read them again and fail again, and
+            // its check against a second alert would end this thread.
+            if let Some(error) = failed.take_if(|_| !self.tls.wants_write()) {
+                return Err(Failure::Tls(error));
+            }
             let window = incoming.get_mut(consumed..).unwrap_or_default();
             let UnbufferedStatus { discard, state } = self.tls.process_tls_records(window);
             let mut used = discard;
@@ -162,12 +168,11 @@ impl Transport {
                 // Early data is never offered (max_early_data_size is 0): treat it as the end.
                 Ok(ConnectionState::ReadEarlyData(_)) => done = Some(true),
                 Ok(_) => done = Some(false),
-                // The second time the same error comes back the alert has been taken out.
-                Err(e) if failed.is_some() => {
-                    drop(e);
-                    done = Some(true);
+                Err(e) => {
+                    // Not again after an error, by the rule above; should it be, it is the end.
+                    done = failed.is_some().then_some(true);
+                    failed.get_or_insert(e);
                 }
-                Err(e) => failed = Some(e),
             }
             consumed += used;
             if let Some(ended) = done {

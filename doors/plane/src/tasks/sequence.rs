@@ -7,6 +7,7 @@ use audit::Sequencer;
 use signer::Purpose;
 use std::sync::Arc;
 use std::time::Duration;
+use store::CheckpointError;
 use tokio::sync::watch;
 
 /// A receipt is recorded at once and proven within a second. Commits that come closer together
@@ -67,6 +68,26 @@ fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
     Ok(())
 }
 
+/// The sequencer as the stored checkpoint and the published tiles tell it.
+fn begin_again(plane: &Plane) -> Result<Sequencer, SequenceError> {
+    let failed = |error: &dyn std::fmt::Display| SequenceError(error.to_string());
+    let stored = plane
+        .store
+        .last_checkpoint()
+        .map_err(|e| failed(&e))?
+        .ok_or_else(|| failed(&"the stored checkpoint is gone"))?;
+    let note = String::from_utf8(stored.note).map_err(|e| failed(&e))?;
+    let keys = std::slice::from_ref(&plane.log_key);
+    let last = audit::Checkpoint::open(&note, keys).map_err(|e| failed(&e))?;
+    let mut load = |path: &str| plane.published.read(path).ok().flatten();
+    let sequencer = Sequencer::restore(last.checkpoint, &mut load).map_err(|e| failed(&e))?;
+    plane
+        .published
+        .write_checkpoint(note.as_bytes())
+        .map_err(|e| failed(&e))?;
+    Ok(sequencer)
+}
+
 /// Publishes one batch of what is committed; returns how many leaves it held.
 ///
 /// # Errors
@@ -94,14 +115,17 @@ fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, Sequ
     let signed = integration
         .signed(&plane.log_key, &signature)
         .map_err(|e| failed(&e))?;
-    plane
-        .store
-        .put_checkpoint(
-            signed.previous_size(),
-            signed.checkpoint().size,
-            signed.note().as_bytes().to_vec(),
-        )
-        .map_err(|e| failed(&e))?;
+    let stored = plane.store.put_checkpoint(
+        signed.previous_size(),
+        signed.checkpoint().size,
+        signed.note().as_bytes().to_vec(),
+    );
+    if let Err(CheckpointError::Moved { .. }) = stored {
+        // The disk said no and had taken it all the same: go on from what is stored.
+        *sequencer = begin_again(plane)?;
+        return Ok(leaves.len());
+    }
+    stored.map_err(|e| failed(&e))?;
     let checkpoint = sequencer.publish(signed).map_err(|e| failed(&e))?;
     plane
         .published

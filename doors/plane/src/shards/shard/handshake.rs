@@ -47,7 +47,7 @@ impl Shard {
             if let Err(e) = self.begin_handshake(socket, peer, now)
                 && self.lines.take()
             {
-                tracing::warn!("{peer}: the connection could not be set up ({e})");
+                tracing::warn!(target: "gateway", "{peer}: {e}");
             }
         }
     }
@@ -61,7 +61,10 @@ impl Shard {
         let source = source_of(peer.ip());
         let from_source = self.handshakes_by_source.get(&source).copied().unwrap_or(0);
         if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
-            anyhow::bail!("{from_source} handshakes from this address are not done yet");
+            anyhow::bail!(
+                "refused handshakes-in-flight: {from_source} handshakes from this address are not \
+                 done yet; device: back off and try again [device must act]"
+            );
         }
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
@@ -161,7 +164,7 @@ impl Shard {
     /// A connection comes home. It is authenticated here and now: a withdrawal that was carried
     /// out while it was on its way must not be outrun.
     pub(super) fn welcome(&mut self, handed: Handed, now: Timestamp) {
-        if self.draining || self.failed {
+        if self.draining || self.failed || self.slots.len() >= self.config.connections_max {
             return handed.transport.close();
         }
         let peer = handed.peer;
