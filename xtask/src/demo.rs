@@ -27,7 +27,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let profile = if arguments.debug { "debug" } else { "release" };
     // In the caller's folder: a report's path is relative to where the person stands.
     succeed(
-        Command::new(root.join("target").join(profile).join("fleetward"))
+        Command::new(crate::built(root, profile, "fleetward"))
             .arg("demo")
             .args(&arguments.arguments),
     )

@@ -57,6 +57,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where cargo builds: its own folder, or the one that the environment names.
+pub(crate) fn built(root: &std::path::Path, profile: &str, program: &str) -> std::path::PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), std::path::PathBuf::from)
+        .join(profile)
+        .join(program)
+}
+
 /// The folder above xtask/, wherever the command was called from.
 pub fn root_of_repository() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

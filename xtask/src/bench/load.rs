@@ -125,7 +125,7 @@ impl Load {
             arguments.extend([flag.to_owned(), value]);
         }
         Self {
-            program: crate::root_of_repository().join("target/release/sim"),
+            program: crate::built(&crate::root_of_repository(), "release", "sim"),
             arguments,
         }
     }

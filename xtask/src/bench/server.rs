@@ -128,7 +128,7 @@ impl Server {
         };
         let mut server = Self::start(
             Kind::Fleetward,
-            &crate::root_of_repository().join("target/release/fleetward"),
+            &crate::built(&crate::root_of_repository(), "release", "fleetward"),
             &serve_arguments(&configuration),
             folder,
             doors.mqtt,
@@ -252,7 +252,7 @@ fn prepare(folder: &Path, devices: usize) -> anyhow::Result<()> {
     }
     let server = Server::serve(folder, doors, Durability::Process)?;
     let begun = Instant::now();
-    let output = Command::new(crate::root_of_repository().join("target/release/sim"))
+    let output = Command::new(crate::built(&crate::root_of_repository(), "release", "sim"))
         .args(["enroll", "--product", "device", "--socket"])
         .arg(server.socket.as_deref().context("ours has a socket")?)
         .args(["--est", &doors.devices.to_string()])
