@@ -7,14 +7,20 @@
 //! A noun enters here when two rooms exchange it, and not before (rule 3 of the house).
 
 mod certificate;
+mod containment;
+mod deviation;
 mod names;
+mod observed;
 mod time;
 mod verdict;
 
 pub use certificate::{CertificateId, Digest, RevocationReason};
+pub use containment::Containment;
+pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
     DeviceId, GroupId, InvalidName, ManufacturerId, PolicyId, Principal, ProductId, SerialNumber,
     ServiceId, TenantId,
 };
+pub use observed::{Attribution, Source, Subject};
 pub use time::Timestamp;
 pub use verdict::{DenyReason, Verdict};

@@ -1,0 +1,3 @@
+//! `fleetward-agent`: the device's side.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! **Question:** is it behaving?
+//!
+//! Observations against baselines become deviations, deviations become alerts.
