@@ -1,6 +1,7 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
 mod record;
+mod remember;
 mod renew;
 mod sequence;
 
@@ -14,6 +15,7 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     let mut tasks = JoinSet::new();
     tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
     tasks
 }
