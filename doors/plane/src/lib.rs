@@ -20,6 +20,7 @@ mod plane;
 mod shards;
 mod shared;
 mod sign_in;
+mod signals;
 mod startup;
 mod tasks;
 
@@ -77,6 +78,7 @@ pub async fn serve(
         doors.people,
         door,
         people,
+        plane.signals.clone(),
         stopped.clone(),
     ));
     let door = DevicesDoor {
@@ -87,6 +89,7 @@ pub async fn serve(
         doors.devices,
         door,
         devices,
+        plane.signals.clone(),
         stopped.clone(),
     ));
     if first_start {
