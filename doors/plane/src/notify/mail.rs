@@ -128,7 +128,11 @@ fn addresses(settings: &ResponseConfig) -> Result<(Mailbox, Vec<Mailbox>), Strin
     if settings.mail_to.is_empty() || settings.mail_to.len() > RECEIVERS_MAX {
         return Err(format!("write 1 to {RECEIVERS_MAX} receivers"));
     }
-    let to = settings.mail_to.iter().map(address).collect::<Result<_, _>>()?;
+    let to = settings
+        .mail_to
+        .iter()
+        .map(address)
+        .collect::<Result<_, _>>()?;
     Ok((address(&settings.mail_from)?, to))
 }
 
@@ -146,14 +150,18 @@ fn parse(url: &str) -> anyhow::Result<Server> {
     }
     let host = authority.host();
     Ok(Server {
-        host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        host: host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned(),
         port: authority.port_u16().unwrap_or(default),
         wrapped,
     })
 }
 
 fn is_local(host: &str) -> bool {
-    host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host.parse()
+        .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -4,19 +4,20 @@
 //! has passed. Each way sends one message at a time, in their order. The timer is
 //! `tasks/notify.rs`; here is what is sent and how.
 
-mod mail;
+pub mod mail;
 mod secret;
-mod webhook;
+pub mod webhook;
 
 use crate::clock;
 use crate::config::Config;
 use crate::plane::{Plane, Trouble, random};
-use crate::shared::Locked;
+use crate::shared::{Locked, off_thread};
 use anyhow::Context;
 use mail::Mail;
 use model::{IncidentId, Timestamp};
 use response::Token;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Direction, Outgoing, Write};
 use webhook::Webhook;
@@ -93,8 +94,8 @@ impl Notifier {
     pub fn new(config: &Config) -> anyhow::Result<Self> {
         let settings = &config.response;
         let webhook = (!settings.webhook_url.is_empty()).then(|| Webhook::new(settings));
-        let mail = (!settings.mail_smtp.is_empty())
-            .then(|| Mail::new(settings, &config.trust_domain));
+        let mail =
+            (!settings.mail_smtp.is_empty()).then(|| Mail::new(settings, &config.trust_domain));
         Ok(Self {
             webhook: webhook.transpose().context("response.webhook_url")?,
             mail: mail.transpose().context("response.mail_smtp")?,
@@ -155,7 +156,7 @@ impl Plane {
     /// # Errors
     /// No receiver is configured, too many messages wait, or the store.
     pub async fn notify(
-        &self,
+        self: &Arc<Self>,
         token: Token,
         incident: IncidentId,
         to: &str,
@@ -173,7 +174,10 @@ impl Plane {
         }
         let at = self.notifier.queued_at();
         let message = Message {
-            id: format!("{}/{}/{token}", self.config.trust_domain, self.config.tenant),
+            id: format!(
+                "{}/{}/{token}",
+                self.config.trust_domain, self.config.tenant
+            ),
             incident: incident.to_string(),
             to: to.to_owned(),
             subject: subject.to_owned(),
@@ -183,7 +187,8 @@ impl Plane {
         let body = serde_json::to_vec(&message).map_err(Trouble::fault)?;
         let mut change = Change::new(Direction::Neutral);
         for way in &ways {
-            let (_, waiting) = self.store.outbox_of(way.name())?;
+            let (reading, name) = (Arc::clone(self), way.name());
+            let (_, waiting) = off_thread(move || reading.store.outbox_of(name)).await??;
             if waiting >= WAITING_MAX {
                 return Err(Trouble::refused(
                     "outbox-full",

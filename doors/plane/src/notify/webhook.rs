@@ -58,7 +58,10 @@ impl Webhook {
         Ok(Self {
             host,
             port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            path: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
             tls,
             key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),
         })
@@ -118,7 +121,9 @@ pub fn check_url(url: &str) -> Result<(), String> {
 
 fn parse(url: &str) -> anyhow::Result<Uri> {
     let uri: Uri = url.parse().ok().context(RULE)?;
-    let named = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let named = uri
+        .authority()
+        .is_some_and(|authority| !authority.as_str().contains('@'));
     let local = bare_host(&uri) == "localhost"
         || (bare_host(&uri).parse()).is_ok_and(|address: IpAddr| address.is_loopback());
     match uri.scheme_str() {
@@ -230,7 +235,19 @@ mod tests {
 
     #[test]
     fn only_what_can_never_be_taken_is_given_up() {
-        for (status, is_final) in [(400, true), (413, true), (422, true), (301, false), (401, false), (404, false), (408, false), (425, false), (429, false), (500, false), (503, false)] {
+        for (status, is_final) in [
+            (400, true),
+            (413, true),
+            (422, true),
+            (301, false),
+            (401, false),
+            (404, false),
+            (408, false),
+            (425, false),
+            (429, false),
+            (500, false),
+            (503, false),
+        ] {
             let refused = judge(StatusCode::from_u16(status).unwrap()).unwrap_err();
             assert_eq!(refused.is_final, is_final, "{status}");
         }
