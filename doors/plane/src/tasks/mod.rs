@@ -1,10 +1,12 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
+mod notify;
 mod record;
 mod remember;
 mod renew;
 mod sequence;
 
+use crate::notify::Way;
 use crate::plane::Plane;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -17,5 +19,8 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    for way in Way::ALL {
+        tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));
+    }
     tasks
 }
