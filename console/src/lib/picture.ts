@@ -20,7 +20,7 @@ export interface Row {
   many?: number;
 }
 
-const ROWS_A_GROUP_MAX = 5;
+const ROWS_A_GROUP_MAX = 6;
 
 /** Rows from top to bottom: channels, destinations, other devices, what it tried. */
 export function rows(before: ReachSet, after: ReachSet, tried: string[]): Row[] {

@@ -50,7 +50,7 @@ export function count(amount: number, one: string, many = `${one}s`): string {
 
 /** `unexpected-destination` as it is read: `unexpected destination`. */
 export function spoken(name: string): string {
-  return name.replaceAll('-', ' ');
+  return name.replaceAll('-', ' ').replace(/\bdns\b/g, 'DNS').replace(/\bapi\b/g, 'API').replace(/\btls\b/g, 'TLS');
 }
 
 export function capital(text: string): string {
