@@ -83,7 +83,9 @@ impl Clock {
 
 /// What the device's own clock says.
 pub fn system_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
@@ -94,10 +96,18 @@ pub fn http_date(text: &str) -> Option<Timestamp> {
     ];
     let (_, rest) = text.split_once(", ")?;
     let mut words = rest.split(' ');
-    let day: u64 = words.next()?.parse().ok().filter(|d| (1..=31).contains(d))?;
+    let day: u64 = words
+        .next()?
+        .parse()
+        .ok()
+        .filter(|d| (1..=31).contains(d))?;
     let month = words.next()?;
     let month = MONTHS.iter().position(|name| *name == month)? as u64 + 1;
-    let year: u64 = words.next()?.parse().ok().filter(|y| (1970..=9999).contains(y))?;
+    let year: u64 = words
+        .next()?
+        .parse()
+        .ok()
+        .filter(|y| (1970..=9999).contains(y))?;
     let mut clock = words.next()?.split(':');
     let mut part = |max: u64| clock.next()?.parse::<u64>().ok().filter(|n| *n <= max);
     let seconds = part(23)? * 3600 + part(59)? * 60 + part(60)?;
@@ -105,9 +115,15 @@ pub fn http_date(text: &str) -> Option<Timestamp> {
         return None;
     }
     // Days from 1970-01-01 in the proleptic Gregorian calendar, years beginning in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1;
-    Some(Timestamp::from_seconds(days.checked_sub(719_468)? * 86_400 + seconds))
+    Some(Timestamp::from_seconds(
+        days.checked_sub(719_468)? * 86_400 + seconds,
+    ))
 }
 
 #[cfg(test)]
@@ -119,7 +135,10 @@ mod tests {
         let seconds = |text| http_date(text).map(Timestamp::as_seconds);
         assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
         assert_eq!(seconds("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        assert_eq!(seconds("Tue, 29 Feb 2028 23:59:59 GMT"), Some(1_835_481_599));
+        assert_eq!(
+            seconds("Tue, 29 Feb 2028 23:59:59 GMT"),
+            Some(1_835_481_599)
+        );
         for text in [
             "",
             "Sunday, 06-Nov-94 08:49:37 GMT",
@@ -150,6 +169,9 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let folder = Folder::open(scratch.path()).unwrap();
         folder.write(FLOOR_FILE, &[0xff, 0, 7]).unwrap();
-        assert_eq!(Clock::open(&folder).unwrap().floor(), Timestamp::from_seconds(0));
+        assert_eq!(
+            Clock::open(&folder).unwrap().floor(),
+            Timestamp::from_seconds(0)
+        );
     }
 }

@@ -40,6 +40,8 @@ struct File {
     #[serde(default = "a_thousand")]
     queue_messages_max: usize,
     #[serde(default)]
+    renew_seconds_max: Option<u64>,
+    #[serde(default)]
     publish: Vec<PublishFile>,
     #[serde(default)]
     sources: Sources,
@@ -131,6 +133,8 @@ pub struct Config {
     /// The longest pause between two attempts.
     pub reconnect_max: Duration,
     pub keep_alive_seconds: u16,
+    /// Renew at the latest this long after the start or the last renewal.
+    pub renew_seconds_max: Option<Duration>,
     pub queue_messages_max: usize,
     pub publish: Vec<Duty>,
     pub sources: Sources,
@@ -197,6 +201,10 @@ impl Config {
             (1..=100_000).contains(&file.queue_messages_max),
             "queue_messages_max must be 1 to 100000"
         );
+        ensure!(
+            file.renew_seconds_max.is_none_or(|seconds| seconds > 0),
+            "renew_seconds_max must be 1 or more"
+        );
         if let Some(version) = &file.firmware_version {
             ensure!(
                 (1..=128).contains(&version.len()) && !version.chars().any(char::is_control),
@@ -223,6 +231,7 @@ impl Config {
             source_address: file.source_address,
             reconnect_max: Duration::from_secs(file.reconnect_seconds_max),
             keep_alive_seconds: file.keep_alive_seconds,
+            renew_seconds_max: file.renew_seconds_max.map(Duration::from_secs),
             queue_messages_max: file.queue_messages_max,
             publish: file
                 .publish

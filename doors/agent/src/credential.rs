@@ -59,7 +59,9 @@ impl Credential {
         ensure!(
             !matches!(
                 certified.keys_match(),
-                Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch))
+                Err(rustls::Error::InconsistentKeys(
+                    rustls::InconsistentKeys::KeyMismatch
+                ))
             ),
             "the private key is not the certificate's"
         );
@@ -147,13 +149,12 @@ impl Asked {
                 return Ok((credential, text));
             }
         }
-        Err(anyhow!("the plane sent no certificate for the key we asked with"))
+        Err(anyhow!(
+            "the plane sent no certificate for the key we asked with"
+        ))
     }
 
-    fn make(
-        subject: Name,
-        names: Option<x509_cert::ext::Extension>,
-    ) -> anyhow::Result<Self> {
+    fn make(subject: Name, names: Option<x509_cert::ext::Extension>) -> anyhow::Result<Self> {
         let refused = |_| anyhow!("the cryptographic library refuses");
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(refused)?;
         let key_pkcs8 = Zeroizing::new(pair.to_pkcs8v1().map_err(refused)?.as_ref().to_vec());
@@ -206,9 +207,8 @@ pub fn validity(der: &[u8]) -> anyhow::Result<(Timestamp, Timestamp)> {
     let certificate =
         Certificate::from_der(der).map_err(|_| anyhow!("the certificate cannot be read"))?;
     let validity = certificate.tbs_certificate().validity();
-    let time = |time: &x509_cert::time::Time| {
-        Timestamp::from_seconds(time.to_unix_duration().as_secs())
-    };
+    let time =
+        |time: &x509_cert::time::Time| Timestamp::from_seconds(time.to_unix_duration().as_secs());
     Ok((time(&validity.not_before), time(&validity.not_after)))
 }
 

@@ -52,7 +52,11 @@ impl Est<'_> {
         again: bool,
         clock: &mut Clock,
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        let operation = if again { "simplereenroll" } else { "simpleenroll" };
+        let operation = if again {
+            "simplereenroll"
+        } else {
+            "simpleenroll"
+        };
         let answer = self.exchange("POST", operation, Some(shown), Some(request), clock)?;
         certificates(&answer)
     }
@@ -101,8 +105,11 @@ impl Est<'_> {
                 break answer;
             }
             turn?;
-            self.waiting
-                .for_one(std::os::fd::AsFd::as_fd(&transport), transport.interest(), deadline)?;
+            self.waiting.for_one(
+                std::os::fd::AsFd::as_fd(&transport),
+                transport.interest(),
+                deadline,
+            )?;
         };
         if let (Some(date), Some((_, until))) = (answer.date, transport.plane_validity()) {
             // Never beyond its own certificate: one wrong date must not shut the plane out.
@@ -141,8 +148,8 @@ fn parse(mut received: &[u8]) -> Result<Option<Answer>, Failure> {
         };
         let (head, rest) = received.split_at_checked(end).unwrap_or_default();
         let after = rest.get(4..).unwrap_or_default();
-        let head = std::str::from_utf8(head)
-            .map_err(|_| Failure::Protocol("a head that is not text"))?;
+        let head =
+            std::str::from_utf8(head).map_err(|_| Failure::Protocol("a head that is not text"))?;
         let mut lines = head.split("\r\n");
         let status = status(lines.next().unwrap_or_default())?;
         if (100..200).contains(&status) {
@@ -252,7 +259,9 @@ fn chunks(mut rest: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 /// The certificates of a certs-only answer (RFC 7030 section 4.1.3).

@@ -60,7 +60,10 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Unreachable(error) => write!(f, "the plane cannot be reached: {error}"),
             Self::Unresolved(host) => {
-                write!(f, "{host} cannot be resolved: check plane.est, plane.mqtt and the resolver")
+                write!(
+                    f,
+                    "{host} cannot be resolved: check plane.est, plane.mqtt and the resolver"
+                )
             }
             Self::Timeout => f.write_str("the plane did not answer in time"),
             Self::Alert(alert) => write!(
@@ -69,16 +72,33 @@ impl std::fmt::Display for Failure {
             ),
             Self::Tls(text) => write!(f, "TLS failed: {}", printable(text)),
             Self::Connack(reason, text) => {
-                write!(f, "the plane refused the session: {}{}", reason.name(), with(text))
+                write!(
+                    f,
+                    "the plane refused the session: {}{}",
+                    reason.name(),
+                    with(text)
+                )
             }
             Self::Disconnected(reason, text) => {
-                write!(f, "the plane ended the session: {}{}", reason.name(), with(text))
+                write!(
+                    f,
+                    "the plane ended the session: {}{}",
+                    reason.name(),
+                    with(text)
+                )
             }
             Self::Http(status, text) => {
-                write!(f, "the plane refused the request: {status} {}", printable(text))
+                write!(
+                    f,
+                    "the plane refused the request: {status} {}",
+                    printable(text)
+                )
             }
             Self::Pending(seconds) => {
-                write!(f, "a person must approve at the plane; asking again in {seconds} s")
+                write!(
+                    f,
+                    "a person must approve at the plane; asking again in {seconds} s"
+                )
             }
             Self::Protocol(what) => write!(f, "the plane's answer cannot be read: {what}"),
             Self::Local(error) => write!(f, "{error:#}"),

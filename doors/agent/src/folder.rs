@@ -166,7 +166,11 @@ impl Folder {
     }
 
     #[cfg(not(test))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "tests cut the power here")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "tests cut the power here"
+    )]
     fn spend(&self) -> io::Result<()> {
         Ok(())
     }

@@ -32,8 +32,13 @@ impl Keyring {
     pub fn open(folder: &Folder) -> anyhow::Result<Self> {
         let mut held = Vec::new();
         let mut next = 1;
-        for name in folder.names().context("the state folder cannot be listed")? {
-            let Some(number) = number_of(&name) else { continue };
+        for name in folder
+            .names()
+            .context("the state folder cannot be listed")?
+        {
+            let Some(number) = number_of(&name) else {
+                continue;
+            };
             next = next.max(number.saturating_add(1));
             let pem = folder.read(&name)?.map(zeroize::Zeroizing::new);
             if let Some(credential) = pem.and_then(|pem| Credential::read(&pem, &pem).ok()) {
@@ -55,8 +60,13 @@ impl Keyring {
 
     /// The one that has opened a session, or the only one there is.
     pub fn present(&self) -> Option<&Credential> {
-        let proven = self.held.iter().find(|(number, _)| Some(*number) == self.proven);
-        proven.or(self.held.last()).map(|(_, credential)| credential)
+        let proven = self
+            .held
+            .iter()
+            .find(|(number, _)| Some(*number) == self.proven);
+        proven
+            .or(self.held.last())
+            .map(|(_, credential)| credential)
     }
 
     /// True if the newest has not opened a session yet, and an older one has.
@@ -109,7 +119,10 @@ impl Keyring {
         let (credential, pem) = asked.answered(issued)?;
         folder.write(&file(self.next), pem.as_bytes())?;
         let proven = self.proven;
-        for (number, _) in self.held.extract_if(.., |(number, _)| Some(*number) != proven) {
+        for (number, _) in self
+            .held
+            .extract_if(.., |(number, _)| Some(*number) != proven)
+        {
             folder.remove(&file(number))?;
         }
         self.held.push((self.next, credential));
@@ -161,6 +174,10 @@ fn file(number: u64) -> String {
 }
 
 fn number_of(name: &str) -> Option<u64> {
-    let number = name.strip_prefix("ldevid-")?.strip_suffix(".pem")?.parse().ok()?;
+    let number = name
+        .strip_prefix("ldevid-")?
+        .strip_suffix(".pem")?
+        .parse()
+        .ok()?;
     (file(number) == name).then_some(number)
 }

@@ -73,13 +73,18 @@ impl Outbox {
 
     /// Takes a message in; the oldest of its class goes if there is no room.
     pub fn push(&mut self, class: Class, topic: &str, payload: String) {
-        let of_class = self.messages.iter().filter(|one| one.class == class).count();
+        let of_class = self
+            .messages
+            .iter()
+            .filter(|one| one.class == class)
+            .count();
         let over = class == Class::Report && of_class >= REPORTS_MAX
             || self.messages.len() >= self.messages_max;
         if over {
             let oldest = |one: &Message| one.class == class && one.in_flight.is_none();
             let oldest = self.messages.iter().position(oldest);
-            let oldest = oldest.or_else(|| self.messages.iter().position(|m| m.in_flight.is_none()));
+            let oldest =
+                oldest.or_else(|| self.messages.iter().position(|m| m.in_flight.is_none()));
             if oldest.and_then(|at| self.messages.remove(at)).is_none() {
                 // All are on the wire: it is the new one that has no room.
                 self.counts.dropped += 1;
@@ -118,7 +123,10 @@ impl Outbox {
     }
 
     pub fn acknowledge(&mut self, packet_id: u16, reason: Reason, now: Instant) -> Acknowledged {
-        let at = self.messages.iter().position(|one| one.in_flight == Some(packet_id));
+        let at = self
+            .messages
+            .iter()
+            .position(|one| one.in_flight == Some(packet_id));
         let Some((at, message)) = at.and_then(|at| Some((at, self.messages.get_mut(at)?))) else {
             return Acknowledged::Unknown;
         };
@@ -150,7 +158,10 @@ impl Outbox {
     }
 
     pub fn in_flight(&self) -> usize {
-        self.messages.iter().filter(|one| one.in_flight.is_some()).count()
+        self.messages
+            .iter()
+            .filter(|one| one.in_flight.is_some())
+            .count()
     }
 
     pub fn len(&self) -> usize {
@@ -209,7 +220,10 @@ mod tests {
         let (first, _) = payload(outbox.next(now, 8, false));
         let (_, second) = payload(outbox.next(now, 8, false));
         assert_eq!(second, "1");
-        assert_eq!(outbox.acknowledge(first, Reason::SUCCESS, now), Acknowledged::Done);
+        assert_eq!(
+            outbox.acknowledge(first, Reason::SUCCESS, now),
+            Acknowledged::Done
+        );
         outbox.disconnect();
         assert_eq!(payload(outbox.next(now, 8, false)).1, "1");
         assert_eq!(payload(outbox.next(now, 8, false)).1, "2");
@@ -240,7 +254,10 @@ mod tests {
         let refused = outbox.acknowledge(id, Reason::NOT_AUTHORIZED, now);
         assert_eq!(refused, Acknowledged::Refused("t".to_owned()));
         assert!(outbox.is_empty());
-        assert_eq!(outbox.acknowledge(id, Reason::SUCCESS, now), Acknowledged::Unknown);
+        assert_eq!(
+            outbox.acknowledge(id, Reason::SUCCESS, now),
+            Acknowledged::Unknown
+        );
     }
 
     #[test]

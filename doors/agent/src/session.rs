@@ -35,8 +35,14 @@ pub enum Event {
     /// The one subscription: granted, or refused for this reason.
     Subscribed(Result<(), Reason>),
     /// A message, acknowledged already.
-    Message { topic: String, payload: Vec<u8> },
-    Acknowledged { packet_id: u16, reason: Reason },
+    Message {
+        topic: String,
+        payload: Vec<u8>,
+    },
+    Acknowledged {
+        packet_id: u16,
+        reason: Reason,
+    },
 }
 
 impl Session {
@@ -162,7 +168,10 @@ impl Session {
                     return Err(Failure::Connack(connack.reason, text));
                 }
                 self.is_open = true;
-                self.in_flight_max = connack.receive_maximum.unwrap_or(u16::MAX).min(IN_FLIGHT_MAX);
+                self.in_flight_max = connack
+                    .receive_maximum
+                    .unwrap_or(u16::MAX)
+                    .min(IN_FLIGHT_MAX);
                 self.packet_bytes_max = connack.packet_bytes_max.unwrap_or(u32::MAX);
                 if let Some(seconds) = connack.server_keep_alive_seconds {
                     self.keep_alive = Duration::from_secs(u64::from(seconds.max(1)));
@@ -186,7 +195,11 @@ impl Session {
             })),
             Packet::Suback(suback) if suback.packet_id == SUBSCRIBE_ID => {
                 let reason = suback.reasons().next().unwrap_or(Reason::UNSPECIFIED_ERROR);
-                let granted = if reason.is_failure() { Err(reason) } else { Ok(()) };
+                let granted = if reason.is_failure() {
+                    Err(reason)
+                } else {
+                    Ok(())
+                };
                 Ok(Some(Event::Subscribed(granted)))
             }
             Packet::Pingresp => {
@@ -214,7 +227,10 @@ mod tests {
 
     fn open(now: Instant) -> Session {
         let mut session = Session::begin("cam-1", 60, now);
-        let connack = Connack { receive_maximum: Some(2), ..Connack::default() };
+        let connack = Connack {
+            receive_maximum: Some(2),
+            ..Connack::default()
+        };
         encode::connack(&mut session.received, Version::V5, &connack);
         assert_eq!(session.next_event().unwrap(), Some(Event::Open));
         session.take_output(now);
@@ -237,7 +253,10 @@ mod tests {
         let due = session.next_deadline();
         session.wake(due).unwrap();
         assert_eq!(session.take_output(due), [0xc0, 0]);
-        assert!(matches!(session.wake(session.next_deadline()), Err(Failure::Timeout)));
+        assert!(matches!(
+            session.wake(session.next_deadline()),
+            Err(Failure::Timeout)
+        ));
     }
 
     #[test]
@@ -255,7 +274,9 @@ mod tests {
     #[test]
     fn a_packet_too_large_for_us_ends_the_session_before_it_is_kept() {
         let mut session = open(Instant::now());
-        session.received.extend_from_slice(&[0x30, 0xff, 0xff, 0xff, 0x7f]);
+        session
+            .received
+            .extend_from_slice(&[0x30, 0xff, 0xff, 0xff, 0x7f]);
         assert!(matches!(session.next_event(), Err(Failure::Protocol(_))));
     }
 

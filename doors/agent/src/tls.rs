@@ -203,7 +203,11 @@ fn connect_one(
     deadline: Instant,
 ) -> Result<TcpStream, Failure> {
     use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket =
         net::socket_with(family, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
@@ -233,10 +237,9 @@ fn config(
 ) -> Result<Arc<ClientConfig>, Failure> {
     let tls = |error: Error| Failure::Tls(error.to_string());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let inner =
-        WebPkiServerVerifier::builder_with_provider(trust.roots.clone(), provider.clone())
-            .build()
-            .map_err(|error| Failure::Tls(error.to_string()))?;
+    let inner = WebPkiServerVerifier::builder_with_provider(trust.roots.clone(), provider.clone())
+        .build()
+        .map_err(|error| Failure::Tls(error.to_string()))?;
     let verifier = PlaneVerifier {
         inner,
         now: clock.now(),
@@ -297,8 +300,9 @@ impl ServerCertVerifier for PlaneVerifier {
         let mut outcome = Err(Error::InvalidCertificate(CertificateError::Expired));
         for _ in 0..TRIES {
             let time = UnixTime::since_unix_epoch(Duration::from_secs(at));
-            outcome =
-                self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, time);
+            outcome = self
+                .inner
+                .verify_server_cert(end_entity, intermediates, name, ocsp, time);
             at = match &outcome {
                 Err(Error::InvalidCertificate(CertificateError::NotValidYetContext {
                     not_before,
@@ -329,13 +333,18 @@ impl ServerCertVerifier for PlaneVerifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        self.inner
+            .verify_tls13_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         CryptoProvider::get_default().map_or_else(
             || self.inner.supported_verify_schemes(),
-            |provider| provider.signature_verification_algorithms.supported_schemes(),
+            |provider| {
+                provider
+                    .signature_verification_algorithms
+                    .supported_schemes()
+            },
         )
     }
 }

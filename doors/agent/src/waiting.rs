@@ -57,7 +57,10 @@ impl Waiting {
     ) -> Result<bool, Failure> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let mut fds = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
+            let mut fds = vec![PollFd::from_borrowed_fd(
+                self.signals.as_fd(),
+                PollFlags::IN,
+            )];
             fds.extend(fd.map(|(fd, interest)| PollFd::from_borrowed_fd(fd, interest)));
             match poll(&mut fds, Some(&timespec(left))) {
                 Ok(0) if left.is_zero() => return Ok(false),
@@ -72,6 +75,26 @@ impl Waiting {
                 Err(error) => return Err(Failure::Unreachable(error.into())),
             }
         }
+    }
+}
+
+/// Waits for one socket alone, when we have been asked to end already.
+///
+/// # Errors
+/// [`Failure::Timeout`] at the deadline.
+pub fn for_socket(
+    socket: Option<(BorrowedFd<'_>, PollFlags)>,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let mut fds: Vec<_> = socket
+        .into_iter()
+        .map(|(fd, interest)| PollFd::from_borrowed_fd(fd, interest))
+        .collect();
+    match poll(&mut fds, Some(&timespec(left))) {
+        Ok(0) => Err(Failure::Timeout),
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(Failure::Unreachable(error.into())),
     }
 }
 
