@@ -403,7 +403,13 @@ pub fn print_reports(config: &Config, once: bool) -> anyhow::Result<()> {
     let waiting = Waiting::new().context("signals cannot be waited for")?;
     let mut table = make_table(config);
     let mut gauges = Gauges::start(config, table.is_some());
+    // Counters say nothing at once.
+    let mut pause = Duration::from_secs(1);
     loop {
+        if waiting.until(None, Instant::now() + pause).is_err() {
+            return Ok(());
+        }
+        pause = config.report_every;
         while gauges.is_busy() {
             gauges.step();
         }

@@ -70,6 +70,10 @@ impl Gauge {
         })
     }
 
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// True if there is more to hash.
     pub fn is_busy(&self) -> bool {
         self.hashing.is_some()

@@ -167,7 +167,8 @@ impl Gauges {
         }
         let firmware = self.firmware.read(&mut unseen);
         if firmware.is_some() {
-            saw("firmware", "file");
+            let how = if self.firmware.has_file() { "file" } else { "config" };
+            saw("firmware", how);
         }
         self.sequence += 1;
         let now = Instant::now();
