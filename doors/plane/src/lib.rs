@@ -15,6 +15,7 @@ mod entries;
 mod flow;
 mod listen;
 mod lists;
+mod notify;
 mod pem;
 mod plane;
 mod shards;

@@ -5,6 +5,7 @@ use crate::entries::Act;
 use crate::flow::{self, Admission, Revoking};
 use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
+use crate::notify::Notifier;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
@@ -43,6 +44,8 @@ pub struct Plane {
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
+    /// Who is told of incidents.
+    pub(crate) notifier: Notifier,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     pub(crate) own_cas: identity::OwnCas,

@@ -8,6 +8,7 @@ use crate::flow::{self, Admission};
 use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
+use crate::notify::Notifier;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
@@ -37,6 +38,7 @@ const SERVER_NAMES: &str = "identity.server-names";
 
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
+    notifier: Notifier,
     store: Store,
     published: Published,
     signer: Signer,
@@ -59,6 +61,7 @@ impl Foundation {
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let now = clock::now();
         check_clock(now, built_at(), "this program was built")?;
+        let notifier = Notifier::new(config)?;
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
@@ -97,6 +100,7 @@ impl Foundation {
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
+            notifier,
             store,
             published,
             signer,
@@ -144,6 +148,7 @@ impl Foundation {
             listing: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
+            notifier: self.notifier,
             signer: self.signer,
             realm: self.realm,
             own_cas: self.own_cas,
