@@ -12,16 +12,23 @@ pub mod api;
 mod clock;
 pub mod config;
 mod entries;
+mod events;
 mod flow;
+mod issuing;
+mod judgement;
 mod listen;
 mod lists;
 mod pem;
 mod plane;
+mod planning;
+mod reach;
 mod shards;
 mod shared;
 mod sign_in;
 mod startup;
 mod tasks;
+mod timeline;
+mod withdrawing;
 
 pub use config::{Config, ConfigError};
 
@@ -107,6 +114,7 @@ pub async fn serve(
         ended = served.join_next() => ended,
     };
     tracing::info!("stopping: sessions are ended in order, the log is published");
+    plane.events.end();
     // Nobody listens if all doors have ended already.
     let _ = stopping.send(true);
     let draining = Arc::clone(&plane);

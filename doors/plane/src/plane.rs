@@ -2,18 +2,21 @@
 
 use crate::config::Config;
 use crate::entries::Act;
-use crate::flow::{self, Admission, Revoking};
+use crate::events::Events;
+use crate::flow::Admission;
 use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
+use crate::planning;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
+use crate::withdrawing::{Containments, Revoking, Standing};
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
 use identity::{Fact, Realm, Refusal, profile};
-use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use model::{Containment, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -38,6 +41,12 @@ pub struct Plane {
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
+    /// What has just happened, for open screens.
+    pub events: Arc<Events>,
+    /// Held while a containment goes from memory to the shards; never while a disk is waited for.
+    pub(crate) containing: OneAtATime,
+    /// Who is cut off; changed only while `containing` is held.
+    pub containments: Locked<Containments>,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     pub(crate) own_cas: identity::OwnCas,
@@ -77,12 +86,13 @@ pub enum Trouble {
     Commit(CommitError),
     /// A withdrawal is in force but not on record, so nothing may be granted.
     #[error(
-        "a revocation is in force that could not be recorded yet; nothing is granted until it is. \
+        "a revocation or containment is in force that could not be recorded yet; nothing is granted \
+         until it is. \
          Operator: see the log for what the disk says"
     )]
     GrantingStopped,
     /// The withdrawal was carried out; recording it is being tried again.
-    #[error("the revocation is in force but could not be recorded ({0}); it is tried again")]
+    #[error("it is in force but could not be recorded ({0}); it is tried again")]
     InForceUnrecorded(CommitError),
     #[error("a fault of ours: {0}; please report it")]
     Fault(String),
@@ -297,7 +307,7 @@ impl Plane {
         let kept = change.clone();
         self.submit(change).await.map_err(|error| {
             self.unrecorded.lock().push(kept);
-            tracing::error!("a revocation could not be recorded ({error}); granting stops");
+            tracing::error!("a withdrawal could not be recorded ({error}); granting stops");
             Trouble::InForceUnrecorded(error)
         })
     }
@@ -352,6 +362,88 @@ impl Plane {
         closed
     }
 
+    /// Cuts a device off in memory and on every shard; whether it is news, and the number of
+    /// sessions that felt it.
+    pub async fn cut_off(
+        &self,
+        device: &DeviceId,
+        standing: &Standing,
+    ) -> Result<(bool, u32), Trouble> {
+        let _one_at_a_time = self.containing.begin().await;
+        let is_news = self.containments.lock().put(device, standing.clone());
+        if is_news {
+            self.learn(&Fact::DeviceContained {
+                device: device.clone(),
+                containment: standing.containment,
+                at: standing.since,
+            })?;
+        }
+        let facts = self.facts_of_device(device);
+        Ok((is_news, self.shards.contain(&facts).await))
+    }
+
+    /// Gives back, unless another containment came since `change`.
+    pub async fn give_back(&self, device: &DeviceId, change: u64) -> Result<(), Trouble> {
+        let _one_at_a_time = self.containing.begin().await;
+        if self.containments.lock().take(device, change) {
+            self.learn(&Fact::DeviceRestored {
+                device: device.clone(),
+            })?;
+            let facts = self.facts_of_device(device);
+            self.shards.contain(&facts).await;
+        }
+        Ok(())
+    }
+
+    fn facts_of_device(&self, device: &DeviceId) -> Facts {
+        self.admission.facts_of(&Principal::Device(device.clone()))
+    }
+
+    /// How a device is cut off, and the change that did it.
+    ///
+    /// # Errors
+    /// It is not, or its identity is gone.
+    pub fn contained(&self, device: &DeviceId) -> Result<(Standing, u64), Trouble> {
+        let principal = Principal::Device(device.clone());
+        if self.trust().registry().principal_revocation(&principal).is_some() {
+            return Err(Trouble::refused(
+                "device-revoked",
+                format!("{device} was revoked: restoring it gives nothing back"),
+            ));
+        }
+        let containments = self.containments.lock();
+        containments
+            .of(device)
+            .cloned()
+            .zip(containments.change_of(device))
+            .ok_or_else(|| {
+                Trouble::refused("not-contained", format!("{device} is not cut off"))
+            })
+    }
+
+    /// How far a device is cut off.
+    #[must_use]
+    pub fn containment(&self, device: &DeviceId) -> Option<Containment> {
+        let containments = self.containments.lock();
+        containments.of(device).map(|standing| standing.containment)
+    }
+
+    /// Says to a device's live session how far it is cut off. It may lie about what it does then.
+    pub fn tell_containment(&self, device: &DeviceId) {
+        let topic = format!("$fleetward/devices/{device}/containment");
+        let told = {
+            let containments = self.containments.lock();
+            let standing = containments.of(device);
+            serde_json::json!({
+                "containment": standing.map(|one| one.containment.name()),
+                "since": standing.map(|one| one.since.to_string()),
+                "incident": standing.and_then(|one| one.incident).map(|id| id.to_string()),
+            })
+        };
+        self.shards
+            .tell_device(device, &topic, told.to_string().as_bytes());
+    }
+
     /// The port of the door for people, as it was bound.
     #[must_use]
     pub fn people_port(&self) -> u16 {
@@ -383,7 +475,7 @@ impl Plane {
     pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
         let population = self.population(fleet);
         let fleet = Arc::clone(fleet);
-        off_thread(move || flow::compile(&fleet, population)).await?
+        off_thread(move || planning::compile(&fleet, population)).await?
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.

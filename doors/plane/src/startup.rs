@@ -3,12 +3,13 @@
 
 use crate::clock;
 use crate::config::Config;
-use crate::entries;
-use crate::flow::{self, Admission};
+use crate::entries::{self, Withdrawn};
+use crate::flow::Admission;
 use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
+use crate::planning;
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
@@ -92,7 +93,7 @@ impl Foundation {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
-        let grants = flow::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
+        let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
@@ -368,7 +369,7 @@ fn tell_seal(store: &Store, tenant: &TenantId, now: Timestamp) -> anyhow::Result
     Ok(())
 }
 
-/// Revocations that a restored database missed, taken from the leaves it was given back. Done
+/// Revocations and containments that a restored database missed, taken from the leaves it was given back. Done
 /// again at each start while sealed, since a crash may have come in between.
 fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
     let Some(mut from) = store.imported_from() else {
@@ -382,9 +383,20 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
         from += leaves.len() as u64;
         for leaf in leaves {
             let entry = audit::Entry::from_leaf(&leaf)?;
-            if let Some((what, reason)) = entries::withdrawal_told_by(&entry) {
-                let write = flow::withdrawal_write(&what, entry.time, reason);
-                store.commit(Change::new(Direction::Withdraw).write(write))?;
+            match entries::withdrawal_told_by(&entry) {
+                Some(Withdrawn::Revoked(what, reason)) => {
+                    let write = what.row(entry.time, reason);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::Contained(device, standing)) => {
+                    let present = store.containment(&device)?;
+                    // The harder one stands, whichever came last.
+                    if present.is_none_or(|known| known.containment < standing.containment) {
+                        let write = standing.row(&device);
+                        store.commit(Change::new(Direction::Withdraw).write(write))?;
+                    }
+                }
+                None => {}
             }
         }
     }
