@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod caller;
+mod console;
 mod est;
 mod gateway;
 mod health;
@@ -37,9 +38,9 @@ const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
 
 type Shared = Arc<Plane>;
 
-/// The API for people and for the local command line.
+/// The API for people and for the local command line, and the console.
 pub fn people_router(plane: &Shared) -> Router {
-    finish(api(), plane)
+    finish(api().merge(console::router()), plane)
 }
 
 /// The same behind mutual TLS, and EST beside it.
