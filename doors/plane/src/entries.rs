@@ -2,6 +2,7 @@
 //!
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
+use crate::plane::digest;
 use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
 use model::{CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, RevocationReason, Timestamp};
 use std::collections::BTreeMap;
@@ -23,6 +24,23 @@ pub enum Actor {
     Playbook(String),
     /// This program, on its own.
     Plane,
+}
+
+impl Actor {
+    /// Whom the responder names: a playbook as `playbook/<name>`, else a person as the log does.
+    #[must_use]
+    pub fn named(by: &str) -> Self {
+        match by.split_once('/') {
+            Some(("playbook", name)) => Self::Playbook(name.to_owned()),
+            Some(("admin", session)) => Self::Admin {
+                session: session.to_owned(),
+            },
+            Some(("local", user)) => (user.strip_prefix("uid-"))
+                .and_then(|uid| uid.parse().ok())
+                .map_or(Self::Plane, |uid| Self::Local { uid }),
+            _ => Self::Plane,
+        }
+    }
 }
 
 impl fmt::Display for Actor {
@@ -231,6 +249,41 @@ pub fn restored(at: Timestamp, actor: &Actor, what: &Restoring, was: &Standing) 
 pub fn baseline_accepted(at: Timestamp, actor: &Actor, product: &model::ProductId) -> Act {
     let object = format_args!("product/{product}");
     Act::new(at, actor, "detection.baseline-accepted", object)
+}
+
+#[must_use]
+pub fn incident_opened(incident: &response::Incident) -> Act {
+    let object = format_args!("incident/{}", incident.id);
+    Act::new(incident.opened_at, "detection", "response.incident-opened", object)
+        .with("about", &incident.about)
+        .with("severity", incident.severity.name())
+        .with("title", incident.title())
+}
+
+#[must_use]
+pub fn incident_closed(at: Timestamp, incident: &response::Incident) -> Act {
+    let object = format_args!("incident/{}", incident.id);
+    Act::new(at, Actor::Plane, "response.incident-closed", object).with("about", &incident.about)
+}
+
+/// The texts of evidence may name addresses of people's homes: the log keeps their digest, so that
+/// the timeline proves them.
+#[must_use]
+pub fn step(incident: IncidentId, step: &response::Step) -> Act {
+    let object = format_args!("incident/{incident}");
+    let mut act = Act::new(step.at, &step.actor, "response.incident-step", object);
+    if step.expected.is_none() && step.seen.is_none() {
+        return act.with("what", &step.what);
+    }
+    let evidence = serde_json::json!([step.what, step.expected, step.seen, step.observed_by]);
+    act = act.with("evidence_sha256", digest(evidence.to_string().as_bytes()));
+    if let Some(source) = step.source {
+        act = act.with("source", source.name());
+    }
+    if let Some(attribution) = step.attribution {
+        act = act.with("attribution", attribution.name());
+    }
+    act
 }
 
 const DEVICE_CONTAINED: &str = "response.device-contained";

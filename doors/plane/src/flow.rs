@@ -249,6 +249,47 @@ pub async fn restore(
     })
 }
 
+/// Signals → baseline → deviation → alert → incident → playbook → containment → audit entry, for
+/// what doors, the network and devices told since the last time.
+pub async fn judge(plane: &Arc<Plane>, told: &[Told]) {
+    let _one_at_a_time = plane.judging.begin().await;
+    let judged = plane.judge(told, clock::now());
+    carry_out(plane, judged).await;
+}
+
+/// A person's decision, told to the incident that it belongs to.
+pub async fn decided(plane: &Arc<Plane>, act: PersonAct) {
+    let _one_at_a_time = plane.judging.begin().await;
+    let mut judged = Judged::default();
+    plane.judgement.lock().person(act, clock::now(), &mut judged);
+    carry_out(plane, judged).await;
+}
+
+/// Does what was decided, in order: what happened is on record before what it asks for is done,
+/// and how that ended is told to whoever asked.
+async fn carry_out(plane: &Arc<Plane>, mut judged: Judged) {
+    plane.tell_alerts(&judged.alerts);
+    let mut lines = Lines::default();
+    while !judged.effects.is_empty() {
+        for effect in std::mem::take(&mut judged.effects) {
+            let act = match lines.take(plane, effect) {
+                Ok(Some(act)) => act,
+                Ok(None) => continue,
+                Err(trouble) => {
+                    tracing::error!("a line of a timeline is not on record ({trouble})");
+                    continue;
+                }
+            };
+            lines.record(plane).await;
+            if let Some((token, outcome)) = acting::act(plane, act).await {
+                let mut judgement = plane.judgement.lock();
+                judgement.done(token, outcome, clock::now(), &mut judged);
+            }
+        }
+    }
+    lines.record(plane).await;
+}
+
 /// A new fleet is compiled whole, recorded, and in force on every shard when this returns.
 ///
 /// # Errors

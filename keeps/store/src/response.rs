@@ -59,7 +59,7 @@ pub struct Incident {
     pub severity: Severity,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
-    /// What the room keeps of it besides, in its own form; at most 64 KiB.
+    /// What the room keeps of it besides, in its own form; at most 1 MiB.
     pub body: Vec<u8>,
 }
 
