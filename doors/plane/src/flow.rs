@@ -20,6 +20,7 @@ use access::{Facts, Fleet, SourceFile};
 use gateway::{Admitted, ConnectionId};
 use identity::{Authenticated, CertificateRequest, Door, Operation, Presented, Refusal};
 use model::{Principal, RevocationReason, ServiceId};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use store::{Change, Direction, Guard, Write};
@@ -39,32 +40,40 @@ impl Admission {
         &self,
         presented: &Presented,
         connection: ConnectionId,
+        address: IpAddr,
     ) -> Result<Admitted, Refusal> {
         let who = self.trust.authenticate(Door::Gateway, presented)?;
         Ok(Admitted {
             connection,
+            address,
             facts: self.facts_of(who.principal()),
             certificate: who.certificate(),
             expires_at: who.not_after(),
         })
     }
 
-    /// All that policy may see of somebody.
+    /// All that policy may see of somebody, and whether it is contained.
     pub fn facts_of(&self, principal: &Principal) -> Facts {
-        let (product, groups) = match principal {
+        let (product, groups, containment) = match principal {
             Principal::Device(device) => {
                 let registry = self.trust.registry();
+                let containment = registry.containment(device);
                 match registry.device(device) {
-                    Some(known) => (Some(known.product.clone()), known.groups.to_vec()),
-                    None => (None, Vec::new()),
+                    Some(known) => (
+                        Some(known.product.clone()),
+                        known.groups.to_vec(),
+                        containment,
+                    ),
+                    None => (None, Vec::new(), containment),
                 }
             }
-            Principal::Service(service) => (None, self.fleet.get().groups_of(service)),
+            Principal::Service(service) => (None, self.fleet.get().groups_of(service), None),
         };
         Facts {
             principal: principal.clone(),
             product,
             groups,
+            containment,
         }
     }
 }

@@ -541,6 +541,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 principal: Principal::Device(device.device.clone()),
                 product: Some(device.product.clone()),
                 groups: device.groups.to_vec(),
+                containment: None,
             });
         }
     }
@@ -549,6 +550,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         principal: Principal::Service(service.id.clone()),
         product: None,
         groups: service.groups.clone(),
+        containment: None,
     }));
     population
 }
