@@ -8,9 +8,10 @@ use crate::plane::{Plane, Trouble};
 use crate::withdrawing::{
     Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
 };
-use model::{IncidentId, RevocationReason};
+use model::{IncidentId, ProductId, RevocationReason};
 use response::{Decision, Outcome, PersonAct};
 use std::sync::Arc;
+use store::{Change, Direction, Write};
 
 /// Cuts a device off.
 ///
@@ -110,7 +111,7 @@ pub async fn close(
 /// The product has no baseline; trouble of ours.
 pub async fn accept_baseline(
     plane: &Arc<Plane>,
-    product: &model::ProductId,
+    product: &ProductId,
     actor: &Actor,
 ) -> Result<(usize, store::Receipt), Trouble> {
     let _one_at_a_time = plane.judging.begin().await;
@@ -124,11 +125,31 @@ pub async fn accept_baseline(
     }
     let at = clock::now();
     let entry = plane.leaf(&crate::entries::baseline_accepted(at, actor, product))?;
-    let change = store::Change::new(store::Direction::Grant).entry(entry);
+    let change = Change::new(Direction::Grant)
+        .write(Write::PutMeta {
+            key: accepted_key(product),
+            value: actor.to_string().into_bytes(),
+        })
+        .entry(entry);
     let receipt = plane.commit(change).await?;
     let count = plane.judgement.lock().detector.accept(product, at);
     plane.keep_baselines().await?;
     Ok((count.unwrap_or_default(), receipt))
+}
+
+fn accepted_key(product: &ProductId) -> String {
+    format!("detection.accepted-by/{product}")
+}
+
+impl Plane {
+    /// Who accepted the baseline of a product last, as in the log.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn accepted_by(&self, product: &ProductId) -> Result<Option<String>, store::ReadError> {
+        let stored = self.store.meta(&accepted_key(product))?;
+        Ok(stored.and_then(|bytes| String::from_utf8(bytes).ok()))
+    }
 }
 
 async fn tell(
