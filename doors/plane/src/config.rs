@@ -64,6 +64,8 @@ pub struct GatewayConfig {
     pub handshake_seconds_max: u64,
     /// Connections in one shard, 1 to 1,000,000.
     pub connections_max: usize,
+    /// Reports that one device may send to the plane in a minute, 1 to 6000.
+    pub reports_per_minute: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -129,6 +131,7 @@ impl Default for GatewayConfig {
             handshakes_max: 1024,
             handshake_seconds_max: 10,
             connections_max: 100_000,
+            reports_per_minute: 120,
         }
     }
 }
@@ -269,7 +272,13 @@ impl Config {
             }
         }
         let gateway = &self.gateway;
-        let ranges: [(&str, u64, u64, u64); 6] = [
+        let ranges: [(&str, u64, u64, u64); 7] = [
+            (
+                "gateway.reports_per_minute",
+                u64::from(gateway.reports_per_minute),
+                1,
+                6000,
+            ),
             ("gateway.shards", u64::from(gateway.shards), 1, 64),
             (
                 "gateway.packet_bytes_max",

@@ -25,6 +25,7 @@ mod reach;
 mod shards;
 mod shared;
 mod sign_in;
+mod signals;
 mod startup;
 mod tasks;
 mod timeline;
@@ -84,6 +85,7 @@ pub async fn serve(
         doors.people,
         door,
         people,
+        plane.signals.clone(),
         stopped.clone(),
     ));
     let door = DevicesDoor {
@@ -94,6 +96,7 @@ pub async fn serve(
         doors.devices,
         door,
         devices,
+        plane.signals.clone(),
         stopped.clone(),
     ));
     if first_start {

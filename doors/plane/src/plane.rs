@@ -10,6 +10,7 @@ use crate::planning;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
+use crate::signals::{Inbox, Signals};
 use crate::withdrawing::{Containments, Revoking, Standing};
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
 use audit::Vkey;
@@ -33,6 +34,10 @@ pub struct Plane {
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
     pub sign_ins: SignIns,
+    /// What doors and shards see, for the judge.
+    pub signals: Signals,
+    /// The other end, until the judge takes it.
+    pub inbox: Locked<Option<Inbox>>,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
     /// Held while a list (manufacturers, expected devices) goes from the record to memory.

@@ -13,6 +13,7 @@ use crate::planning;
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
+use crate::signals::Signals;
 use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
@@ -122,12 +123,14 @@ impl Foundation {
             trust: Arc::new(self.trust),
             fleet: Latest::new(self.fleet),
         });
+        let (signals, inbox) = Signals::new();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
             &doors.mqtt,
             &admission,
             &grants,
+            &signals,
         )?;
         Ok(Arc::new(Plane {
             config,
@@ -136,6 +139,8 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
+            signals,
+            inbox: Locked::new(Some(inbox)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
             regranting: OneAtATime::default(),

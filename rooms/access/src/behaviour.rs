@@ -215,7 +215,8 @@ impl BehaviourTable {
                 None => refuse(
                     firmware.sha256.span(),
                     "this is no SHA-256".to_owned(),
-                    "write the 64 hexadecimal digits that sha256sum prints for the image".to_owned(),
+                    "write the 64 hexadecimal digits that sha256sum prints for the image"
+                        .to_owned(),
                 ),
             }
         }
@@ -375,7 +376,18 @@ mod tests {
         for text in ["a", "video.example.net", "xn--bcher-kva.example"] {
             assert!(is_host(text), "{text}");
         }
-        for text in ["", ".", "a..b", "Video.example", "-a", "a b", "10.0.0.1", "a/b", "*.x", "ä"] {
+        for text in [
+            "",
+            ".",
+            "a..b",
+            "Video.example",
+            "-a",
+            "a b",
+            "10.0.0.1",
+            "a/b",
+            "*.x",
+            "ä",
+        ] {
             assert!(!is_host(text), "{text}");
         }
     }
@@ -384,7 +396,16 @@ mod tests {
     fn a_port_to_listen_on_has_one_spelling() {
         assert_eq!(listening("tcp/554"), Some((Transport::Tcp, 554)));
         assert_eq!(listening("udp/53"), Some((Transport::Udp, 53)));
-        for text in ["", "554", "tcp/0", "tcp/65536", "tcp/+5", "TCP/5", "tcp/05", "sctp/5"] {
+        for text in [
+            "",
+            "554",
+            "tcp/0",
+            "tcp/65536",
+            "tcp/+5",
+            "TCP/5",
+            "tcp/05",
+            "sctp/5",
+        ] {
             assert_eq!(listening(text), None, "{text}");
         }
     }

@@ -55,6 +55,9 @@ pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declare
     {
         behaviour::read_destinations(file, &mut declared.destinations, wrong);
     }
+    if !wrong.is_empty() {
+        return declared;
+    }
     let mut places = BTreeMap::new();
     for file in files {
         match part_of(&file.path) {
@@ -279,11 +282,7 @@ impl Declared {
             ("products", self.products.len(), caps::PRODUCTS),
             ("services", self.services.len(), caps::SERVICES),
             ("channels", self.channels.len(), caps::CHANNELS),
-            (
-                "destinations",
-                self.destinations.len(),
-                caps::DESTINATIONS,
-            ),
+            ("destinations", self.destinations.len(), caps::DESTINATIONS),
         ] {
             if count > cap {
                 let place = Place {
@@ -330,7 +329,10 @@ fn check_disjoint(
     }
 }
 
-pub(crate) fn parse<T: DeserializeOwned>(file: &SourceFile, wrong: &mut Vec<Diagnostic>) -> Option<T> {
+pub(crate) fn parse<T: DeserializeOwned>(
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<T> {
     match toml::from_str(&file.text) {
         Ok(value) => Some(value),
         Err(error) => {

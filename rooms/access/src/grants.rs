@@ -578,6 +578,12 @@ impl Publish<'_> {
         self.channel
     }
 
+    /// In one of the plane's own channels.
+    #[must_use]
+    pub fn is_of_plane(&self) -> bool {
+        Builtin::of(self.topic).is_some()
+    }
+
     /// A report of its owner to the plane, which goes to no subscriber.
     #[must_use]
     pub fn is_report(&self) -> bool {

@@ -37,6 +37,6 @@ pub use fleet::{
     Channel, ChannelId, Direction, FAN_OUT_PER_MINUTE, Fleet, Group, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
-pub use reach::{Reach, Reached};
 pub use policy::schema;
+pub use reach::{Reach, Reached};
 pub use template::Template;

@@ -62,9 +62,8 @@ impl Grants {
             .filter_map(|(channel, cells)| {
                 let may = |relation, action| cells.of(relation, action).is_permit();
                 let own = is_device && channel.template.has_owner();
-                let open = |action| {
-                    may(Relation::Other, action) || (own && may(Relation::Own, action))
-                };
+                let open =
+                    |action| may(Relation::Other, action) || (own && may(Relation::Own, action));
                 let reached = Reached {
                     channel: channel.id.to_string(),
                     publishes: open(Action::Publish),

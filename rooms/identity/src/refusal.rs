@@ -1,6 +1,8 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
-use model::{CertificateId, DeviceId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp};
+use model::{
+    CertificateId, DeviceId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp,
+};
 
 /// Who can make the next attempt succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,8 +1,8 @@
 //! What can become true of devices and certificates.
 
 use model::{
-    CertificateId, Containment, DeviceId, GroupId, ManufacturerId, Principal, ProductId, RevocationReason,
-    SerialNumber, Timestamp,
+    CertificateId, Containment, DeviceId, GroupId, ManufacturerId, Principal, ProductId,
+    RevocationReason, SerialNumber, Timestamp,
 };
 
 /// One thing that became true. The same facts are stored and replayed, in the same order.
