@@ -100,8 +100,7 @@ pub async fn close(
         decision: Decision::Close { incident },
         outcome: None,
     };
-    flow::decided(plane, act).await;
-    Ok(())
+    flow::decided(plane, &act).await
 }
 
 /// A person takes what was proposed as normal: on record first, as playbooks may act on it then.
@@ -176,5 +175,6 @@ async fn tell(
         decision,
         outcome: Some(outcome),
     };
-    flow::decided(plane, act).await;
+    // The act itself is done; only an incident that is to be closed can be unknown.
+    let _ = flow::decided(plane, &act).await;
 }

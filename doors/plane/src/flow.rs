@@ -7,19 +7,24 @@
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
 use crate::clock;
+use crate::acting;
 use crate::entries::{self, Actor};
 use crate::issuing::{self, Issued};
+use crate::judgement::Judged;
 use crate::listen::tls::Trust;
 use crate::plane::{FleetInForce, Plane, Trouble};
 use crate::planning::ApplyReceipt;
 use crate::shared::Latest;
+use crate::signals::Told;
+use crate::timeline::{self, Lines};
 use crate::withdrawing::{
     self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, Revoking, RevocationReceipt,
 };
-use access::{Facts, Fleet, SourceFile};
+use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
 use identity::{Authenticated, CertificateRequest, Door, Operation, Presented, Refusal};
 use model::{Principal, RevocationReason, ServiceId};
+use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -223,7 +228,7 @@ pub async fn contain(
         let change = withdrawing::change(leaf)?.write(asked.row(&what.device));
         done.receipt = Some(plane.commit_withdrawal(change).await?);
         done.recorded_after = started.elapsed();
-        plane.tell_containment(&what.device);
+        plane.tell_containment(&what.device).await;
     }
     Ok(done)
 }
@@ -251,11 +256,8 @@ pub async fn restore(
         .entry(plane.leaf(&entries::restored(clock::now(), actor, what, &standing))?);
     let receipt = plane.commit(change).await?;
     plane.give_back(&what.device, change_seen).await?;
-    plane.tell_containment(&what.device);
-    Ok(RestoreReceipt {
-        was: standing,
-        receipt,
-    })
+    plane.tell_containment(&what.device).await;
+    Ok(RestoreReceipt { receipt })
 }
 
 /// Signals → baseline → deviation → alert → incident → playbook → containment → audit entry, for
@@ -266,17 +268,31 @@ pub async fn judge(plane: &Arc<Plane>, told: &[Told]) {
     carry_out(plane, judged).await;
 }
 
+/// Takes up the incidents of the run before: acts whose end is not known are asked for again.
+pub async fn take_up(plane: &Arc<Plane>) {
+    let _one_at_a_time = plane.judging.begin().await;
+    match timeline::remembered(plane) {
+        Ok(judged) => carry_out(plane, judged).await,
+        Err(trouble) => tracing::error!("incidents are not taken up: {trouble}"),
+    }
+}
+
 /// A person's decision, told to the incident that it belongs to.
-pub async fn decided(plane: &Arc<Plane>, act: PersonAct) {
+///
+/// # Errors
+/// The incident is not open.
+pub async fn decided(plane: &Arc<Plane>, act: &PersonAct) -> Result<(), Trouble> {
     let _one_at_a_time = plane.judging.begin().await;
     let mut judged = Judged::default();
-    plane.judgement.lock().person(act, clock::now(), &mut judged);
+    let told = (plane.judgement.lock()).person(act, clock::now(), &mut judged);
     carry_out(plane, judged).await;
+    told.map(drop)
+        .map_err(|unknown| Trouble::refused("incident-not-open", unknown.to_string()))
 }
 
 /// Does what was decided, in order: what happened is on record before what it asks for is done,
 /// and how that ended is told to whoever asked.
-async fn carry_out(plane: &Arc<Plane>, mut judged: Judged) {
+pub async fn carry_out(plane: &Arc<Plane>, mut judged: Judged) {
     plane.tell_alerts(&judged.alerts);
     let mut lines = Lines::default();
     while !judged.effects.is_empty() {
@@ -310,9 +326,8 @@ pub async fn apply(
 ) -> Result<ApplyReceipt, Trouble> {
     plane.granting_allowed()?;
     let _one_at_a_time = plane.applying.begin().await;
-    let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
     let before = plane.admission.fleet.get();
-    let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
+    let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)

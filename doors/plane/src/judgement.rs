@@ -4,12 +4,14 @@
 //! [`crate::flow::judge`]. Changed by one judgement at a time, read by the API.
 
 mod budget;
+mod told;
 
 use budget::Budget;
+pub use told::{BASELINES, alert_of};
 use detection::{Alert, AlertChange, AlertId, Alerts, Detector, Deviation, Observation, Report};
 use identity::Registry;
 use model::{DeviceId, IncidentId, Principal, ProductId, Subject, Timestamp};
-use response::{AlertSeen, Effect, Incident, Outcome, PersonAct, Responder, Token};
+use response::{AlertSeen, Effect, Incident, Outcome, PersonAct, Responder, Token, UnknownIncident};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
@@ -122,19 +124,21 @@ impl Judgement {
     }
 
     /// A person decided.
-    pub fn person(&mut self, act: PersonAct, now: Timestamp, out: &mut Judged) {
-        self.responder.person(act, now, &mut out.effects);
+    ///
+    /// # Errors
+    /// The incident to be closed is not open.
+    pub fn person(
+        &mut self,
+        act: &PersonAct,
+        now: Timestamp,
+        out: &mut Judged,
+    ) -> Result<IncidentId, UnknownIncident> {
+        self.responder.person(act, now, &mut out.effects)
     }
 
     /// An effect has been carried out, or could not be.
     pub fn done(&mut self, token: Token, outcome: Outcome, now: Timestamp, out: &mut Judged) {
-        self.responder.done(token, outcome, now, &mut out.effects);
-    }
-
-    /// The device is gone: nothing of it is kept.
-    pub fn forget(&mut self, device: &DeviceId) {
-        self.enrolled.remove(device);
-        self.detector.forget(device);
+        self.responder.done(token, &outcome, now, &mut out.effects);
     }
 
     /// Observations left out because their subject had said too much.
@@ -167,7 +171,8 @@ impl Judgement {
         alerts
     }
 
-    fn introduce(&mut self, device: &DeviceId, registry: &Registry) {
+    /// The detector learns of a device that is on record.
+    pub fn introduce(&mut self, device: &DeviceId, registry: &Registry) {
         if self.enrolled.contains(device) {
             return;
         }

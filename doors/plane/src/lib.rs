@@ -8,9 +8,11 @@
 //! Read [`flow`] first: it is the story as one run of calls. `listen/` holds sockets and TLS,
 //! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself.
 
+mod acting;
 pub mod api;
 mod clock;
 pub mod config;
+mod deciding;
 mod entries;
 mod events;
 mod flow;

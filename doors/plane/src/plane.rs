@@ -2,9 +2,10 @@
 
 use crate::config::Config;
 use crate::entries::Act;
-use crate::events::Events;
+use crate::events::{About, Events};
 use crate::flow::Admission;
 use crate::listen::tls::Trust;
+use crate::judgement::Judgement;
 use crate::lists::MadeCrl;
 use crate::planning;
 use crate::shards::Shards;
@@ -17,7 +18,9 @@ use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
 use identity::{Fact, Realm, Refusal, profile};
+use inventory::{Cut, Inventory};
 use model::{Containment, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use response::Playbook;
 use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -48,6 +51,16 @@ pub struct Plane {
     pub committed: Notify,
     /// What has just happened, for open screens.
     pub events: Arc<Events>,
+    /// Detector, alerts, responder: changed by one judgement at a time.
+    pub judgement: Locked<Judgement>,
+    /// Held from a judgement until its effects are carried out.
+    pub judging: OneAtATime,
+    /// Every device, as it was seen.
+    pub inventory: Locked<Inventory>,
+    /// What was observed, on disk.
+    pub facts: store::Facts,
+    /// When the last checkpoint was published in this run.
+    pub(crate) checkpoint_at: Locked<Option<Timestamp>>,
     /// Held while a containment goes from memory to the shards; never while a disk is waited for.
     pub(crate) containing: OneAtATime,
     /// Who is cut off; changed only while `containing` is held.
@@ -71,6 +84,7 @@ pub struct Plane {
 pub struct FleetInForce {
     pub version: u64,
     pub fleet: Option<Fleet>,
+    pub playbooks: Vec<Playbook>,
 }
 
 /// Why an act was not done. The API maps it to a status, in one place.
@@ -141,15 +155,51 @@ impl FleetInForce {
         Self {
             version: 0,
             fleet: None,
+            playbooks: Vec::new(),
         }
     }
 
-    #[must_use]
-    pub fn new(version: u64, fleet: Fleet) -> Self {
-        Self {
+    /// Reads a whole fleet, its playbooks included.
+    ///
+    /// # Errors
+    /// All that is wrong, by file and line; nothing of it is taken then.
+    pub fn read(version: u64, files: &[SourceFile]) -> Result<Self, Trouble> {
+        let mut wrong = Vec::new();
+        let mut playbooks: Vec<Playbook> = Vec::new();
+        let mut names = BTreeSet::new();
+        for file in files {
+            if !response::playbook::is_playbook_file(&file.path) {
+                continue;
+            }
+            match response::playbook::read(&file.path, &file.text) {
+                Ok(read) => playbooks.extend(read),
+                Err(errors) => wrong.extend(errors.into_iter().map(diagnostic)),
+            }
+        }
+        for playbook in &playbooks {
+            if !names.insert(&playbook.name) {
+                wrong.push(Diagnostic {
+                    path: "playbooks".to_owned(),
+                    line: 1,
+                    column: 1,
+                    message: format!("two playbooks are called {}", playbook.name),
+                    help: Some("give each its own name".to_owned()),
+                });
+            }
+        }
+        let fleet = match Fleet::read(files) {
+            Ok(fleet) if wrong.is_empty() => fleet,
+            Ok(_) => return Err(Trouble::Fleet(wrong)),
+            Err(others) => {
+                wrong.extend(others);
+                return Err(Trouble::Fleet(wrong));
+            }
+        };
+        Ok(Self {
             version,
             fleet: Some(fleet),
-        }
+            playbooks,
+        })
     }
 
     #[must_use]
@@ -170,11 +220,19 @@ impl FleetInForce {
             .channels()
             .map(|one| format!("channel {}", one.id.as_str()));
         let policies = fleet.policies().map(|id| format!("policy {id}"));
+        let destinations =
+            (fleet.destinations()).map(|one| format!("destination {}", one.id.as_str()));
+        let playbooks = self.playbooks.iter().map(|one| {
+            let mode = one.mode.name();
+            format!("playbook {} ({mode})", one.name)
+        });
         products
             .chain(groups)
             .chain(services)
             .chain(channels)
             .chain(policies)
+            .chain(destinations)
+            .chain(playbooks)
             .collect()
     }
 
@@ -183,6 +241,13 @@ impl FleetInForce {
         self.fleet
             .as_ref()
             .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
+    }
+
+    /// Whether the fleet lets a service report what it saw in the network.
+    #[must_use]
+    pub fn observes_network(&self, id: &ServiceId) -> bool {
+        let service = self.fleet.as_ref().and_then(|fleet| fleet.service(id));
+        service.is_some_and(|service| service.observes_network)
     }
 
     #[must_use]
@@ -237,8 +302,7 @@ impl FleetInForce {
             .into_iter()
             .map(|(path, text)| SourceFile { path, text })
             .collect();
-        let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
-        Ok(Self::new(row.version, fleet))
+        Self::read(row.version, &files)
     }
 }
 
@@ -400,10 +464,6 @@ impl Plane {
         Ok(())
     }
 
-    fn facts_of_device(&self, device: &DeviceId) -> Facts {
-        self.admission.facts_of(&Principal::Device(device.clone()))
-    }
-
     /// How a device is cut off, and the change that did it.
     ///
     /// # Errors
@@ -433,20 +493,28 @@ impl Plane {
         containments.of(device).map(|standing| standing.containment)
     }
 
-    /// Says to a device's live session how far it is cut off. It may lie about what it does then.
-    pub fn tell_containment(&self, device: &DeviceId) {
-        let topic = format!("$fleetward/devices/{device}/containment");
-        let told = {
-            let containments = self.containments.lock();
-            let standing = containments.of(device);
-            serde_json::json!({
-                "containment": standing.map(|one| one.containment.name()),
-                "since": standing.map(|one| one.since.to_string()),
-                "incident": standing.and_then(|one| one.incident).map(|id| id.to_string()),
-            })
-        };
-        self.shards
-            .tell_device(device, &topic, told.to_string().as_bytes());
+    /// Says how far a device is cut off: to its live session, which may do with it what it wants,
+    /// to the inventory and to the screens.
+    pub async fn tell_containment(&self, device: &DeviceId) {
+        let standing = self.containments.lock().of(device).cloned();
+        let incident = standing.as_ref().and_then(|one| one.incident);
+        let told = serde_json::json!({
+            "containment": standing.as_ref().map(|one| one.containment.name()),
+            "since": standing.as_ref().map(|one| one.since.to_string()),
+            "incident": incident.map(|id| id.to_string()),
+        });
+        let cut = standing.map(|one| Cut {
+            containment: one.containment,
+            since: one.since,
+            incident: one.incident,
+            by: one.by,
+        });
+        self.inventory.lock().contained(device, cut);
+        let topic = access::containment_topic(device);
+        let payload = told.to_string().into_bytes();
+        self.shards.tell_device(device, &topic, payload).await;
+        let told = serde_json::json!({ "id": device.to_string(), "change": told });
+        self.events.tell(About::Device, &told);
     }
 
     /// The port of the door for people, as it was bound.
@@ -492,6 +560,11 @@ impl Plane {
     /// From here on every shard judges by the new fleet.
     pub async fn put_in_force(&self, fleet: Arc<FleetInForce>, grants: Arc<Grants>) {
         let _one_at_a_time = self.regranting.begin().await;
+        {
+            let mut judgement = self.judgement.lock();
+            judgement.detector.declare(&fleet.declared());
+            judgement.responder.playbooks(fleet.playbooks.clone());
+        }
         self.admission.fleet.replace(fleet);
         self.regrant(grants).await;
     }
@@ -533,6 +606,16 @@ impl Plane {
             }
         }
         reasons
+    }
+}
+
+fn diagnostic(error: response::PlaybookError) -> Diagnostic {
+    Diagnostic {
+        path: error.path,
+        line: error.line,
+        column: 1,
+        message: error.message,
+        help: error.help,
     }
 }
 

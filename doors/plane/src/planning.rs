@@ -1,7 +1,7 @@
 //! What a fleet would change, and its grants: compiled, not in force.
 
 use crate::plane::{FleetInForce, Plane, Trouble};
-use access::{Facts, Fleet, Grants, SourceFile};
+use access::{Facts, Grants, SourceFile};
 use std::sync::Arc;
 use store::Receipt;
 
@@ -25,9 +25,8 @@ pub struct Plan {
 /// # Errors
 /// Diagnostics with file and line.
 pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trouble> {
-    let fleet = Fleet::read(files).map_err(Trouble::Fleet)?;
     let before = plane.admission.fleet.get();
-    let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
+    let next = Arc::new(FleetInForce::read(before.version + 1, files)?);
     let grants = plane.compile(&next).await?;
     let (old, new) = (before.names(), next.names());
     let mut changes: Vec<String> = old

@@ -4,7 +4,9 @@
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
+use crate::events::Events;
 use crate::flow::Admission;
+use crate::judgement::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
@@ -13,12 +15,16 @@ use crate::planning;
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
+use crate::withdrawing::{self, Containments};
 use crate::signals::Signals;
 use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
+use detection::{Alerts, Detector};
 use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
+use inventory::Inventory;
 use model::{TenantId, Timestamp};
+use response::Responder;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
@@ -50,6 +56,10 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
+    facts: store::Facts,
+    containments: Containments,
+    judgement: Judgement,
+    inventory: Inventory,
 }
 
 impl Foundation {
@@ -89,13 +99,16 @@ impl Foundation {
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
-        let registry = remember(&store)?;
+        let (registry, containments) = remember(&store)?;
         let fleet = match store.fleet()? {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
+        let facts = store::Facts::open(&config.data_dir, &tenant)?;
+        let judgement = recall(&facts, &registry, &fleet)?;
+        let inventory = Inventory::new(inventory::Settings::default());
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
             store,
@@ -110,6 +123,10 @@ impl Foundation {
             fleet,
             grants,
             journals,
+            facts,
+            containments,
+            judgement,
+            inventory,
         })
     }
 
@@ -132,6 +149,7 @@ impl Foundation {
             &grants,
             &signals,
         )?;
+        let run = u32::from_be_bytes(random().map_err(readable)?);
         Ok(Arc::new(Plane {
             config,
             store: self.store,
@@ -141,6 +159,14 @@ impl Foundation {
             sign_ins: SignIns::default(),
             signals,
             inbox: Locked::new(Some(inbox)),
+            events: Arc::new(Events::new(run)),
+            judgement: Locked::new(self.judgement),
+            judging: OneAtATime::default(),
+            inventory: Locked::new(self.inventory),
+            facts: self.facts,
+            checkpoint_at: Locked::default(),
+            containing: OneAtATime::default(),
+            containments: Locked::new(self.containments),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
             regranting: OneAtATime::default(),
@@ -528,8 +554,9 @@ fn is_young(der: &[u8], now: Timestamp) -> bool {
 }
 
 /// The registry as the rows tell it.
-fn remember(store: &Store) -> anyhow::Result<Registry> {
+fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
     let mut registry = Registry::new();
+    let mut containments = Containments::default();
     let mut conflict = None;
     let mut learn = |fact: Fact| {
         if let Err(error) = registry.apply(&fact) {
@@ -561,12 +588,53 @@ fn remember(store: &Store) -> anyhow::Result<Registry> {
             },
         });
     })?;
+    store.for_each_containment(|row| {
+        learn(Fact::DeviceContained {
+            device: row.device.clone(),
+            containment: row.containment,
+            at: row.since,
+        });
+        let standing = withdrawing::Standing {
+            containment: row.containment,
+            since: row.since,
+            incident: row.incident,
+            by: row.by,
+        };
+        containments.put(&row.device, standing);
+    })?;
     match conflict {
         Some(error) => {
             bail!("the database contradicts itself ({error}); operator: restore a backup")
         }
-        None => Ok(registry),
+        None => Ok((registry, containments)),
     }
+}
+
+/// The judgement as it was: what was learned and raised comes from `facts.db`, what is declared
+/// and planned from the fleet. Incidents are taken up by its task, since they may ask for acts.
+fn recall(
+    facts: &store::Facts,
+    registry: &Registry,
+    fleet: &FleetInForce,
+) -> anyhow::Result<Judgement> {
+    let mut detector = Detector::new(detection::Settings::default());
+    detector.declare(&fleet.declared());
+    if let Some(snapshot) = facts.blob(judgement::BASELINES)?
+        && let Err(error) = detector.restore(&snapshot)
+    {
+        tracing::error!("{error}");
+    }
+    let mut alerts = Alerts::new(detection::AlertSettings::default());
+    let mut kept = Vec::new();
+    facts.for_each_alert(|row| kept.extend(judgement::alert_of(row)))?;
+    alerts.restore(kept);
+    let mut responder = Responder::new(response::Settings::default());
+    responder.playbooks(fleet.playbooks.clone());
+    let mut judgement = Judgement::new(detector, alerts, responder);
+    for device in registry.devices().filter(|device| device.enrolled) {
+        judgement.introduce(&device.device, registry);
+    }
+    Ok(judgement)
 }
 
 /// A trouble as the one line that a start ends with.

@@ -3,10 +3,12 @@
 use crate::clock;
 use crate::entries::{self, Act};
 use crate::events::About;
+use crate::judgement::Judged;
 use crate::plane::{Plane, Trouble, digest};
-use model::{IncidentId, Timestamp};
-use response::{Effect, Incident, IncidentState, Step};
+use model::IncidentId;
+use response::{Effect, Incident, IncidentState, Remembered, Step};
 use serde_json::json;
+use std::time::Duration;
 use store::{Change, Direction, IdempotencyKey, Write};
 
 /// What the responder said and did, in order, to be put on record in one change.
@@ -144,6 +146,39 @@ fn row(incident: &Incident) -> store::Incident {
     }
 }
 
+/// The incidents of earlier runs that are still worked on, taken up by the responder; what it asks
+/// for again.
+///
+/// # Errors
+/// The disk, or a row of another version.
+pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
+    const CLOSED_KEPT: Duration = Duration::from_secs(86_400);
+    let now = clock::now();
+    let mut remembered = Remembered::default();
+    plane.store.for_each_incident(|row| {
+        remembered.last_incident = remembered.last_incident.max(row.id.0);
+        let is_old = row
+            .closed_at
+            .is_some_and(|closed| now.since(closed) >= CLOSED_KEPT);
+        if !is_old {
+            remembered.incidents.push(row.body);
+        }
+    })?;
+    {
+        let containments = plane.containments.lock();
+        let contained = containments.iter();
+        remembered.containments = contained
+            .map(|(device, standing)| (device.clone(), standing.containment))
+            .collect();
+    }
+    let mut judged = Judged::default();
+    let mut judgement = plane.judgement.lock();
+    (judgement.responder)
+        .restore_state(&remembered, now, &mut judged.effects)
+        .map_err(Trouble::fault)?;
+    Ok(judged)
+}
+
 /// At most so many bytes, whole characters.
 #[must_use]
 pub fn cut(mut text: String, bytes_max: usize) -> String {
@@ -162,16 +197,6 @@ impl Plane {
             key: format!("{what}/{name}"),
             request: digest(&leaves.concat()),
         })
-    }
-
-    /// When an incident of an earlier run may be left to the store: it is closed and nobody works
-    /// on it.
-    #[must_use]
-    pub fn is_remembered(incident: &store::Incident, now: Timestamp) -> bool {
-        const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
-        incident
-            .closed_at
-            .is_none_or(|closed| now.since(closed) < DAY)
     }
 }
 

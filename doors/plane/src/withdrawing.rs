@@ -126,7 +126,6 @@ pub struct Restoring {
 /// What was undone.
 #[derive(Debug, Clone)]
 pub struct RestoreReceipt {
-    pub was: Standing,
     pub receipt: Receipt,
 }
 

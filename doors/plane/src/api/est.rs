@@ -4,6 +4,7 @@
 
 use super::{Caller, Problem, Shared};
 use crate::flow;
+use crate::issuing;
 use crate::shared::to_its_end;
 use axum::Router;
 use axum::body::Bytes;
@@ -85,7 +86,7 @@ async fn enroll(
         .and_then(|value| value.to_str().ok());
     let done = async {
         let presented = caller.presented()?.clone();
-        let request = flow::read_request(content_type, &body)?;
+        let request = issuing::read_request(content_type, &body)?;
         let enrolling = async move { flow::enroll(&plane, &presented, operation, &request).await };
         Ok::<_, Problem>(to_its_end(enrolling).await?)
     };

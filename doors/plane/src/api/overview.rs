@@ -42,13 +42,13 @@ pub struct Cause {
 #[derive(Serialize, ToSchema)]
 pub struct Devices {
     /// Expected or enrolled.
-    total: usize,
+    total: u64,
     enrolled: usize,
-    connected: usize,
-    contained: usize,
-    revoked: usize,
+    connected: u64,
+    contained: u64,
+    revoked: u64,
     /// Enrolled, should report, and have not for long.
-    silent: usize,
+    silent: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -75,7 +75,7 @@ pub async fn overview(
     let reasons = plane.unready().await;
     let log = Log {
         size: plane.store.leaf_count()?,
-        checkpoint_at: plane.checkpoint_at().map(|at| at.to_string()),
+        checkpoint_at: (*plane.checkpoint_at.lock()).map(|at| at.to_string()),
         origin: plane.config.log_origin(),
     };
     let devices = devices(&plane);
@@ -161,14 +161,14 @@ fn at_work(plane: &Shared) -> (Vec<AtWork>, usize) {
 }
 
 fn devices(plane: &Shared) -> Devices {
-    let seen = plane.seen_devices(clock::now());
+    let seen = plane.inventory.lock().summary(clock::now());
     let registry = plane.trust().registry();
     Devices {
-        total: registry.device_count(),
+        total: seen.total,
         enrolled: registry.enrolled_count(),
         connected: seen.connected,
-        contained: plane.containments.lock().iter().count(),
-        revoked: registry.revoked_device_count(),
+        contained: seen.contained,
+        revoked: seen.revoked,
         silent: seen.silent,
     }
 }
@@ -216,7 +216,7 @@ fn counted(number: usize, one: &str, many: &str) -> String {
 mod tests {
     use super::*;
 
-    fn devices(contained: usize) -> Devices {
+    fn devices(contained: u64) -> Devices {
         Devices {
             total: 12,
             enrolled: 12,

@@ -395,7 +395,7 @@ pub struct Playbook {
     steps: Vec<PlaybookStep>,
     /// Devices an hour that it may cut off; absent: 5, or 0.1 % of the group where that is more.
     contain_max: Option<u64>,
-    used_last_hour: u64,
+    used_last_hour: usize,
     last_run: Option<String>,
 }
 

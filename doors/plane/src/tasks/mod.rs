@@ -1,5 +1,7 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
+mod beat;
+mod judge;
 mod record;
 mod renew;
 mod sequence;
@@ -15,5 +17,9 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    if let Some(inbox) = plane.inbox.lock().take() {
+        tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
+    }
+    tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));
     tasks
 }
