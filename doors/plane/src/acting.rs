@@ -69,10 +69,8 @@ pub async fn act(plane: &Arc<Plane>, effect: Effect) -> Option<(Token, Outcome)>
             subject,
             text,
         } => {
-            // Its text stands in the timeline; nobody outside is told until receivers are set.
-            tracing::info!("{incident} for {to}: {subject} ({} bytes)", text.len());
-            let why = "no receiver is configured".to_owned();
-            Some((token, Outcome::Failed { why }))
+            let queued = plane.notify(token, incident, &to, &subject, &text).await;
+            Some((token, outcome_of(queued.map(|()| (None, String::new())))))
         }
         Effect::Open(_)
         | Effect::Changed(_)

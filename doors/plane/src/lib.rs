@@ -20,6 +20,7 @@ mod issuing;
 mod judgement;
 mod listen;
 mod lists;
+mod notify;
 mod pem;
 mod plane;
 mod planning;

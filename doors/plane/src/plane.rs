@@ -8,6 +8,7 @@ use crate::listen::tls::Trust;
 use crate::judgement::Judgement;
 use crate::lists::MadeCrl;
 use crate::planning;
+use crate::notify::Notifier;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
@@ -65,6 +66,8 @@ pub struct Plane {
     pub(crate) containing: OneAtATime,
     /// Who is cut off; changed only while `containing` is held.
     pub containments: Locked<Containments>,
+    /// Who is told of incidents.
+    pub(crate) notifier: Notifier,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     pub(crate) own_cas: identity::OwnCas,

@@ -10,6 +10,7 @@ use crate::judgement::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
+use crate::notify::Notifier;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
 use crate::planning;
 use crate::shards::{Journals, Shards};
@@ -44,6 +45,7 @@ const SERVER_NAMES: &str = "identity.server-names";
 
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
+    notifier: Notifier,
     store: Store,
     published: Published,
     signer: Signer,
@@ -70,6 +72,7 @@ impl Foundation {
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let now = clock::now();
         check_clock(now, built_at(), "this program was built")?;
+        let notifier = Notifier::new(config)?;
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
@@ -107,10 +110,11 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let facts = store::Facts::open(&config.data_dir, &tenant)?;
-        let judgement = recall(&facts, &registry, &fleet)?;
+        let judgement = recall(config, &facts, &registry, &fleet)?;
         let inventory = Inventory::new(inventory::Settings::default());
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
+            notifier,
             store,
             published,
             signer,
@@ -171,6 +175,7 @@ impl Foundation {
             listing: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
+            notifier: self.notifier,
             signer: self.signer,
             realm: self.realm,
             own_cas: self.own_cas,
@@ -613,6 +618,7 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
 /// The judgement as it was: what was learned and raised comes from `facts.db`, what is declared
 /// and planned from the fleet. Incidents are taken up by its task, since they may ask for acts.
 fn recall(
+    config: &Config,
     facts: &store::Facts,
     registry: &Registry,
     fleet: &FleetInForce,
@@ -628,7 +634,7 @@ fn recall(
     let mut kept = Vec::new();
     facts.for_each_alert(|row| kept.extend(judgement::alert_of(row)))?;
     alerts.restore(kept);
-    let mut responder = Responder::new(response::Settings::default());
+    let mut responder = Responder::new(config.response.settings());
     responder.playbooks(fleet.playbooks.clone());
     let mut judgement = Judgement::new(detector, alerts, responder);
     for device in registry.devices().filter(|device| device.enrolled) {

@@ -2,10 +2,12 @@
 
 mod beat;
 mod judge;
+mod notify;
 mod record;
 mod renew;
 mod sequence;
 
+use crate::notify::Way;
 use crate::plane::Plane;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -21,5 +23,8 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
     }
     tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));
+    for way in Way::ALL {
+        tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));
+    }
     tasks
 }
