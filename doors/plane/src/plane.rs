@@ -34,6 +34,10 @@ pub struct Plane {
     pub config: Config,
     pub store: Store,
     pub published: Published,
+    /// What was observed; nothing that gates a privilege.
+    pub facts: store::Facts,
+    /// Every device as it is known.
+    pub inventory: Locked<Inventory>,
     pub admission: Arc<Admission>,
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
@@ -56,10 +60,6 @@ pub struct Plane {
     pub judgement: Locked<Judgement>,
     /// Held from a judgement until its effects are carried out.
     pub judging: OneAtATime,
-    /// Every device, as it was seen.
-    pub inventory: Locked<Inventory>,
-    /// What was observed, on disk.
-    pub facts: store::Facts,
     /// When the last checkpoint was published in this run.
     pub(crate) checkpoint_at: Locked<Option<Timestamp>>,
     /// Held while a containment goes from memory to the shards; never while a disk is waited for.
@@ -409,7 +409,9 @@ impl Plane {
         self.trust()
             .registry_mut()
             .apply(fact)
-            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))
+            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))?;
+        self.note(fact);
+        Ok(())
     }
 
     /// Whether what is to be revoked is on record.

@@ -15,6 +15,7 @@ use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, rando
 use crate::planning;
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
+use crate::sightings;
 use crate::sign_in::SignIns;
 use crate::withdrawing::{self, Containments};
 use crate::signals::Signals;
@@ -23,7 +24,6 @@ use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use detection::{Alerts, Detector};
 use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
-use inventory::Inventory;
 use model::{TenantId, Timestamp};
 use response::Responder;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -48,6 +48,8 @@ pub struct Foundation {
     notifier: Notifier,
     store: Store,
     published: Published,
+    facts: store::Facts,
+    inventory: inventory::Inventory,
     signer: Signer,
     log_key: Vkey,
     sequencer: Sequencer,
@@ -58,10 +60,8 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
-    facts: store::Facts,
     containments: Containments,
     judgement: Judgement,
-    inventory: Inventory,
 }
 
 impl Foundation {
@@ -76,6 +76,7 @@ impl Foundation {
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
+        let facts = store::Facts::open(&config.data_dir, &tenant)?;
         let published = Published::open(&config.log_dir)?;
         let seal = seal_key(&config.seal_key_file, &config.data_dir)?;
 
@@ -103,20 +104,21 @@ impl Foundation {
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
         let (registry, containments) = remember(&store)?;
+        let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
-        let facts = store::Facts::open(&config.data_dir, &tenant)?;
         let judgement = recall(config, &facts, &registry, &fleet)?;
-        let inventory = Inventory::new(inventory::Settings::default());
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
             notifier,
             store,
             published,
+            facts,
+            inventory,
             signer,
             log_key,
             sequencer,
@@ -127,10 +129,8 @@ impl Foundation {
             fleet,
             grants,
             journals,
-            facts,
             containments,
             judgement,
-            inventory,
         })
     }
 
@@ -158,6 +158,8 @@ impl Foundation {
             config,
             store: self.store,
             published: self.published,
+            facts: self.facts,
+            inventory: Locked::new(self.inventory),
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
@@ -166,8 +168,6 @@ impl Foundation {
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),
-            inventory: Locked::new(self.inventory),
-            facts: self.facts,
             checkpoint_at: Locked::default(),
             containing: OneAtATime::default(),
             containments: Locked::new(self.containments),

@@ -14,11 +14,13 @@ mod gateway;
 mod health;
 mod identity;
 mod overview;
+mod inventory;
 mod problem;
 mod read;
 mod response;
 
 pub use caller::Caller;
+pub use inventory::Reached;
 pub use problem::Problem;
 
 use crate::plane::Plane;
@@ -87,6 +89,17 @@ fn api() -> Router<Shared> {
             post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
         )
         .route("/api/v1/access/sign-out", post(access::sign_out))
+        .route("/api/v1/inventory/devices", get(inventory::devices))
+        .route("/api/v1/inventory/devices/{device}", get(inventory::device))
+        .route(
+            "/api/v1/inventory/imports",
+            post(inventory::import).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/inventory/export", get(inventory::export))
+        .route(
+            "/api/v1/inventory/findings",
+            post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
         .merge(judged())
         .route("/api/v1/audit/key", get(audit::key))
@@ -198,6 +211,11 @@ async fn method_not_allowed() -> Problem {
         access::admin_link,
         access::sign_in,
         access::sign_out,
+        inventory::devices,
+        inventory::device,
+        inventory::import,
+        inventory::export,
+        inventory::findings,
         gateway::sessions,
         overview::overview,
         events::events,

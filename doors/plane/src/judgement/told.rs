@@ -1,15 +1,13 @@
 //! From what was told to what is judged, known and shown: the judgement of a running plane.
 
-use super::{Judged, Judgement};
+use super::Judged;
 use crate::events::About;
 use crate::plane::{FleetInForce, Plane, Trouble};
 use crate::shared::off_thread;
 use crate::signals::Told;
 use access::{Behaviour, Fleet, TlsVersion, Transport};
-use detection::{Alert, AlertId, Declared, DeclaredDestination, DeclaredFirmware, Feature, Protocol};
-use identity::Registry;
-use inventory::{Inventory, Seen, Sighting};
-use model::{Attribution, DeviceId, Principal, Source, Subject, Timestamp};
+use detection::{Alert, AlertId, Declared, DeclaredDestination, DeclaredFirmware, Protocol};
+use model::{Attribution, Source, Timestamp};
 use serde_json::json;
 use std::sync::Arc;
 use store::{AlertRow, FactsWrite};
@@ -21,12 +19,23 @@ impl Plane {
     /// Hands a batch to the machines, in order.
     #[must_use]
     pub fn judge(&self, told: &[Told], now: Timestamp) -> Judged {
+        self.sight(told);
         let registry = self.trust().registry();
         let mut judgement = self.judgement.lock();
-        let mut inventory = self.inventory.lock();
         let mut judged = Judged::default();
         for one in told {
-            take(one, &registry, &mut judgement, &mut inventory, &mut judged);
+            match one {
+                Told::Observation(seen) => judgement.observe(seen, &registry, &mut judged),
+                Told::Report {
+                    device,
+                    payload,
+                    at,
+                } => match judgement.report(device, payload, *at, &registry, &mut judged) {
+                    Ok((report, seen)) => self.sight_report(device, &report, &seen, *at),
+                    Err(error) => tracing::debug!("a report of {device} is refused: {error}"),
+                },
+                Told::Connected { .. } | Told::Disconnected { .. } => {}
+            }
         }
         if judgement.next_deadline().is_some_and(|due| due <= now) {
             judgement.wake(now, &registry, &mut judged);
@@ -81,101 +90,6 @@ impl Plane {
         let plane = Arc::clone(self);
         Ok(off_thread(move || plane.facts.write(&batch)).await??)
     }
-}
-
-fn take(
-    told: &Told,
-    registry: &Registry,
-    judgement: &mut Judgement,
-    inventory: &mut Inventory,
-    judged: &mut Judged,
-) {
-    match told {
-        Told::Observation(seen) => {
-            judgement.observe(seen, registry, judged);
-            learn(seen, inventory);
-        }
-        Told::Report {
-            device,
-            payload,
-            at,
-        } => match judgement.report(device, payload, *at, registry, judged) {
-            Ok((report, observations)) => {
-                observations.iter().for_each(|seen| learn(seen, inventory));
-                sight(inventory, device, *at, Source::Device, Seen::Unseen(report.unseen));
-            }
-            Err(error) => tracing::debug!("a report of {device} is refused: {error}"),
-        },
-        Told::Connected {
-            principal: Principal::Device(device),
-            address,
-            at,
-        } => {
-            let address = *address;
-            sight(inventory, device, *at, Source::Gateway, Seen::Connected { address });
-        }
-        Told::Disconnected {
-            principal: Principal::Device(device),
-            at,
-            ..
-        } => sight(inventory, device, *at, Source::Gateway, Seen::Disconnected),
-        Told::Connected { .. } | Told::Disconnected { .. } => {}
-    }
-}
-
-/// What an observation says of what is out there.
-fn learn(seen: &detection::Observation, inventory: &mut Inventory) {
-    let Subject::Device(device) = &seen.subject else {
-        return;
-    };
-    let what = match &seen.feature {
-        Feature::Destination {
-            address,
-            port,
-            protocol,
-            host,
-            bytes_out,
-        } => Seen::Peer {
-            address: *address,
-            port: *port,
-            protocol: match protocol {
-                Protocol::Tcp => inventory::Protocol::Tcp,
-                Protocol::Udp => inventory::Protocol::Udp,
-            },
-            host: host.clone(),
-            bytes_out: *bytes_out,
-        },
-        Feature::Firmware { version, digest } => Seen::Firmware {
-            version: version.clone(),
-            digest: *digest,
-        },
-        Feature::Messages { .. } | Feature::Report { .. } => Seen::Alive,
-        _ => return,
-    };
-    let sighting = Sighting {
-        device: device.clone(),
-        at: seen.at,
-        source: seen.source,
-        attribution: seen.attribution,
-        seen: what,
-    };
-    inventory.learn(&sighting);
-}
-
-fn sight(
-    inventory: &mut Inventory,
-    device: &DeviceId,
-    at: Timestamp,
-    source: Source,
-    seen: Seen,
-) {
-    inventory.learn(&Sighting {
-        device: device.clone(),
-        at,
-        source,
-        attribution: Attribution::Proven,
-        seen,
-    });
 }
 
 impl FleetInForce {

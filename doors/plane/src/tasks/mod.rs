@@ -4,6 +4,7 @@ mod beat;
 mod judge;
 mod notify;
 mod record;
+mod remember;
 mod renew;
 mod sequence;
 
@@ -18,6 +19,7 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     let mut tasks = JoinSet::new();
     tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
