@@ -12,6 +12,7 @@ mod attacks;
 mod crash;
 mod fixture;
 mod http;
+mod inventory;
 mod log;
 mod plane;
 mod real_clients;
