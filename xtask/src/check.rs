@@ -5,13 +5,14 @@ use crate::tools::{self, Tool};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 9] = [
+const NEEDED: [Tool; 10] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
     tools::OPENSSL,
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
+    tools::AIOSMTPD,
     tools::MOSQUITTO,
     tools::MOSQUITTO_CLIENTS,
     tools::CARGO_DENY,

@@ -13,6 +13,7 @@ mod crash;
 mod fixture;
 mod http;
 mod log;
+mod notify;
 mod plane;
 mod real_clients;
 mod refusals;
