@@ -167,7 +167,11 @@ impl Gauges {
         }
         let firmware = self.firmware.read(&mut unseen);
         if firmware.is_some() {
-            let how = if self.firmware.has_file() { "file" } else { "config" };
+            let how = if self.firmware.has_file() {
+                "file"
+            } else {
+                "config"
+            };
             saw("firmware", how);
         }
         self.sequence += 1;
