@@ -101,6 +101,14 @@ pub fn manufacturer_added(
     .with("ca_sha256", ca)
 }
 
+/// A list of what is known of devices besides their identity; it grants nothing.
+#[must_use]
+pub fn records_imported(at: Timestamp, actor: &Actor, count: usize, list: Digest) -> Act {
+    Act::new(at, actor, "inventory.records-imported", "inventory")
+        .with("devices", count)
+        .with("list_sha256", list)
+}
+
 #[must_use]
 pub fn devices_expected(
     at: Timestamp,

@@ -20,9 +20,11 @@ mod pem;
 mod plane;
 mod shards;
 mod shared;
+mod sightings;
 mod sign_in;
 mod signals;
 mod startup;
+mod stock;
 mod tasks;
 
 pub use config::{Config, ConfigError};

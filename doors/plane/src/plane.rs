@@ -15,6 +15,7 @@ use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
 use identity::{Fact, Realm, Refusal, profile};
+use inventory::Inventory;
 use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -28,6 +29,10 @@ pub struct Plane {
     pub config: Config,
     pub store: Store,
     pub published: Published,
+    /// What was observed; nothing that gates a privilege.
+    pub facts: store::Facts,
+    /// Every device as it is known.
+    pub inventory: Locked<Inventory>,
     pub admission: Arc<Admission>,
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
@@ -335,7 +340,9 @@ impl Plane {
         self.trust()
             .registry_mut()
             .apply(fact)
-            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))
+            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))?;
+        self.note(fact);
+        Ok(())
     }
 
     /// Whether what is to be revoked is on record.

@@ -12,6 +12,7 @@ use crate::notify::Notifier;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
+use crate::sightings;
 use crate::sign_in::SignIns;
 use crate::signals::Signals;
 use access::Grants;
@@ -41,6 +42,8 @@ pub struct Foundation {
     notifier: Notifier,
     store: Store,
     published: Published,
+    facts: store::Facts,
+    inventory: inventory::Inventory,
     signer: Signer,
     log_key: Vkey,
     sequencer: Sequencer,
@@ -65,6 +68,7 @@ impl Foundation {
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
+        let facts = store::Facts::open(&config.data_dir, &tenant)?;
         let published = Published::open(&config.log_dir)?;
         let seal = seal_key(&config.seal_key_file, &config.data_dir)?;
 
@@ -92,6 +96,7 @@ impl Foundation {
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
         let registry = remember(&store)?;
+        let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
@@ -103,6 +108,8 @@ impl Foundation {
             notifier,
             store,
             published,
+            facts,
+            inventory,
             signer,
             log_key,
             sequencer,
@@ -139,6 +146,8 @@ impl Foundation {
             config,
             store: self.store,
             published: self.published,
+            facts: self.facts,
+            inventory: Locked::new(self.inventory),
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),

@@ -230,6 +230,17 @@ pub struct Certificate {
     revoked: Option<RevokedWhy>,
 }
 
+impl From<store::CertificateRow> for Certificate {
+    fn from(row: store::CertificateRow) -> Self {
+        Self {
+            certificate: row.certificate.id.to_string(),
+            not_before: row.certificate.not_before.to_string(),
+            not_after: row.certificate.not_after.to_string(),
+            revoked: row.revoked.map(Into::into),
+        }
+    }
+}
+
 /// One device and the certificates it was given.
 #[utoipa::path(get, path = "/api/v1/identity/devices/{device}", tag = "identity",
     params(("device" = String, Path, description = "its name")),
@@ -252,12 +263,7 @@ pub async fn device(
         .store
         .certificates_of(&Principal::Device(id))?
         .into_iter()
-        .map(|row| Certificate {
-            certificate: row.certificate.id.to_string(),
-            not_before: row.certificate.not_before.to_string(),
-            not_after: row.certificate.not_after.to_string(),
-            revoked: row.revoked.map(Into::into),
-        })
+        .map(Into::into)
         .collect();
     Ok(Json(DeviceWithCertificates {
         device: row.into(),

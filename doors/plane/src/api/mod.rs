@@ -11,10 +11,12 @@ mod est;
 mod gateway;
 mod health;
 mod identity;
+mod inventory;
 mod problem;
 mod read;
 
 pub use caller::Caller;
+pub use inventory::Reached;
 pub use problem::Problem;
 
 use crate::plane::Plane;
@@ -81,6 +83,17 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/access/sign-in",
             post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
+        )
+        .route("/api/v1/inventory/devices", get(inventory::devices))
+        .route("/api/v1/inventory/devices/{device}", get(inventory::device))
+        .route(
+            "/api/v1/inventory/imports",
+            post(inventory::import).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/inventory/export", get(inventory::export))
+        .route(
+            "/api/v1/inventory/findings",
+            post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
         .route("/api/v1/audit/key", get(audit::key))
@@ -156,6 +169,11 @@ async fn method_not_allowed() -> Problem {
         access::explain,
         access::admin_link,
         access::sign_in,
+        inventory::devices,
+        inventory::device,
+        inventory::import,
+        inventory::export,
+        inventory::findings,
         gateway::sessions,
         audit::key,
         audit::entries,

@@ -2,6 +2,7 @@
 
 mod notify;
 mod record;
+mod remember;
 mod renew;
 mod sequence;
 
@@ -16,6 +17,7 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     let mut tasks = JoinSet::new();
     tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
     for way in Way::ALL {
         tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));
