@@ -28,6 +28,8 @@ pub struct Config {
     pub trust_domain: String,
     /// Names (DNS or IP) that devices and people use for this plane; the first is the default.
     pub server_names: Vec<String>,
+    /// Devices and attacks are made up, for a demonstration: the console says so.
+    pub simulated: bool,
     pub listen: Listen,
     pub gateway: GatewayConfig,
     pub identity: IdentityConfig,
@@ -247,6 +249,7 @@ impl Default for Config {
             tenant: "default".into(),
             trust_domain: "fleetward.internal".into(),
             server_names: vec!["localhost".into(), "127.0.0.1".into()],
+            simulated: false,
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
             identity: IdentityConfig::default(),

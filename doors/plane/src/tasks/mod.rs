@@ -1,5 +1,7 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
+mod beat;
+mod judge;
 mod notify;
 mod record;
 mod remember;
@@ -19,6 +21,10 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    if let Some(inbox) = plane.inbox.lock().take() {
+        tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
+    }
+    tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));
     for way in Way::ALL {
         tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));
     }
