@@ -11,6 +11,8 @@
 pub mod api;
 mod clock;
 pub mod config;
+#[cfg(test)]
+mod doors_tests;
 mod entries;
 mod flow;
 mod listen;
