@@ -16,6 +16,7 @@ mod log;
 mod plane;
 mod real_clients;
 mod refusals;
+mod response;
 mod restore;
 mod start;
 mod tamper;
