@@ -170,10 +170,11 @@ fn baselines(all: &Value, product: Option<&ProductId>, output: Output) -> anyhow
         }
         return show::rows(output, list, &BASELINES);
     };
-    let of_product = |one: &&Value| {
-        one.pointer("/product").and_then(Value::as_str) == Some(product.as_str())
-    };
-    let found = list.as_array().and_then(|list| list.iter().find(of_product));
+    let of_product =
+        |one: &&Value| one.pointer("/product").and_then(Value::as_str) == Some(product.as_str());
+    let found = list
+        .as_array()
+        .and_then(|list| list.iter().find(of_product));
     let Some(found) = found else {
         bail!("no baseline of {product}; fleetward detection baselines lists those there are");
     };

@@ -46,9 +46,11 @@ pub enum ResponseVerb {
         nothing. On a terminal it asks first; elsewhere it does not.")]
     Contain(Contain),
     /// Give a device back what it was cut off from.
-    #[command(after_help = "Examples:\n  fleetward response restore cam-1 --dry-run\n  \
+    #[command(
+        after_help = "Examples:\n  fleetward response restore cam-1 --dry-run\n  \
         fleetward response restore cam-1 --reason 'new firmware, looked at'\n\n\
-        On a terminal it asks first; elsewhere say --yes.")]
+        On a terminal it asks first; elsewhere say --yes."
+    )]
     Restore(Restore),
     /// Close an incident. Its device stays cut off until it is restored.
     #[command(after_help = "Examples:\n  \

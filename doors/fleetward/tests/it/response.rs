@@ -161,13 +161,16 @@ fn a_quarantine_bites_on_a_live_session_before_it_is_acknowledged_and_restoring_
     session.acknowledge(&[delivery]).unwrap();
     session.publish(&report_to, &report(1, 554)).unwrap();
     // Nobody else feels it.
-    other.session().unwrap().publish(&topic(&other), b"x").unwrap();
+    let of_other = topic(&other);
+    other.session().unwrap().publish(&of_other, b"x").unwrap();
 
     // The same again changes nothing and records nothing.
     let again = plane.contain(&device, "quarantined");
     assert_eq!(again["entry"], Value::Null, "{again}");
     // It may renew, and stays what it is.
-    device.reenroll(&plane.doors(), &Manner::default(), true).unwrap();
+    device
+        .reenroll(&plane.doors(), &Manner::default(), true)
+        .unwrap();
     device.connect(&plane.doors(), &Manner::default()).unwrap();
     let refused = device.session().unwrap().publish(&telemetry, b"renewed");
     assert!(refused.unwrap_err().is_spoken());
@@ -176,7 +179,11 @@ fn a_quarantine_bites_on_a_live_session_before_it_is_acknowledged_and_restoring_
     assert_eq!(dry["gives_back"]["channels"][1], "telemetry", "{dry}");
     assert_eq!(plane.contained().len(), 1);
     let restored = plane.restore(&device, false);
-    device.session().unwrap().publish(&telemetry, b"free").unwrap();
+    device
+        .session()
+        .unwrap()
+        .publish(&telemetry, b"free")
+        .unwrap();
     assert_eq!(plane.contained(), []);
     let entries = plane.entries();
     let entry = &entries[restored["entry"].as_u64().unwrap() as usize];
@@ -207,12 +214,18 @@ fn an_isolated_device_finds_no_door_and_a_quarantine_does_not_soften_it() {
     plane.contain(&device, "isolated");
     assert_eq!(plane.connected(), [""; 0]);
     let back = device.try_return(&plane.doors(), &Manner::default());
-    assert!(back.reconnect_refused() && back.reenroll_refused(), "{back:#?}");
+    assert!(
+        back.reconnect_refused() && back.reenroll_refused(),
+        "{back:#?}"
+    );
     let softer = plane.contain(&device, "quarantined");
     assert_eq!(softer["containment"], "isolated", "{softer}");
     assert_eq!(softer["entry"], Value::Null, "{softer}");
     let back = device.try_return(&plane.doors(), &Manner::default());
-    assert!(back.reconnect_refused() && back.reenroll_refused(), "{back:#?}");
+    assert!(
+        back.reconnect_refused() && back.reenroll_refused(),
+        "{back:#?}"
+    );
     plane.restore(&device, false);
     device
         .try_connect(&plane.doors(), &Manner::default(), Shown::Ldevid)
@@ -236,7 +249,10 @@ fn what_is_cut_off_stays_so_over_kill_9() {
     let refused = held.session().unwrap().publish(&telemetry, b"again");
     assert!(refused.unwrap_err().is_spoken());
     let back = gone.try_return(&plane.doors(), &Manner::default());
-    assert!(back.reconnect_refused() && back.reenroll_refused(), "{back:#?}");
+    assert!(
+        back.reconnect_refused() && back.reenroll_refused(),
+        "{back:#?}"
+    );
     // Its incident is taken up, and closed by a person it stays cut off.
     let incidents = plane.get("/api/v1/response/incidents?state=contained");
     let incidents = incidents.expect(200).json();
@@ -269,7 +285,10 @@ fn a_restored_backup_gives_nothing_back_that_was_cut_off() {
     assert_eq!(plane.contained().len(), 2, "{:?}", plane.contained());
     for device in [&later, &undone] {
         let back = device.try_return(&plane.doors(), &Manner::default());
-        assert!(back.reconnect_refused() && back.reenroll_refused(), "{back:#?}");
+        assert!(
+            back.reconnect_refused() && back.reenroll_refused(),
+            "{back:#?}"
+        );
     }
     let path = "/api/v1/response/containments/undone";
     plane.send("DELETE", path, &json!({})).expect(503);
@@ -356,11 +375,15 @@ fn what_the_network_proves_becomes_an_incident_is_cut_off_and_is_in_the_log() {
     let telemetry = topic(&hijacked);
     let refused = hijacked.session().unwrap().publish(&telemetry, b"x");
     assert!(refused.unwrap_err().is_spoken());
-    other.session().unwrap().publish(&topic(&other), b"x").unwrap();
+    let of_other = topic(&other);
+    other.session().unwrap().publish(&of_other, b"x").unwrap();
 
     let mut told = Value::Null;
     wait_until("the timeline tells of it", || {
-        told = plane.get("/api/v1/response/incidents/INC-1").expect(200).json();
+        told = plane
+            .get("/api/v1/response/incidents/INC-1")
+            .expect(200)
+            .json();
         told["state"] == "contained"
     });
     assert_eq!(told["device"], "cam-1", "{told}");
@@ -368,16 +391,28 @@ fn what_the_network_proves_becomes_an_incident_is_cut_off_and_is_in_the_log() {
     assert!(told["before"]["channels"].to_string().contains("telemetry"));
     assert!(!told["after"]["channels"].to_string().contains("telemetry"));
     let steps = told["steps"].as_array().unwrap();
-    let seen = steps.iter().find(|step| step["source"] == "network").unwrap();
+    let seen = steps
+        .iter()
+        .find(|step| step["source"] == "network")
+        .unwrap();
     assert_eq!(seen["attribution"], "proven", "{seen}");
-    assert!(seen["seen"].as_str().unwrap().contains("203.0.113.66"), "{seen}");
+    assert!(
+        seen["seen"].as_str().unwrap().contains("203.0.113.66"),
+        "{seen}"
+    );
     let acted = steps.iter().find(|step| step["actor"] == "playbook/eager");
     assert!(acted.is_some(), "{told}");
     // Every line is proven, or will be with the next checkpoint.
     plane.wait_published();
-    let told = plane.get("/api/v1/response/incidents/INC-1").expect(200).json();
+    let told = plane
+        .get("/api/v1/response/incidents/INC-1")
+        .expect(200)
+        .json();
     for step in told["steps"].as_array().unwrap() {
-        assert!(step["proof"]["tree_size"].as_u64() > step["entry"].as_u64(), "{step}");
+        assert!(
+            step["proof"]["tree_size"].as_u64() > step["entry"].as_u64(),
+            "{step}"
+        );
     }
     let entries = plane.entries();
     let contained = entries
@@ -399,7 +434,10 @@ fn what_the_network_proves_becomes_an_incident_is_cut_off_and_is_in_the_log() {
     plane.restore(&hijacked, false);
     plane.stop_well();
     let plane = home.start();
-    let told = plane.get("/api/v1/response/incidents/INC-1").expect(200).json();
+    let told = plane
+        .get("/api/v1/response/incidents/INC-1")
+        .expect(200)
+        .json();
     assert_eq!(told["state"], "open", "{told}");
     let alerts = plane.get("/api/v1/detection/alerts").expect(200).json();
     assert_eq!(alerts["alerts"].as_array().unwrap().len(), 1, "{alerts}");
@@ -428,7 +466,9 @@ fn only_a_service_that_the_fleet_names_may_say_what_the_network_saw() {
     wrong["queries"] = json!(7);
     assert_eq!(observer.tell(&wrong), 400);
     assert_eq!(observer.tell(&observation), 202);
-    wait_until("the proven one is cut off", || !plane.contained().is_empty());
+    wait_until("the proven one is cut off", || {
+        !plane.contained().is_empty()
+    });
 }
 
 #[test]
@@ -436,15 +476,22 @@ fn a_fleet_with_a_broken_playbook_is_refused_whole() {
     let home = Home::new(&Settings::default());
     let plane = home.start_prepared();
     let mut files = watched_fleet();
-    files.push(("playbooks/bad.toml", "[bad]\nkinds = [\"silence\"]\nsteps = []\n".into()));
+    files.push((
+        "playbooks/bad.toml",
+        "[bad]\nkinds = [\"silence\"]\nsteps = []\n".into(),
+    ));
     let files: Vec<Value> = files
         .iter()
         .map(|(path, text)| json!({ "path": path, "text": text }))
         .collect();
     let fleet = json!({ "files": files });
-    let version = |plane: &Plane| plane.get("/api/v1/access/fleet").expect(200).json()["version"].clone();
+    let version =
+        |plane: &Plane| plane.get("/api/v1/access/fleet").expect(200).json()["version"].clone();
     let before = version(&plane);
-    for (method, path) in [("POST", "/api/v1/access/plan"), ("PUT", "/api/v1/access/fleet")] {
+    for (method, path) in [
+        ("POST", "/api/v1/access/plan"),
+        ("PUT", "/api/v1/access/fleet"),
+    ] {
         let refused = plane.send(method, path, &fleet).expect(422).json();
         let errors = refused["errors"].to_string();
         assert!(errors.contains("fleet/playbooks/bad.toml:3"), "{errors}");
@@ -459,7 +506,9 @@ fn a_fleet_with_a_broken_playbook_is_refused_whole() {
 fn assert_only_the_guilty_is_cut_off(home: &Home, plane: &Plane, observer: &Observer) {
     let guilty = live(home, plane, "guilty");
     assert_eq!(observer.saw_foreign_host("guilty", "port"), 202);
-    wait_until("the guilty one is cut off", || !plane.contained().is_empty());
+    wait_until("the guilty one is cut off", || {
+        !plane.contained().is_empty()
+    });
     let pair = (guilty.id().to_string(), "quarantined".to_owned());
     assert_eq!(plane.contained(), [pair]);
 }
@@ -487,7 +536,11 @@ fn attack_the_victims_certificate_without_its_key() {
     }
     assert_only_the_guilty_is_cut_off(&home, &plane, &observer);
     let telemetry = topic(&victim);
-    victim.session().unwrap().publish(&telemetry, b"here").unwrap();
+    victim
+        .session()
+        .unwrap()
+        .publish(&telemetry, b"here")
+        .unwrap();
 }
 
 #[test]
@@ -508,7 +561,11 @@ fn attack_sharing_the_victims_address() {
     }
     assert_only_the_guilty_is_cut_off(&home, &plane, &observer);
     let telemetry = topic(&victim);
-    victim.session().unwrap().publish(&telemetry, b"here").unwrap();
+    victim
+        .session()
+        .unwrap()
+        .publish(&telemetry, b"here")
+        .unwrap();
 }
 
 #[test]
@@ -522,14 +579,27 @@ fn attack_replaying_the_victims_reports() {
     let session = victim.session().unwrap();
     for sequence in [1, 2, 3, 1, 2, 3, 2] {
         // A report beyond what is taken in a minute is refused, which is as good.
-        let _ = session.publish(&to, &report(sequence, 554 + u16::try_from(sequence).unwrap()));
+        let _ = session.publish(
+            &to,
+            &report(sequence, 554 + u16::try_from(sequence).unwrap()),
+        );
     }
     session.publish(&telemetry, b"all reports are in").unwrap();
     assert_only_the_guilty_is_cut_off(&home, &plane, &observer);
     // They were read, and raised what they may raise: alerts.
-    let alerts = plane.get("/api/v1/detection/alerts?device=victim").expect(200).json();
+    let alerts = plane
+        .get("/api/v1/detection/alerts?device=victim")
+        .expect(200)
+        .json();
     let alerts = alerts["alerts"].as_array().unwrap();
     assert!(!alerts.is_empty());
-    assert!(alerts.iter().all(|alert| alert["source"] == "device"), "{alerts:#?}");
-    victim.session().unwrap().publish(&telemetry, b"here").unwrap();
+    assert!(
+        alerts.iter().all(|alert| alert["source"] == "device"),
+        "{alerts:#?}"
+    );
+    victim
+        .session()
+        .unwrap()
+        .publish(&telemetry, b"here")
+        .unwrap();
 }

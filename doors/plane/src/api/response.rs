@@ -73,9 +73,10 @@ pub async fn incidents(
 ) -> Result<Json<Incidents>, Problem> {
     let wanted = match asked.state.as_deref() {
         None => None,
-        Some(name) => Some(IncidentState::from_name(name).ok_or_else(|| {
-            invalid("state is open, contained or closed")
-        })?),
+        Some(name) => Some(
+            IncidentState::from_name(name)
+                .ok_or_else(|| invalid("state is open, contained or closed"))?,
+        ),
     };
     let is_wanted = |state: store::IncidentState| match wanted {
         None => true,
@@ -304,7 +305,10 @@ pub async fn contain(
         };
         return Ok((StatusCode::OK, Json(done)));
     }
-    let incident = plane.judgement.lock().open_incident(&Subject::Device(device.clone()));
+    let incident = plane
+        .judgement
+        .lock()
+        .open_incident(&Subject::Device(device.clone()));
     let what = Containing {
         device,
         containment,
@@ -364,7 +368,11 @@ pub async fn restore(
     } else {
         serde_json::from_slice(&bytes).map_err(invalid)?
     };
-    let reason = reason(restoration.reason.unwrap_or_else(|| "restored by a person".into()))?;
+    let reason = reason(
+        restoration
+            .reason
+            .unwrap_or_else(|| "restored by a person".into()),
+    )?;
     let (standing, _) = plane.contained(&device)?;
     let mut restored = Restored {
         device: device.to_string(),
