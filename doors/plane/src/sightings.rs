@@ -12,7 +12,7 @@ use inventory::{
 };
 use model::{Attribution, DeviceId, Principal, Source, Subject, Timestamp};
 use response::{About, Incident};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use store::{CommitError, FactsWrite};
 
@@ -39,6 +39,11 @@ impl Plane {
                     ..
                 } => sightings.push(by_gateway(device, *at, Seen::Disconnected)),
                 Told::Observation(observation) => sightings.extend(sighting_of(observation)),
+                Told::Sessions { shard, devices } => {
+                    self.take_in(&sightings);
+                    sightings.clear();
+                    self.recount(*shard, devices);
+                }
                 Told::Connected { .. } | Told::Disconnected { .. } | Told::Report { .. } => {}
             }
         }
@@ -63,6 +68,23 @@ impl Plane {
             seen: Seen::Unseen(report.unseen.clone()),
         });
         self.take_in(&sightings);
+    }
+
+    /// Believes a shard's own count of sessions over what it told of their coming and going.
+    fn recount(&self, shard: u16, devices: &[DeviceId]) {
+        let mut sessions: BTreeMap<DeviceId, u32> = BTreeMap::new();
+        for device in devices {
+            let count = sessions.entry(device.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let shards = self.shards().shard_count();
+        let concerned = |device: &DeviceId| {
+            gateway::home_shard(&Principal::Device(device.clone()), shards) == shard
+        };
+        let corrected = self.inventory.lock().recount(&sessions, concerned);
+        if corrected > 0 {
+            tracing::info!("{corrected} device(s) were taken for connected or not, wrongly");
+        }
     }
 
     fn take_in(&self, sightings: &[Sighting]) {

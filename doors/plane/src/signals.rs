@@ -40,6 +40,12 @@ pub enum Told {
         lost: bool,
         at: Timestamp,
     },
+    /// The devices with a session at this shard, each as often as it has sessions. What the shard
+    /// told before is counted in it, so it makes good what did not fit.
+    Sessions {
+        shard: u16,
+        devices: Vec<DeviceId>,
+    },
 }
 
 impl Told {

@@ -40,6 +40,8 @@ pub enum OpenError {
     },
     #[error("{path} is damaged ({detail}): restore a backup")]
     Damaged { path: PathBuf, detail: String },
+    #[error("{path} is damaged ({detail}): {go}", go = FACTS_MAY_GO)]
+    DamagedFacts { path: PathBuf, detail: String },
     #[error("cannot open {path} ({detail}): check the path, its owner and the disk")]
     Io { path: PathBuf, detail: String },
 }
@@ -49,6 +51,14 @@ impl OpenError {
         Self::Io {
             path: path.to_owned(),
             detail: error.to_string(),
+        }
+    }
+
+    /// The same of `facts.db`, which holds nothing that cannot be lost.
+    pub(crate) fn of_facts(self) -> Self {
+        match self {
+            Self::Damaged { path, detail } => Self::DamagedFacts { path, detail },
+            other => other,
         }
     }
 
@@ -68,6 +78,11 @@ impl OpenError {
     }
 }
 
+/// What a damaged `facts.db` asks for.
+const FACTS_MAY_GO: &str = "stop the plane and remove facts.db with its -wal and -shm; only \
+    observations are lost (last seen, addresses, peers, firmware, alerts, baselines), while \
+    identities, revocations, containments, incidents and the log are elsewhere";
+
 /// Why a read gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -77,9 +92,20 @@ pub enum ReadError {
     Row { table: &'static str, detail: String },
     #[error("cannot write {path} ({detail}): check the path and the disk")]
     Backup { path: PathBuf, detail: String },
+    #[error("cannot read facts.db ({0}): check the disk; if it stays, {go}", go = FACTS_MAY_GO)]
+    Facts(String),
 }
 
 impl ReadError {
+    /// The same of `facts.db`, which holds nothing that cannot be lost.
+    pub(crate) fn of_facts(self) -> Self {
+        match self {
+            Self::Sql(error) => Self::Facts(error.to_string()),
+            Self::Row { table, detail } => Self::Facts(format!("{table} row: {detail}")),
+            other => other,
+        }
+    }
+
     pub(crate) fn row(table: &'static str, detail: impl ToString) -> Self {
         Self::Row {
             table,

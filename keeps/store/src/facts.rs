@@ -151,8 +151,9 @@ impl Facts {
         for suffix in ["-wal", "-shm"] {
             folder::check_private_file(&dir.join(format!("facts.db{suffix}")))?;
         }
-        let connection = crate::store::connect(&path, &schema::FACTS, tenant)?;
-        let sql = |error: rusqlite::Error| OpenError::sql(&path, &error);
+        let connection =
+            crate::store::connect(&path, &schema::FACTS, tenant).map_err(OpenError::of_facts)?;
+        let sql = |error: rusqlite::Error| OpenError::of_facts(OpenError::sql(&path, &error));
         connection
             .execute_batch(
                 "PRAGMA synchronous = NORMAL; PRAGMA journal_size_limit = 67108864;
@@ -198,7 +199,7 @@ impl Facts {
     /// # Errors
     /// The disk, or a row that is not valid.
     pub fn for_each_device(&self, mut each: impl FnMut(DeviceFacts)) -> Result<u64, ReadError> {
-        self.readers.for_each(
+        self.for_each(
             "SELECT device, first_seen, last_seen, firmware_version, firmware_digest,
              firmware_source, firmware_at, unseen FROM device WHERE tenant = ?1 ORDER BY device",
             params![self.tenant.as_str()],
@@ -213,7 +214,7 @@ impl Facts {
         mut each: impl FnMut(DeviceId, AddressRow),
     ) -> Result<u64, ReadError> {
         const TABLE: &str = "address";
-        self.readers.for_each(
+        self.for_each(
             "SELECT device, address, first_seen, last_seen, source FROM address
              WHERE tenant = ?1 ORDER BY device, address",
             params![self.tenant.as_str()],
@@ -234,7 +235,7 @@ impl Facts {
     /// The disk, or a row that is not valid.
     pub fn for_each_peer(&self, mut each: impl FnMut(DeviceId, PeerRow)) -> Result<u64, ReadError> {
         const TABLE: &str = "peer";
-        self.readers.for_each(
+        self.for_each(
             "SELECT device, address, port, protocol, host, first_seen, last_seen, bytes_out, source
              FROM peer WHERE tenant = ?1 ORDER BY device, address, port, protocol",
             params![self.tenant.as_str()],
@@ -262,11 +263,12 @@ impl Facts {
     /// # Errors
     /// The disk.
     pub fn blob(&self, key: &str) -> Result<Option<Vec<u8>>, ReadError> {
-        self.readers.one(
+        let value = self.readers.one(
             "SELECT value FROM blob WHERE tenant = ?1 AND key = ?2",
             params![self.tenant.as_str(), key],
             |row| Ok(row.get(0)?),
-        )
+        );
+        value.map_err(ReadError::of_facts)
     }
 
     /// Every alert, the oldest first.
@@ -274,7 +276,7 @@ impl Facts {
     /// # Errors
     /// The disk, or a row that is not valid.
     pub fn for_each_alert(&self, mut each: impl FnMut(AlertRow)) -> Result<u64, ReadError> {
-        self.readers.for_each(
+        self.for_each(
             "SELECT alert, subject, kind, entity, severity, open, number, first_seen, last_seen,
              expected, seen, source, attribution, observed_by, incident, evidence
              FROM alert WHERE tenant = ?1 ORDER BY alert",
@@ -292,7 +294,7 @@ impl Facts {
         day: u32,
         mut each: impl FnMut(Counter),
     ) -> Result<u64, ReadError> {
-        self.readers.for_each(
+        self.for_each(
             "SELECT class, channel, day, messages, bytes, denied FROM counter
              WHERE tenant = ?1 AND day >= ?2 ORDER BY day, class, channel",
             params![self.tenant.as_str(), day],
@@ -308,6 +310,16 @@ impl Facts {
                 Ok(())
             },
         )
+    }
+
+    fn for_each(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+        each: impl FnMut(&rusqlite::Row<'_>) -> Result<(), ReadError>,
+    ) -> Result<u64, ReadError> {
+        let rows = self.readers.for_each(sql, params, each);
+        rows.map_err(ReadError::of_facts)
     }
 }
 

@@ -184,6 +184,24 @@ impl Inventory {
         }
     }
 
+    /// The sessions that stand, for the devices that `concerned` names: makes good what was not
+    /// told. Returns of how many devices something else was believed.
+    pub fn recount(
+        &mut self,
+        sessions: &BTreeMap<DeviceId, u32>,
+        concerned: impl Fn(&DeviceId) -> bool,
+    ) -> usize {
+        let mut corrected = 0;
+        for (device, held) in &mut self.devices {
+            let standing = sessions.get(device).copied().unwrap_or_default();
+            if held.sessions != standing && concerned(device) {
+                held.sessions = standing;
+                corrected += 1;
+            }
+        }
+        corrected
+    }
+
     #[must_use]
     pub fn device(&self, device: &DeviceId, now: Timestamp) -> Option<DeviceView> {
         let held = self.devices.get(device)?;

@@ -6,6 +6,7 @@ use super::read::{Asked, Body, Named};
 use super::{Problem, Shared};
 use crate::clock;
 use crate::deciding;
+use crate::judgement::Judgement;
 use crate::shared::to_its_end;
 use crate::signals::Told;
 use axum::Json;
@@ -108,6 +109,18 @@ pub async fn alerts(
         alerts: alerts.collect(),
         next,
     }))
+}
+
+/// What is open about a device, the newest first.
+pub fn open_alerts(judgement: &Judgement, device: &DeviceId) -> Vec<Alert> {
+    let subject = Subject::Device(device.clone());
+    let is_open = |alert: &&Raised| alert.state == AlertState::Open && alert.subject == subject;
+    let open = judgement.alerts.iter().filter(is_open);
+    let mut open: Vec<Alert> = open
+        .map(|alert| shown(alert, incident_of(&judgement.responder, alert)))
+        .collect();
+    open.reverse();
+    open
 }
 
 fn shown(alert: &Raised, incident: Option<String>) -> Alert {

@@ -1,6 +1,7 @@
 //! `/api/v1/inventory`: what is out there, lists in and out, and what a foreign list tells.
 
 use super::caller::Administrator;
+use super::detection::{Alert, open_alerts};
 use super::identity::Certificate;
 use super::read::{Asked, Named};
 use super::{Problem, Shared, bytes};
@@ -114,6 +115,8 @@ pub struct DeviceInFull {
     certificates: Vec<Certificate>,
     /// What its agent says it cannot see.
     unseen: Vec<String>,
+    /// What is open about it, the newest first.
+    alerts: Vec<Alert>,
     reach: ReachBeforeAndNow,
 }
 
@@ -232,7 +235,7 @@ impl Which {
     }
 }
 
-/// One device with its peers, its certificates and its reach.
+/// One device with its peers, its certificates, its open alerts and its reach.
 #[utoipa::path(get, path = "/api/v1/inventory/devices/{device}", tag = "inventory",
     params(("device" = String, Path, description = "its name")),
     responses((status = 200, body = DeviceInFull), (status = 401, body = super::problem::ProblemBody),
@@ -262,6 +265,7 @@ pub async fn device(
         .map(Into::into)
         .collect();
     let (before, now) = stock::reach(&plane, &id);
+    let alerts = open_alerts(&plane.judgement.lock(), &id);
     Ok(Json(DeviceInFull {
         first_seen: view.first_seen.map(|at| at.to_string()),
         unseen: view.unseen.clone(),
@@ -281,6 +285,7 @@ pub async fn device(
             .collect(),
         device: view.into(),
         certificates,
+        alerts,
         reach: ReachBeforeAndNow { before, now },
     }))
 }

@@ -34,7 +34,7 @@ impl Plane {
                     Ok((report, seen)) => self.sight_report(device, &report, &seen, *at),
                     Err(error) => tracing::debug!("a report of {device} is refused: {error}"),
                 },
-                Told::Connected { .. } | Told::Disconnected { .. } => {}
+                Told::Connected { .. } | Told::Disconnected { .. } | Told::Sessions { .. } => {}
             }
         }
         if judgement.next_deadline().is_some_and(|due| due <= now) {

@@ -50,6 +50,8 @@ pub enum Letter {
         with_sessions: bool,
         reply: oneshot::Sender<ShardReport>,
     },
+    /// Tell the judge who is connected ([`crate::signals::Told::Sessions`]).
+    Recount,
     /// Say goodbye to all, then end.
     Drain,
 }
@@ -175,6 +177,13 @@ impl Shards {
             reply,
         })
         .await
+    }
+
+    /// Has every shard tell the judge who is connected, in order with what it tells else.
+    pub fn recount(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.post(Letter::Recount);
+        }
     }
 
     /// Sessions of this principal go on under its new facts.

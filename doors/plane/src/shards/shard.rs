@@ -692,6 +692,7 @@ impl Shard {
                 } => {
                     let _ = reply.send(self.report(with_sessions));
                 }
+                Letter::Recount => self.recount(now),
                 Letter::Drain => self.drain(now),
             }
         }
@@ -716,6 +717,20 @@ impl Shard {
             sessions,
             failed: self.failed,
         }
+    }
+
+    fn recount(&mut self, now: Timestamp) {
+        // What happened before is told before.
+        self.carry_out(now);
+        let connected = (self.gateway.sessions()).filter(|session| session.connection.is_some());
+        let devices = connected.filter_map(|session| match session.principal {
+            Principal::Device(device) => Some(device.clone()),
+            Principal::Service(_) => None,
+        });
+        self.telling.tell(Told::Sessions {
+            shard: self.index,
+            devices: devices.collect(),
+        });
     }
 
     fn row(&self, session: &gateway::SessionSummary<'_>) -> SessionRow {

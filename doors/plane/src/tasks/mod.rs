@@ -1,9 +1,11 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
 mod beat;
+pub(crate) mod forget;
 mod judge;
 mod notify;
 mod record;
+mod recount;
 mod remember;
 mod renew;
 mod sequence;
@@ -20,6 +22,8 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(forget::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(recount::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));

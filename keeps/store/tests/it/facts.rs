@@ -186,6 +186,34 @@ fn another_tenants_or_programs_file_is_refused() {
 
 /// A child commits to `control.db` and hands batches to `facts.db`, and is killed in the middle.
 #[test]
+fn a_damaged_file_says_that_it_may_go_and_is_begun_anew_without_it() {
+    let (_scratch, data) = scratch();
+    let _store = open(&data);
+    let path = data.join("facts.db");
+    drop(facts(&data));
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    let refused = Facts::open(&data, &tenant()).unwrap_err();
+    assert!(
+        matches!(refused, OpenError::DamagedFacts { .. }),
+        "{refused}"
+    );
+    let says = |text: &str| text.contains("remove facts.db") && text.contains("only observations");
+    assert!(says(&refused.to_string()), "{refused}");
+    std::fs::remove_file(&path).unwrap();
+
+    // A whole file with a row that means nothing.
+    let whole = facts(&data);
+    let row = FactsWrite::Address(device_id("cam-1"), address("192.0.2.1", 2));
+    whole.write(&[row]).unwrap();
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("UPDATE address SET source = 'hearsay'")
+        .unwrap();
+    let refused = whole.for_each_address(|_, _| {}).unwrap_err();
+    assert!(says(&refused.to_string()), "{refused}");
+}
+
+#[test]
 fn a_kill_between_batches_loses_the_unwritten_batch_and_no_control_row() {
     for seed in seeds() {
         let (_scratch, data) = scratch();

@@ -407,6 +407,14 @@ impl Registry {
         entries
     }
 
+    /// How many [`Registry::forget_ended`] would drop.
+    #[must_use]
+    pub fn ended_count(&self, before: Timestamp) -> usize {
+        let all = self.certificates.iter();
+        all.filter(|(_, record)| record.not_after() < before)
+            .count()
+    }
+
     /// Drops records of certificates that ended before `before`, with their revocations. They are
     /// refused for their age anyway; leave [`crate::crl::KEPT_AFTER_END`] for CRLs. Costs a walk
     /// over all records.

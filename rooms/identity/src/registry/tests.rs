@@ -289,7 +289,9 @@ proptest! {
                 .collect()
         };
         let before = live(&registry);
+        let count = registry.certificate_count() - registry.ended_count(tomorrow);
         registry.forget_ended(tomorrow);
+        prop_assert_eq!(registry.certificate_count(), count);
         prop_assert_eq!(registry.certificate_count(), before.len());
         prop_assert_eq!(before, live(&registry));
         for (id, ..) in live(&registry) {
