@@ -1,5 +1,6 @@
 //! Deviations of one thing become one alert; the same on many peers becomes one event.
 
+use crate::judge::sets::MANY_DESTINATIONS;
 use crate::{AlertSettings, Deviation};
 use model::{Attribution, DeviationKind, ProductId, Severity, Source, Subject, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -287,6 +288,7 @@ impl Alerts {
                 | DeviationKind::FirmwareDrift
                 | DeviationKind::Silence
         );
+        let exact = exact && key.2 != MANY_DESTINATIONS;
         (exact || now.since(began) <= self.settings.peers_within).then_some(event)
     }
 

@@ -189,11 +189,6 @@ impl Device {
             self.said.iter().any(|said| said.key == key)
         })
     }
-
-    #[cfg(test)]
-    pub fn heap_bytes(&self) -> usize {
-        self.contributions.capacity() * size_of::<u32>() + self.said.capacity() * size_of::<Said>()
-    }
 }
 
 /// What is about to be said of somebody.

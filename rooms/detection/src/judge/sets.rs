@@ -20,6 +20,8 @@ const HOUSEHOLD_PORTS: [u16; 6] = [53, 67, 68, 123, 1900, 5353];
 const PRIVILEGED_PORTS_END: u16 = 1024;
 /// More new destinations than this in an hour are one matter: a scan.
 const NEW_DESTINATIONS_MAX: u32 = 16;
+/// What a scan is about.
+pub const MANY_DESTINATIONS: &str = "many destinations";
 const LARGE_BYTES: u64 = 1_000_000;
 
 /// Where something was sent.
@@ -169,7 +171,7 @@ fn unexpected(
     if !device.has_said(kind, &judgement.entity) {
         let new = device.new_destinations.add(1, sight.now, 3600);
         if new > NEW_DESTINATIONS_MAX {
-            judgement.entity = "many destinations".to_owned();
+            MANY_DESTINATIONS.clone_into(&mut judgement.entity);
             judgement.seen = format!(
                 "{new} new destinations within an hour, last {}",
                 contact.seen()
