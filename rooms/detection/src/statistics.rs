@@ -96,7 +96,7 @@ impl Fading {
 const HOURS: usize = 168;
 /// Residuals are taken no further than this many standard deviations: one wild sample can
 /// neither fill a CUSUM nor drag a mean.
-const Z_MAX: f32 = 6.0;
+const Z_MAX: f32 = 4.0;
 /// In units of ln(1 + rate): nothing is steadier than a quarter.
 const DEVIATION_MIN: f32 = 0.25;
 /// How far (in ln) a device may lie above or below its group and still be called usual: 8 times.
@@ -333,8 +333,8 @@ impl Rate {
     }
 }
 
-/// ln of 16: what a single sample must exceed expectation by.
-const SPIKE: f32 = 2.77;
+/// ln of 32: what a single sample must exceed expectation by. Life has bursts of ten times.
+const SPIKE: f32 = 3.47;
 
 /// What may be done with a sample.
 #[derive(Debug, Clone, Copy)]

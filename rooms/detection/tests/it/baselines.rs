@@ -149,12 +149,12 @@ fn a_learned_rate_is_judged_by_its_own_hour_and_says_from_what() {
     }
     assert_eq!(
         found.len(),
-        10,
-        "13 times the usual: after three hours, then each hour"
+        8,
+        "13 times the usual: after five hours, then each hour"
     );
     assert_eq!(found[0].kind, DeviationKind::DnsSpike);
     assert!(
-        found[0].expected.starts_with("about 3.5 queries a minute"),
+        found[0].expected.starts_with("about 3.6 queries a minute"),
         "{}",
         found[0].expected
     );

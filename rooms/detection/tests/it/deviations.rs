@@ -26,7 +26,7 @@ fn an_unlisted_destination_says_what_was_expected_and_what_was_seen() {
         panic!("{found:?}")
     };
     assert_eq!(one.kind, DeviationKind::UnexpectedDestination);
-    assert_eq!(one.entity, "203.0.113.66:4444/tcp");
+    assert_eq!(one.entity, "203.0.113.0/24:4444/tcp");
     assert_eq!(one.seen, "203.0.113.66:4444/tcp, 18 kB out");
     assert_eq!(
         one.expected,
@@ -261,24 +261,27 @@ fn sessions_that_push_each_other_out_are_two_programs() {
         from: from.parse().unwrap(),
         previous_from: Some(previous.parse().unwrap()),
     };
-    // A new address after a lost line is life.
-    assert_eq!(
-        world.see("cam-1", 0, GATEWAY, takeover("192.0.2.2", "192.0.2.1")),
-        []
-    );
-    assert_eq!(
-        world.see("cam-1", 700, GATEWAY, takeover("192.0.2.3", "192.0.2.2")),
-        []
-    );
-    let found = world.see("cam-1", 710, GATEWAY, takeover("192.0.2.2", "192.0.2.3"));
+    // New addresses after a lost line are life.
+    let (home, abroad) = ("192.0.2.1", "203.0.113.9");
+    assert_eq!(world.see("cam-1", 0, GATEWAY, takeover(abroad, home)), []);
+    assert_eq!(world.see("cam-1", 5, GATEWAY, takeover(home, abroad)), []);
+    let found = world.see("cam-1", 9, GATEWAY, takeover(abroad, home));
     assert_eq!(found[0].kind, DeviationKind::SharedIdentity);
+    assert_eq!(found[0].severity, Severity::Medium);
     // From one address it takes more.
-    for second in 0..3 {
-        let same = takeover("192.0.2.9", "192.0.2.9");
+    for second in 0..4 {
+        let same = takeover(home, home);
         assert_eq!(world.see("cam-2", 800 + second, GATEWAY, same), []);
     }
-    let same = takeover("192.0.2.9", "192.0.2.9");
+    let same = takeover(home, home);
     assert_eq!(world.see("cam-2", 804, GATEWAY, same).len(), 1);
+    // Now and then, all month, is a bad line.
+    for hour in 1..700 {
+        assert_eq!(
+            world.see("cam-3", hour * 3600, GATEWAY, takeover(abroad, home)),
+            []
+        );
+    }
 }
 
 #[test]
