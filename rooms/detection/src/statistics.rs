@@ -190,6 +190,12 @@ impl Profile {
         self.mean += (x - self.mean).clamp(-limit, limit) * pace;
         let clipped = residual.clamp(-3.0 * deviation, 3.0 * deviation);
         self.variance += (clipped * clipped - self.variance) * pace.max(0.001);
+    }
+
+    /// Follows what the whole group does at the moment, whoever the sample is from: a step of
+    /// fixed size towards each makes it a running median.
+    fn follow(&mut self, residual: f32) {
+        let deviation = self.variance.sqrt().max(DEVIATION_MIN);
         self.shift += 0.02 * deviation * ((residual - self.shift) / deviation).clamp(-1.0, 1.0);
     }
 }
@@ -311,8 +317,11 @@ impl Rate {
         let excess = leap || judges && enough && self.cusum > gate.h;
         // A device learns its own habit even where the group does not learn from it, but never
         // from what was just called a deviation.
+        let residual = x - profile.cell(hour_of_week(now)) - self.offset;
+        if may.follow {
+            profile.follow(residual);
+        }
         if !excess && may.learn {
-            let residual = x - profile.cell(hour_of_week(now)) - self.offset;
             self.samples = self.samples.saturating_add(1);
             let pace = (1.0 / f32::from(self.samples)).max(SLOW);
             let limit = if self.samples <= OWN_SAMPLES_MIN {
@@ -339,7 +348,9 @@ const SPIKE: f32 = 3.47;
 /// What may be done with a sample.
 #[derive(Debug, Clone, Copy)]
 pub struct May {
-    /// It comes from outside, proven, and from a device in good standing.
+    /// It comes from outside and is proven.
+    pub follow: bool,
+    /// And from a device in good standing.
     pub learn: bool,
     /// The group has learned long enough.
     pub judge: bool,

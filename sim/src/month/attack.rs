@@ -99,7 +99,7 @@ impl Attack {
             DeviationKind::UnexpectedDestination => {
                 let [high, low] = u16::try_from(self.number).unwrap_or(u16::MAX).to_be_bytes();
                 let destination = Feature::Destination {
-                    address: [185, 12, high, low].into(),
+                    address: [185, low, high, 66].into(),
                     port: if self.number.is_multiple_of(2) {
                         443
                     } else {

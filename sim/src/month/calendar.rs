@@ -14,6 +14,8 @@ pub struct Calendar {
     pub outage: u64,
     pub cdn_change: u64,
     pub cdn_declared: u64,
+    /// Another provider's, of whom nothing is declared.
+    pub network_change: u64,
     pub clocks_change: u64,
     pub cold_evening: u64,
 }
@@ -33,6 +35,7 @@ impl Calendar {
             outage: day(12) + 14,
             cdn_change: day(16) + 8,
             cdn_declared: day(18) + 10,
+            network_change: day(22) + 11,
             clocks_change: day(20) + 1,
             cold_evening: day(24) + 15,
         }

@@ -412,10 +412,13 @@ impl Device {
 
     fn destinations(&mut self, hour: u64, calendar: &Calendar, view: &mut View<'_>) {
         let (host, port, _) = self.kind.habits();
-        let moved = hour.checked_sub(calendar.cdn_change).is_some_and(|hours| {
-            // Over six hours, as names expire.
-            self.kind != Kind::Lock && self.place * 6.0 < hours as f64
-        });
+        let change = match self.kind {
+            Kind::Camera => calendar.cdn_change,
+            Kind::Lock => u64::MAX,
+            Kind::Thermostat => calendar.network_change,
+        };
+        // Over six hours, as names expire.
+        let moved = (hour.checked_sub(change)).is_some_and(|hours| self.place * 6.0 < hours as f64);
         let (host, network) = match (self.kind, moved) {
             (Kind::Thermostat, true) => (None, [203, 0, 200]),
             (Kind::Thermostat, false) => (None, [203, 0, 100]),

@@ -4,6 +4,7 @@ use super::attack::{Attack, KINDS};
 use super::calendar::{Calendar, HOUR};
 use super::pipeline::{Opened, Pipeline, Tally};
 use super::{ATTACK_DAYS, Plan};
+use model::DeviationKind;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -112,15 +113,16 @@ fn minutes_to_alert(
 ) -> Option<u64> {
     let begins = calendar.at((days * 24 + attack.hour) * HOUR);
     let ends = calendar.at((days * 24 + attack.ends()) * HOUR);
-    let raised = attack
-        .kinds
-        .iter()
-        .map(|kind| pipeline.raised_at(&attack.device, *kind))
-        .collect::<Option<Vec<_>>>()?;
-    let last = raised.into_iter().max()?;
-    (begins..=ends)
-        .contains(&last)
-        .then(|| last.since(begins).as_secs() / 60)
+    let first = |kind: &DeviationKind| {
+        let raised = pipeline.raised(&attack.device, *kind);
+        raised
+            .iter()
+            .find(|at| (begins..=ends).contains(*at))
+            .copied()
+    };
+    let all = attack.kinds.iter().map(first).collect::<Option<Vec<_>>>()?;
+    let last = all.into_iter().max()?;
+    Some(last.since(begins).as_secs() / 60)
 }
 
 impl Outcome {

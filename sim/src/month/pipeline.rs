@@ -20,7 +20,7 @@ pub struct Pipeline {
     observations: u64,
     deviations: u64,
     fleet_events: u64,
-    raised: BTreeMap<(Subject, DeviationKind), Timestamp>,
+    raised: BTreeMap<(Subject, DeviationKind), Vec<Timestamp>>,
     incidents: Vec<Opened>,
     open: BTreeMap<IncidentId, Timestamp>,
     contained: Vec<(Timestamp, DeviceId)>,
@@ -193,7 +193,7 @@ impl Pipeline {
             };
             if !alert.fleet_event {
                 let key = (alert.subject.clone(), alert.kind);
-                self.raised.entry(key).or_insert(now);
+                self.raised.entry(key).or_default().push(now);
             }
             let seen = seen(alert, self.devices.len() as u64);
             self.responder.alert(&seen, now, &mut self.effects);
@@ -257,11 +257,11 @@ impl Pipeline {
         self.held
     }
 
-    /// When an alert of this kind about this device was raised on its own.
-    pub fn raised_at(&self, device: &DeviceId, kind: DeviationKind) -> Option<Timestamp> {
+    /// When alerts of this kind about this device were raised on their own.
+    pub fn raised(&self, device: &DeviceId, kind: DeviationKind) -> &[Timestamp] {
         self.raised
             .get(&(Subject::Device(device.clone()), kind))
-            .copied()
+            .map_or(&[], Vec::as_slice)
     }
 }
 

@@ -73,6 +73,7 @@ pub fn rate(
     (count, interval): (u64, Duration),
 ) -> Option<Judgement> {
     let may = May {
+        follow: sight.is_proven_outside(),
         learn: sight.is_proven_outside() && device.in_good_standing(sight.now),
         judge: group.judges() && sight.source != Source::Device,
     };
