@@ -128,12 +128,11 @@ impl Fleet {
                 emit: &mut *emit,
             };
             let attack = attacks.iter().find(|attack| attack.device == device.id);
-            if device.hour(hour, &self.calendar, &mut view) {
-                if let Some(attack) = attack {
-                    attack.hour_of(device, hour, &mut view);
-                }
+            let on_line = device.hour(hour, &self.calendar, &mut view);
+            if let Some(attack) = attack.filter(|_| on_line) {
+                attack.hour_of(device, hour, &mut view);
             }
-            if index as u64 % (count / 12).max(1) == 0 {
+            if (index as u64).is_multiple_of((count / 12).max(1)) {
                 strangers(&mut self.random, &mut view);
             }
         }

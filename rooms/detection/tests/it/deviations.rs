@@ -218,6 +218,37 @@ fn a_stranger_who_presents_a_victims_certificate_proves_nothing_about_it() {
 }
 
 #[test]
+fn a_stranger_who_shares_a_victims_address_proves_nothing_about_it() {
+    let mut world = World::seeded();
+    let by_address = (Source::Network, Attribution::Address);
+    for second in 0..100 {
+        world.see(
+            "cam-1",
+            second,
+            by_address,
+            destination("203.0.113.66", 4444, None),
+        );
+        world.see("cam-1", second, by_address, queries(5_000, 1));
+        world.see("cam-1", second, by_address, refused("unknown-issuer"));
+    }
+    assert!(world.said.len() >= 3);
+    assert!(
+        world
+            .said
+            .iter()
+            .all(|said| said.attribution == Attribution::Address)
+    );
+    // The same, proven, is said although it was said before.
+    let proven = world.see(
+        "cam-1",
+        101,
+        OUTSIDE,
+        destination("203.0.113.66", 4444, None),
+    );
+    assert_eq!(proven[0].attribution, Attribution::Proven);
+}
+
+#[test]
 fn a_door_tried_once_is_a_look_and_many_doors_are_grave() {
     let mut world = World::seeded();
     let first = world.see("cam-1", 0, GATEWAY, denied("v1/lock/l-1/command/open"));
