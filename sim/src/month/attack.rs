@@ -128,9 +128,11 @@ impl Attack {
                 };
                 view.say(id, GATEWAY, session);
             }
-            DeviationKind::DnsSpike => view.say(id, NETWORK, queries(dns * self.factor)),
+            DeviationKind::DnsSpike => {
+                // A flood is a flood from the smallest device too: over every declared maximum.
+                view.say(id, NETWORK, queries((dns * self.factor).max(15_000.0)));
+            }
             DeviationKind::OutboundVolume => {
-                // A flood is a flood from the smallest device too.
                 let flood = (bytes * self.factor).max(60e6);
                 view.say(id, NETWORK, bytes_out(flood));
             }

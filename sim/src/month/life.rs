@@ -258,6 +258,8 @@ impl Device {
         let returned = std::mem::take(&mut self.was_away);
         if returned {
             self.return_from(hour == self.awake_from, view);
+        } else if hour == 0 {
+            self.tls(view);
         }
         self.accidents(view);
         self.update(hour, calendar, view);
