@@ -4,15 +4,15 @@ use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
 use crate::flow::Admission;
-use crate::listen::tls::Trust;
 use crate::judgement::Judgement;
+use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
-use crate::planning;
 use crate::notify::Notifier;
+use crate::planning;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
-use crate::signals::{Inbox, Signals};
+use crate::signals::{Inbox, PerSecond, Signals};
 use crate::withdrawing::{Containments, Revoking, Standing};
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
 use audit::Vkey;
@@ -46,6 +46,8 @@ pub struct Plane {
     pub signals: Signals,
     /// The other end, until the judge takes it.
     pub inbox: Locked<Option<Inbox>>,
+    /// How often each service calls the API.
+    pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
     /// Held while a list (manufacturers, expected devices) goes from the record to memory.
@@ -475,7 +477,12 @@ impl Plane {
     /// It is not, or its identity is gone.
     pub fn contained(&self, device: &DeviceId) -> Result<(Standing, u64), Trouble> {
         let principal = Principal::Device(device.clone());
-        if self.trust().registry().principal_revocation(&principal).is_some() {
+        if self
+            .trust()
+            .registry()
+            .principal_revocation(&principal)
+            .is_some()
+        {
             return Err(Trouble::refused(
                 "device-revoked",
                 format!("{device} was revoked: restoring it gives nothing back"),
@@ -486,9 +493,7 @@ impl Plane {
             .of(device)
             .cloned()
             .zip(containments.change_of(device))
-            .ok_or_else(|| {
-                Trouble::refused("not-contained", format!("{device} is not cut off"))
-            })
+            .ok_or_else(|| Trouble::refused("not-contained", format!("{device} is not cut off")))
     }
 
     /// How far a device is cut off.
