@@ -1,6 +1,8 @@
 //! A plane with its real doors, and somebody at them: what is admitted and what is told. Each test
 //! is named after what somebody would try.
 
+mod keeping;
+
 use crate::config::Config;
 use crate::entries::Actor;
 use crate::flow;

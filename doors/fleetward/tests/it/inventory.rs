@@ -1,8 +1,9 @@
 //! The inventory behind its doors: lists in and out, search, a device's page, and texts that act
 //! nowhere.
 
-use crate::plane::{Home, Plane, Settings};
-use serde_json::Value;
+use crate::plane::{Home, Plane, Settings, wait_until};
+use crate::response::{Observer, live, watched_fleet};
+use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
@@ -42,6 +43,11 @@ fn verb(home: &Home, arguments: &[&str]) -> (bool, String) {
         .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+fn page(plane: &Plane, device: &str) -> Value {
+    let path = format!("/api/v1/inventory/devices/{device}");
+    plane.get(&path).expect(200).json()
 }
 
 fn acts(text: &str) -> bool {
@@ -215,5 +221,107 @@ fn a_list_that_cannot_be_read_is_refused_with_its_line() {
     let file = home.write("bad.csv", b"colour\nred\n");
     let (well, text) = verb(&home, &["inventory", "import", file.to_str().unwrap()]);
     assert!(!well && text.contains("no column \"colour\""), "{text}");
+    plane.stop_well();
+}
+
+#[test]
+fn what_a_session_shows_goes_to_the_disk_and_stands_after_a_restart() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let mut device = live(&home, &plane, "cam-1");
+    let report = json!({
+        "format": 1, "boot": "b-1", "sequence": 1, "at": 1_795_330_039_123_u64,
+        "interval_ms": 1000,
+        "firmware": { "version": "3.1.0", "sha256": "07".repeat(32) },
+        "unseen": ["dns: no resolver of ours in the path"],
+    });
+    let topic = "$fleetward/devices/cam-1/report";
+    let session = device.session().unwrap();
+    session
+        .publish(topic, report.to_string().as_bytes())
+        .unwrap();
+    wait_until("its report is read", || {
+        page(&plane, "cam-1")["firmware"] != Value::Null
+    });
+    let seen = page(&plane, "cam-1");
+    assert_eq!(seen["connected"], true, "{seen}");
+    assert_eq!(seen["addresses"][0]["address"], "127.0.0.1", "{seen}");
+    assert_eq!(seen["addresses"][0]["source"], "gateway", "{seen}");
+    assert_eq!(seen["firmware"]["version"], "3.1.0", "{seen}");
+    assert_eq!(seen["firmware"]["source"], "device", "{seen}");
+    device.take_session().unwrap().disconnect();
+    wait_until("it has left", || {
+        page(&plane, "cam-1")["connected"] == false
+    });
+    let before = page(&plane, "cam-1");
+    plane.stop_well();
+
+    // What is on the disk is read at each start, and not lost by a kill that comes after it.
+    home.start().kill();
+    let plane = home.start();
+    let after = page(&plane, "cam-1");
+    for field in [
+        "first_seen",
+        "addresses",
+        "firmware",
+        "unseen",
+        "lifecycle",
+        "connected",
+    ] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    let moment = |page: &Value, field: &str| page[field].as_str().unwrap().to_owned();
+    // A later moment of the same is written once a minute.
+    assert!(moment(&after, "last_seen") >= moment(&after, "first_seen"));
+    assert!(moment(&after, "last_seen") <= moment(&before, "last_seen"));
+    plane.stop_well();
+}
+
+#[test]
+fn what_is_proven_makes_a_device_suspect_until_a_person_closes_it_and_hearsay_does_not() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let mut fleet = watched_fleet();
+    for (_, text) in &mut fleet {
+        *text = text.replace("mode = \"enforce\"", "mode = \"observe\"");
+    }
+    plane.apply(&fleet);
+    let observer = Observer::of(&plane, "network-observer");
+    let _both = ["victim", "hijacked"].map(|name| live(&home, &plane, name));
+    assert_eq!(observer.saw_foreign_host("victim", "address"), 202);
+    assert_eq!(observer.saw_foreign_host("hijacked", "port"), 202);
+    wait_until("what was proven is judged", || {
+        page(&plane, "hijacked")["posture"] == "suspect"
+    });
+    let hijacked = page(&plane, "hijacked");
+    let cause = hijacked["posture_cause"].as_str().unwrap();
+    assert!(
+        cause.contains("unexpected-destination (network)"),
+        "{hijacked}"
+    );
+    assert_eq!(hijacked["containment"], Value::Null, "it only observes");
+    let incident = hijacked["incident"].as_str().unwrap();
+    let alert = &hijacked["alerts"][0];
+    assert_eq!(alert["kind"], "unexpected-destination", "{hijacked}");
+    assert_eq!(alert["incident"], incident, "{hijacked}");
+    // Told of before, so judged before. What is open about it is shown, and blames nobody.
+    let victim = page(&plane, "victim");
+    assert_eq!(victim["posture"], "trusted", "{victim}");
+    let alerts = victim["alerts"].as_array().unwrap();
+    let hearsay = |alert: &Value| alert["attribution"] == "address";
+    assert!(alerts.iter().all(hearsay), "{victim}");
+
+    plane.stop_well();
+    let plane = home.start();
+    wait_until("its incident is taken up again", || {
+        page(&plane, "hijacked")["posture"] == "suspect"
+    });
+    assert_eq!(names(&plane, "posture=suspect").0, ["hijacked"]);
+    let path = format!("/api/v1/response/incidents/{incident}/close");
+    let closed = plane.post(&path, &json!({ "reason": "a technician was there" }));
+    closed.expect(204);
+    let cleared = page(&plane, "hijacked");
+    assert_eq!(cleared["posture"], "trusted", "{cleared}");
+    assert_eq!(cleared["incident"], Value::Null, "{cleared}");
     plane.stop_well();
 }

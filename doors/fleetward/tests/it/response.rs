@@ -16,7 +16,7 @@ use std::time::Instant;
 
 /// The fleet of these tests, with what sensors are expected to do, an observer in the network, and
 /// a playbook that cuts off as eagerly as any may.
-fn watched_fleet() -> Vec<(&'static str, String)> {
+pub fn watched_fleet() -> Vec<(&'static str, String)> {
     let mut files = fleet();
     files.retain(|(path, _)| !path.starts_with("products/") && !path.starts_with("services/"));
     files.push((
@@ -71,7 +71,7 @@ fn report(sequence: u64, port: u16) -> Vec<u8> {
 }
 
 /// A device that enrolled and has a live session.
-fn live(home: &Home, plane: &Plane, name: &str) -> Device {
+pub fn live(home: &Home, plane: &Plane, name: &str) -> Device {
     let mut device = home.device(name);
     plane.expect([&device]);
     device.enroll(&plane.doors(), &Manner::default()).unwrap();
@@ -306,10 +306,10 @@ fn a_restored_backup_gives_nothing_back_that_was_cut_off() {
 // ---- the story to its end ----
 
 /// An observer in the network, by its certificate at the door for services.
-struct Observer(Client);
+pub struct Observer(Client);
 
 impl Observer {
-    fn of(plane: &Plane, service: &str) -> Self {
+    pub fn of(plane: &Plane, service: &str) -> Self {
         let endpoint = Endpoint::new(plane.devices, "localhost", &[plane.root()]).unwrap();
         let shown = plane.certify(service).presented();
         Self(Client::new(&endpoint, Some(&shown), &Options::default()).unwrap())
@@ -335,7 +335,7 @@ impl Observer {
         text.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    fn saw_foreign_host(&self, device: &str, bound_by: &str) -> u16 {
+    pub fn saw_foreign_host(&self, device: &str, bound_by: &str) -> u16 {
         self.tell(&json!({
             "device": device, "bound_by": bound_by, "feature": "destination",
             "address": "203.0.113.66", "port": 4444, "protocol": "tcp", "bytes_out": 18_000,

@@ -47,6 +47,31 @@ fn whoever_only_claims_a_name_or_shares_an_address_writes_nothing_here() {
 }
 
 #[test]
+fn a_count_of_sessions_makes_good_what_was_not_told_and_touches_nobody_else() {
+    let names = ["gone", "here", "twice", "elsewhere", "away"];
+    let mut inventory = inventory(&names);
+    let connected = Seen::Connected {
+        address: address(1),
+    };
+    for name in ["gone", "here", "twice", "elsewhere"] {
+        inventory.learn(&sighting(name, day(0), connected.clone()));
+    }
+    let standing = [("here", 1), ("twice", 2), ("away", 1), ("unknown", 1)];
+    let standing = standing.map(|(name, count)| (device(name), count)).into();
+    let concerned = |one: &model::DeviceId| *one != device("elsewhere");
+    assert_eq!(inventory.recount(&standing, concerned), 3);
+    let is_connected = |inventory: &Inventory| {
+        names.map(|name| inventory.device(&device(name), day(0)).unwrap().connected)
+    };
+    assert_eq!(is_connected(&inventory), [false, true, true, true, true]);
+    assert_eq!(inventory.recount(&standing, concerned), 0);
+    // Of two sessions one ends.
+    inventory.learn(&sighting("twice", day(0), Seen::Disconnected));
+    assert_eq!(is_connected(&inventory), [false, true, true, true, true]);
+    assert!(inventory.device(&device("unknown"), day(0)).is_none());
+}
+
+#[test]
 fn a_life_goes_through_its_words_in_order() {
     let mut inventory = Inventory::new(Settings::default());
     let is = |inventory: &Inventory, at: Timestamp| {
