@@ -2,7 +2,12 @@
 
 use crate::access::Fleet;
 use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
-use model::{CertificateId, DeviceId, Digest, RevocationReason, ServiceId, Timestamp};
+use crate::inventory::DeviceRecord;
+use crate::response::{Contained, Incident, Outgoing, Step};
+use model::{
+    CertificateId, Containment, DeviceId, Digest, IncidentId, RevocationReason, ServiceId,
+    Timestamp,
+};
 use std::fmt;
 
 /// Rows and entries in one [`Change`] at most. A longer list is cut into changes by the caller, so
@@ -107,6 +112,11 @@ pub enum Guard {
     FleetVersion(u64),
     /// A sign-in token with this hash exists and was not used.
     TokenUnused(Digest),
+    /// The device is cut off this far; `None`: not at all.
+    ContainmentIs {
+        device: DeviceId,
+        containment: Option<Containment>,
+    },
 }
 
 impl fmt::Display for Guard {
@@ -122,6 +132,13 @@ impl fmt::Display for Guard {
             Self::FleetVersion(version) => write!(f, "the fleet in force has version {version}"),
             // The hash of a token is not a secret, but it helps nobody either.
             Self::TokenUnused(_) => f.write_str("the sign-in token exists and is unused"),
+            Self::ContainmentIs {
+                device,
+                containment,
+            } => {
+                let how = containment.map_or("not contained", Containment::name);
+                write!(f, "device {device} is {how}")
+            }
         }
     }
 }
@@ -170,6 +187,30 @@ pub enum Write {
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
     ForgetTokens { expired_before: Timestamp },
+    /// Cuts a device off. It need not be known. The same again keeps the first one's time, incident
+    /// and author; a harder one replaces a softer one. Conflict: a softer one than is in force, unless
+    /// the change is a [`Direction::Grant`]: to soften gives back.
+    PutContainment(Contained),
+    /// Gives a device back what it was cut off from. One that is not cut off changes nothing.
+    DropContainment { device: DeviceId },
+    /// Creates or replaces the row of an incident.
+    PutIncident(Incident),
+    /// Adds a line to a timeline. `entry_of_change` says which entry of this same change proves it
+    /// (0 is the first); the leaf index is then filled in. Conflict: no such incident.
+    AppendStep {
+        incident: IncidentId,
+        step: Step,
+        entry_of_change: Option<usize>,
+    },
+    /// Creates or replaces what is known of devices besides their identity. Grants nothing.
+    PutRecords(Vec<DeviceRecord>),
+    /// A message that must leave the house; the same id replaces it (a further attempt).
+    PutOutbox(Outgoing),
+    /// It left, or was given up.
+    DropOutbox { id: String },
+    /// Removes certificates that ended before this moment, up to 10,000 of them; what was revoked
+    /// stays revoked.
+    ForgetCertificates { ended_before: Timestamp },
     /// A value of the plane's own (1 to 128 bytes of key, up to 64 KiB of value).
     PutMeta { key: String, value: Vec<u8> },
     /// Stops granting. A store that is sealed already keeps its first reason.
@@ -188,11 +229,19 @@ impl Write {
             | Self::PutCertificate(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
-            | Self::UseToken { .. } => true,
+            | Self::UseToken { .. }
+            | Self::DropContainment { .. } => true,
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
+            | Self::PutContainment(_)
+            | Self::PutIncident(_)
+            | Self::AppendStep { .. }
+            | Self::PutRecords(_)
+            | Self::PutOutbox(_)
+            | Self::DropOutbox { .. }
+            | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
             | Self::PutMeta { .. }
             | Self::Seal { .. }
@@ -203,6 +252,7 @@ impl Write {
     fn rows(&self) -> usize {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
+            Self::PutRecords(rows) => rows.len(),
             _ => 1,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::error::ReadError;
 use crate::reader::{at, count, digest};
+use crate::row::{groups, name};
 use crate::store::Store;
 use model::{
     CertificateId, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
@@ -374,18 +375,6 @@ pub struct Population {
     pub certificates: u64,
 }
 
-/// How groups stand in a column.
-pub(crate) fn join_groups(groups: &[GroupId]) -> String {
-    let mut text = String::new();
-    for group in groups {
-        if !text.is_empty() {
-            text.push(';');
-        }
-        text.push_str(group.as_str());
-    }
-    text
-}
-
 const DEVICES: &str = "SELECT d.device, d.product, d.groups, d.manufacturer, d.serial, \
      d.enrolled_at, d.version, r.revoked_at, r.reason FROM device d \
      LEFT JOIN principal_revocation r \
@@ -455,30 +444,6 @@ fn certificate(row: &Row<'_>) -> Result<CertificateRow, ReadError> {
         },
         revoked: revocation(row, 7)?,
     })
-}
-
-/// A name out of a text column, checked again: the file may have been edited by hand.
-fn name<T: std::str::FromStr>(
-    row: &Row<'_>,
-    column: usize,
-    table: &'static str,
-) -> Result<T, ReadError>
-where
-    T::Err: ToString,
-{
-    let text = row.get_ref(column)?;
-    text.as_str()
-        .map_err(|e| ReadError::row(table, e))?
-        .parse()
-        .map_err(|e: T::Err| ReadError::row(table, e.to_string()))
-}
-
-fn groups(row: &Row<'_>, column: usize, table: &'static str) -> Result<Vec<GroupId>, ReadError> {
-    let text: String = row.get(column)?;
-    text.split(';')
-        .filter(|group| !group.is_empty())
-        .map(|group| GroupId::new(group).map_err(|e| ReadError::row(table, e)))
-        .collect()
 }
 
 /// Issuer and serial number out of two columns.

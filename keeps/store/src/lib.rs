@@ -8,8 +8,9 @@
 //! **Refuses to know:** HTTP, MQTT, what a log entry says, what a tile means, what a journal record
 //! means, and who may ask for a change: rooms decide, the plane composes, this crate remembers.
 //!
-//! Four things live here, each usable without the others:
+//! Five things live here, each usable without the others:
 //! - [`Store`]: `control.db`, one writer thread, all or nothing per change;
+//! - [`Facts`]: `facts.db`, what was observed; the last second may be lost in a power cut;
 //! - [`Published`]: the tile files and the checkpoint that auditors fetch;
 //! - [`Journal`]: the durable MQTT state, one append-only file per shard;
 //! - the lock and the file modes of the data folder, checked by [`Store::open`].
@@ -21,11 +22,15 @@ mod access;
 mod audit;
 mod change;
 mod error;
+mod facts;
 mod folder;
 mod identity;
+mod inventory;
 mod journal;
 mod published;
 mod reader;
+mod response;
+mod row;
 mod schema;
 mod store;
 mod writer;
@@ -37,13 +42,18 @@ pub use change::{
     RECEIPTS_KEPT_CHANGES, Receipt, Write,
 };
 pub use error::{OpenError, ReadError};
+pub use facts::{
+    AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,
+};
 pub use identity::{
     Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,
     Population, Revocation, Revoked, Token,
 };
+pub use inventory::DeviceRecord;
 pub use journal::{
     Durability, Journal, JournalError, JournalOptions, RECORD_BYTES_MAX, Record, Recovery,
     SnapshotSink,
 };
 pub use published::{PublishError, Published};
+pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};

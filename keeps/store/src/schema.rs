@@ -1,17 +1,46 @@
-//! The tables of `control.db`. The tenant is the first column of every key (rule 10).
+//! The tables of `control.db` and `facts.db`. The tenant is the first column of every key (rule 10).
 
-/// `PRAGMA application_id`: "FLTW". A database of another program is refused.
-pub(crate) const APPLICATION_ID: i64 = 0x464C_5457;
+/// What makes a file one of ours, and how it came to its present form.
+pub(crate) struct Layout {
+    /// `PRAGMA application_id`. A database of another program is refused.
+    pub(crate) application_id: i64,
+    /// `PRAGMA user_version` and what leads to it from the format before: applied in order, in one
+    /// transaction. The last one is the present format; a newer one is refused. A step that was
+    /// released is never edited.
+    pub(crate) steps: &'static [(i64, &'static str)],
+    /// Says whose data it is, and writes that down.
+    pub(crate) tenant: &'static str,
+    pub(crate) put_tenant: &'static str,
+}
 
-/// `PRAGMA user_version`. A newer one is refused; an older one is migrated on open.
-pub(crate) const FORMAT: i64 = 1;
+impl Layout {
+    pub(crate) fn format(&self) -> i64 {
+        self.steps.last().map_or(0, |(format, _)| *format)
+    }
+}
+
+/// `control.db`: "FLTW".
+pub(crate) const CONTROL: Layout = Layout {
+    application_id: 0x464C_5457,
+    steps: &[(1, TABLES_1), (2, TABLES_2)],
+    tenant: "SELECT tenant FROM state",
+    put_tenant: "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
+};
+
+/// `facts.db`: "FLTF".
+pub(crate) const FACTS: Layout = Layout {
+    application_id: 0x464C_5446,
+    steps: &[(1, FACTS_1)],
+    tenant: "SELECT tenant FROM owner",
+    put_tenant: "INSERT INTO owner (tenant) VALUES (?1)",
+};
 
 /// Times are milliseconds since 1970. Groups are joined by `;`, which no name may hold. A principal
 /// is its text, `device/<id>` or `service/<id>`.
 ///
 /// Revocations have tables of their own, without a reference to what they revoke: after a backup
 /// was restored, a device that this database never saw must still stay out.
-pub(crate) const TABLES: &str = "
+const TABLES_1: &str = "
 CREATE TABLE state (
     tenant TEXT NOT NULL,
     sequence INTEGER NOT NULL,
@@ -132,6 +161,158 @@ CREATE TABLE checkpoint (
     note BLOB NOT NULL,
     PRIMARY KEY (tenant)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Format 2: containment, incidents, records of devices, messages that must leave the house.
+const TABLES_2: &str = "
+CREATE TABLE containment (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    containment TEXT NOT NULL CHECK (containment IN ('quarantined', 'isolated')),
+    since INTEGER NOT NULL,
+    incident INTEGER,
+    by_whom TEXT NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE incident (
+    tenant TEXT NOT NULL,
+    incident INTEGER NOT NULL,
+    subject TEXT,
+    title TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'contained', 'closed')),
+    severity TEXT NOT NULL,
+    opened_at INTEGER NOT NULL,
+    closed_at INTEGER,
+    body BLOB NOT NULL,
+    PRIMARY KEY (tenant, incident)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE incident_step (
+    tenant TEXT NOT NULL,
+    incident INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    what TEXT NOT NULL,
+    expected TEXT,
+    seen TEXT,
+    source TEXT,
+    attribution TEXT,
+    observed_by TEXT,
+    entry INTEGER,
+    PRIMARY KEY (tenant, incident, number),
+    FOREIGN KEY (tenant, incident) REFERENCES incident (tenant, incident)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE device_record (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    product TEXT,
+    groups TEXT NOT NULL,
+    manufacturer TEXT,
+    serial TEXT,
+    country TEXT,
+    support_until INTEGER,
+    retired INTEGER NOT NULL,
+    note TEXT,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE outbox (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    body BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    next_at INTEGER NOT NULL,
+    last_error TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+";
+
+const FACTS_1: &str = "
+CREATE TABLE owner (tenant TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+CREATE TABLE device (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    firmware_version TEXT,
+    firmware_digest BLOB,
+    firmware_source TEXT,
+    firmware_at INTEGER,
+    unseen TEXT NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE address (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    address TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    PRIMARY KEY (tenant, device, address)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE peer (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    address TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    protocol TEXT NOT NULL,
+    host TEXT,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    bytes_out INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    PRIMARY KEY (tenant, device, address, port, protocol)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE alert (
+    tenant TEXT NOT NULL,
+    alert INTEGER NOT NULL,
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    entity TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    open INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    expected TEXT NOT NULL,
+    seen TEXT NOT NULL,
+    source TEXT NOT NULL,
+    attribution TEXT NOT NULL,
+    observed_by TEXT NOT NULL,
+    incident INTEGER,
+    evidence BLOB NOT NULL,
+    PRIMARY KEY (tenant, alert)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE counter (
+    tenant TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    class TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    messages INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    denied INTEGER NOT NULL,
+    PRIMARY KEY (tenant, day, class, channel)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE blob (
+    tenant TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (tenant, key)
+) STRICT;
 ";
 
 /// What every connection is set to, the writer's and the readers'.

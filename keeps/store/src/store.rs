@@ -4,7 +4,7 @@ use crate::change::{Change, CommitError, Receipt};
 use crate::error::{OpenError, ReadError};
 use crate::folder::{self, Lock};
 use crate::reader::Readers;
-use crate::schema;
+use crate::schema::{self, Layout};
 use crate::writer::{Queue, Reply, Status, Task, Writer};
 use model::TenantId;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -63,7 +63,7 @@ impl Store {
         for suffix in ["-wal", "-shm"] {
             folder::check_private_file(&dir.join(format!("control.db{suffix}")))?;
         }
-        let connection = connect(&path, &options.tenant)?;
+        let connection = connect(&path, &schema::CONTROL, &options.tenant)?;
         let status = Arc::new(Status::default());
         let queue = Arc::new(Queue::new(options.queue_changes_max));
         let writer = Writer::new(
@@ -235,7 +235,11 @@ impl std::fmt::Debug for Store {
 }
 
 /// The writer's connection: checked to be ours, of our format and tenant, or made so.
-fn connect(path: &Path, tenant: &TenantId) -> Result<Connection, OpenError> {
+pub(crate) fn connect(
+    path: &Path,
+    layout: &Layout,
+    tenant: &TenantId,
+) -> Result<Connection, OpenError> {
     let sql = |error: rusqlite::Error| OpenError::sql(path, &error);
     let mut connection = Connection::open(path).map_err(sql)?;
     connection
@@ -251,14 +255,14 @@ fn connect(path: &Path, tenant: &TenantId) -> Result<Connection, OpenError> {
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(sql)?;
-    if application != schema::APPLICATION_ID && (tables != 0 || application != 0) {
+    if application != layout.application_id && (tables != 0 || application != 0) {
         return Err(OpenError::Foreign { path: path.into() });
     }
-    if found > schema::FORMAT {
+    if found > layout.format() {
         return Err(OpenError::Newer {
             path: path.into(),
             found,
-            known: schema::FORMAT,
+            known: layout.format(),
         });
     }
     connection
@@ -267,17 +271,19 @@ fn connect(path: &Path, tenant: &TenantId) -> Result<Connection, OpenError> {
     let transaction = connection
         .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
         .map_err(sql)?;
-    if found == 0 {
-        transaction.execute_batch(schema::TABLES).map_err(sql)?;
+    for (_, step) in layout.steps.iter().filter(|(format, _)| found < *format) {
+        transaction.execute_batch(step).map_err(sql)?;
+    }
+    if found < layout.format() {
         transaction
-            .pragma_update(None, "application_id", schema::APPLICATION_ID)
+            .pragma_update(None, "application_id", layout.application_id)
             .map_err(sql)?;
         transaction
-            .pragma_update(None, "user_version", schema::FORMAT)
+            .pragma_update(None, "user_version", layout.format())
             .map_err(sql)?;
     }
     let stored: Option<String> = transaction
-        .query_row("SELECT tenant FROM state", [], |row| row.get(0))
+        .query_row(layout.tenant, [], |row| row.get(0))
         .optional()
         .map_err(sql)?;
     match stored {
@@ -291,10 +297,7 @@ fn connect(path: &Path, tenant: &TenantId) -> Result<Connection, OpenError> {
         Some(_) => {}
         None => {
             transaction
-                .execute(
-                    "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
-                    params![tenant.as_str()],
-                )
+                .execute(layout.put_tenant, params![tenant.as_str()])
                 .map_err(sql)?;
         }
     }

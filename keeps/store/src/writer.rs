@@ -5,6 +5,7 @@
 
 mod apply;
 mod queue;
+mod respond;
 
 pub(crate) use queue::{Queue, Reply, Status, Task};
 
@@ -334,7 +335,11 @@ fn settle<T: Send + 'static, E: From<CommitError> + Send + 'static>(
 /// An error of SQLite as one of ours. A constraint is refused where it is met; here it would be a
 /// defect, and reads as one.
 fn storage(error: &rusqlite::Error) -> CommitError {
-    let path = FILE.to_owned();
+    storage_in(FILE, error)
+}
+
+pub(crate) fn storage_in(file: &str, error: &rusqlite::Error) -> CommitError {
+    let path = file.to_owned();
     let detail = error.to_string();
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => CommitError::DiskFull { path },

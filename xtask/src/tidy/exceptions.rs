@@ -47,6 +47,12 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "concurrency in its place",
+        path: "keeps/store/src/facts.rs",
+        what: "Mutex",
+        reason: "the one connection that writes observations, held for one batch",
+    },
+    Exception {
+        rule: "concurrency in its place",
         path: "keeps/store/src/store.rs",
         what: "thread::Builder",
         reason: "starts the one writer thread, where the store opens",

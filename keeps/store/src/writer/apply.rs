@@ -1,12 +1,13 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer};
+use super::{Failure, Writer, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, LEAF_BYTES_MAX, Receipt, Write,
 };
-use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, join_groups};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
+use crate::row::join_groups;
 use model::{CertificateId, Digest, Principal, RevocationReason, Timestamp};
 use rusqlite::{ErrorCode, OptionalExtension, Params, params};
 
@@ -41,6 +42,11 @@ impl Change {
         if unseals && (self.direction == Direction::Grant || self.entries.is_empty()) {
             return Err("to unseal is neutral and needs an entry that says who decided".to_owned());
         }
+        let entries = self.entries.len();
+        let beyond = |write: &Write| matches!(write, Write::AppendStep { entry_of_change: Some(n), .. } if *n >= entries);
+        if self.writes.iter().any(beyond) {
+            return Err("a step names an entry that the change does not hold".to_owned());
+        }
         self.writes.iter().try_for_each(check_write)
     }
 }
@@ -55,7 +61,7 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a value", value.len(), 0, META_BYTES_MAX)
         }
         Write::Seal { reason } => within("a reason", reason.len(), 1, REASON_BYTES_MAX),
-        _ => Ok(()),
+        other => respond::check(other),
     }
 }
 
@@ -65,14 +71,14 @@ fn check_leaves(leaves: &[Vec<u8>]) -> Result<(), String> {
         .try_for_each(|leaf| within("an entry", leaf.len(), 1, LEAF_BYTES_MAX))
 }
 
-fn within(what: &str, bytes: usize, min: usize, max: usize) -> Result<(), String> {
+pub(super) fn within(what: &str, bytes: usize, min: usize, max: usize) -> Result<(), String> {
     if (min..=max).contains(&bytes) {
         return Ok(());
     }
     Err(format!("{what} has {min} to {max} bytes, this one {bytes}"))
 }
 
-type Outcome<T> = Result<T, Failure<CommitError>>;
+pub(super) type Outcome<T> = Result<T, Failure<CommitError>>;
 
 impl Writer {
     /// Guards, writes, entries, in this order, and the receipt.
@@ -94,7 +100,7 @@ impl Writer {
         }
         self.dirty = true;
         for write in &change.writes {
-            self.write(write)?;
+            self.write(write, change.direction)?;
         }
         let first = self.head.leaf_count;
         self.append(&change.entries)?;
@@ -258,10 +264,14 @@ impl Writer {
                 "SELECT 1 FROM token WHERE tenant = ?1 AND hash = ?2 AND used_at IS NULL",
                 params![self.tenant, hash.0],
             ),
+            Guard::ContainmentIs {
+                device,
+                containment,
+            } => Ok(self.containment_of(device)? == *containment),
         }
     }
 
-    fn write(&mut self, write: &Write) -> Outcome<()> {
+    fn write(&mut self, write: &Write, direction: Direction) -> Outcome<()> {
         match write {
             Write::PutManufacturer(row) => self.put_manufacturer(row),
             Write::PutExpectedDevices(rows) => {
@@ -308,6 +318,18 @@ impl Writer {
                     params![self.tenant, millis(*expired_before)],
                 )
                 .map(drop),
+            Write::PutContainment(row) => self.put_containment(row, direction),
+            Write::DropContainment { device } => self.drop_containment(device),
+            Write::PutIncident(row) => self.put_incident(row),
+            Write::AppendStep {
+                incident,
+                step,
+                entry_of_change,
+            } => self.append_step(*incident, step, *entry_of_change),
+            Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
+            Write::PutOutbox(row) => self.put_outbox(row),
+            Write::DropOutbox { id } => self.drop_outbox(id),
+            Write::ForgetCertificates { ended_before } => self.forget_certificates(*ended_before),
             Write::PutMeta { key, value } => self
                 .perform(
                     "INSERT INTO meta (tenant, key, value) VALUES (?1, ?2, ?3)
@@ -584,25 +606,30 @@ impl Writer {
         Ok(version.unwrap_or(0))
     }
 
-    fn exists(&self, sql: &str, params: impl Params) -> Outcome<bool> {
+    pub(super) fn exists(&self, sql: &str, params: impl Params) -> Outcome<bool> {
         Ok(self.connection.prepare_cached(sql)?.exists(params)?)
     }
 
-    fn perform(&self, sql: &str, params: impl Params) -> Outcome<usize> {
+    pub(super) fn perform(&self, sql: &str, params: impl Params) -> Outcome<usize> {
         Ok(self.execute_cached(sql, params)?)
     }
 
-    fn execute_cached(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+    pub(super) fn execute_cached(&self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
         self.connection.prepare_cached(sql)?.execute(params)
     }
 
-    fn insert(&self, sql: &str, params: impl Params, what: impl FnOnce() -> String) -> Outcome<()> {
+    pub(super) fn insert(
+        &self,
+        sql: &str,
+        params: impl Params,
+        what: impl FnOnce() -> String,
+    ) -> Outcome<()> {
         let put = self.execute_cached(sql, params);
         self.refusing(put, |_| what())
     }
 
     /// Turns a violated constraint into a conflict; `true` says that a reference was the one.
-    fn refusing(
+    pub(super) fn refusing(
         &self,
         put: rusqlite::Result<usize>,
         what: impl FnOnce(bool) -> String,
@@ -620,7 +647,7 @@ impl Writer {
     }
 }
 
-fn conflict(what: String) -> Failure<CommitError> {
+pub(super) fn conflict(what: String) -> Failure<CommitError> {
     Failure::Refused(CommitError::Conflict { what })
 }
 
@@ -634,11 +661,11 @@ fn receipt(sequence: i64, first_leaf_index: i64, leaf_count: i64, replayed: bool
 }
 
 /// SQLite's integers have a sign; a time beyond its range is as good as never.
-fn millis(at: Timestamp) -> i64 {
+pub(super) fn millis(at: Timestamp) -> i64 {
     signed(at.as_millis())
 }
 
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

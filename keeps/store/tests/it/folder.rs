@@ -129,12 +129,12 @@ fn what_is_not_our_database_is_left_alone() {
             .execute_batch(sql)
             .unwrap();
     };
-    raw("PRAGMA user_version = 2");
+    raw("PRAGMA user_version = 3");
     assert!(matches!(
         refusal(&data),
         OpenError::Newer {
-            found: 2,
-            known: 1,
+            found: 3,
+            known: 2,
             ..
         }
     ));
