@@ -15,6 +15,7 @@ mod stage;
 mod stand_in;
 mod story;
 mod telling;
+mod watch;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};

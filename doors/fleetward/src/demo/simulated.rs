@@ -11,8 +11,6 @@ use report::Report;
 use sim::device::{Doors, Manner, Return};
 use sim::fleet::{Consumer, Fleet, FleetSpec, Observation};
 use sim::{Factory, Service};
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 

@@ -35,12 +35,19 @@ const TRIED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 254);
 const TRIED_PORT: u16 = 9;
 
 /// The first step that this machine refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{step}: {why}")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     pub step: String,
     pub why: String,
 }
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.step, self.why)
+    }
+}
+
+impl std::error::Error for Failed {}
 
 /// A device's place: its port on the bridge and its address there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -377,7 +384,7 @@ fn connect(wire: &Wire, child: &mut Child) -> Result<(), Failed> {
     if said != "ready\n" {
         return Err(failed(STEP, &"it did not come up; its log says why"));
     }
-    let Wire { port, address } = wire;
+    let Wire { port, address, .. } = wire;
     ip(
         "a pair of wires",
         &format!(

@@ -4,20 +4,18 @@
 //! `Command` alone cannot do this: what happens between fork and exec needs code of ours there,
 //! and code of ours there would be unsafe. So the code runs in a program of its own: this one.
 
-use super::stage::{self, Failed};
+use super::stage;
 use anyhow::{Context, bail};
 use clap::Args;
-use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, getppid};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead as _, Write as _};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -61,6 +59,8 @@ impl StandIn {
         if let Some(name) = &self.listener {
             hand_on_listener(&mut command, name)?;
         }
+        // The demo holds these back for itself; a program starts with all of them.
+        SigSet::all().thread_unblock()?;
         // Last, because a change of credentials clears it.
         self.die_with_parent()?;
         Err(command.exec()).with_context(|| format!("{} cannot run", program.display()))
@@ -76,7 +76,7 @@ impl StandIn {
         if std::io::stdin().lock().read_line(&mut line)? == 0 {
             bail!("the wire never came");
         }
-        Ok(stage::raise_wire(address).map_err(|Failed { step, why }| anyhow::anyhow!("{step}: {why}"))?)
+        Ok(stage::raise_wire(address)?)
     }
 
     fn die_with_parent(&self) -> anyhow::Result<()> {
@@ -90,12 +90,7 @@ impl StandIn {
 }
 
 fn join(pid: i32) -> anyhow::Result<()> {
-    let open = |kind: &str| {
-        File::options()
-            .read(true)
-            .custom_flags(OFlag::O_CLOEXEC.bits())
-            .open(format!("/proc/{pid}/ns/{kind}"))
-    };
+    let open = |kind: &str| File::open(format!("/proc/{pid}/ns/{kind}"));
     let (user, network) = (open("user")?, open("net")?);
     setns(user.as_fd(), CloneFlags::CLONE_NEWUSER)?;
     setns(network.as_fd(), CloneFlags::CLONE_NEWNET)?;
