@@ -1,11 +1,12 @@
 //! `cargo xtask test`: everything the CI runs, in one command.
 
+use crate::console;
 use crate::steps::{Outcome, Steps, Tests, cargo, cargo_command, counted_tests, succeed};
 use crate::tools::{self, Tool};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 9] = [
+const NEEDED: [Tool; 12] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
@@ -15,6 +16,9 @@ const NEEDED: [Tool; 9] = [
     tools::MOSQUITTO,
     tools::MOSQUITTO_CLIENTS,
     tools::CARGO_DENY,
+    tools::NODE,
+    tools::NPM,
+    tools::CHROMIUM,
 ];
 
 const TESTS: &str = "tests";
@@ -27,6 +31,9 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     tools::ensure(root, &NEEDED)?;
     let mut steps = Steps::default();
     let mut tests = None;
+    // First, so that the plane that is tested holds it.
+    steps.run("console: build", || passed(console::build(root)));
+    steps.run("console: unit tests", || passed(console::unit(root)));
     steps.run("fmt", || passed(cargo(root, &["fmt", "--all", "--check"])));
     steps.run("clippy", || {
         passed(cargo(
@@ -48,6 +55,9 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
         let (succeeded, counted) = counted_tests(&mut command)?;
         tests = Some(counted);
         judge_tests(succeeded, counted)
+    });
+    steps.run("console: in a browser", || {
+        passed(console::browser(root, false))
     });
     steps.run("licences, bans, sources", || {
         passed(succeed(tools::cargo_tool(root, tools::CARGO_DENY).args([

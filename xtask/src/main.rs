@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod console;
 mod demo;
 mod soak;
 mod steps;
@@ -32,6 +33,8 @@ enum Command {
     },
     /// Build the product and run its demonstration
     Demo(demo::Arguments),
+    /// Build the console, which the plane embeds when it is built next
+    Console(console::Arguments),
     /// Figures against a peer: a JSON line each, then a table
     Bench(bench::Arguments),
     /// Long fuzzing and hundreds of crashes
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Test => check::run(&root),
         Command::Tidy { root: other } => tidy_command(&other.unwrap_or(root)),
         Command::Demo(arguments) => demo::run(&root, &arguments).map(|()| true),
+        Command::Console(arguments) => console::run(&root, &arguments).map(|()| true),
         Command::Bench(arguments) => bench::run(&root, &arguments).map(|()| true),
         Command::Soak(arguments) => soak::run(&root, &arguments),
     };
@@ -98,6 +102,8 @@ mod tests {
             "xtask tidy",
             "xtask demo --headless --report r.json",
             "xtask demo --debug --headless",
+            "xtask console",
+            "xtask console --test --pictures",
             "xtask bench handshake gateway revoke",
             "xtask bench --pairs 9 gateway",
             "xtask soak --seconds 60 --only packets",

@@ -41,6 +41,18 @@ pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",
     &["python3", "-c", "import cryptography"],
 );
+pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
+pub const NPM: Tool = debian("npm", &["npm", "--version"]);
+pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);
+/// The typefaces of the pictures in the documents; the console takes what a system has.
+pub const INTER: Tool = debian(
+    "fonts-inter",
+    &["test", "-d", "/usr/share/fonts/opentype/inter"],
+);
+pub const JETBRAINS_MONO: Tool = debian(
+    "fonts-jetbrains-mono",
+    &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
+);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);
 pub const GXX: Tool = debian("g++", &["c++", "--version"]);
 pub const RUSTFMT: Tool = Tool {

@@ -3,6 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
+use crate::notify;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub struct Config {
     pub listen: Listen,
     pub gateway: GatewayConfig,
     pub identity: IdentityConfig,
+    pub response: ResponseConfig,
 }
 
 /// `[listen]`: the doors.
@@ -64,6 +66,8 @@ pub struct GatewayConfig {
     pub handshake_seconds_max: u64,
     /// Connections in one shard, 1 to 1,000,000.
     pub connections_max: usize,
+    /// Reports that one device may send to the plane in a minute, 1 to 6000.
+    pub reports_per_minute: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -93,6 +97,123 @@ pub struct IdentityConfig {
     pub service_days: u32,
 }
 
+/// `[response]`: what playbooks may do at most, and who is told.
+///
+/// A receiver sees what an incident's timeline says. Addresses may be secrets themselves: they
+/// are never logged, and `config explain` shows their host only.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResponseConfig {
+    /// Devices an hour that all playbooks together may cut off, 1 to 100,000. 0 means 10, or
+    /// 0.1 % of the fleet where that is more. Above it a person decides.
+    pub contain_max: u64,
+    /// Incidents at least so bad are told to every receiver when they open: `low`, `medium`,
+    /// `high`, `critical`; empty means that only playbooks notify.
+    pub tell_severity_min: String,
+    /// `https://host/path`, or `http://127.0.0.1:port/path` for this machine. Empty: none.
+    pub webhook_url: String,
+    /// At least 32 characters that sign each message; a file of mode 0600.
+    pub webhook_secret_file: PathBuf,
+    /// `smtps://host:465`, or `smtp://host:587` with STARTTLS. Empty: none.
+    pub mail_smtp: String,
+    /// Empty: no sign-in at the mail server.
+    pub mail_user: String,
+    /// The password of `mail_user`; a file of mode 0600.
+    pub mail_password_file: PathBuf,
+    pub mail_from: String,
+    /// 1 to 32 receivers.
+    pub mail_to: Vec<String>,
+    /// Root certificates (PEM) that both receivers are checked by. Empty: this system's.
+    pub roots_file: PathBuf,
+}
+
+impl Default for ResponseConfig {
+    fn default() -> Self {
+        Self {
+            contain_max: 0,
+            tell_severity_min: "high".into(),
+            webhook_url: String::new(),
+            webhook_secret_file: PathBuf::new(),
+            mail_smtp: String::new(),
+            mail_user: String::new(),
+            mail_password_file: PathBuf::new(),
+            mail_from: String::new(),
+            mail_to: Vec::new(),
+            roots_file: PathBuf::new(),
+        }
+    }
+}
+
+impl ResponseConfig {
+    /// What the room is told. Only where somebody can be told is telling asked for.
+    #[must_use]
+    pub fn settings(&self) -> response::Settings {
+        let reachable = !self.webhook_url.is_empty() || !self.mail_smtp.is_empty();
+        let severity = model::Severity::from_name(&self.tell_severity_min);
+        response::Settings {
+            contain_max: (self.contain_max > 0).then_some(self.contain_max),
+            tell: severity
+                .filter(|_| reachable)
+                .map(|severity| ("operators".to_owned(), severity)),
+            ..response::Settings::default()
+        }
+    }
+
+    fn live(&self, key: &str) -> String {
+        match key {
+            "contain_max" => self.contain_max.to_string(),
+            "tell_severity_min" => format!("{:?}", self.tell_severity_min),
+            "webhook_url" => format!("{:?}", without_path(&self.webhook_url)),
+            "webhook_secret_file" => format!("{:?}", self.webhook_secret_file),
+            "mail_smtp" => format!("{:?}", self.mail_smtp),
+            "mail_user" => format!("{:?}", self.mail_user),
+            "mail_password_file" => format!("{:?}", self.mail_password_file),
+            "mail_from" => format!("{:?}", self.mail_from),
+            "roots_file" => format!("{:?}", self.roots_file),
+            _ => String::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.contain_max > 100_000 {
+            let rule = format!("{} is not in 0 to 100000", self.contain_max);
+            return Err(("response.contain_max", rule));
+        }
+        let severity = &self.tell_severity_min;
+        if !severity.is_empty() && model::Severity::from_name(severity).is_none() {
+            let rule = "write low, medium, high, critical, or nothing";
+            return Err(("response.tell_severity_min", rule.into()));
+        }
+        if !self.webhook_url.is_empty() {
+            notify::webhook::check_url(&self.webhook_url)
+                .map_err(|rule| ("response.webhook_url", rule))?;
+            if self.webhook_secret_file.as_os_str().is_empty() {
+                let rule = "name a file that holds the secret; `openssl rand -hex 32` makes one";
+                return Err(("response.webhook_secret_file", rule.into()));
+            }
+        }
+        if !self.mail_smtp.is_empty() {
+            notify::mail::check(self)?;
+            if !self.mail_user.is_empty() && self.mail_password_file.as_os_str().is_empty() {
+                let rule = "name a file that holds the password of response.mail_user";
+                return Err(("response.mail_password_file", rule.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Scheme and host: what comes behind may be a secret.
+fn without_path(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.split(['/', '?']).next().unwrap_or_default();
+            format!("{scheme}://{host}/…")
+        }
+        None => String::new(),
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -105,6 +226,7 @@ impl Default for Config {
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
             identity: IdentityConfig::default(),
+            response: ResponseConfig::default(),
         }
     }
 }
@@ -129,6 +251,7 @@ impl Default for GatewayConfig {
             handshakes_max: 1024,
             handshake_seconds_max: 10,
             connections_max: 100_000,
+            reports_per_minute: 120,
         }
     }
 }
@@ -148,7 +271,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 16] = [
+const ENVIRONMENT: [(&str, &[&str]); 25] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -177,6 +300,30 @@ const ENVIRONMENT: [(&str, &[&str]); 16] = [
         "FLEETWARD_IDENTITY_SERVICE_DAYS",
         &["identity", "service_days"],
     ),
+    (
+        "FLEETWARD_RESPONSE_CONTAIN_MAX",
+        &["response", "contain_max"],
+    ),
+    (
+        "FLEETWARD_RESPONSE_TELL_SEVERITY_MIN",
+        &["response", "tell_severity_min"],
+    ),
+    (
+        "FLEETWARD_RESPONSE_WEBHOOK_URL",
+        &["response", "webhook_url"],
+    ),
+    (
+        "FLEETWARD_RESPONSE_WEBHOOK_SECRET_FILE",
+        &["response", "webhook_secret_file"],
+    ),
+    ("FLEETWARD_RESPONSE_MAIL_SMTP", &["response", "mail_smtp"]),
+    ("FLEETWARD_RESPONSE_MAIL_USER", &["response", "mail_user"]),
+    (
+        "FLEETWARD_RESPONSE_MAIL_PASSWORD_FILE",
+        &["response", "mail_password_file"],
+    ),
+    ("FLEETWARD_RESPONSE_MAIL_FROM", &["response", "mail_from"]),
+    ("FLEETWARD_RESPONSE_ROOTS_FILE", &["response", "roots_file"]),
 ];
 
 impl Config {
@@ -269,7 +416,13 @@ impl Config {
             }
         }
         let gateway = &self.gateway;
-        let ranges: [(&str, u64, u64, u64); 6] = [
+        let ranges: [(&str, u64, u64, u64); 7] = [
+            (
+                "gateway.reports_per_minute",
+                u64::from(gateway.reports_per_minute),
+                1,
+                6000,
+            ),
             ("gateway.shards", u64::from(gateway.shards), 1, 64),
             (
                 "gateway.packet_bytes_max",
@@ -306,6 +459,9 @@ impl Config {
             if !(low..=high).contains(&value) {
                 return refuse(key, &format!("{value} is not in {low} to {high}"));
             }
+        }
+        if let Err((key, rule)) = self.response.check() {
+            return refuse(key, &rule);
         }
         if self.log_dir.starts_with(&self.data_dir) {
             return refuse(
@@ -358,10 +514,12 @@ impl Config {
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
+                ["response", key] => self.response.live(key),
                 _ => String::new(),
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
+        text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
         for (variable, path) in ENVIRONMENT {
             text.push_str(&format!(
                 "{} = {}    # or {variable}\n",
@@ -455,10 +613,39 @@ mod tests {
                 "must not lie inside data_dir",
             ),
             ("tenant = \n", "line 1"),
+            (
+                "[response]\nwebhook_url = \"http://example.com/\"",
+                "response.webhook_url: write https://",
+            ),
+            (
+                "[response]\nwebhook_url = \"https://example.com/\"",
+                "response.webhook_secret_file: name a file",
+            ),
+            (
+                "[response]\nmail_smtp = \"mail.example.com\"",
+                "response.mail_smtp: write smtps://",
+            ),
+            (
+                "[response]\nmail_smtp = \"smtps://mail.example.com\"\nmail_to = [\"a@b.example\"]",
+                "response.mail_from and response.mail_to: \"\" is no mail address",
+            ),
+            (
+                "[response]\ntell_severity_min = \"loud\"",
+                "response.tell_severity_min: write low",
+            ),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(said), "{text:?} was refused with {error:?}");
         }
+    }
+
+    #[test]
+    fn explain_shows_no_path_of_a_webhook() {
+        let text = "[response]\nwebhook_url = \"https://hooks.example.com/T0/s3cret?k=s3cret\"\n\
+                    webhook_secret_file = \"/etc/fleetward/webhook\"";
+        let shown = load(text).unwrap().explain();
+        assert!(shown.contains("https://hooks.example.com/…"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
     }
 
     #[test]

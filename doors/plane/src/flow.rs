@@ -18,6 +18,7 @@ use identity::{
 };
 use model::{CertificateId, DeviceId, Digest, Principal, RevocationReason, ServiceId, Timestamp};
 use signer::Purpose;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{Change, Direction, Guard, Holder, IdempotencyKey, Receipt, Write};
@@ -37,32 +38,40 @@ impl Admission {
         &self,
         presented: &Presented,
         connection: ConnectionId,
+        address: IpAddr,
     ) -> Result<Admitted, Refusal> {
         let who = self.trust.authenticate(Door::Gateway, presented)?;
         Ok(Admitted {
             connection,
+            address,
             facts: self.facts_of(who.principal()),
             certificate: who.certificate(),
             expires_at: who.not_after(),
         })
     }
 
-    /// All that policy may see of somebody.
+    /// All that policy may see of somebody, and whether it is contained.
     pub fn facts_of(&self, principal: &Principal) -> Facts {
-        let (product, groups) = match principal {
+        let (product, groups, containment) = match principal {
             Principal::Device(device) => {
                 let registry = self.trust.registry();
+                let containment = registry.containment(device);
                 match registry.device(device) {
-                    Some(known) => (Some(known.product.clone()), known.groups.to_vec()),
-                    None => (None, Vec::new()),
+                    Some(known) => (
+                        Some(known.product.clone()),
+                        known.groups.to_vec(),
+                        containment,
+                    ),
+                    None => (None, Vec::new(), containment),
                 }
             }
-            Principal::Service(service) => (None, self.fleet.get().groups_of(service)),
+            Principal::Service(service) => (None, self.fleet.get().groups_of(service), None),
         };
         Facts {
             principal: principal.clone(),
             product,
             groups,
+            containment,
         }
     }
 }

@@ -15,11 +15,13 @@ mod entries;
 mod flow;
 mod listen;
 mod lists;
+mod notify;
 mod pem;
 mod plane;
 mod shards;
 mod shared;
 mod sign_in;
+mod signals;
 mod startup;
 mod tasks;
 
@@ -77,6 +79,7 @@ pub async fn serve(
         doors.people,
         door,
         people,
+        plane.signals.clone(),
         stopped.clone(),
     ));
     let door = DevicesDoor {
@@ -87,6 +90,7 @@ pub async fn serve(
         doors.devices,
         door,
         devices,
+        plane.signals.clone(),
         stopped.clone(),
     ));
     if first_start {

@@ -5,9 +5,11 @@ use crate::entries::Act;
 use crate::flow::{self, Admission, Revoking};
 use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
+use crate::notify::Notifier;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
+use crate::signals::{Inbox, Signals};
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -30,6 +32,10 @@ pub struct Plane {
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
     pub sign_ins: SignIns,
+    /// What doors and shards see, for the judge.
+    pub signals: Signals,
+    /// The other end, until the judge takes it.
+    pub inbox: Locked<Option<Inbox>>,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
     /// Held while a list (manufacturers, expected devices) goes from the record to memory.
@@ -38,6 +44,8 @@ pub struct Plane {
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
+    /// Who is told of incidents.
+    pub(crate) notifier: Notifier,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     pub(crate) own_cas: identity::OwnCas,
@@ -449,6 +457,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 principal: Principal::Device(device.device.clone()),
                 product: Some(device.product.clone()),
                 groups: device.groups.to_vec(),
+                containment: None,
             });
         }
     }
@@ -457,6 +466,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         principal: Principal::Service(service.id.clone()),
         product: None,
         groups: service.groups.clone(),
+        containment: None,
     }));
     population
 }

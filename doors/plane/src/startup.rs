@@ -8,10 +8,12 @@ use crate::flow::{self, Admission};
 use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
+use crate::notify::Notifier;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
+use crate::signals::Signals;
 use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
@@ -36,6 +38,7 @@ const SERVER_NAMES: &str = "identity.server-names";
 
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
+    notifier: Notifier,
     store: Store,
     published: Published,
     signer: Signer,
@@ -58,6 +61,7 @@ impl Foundation {
     pub fn open(config: &Config) -> anyhow::Result<Self> {
         let now = clock::now();
         check_clock(now, built_at(), "this program was built")?;
+        let notifier = Notifier::new(config)?;
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
@@ -96,6 +100,7 @@ impl Foundation {
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
+            notifier,
             store,
             published,
             signer,
@@ -121,12 +126,14 @@ impl Foundation {
             trust: Arc::new(self.trust),
             fleet: Latest::new(self.fleet),
         });
+        let (signals, inbox) = Signals::new();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
             &doors.mqtt,
             &admission,
             &grants,
+            &signals,
         )?;
         Ok(Arc::new(Plane {
             config,
@@ -135,10 +142,13 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
+            signals,
+            inbox: Locked::new(Some(inbox)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
+            notifier: self.notifier,
             signer: self.signer,
             realm: self.realm,
             own_cas: self.own_cas,

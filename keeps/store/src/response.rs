@@ -59,7 +59,7 @@ pub struct Incident {
     pub severity: Severity,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
-    /// What the room keeps of it besides, in its own form; at most 64 KiB.
+    /// What the room keeps of it besides, in its own form; at most 256 KiB.
     pub body: Vec<u8>,
 }
 
@@ -208,6 +208,25 @@ impl Store {
             params![self.tenant_text(), count(limit)],
             outgoing,
         )
+    }
+
+    /// The message that waits longest to leave by this way, and how many wait.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn outbox_of(&self, channel: &str) -> Result<(Option<Outgoing>, u64), ReadError> {
+        let first = self.readers().one(
+            "SELECT id, channel, body, created_at, attempts, next_at, last_error FROM outbox
+             WHERE tenant = ?1 AND channel = ?2 ORDER BY created_at, id LIMIT 1",
+            params![self.tenant_text(), channel],
+            outgoing,
+        )?;
+        let waiting = self.readers().one(
+            "SELECT count(*) FROM outbox WHERE tenant = ?1 AND channel = ?2",
+            params![self.tenant_text(), channel],
+            |row| Ok(row.get::<_, i64>(0)?),
+        )?;
+        Ok((first, u64::try_from(waiting.unwrap_or(0)).unwrap_or(0)))
     }
 }
 

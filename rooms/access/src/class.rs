@@ -3,7 +3,7 @@
 use crate::compile::Cells;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::Fleet;
-use model::{GroupId, Principal, ProductId, ServiceId};
+use model::{Containment, GroupId, Principal, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -18,6 +18,8 @@ pub struct Facts {
     pub product: Option<ProductId>,
     /// A device's groups. Not looked at for a service, whose groups `fleet/` declares.
     pub groups: Vec<GroupId>,
+    /// How far a device is cut off; `None`: it is free. No policy sees it, and none outweighs it.
+    pub containment: Option<Containment>,
 }
 
 /// What all policies together can see of a principal.

@@ -1,10 +1,13 @@
-//! The TOML half of `fleet/`: groups, products, services and channels.
+//! The TOML half of `fleet/`: groups, destinations, products, services and channels.
 //!
 //! In each folder every top-level table declares one thing and its name is the thing's id; how
 //! they are spread over files is free.
 
+use crate::behaviour::{self, BehaviourTable, Destination, DestinationId};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
-use crate::fleet::{Channel, ChannelId, Direction, Group, Part, Product, Service, caps, part_of};
+use crate::fleet::{
+    Channel, ChannelId, Direction, FAN_OUT_PER_MINUTE, Group, Part, Product, Service, caps, part_of,
+};
 use crate::template::Template;
 use model::{GroupId, ProductId, ServiceId};
 use serde::Deserialize;
@@ -17,6 +20,8 @@ const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
 const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
+/// The gateway remembers each of these devices for a minute, 16 bytes each.
+const FAN_OUT_PER_MINUTE_MAX: u32 = 100_000;
 
 /// What the TOML files declare.
 #[derive(Default)]
@@ -25,6 +30,7 @@ pub(crate) struct Declared {
     pub groups: BTreeMap<GroupId, Group>,
     pub products: BTreeMap<ProductId, Product>,
     pub services: BTreeMap<ServiceId, Service>,
+    pub destinations: BTreeMap<DestinationId, Destination>,
     pub channels: BTreeMap<ChannelId, Channel>,
 }
 
@@ -40,6 +46,16 @@ pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declare
     }
     if !wrong.is_empty() {
         // All the groups that others name would be called unknown.
+        return declared;
+    }
+    // Destinations next: products name them.
+    for file in files
+        .iter()
+        .filter(|file| part_of(&file.path) == Some(Part::Destinations))
+    {
+        behaviour::read_destinations(file, &mut declared.destinations, wrong);
+    }
+    if !wrong.is_empty() {
         return declared;
     }
     let mut places = BTreeMap::new();
@@ -81,6 +97,8 @@ struct ProductTable {
     #[serde(rename = "description")]
     _description: Option<String>,
     ldevid_lifetime_days: Option<Spanned<u32>>,
+    #[serde(default)]
+    behaviour: BehaviourTable,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +108,9 @@ struct ServiceTable {
     _description: Option<String>,
     #[serde(default)]
     groups: Vec<Spanned<String>>,
+    #[serde(default)]
+    observes_network: bool,
+    fan_out_per_minute: Option<Spanned<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -103,7 +124,7 @@ struct ChannelTable {
     rate_per_minute: Option<Spanned<u32>>,
 }
 
-type Tables<T> = BTreeMap<Spanned<String>, T>;
+pub(crate) type Tables<T> = BTreeMap<Spanned<String>, T>;
 
 impl Declared {
     fn read_fleet(&mut self, file: &SourceFile, wrong: &mut Vec<Diagnostic>) {
@@ -176,6 +197,7 @@ impl Declared {
             let product = Product {
                 id: id.clone(),
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
+                behaviour: table.behaviour.read(file, &self.destinations, wrong),
             };
             if self.products.insert(id, product).is_some() {
                 wrong.push(declared_twice("product", &key, file));
@@ -192,6 +214,11 @@ impl Declared {
             let service = Service {
                 id: id.clone(),
                 groups: known_groups(&table.groups, &names, file, wrong),
+                observes_network: table.observes_network,
+                fan_out_per_minute: (table.fan_out_per_minute)
+                    .map_or(FAN_OUT_PER_MINUTE, |devices| {
+                        in_range(&devices, FAN_OUT_PER_MINUTE_MAX, file, wrong)
+                    }),
             };
             if self.services.insert(id, service).is_some() {
                 wrong.push(declared_twice("service", &key, file));
@@ -255,6 +282,7 @@ impl Declared {
             ("products", self.products.len(), caps::PRODUCTS),
             ("services", self.services.len(), caps::SERVICES),
             ("channels", self.channels.len(), caps::CHANNELS),
+            ("destinations", self.destinations.len(), caps::DESTINATIONS),
         ] {
             if count > cap {
                 let place = Place {
@@ -301,7 +329,10 @@ fn check_disjoint(
     }
 }
 
-fn parse<T: DeserializeOwned>(file: &SourceFile, wrong: &mut Vec<Diagnostic>) -> Option<T> {
+pub(crate) fn parse<T: DeserializeOwned>(
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<T> {
     match toml::from_str(&file.text) {
         Ok(value) => Some(value),
         Err(error) => {
@@ -358,7 +389,12 @@ fn known_groups(
     found
 }
 
-fn in_range(value: &Spanned<u32>, max: u32, file: &SourceFile, wrong: &mut Vec<Diagnostic>) -> u32 {
+pub(crate) fn in_range(
+    value: &Spanned<u32>,
+    max: u32,
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> u32 {
     if !(1..=max).contains(value.get_ref()) {
         wrong.push(Diagnostic::new(
             Place::in_file(file, value.span()),
@@ -369,7 +405,7 @@ fn in_range(value: &Spanned<u32>, max: u32, file: &SourceFile, wrong: &mut Vec<D
     *value.get_ref()
 }
 
-fn declared_twice(kind: &str, key: &Spanned<String>, file: &SourceFile) -> Diagnostic {
+pub(crate) fn declared_twice(kind: &str, key: &Spanned<String>, file: &SourceFile) -> Diagnostic {
     Diagnostic::new(
         Place::in_file(file, key.span()),
         format!("{kind} {} is declared in another file too", key.get_ref()),

@@ -1,5 +1,6 @@
 //! `fleet/` as text → a fleet in which every name that is used is declared.
 
+use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::policy::{self, Policy};
@@ -19,6 +20,7 @@ pub(crate) mod caps {
     pub const PRODUCTS: usize = 1000;
     pub const SERVICES: usize = 1000;
     pub const CHANNELS: usize = 1000;
+    pub const DESTINATIONS: usize = 1000;
     pub const POLICIES: usize = 1000;
     pub const DIAGNOSTICS: usize = 100;
 }
@@ -33,6 +35,7 @@ struct Contents {
     groups: BTreeMap<GroupId, Group>,
     products: BTreeMap<ProductId, Product>,
     services: BTreeMap<ServiceId, Service>,
+    destinations: BTreeMap<DestinationId, Destination>,
     /// By id.
     channels: Vec<Channel>,
     /// By id.
@@ -53,13 +56,22 @@ pub struct Product {
     pub id: ProductId,
     /// How long a certificate of its devices is valid (30 days if not declared).
     pub ldevid_lifetime: Duration,
+    /// What its devices are expected to do in the network.
+    pub behaviour: Behaviour,
 }
+
+/// Distinct devices that a service may speak to in a minute if its fleet does not say otherwise.
+pub const FAN_OUT_PER_MINUTE: u32 = 600;
 
 /// A back-end program that may speak to devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     pub id: ServiceId,
     pub groups: Vec<GroupId>,
+    /// It may tell the plane what it saw devices do in the network.
+    pub observes_network: bool,
+    /// Distinct devices to which it may publish in a minute.
+    pub fan_out_per_minute: u32,
 }
 
 /// Topics of one purpose: who owns them, which way they flow, and what a message may be.
@@ -113,6 +125,7 @@ impl Fleet {
             groups,
             products,
             services,
+            destinations,
             channels,
         } = declared;
         Ok(Self(Arc::new(Contents {
@@ -121,6 +134,7 @@ impl Fleet {
             groups,
             products,
             services,
+            destinations,
             channels: channels.into_values().collect(),
             policies,
         })))
@@ -134,6 +148,7 @@ impl Fleet {
             groups: BTreeMap::new(),
             products: BTreeMap::new(),
             services: BTreeMap::new(),
+            destinations: BTreeMap::new(),
             channels: Vec::new(),
             policies: Vec::new(),
         }))
@@ -165,6 +180,16 @@ impl Fleet {
     /// By id.
     pub fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.0.channels.iter()
+    }
+
+    /// By id.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        self.0.destinations.values()
+    }
+
+    #[must_use]
+    pub fn destination(&self, id: &DestinationId) -> Option<&Destination> {
+        self.0.destinations.get(id)
     }
 
     /// The ids of its policies, sorted.
@@ -270,7 +295,10 @@ pub(crate) enum Part {
     Products,
     Services,
     Channels,
+    Destinations,
     Policies,
+    /// What to do when something is wrong: not read here, but part of what is applied.
+    Playbooks,
 }
 
 pub(crate) fn part_of(path: &str) -> Option<Part> {
@@ -286,6 +314,8 @@ pub(crate) fn part_of(path: &str) -> Option<Part> {
         ("products", "toml") => Some(Part::Products),
         ("services", "toml") => Some(Part::Services),
         ("channels", "toml") => Some(Part::Channels),
+        ("destinations", "toml") => Some(Part::Destinations),
+        ("playbooks", "toml") => Some(Part::Playbooks),
         ("policies", "cedar") => Some(Part::Policies),
         _ => None,
     }
@@ -318,8 +348,9 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
                 place,
                 "this file is no part of a fleet",
                 String::from(
-                    "fleet/ holds fleet.toml, products/*.toml, services/*.toml, channels/*.toml \
-                     and policies/*.cedar, and nothing else; keep notes as comments in these",
+                    "fleet/ holds fleet.toml, products/*.toml, services/*.toml, channels/*.toml, \
+                     destinations/*.toml, playbooks/*.toml and policies/*.cedar, and nothing else; \
+                     keep notes as comments in these",
                 ),
             ));
         }

@@ -1,11 +1,12 @@
 //! Grants: what each principal may publish and receive, decided before it asks.
 
+use crate::builtin::{self, Builtin};
 use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary, too_many};
 use crate::compile::{Action, Cell, Cells, Compiler, Relation};
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
 use crate::topics::Topics;
-use model::{DenyReason, PolicyId, Principal, Verdict};
+use model::{Containment, DenyReason, PolicyId, Principal, Verdict};
 use mqtt::Filter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -38,6 +39,7 @@ struct Rules {
 pub struct Subject {
     principal: Principal,
     class: u32,
+    containment: Option<Containment>,
     tag: u64,
 }
 
@@ -99,6 +101,7 @@ impl Grants {
             principal: Principal::Service(service.id.clone()),
             product: None,
             groups: Vec::new(),
+            containment: None,
         });
         for facts in services.chain(population) {
             if let Ok(key) = rules.vocabulary.classify(fleet, &facts) {
@@ -161,6 +164,7 @@ impl Grants {
         Subject {
             principal: facts.principal.clone(),
             class,
+            containment: facts.containment,
             tag: (self.class_at(class)).map_or(0, |class| class.tag),
         }
     }
@@ -172,7 +176,8 @@ impl Grants {
         self.classify(facts).err().map(|reason| reason.to_string())
     }
 
-    /// May `subject` send a message to `topic`? Allocates nothing.
+    /// May `subject` send a message to `topic`? Allocates nothing. A device may always send its
+    /// own report, unless it is isolated; a contained one nothing else.
     ///
     /// # Errors
     /// The refusal.
@@ -181,10 +186,21 @@ impl Grants {
         subject: &Subject,
         topic: &'t str,
     ) -> Result<Permitted<Publish<'t>>, Denied> {
+        if let Some((Builtin::Report, _)) = Builtin::of(topic)
+            && let Some(publish) = self.resolve(topic)
+            && subject.is_quarantined_at_most()
+            && subject.relation(&publish) == Relation::Own
+        {
+            return Ok(Permitted(publish));
+        }
+        if subject.containment.is_some() {
+            return Err(Denied::new(DenyReason::Contained));
+        }
         let class = self
             .class(subject)
             .ok_or(Denied::new(DenyReason::UnknownClass))?;
         let publish = (self.resolve(topic)).ok_or(Denied::new(DenyReason::UnlistedTopic))?;
+        // Of the plane's own channels, which have no cells, nothing is permitted here.
         let cells = class.cells.get(usize::from(publish.channel));
         let relation = subject.relation(&publish);
         let cell = cells
@@ -202,6 +218,12 @@ impl Grants {
     /// resolved is resolved again.
     #[must_use]
     pub fn receive(&self, subject: &Subject, message: &Publish<'_>) -> bool {
+        if message.channel == Builtin::Containment.channel() {
+            return subject.is_quarantined_at_most() && subject.relation(message) == Relation::Own;
+        }
+        if subject.containment.is_some() {
+            return false;
+        }
         let Some(class) = self.class(subject) else {
             return false;
         };
@@ -224,6 +246,16 @@ impl Grants {
     /// `None` if it has none: such a message is delivered to nobody. Allocates nothing.
     #[must_use]
     pub fn resolve<'t>(&self, topic: &'t str) -> Option<Publish<'t>> {
+        if let Some((builtin, owner)) = Builtin::of(topic) {
+            return Some(Publish {
+                topic,
+                owner: Some(owner),
+                channel: builtin.channel(),
+                payload_bytes_max: builtin::PAYLOAD_BYTES_MAX,
+                rate_per_minute: None,
+                epoch: self.rules.epoch,
+            });
+        }
         let resolved = self.rules.topics.resolve(topic)?;
         let channel = self.channel_at(resolved.channel)?;
         Some(Publish {
@@ -247,6 +279,14 @@ impl Grants {
         subject: &Subject,
         filter: &Filter,
     ) -> Result<Permitted<Subscription>, Denied> {
+        if subject.is_own_containment(filter) && subject.is_quarantined_at_most() {
+            return Ok(Permitted(Subscription {
+                filter: filter.clone(),
+            }));
+        }
+        if subject.containment.is_some() {
+            return Err(Denied::new(DenyReason::Contained));
+        }
         let class = self
             .class(subject)
             .ok_or(Denied::new(DenyReason::UnknownClass))?;
@@ -273,9 +313,12 @@ impl Grants {
         }
     }
 
-    /// The widest filters that `subject` may subscribe to, by channel.
+    /// The widest filters that `subject` may subscribe to, by channel of the fleet.
     #[must_use]
     pub fn receivable(&self, subject: &Subject) -> Vec<Filter> {
+        if subject.containment.is_some() {
+            return Vec::new();
+        }
         let Some(class) = self.class(subject) else {
             return Vec::new();
         };
@@ -386,6 +429,15 @@ impl Grants {
         self.class(subject).is_some()
     }
 
+    pub(crate) fn channels_with_cells(
+        &self,
+        subject: &Subject,
+    ) -> impl Iterator<Item = (&Channel, Cells)> {
+        let cells = self.class(subject).map(|class| class.cells.iter());
+        let channels = self.rules.fleet.channel_list().iter();
+        channels.zip(cells.into_iter().flatten().copied())
+    }
+
     pub(crate) fn cells(&self, subject: &Subject, message: &Publish<'_>) -> Option<Cells> {
         let class = self.class(subject)?;
         class.cells.get(usize::from(message.channel)).copied()
@@ -469,6 +521,33 @@ impl Subject {
         &self.principal
     }
 
+    #[must_use]
+    pub fn containment(&self) -> Option<Containment> {
+        self.containment
+    }
+
+    /// The same subject as it would be if it were not contained: for what must outlast a
+    /// containment without having an effect in it.
+    #[must_use]
+    pub fn uncontained(&self) -> Self {
+        Self {
+            containment: None,
+            ..self.clone()
+        }
+    }
+
+    fn is_quarantined_at_most(&self) -> bool {
+        self.containment != Some(Containment::Isolated)
+    }
+
+    /// Whether a filter is the one topic on which the plane tells this device.
+    fn is_own_containment(&self, filter: &Filter) -> bool {
+        match (Builtin::of(filter.as_str()), &self.principal) {
+            (Some((Builtin::Containment, owner)), Principal::Device(id)) => owner == id.as_str(),
+            _ => false,
+        }
+    }
+
     /// A device owns what bears its name. A service owns nothing, be its name that of a device.
     pub(crate) fn relation(&self, message: &Publish<'_>) -> Relation {
         match &self.principal {
@@ -497,6 +576,18 @@ impl Publish<'_> {
     #[must_use]
     pub fn channel_index(&self) -> u16 {
         self.channel
+    }
+
+    /// In one of the plane's own channels.
+    #[must_use]
+    pub fn is_of_plane(&self) -> bool {
+        Builtin::of(self.topic).is_some()
+    }
+
+    /// A report of its owner to the plane, which goes to no subscriber.
+    #[must_use]
+    pub fn is_report(&self) -> bool {
+        self.channel == Builtin::Report.channel()
     }
 }
 
@@ -554,6 +645,7 @@ mod tests {
             principal: Principal::Device(device),
             product: None,
             groups: Vec::new(),
+            containment: None,
         });
         let denied = grants.publish(&subject, "a").unwrap_err();
         assert_eq!(denied.reason, DenyReason::UnknownClass);

@@ -3,14 +3,18 @@
 //! **In:** the texts of `fleet/` (TOML for things, Cedar for policies) and what is stored about
 //! the population: each device's product and groups.
 //! **Out:** [`Grants`]: per grant class and channel, who may publish and receive, with the policy
-//! that decided; and [`Diagnostic`]s that say at which line a fleet is wrong.
+//! that decided; what a product's devices are expected to do ([`Behaviour`]); and [`Diagnostic`]s
+//! that say at which line a fleet is wrong.
 //! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1.
 //! **Refuses to know:** files, sessions, sockets, certificates, time, and a device's name beyond
 //! "it owns this topic or it does not".
 //!
 //! Default is deny: a topic in no channel, a principal in no class and a request that no policy
-//! permits are refused. Cedar decides when a fleet is compiled, never when a message comes.
+//! permits are refused. Cedar decides when a fleet is compiled, never when a message comes. A
+//! device that is contained has the plane's own channels at most, whatever policies say.
 
+mod behaviour;
+mod builtin;
 mod class;
 mod compile;
 mod declared;
@@ -19,14 +23,20 @@ mod explain;
 mod fleet;
 mod grants;
 mod policy;
+mod reach;
 mod subset;
 mod template;
 mod topics;
 
+pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion, Transport};
+pub use builtin::{containment_topic, report_topic};
 pub use class::Facts;
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use explain::Explanation;
-pub use fleet::{Channel, ChannelId, Direction, Fleet, Group, Product, Service};
+pub use fleet::{
+    Channel, ChannelId, Direction, FAN_OUT_PER_MINUTE, Fleet, Group, Product, Service,
+};
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
 pub use policy::schema;
+pub use reach::{Reach, Reached};
 pub use template::Template;

@@ -23,10 +23,15 @@ mod declared;
 mod detector;
 mod deviation;
 mod device;
+mod habit;
+mod judge;
 mod observation;
+mod pack;
 pub mod report;
 mod settings;
+mod statistics;
 mod text;
+mod visitors;
 
 pub use alert::{Alert, AlertChange, AlertId, AlertState, Alerts, Evidence};
 pub use baseline::{Baseline, BaselineEntry, BaselineState};

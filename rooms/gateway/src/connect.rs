@@ -145,12 +145,16 @@ impl Gateway {
         });
         self.counters.sessions_opened += u64::from(!resumed);
         self.counters.sessions_resumed += u64::from(resumed);
-        if let Some(certificate) = self.connection(id).map(|connection| connection.certificate) {
+        if let Some((certificate, address)) = self
+            .connection(id)
+            .map(|connection| (connection.certificate, connection.address))
+        {
             let persistent = expiry_seconds > 0;
             self.signal(turn, principal, |principal| Signal::SessionOpened {
                 principal,
                 client_id: cut(client_id),
                 certificate,
+                address,
                 version: connect.version,
                 persistent,
                 resumed,
@@ -249,10 +253,15 @@ impl Gateway {
                 "the connection is not known",
             ));
         };
+        // A contained device may connect with its will, which is held back when it is due. Else it
+        // could not reach the plane either.
         let denied = if self.is_topic_too_long(will.topic) {
             Denied::new(DenyReason::UnlistedTopic)
         } else {
-            match self.grants.publish(&known.subject, will.topic) {
+            let subject = known.subject.uncontained();
+            match self.grants.publish(&subject, will.topic) {
+                // The plane wants to hear from a device, not of it.
+                Ok(permitted) if permitted.is_report() => Denied::new(DenyReason::NoPermit),
                 Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
                     Denied::new(DenyReason::PayloadTooLarge)
                 }
@@ -293,11 +302,13 @@ impl Gateway {
         };
         let new = self
             .connection(id)
-            .map(|connection| (connection.principal, connection.certificate));
+            .map(|found| (found.principal, found.certificate, found.address));
         let old = self
             .connection(old_id)
-            .map(|connection| connection.certificate);
-        let (Some((principal, certificate)), Some(previous)) = (new, old) else {
+            .map(|connection| (connection.certificate, connection.address));
+        let (Some((principal, certificate, address)), Some((previous, previous_address))) =
+            (new, old)
+        else {
             return;
         };
         self.counters.takeovers += 1;
@@ -306,6 +317,8 @@ impl Gateway {
             client_id: cut(client_id),
             certificate,
             previous,
+            address,
+            previous_address,
         });
         let why = Some((
             Reason::SESSION_TAKEN_OVER,

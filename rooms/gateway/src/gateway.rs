@@ -1,8 +1,10 @@
 //! The machine of one shard.
 
 use crate::deadline::{Deadlines, Owner};
+use crate::fan_out::FanOut;
 use crate::journal::{Key, Record};
 use crate::limits::Limits;
+use crate::metering::Meter;
 use crate::principal::{PrincipalState, Rates};
 use crate::publish::{Interested, Match, Remote};
 use crate::shards::{Congestion, Interest};
@@ -11,6 +13,7 @@ use crate::slab::Slab;
 use crate::state::{Connection, Phase, Session, Will, WillDue};
 use crate::turn::{CloseReason, Closed, Turn};
 use access::{Facts, Grants};
+use core::net::IpAddr;
 use model::{CertificateId, Principal, Timestamp};
 use mqtt::{Filter, FilterTrie, Reason, Version};
 use std::collections::BTreeMap;
@@ -27,6 +30,8 @@ pub struct ConnectionId(pub u32);
 pub struct Admitted {
     pub connection: ConnectionId,
     pub facts: Facts,
+    /// Where it comes from, for signals; decides nothing.
+    pub address: IpAddr,
     pub certificate: CertificateId,
     /// End of the certificate: the session ends with it.
     pub expires_at: Timestamp,
@@ -65,6 +70,8 @@ pub struct Counters {
     pub publishes_received: u64,
     pub payload_bytes_received: u64,
     pub publishes_denied: u64,
+    /// Reports of devices to the plane.
+    pub reports: u64,
     pub rate_exceeded: u64,
     pub payload_too_large: u64,
     pub subscribes_denied: u64,
@@ -141,6 +148,9 @@ pub struct Gateway {
     /// Found in the midst of a delivery, done at the end of the call.
     pub(crate) cuts: Vec<(u32, CloseReason)>,
     pub(crate) wills: Vec<WillDue>,
+    /// Principals that sent something since `metered_at`.
+    pub(crate) metered: Vec<u32>,
+    pub(crate) metered_at: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -187,6 +197,8 @@ impl Gateway {
             remotes: Vec::new(),
             cuts: Vec::new(),
             wills: Vec::new(),
+            metered: Vec::new(),
+            metered_at: Timestamp::default(),
         }
     }
 
@@ -195,6 +207,7 @@ impl Gateway {
         let Admitted {
             connection: ConnectionId(id),
             facts,
+            address,
             certificate,
             expires_at,
         } = admitted;
@@ -226,6 +239,7 @@ impl Gateway {
             generation,
             principal,
             certificate,
+            address,
             expires_at,
             version: Version::V311,
             out: Vec::new(),
@@ -317,8 +331,10 @@ impl Gateway {
         let (phase, principal) = (found.phase, found.principal);
         if phase != Phase::Closing {
             if closed != Closed::Shutdown {
+                let had_session = phase != Phase::Connecting;
                 self.signal(turn, principal, |principal| Signal::ConnectionLost {
                     principal,
+                    had_session,
                 });
             }
             let fate = match closed {
@@ -431,6 +447,7 @@ impl Gateway {
             return;
         };
         let principal = connection.principal;
+        let had_session = connection.phase != Phase::Connecting;
         match connection.phase {
             Phase::Closing => return,
             Phase::Connecting => {}
@@ -449,6 +466,7 @@ impl Gateway {
         self.signal(turn, principal, |principal| Signal::ConnectionClosed {
             principal,
             reason,
+            had_session,
         });
         self.detach(id, fate, now, turn);
     }
@@ -574,16 +592,29 @@ impl Gateway {
             return index;
         }
         let principal = facts.principal.clone();
+        let fan_out = self.fan_out_of(&principal).map(FanOut::new);
         let index = self.principals.insert(PrincipalState {
             subject: self.grants.subject(&facts),
             facts,
             sessions: Vec::new(),
             connections: Vec::new(),
             rates: Rates::default(),
+            meter: Meter::default(),
+            fan_out,
             scheduled: None,
         });
         self.by_principal.insert(principal, index);
         index
+    }
+
+    /// To how many devices it may send in a minute, if that is limited: a service's is.
+    pub(crate) fn fan_out_of(&self, principal: &Principal) -> Option<u32> {
+        let Principal::Service(id) = principal else {
+            return None;
+        };
+        let declared = self.grants.fleet().service(id);
+        // Of one that is not declared nothing is permitted anyway.
+        Some(declared.map_or(access::FAN_OUT_PER_MINUTE, |known| known.fan_out_per_minute))
     }
 
     /// Says a session to the journal, again if something of it changed.
@@ -614,7 +645,7 @@ impl Gateway {
         if !known.is_idle() {
             return;
         }
-        let settled_at = known.rates.settled_at();
+        let settled_at = known.settled_at(now);
         if settled_at > now {
             self.deadlines
                 .schedule(Owner::Principal(index), &mut known.scheduled, settled_at);

@@ -257,6 +257,8 @@ impl<'r> Reader<'r> {
                 principal,
                 product,
                 groups,
+                // Only services leave records, and they are not contained but revoked.
+                containment: None,
             },
             client_id,
             expiry_seconds: u32::from_le_bytes(self.array()?),
@@ -309,6 +311,7 @@ mod tests {
             principal: Principal::Service(ServiceId::new("ingest").unwrap()),
             product: None,
             groups: vec![GroupId::new("eu").unwrap()],
+            containment: None,
         };
         let message = Outbound {
             topic: "v1/cam-1/up/x",

@@ -11,17 +11,21 @@
 //! **Refuses to know:** sockets, TLS, certificates' contents, clocks, threads, files, policies. A
 //! caller that executes a turn in its order keeps the two promises made here: an acknowledgement is
 //! never on the wire before the journal holds what it promises, and nothing is accepted from or
-//! delivered to a principal after [`Gateway::revoke`] has returned.
+//! delivered to a principal after [`Gateway::revoke`] has returned (nor, but for the plane's own two
+//! channels, of a quarantined one after [`Gateway::contain`]).
 //!
 //! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → subscriptions
 //! that match → grant of each receiver → the receiver's output or queue → acknowledgement.
 
 mod connect;
+mod contain;
 mod deadline;
+mod fan_out;
 mod gateway;
 mod home;
 mod journal;
 mod limits;
+mod metering;
 mod pressure;
 mod principal;
 mod publish;
@@ -36,10 +40,12 @@ mod subscribe;
 mod turn;
 mod withdraw;
 
+pub use contain::FromDevice;
 pub use gateway::{
     Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary, Withdrawal,
 };
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;
+pub use metering::Metered;
 pub use signal::{Actor, Signal};
 pub use turn::{CloseReason, Closed, JournalBuffer, Message, ToShard, Token, Turn};

@@ -44,6 +44,8 @@ pub struct Limits {
     pub stalled_consumer_timeout: Duration,
     /// Channels of one principal whose rate is metered; each costs 16 bytes.
     pub rates_per_principal_max: usize,
+    /// Reports that one device may send to the plane in a minute, all at once if it likes.
+    pub reports_per_minute: u32,
     /// Signals of one turn; more are counted, not kept.
     pub signals_per_turn_max: usize,
 }
@@ -70,6 +72,7 @@ impl Default for Limits {
             outgoing_bytes_max: 8 * 1024 * 1024,
             stalled_consumer_timeout: Duration::from_secs(10),
             rates_per_principal_max: 64,
+            reports_per_minute: 120,
             signals_per_turn_max: 64,
         }
     }

@@ -1,6 +1,8 @@
 //! What the gateway knows of a principal while it has a connection, a session or a debt.
 
+use crate::fan_out::FanOut;
 use crate::limits::Limits;
+use crate::metering::Meter;
 use access::{Facts, Subject};
 use model::{Principal, Timestamp};
 use std::time::Duration;
@@ -14,6 +16,9 @@ pub(crate) struct PrincipalState {
     /// Connections until the caller says that they are gone.
     pub connections: Vec<u32>,
     pub rates: Rates,
+    pub meter: Meter,
+    /// Of a service.
+    pub fan_out: Option<FanOut>,
     pub scheduled: Option<Timestamp>,
 }
 
@@ -24,6 +29,18 @@ impl PrincipalState {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.sessions.is_empty() && self.connections.is_empty()
+    }
+
+    /// When nothing is owed any more and nothing is left to hand out.
+    pub(crate) fn settled_at(&self, now: Timestamp) -> Timestamp {
+        let metered_at = if self.meter.is_empty() {
+            now
+        } else {
+            now.plus(Duration::from_secs(1))
+        };
+        let fan_out = self.fan_out.as_ref().map(FanOut::settled_at);
+        let rates = self.rates.settled_at();
+        rates.max(metered_at).max(fan_out.unwrap_or(rates))
     }
 }
 

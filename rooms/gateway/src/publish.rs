@@ -1,8 +1,10 @@
 //! A message's way through: grant → limits → who wants it and may have it → their outputs and
 //! queues → acknowledgement. In the steady state nothing here allocates.
 
+use crate::contain::FromDevice;
 use crate::gateway::{Gateway, begin_output, connection_of};
 use crate::journal::{Options, Record};
+use crate::limits::Limits;
 use crate::queue::Outbound;
 use crate::receive::Step;
 use crate::signal::{Signal, cut};
@@ -10,7 +12,7 @@ use crate::state::WillDue;
 use crate::subscribe::deny_text;
 use crate::turn::{CloseReason, Turn};
 use access::Denied;
-use model::{DenyReason, Timestamp};
+use model::{DenyReason, Principal, Timestamp};
 use mqtt::encode::PublishFields;
 use mqtt::{ForwardProperties, Publish, Qos, Reason, Version};
 use std::time::Duration;
@@ -116,8 +118,14 @@ impl Gateway {
                 return Step::Consumed(0);
             }
         };
+        if permitted.is_report() {
+            self.take_report(principal, &permitted, packet, now, turn);
+            self.acknowledge(id, packet, Reason::SUCCESS, None, turn);
+            return Step::Consumed(0);
+        }
         if let Some(topic) = self.foreign_response_topic(principal, &packet.forward) {
             self.counters.publishes_denied += 1;
+            self.meter(principal, |meter| meter.denied += 1);
             self.signal(turn, principal, |principal| Signal::ResponseTopicDenied {
                 principal,
                 topic: cut(topic),
@@ -131,8 +139,7 @@ impl Gateway {
             return step;
         }
         self.take_rate(principal, &permitted, now);
-        self.counters.publishes_received += 1;
-        self.counters.payload_bytes_received += packet.payload.len() as u64;
+        self.count_publish(principal, packet);
         let message = Outbound {
             topic: packet.topic,
             forward: packet.forward,
@@ -173,24 +180,65 @@ impl Gateway {
         if packet.payload.len() > permitted.payload_bytes_max as usize {
             return Err(Denied::new(DenyReason::PayloadTooLarge));
         }
-        if let Some(rate) = permitted.rate_per_minute
+        if let Some(rate) = rate_of(&permitted, &self.limits)
             && !known
                 .rates
                 .allows(permitted.channel_index(), rate, now, &self.limits, false)
         {
             return Err(Denied::new(DenyReason::RateExceeded));
         }
+        if let (Some(fan_out), Some(device)) = (&mut known.fan_out, permitted.owner)
+            && !fan_out.admits(device, now, false)
+        {
+            return Err(Denied::new(DenyReason::FanOutExceeded));
+        }
         Ok(permitted)
     }
 
     fn take_rate(&mut self, principal: u32, permitted: &access::Publish<'_>, now: Timestamp) {
-        if let Some(rate) = permitted.rate_per_minute
-            && let Some(known) = self.principals.get_mut(principal)
-        {
+        let Some(known) = self.principals.get_mut(principal) else {
+            return;
+        };
+        if let Some(rate) = rate_of(permitted, &self.limits) {
             known
                 .rates
                 .allows(permitted.channel_index(), rate, now, &self.limits, true);
         }
+        if let (Some(fan_out), Some(device)) = (&mut known.fan_out, permitted.owner) {
+            fan_out.admits(device, now, true);
+        }
+    }
+
+    /// A device's report leaves for the plane and goes to nobody else.
+    fn take_report(
+        &mut self,
+        principal: u32,
+        permitted: &access::Publish<'_>,
+        packet: &Publish<'_>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        self.take_rate(principal, permitted, now);
+        self.count_publish(principal, packet);
+        self.counters.reports += 1;
+        let known = self.principals.get(principal);
+        if let Some(Principal::Device(device)) = known.map(|known| &known.facts.principal) {
+            turn.reports.push(FromDevice {
+                device: device.clone(),
+                payload: packet.payload.to_vec(),
+                at: now,
+            });
+        }
+    }
+
+    fn count_publish(&mut self, principal: u32, packet: &Publish<'_>) {
+        let bytes = packet.payload.len() as u64;
+        self.counters.publishes_received += 1;
+        self.counters.payload_bytes_received += bytes;
+        self.meter(principal, |meter| {
+            meter.messages += 1;
+            meter.bytes += bytes;
+        });
     }
 
     /// A response topic that its requester may not receive itself: else a service that answers
@@ -206,7 +254,7 @@ impl Gateway {
         let topic = forward.response_topic()?;
         let own = self.principals.get(principal).is_some_and(|known| {
             (self.grants.resolve(topic))
-                .is_some_and(|place| self.grants.receive(&known.subject, &place))
+                .is_some_and(|place| self.grants.receive(&known.subject.uncontained(), &place))
         });
         (!own).then_some(topic)
     }
@@ -221,7 +269,9 @@ impl Gateway {
     ) {
         let code = match denied.reason {
             // A PUBACK knows no "packet too large" (MQTT 5: 3.4.2.1): a limit of ours is a quota.
-            DenyReason::RateExceeded | DenyReason::PayloadTooLarge => Reason::QUOTA_EXCEEDED,
+            DenyReason::RateExceeded | DenyReason::PayloadTooLarge | DenyReason::FanOutExceeded => {
+                Reason::QUOTA_EXCEEDED
+            }
             _ => Reason::NOT_AUTHORIZED,
         };
         self.deny_publish(principal, packet.topic, denied, false, turn);
@@ -243,6 +293,7 @@ impl Gateway {
         turn: &mut Turn,
     ) {
         self.counters.publishes_denied += 1;
+        self.meter(principal, |meter| meter.denied += 1);
         match denied.reason {
             DenyReason::RateExceeded => self.counters.rate_exceeded += 1,
             DenyReason::PayloadTooLarge => self.counters.payload_too_large += 1,
@@ -588,6 +639,15 @@ fn fields<'m>(
         topic_alias: None,
         forward: message.forward,
         payload: message.payload,
+    }
+}
+
+/// How often a publisher may send there: reports to the plane have a limit of this gateway's.
+fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
+    if message.is_report() {
+        Some(limits.reports_per_minute)
+    } else {
+        message.rate_per_minute
     }
 }
 

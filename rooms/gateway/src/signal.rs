@@ -1,6 +1,7 @@
 //! What happened that somebody should know: one value, one log line, one who must act.
 
 use crate::turn::CloseReason;
+use core::net::IpAddr;
 use model::{CertificateId, Principal, Verdict};
 use std::fmt;
 
@@ -25,6 +26,7 @@ pub enum Signal {
         principal: Principal,
         client_id: String,
         certificate: CertificateId,
+        address: IpAddr,
         version: mqtt::Version,
         persistent: bool,
         resumed: bool,
@@ -33,10 +35,13 @@ pub enum Signal {
     ConnectionClosed {
         principal: Principal,
         reason: CloseReason,
+        /// False: it had not been let in by CONNECT.
+        had_session: bool,
     },
     /// The peer went away without DISCONNECT.
     ConnectionLost {
         principal: Principal,
+        had_session: bool,
     },
     ConnectRefused {
         principal: Principal,
@@ -53,6 +58,8 @@ pub enum Signal {
         client_id: String,
         certificate: CertificateId,
         previous: CertificateId,
+        address: IpAddr,
+        previous_address: IpAddr,
     },
     PublishDenied {
         principal: Principal,
@@ -174,7 +181,7 @@ impl Signal {
         match self {
             Self::SessionOpened { principal, .. }
             | Self::ConnectionClosed { principal, .. }
-            | Self::ConnectionLost { principal }
+            | Self::ConnectionLost { principal, .. }
             | Self::ConnectRefused { principal, .. }
             | Self::ForeignClientId { principal, .. }
             | Self::TakenOver { principal, .. }
@@ -203,17 +210,20 @@ impl fmt::Display for Signal {
                 principal,
                 client_id,
                 certificate,
+                address,
                 version,
                 persistent,
                 resumed,
             } => write!(
                 f,
-                "{principal} opened session {client_id:?} ({version:?}, certificate {certificate}, persistent: {persistent}, resumed: {resumed})"
+                "{principal} opened session {client_id:?} from {address} ({version:?}, certificate {certificate}, persistent: {persistent}, resumed: {resumed})"
             ),
-            Self::ConnectionClosed { principal, reason } => {
+            Self::ConnectionClosed {
+                principal, reason, ..
+            } => {
                 write!(f, "connection of {principal} closed: {}", reason.name())
             }
-            Self::ConnectionLost { principal } => {
+            Self::ConnectionLost { principal, .. } => {
                 write!(f, "connection of {principal} lost without DISCONNECT")
             }
             Self::ConnectRefused {
@@ -239,18 +249,22 @@ impl fmt::Display for Signal {
                 client_id,
                 certificate,
                 previous,
+                address,
+                previous_address,
             } if certificate == previous => write!(
                 f,
-                "{principal} took over its own session {client_id:?}; if it happens again and again, two programs share this identity: the operator must find the second"
+                "{principal} took over its own session {client_id:?} from {address}, before from {previous_address}; if it happens again and again, two programs share this identity: the operator must find the second"
             ),
             Self::TakenOver {
                 principal,
                 client_id,
                 certificate,
                 previous,
+                address,
+                previous_address,
             } => write!(
                 f,
-                "{principal} took over its own session {client_id:?} with certificate {certificate}, before {previous}; unless it was just renewed, its key may be in two places: the operator must check"
+                "{principal} took over its own session {client_id:?} with certificate {certificate} from {address}, before {previous} from {previous_address}; unless it was just renewed, its key may be in two places: the operator must check"
             ),
             Self::PublishDenied {
                 principal,

@@ -4,6 +4,7 @@ use crate::journal::Options;
 use crate::queue::Queue;
 use crate::turn::Token;
 use access::Facts;
+use core::net::IpAddr;
 use model::{CertificateId, Timestamp};
 use mqtt::{Filter, ForwardProperties, Qos, Reason, Version};
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ pub(crate) struct Connection {
     pub generation: u32,
     pub principal: u32,
     pub certificate: CertificateId,
+    pub address: IpAddr,
     pub expires_at: Timestamp,
     pub version: Version,
     pub out: Vec<u8>,

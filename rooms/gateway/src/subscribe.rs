@@ -105,6 +105,7 @@ impl Gateway {
             let verdict = self.grants.verdict(&denied);
             let text = deny_text(&verdict);
             self.counters.subscribes_denied += 1;
+            self.meter(principal, |meter| meter.denied += 1);
             self.signal(turn, principal, |principal| Signal::SubscribeDenied {
                 principal,
                 filter: cut(filter.as_str()),

@@ -1,5 +1,6 @@
 //! What a turn asks of the world.
 
+use crate::contain::FromDevice;
 use crate::gateway::ConnectionId;
 use crate::signal::Signal;
 use model::Timestamp;
@@ -28,6 +29,9 @@ pub struct Turn {
     /// (shard, message)
     pub to_shards: Vec<(u16, ToShard)>,
     pub signals: Vec<Signal>,
+    /// For the plane. What it cannot take it counts: a report is acknowledged all the same, as the
+    /// next one comes soon.
+    pub reports: Vec<FromDevice>,
     /// Signals beyond `signals_per_turn_max`, counted here and not kept.
     pub signals_dropped: u64,
 }
@@ -47,6 +51,7 @@ impl Turn {
         self.journal.clear();
         self.to_shards.clear();
         self.signals.clear();
+        self.reports.clear();
         self.signals_dropped = 0;
     }
 
@@ -124,6 +129,8 @@ pub enum CloseReason {
     QueueFull,
     CertificateExpired,
     Revoked,
+    /// The device was isolated, or quarantined while output waited that it may no longer have.
+    Contained,
     /// Policies changed while output waited that it may no longer have.
     GrantLost,
     TooManySessions,
@@ -145,6 +152,7 @@ impl CloseReason {
             Self::QueueFull => "queue-full",
             Self::CertificateExpired => "certificate-expired",
             Self::Revoked => "revoked",
+            Self::Contained => "contained",
             Self::GrantLost => "grant-lost",
             Self::TooManySessions => "too-many-sessions",
         }

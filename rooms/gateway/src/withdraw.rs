@@ -80,6 +80,13 @@ impl Gateway {
                 if !is_same_fleet {
                     known.rates.clear();
                 }
+            }
+            let limit = (self.principals.get(index))
+                .and_then(|known| self.fan_out_of(&known.facts.principal));
+            if let Some(known) = self.principals.get_mut(index) {
+                if let (Some(fan_out), Some(limit)) = (&mut known.fan_out, limit) {
+                    fan_out.set_limit(limit);
+                }
                 self.recheck(index, now, turn);
             }
         }
@@ -100,7 +107,8 @@ impl Gateway {
         let Some(known) = self.principals.get(principal) else {
             return;
         };
-        let subject = known.subject.clone();
+        // Subscriptions of a contained device lie still and are not lost: its grants are.
+        let subject = known.subject.uncontained();
         for index in known.sessions.clone() {
             let Some(session) = self.sessions.get(index) else {
                 continue;

@@ -1,6 +1,8 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
-use model::{CertificateId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp};
+use model::{
+    CertificateId, DeviceId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp,
+};
 
 /// Who can make the next attempt succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -170,6 +172,11 @@ pub enum Refusal {
         at: Timestamp,
     },
     #[error(
+        "device/{device} was isolated at {at} and is admitted at no door; operator: look into it, \
+         then restore it"
+    )]
+    DeviceIsolated { device: DeviceId, at: Timestamp },
+    #[error(
         "serial number {serial} of {manufacturer} is not on the list of expected devices; \
          operator: import it if it is yours"
     )]
@@ -223,6 +230,7 @@ impl Refusal {
                 principal: Principal::Service(_),
                 ..
             } => "service-revoked",
+            Self::DeviceIsolated { .. } => "device-isolated",
             Self::UnlistedSerial { .. } => "serial-unlisted",
             Self::UnrecordedCertificate { .. } => "certificate-unrecorded",
             Self::NotAnIdevid => "enroll-needs-idevid",
@@ -240,6 +248,7 @@ impl Refusal {
             Self::NamesNobody
             | Self::ForgedIssuer { .. }
             | Self::PrincipalRevoked { .. }
+            | Self::DeviceIsolated { .. }
             | Self::UnlistedSerial { .. }
             | Self::UnrecordedCertificate { .. }
             | Self::NotADevice => Actor::Operator,

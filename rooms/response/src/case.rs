@@ -6,6 +6,9 @@ use crate::text::printable;
 use model::{Attribution, Containment, DeviationKind, IncidentId, Severity, Source, Timestamp};
 use std::collections::BTreeSet;
 
+/// Evidence told in one message.
+const MESSAGE_EVIDENCE_MAX: usize = 16;
+
 pub(crate) struct Case {
     pub incident: Incident,
     pub now: Timestamp,
@@ -166,13 +169,14 @@ impl Case {
     fn effect(&self, token: Token, asked: &Asked, by: &str) -> Option<Effect> {
         let incident = self.incident.id;
         let by = by.to_owned();
-        if let Asked::Notify { to, subject, text } = asked {
+        if let Asked::Notify { to, why } = asked {
+            let (subject, text) = message(&self.incident, why);
             return Some(Effect::Notify {
                 token,
                 incident,
                 to: to.clone(),
-                subject: subject.clone(),
-                text: text.clone(),
+                subject,
+                text,
             });
         }
         let device = self.incident.about.device()?.clone();
@@ -358,6 +362,34 @@ fn evidence_of(alert: &AlertSeen, now: Timestamp) -> Evidence {
         sure_at: alert.is_sure().then_some(at),
         outside_at: alert.is_outside().then_some(at),
     }
+}
+
+/// What leaves the house about an incident: one line, and a text.
+fn message(incident: &Incident, why: &str) -> (String, String) {
+    let id = incident.id;
+    let title = incident.title();
+    let severity = incident.severity.name();
+    let subject = printable(&format!("[{severity}] {id} {title} ({why})"));
+    let mut text = format!("{id}: {title}\nstate: {}", incident.state.name());
+    if incident.revoked {
+        text.push_str(", revoked");
+    } else if let Some(containment) = incident.containment {
+        text.push_str(&format!(", {}", containment.name()));
+    }
+    text.push_str(&format!("\nopened: {}\n", incident.opened_at));
+    for one in incident.evidence.iter().take(MESSAGE_EVIDENCE_MAX) {
+        text.push_str(&format!(
+            "\n{} ({}, {}, seen by {})\n  expected: {}\n  seen: {}\n  since: {}\n",
+            one.kind,
+            one.severity.name(),
+            one.attribution.name(),
+            one.observed_by,
+            one.expected,
+            one.seen,
+            one.since
+        ));
+    }
+    (subject, text)
 }
 
 fn evidence_step(alert: &AlertSeen, now: Timestamp, last: bool) -> Step {

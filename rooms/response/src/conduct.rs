@@ -143,10 +143,10 @@ impl Conduct<'_> {
         let by = format!("playbook/{}", playbook.name);
         let asked = match action {
             Action::Notify { to } => {
-                let (subject, text) = message(&case.incident, Some(&playbook.name));
                 let to = to.clone();
                 let what = format!("notifies {to}");
-                let asked = Asked::Notify { to, subject, text };
+                let why = format!("playbook {}", playbook.name);
+                let asked = Asked::Notify { to, why };
                 return (case.ask(asked, &by, &what))
                     .map_or(RunStep::Held, |token| RunStep::Asked(token.number));
             }
@@ -257,41 +257,4 @@ fn outside_min(playbook: &Playbook) -> u32 {
 
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-/// What leaves the house about an incident: one line, and a text.
-pub(crate) fn message(incident: &Incident, playbook: Option<&str>) -> (String, String) {
-    let id = incident.id;
-    let subject = crate::text::printable(&format!(
-        "[{}] {id} {}",
-        incident.severity.name(),
-        incident.title()
-    ));
-    let mut text = format!(
-        "{id}: {}\nstate: {}",
-        incident.title(),
-        incident.state.name()
-    );
-    if incident.revoked {
-        text.push_str(", revoked");
-    } else if let Some(containment) = incident.containment {
-        text.push_str(&format!(", {}", containment.name()));
-    }
-    text.push_str(&format!("\nopened: {}\n", incident.opened_at));
-    if let Some(name) = playbook {
-        text.push_str(&format!("told by: playbook/{name}\n"));
-    }
-    for one in incident.evidence.iter().take(16) {
-        text.push_str(&format!(
-            "\n{} ({}, {}, seen by {})\n  expected: {}\n  seen: {}\n  since: {}\n",
-            one.kind,
-            one.severity.name(),
-            one.attribution.name(),
-            one.observed_by,
-            one.expected,
-            one.seen,
-            one.since
-        ));
-    }
-    (subject, text)
 }

@@ -115,7 +115,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    pub const EVIDENCE_PER_KIND_MAX: usize = 8;
+    pub const EVIDENCE_PER_KIND_MAX: usize = 6;
     pub const EVIDENCE_STEPS_MAX: u32 = 256;
     pub const ACTS_MAX: usize = 128;
 
@@ -214,8 +214,8 @@ pub enum Asked {
     Restore,
     Notify {
         to: String,
-        subject: String,
-        text: String,
+        /// Why now: `opened`, `a person decides`, `playbook contain-hijacked`.
+        why: String,
     },
 }
 

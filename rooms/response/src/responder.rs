@@ -214,7 +214,7 @@ impl Responder {
             self.judge(&mut case);
         }
         if case.is_new() {
-            self.tell(&mut case, None);
+            self.tell(&mut case, "opened");
         }
         self.put(case, out);
     }
@@ -376,7 +376,7 @@ impl Responder {
         }
         .judge(case);
         if !case.is_new() && case.awaits_person() > held_before {
-            self.tell(case, Some("a person decides"));
+            self.tell(case, "a person decides");
         }
     }
 
@@ -442,7 +442,7 @@ impl Responder {
                     Some(playbook) => {
                         let why = crate::text::printable(why);
                         case.hold(playbook, verb, Held::Failed { why });
-                        self.tell(case, Some("a person decides"));
+                        self.tell(case, "a person decides");
                     }
                     None => case.say(&by, &format!("{verb} failed: {why}"), None),
                 }
@@ -489,7 +489,7 @@ impl Responder {
     }
 
     /// Tells who is to be told of incidents, if anybody.
-    fn tell(&mut self, case: &mut Case, why: Option<&str>) {
+    fn tell(&mut self, case: &mut Case, why: &str) {
         let Some((to, severity_min)) = self.settings.tell.clone() else {
             return;
         };
@@ -500,12 +500,9 @@ impl Responder {
             case.say("plane", "nobody is told: too many this hour", None);
             return;
         }
-        let (mut subject, text) = conduct::message(&case.incident, None);
-        if let Some(why) = why {
-            subject = crate::text::printable(&format!("{subject}; {why}"));
-        }
+        let why = why.to_owned();
         let what = format!("notifies {to}");
-        case.ask(Asked::Notify { to, subject, text }, "plane", &what);
+        case.ask(Asked::Notify { to, why }, "plane", &what);
     }
 
     fn forget_closed(&mut self, now: Timestamp) {

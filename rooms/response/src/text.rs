@@ -1,21 +1,23 @@
 //! Text that others wrote, before it reaches a timeline, a mail, a terminal.
 
-/// Longest text of one field, in characters.
-pub(crate) const CHARACTERS_MAX: usize = 256;
+/// Longest text of one field.
+const BYTES_MAX: usize = 253;
 
 /// Control characters and those that turn the direction of text are escaped, line ends become
-/// blanks, and the length is bounded.
+/// blanks, and the length is bounded: at most 256 bytes with the mark of the cut.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == CHARACTERS_MAX {
-            printable.push('…');
-            break;
-        }
+    for c in text.chars() {
+        let before = printable.len();
         match c {
             '\n' => printable.push(' '),
             c if c.is_control() || turns_text(c) => printable.extend(c.escape_default()),
             c => printable.push(c),
+        }
+        if printable.len() > BYTES_MAX {
+            printable.truncate(before);
+            printable.push('…');
+            break;
         }
     }
     printable
@@ -42,9 +44,10 @@ mod tests {
     fn text_of_a_device_cannot_act_in_a_terminal() {
         let shown = printable("\u{1b}[2J\u{202e}a\r\nb\u{7}\u{feff}");
         assert!(shown.chars().all(|c| !c.is_control() && !turns_text(c)));
-        assert_eq!(
-            printable(&"x".repeat(9999)).chars().count(),
-            CHARACTERS_MAX + 1
-        );
+        for long in ["x", "ä", "\u{1f600}", "\u{7}"] {
+            let cut = printable(&long.repeat(999));
+            assert!(cut.len() <= 256 && cut.ends_with('…'), "{}", cut.len());
+            assert_eq!(printable(&cut), cut, "cut twice");
+        }
     }
 }

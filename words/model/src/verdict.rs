@@ -39,6 +39,10 @@ pub enum DenyReason {
     PayloadTooLarge,
     /// The principal sends faster than the channel's `rate_per_minute`.
     RateExceeded,
+    /// The device is contained: it may speak with the plane at most.
+    Contained,
+    /// The service has spoken to as many devices in this minute as its `fan_out_per_minute`.
+    FanOutExceeded,
 }
 
 impl DenyReason {
@@ -52,6 +56,8 @@ impl DenyReason {
             Self::FilterTooWide => "filter-too-wide",
             Self::PayloadTooLarge => "payload-too-large",
             Self::RateExceeded => "rate-exceeded",
+            Self::Contained => "contained",
+            Self::FanOutExceeded => "fan-out-exceeded",
         }
     }
 }

@@ -92,6 +92,12 @@ pub async fn metrics(State(plane): State<Shared>, _: Auditor) -> Result<Response
         .last_checkpoint()?
         .map_or(0, |checkpoint| checkpoint.size);
     say("audit_entries_proven", "counter", "", proven);
+    say(
+        "detection_signals_dropped_total",
+        "counter",
+        "",
+        plane.signals.dropped(),
+    );
     for report in plane.shards().reports(false).await {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
         say(
@@ -132,7 +138,7 @@ pub async fn openapi() -> Result<Response, Problem> {
 }
 
 /// The gateway's totals under the names of their metrics.
-fn named(counters: &Counters) -> [(&'static str, u64); 32] {
+fn named(counters: &Counters) -> [(&'static str, u64); 33] {
     let Counters {
         connections_opened,
         connections_closed,
@@ -143,6 +149,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 32] {
         publishes_received,
         payload_bytes_received,
         publishes_denied,
+        reports,
         rate_exceeded,
         payload_too_large,
         subscribes_denied,
@@ -177,6 +184,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 32] {
         ("publishes_received", publishes_received),
         ("payload_bytes_received", payload_bytes_received),
         ("publishes_denied", publishes_denied),
+        ("reports", reports),
         ("rate_exceeded", rate_exceeded),
         ("payload_too_large", payload_too_large),
         ("subscribes_denied", subscribes_denied),

@@ -1,14 +1,18 @@
 //! HTTP/1.1 and HTTP/2 on one accepted stream, with the caps that hold before anybody is known.
 
-use super::refused::{self, Lines};
+use super::refused::{self, Failed, Lines};
 use super::source_of;
 use super::tls::Sight;
 use crate::api::Caller;
+use crate::clock;
 use crate::shared::Locked;
+use crate::signals::{PerSecond, Signals, Told};
 use axum::Router;
+use detection::Feature;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use model::Attribution;
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -29,6 +33,8 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Above half of the places one source may have this many.
 const CONNECTIONS_A_SOURCE: u32 = 64;
+/// Of one source, refused handshakes that are told a second.
+const FAILURES_A_SECOND: u32 = 8;
 /// How long nobody is accepted after the system refused one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// After this a connection is asked to end, and after as long again it is cut: nobody keeps a
@@ -95,12 +101,17 @@ pub async fn serve_door<D: HttpDoor>(
     listener: std::net::TcpListener,
     door: D,
     router: Router,
+    signals: Signals,
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let by_source = Arc::default();
     let lines = Arc::new(Lines::new(D::NAME));
+    let telling = Arc::new(Telling {
+        signals,
+        failures: Locked::new(PerSecond::new(FAILURES_A_SECOND)),
+    });
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&places).acquire_owned() => permit?,
@@ -127,9 +138,9 @@ pub async fn serve_door<D: HttpDoor>(
                 // Without it a small answer waits for the peer's acknowledgement.
                 let _ = stream.set_nodelay(true);
                 let (door, router, until) = (door.clone(), router.clone(), stopping.clone());
-                let lines = Arc::clone(&lines);
+                let (lines, telling) = (Arc::clone(&lines), Arc::clone(&telling));
                 tokio::spawn(async move {
-                    serve_connection(door, stream, peer, router, until, &lines).await;
+                    serve_connection(door, stream, peer, router, until, &lines, &telling).await;
                     drop(place);
                 });
             }
@@ -160,6 +171,7 @@ async fn serve_connection<D: HttpDoor>(
     router: Router,
     until: watch::Receiver<bool>,
     lines: &Lines,
+    telling: &Telling,
 ) {
     let Ok((config, sight)) = door.offer() else {
         return;
@@ -167,15 +179,54 @@ async fn serve_connection<D: HttpDoor>(
     let handshake = TlsAcceptor::from(config).accept(stream);
     let failed = match tokio::time::timeout(PATIENCE, handshake).await {
         Ok(Ok(tls)) => {
+            telling.proven::<D>(&sight, tls.get_ref().1);
             let caller = door.caller(peer, &sight);
             return serve_stream(tls, router, caller, until).await;
         }
         Ok(Err(error)) => error,
         Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut),
     };
+    let failed = refused::stream(&sight.lock(), &failed);
+    telling.failed::<D>(&failed, peer.ip());
     if lines.take() {
-        let line = refused::stream(&sight.lock(), &failed);
-        tracing::warn!(target: "listen", "{} {peer}: {line}", D::NAME);
+        tracing::warn!(target: "listen", "{} {peer}: {}", D::NAME, failed.line);
+    }
+}
+
+/// What one HTTP door tells the judge.
+struct Telling {
+    signals: Signals,
+    failures: Locked<PerSecond<IpAddr>>,
+}
+
+impl Telling {
+    fn failed<D: HttpDoor>(&self, failed: &Failed, peer: IpAddr) {
+        let now = clock::now();
+        if self.failures.lock().take(source_of(peer), now) {
+            self.signals.tell(failed.told(D::NAME, peer, now));
+        }
+    }
+
+    /// The TLS of somebody who proved a certificate.
+    fn proven<D: HttpDoor>(&self, sight: &Sight, tls: &rustls::ServerConnection) {
+        let principal = {
+            let seen = sight.lock();
+            seen.proven.as_ref().map(|proven| proven.principal.clone())
+        };
+        let (Some(principal), Some(version)) = (principal, tls.protocol_version()) else {
+            return;
+        };
+        let group = tls.negotiated_key_exchange_group();
+        self.signals.tell(Told::seen(
+            principal,
+            Attribution::Proven,
+            Feature::TlsSession {
+                version: format!("{version:?}"),
+                group: group.map(|group| format!("{:?}", group.name())),
+                door: D::NAME.to_owned(),
+            },
+            clock::now(),
+        ));
     }
 }
 

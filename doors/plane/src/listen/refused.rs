@@ -3,9 +3,12 @@
 use super::tls::Seen;
 use crate::clock;
 use crate::shared::Locked;
+use crate::signals::Told;
+use detection::Feature;
 use identity::Refusal;
-use model::Timestamp;
+use model::{Attribution, Principal, Subject, Timestamp};
 use rustls::{Error, PeerIncompatible};
+use std::net::IpAddr;
 
 /// Log lines about refused peers a second; the rest is counted and summed up in one line.
 const REFUSAL_LINES_A_SECOND: u32 = 50;
@@ -29,24 +32,88 @@ pub fn line(refusal: &Refusal) -> String {
     )
 }
 
-/// The line of a handshake that failed.
-pub fn handshake(seen: &Seen, cause: &Cause<'_>) -> String {
-    if let Some(refusal) = &seen.refusal {
-        return line(refusal);
+/// A refused handshake: why, whom it was said to be, and how surely.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The refusal's name.
+    pub reason: &'static str,
+    pub line: String,
+    /// Whose certificate was shown, and whether the peer proved to hold its key.
+    pub whose: Option<(Principal, Attribution)>,
+}
+
+const TLS_VERSION: &str = "tls-version";
+
+impl Failed {
+    /// Of somebody who had proven possession and may not come in all the same.
+    pub fn proven(principal: Option<Principal>, refusal: &Refusal) -> Self {
+        Self {
+            reason: refusal.code(),
+            line: line(refusal),
+            whose: principal.map(|principal| (principal, Attribution::Proven)),
+        }
     }
+
+    /// As the judge is told. Nobody is named whose certificate was not shown and believed, and
+    /// nobody is called proven before the handshake's signature held.
+    pub fn told(&self, door: &str, peer: IpAddr, at: Timestamp) -> Told {
+        let (subject, attribution) = match &self.whose {
+            Some((principal, attribution)) => (Subject::from(principal.clone()), *attribution),
+            None => (Subject::Address(peer.to_canonical()), Attribution::Address),
+        };
+        let door = door.to_owned();
+        let feature = if self.reason == TLS_VERSION {
+            Feature::ProtocolTooOld {
+                // Its hello names 1.2 at most, or it would have been answered.
+                offered: "TLSv1_2".to_owned(),
+                door,
+            }
+        } else {
+            Feature::HandshakeFailed {
+                reason: self.reason.to_owned(),
+                door,
+            }
+        };
+        Told::seen(subject, attribution, feature, at)
+    }
+}
+
+/// Why a handshake failed.
+pub fn handshake(seen: &Seen, cause: &Cause<'_>) -> Failed {
+    let whose = match (&seen.barred, &seen.claimed) {
+        (Some(barred), _) => Some((barred.clone(), Attribution::Proven)),
+        (None, Some(claimed)) => Some((claimed.clone(), Attribution::Claimed)),
+        (None, None) => None,
+    };
+    if let Some(refusal) = &seen.refusal {
+        return Failed {
+            reason: refusal.code(),
+            line: line(refusal),
+            whose,
+        };
+    }
+    let (code, text, actor) = told_by(seen, cause);
+    Failed {
+        reason: code,
+        line: format!("refused {code}: {text} [{actor} must act]"),
+        whose,
+    }
+}
+
+fn told_by(seen: &Seen, cause: &Cause<'_>) -> (&'static str, String, &'static str) {
     if seen.foreign_server_name {
         let name = seen
             .server_name
             .as_deref()
             .unwrap_or_default()
             .escape_debug();
-        return format!(
-            "refused unknown-server-name: it asked for \"{name}\", which is not in server_names; \
-             device: use a name of this plane; operator: add the name if it is right \
-             [device must act]"
+        let text = format!(
+            "it asked for \"{name}\", which is not in server_names; device: use a name of this \
+             plane; operator: add the name if it is right"
         );
+        return ("unknown-server-name", text, "device");
     }
-    let (code, text, actor) = match cause {
+    match cause {
         Cause::Socket(e) => match e.kind() {
             std::io::ErrorKind::TimedOut => (
                 "handshake-timeout",
@@ -71,12 +138,11 @@ pub fn handshake(seen: &Seen, cause: &Cause<'_>) -> String {
             "fleetward",
         ),
         Cause::Tls(error) => tls_error(error),
-    };
-    format!("refused {code}: {text} [{actor} must act]")
+    }
 }
 
 /// The same for a door whose TLS is driven by tokio-rustls.
-pub fn stream(seen: &Seen, error: &std::io::Error) -> String {
+pub fn stream(seen: &Seen, error: &std::io::Error) -> Failed {
     match error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Error>())
@@ -98,7 +164,7 @@ fn tls_error(error: &Error) -> (&'static str, String, &'static str) {
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::Tls13RequiredForQuic,
         ) => (
-            "tls-version",
+            TLS_VERSION,
             "it offers no TLS version that this door speaks; device: use TLS 1.3; operator: or \
              set tls_1_2 = true for this door"
                 .into(),

@@ -47,6 +47,10 @@ pub struct Seen {
     /// Only what was found after possession of the key was proven stands here.
     pub proven: Option<Proven>,
     pub refusal: Option<Refusal>,
+    /// Whose certificate was shown by somebody who did not prove to hold its key.
+    pub claimed: Option<Principal>,
+    /// Who proved possession and is not admitted.
+    pub barred: Option<Principal>,
     /// A path was shown but the handshake's signature has not been checked.
     path: Option<Path>,
 }
@@ -223,18 +227,23 @@ impl DoorVerifier {
                 "no path was checked before the signature".into(),
             ));
         };
+        let mut barred = None;
         let decided = self
             .trust
             .anchors
             .get()
             .presented(&path, end_entity)
             .and_then(|presented| {
-                let who = self.trust.authenticate(self.door, &presented)?;
+                let who = self
+                    .trust
+                    .authenticate(self.door, &presented)
+                    .inspect_err(|_| barred = self.trust.registry().named_by(&presented))?;
                 Ok(Proven {
                     principal: who.principal().clone(),
                     presented,
                 })
             });
+        seen.barred = barred;
         match decided {
             Ok(proven) => {
                 seen.proven = Some(proven);
@@ -251,6 +260,20 @@ impl DoorVerifier {
                 Err(Error::InvalidCertificate(alert))
             }
         }
+    }
+}
+
+impl DoorVerifier {
+    /// The handshake's signature did not hold: the certificate is somebody's, its key is not here.
+    fn only_claimed(&self, end_entity: &CertificateDer<'_>) {
+        let mut seen = self.sight.lock();
+        let Some(path) = seen.path.take() else {
+            return;
+        };
+        let presented = self.trust.anchors.get().presented(&path, end_entity);
+        seen.claimed = presented
+            .ok()
+            .and_then(|presented| self.trust.registry().named_by(&presented));
     }
 }
 
@@ -296,7 +319,8 @@ impl ClientCertVerifier for DoorVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.trust.provider.signature_verification_algorithms;
-        let valid = rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)?;
+        let valid = rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+            .inspect_err(|_| self.only_claimed(cert))?;
         self.possession_proven(cert).map(|()| valid)
     }
 
@@ -307,7 +331,8 @@ impl ClientCertVerifier for DoorVerifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.trust.provider.signature_verification_algorithms;
-        let valid = rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)?;
+        let valid = rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+            .inspect_err(|_| self.only_claimed(cert))?;
         self.possession_proven(cert).map(|()| valid)
     }
 

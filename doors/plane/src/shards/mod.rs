@@ -6,13 +6,16 @@
 mod mailbox;
 mod shard;
 mod slots;
+mod telling;
 mod transport;
 
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
+use crate::signals::Signals;
 use access::{Facts, Grants};
 use gateway::{ToShard, Withdrawal};
 use mailbox::Mailbox;
+use model::{DeviceId, Principal};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,8 +34,18 @@ pub enum Letter {
     Withdraw(Withdrawal, oneshot::Sender<u32>),
     /// A new policy; answered when every session of the shard is under it.
     Regrant(Arc<Grants>, oneshot::Sender<()>),
-    /// Somebody's product or groups are others now.
-    Reclassify(Facts),
+    /// Somebody's product or groups are others now. Its facts are looked up when the letter is
+    /// read, so that two letters which cross cannot undo what was said last.
+    Reclassify(Principal),
+    /// Somebody is contained or restored, as the registry says when the letter is read; answered
+    /// with the number of sessions touched when it bites.
+    Contain(Principal, oneshot::Sender<u32>),
+    /// A word of the plane to a device; answered with the number of sessions it was handed to.
+    Tell {
+        topic: String,
+        payload: Vec<u8>,
+        reply: oneshot::Sender<u32>,
+    },
     Report {
         with_sessions: bool,
         reply: oneshot::Sender<ShardReport>,
@@ -72,6 +85,7 @@ impl Letter {
         const AT_LEAST: usize = 256;
         match self {
             Self::FromShard(message) => AT_LEAST + message.payload_bytes(),
+            Self::Tell { payload, .. } => AT_LEAST + payload.len(),
             _ => AT_LEAST,
         }
     }
@@ -94,6 +108,7 @@ impl Shards {
         listener: &TcpListener,
         admission: &Arc<Admission>,
         grants: &Arc<Grants>,
+        signals: &Signals,
     ) -> anyhow::Result<Self> {
         let mailboxes = (0..config.shards)
             .map(|_| Mailbox::new(Letter::weight).map(Arc::new))
@@ -108,6 +123,7 @@ impl Shards {
                 mailboxes.clone(),
                 Arc::clone(admission),
                 Arc::clone(grants),
+                signals.clone(),
             )?;
             shard.recover(&records);
             shards.push(shard);
@@ -163,10 +179,51 @@ impl Shards {
 
     /// Sessions of this principal go on under its new facts.
     pub fn reclassify(&self, facts: &Facts) {
-        let home = gateway::home_shard(&facts.principal, self.shard_count());
-        if let Some(mailbox) = self.mailboxes.get(usize::from(home)) {
-            mailbox.post(Letter::Reclassify(facts.clone()));
+        if let Some(mailbox) = self.home_of(&facts.principal) {
+            mailbox.post(Letter::Reclassify(facts.principal.clone()));
         }
+    }
+
+    /// Brings the sessions of this principal under the containment that the registry has of it
+    /// (say [`identity::Fact::DeviceContained`] or `DeviceRestored` to it before): when this
+    /// returns it bites, on live sessions and on every connection that is on its way. Returns the
+    /// number of sessions touched.
+    pub async fn contain(&self, facts: &Facts) -> u32 {
+        let principal = &facts.principal;
+        self.ask_home(principal, |reply| Letter::Contain(principal.clone(), reply))
+            .await
+    }
+
+    /// Tells a device something on one of the plane's own channels ([`access::containment_topic`]),
+    /// QoS 1, where it has subscribed. Returns to how many of its sessions; a device that comes
+    /// later is not told.
+    pub async fn tell_device(&self, device: &DeviceId, topic: &str, payload: Vec<u8>) -> u32 {
+        let principal = Principal::Device(device.clone());
+        let topic = topic.to_owned();
+        self.ask_home(&principal, |reply| Letter::Tell {
+            topic,
+            payload,
+            reply,
+        })
+        .await
+    }
+
+    fn home_of(&self, principal: &Principal) -> Option<&Mailbox<Letter>> {
+        let home = gateway::home_shard(principal, self.shard_count());
+        self.mailboxes.get(usize::from(home)).map(Arc::as_ref)
+    }
+
+    /// The answer of the one shard that has this principal's sessions; 0 if it has ended.
+    async fn ask_home(
+        &self,
+        principal: &Principal,
+        letter: impl FnOnce(oneshot::Sender<u32>) -> Letter,
+    ) -> u32 {
+        let (reply, answer) = oneshot::channel();
+        if let Some(mailbox) = self.home_of(principal) {
+            mailbox.post(letter(reply));
+        }
+        answer.await.unwrap_or(0)
     }
 
     /// How many there are, running or ended.

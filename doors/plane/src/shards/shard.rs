@@ -10,12 +10,14 @@ mod handshake;
 use super::Letter;
 use super::mailbox::Mailbox;
 use super::slots::Slots;
+use super::telling::Telling;
 use super::transport::{Arrival, Transport};
 use crate::clock::SteadyClock;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
+use crate::signals::{Signals, Told};
 use access::Grants;
 use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
 use identity::Presented;
@@ -89,7 +91,6 @@ struct Handshaking {
 
 struct Live {
     transport: Transport,
-    peer: SocketAddr,
     /// Decrypted bytes that the gateway has not consumed: part of a packet, or all while paused.
     pending: Vec<u8>,
     paused: bool,
@@ -120,6 +121,7 @@ pub struct Shard {
     /// Of strangers and of those who are known, so that the first cannot hide the second.
     lines: LineBudget,
     signal_lines: LineBudget,
+    telling: Telling,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -142,10 +144,12 @@ impl Shard {
         mailboxes: Vec<Arc<Mailbox<Letter>>>,
         admission: Arc<Admission>,
         grants: Arc<Grants>,
+        signals: Signals,
     ) -> anyhow::Result<Self> {
         let clock = SteadyClock::start();
         let limits = Limits {
             packet_bytes_max: config.packet_bytes_max,
+            reports_per_minute: config.reports_per_minute,
             ..Limits::default()
         };
         let gateway = Gateway::new(limits, index, config.shards, grants);
@@ -188,6 +192,7 @@ impl Shard {
             handshakes_refused: 0,
             lines: LineBudget::default(),
             signal_lines: LineBudget::default(),
+            telling: Telling::new(signals),
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -304,6 +309,12 @@ impl Shard {
                 .tell(format_args!("shard {}, handshakes", self.index), now);
             self.signal_lines
                 .tell(format_args!("shard {}, signals", self.index), now);
+            if self.telling.is_metering_due(now) {
+                let telling = &self.telling;
+                self.gateway.take_metered(now, |principal, metered| {
+                    telling.metered(principal, metered, now);
+                });
+            }
         }
     }
 
@@ -475,7 +486,7 @@ impl Shard {
                 return self.fail(now);
             }
             self.post_to_shards();
-            self.log_signals();
+            self.tell_signals(now);
             for place in 0..self.carried.pause.len() {
                 if let Some(ConnectionId(id)) = self.carried.pause.get(place).copied() {
                     self.set_paused(id, true);
@@ -611,8 +622,16 @@ impl Shard {
         );
     }
 
-    fn log_signals(&mut self) {
+    fn tell_signals(&mut self, now: Timestamp) {
+        for report in self.carried.reports.drain(..) {
+            self.telling.tell(Told::Report {
+                device: report.device,
+                payload: report.payload,
+                at: report.at,
+            });
+        }
         for signal in self.carried.signals.drain(..) {
+            self.telling.signal(&signal, now);
             if signal.actor() == gateway::Actor::Nobody {
                 tracing::debug!(target: "gateway", "{signal}");
             } else if self.signal_lines.take() {
@@ -645,8 +664,27 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(());
                 }
-                Letter::Reclassify(facts) => {
+                Letter::Reclassify(principal) => {
+                    let facts = self.admission.facts_of(&principal);
                     self.gateway.reclassify(facts, now, &mut self.turn);
+                }
+                Letter::Contain(principal, reply) => {
+                    // What was decided before goes out first, so that a quarantine finds nothing
+                    // in the way that it would have to drop with the connection.
+                    self.carry_out(now);
+                    let facts = self.admission.facts_of(&principal);
+                    let touched = self.gateway.contain(facts, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(touched);
+                }
+                Letter::Tell {
+                    topic,
+                    payload,
+                    reply,
+                } => {
+                    let told = self.gateway.tell(&topic, &payload, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(told);
                 }
                 Letter::Report {
                     with_sessions,
@@ -725,7 +763,8 @@ fn has_work(turn: &Turn) -> bool {
         && turn.resume.is_empty()
         && turn.journal.is_empty()
         && turn.to_shards.is_empty()
-        && turn.signals.is_empty())
+        && turn.signals.is_empty()
+        && turn.reports.is_empty())
 }
 
 fn token(id: u32, generation: u32) -> EventData {

@@ -1,9 +1,11 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
+mod notify;
 mod record;
 mod renew;
 mod sequence;
 
+use crate::notify::Way;
 use crate::plane::Plane;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -15,5 +17,8 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    for way in Way::ALL {
+        tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));
+    }
     tasks
 }

@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension, params};
 
 const NAME_BYTES_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 2 << 10;
-const BODY_BYTES_MAX: usize = 64 << 10;
+const BODY_BYTES_MAX: usize = 256 << 10;
 const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
 /// What no write may hold, found before it takes a place in the queue.

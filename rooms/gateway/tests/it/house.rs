@@ -8,6 +8,7 @@ use model::{CertificateId, DeviceId, Digest, GroupId, Principal, ProductId, Serv
 use mqtt::encode::PublishFields;
 use mqtt::{Connect, ForwardProperties, Packet, Qos, Version};
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ pub fn device(name: &str) -> Facts {
         principal: Principal::Device(DeviceId::new(name).unwrap()),
         product: Some(ProductId::new("camera").unwrap()),
         groups: vec![GroupId::new("site").unwrap()],
+        containment: None,
     }
 }
 
@@ -91,11 +93,17 @@ pub fn service(name: &str) -> Facts {
         principal: Principal::Service(ServiceId::new(name).unwrap()),
         product: None,
         groups: Vec::new(),
+        containment: None,
     }
 }
 
 pub fn certificate(number: u8) -> CertificateId {
     CertificateId::new(Digest([1; 32]), &[1, number]).unwrap()
+}
+
+/// Each client comes from an address of its own.
+pub fn address_of(client: usize) -> IpAddr {
+    IpAddr::from([10, 0, (client >> 8) as u8, client as u8])
 }
 
 /// What a client heard.
@@ -219,6 +227,7 @@ impl House {
         let admitted = Admitted {
             connection: ConnectionId(client as u32),
             facts: facts.clone(),
+            address: address_of(client),
             certificate,
             expires_at,
         };

@@ -67,6 +67,7 @@ impl Steady {
         let admitted = Admitted {
             connection,
             facts: facts.clone(),
+            address: [10, 0, 0, 1].into(),
             certificate: certificate(1),
             expires_at,
         };

@@ -1,8 +1,8 @@
 //! What can become true of devices and certificates.
 
 use model::{
-    CertificateId, DeviceId, GroupId, ManufacturerId, Principal, ProductId, RevocationReason,
-    SerialNumber, Timestamp,
+    CertificateId, Containment, DeviceId, GroupId, ManufacturerId, Principal, ProductId,
+    RevocationReason, SerialNumber, Timestamp,
 };
 
 /// One thing that became true. The same facts are stored and replayed, in the same order.
@@ -36,6 +36,15 @@ pub enum Fact {
         reason: RevocationReason,
         at: Timestamp,
     },
+    /// A device is cut off, or cut off otherwise than before: the last word counts. May be said of
+    /// one not (yet) known, and holds when it comes.
+    DeviceContained {
+        device: DeviceId,
+        containment: Containment,
+        at: Timestamp,
+    },
+    /// A device is cut off no longer. Takes back no revocation.
+    DeviceRestored { device: DeviceId },
 }
 
 /// A fact that contradicts an earlier one.

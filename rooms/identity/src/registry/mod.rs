@@ -14,7 +14,7 @@ use crate::csr::CertificateRequest;
 use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
 use crate::refusal::Refusal;
 use model::{
-    CertificateId, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
+    CertificateId, Containment, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
     RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::collections::HashMap;
@@ -39,6 +39,7 @@ pub struct Registry {
     certificates: Certificates,
     revoked_principals: HashMap<Principal, Revocation>,
     revoked_certificates: HashMap<CertificateId, Revocation>,
+    contained: HashMap<DeviceId, (Containment, Timestamp)>,
 }
 
 /// One device as it is known.
@@ -136,7 +137,8 @@ impl Registry {
     ///
     /// # Errors
     /// [`Refusal`]: expired, factory identity at the gateway, certificate or principal revoked,
-    /// serial number not listed, certificate not in our records.
+    /// device isolated, serial number not listed, certificate not in our records. A quarantined
+    /// device is admitted: what it may do inside is its grants' affair.
     pub fn authenticate(
         &self,
         door: Door,
@@ -218,7 +220,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`FactConflict`] if the fact contradicts an earlier one; nothing has changed then.
-    /// Revocations never fail.
+    /// Revocations and containments never fail.
     pub fn apply(&mut self, fact: &Fact) -> Result<(), FactConflict> {
         match fact {
             Fact::DeviceExpected {
@@ -260,7 +262,39 @@ impl Registry {
                     });
                 Ok(())
             }
+            Fact::DeviceContained {
+                device,
+                containment,
+                at,
+            } => {
+                self.contained.insert(device.clone(), (*containment, *at));
+                Ok(())
+            }
+            Fact::DeviceRestored { device } => {
+                self.contained.remove(device);
+                Ok(())
+            }
         }
+    }
+
+    /// How far a device is cut off, known or not; `None`: it is free.
+    #[must_use]
+    pub fn containment(&self, id: &DeviceId) -> Option<Containment> {
+        self.contained.get(id).map(|(containment, _)| *containment)
+    }
+
+    /// All devices that are cut off, with when that was said, in no order.
+    pub fn contained(&self) -> impl Iterator<Item = (&DeviceId, Containment, Timestamp)> {
+        self.contained
+            .iter()
+            .map(|(device, (containment, at))| (device, *containment, *at))
+    }
+
+    /// Whom a certificate that was believed names, barred or not. Says nothing of who holds its
+    /// key: for telling of a refusal, never for admitting.
+    #[must_use]
+    pub fn named_by(&self, presented: &Presented) -> Option<Principal> {
+        self.principal_behind(presented).ok()
     }
 
     #[must_use]
@@ -415,6 +449,14 @@ impl Registry {
             return Err(Refusal::CertificateRevoked {
                 certificate,
                 reason: *reason,
+                at: *at,
+            });
+        }
+        if let Principal::Device(device) = principal
+            && let Some((Containment::Isolated, at)) = self.contained.get(device)
+        {
+            return Err(Refusal::DeviceIsolated {
+                device: device.clone(),
                 at: *at,
             });
         }

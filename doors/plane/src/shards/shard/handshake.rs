@@ -2,12 +2,15 @@
 //! limit, and brought to their home shard.
 
 use super::{Handed, Handshaking, LISTENER, Live, Shard, Slot, token};
-use crate::listen::refused;
+use crate::listen::refused::{self, Failed};
 use crate::listen::source_of;
 use crate::shards::Letter;
+use crate::shards::telling::DOOR;
 use crate::shards::transport::{Arrival, Failure, Transport};
+use crate::signals::Told;
+use detection::Feature;
 use gateway::ConnectionId;
-use model::Timestamp;
+use model::{Attribution, Timestamp};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -170,18 +173,24 @@ impl Shard {
         let peer = handed.peer;
         let slot = Slot::Live(Live {
             transport: handed.transport,
-            peer,
             pending: handed.early,
             paused: false,
             polled: EventFlags::IN,
         });
         let (id, generation) = self.slots.insert(slot);
-        let admitted = match self.admission.connect(&handed.presented, ConnectionId(id)) {
+        let connection = ConnectionId(id);
+        let admitted = match self
+            .admission
+            .connect(&handed.presented, connection, peer.ip())
+        {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 self.handshakes_refused += 1;
+                let principal = self.admission.trust.registry().named_by(&handed.presented);
+                let failed = Failed::proven(principal, &refusal);
+                self.telling.failed(&failed, peer.ip(), now);
                 if self.lines.take() {
-                    tracing::warn!(target: "gateway", "{peer}: {}", refused::line(&refusal));
+                    tracing::warn!(target: "gateway", "{peer}: {}", failed.line);
                 }
                 return self.remove(id);
             }
@@ -198,35 +207,43 @@ impl Shard {
         if added.is_err() {
             return self.remove(id);
         }
+        let (version, group) = live.transport.negotiated();
         tracing::debug!(
             target: "gateway",
-            "{}: {} is here by {:?}",
-            live.peer,
+            "{peer}: {} is here by {version:?} {group:?}",
             admitted.facts.principal,
-            live.transport.negotiated()
         );
+        if let Some(version) = version {
+            self.telling.tell(Told::seen(
+                admitted.facts.principal.clone(),
+                Attribution::Proven,
+                Feature::TlsSession {
+                    version: format!("{version:?}"),
+                    group: group.map(|group| format!("{group:?}")),
+                    door: DOOR.to_owned(),
+                },
+                now,
+            ));
+        }
         self.gateway.open(admitted, now, &mut self.turn);
         self.feed_pending(id, now);
     }
 
     fn refuse_handshake(&mut self, id: u32, failure: Option<&Failure>) {
         self.handshakes_refused += 1;
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
-            && self.lines.take()
-        {
-            let seen = handshaking.sight.lock();
+        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
+            let peer = handshaking.peer;
             let error = match failure {
                 Some(Failure::Tls(error)) => refused::Cause::Tls(error),
                 Some(Failure::Socket(error)) => refused::Cause::Socket(error),
                 Some(Failure::Overlong) => refused::Cause::Overlong,
                 None => refused::Cause::NotProven,
             };
-            tracing::warn!(
-                target: "gateway",
-                "{}: {}",
-                handshaking.peer,
-                refused::handshake(&seen, &error)
-            );
+            let failed = refused::handshake(&handshaking.sight.lock(), &error);
+            self.telling.failed(&failed, peer.ip(), self.clock.now());
+            if self.lines.take() {
+                tracing::warn!(target: "gateway", "{peer}: {}", failed.line);
+            }
         }
         self.remove(id);
     }

@@ -1,0 +1,222 @@
+/** The pages against a story of our own: every page, both themes, hostile texts, broken streams. */
+
+import type { Browser } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { Fixture, type Scene } from '../fixture/server.ts';
+import { accessible, open, picture, type Seen, THEMES, type Theme, visit } from './support.ts';
+import { launch } from './support.ts';
+
+let browser: Browser;
+let closing: (() => Promise<void>)[] = [];
+beforeAll(async () => {
+  browser = await launch();
+});
+afterAll(() => browser.close());
+afterEach(async () => {
+  for (const close of closing) await close();
+  closing = [];
+});
+
+async function begin(scene: Scene, theme: Theme = 'light', hash = ''): Promise<Seen & { fixture: Fixture; origin: string }> {
+  const fixture = new Fixture(scene);
+  const origin = await fixture.listen();
+  const seen = await open(browser, origin, theme);
+  closing.push(async () => {
+    await seen.context.close();
+    fixture.close();
+  });
+  await seen.page.goto(`${origin}/${hash}`);
+  return { ...seen, fixture, origin };
+}
+
+const PAGES: [name: string, hash: string, ready: string][] = [
+  ['now', '#/now', 'h1'],
+  ['incident', '#/incidents/INC-1', '.view svg[role=img]'],
+  ['fleet', '#/fleet', 'td strong'],
+  ['device', '#/fleet/camera-3', '.pairs'],
+  ['alerts', '#/alerts', 'td'],
+  ['playbooks', '#/playbooks', 'dl'],
+  ['audit', '#/audit', 'td'],
+  ['entry', '#/audit/3', 'text=Check the proof here'],
+  ['your-fleet', '#/your-fleet', 'input[type=file]'],
+];
+
+describe.each(THEMES)('in %s colours', (theme) => {
+  test('every page is accessible and keeps to its policy', async () => {
+    const { page, faults } = await begin('incident', theme);
+    for (const [name, hash, ready] of PAGES) {
+      await visit(page, hash, ready);
+      await page.waitForTimeout(150);
+      await accessible(page, `${name}, ${theme}`);
+      await picture(page, `fixture-${name}-${theme}`);
+    }
+    expect(faults).toEqual([]);
+  });
+
+  test('calm, empty and signed out are accessible too', async () => {
+    for (const scene of ['calm', 'empty'] as const) {
+      const { page, faults } = await begin(scene, theme);
+      await page.locator('.rest').waitFor();
+      await page.waitForTimeout(150);
+      await accessible(page, `${scene}, ${theme}`);
+      await picture(page, `fixture-${scene}-${theme}`);
+      for (const [name, hash] of PAGES.filter(([, hash]) => !/INC|camera|audit\/3/.test(hash))) {
+        await visit(page, hash, 'h1');
+        await page.waitForTimeout(120);
+        await accessible(page, `${name}, ${scene}, ${theme}`);
+      }
+      expect(faults).toEqual([]);
+    }
+    const { page, fixture, origin } = await begin('calm', theme);
+    fixture.signedIn = false;
+    await page.goto(`${origin}/#/fleet`);
+    await page.reload();
+    await page.getByText('You are not signed in').waitFor();
+    await accessible(page, `signed out, ${theme}`);
+    await picture(page, `fixture-signed-out-${theme}`);
+  });
+});
+
+test('the first screen shows state, picture, steps and acts without scrolling', async () => {
+  const { page } = await begin('incident');
+  await page.locator('.view svg[role=img]').waitFor();
+  const box = await page.evaluate(() => {
+    const main = document.querySelector('main');
+    return { content: main?.scrollHeight ?? 0, room: main?.clientHeight ?? 0, page: document.documentElement.scrollHeight };
+  });
+  expect(box.content).toBeLessThanOrEqual(box.room);
+  expect(box.page).toBeLessThanOrEqual(800);
+  for (const text of ['Restore…', 'Verify yourself', 'What happened']) {
+    const place = await page.getByText(text).first().boundingBox();
+    expect(place && place.y + place.height < 800, text).toBe(true);
+  }
+});
+
+test('a link signs in once, and its token is gone from the address', async () => {
+  const { page, fixture, origin } = await begin('calm');
+  fixture.signedIn = false;
+  await page.goto('about:blank');
+  await page.goto(`${origin}/#sign-in=good-good-good-good`);
+  await page.locator('.rest').waitFor();
+  expect(page.url()).toBe(`${origin}/#/now`);
+  await page.getByRole('button', { name: 'sign out' }).click();
+  await page.getByText('You are not signed in').waitFor();
+  await page.goto('about:blank');
+  await page.goto(`${origin}/#sign-in=spent-spent-spent-x`);
+  await page.getByText('the link is unknown, used or expired').waitFor();
+  expect(page.url()).not.toContain('spent');
+});
+
+test('hostile texts from devices are inert, and what would hide in them is shown', async () => {
+  const { page, faults } = await begin('hostile');
+  const inert = async () => {
+    expect(await page.title()).not.toContain('pwned');
+    expect(await page.locator('main img, main script, main [onerror], main a[href^="javascript:"]').count()).toBe(0);
+  };
+  for (const [, hash, ready] of PAGES) {
+    await visit(page, hash, ready);
+    await inert();
+  }
+  for (let i = 0; i < 8; i++) {
+    await visit(page, `#/fleet/hostile-${i}`, '.pairs');
+    await inert();
+  }
+  await visit(page, '#/fleet', 'text=hostile-4');
+  expect(await page.locator('td .unseen').allInnerTexts()).toContain('U+202E');
+  // A name out of the address bar is a text of others too.
+  await visit(page, `#/fleet/${encodeURIComponent('<img src=x onerror=alert(1)>\u202e')}`, 'h1');
+  await inert();
+  await visit(page, '#/audit/310', 'text=Check the proof here');
+  await page.getByText('Check the proof here').click();
+  await page.getByText('Proven.').waitFor();
+  await inert();
+  expect(faults).toEqual([]);
+});
+
+test('a proof is checked in the page, and a log that was tampered with is not believed', async () => {
+  const { page, fixture } = await begin('incident', 'light', '#/audit/5');
+  await page.getByText('Check the proof here').click();
+  await page.getByText('Proven.').waitFor();
+  await accessible(page, 'a proof');
+  await picture(page, 'fixture-proof');
+  const before = fixture.log.leaves.slice(0, 5).reduce((sum, leaf) => sum + 2 + leaf.length, 0);
+  fixture.logFile = (path) => {
+    const file = fixture.log.file(path);
+    if (path === 'tile/entries/000' && file) file[before + 20]! ^= 1;
+    return file;
+  };
+  for (const [index, holds] of [[4, true], [5, false], [6, true]] as const) {
+    await visit(page, `#/audit/${index}`, `h2:text-is("Entry ${index}")`);
+    await page.getByText('Check the proof here').click();
+    await page.locator(holds ? '.verdict.good' : '.verdict.bad').waitFor();
+  }
+  fixture.logFile = (path) => (path === 'checkpoint' ? Buffer.from(fixture.log.checkpoint().replace('\n3', '\n4')) : fixture.log.file(path));
+  await page.getByText('Check again').or(page.getByText('Check the proof here')).click();
+  await page.getByText('It does not hold.').waitFor();
+  await accessible(page, 'a refused proof');
+});
+
+test('contain and restore ask first and say what they take and give', async () => {
+  const { page } = await begin('incident');
+  await page.getByRole('button', { name: 'Restore…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('camera-telemetry').waitFor();
+  await accessible(page, 'the restore dialog');
+  await picture(page, 'fixture-restore');
+  await page.keyboard.press('Escape');
+  expect(await page.getByRole('dialog').count()).toBe(0);
+  await page.getByRole('button', { name: 'Restore…' }).click();
+  await dialog.getByRole('button', { name: 'Restore it' }).click();
+  await page.getByText('Restored; recorded').waitFor();
+  await page.getByRole('button', { name: 'Quarantine…' }).click();
+  await dialog.getByText('What it takes away').waitFor();
+  expect(await dialog.getByRole('button', { name: 'Quarantine it' }).isDisabled()).toBe(true);
+  await dialog.getByLabel('Reason').fill('seen again');
+  await accessible(page, 'the contain dialog');
+  await dialog.getByRole('button', { name: 'Quarantine it' }).click();
+  await page.getByText('in force on every shard').waitFor();
+});
+
+test('the keyboard goes everywhere', async () => {
+  const { page } = await begin('incident');
+  await page.locator('.view').waitFor();
+  await page.keyboard.press('Tab');
+  expect(await page.evaluate(() => document.activeElement?.textContent)).toContain('Skip');
+  await page.keyboard.press('g');
+  await page.keyboard.press('f');
+  await page.locator('td strong').first().waitFor();
+  await page.keyboard.press('/');
+  await page.keyboard.type('lock-2');
+  await page.getByText('1 device found').waitFor();
+  await page.keyboard.press('Tab');
+  await page.locator('a[data-row]').first().focus();
+  await page.keyboard.press('Enter');
+  await page.locator('h1:text("lock-2")').waitFor();
+  await page.keyboard.press('g');
+  await page.keyboard.press('n');
+  await page.locator('.view').waitFor();
+});
+
+test('a broken stream is said, and mended by itself', async () => {
+  const { page, fixture } = await begin('incident');
+  await page.locator('.live.live').waitFor();
+  fixture.drop();
+  await page.locator('.live.reconnecting').waitFor();
+  await page.locator('.live.live').waitFor({ timeout: 30_000 });
+});
+
+test('a CSV of your own is judged and an import is rehearsed', async () => {
+  const { page } = await begin('incident', 'light', '#/your-fleet');
+  const csv = { name: 'fleet.csv', mimeType: 'text/csv', buffer: Buffer.from('serial,certificate\nSN-1,x\nSN-2,x\n') };
+  await page.locator('input[type=file]').setInputFiles(csv);
+  await page.getByText('3 findings in 2 rows').waitFor();
+  await accessible(page, 'findings');
+  await picture(page, 'fixture-findings');
+  await visit(page, '#/fleet', 'td strong');
+  await page.getByRole('button', { name: 'Import CSV…' }).click();
+  await page.locator('dialog input[type=file]').setInputFiles(csv);
+  await page.getByText('1 to add').waitFor();
+  await accessible(page, 'the import dialog');
+  await page.getByRole('dialog').getByRole('button', { name: 'Import', exact: true }).click();
+  await page.getByText('1 device added').waitFor();
+});

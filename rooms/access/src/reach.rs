@@ -1,0 +1,79 @@
+//! All that one principal can reach, for a person: before and after it is contained.
+
+use crate::behaviour::DestinationId;
+use crate::builtin::Builtin;
+use crate::class::Facts;
+use crate::compile::{Action, Relation};
+use crate::grants::Grants;
+use model::{Containment, Principal};
+
+/// Channels and destinations.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// In the order of their names, the plane's own at the end.
+    pub channels: Vec<Reached>,
+    /// What its product is declared to talk to. The plane shows it; the network must enforce it.
+    pub destinations: Vec<DestinationId>,
+}
+
+/// One channel, as far as it is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// The channel's id; `$fleetward/report` and `$fleetward/containment` are the plane's own.
+    pub channel: String,
+    pub publishes: bool,
+    pub receives: bool,
+    /// Also topics of other devices: by it, one can reach many.
+    pub others: bool,
+}
+
+impl Grants {
+    /// What `facts` can reach now, its containment included.
+    #[must_use]
+    pub fn reach(&self, facts: &Facts) -> Reach {
+        let mut reach = Reach::default();
+        let is_device = matches!(facts.principal, Principal::Device(_));
+        if facts.containment.is_none() {
+            reach.channels = self.reached_channels(facts);
+            if let (true, Some(product)) = (is_device, &facts.product) {
+                let product = self.fleet().product(product);
+                reach.destinations = product
+                    .map(|product| product.behaviour.destinations.clone())
+                    .unwrap_or_default();
+            }
+        }
+        if is_device && facts.containment != Some(Containment::Isolated) {
+            for (builtin, publishes) in [(Builtin::Report, true), (Builtin::Containment, false)] {
+                reach.channels.push(Reached {
+                    channel: builtin.name().to_owned(),
+                    publishes,
+                    receives: !publishes,
+                    others: false,
+                });
+            }
+        }
+        reach
+    }
+
+    fn reached_channels(&self, facts: &Facts) -> Vec<Reached> {
+        let subject = self.subject(facts);
+        let is_device = matches!(facts.principal, Principal::Device(_));
+        self.channels_with_cells(&subject)
+            .filter_map(|(channel, cells)| {
+                let may = |relation, action| cells.of(relation, action).is_permit();
+                let own = is_device && channel.template.has_owner();
+                let open =
+                    |action| may(Relation::Other, action) || (own && may(Relation::Own, action));
+                let reached = Reached {
+                    channel: channel.id.to_string(),
+                    publishes: open(Action::Publish),
+                    receives: open(Action::Receive),
+                    others: channel.template.has_owner()
+                        && (may(Relation::Other, Action::Publish)
+                            || may(Relation::Other, Action::Receive)),
+                };
+                (reached.publishes || reached.receives).then_some(reached)
+            })
+            .collect()
+    }
+}
