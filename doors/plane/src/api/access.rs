@@ -222,9 +222,14 @@ pub struct SignIn {
     responses((status = 204), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn sign_in(
     State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Body(request): Body<SignIn>,
 ) -> Result<Response, Problem> {
-    let cookie = sign_in::sign_in(&plane, &request.token).await?;
+    let from = match caller {
+        Caller::Local { .. } => None,
+        Caller::Peer { peer, .. } | Caller::Stranger { peer } => Some(peer.ip()),
+    };
+    let cookie = sign_in::sign_in(&plane, &request.token, from).await?;
     let value = format!("{COOKIE}={cookie}; Path=/; Secure; HttpOnly; SameSite=Strict");
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Ok(value) = HeaderValue::from_str(&value) {
