@@ -19,6 +19,7 @@ const GIVEN_MAX: usize = 16_384;
 const NAME_BYTES_MAX: usize = 255;
 const CONNECTIONS_MAX: usize = 256;
 const IDLE_MAX: Duration = Duration::from_secs(10);
+const CALL_MAX: Duration = Duration::from_secs(2);
 
 /// A resolver for a closed list of names (RFC 1035): it answers A queries, and NXDOMAIN for
 /// everything else.
@@ -168,22 +169,16 @@ pub fn query(id: u16, name: &str) -> Vec<u8> {
     out
 }
 
-/// Takes TCP connections and datagrams at these ports of every address and throws away what
-/// comes, on threads of their own until the process ends.
+/// Takes TCP connections at these ports of an address and throws away what comes, on threads of
+/// its own until the process ends. Whoever connects is called back at `call_back`, from the
+/// address that was called: as a controller does with a device it has been let into.
 ///
 /// # Errors
 /// A port cannot be bound.
-pub fn sink(address: IpAddr, tcp: &[u16], udp: &[u16]) -> io::Result<()> {
-    for port in tcp {
+pub fn sink(address: IpAddr, ports: &[u16], call_back: u16) -> io::Result<()> {
+    for port in ports {
         let listener = TcpListener::bind((address, *port))?;
-        std::thread::spawn(move || swallow_connections(&listener));
-    }
-    for port in udp {
-        let socket = UdpSocket::bind((address, *port))?;
-        std::thread::spawn(move || {
-            let mut datagram = [0; 2048];
-            while socket.recv_from(&mut datagram).is_ok() {}
-        });
+        std::thread::spawn(move || swallow_connections(&listener, call_back));
     }
     Ok(())
 }
@@ -207,17 +202,7 @@ pub fn free_udp_port() -> io::Result<u16> {
     Ok(socket.local_addr()?.port())
 }
 
-/// Those of `ports` that take a connection at once. Near by only: 50 ms each at most.
-#[must_use]
-pub fn answering(address: IpAddr, ports: &[u16]) -> Vec<u16> {
-    const PATIENCE: Duration = Duration::from_millis(50);
-    let answers = |port: &u16| {
-        TcpStream::connect_timeout(&SocketAddr::new(address, *port), PATIENCE).is_ok()
-    };
-    ports.iter().copied().filter(answers).collect()
-}
-
-fn swallow_connections(listener: &TcpListener) {
+fn swallow_connections(listener: &TcpListener, call_back: u16) {
     let open = Arc::new(());
     for connection in listener.incoming().flatten() {
         if Arc::strong_count(&open) > CONNECTIONS_MAX {
@@ -225,10 +210,28 @@ fn swallow_connections(listener: &TcpListener) {
         }
         let one = open.clone();
         std::thread::spawn(move || {
+            if let (Ok(called), Ok(caller)) = (connection.local_addr(), connection.peer_addr()) {
+                // Nobody may listen there.
+                let _ = call(called.ip(), SocketAddr::new(caller.ip(), call_back));
+            }
             swallow(connection);
             drop(one);
         });
     }
+}
+
+/// Connects from one address to another, and hangs up.
+fn call(from: IpAddr, to: SocketAddr) -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let family = match from {
+        IpAddr::V4(_) => AddressFamily::INET,
+        IpAddr::V6(_) => AddressFamily::INET6,
+    };
+    let kind = SocketType::STREAM;
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Send, Some(CALL_MAX))?;
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
+    Ok(rustix::net::connect(&socket, &to)?)
 }
 
 fn swallow(mut connection: TcpStream) {

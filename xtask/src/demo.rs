@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: builds the product and runs its own demonstration.
 
+use crate::console;
 use crate::steps::{cargo, succeed};
 use crate::tools;
 use std::path::Path;
@@ -19,7 +20,16 @@ pub struct Arguments {
 /// If it does not build, or the demonstration did not show what it promises.
 pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     tools::ensure(root, &[tools::GCC])?;
-    let mut build = vec!["build", "--locked", "-p", "fleetward"];
+    // With them each device gets a network of its own. Without them the demo goes on and says so.
+    if let Err(missing) = tools::ensure(root, &[tools::IPROUTE2, tools::NFTABLES]) {
+        println!("demo without namespaces: {missing}");
+    }
+    if tools::are_present(root, &console::BUILDS) {
+        console::build(root)?;
+    } else {
+        println!("demo without the console: Node.js and npm are not here");
+    }
+    let mut build = vec!["build", "--locked", "-p", "fleetward", "-p", "agent"];
     if !arguments.debug {
         build.push("--release");
     }

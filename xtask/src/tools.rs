@@ -41,6 +41,8 @@ pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",
     &["python3", "-c", "import cryptography"],
 );
+pub const IPROUTE2: Tool = debian("iproute2", &["env", "PATH=/usr/bin:/usr/sbin", "ip", "-V"]);
+pub const NFTABLES: Tool = debian("nftables", &["env", "PATH=/usr/bin:/usr/sbin", "nft", "-v"]);
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);
@@ -122,6 +124,11 @@ pub fn ensure(root: &Path, tools: &[Tool]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// True if none of `tools` would have to be installed.
+pub fn are_present(root: &Path, tools: &[Tool]) -> bool {
+    tools.iter().all(|tool| tool.is_present(root))
 }
 
 /// `cargo <verb>` by a tool of ours at its pinned version.

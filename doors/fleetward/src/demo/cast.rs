@@ -1,7 +1,7 @@
 //! Who plays: a plane, twelve devices with the product's own agent, the service that hears them,
 //! the observer.
 
-use super::observer;
+use super::{fleet, observer};
 use super::process::{Place, PlaneProcess, own_program};
 use super::stage::{Stage, Wire, start_here};
 use anyhow::{Context, bail};
@@ -20,9 +20,6 @@ pub const MANUFACTURER: &str = "demo-works";
 /// Hears everything that devices say.
 pub const INGEST: &str = "ingest";
 pub const OBSERVER: &str = "network-observer";
-/// What every device of the demo runs.
-pub const FIRMWARE: &[u8] = b"firmware 3.1.0\n";
-pub const FIRMWARE_VERSION: &str = "3.1.0";
 /// Where nobody in the fleet has a reason to call.
 pub const UNLISTED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
 pub const UNLISTED_PORT: u16 = 4444;
@@ -31,8 +28,6 @@ pub const OPENED_PORT: u16 = 2323;
 
 const AGENT: &str = "fleetward-agent";
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Ports of administration that a device should not have open.
-const PROBED: [u16; 8] = [22, 23, 80, 443, OPENED_PORT, 5555, 7547, 8080];
 
 /// A kind of device: how many, where their places begin, how often one speaks. As often as
 /// `examples/fleet` lets it.
@@ -72,6 +67,7 @@ const KINDS: [Kind; 3] = [
 pub struct Member {
     pub name: String,
     pub product: &'static str,
+    pub firmware_version: &'static str,
     pub serial: String,
     pub wire: Wire,
     pub folder: PathBuf,
@@ -89,14 +85,6 @@ impl Member {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
-    }
-
-    /// True if the agent runs.
-    pub fn is_alive(&mut self) -> bool {
-        match &mut self.agent {
-            Some(agent) => matches!(agent.try_wait(), Ok(None)),
-            None => false,
-        }
     }
 
     /// What the agent says of itself.
@@ -155,11 +143,14 @@ pub fn make_members(scratch: &Path) -> anyhow::Result<(Vec<Member>, Factory, Str
             factory
                 .idevid(&serial.parse()?, Flaw::None, now)?
                 .write(&folder, "idevid")?;
-            std::fs::write(folder.join("firmware.bin"), FIRMWARE)?;
+            let (firmware_version, image) =
+                fleet::firmware(kind.product).context("a product without firmware")?;
+            std::fs::write(folder.join("firmware.bin"), image)?;
             members.push(Member {
                 topic: format!("v1/{}/{name}/telemetry/status", kind.product),
                 name,
                 product: kind.product,
+                firmware_version,
                 serial,
                 wire: Wire::number(kind.first_place + number - 1),
                 folder,
@@ -217,6 +208,7 @@ fn agent_config(
     let Member {
         name,
         product,
+        firmware_version,
         every_seconds,
         ..
     } = member;
@@ -236,7 +228,7 @@ fn agent_config(
         "device = {name:?}\nproduct = {product:?}\nstate_dir = \"state\"\nroots_file = {roots:?}\n\
          idevid_certificate_file = \"idevid.pem\"\nidevid_key_file = \"idevid.key\"\n\
          report_seconds = 1\nreconnect_seconds_max = 2\nfirmware_file = \"firmware.bin\"\n\
-         firmware_version = {FIRMWARE_VERSION:?}\n{address}\
+         firmware_version = {firmware_version:?}\n{address}\
          plane = {{ est = \"{est}\", mqtt = \"{mqtt}\" }}\n\
          [[publish]]\ntopic = {topic:?}\nevery_seconds = {every_seconds}\n{own}"
     )
@@ -313,11 +305,10 @@ pub fn start_observer(
             })
             .collect(),
         resolver,
-        names: super::fleet::names(),
+        names: fleet::names(),
         sink: sink_of(stage).into(),
-        sink_tcp: vec![UNLISTED_PORT],
-        sink_udp: vec![],
-        probed: PROBED.to_vec(),
+        sink_ports: vec![UNLISTED_PORT],
+        call_back: OPENED_PORT,
         ready: ready.clone(),
     };
     let file = folder.join("plan.json");

@@ -1,7 +1,6 @@
-//! The fleet of the demo: `examples/fleet` as it is, but for two things that the demo says aloud.
-//! Its playbooks give way to one that acts, and the firmware that products may run is the demo's.
+//! The fleet of the demo: `examples/fleet` as it is, but for one thing that the demo says aloud:
+//! its playbook gives way to one that acts. And the firmware that its products run.
 
-use super::cast::FIRMWARE;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -16,9 +15,11 @@ const EXAMPLE: &[(&str, &str)] = example![
     "channels/common.toml",
     "channels/lock.toml",
     "channels/thermostat.toml",
+    "destinations/internet.toml",
     "fleet.toml",
     "policies/devices.cedar",
     "policies/services.cedar",
+    "playbooks/contain.toml",
     "products/home.toml",
     "services/back-end.toml",
 ];
@@ -28,15 +29,44 @@ const PLAYBOOK: (&str, &str) = ("playbooks/demo.toml", include_str!("playbook.to
 /// Where the names of the example's destinations lead in the demo: a network for documentation.
 const FIRST_ADDRESS: [u8; 4] = [203, 0, 113, 10];
 
+/// Product, version, image: what `products/*.toml` says that they run.
+const FIRMWARE: [(&str, &str, &[u8]); 3] = [
+    (
+        "camera",
+        "3.1.0",
+        include_bytes!("../../../../examples/firmware/camera-3.1.0.bin"),
+    ),
+    (
+        "lock",
+        "2.4.1",
+        include_bytes!("../../../../examples/firmware/lock-2.4.1.bin"),
+    ),
+    (
+        "thermostat",
+        "1.9.0",
+        include_bytes!("../../../../examples/firmware/thermostat-1.9.0.bin"),
+    ),
+];
+
 /// Paths and texts, ready to be applied.
-pub fn files() -> Vec<(String, String)> {
-    let digest = hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, FIRMWARE).as_ref());
-    EXAMPLE
-        .iter()
+pub fn files() -> Vec<(&'static str, &'static str)> {
+    let examples = EXAMPLE.iter().copied();
+    examples
         .filter(|(path, _)| !path.starts_with("playbooks/"))
-        .chain([&PLAYBOOK])
-        .map(|(path, text)| ((*path).to_owned(), with_digest(text, &digest)))
+        .chain([PLAYBOOK])
         .collect()
+}
+
+/// Version and image of what a product runs.
+pub fn firmware(product: &str) -> Option<(&'static str, &'static [u8])> {
+    let found = FIRMWARE.iter().find(|(of, ..)| *of == product);
+    found.map(|(_, version, image)| (*version, *image))
+}
+
+/// The digest that a report gives of an image, in hexadecimal.
+pub fn sha256(image: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, image);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the demo's resolver knows: every host that the fleet declares.
@@ -54,20 +84,6 @@ pub fn names() -> BTreeMap<String, Ipv4Addr> {
         .zip(first..)
         .map(|(host, last)| (host, Ipv4Addr::new(a, b, c, last)))
         .collect()
-}
-
-/// The text with every SHA-256 in it replaced.
-fn with_digest(text: &str, digest: &str) -> String {
-    let is_digest = |part: &str| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit());
-    let parts: Vec<&str> = text
-        .split('"')
-        .map(|part| if is_digest(part) { digest } else { part })
-        .collect();
-    parts.join("\"")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -100,18 +116,22 @@ mod tests {
         assert_eq!(playbook[0].mode, response::playbook::Mode::Enforce);
         let files: Vec<access::SourceFile> = files()
             .into_iter()
-            .map(|(path, text)| access::SourceFile { path, text })
+            .map(|(path, text)| access::SourceFile {
+                path: path.into(),
+                text: text.into(),
+            })
             .collect();
         access::Fleet::read(&files).unwrap();
     }
 
     #[test]
-    fn digests_are_replaced_and_nothing_else() {
-        let old = "a".repeat(64);
-        let text = format!("firmware = [{{ version = \"1\", sha256 = \"{old}\" }}]");
-        assert_eq!(
-            with_digest(&text, "new"),
-            "firmware = [{ version = \"1\", sha256 = \"new\" }]"
-        );
+    fn products_run_what_their_file_says() {
+        let products = EXAMPLE.iter().find(|(path, _)| *path == "products/home.toml");
+        let (_, text) = products.unwrap();
+        for (product, version, image) in FIRMWARE {
+            let line = format!("version = \"{version}\", sha256 = \"{}\"", sha256(image));
+            assert!(text.contains(&line), "{product}: {line}");
+        }
+        assert_eq!(names().len(), 2);
     }
 }

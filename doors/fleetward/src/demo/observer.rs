@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sim::outside::{self, Asked, Resolver};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -37,10 +37,9 @@ pub struct Plan {
     pub names: BTreeMap<String, Ipv4Addr>,
     /// Where the sink listens: everything that lies outside.
     pub sink: IpAddr,
-    pub sink_tcp: Vec<u16>,
-    pub sink_udp: Vec<u16>,
-    /// TCP ports tried on each device.
-    pub probed: Vec<u16>,
+    pub sink_ports: Vec<u16>,
+    /// Where the outside calls back whoever called it.
+    pub call_back: u16,
     /// Written when all of it stands.
     pub ready: PathBuf,
 }
@@ -62,12 +61,11 @@ pub fn run(plan: &Path) -> anyhow::Result<()> {
     let plan: Plan = serde_json::from_slice(&text)?;
     let resolver = Resolver::start(plan.resolver, plan.names.clone())
         .with_context(|| format!("the resolver at {}", plan.resolver))?;
-    outside::sink(plan.sink, &plan.sink_tcp, &plan.sink_udp).context("the sink")?;
+    outside::sink(plan.sink, &plan.sink_ports, plan.call_back).context("the sink")?;
     let client = Client::remote(&plan.url, &plan.roots, &plan.certificate, &plan.key)?;
     let mut observer = Observer {
         network: plan.by_port.then(Network::here),
         last: Seen::default(),
-        listening: BTreeSet::new(),
         resolver,
         client,
         plan,
@@ -90,8 +88,6 @@ struct Observer {
     resolver: Resolver,
     client: Client,
     last: Seen,
-    /// Ports that have answered, by device.
-    listening: BTreeSet<(String, u16)>,
 }
 
 impl Observer {
@@ -106,9 +102,7 @@ impl Observer {
             let address = &one.address;
             self.traffic(&one, &seen, interval, &mut observations);
             self.names(&one, &seen, asked.get(address), interval, &mut observations);
-            if self.network.is_some() {
-                self.ports(&one, &mut observations);
-            }
+            self.ports(&one, &seen, &mut observations);
         }
         self.last = seen;
         for chunk in observations.chunks(POSTED_MAX) {
@@ -183,14 +177,12 @@ impl Observer {
         }
     }
 
-    /// A port that answers a connection from the bridge's side listens, whatever the device says.
-    fn ports(&mut self, one: &Watched, out: &mut Vec<Value>) {
-        let probed = self.plan.probed.clone();
-        for port in outside::answering(one.address, &probed) {
-            if self.listening.insert((one.device.clone(), port)) {
-                let fields = json!({ "port": port, "protocol": Protocol::Tcp.name() });
-                out.push(self.observation(one, "listening-port", fields));
-            }
+    /// A port that answers a call listens, whatever the device says.
+    fn ports(&self, one: &Watched, seen: &Seen, out: &mut Vec<Value>) {
+        let new = seen.listening.difference(&self.last.listening);
+        for (_, own) in new.filter(|(port, _)| *port == one.port) {
+            let fields = json!({ "port": own, "protocol": Protocol::Tcp.name() });
+            out.push(self.observation(one, "listening-port", fields));
         }
     }
 }

@@ -404,7 +404,8 @@ fn connect(wire: &Wire, child: &mut Child) -> Result<(), Failed> {
 }
 
 /// Seen before anything is dropped (priority -350), bound after (-300), and nothing from device
-/// to device. Keyed by the port, which a device cannot choose.
+/// to device. Keyed by the port, which a device cannot choose. What goes to the plane is not
+/// counted but for DNS: the plane meters that itself.
 const TABLE: &str = r#"
 table bridge fleet {
  counter over { }
@@ -416,6 +417,7 @@ table bridge fleet {
  set home { typeof iifname . ip saddr; }
  set vol { typeof iifname; size 2048; flags dynamic; }
  set dns { typeof iifname; size 2048; flags dynamic; }
+ set listens { typeof iifname . tcp sport; size 4096; flags dynamic; }
  set odd { typeof iifname . ip daddr . ip protocol; size 4096; flags dynamic; }
  set to { typeof iifname . ip daddr . meta l4proto . th dport; size 16384; flags dynamic,timeout; timeout 1h; }
  chain see { type filter hook prerouting priority -350; policy accept;
@@ -423,11 +425,12 @@ table bridge fleet {
   ether type arp return
   ether type != ip counter name other drop
   iifname . ip saddr != @home counter name forged drop
-  update @vol { iifname counter }
-  ip frag-off & 0x1fff != 0 update @odd { iifname . ip daddr . ip protocol counter } return
+  ip protocol tcp tcp flags & (syn | ack) == (syn | ack) update @listens { iifname . tcp sport counter }
   udp dport 53 update @dns { iifname counter }
   tcp dport 53 update @dns { iifname counter }
   ip daddr 10.77.255.1 return
+  update @vol { iifname counter }
+  ip frag-off & 0x1fff != 0 update @odd { iifname . ip daddr . ip protocol counter } return
   meta l4proto { tcp, udp } update @to { iifname . ip daddr . meta l4proto . th dport counter } return
   meta l4proto { tcp, udp } counter name over return
   update @odd { iifname . ip daddr . ip protocol counter }
@@ -470,6 +473,8 @@ pub struct Count {
 pub struct Seen {
     pub volume: std::collections::BTreeMap<String, Count>,
     pub dns: std::collections::BTreeMap<String, u64>,
+    /// TCP ports at which a device answered a call, by its port on the bridge.
+    pub listening: std::collections::BTreeSet<(String, u16)>,
     pub destinations: std::collections::BTreeMap<Destination, Count>,
     /// With a source address that is not the port's.
     pub forged: u64,
@@ -515,12 +520,22 @@ impl Seen {
                             seen.destinations.insert(key, count);
                         }
                     }
+                    ("listens", Key::Several { concat }) => {
+                        seen.listening.extend(listener(&concat));
+                    }
                     _ => {}
                 }
             }
         }
         Ok(seen)
     }
+}
+
+fn listener(parts: &[serde_json::Value]) -> Option<(String, u16)> {
+    let [port, own] = parts else {
+        return None;
+    };
+    Some((port.as_str()?.to_owned(), u16::try_from(own.as_u64()?).ok()?))
 }
 
 fn destination(parts: &[serde_json::Value]) -> Option<Destination> {

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use audit::Vkey;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sim::hearing::Hearing;
 use sim::intruder::{self, End, Files, Line};
 use sim::random::Random;
@@ -32,6 +32,7 @@ const BEAT: Duration = Duration::from_millis(40);
 const AT_WORK: Duration = Duration::from_secs(5);
 const VOLUME_BYTES: u64 = 24_000_000;
 const DNS_QUERIES: u32 = 600;
+const REPLAYED: u64 = 5;
 
 /// Runs the story; the exit status says whether every promise held.
 ///
@@ -168,10 +169,6 @@ impl<'a> Story<'a> {
         std::fs::write(&roots, plane.roots_pem()?)?;
         let (members, factory, list) = cast::make_members(scratch.path())?;
         let files = fleet::files();
-        let files: Vec<(&str, &str)> = files
-            .iter()
-            .map(|(path, text)| (path.as_str(), text.as_str()))
-            .collect();
         plane.register(cast::MANUFACTURER, &factory.certificate_pem(), list, &files)?;
         let observing =
             cast::start_observer(&stage, &mut plane, &members, scratch.path(), &roots)?;
@@ -382,7 +379,7 @@ impl<'a> Story<'a> {
             dns_queries: DNS_QUERIES,
             firmware: member.path("firmware.bin"),
             agent: member.pid().and_then(|pid| i32::try_from(pid).ok()),
-            old_reports: old_reports(member),
+            old_reports: old_reports(member)?,
             agent_first,
             elsewhere,
             pause_ms: 250,
@@ -484,7 +481,7 @@ impl<'a> Story<'a> {
         for (index, member) in self.members.iter_mut().enumerate() {
             member.stop()?;
             if !victims.contains(&index) {
-                acknowledged.insert(member.topic.clone(), last_acknowledged(member)?);
+                acknowledged.insert(member.topic.clone(), self::acknowledged(member)?);
             }
         }
         let settled = |story: &Self| {
@@ -714,15 +711,36 @@ fn newest_ldevid(state: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Reports that the agent sent while all was well, as it keeps them in its files.
-fn old_reports(member: &Member) -> Vec<String> {
-    let _ = member;
-    Vec::new()
+/// The last reports of the agent, from before the attack, as its own notes give them: the start
+/// it counts from, its number, and that all was well.
+fn old_reports(member: &Member) -> anyhow::Result<Vec<String>> {
+    let status = member.status()?;
+    let boot = status.get("boot").and_then(Value::as_str);
+    let boot = boot.context("the agent does not say its boot")?;
+    let last = status.get("report_sequence").and_then(Value::as_u64);
+    let last = last.context("the agent does not say its sequence")?;
+    let (version, image) = fleet::firmware(member.product).context("no firmware")?;
+    let report = |sequence: u64| {
+        json!({
+            "format": 1, "boot": boot, "sequence": sequence, "at": sim::now().as_millis(),
+            "interval_ms": 1000,
+            "firmware": { "version": version, "sha256": fleet::sha256(image) },
+        })
+        .to_string()
+    };
+    let first = last.saturating_sub(REPLAYED - 1).max(1);
+    Ok((first..=last).map(report).collect())
 }
 
-/// The last message of a member that its agent knows to be acknowledged.
-fn last_acknowledged(member: &Member) -> anyhow::Result<u64> {
+/// How many messages of a member were acknowledged: its agent's own count. They are the first so
+/// many, because what was refused or dropped would have left a gap.
+fn acknowledged(member: &Member) -> anyhow::Result<u64> {
     let status = member.status()?;
-    let last = status.pointer("/acknowledged").and_then(Value::as_u64);
-    last.with_context(|| format!("{} does not say what was acknowledged", member.name))
+    let count = |name: &str| status.pointer(&format!("/counts/{name}")).and_then(Value::as_u64);
+    let (refused, dropped) = (count("refused"), count("dropped"));
+    if refused != Some(0) || dropped != Some(0) {
+        bail!("{}: {refused:?} messages refused, {dropped:?} dropped", member.name);
+    }
+    let acknowledged = count("duties_acknowledged");
+    acknowledged.with_context(|| format!("{} does not say what was acknowledged", member.name))
 }

@@ -67,7 +67,21 @@ struct Incident {
     #[serde(default)]
     containment: Option<String>,
     #[serde(default)]
+    revoked: bool,
+    #[serde(default)]
     steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Containments {
+    containments: Vec<Contained>,
+}
+
+#[derive(Deserialize)]
+struct Contained {
+    device: String,
+    containment: String,
+    since: String,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +111,13 @@ impl Watch {
         let alerts: Alerts = serde_json::from_value(answer)?;
         for alert in alerts.alerts {
             self.note_alert(alert, telling);
+        }
+        let answer = plane.ask(Ask::get("/api/v1/response/containments"))?;
+        let containments: Containments = serde_json::from_value(answer)?;
+        for one in containments.containments {
+            let case = self.cases.entry(one.device).or_default();
+            case.contained = case.contained.or_else(|| parse_millis(&one.since));
+            case.containment = Some(one.containment);
         }
         let answer = plane.ask(Ask::get("/api/v1/response/incidents"))?;
         let incidents: Incidents = serde_json::from_value(answer)?;
@@ -176,17 +197,12 @@ impl Watch {
         let Some(case) = case else { return };
         case.incident.get_or_insert(incident.id);
         case.opened = case.opened.or_else(|| parse_millis(&incident.opened_at));
-        case.containment = incident.containment;
-        for step in &incident.steps {
-            if step.seen.is_some() || step.entry.is_none() {
-                continue;
-            }
-            let at = parse_millis(&step.at);
-            if case.contained.is_none() && step.what.contains("quarantin") {
-                case.contained = at;
-            }
-            if case.revoked.is_none() && step.what.contains("revoked") {
-                case.revoked = at;
+        if incident.containment.is_none() {
+            case.containment = None;
+        }
+        for step in incident.steps.iter().filter(|_| incident.revoked) {
+            if step.entry.is_some() && step.what.starts_with("revoked") {
+                case.revoked = case.revoked.or_else(|| parse_millis(&step.at));
                 case.revocation_entry = step.entry;
             }
         }
