@@ -50,6 +50,12 @@ impl SignIns {
             })
     }
 
+    /// From here on no cookie of this session is good.
+    fn close(&self, name: &str) {
+        let mut sessions = self.sessions.lock();
+        sessions.retain(|_, session| session.name != name);
+    }
+
     /// Only after a link was spent: strangers cannot fill the table.
     fn open(&self, cookie: &str, name: String, now: Timestamp) {
         let mut sessions = self.sessions.lock();
@@ -173,6 +179,22 @@ async fn try_sign_in(plane: &Arc<Plane>, token: &str) -> Result<(String, String)
         )) => Err(refused()),
         Err(other) => Err(other),
     }
+}
+
+/// Ends a session: at once, then on record. Whoever is no session (the local user) has none to end.
+///
+/// # Errors
+/// It could not be recorded; the session is over all the same.
+pub async fn sign_out(plane: &Arc<Plane>, actor: &Actor) -> Result<(), Trouble> {
+    if let Actor::Admin { session } = actor {
+        plane.sign_ins.close(session);
+        plane.events.nudge();
+        let leaf = plane.leaf(&entries::signed_out(clock::now(), actor))?;
+        plane
+            .commit(Change::new(Direction::Withdraw).entry(leaf))
+            .await?;
+    }
+    Ok(())
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {

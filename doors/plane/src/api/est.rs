@@ -3,6 +3,7 @@
 //! only show them.
 
 use super::{Caller, Problem, Shared};
+use crate::issuing;
 use crate::listen::tls::Trust;
 use crate::shared::to_its_end;
 use crate::signals::{Signals, Told};
@@ -91,7 +92,7 @@ async fn enroll(
     let (signals, trust) = (plane.signals.clone(), Arc::clone(plane.trust()));
     let done = async {
         let presented = caller.presented()?.clone();
-        let request = flow::read_request(content_type, &body)?;
+        let request = issuing::read_request(content_type, &body)?;
         let enrolling = async move { flow::enroll(&plane, &presented, operation, &request).await };
         Ok::<_, Problem>(to_its_end(enrolling).await?)
     };
