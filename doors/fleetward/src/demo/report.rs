@@ -50,7 +50,9 @@ pub struct Report {
     pub elsewhere_refused: bool,
     /// The agent killed first, its old reports replayed: did an incident open all the same?
     pub incident_with_agent_dead: bool,
+    /// Devices not attacked in the story; one less once the second one was.
     pub others: usize,
+    pub others_after_second: usize,
     pub others_disconnected: u64,
     /// Cut off without being attacked.
     pub others_contained: u64,
@@ -139,10 +141,10 @@ impl Report {
             ),
         );
         promise(
-            self.others_reconnected_after_kill == self.others,
+            self.others_reconnected_after_kill == self.others_after_second,
             format!(
                 "{} of {} others came back after the plane was killed",
-                self.others_reconnected_after_kill, self.others
+                self.others_reconnected_after_kill, self.others_after_second
             ),
         );
         promise(self.audit_verified, "the log did not verify".into());
@@ -234,7 +236,8 @@ mod tests {
             elsewhere_refused: true,
             incident_with_agent_dead: true,
             others: 11,
-            others_reconnected_after_kill: 11,
+            others_after_second: 10,
+            others_reconnected_after_kill: 10,
             audit_verified: true,
             ..Report::default()
         }
@@ -257,7 +260,7 @@ mod tests {
             |r| r.elsewhere_refused = false,
             |r| r.incident_with_agent_dead = false,
             |r| r.others_contained = 1,
-            |r| r.others_reconnected_after_kill = 10,
+            |r| r.others_reconnected_after_kill = 9,
             |r| r.audit_verified = false,
         ];
         for (index, change) in breaks.into_iter().enumerate() {

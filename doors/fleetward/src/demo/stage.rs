@@ -405,7 +405,8 @@ fn connect(wire: &Wire, child: &mut Child) -> Result<(), Failed> {
 
 /// Seen before anything is dropped (priority -350), bound after (-300), and nothing from device
 /// to device. Keyed by the port, which a device cannot choose. What goes to the plane is not
-/// counted but for DNS: the plane meters that itself.
+/// counted but for DNS: the plane meters that itself. An answer to a call from outside is no
+/// destination.
 const TABLE: &str = r#"
 table bridge fleet {
  counter over { }
@@ -418,6 +419,7 @@ table bridge fleet {
  set vol { typeof iifname; size 2048; flags dynamic; }
  set dns { typeof iifname; size 2048; flags dynamic; }
  set listens { typeof iifname . tcp sport; size 4096; flags dynamic; }
+ set answers { typeof iifname . ip daddr . tcp sport . tcp dport; size 16384; flags dynamic,timeout; timeout 1h; }
  set odd { typeof iifname . ip daddr . ip protocol; size 4096; flags dynamic; }
  set to { typeof iifname . ip daddr . meta l4proto . th dport; size 16384; flags dynamic,timeout; timeout 1h; }
  chain see { type filter hook prerouting priority -350; policy accept;
@@ -426,11 +428,13 @@ table bridge fleet {
   ether type != ip counter name other drop
   iifname . ip saddr != @home counter name forged drop
   ip protocol tcp tcp flags & (syn | ack) == (syn | ack) update @listens { iifname . tcp sport counter }
+  ip protocol tcp tcp flags & (syn | ack) == (syn | ack) update @answers { iifname . ip daddr . tcp sport . tcp dport }
   udp dport 53 update @dns { iifname counter }
   tcp dport 53 update @dns { iifname counter }
   ip daddr 10.77.255.1 return
   update @vol { iifname counter }
   ip frag-off & 0x1fff != 0 update @odd { iifname . ip daddr . ip protocol counter } return
+  ip protocol tcp iifname . ip daddr . tcp sport . tcp dport @answers return
   meta l4proto { tcp, udp } update @to { iifname . ip daddr . meta l4proto . th dport counter } return
   meta l4proto { tcp, udp } counter name over return
   update @odd { iifname . ip daddr . ip protocol counter }

@@ -262,17 +262,8 @@ impl<'a> Story<'a> {
             self.report.revoke_to_closed_ms = since(end.closed, revoked);
         }
         self.ends.push(end);
-        let after = self.connected()?;
-        let disturbed = self.others().filter(|name| before.get(*name) != after.get(*name));
-        self.report.others_disconnected = disturbed.count() as u64;
-        self.tell(
-            Voice::Stage,
-            &format!(
-                "{} of the 11 others lost their session",
-                self.report.others_disconnected
-            ),
-        );
-        Ok(())
+        self.report.others = self.others().count();
+        self.count_disturbed(&before)
     }
 
     /// Again, but the agent dies first and its old reports say that all is well.
@@ -283,6 +274,7 @@ impl<'a> Story<'a> {
             Voice::Stage,
             &format!("once more, at {name}: the agent is killed first, its old reports replayed"),
         );
+        let before = self.connected()?;
         let attack = self.attack(victim, true)?;
         let (case, attack) = self.follow(attack)?;
         self.report.incident_with_agent_dead = case.incident.is_some() && case.contained.is_some();
@@ -290,6 +282,18 @@ impl<'a> Story<'a> {
         let others: BTreeSet<&str> = self.others().collect();
         let harmed = self.watch.contained().filter(|name| others.contains(name));
         self.report.others_contained = harmed.count() as u64;
+        self.count_disturbed(&before)
+    }
+
+    /// Compares the others' sessions with those that stood before.
+    fn count_disturbed(&mut self, before: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        let after = self.connected()?;
+        let disturbed = self.others().filter(|name| before.get(*name) != after.get(*name));
+        let disturbed = disturbed.count();
+        self.report.others_disconnected += disturbed as u64;
+        let others = self.others().count();
+        let text = format!("{disturbed} of the {others} others lost their session");
+        self.tell(Voice::Stage, &text);
         Ok(())
     }
 
@@ -382,7 +386,7 @@ impl<'a> Story<'a> {
             old_reports: old_reports(member)?,
             agent_first,
             elsewhere,
-            pause_ms: 250,
+            pause_ms: 200,
             hold_seconds: 40,
             seed: self.demo.seed,
         })
@@ -451,7 +455,7 @@ impl<'a> Story<'a> {
         let names: BTreeSet<String> = self.connected()?.into_keys().collect();
         self.report.others_reconnected_after_kill =
             self.others().filter(|name| names.contains(*name)).count();
-        self.report.others = self.others().count();
+        self.report.others_after_second = self.others().count();
         let back = self.others().count() == names.len();
         self.tell(
             Voice::Stage,
@@ -711,14 +715,11 @@ fn newest_ldevid(state: &Path) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The last reports of the agent, from before the attack, as its own notes give them: the start
-/// it counts from, its number, and that all was well.
+/// The agent's first reports of this start, which its own notes name: that all was well.
 fn old_reports(member: &Member) -> anyhow::Result<Vec<String>> {
     let status = member.status()?;
     let boot = status.get("boot").and_then(Value::as_str);
     let boot = boot.context("the agent does not say its boot")?;
-    let last = status.get("report_sequence").and_then(Value::as_u64);
-    let last = last.context("the agent does not say its sequence")?;
     let (version, image) = fleet::firmware(member.product).context("no firmware")?;
     let report = |sequence: u64| {
         json!({
@@ -728,8 +729,7 @@ fn old_reports(member: &Member) -> anyhow::Result<Vec<String>> {
         })
         .to_string()
     };
-    let first = last.saturating_sub(REPLAYED - 1).max(1);
-    Ok((first..=last).map(report).collect())
+    Ok((1..=REPLAYED).map(report).collect())
 }
 
 /// How many messages of a member were acknowledged: its agent's own count. They are the first so
