@@ -145,11 +145,7 @@ fn reconnect(service: &mut Service, shared: &Shared) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn receive(
-    service: &mut Service,
-    shared: &Shared,
-    last_ping: &mut Instant,
-) -> Result<(), Refusal> {
+fn receive(service: &mut Service, shared: &Shared, last_ping: &mut Instant) -> Result<(), Refusal> {
     let keep_alive = service.keep_alive();
     let Some(session) = service.session() else {
         return Ok(());

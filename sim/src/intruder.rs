@@ -196,7 +196,11 @@ impl<'a> Intruder<'a> {
         let listener = TcpListener::bind(self.plan.listen);
         let outcome = said(&listener, "listening");
         self.listening = listener.ok();
-        self.tell(at, &format!("opens port {}", self.plan.listen.port()), &outcome)
+        self.tell(
+            at,
+            &format!("opens port {}", self.plan.listen.port()),
+            &outcome,
+        )
     }
 
     fn swap_firmware(&mut self) -> Result<(), SetupError> {
@@ -269,7 +273,11 @@ impl<'a> Intruder<'a> {
         {
             self.close(refusal);
         }
-        self.tell(at, &format!("listens to {topic}"), &outcome_of(&heard, "ACCEPTED"))
+        self.tell(
+            at,
+            &format!("listens to {topic}"),
+            &outcome_of(&heard, "ACCEPTED"),
+        )
     }
 
     /// The door for devices takes TLS 1.2 for small stacks; this device never used it before. The
@@ -282,7 +290,11 @@ impl<'a> Intruder<'a> {
             .map_err(Refusal::from)
             .and_then(|client| est::cacerts(&client, PATIENCE).map(drop));
         let outcome = outcome_of(&outcome, "taken");
-        self.tell(at, "asks for TLS 1.2 at the EST door, with the real key", &outcome)?;
+        self.tell(
+            at,
+            "asks for TLS 1.2 at the EST door, with the real key",
+            &outcome,
+        )?;
         let at = now();
         let outcome = self.connect(&shown, Versions::Only12);
         let outcome = outcome_of(&outcome, "TAKEN");
@@ -348,7 +360,11 @@ impl<'a> Intruder<'a> {
             Ok(()) => self.end.last_accepted = Some(now()),
             Err(refusal) if !refusal.ends_session() && self.end.first_denied.is_none() => {
                 self.end.first_denied = Some(now());
-                self.account(now(), "speaks in the device's own channel", &refusal.to_string())?;
+                self.account(
+                    now(),
+                    "speaks in the device's own channel",
+                    &refusal.to_string(),
+                )?;
             }
             Err(_) => {}
         }

@@ -145,7 +145,11 @@ fn question(query: &[u8]) -> Option<(String, &[u8])> {
         }
         for byte in query.get(at..at + length)? {
             let letter = byte.to_ascii_lowercase();
-            name.push(if letter.is_ascii_graphic() { char::from(letter) } else { '?' });
+            name.push(if letter.is_ascii_graphic() {
+                char::from(letter)
+            } else {
+                '?'
+            });
         }
         at += length;
         if name.len() > NAME_BYTES_MAX {
@@ -161,7 +165,10 @@ pub fn query(id: u16, name: &str) -> Vec<u8> {
     let mut out = id.to_be_bytes().to_vec();
     out.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {
-        let label = label.as_bytes().get(..label.len().min(63)).unwrap_or_default();
+        let label = label
+            .as_bytes()
+            .get(..label.len().min(63))
+            .unwrap_or_default();
         out.push(u8::try_from(label.len()).unwrap_or_default());
         out.extend(label);
     }
@@ -229,7 +236,11 @@ fn call(from: IpAddr, to: SocketAddr) -> io::Result<()> {
     };
     let kind = SocketType::STREAM;
     let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Send, Some(CALL_MAX))?;
+    rustix::net::sockopt::set_socket_timeout(
+        &socket,
+        rustix::net::sockopt::Timeout::Send,
+        Some(CALL_MAX),
+    )?;
     rustix::net::bind(&socket, &SocketAddr::new(from, 0))?;
     Ok(rustix::net::connect(&socket, &to)?)
 }
@@ -256,7 +267,9 @@ mod tests {
         let address = Ipv4Addr::new(203, 0, 113, 10);
         let names = [("time.example.net".to_owned(), address)].into();
         let mut state = State::default();
-        let answer = state.answer(&query(7, "Time.example.NET"), ASKER, &names).unwrap();
+        let answer = state
+            .answer(&query(7, "Time.example.NET"), ASKER, &names)
+            .unwrap();
         assert_eq!(answer[..4], [0, 7, 0x81, 0x80]);
         assert_eq!(answer[answer.len() - 4..], address.octets());
         let answer = state.answer(&query(8, "x.example"), ASKER, &names).unwrap();
@@ -264,7 +277,10 @@ mod tests {
         let asked = &state.asked[&ASKER];
         assert_eq!(asked.queries, 2);
         assert!(asked.names.contains("time.example.net"));
-        assert_eq!(state.given[&(ASKER, IpAddr::V4(address))], "time.example.net");
+        assert_eq!(
+            state.given[&(ASKER, IpAddr::V4(address))],
+            "time.example.net"
+        );
     }
 
     #[test]
@@ -272,7 +288,9 @@ mod tests {
         let names = [("a.example".to_owned(), Ipv4Addr::LOCALHOST)].into();
         let resolver = Resolver::start(SocketAddr::from(([127, 0, 0, 1], 0)), names).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.send_to(&query(1, "a.example"), resolver.address()).unwrap();
+        socket
+            .send_to(&query(1, "a.example"), resolver.address())
+            .unwrap();
         let mut answer = [0; 512];
         let length = socket.recv(&mut answer).unwrap();
         assert_eq!(answer[length - 4..length], [127, 0, 0, 1]);

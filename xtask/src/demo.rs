@@ -10,7 +10,7 @@ use std::process::Command;
 pub struct Arguments {
     /// Build without optimisation: faster to build, slower to run
     #[arg(long)]
-    debug: bool,
+    pub debug: bool,
     /// Handed to `fleetward demo` as they are
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub arguments: Vec<String>,
@@ -29,6 +29,14 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         println!("demo without the console: Node.js and npm are not here");
     }
+    play(root, arguments)
+}
+
+/// Builds the programs and runs the demonstration, with the console as it was built last.
+///
+/// # Errors
+/// As [`run`].
+pub fn play(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let mut build = vec!["build", "--locked", "-p", "fleetward", "-p", "agent"];
     if !arguments.debug {
         build.push("--release");

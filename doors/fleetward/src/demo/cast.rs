@@ -1,9 +1,9 @@
 //! Who plays: a plane, twelve devices with the product's own agent, the service that hears them,
 //! the observer.
 
-use super::{fleet, observer};
 use super::process::{Place, PlaneProcess, own_program};
 use super::stage::{Stage, Wire, start_here};
+use super::{fleet, observer};
 use anyhow::{Context, bail};
 use sim::device::Manner;
 use sim::hearing::Hearing;

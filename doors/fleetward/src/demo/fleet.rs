@@ -66,7 +66,11 @@ pub fn firmware(product: &str) -> Option<(&'static str, &'static [u8])> {
 /// The digest that a report gives of an image, in hexadecimal.
 pub fn sha256(image: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, image);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// What the demo's resolver knows: every host that the fleet declares.
@@ -126,7 +130,9 @@ mod tests {
 
     #[test]
     fn products_run_what_their_file_says() {
-        let products = EXAMPLE.iter().find(|(path, _)| *path == "products/home.toml");
+        let products = EXAMPLE
+            .iter()
+            .find(|(path, _)| *path == "products/home.toml");
         let (_, text) = products.unwrap();
         for (product, version, image) in FIRMWARE {
             let line = format!("version = \"{version}\", sha256 = \"{}\"", sha256(image));

@@ -6,6 +6,7 @@
 //! a person reads of it, `report` what a machine does.
 
 mod cast;
+mod console;
 mod fleet;
 mod observer;
 mod process;

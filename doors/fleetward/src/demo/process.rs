@@ -1,5 +1,6 @@
 //! The plane as its own process, and the demo's words with it over the local socket.
 
+use super::console::Console;
 use crate::client::{Ask, Client};
 use anyhow::{Context, bail};
 use audit::Vkey;
@@ -9,8 +10,7 @@ use sim::credential::{Key, request_pem};
 use sim::device::Doors;
 use sim::tls::Endpoint;
 use std::fs::DirBuilder;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -141,17 +141,15 @@ impl Place {
 
 /// This very program, to be started again in another part.
 pub fn own_program() -> anyhow::Result<Command> {
-    Ok(Command::new(std::env::current_exe().context("this program's path")?))
+    Ok(Command::new(
+        std::env::current_exe().context("this program's path")?,
+    ))
 }
 
 impl PlaneProcess {
     /// Starts a plane, and returns when its doors answer. The people's door is `console` if one
-    /// is given, a listening socket opened elsewhere, and else a port of the system's choice.
-    pub fn start(
-        scratch: &Path,
-        place: &Place,
-        console: Option<&TcpListener>,
-    ) -> anyhow::Result<Self> {
+    /// is given, and else a port of the system's choice.
+    pub fn start(scratch: &Path, place: &Place, console: Option<&Console>) -> anyhow::Result<Self> {
         let config = scratch.join("fleetward.toml");
         let ready = scratch.join("ready.json");
         let data = scratch.join("data");
@@ -177,9 +175,9 @@ impl PlaneProcess {
             .args(["demo-part", "stand-in", "--parent"])
             .arg(std::process::id().to_string());
         match console {
-            Some(listener) => stand_in
+            Some(console) => stand_in
                 .args(["--listener", "people"])
-                .stdin(OwnedFd::from(listener.try_clone()?)),
+                .stdin(console.to_inherit()?),
             None => stand_in.stdin(Stdio::null()),
         };
         let mut child = stand_in

@@ -114,7 +114,8 @@ impl Report {
             format!("only {} kinds seen from outside", self.seen_from_outside()),
         );
         promise(
-            self.start_to_incident_s.is_some_and(|s| s <= START_TO_INCIDENT_MAX),
+            self.start_to_incident_s
+                .is_some_and(|s| s <= START_TO_INCIDENT_MAX),
             "no incident within 45 s".into(),
         );
         promise(
@@ -199,7 +200,11 @@ impl Report {
         if broken.is_empty() {
             lines.push("every promise held".into());
         } else {
-            lines.extend(broken.iter().map(|what| format!("A PROMISE WAS BROKEN: {what}")));
+            lines.extend(
+                broken
+                    .iter()
+                    .map(|what| format!("A PROMISE WAS BROKEN: {what}")),
+            );
         }
         lines
     }
@@ -223,7 +228,11 @@ mod tests {
             deviations: EXPECTED
                 .into_iter()
                 .map(|kind| {
-                    let source = if kind == "firmware-drift" { "device" } else { "network" };
+                    let source = if kind == "firmware-drift" {
+                        "device"
+                    } else {
+                        "network"
+                    };
                     (kind.to_owned(), by(source))
                 })
                 .collect(),
@@ -251,7 +260,11 @@ mod tests {
             |r| r.lost = 1,
             |r| r.sessions_forgotten = 1,
             |r| drop(r.deviations.remove("dns-spike")),
-            |r| r.deviations.values_mut().for_each(|by| *by = ["device".to_owned()].into()),
+            |r| {
+                r.deviations
+                    .values_mut()
+                    .for_each(|by| *by = ["device".to_owned()].into())
+            },
             |r| r.start_to_incident_s = Some(45.1),
             |r| r.alert_to_quarantine_ms = None,
             |r| r.revoke_to_closed_ms = None,

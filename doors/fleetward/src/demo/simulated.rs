@@ -22,10 +22,22 @@ const MESSAGES: usize = 5;
 
 const FLEET: [(&str, &str); 5] = [
     ("fleet.toml", include_str!("simulated/fleet/fleet.toml")),
-    ("products/demo.toml", include_str!("simulated/fleet/products.toml")),
-    ("channels/demo.toml", include_str!("simulated/fleet/channels.toml")),
-    ("services/demo.toml", include_str!("simulated/fleet/services.toml")),
-    ("policies/demo.cedar", include_str!("simulated/fleet/policies.cedar")),
+    (
+        "products/demo.toml",
+        include_str!("simulated/fleet/products.toml"),
+    ),
+    (
+        "channels/demo.toml",
+        include_str!("simulated/fleet/channels.toml"),
+    ),
+    (
+        "services/demo.toml",
+        include_str!("simulated/fleet/services.toml"),
+    ),
+    (
+        "policies/demo.cedar",
+        include_str!("simulated/fleet/policies.cedar"),
+    ),
 ];
 
 /// Runs the story; the exit status says whether every promise held.

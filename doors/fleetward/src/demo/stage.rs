@@ -152,11 +152,7 @@ impl Stage {
 ///
 /// # Errors
 /// The system refuses.
-pub fn start_here(
-    place: &[OsString],
-    command: &[OsString],
-    log: &Path,
-) -> Result<Child, Failed> {
+pub fn start_here(place: &[OsString], command: &[OsString], log: &Path) -> Result<Child, Failed> {
     let log = append(log)?;
     own_program()
         .map_err(|e| failed("this program's path", &format!("{e:#}")))?
@@ -291,7 +287,10 @@ impl Network {
             &format!("link add br0 type bridge\naddr add {PLANE}/16 dev br0\nlink set br0 up\n"),
         )?;
         for outside in OUTSIDE {
-            ip("what lies outside", &format!("route add local {outside} dev lo\n"))?;
+            ip(
+                "what lies outside",
+                &format!("route add local {outside} dev lo\n"),
+            )?;
         }
         nft("an nft table on the bridge", TABLE)?;
         Ok(Self(()))
@@ -539,7 +538,10 @@ fn listener(parts: &[serde_json::Value]) -> Option<(String, u16)> {
     let [port, own] = parts else {
         return None;
     };
-    Some((port.as_str()?.to_owned(), u16::try_from(own.as_u64()?).ok()?))
+    Some((
+        port.as_str()?.to_owned(),
+        u16::try_from(own.as_u64()?).ok()?,
+    ))
 }
 
 fn destination(parts: &[serde_json::Value]) -> Option<Destination> {
@@ -586,7 +588,9 @@ struct Set {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Element {
-    Counted { elem: Counted },
+    Counted {
+        elem: Counted,
+    },
     /// Elements without a counter are not ours to read.
     Bare(serde::de::IgnoredAny),
 }
@@ -649,7 +653,9 @@ fn run(step: &str, mut command: Command, input: &str) -> Result<String, Failed> 
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(failed_so(&first_line(&String::from_utf8_lossy(&output.stderr))))
+        Err(failed_so(&first_line(&String::from_utf8_lossy(
+            &output.stderr,
+        ))))
     }
 }
 
@@ -687,8 +693,16 @@ mod tests {
         let seen = Seen::parse(text).unwrap();
         assert_eq!(seen.forged, 2);
         assert_eq!(seen.dns, [("d11".to_owned(), 3)].into());
-        let to = ("d11".to_owned(), Ipv4Addr::new(198, 51, 100, 3), Protocol::Tcp, 4444);
-        let count = Count { packets: 1, bytes: 60 };
+        let to = (
+            "d11".to_owned(),
+            Ipv4Addr::new(198, 51, 100, 3),
+            Protocol::Tcp,
+            4444,
+        );
+        let count = Count {
+            packets: 1,
+            bytes: 60,
+        };
         assert_eq!(seen.destinations, [(to, count)].into());
         assert!(Seen::parse("not json").is_err());
     }

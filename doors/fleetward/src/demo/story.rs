@@ -2,6 +2,7 @@
 //! one whose agent is killed first; the plane killed and started again; the proof.
 
 use super::cast::{self, Member, Observing};
+use super::console::Console;
 use super::process::{self, PlaneProcess, Scratch, own_program};
 use super::report::{Isolation, Report};
 use super::stage::Stage;
@@ -21,13 +22,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const BEAT: Duration = Duration::from_millis(40);
+/// Between two looks when the story is told.
+const CALM: Duration = Duration::from_millis(250);
 /// How long the fleet is watched at work before it is attacked.
 const AT_WORK: Duration = Duration::from_secs(5);
 const VOLUME_BYTES: u64 = 24_000_000;
@@ -44,7 +47,7 @@ pub fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
     // Before the namespaces, in which another user's folder may be out of reach.
     let mut file = demo.report.as_deref().map(create).transpose()?;
     let scratch = Scratch::make(demo.keep)?;
-    let console = TcpListener::bind(("127.0.0.1", 0)).context("a port for the console")?;
+    let console = Console::open()?;
     let browser = demo.open.then(browser).transpose()?;
     let interrupts = Interrupts::take()?;
     let stage = Stage::set(!demo.without_namespaces)?;
@@ -79,7 +82,10 @@ fn create(path: &Path) -> anyhow::Result<File> {
 /// Waits in the host's network for the console's address, which is known only later.
 fn browser() -> anyhow::Result<ChildStdin> {
     Command::new("sh")
-        .args(["-c", "read -r link && exec xdg-open \"$link\" >/dev/null 2>&1"])
+        .args([
+            "-c",
+            "read -r link && exec xdg-open \"$link\" >/dev/null 2>&1",
+        ])
         .stdin(Stdio::piped())
         .spawn()?
         .stdin
@@ -127,7 +133,7 @@ struct Story<'a> {
     demo: &'a Demo,
     scratch: &'a Scratch,
     stage: Stage,
-    console: TcpListener,
+    console: Console,
     telling: Telling,
     interrupts: Interrupts,
     plane: PlaneProcess,
@@ -153,7 +159,7 @@ impl<'a> Story<'a> {
         demo: &'a Demo,
         stage: Stage,
         scratch: &'a Scratch,
-        console: TcpListener,
+        console: Console,
         telling: Telling,
         interrupts: Interrupts,
     ) -> anyhow::Result<Self> {
@@ -170,8 +176,7 @@ impl<'a> Story<'a> {
         let (members, factory, list) = cast::make_members(scratch.path())?;
         let files = fleet::files();
         plane.register(cast::MANUFACTURER, &factory.certificate_pem(), list, &files)?;
-        let observing =
-            cast::start_observer(&stage, &mut plane, &members, scratch.path(), &roots)?;
+        let observing = cast::start_observer(&stage, &mut plane, &members, scratch.path(), &roots)?;
         let hearing = cast::start_hearing(&mut plane)?;
         Ok(Self {
             report: Report {
@@ -288,7 +293,9 @@ impl<'a> Story<'a> {
     /// Compares the others' sessions with those that stood before.
     fn count_disturbed(&mut self, before: &BTreeMap<String, String>) -> anyhow::Result<()> {
         let after = self.connected()?;
-        let disturbed = self.others().filter(|name| before.get(*name) != after.get(*name));
+        let disturbed = self
+            .others()
+            .filter(|name| before.get(*name) != after.get(*name));
         let disturbed = disturbed.count();
         self.report.others_disconnected += disturbed as u64;
         let others = self.others().count();
@@ -306,7 +313,9 @@ impl<'a> Story<'a> {
             .filter(|(index, one)| one.product == "camera" && !self.victims.contains(index))
             .map(|(index, _)| index)
             .collect();
-        Random::new(self.demo.seed).part(self.victims.len() as u64).shuffle(&mut cameras);
+        Random::new(self.demo.seed)
+            .part(self.victims.len() as u64)
+            .shuffle(&mut cameras);
         let victim = cameras.first().copied().unwrap_or_default();
         self.victims.push(victim);
         victim
@@ -350,7 +359,7 @@ impl<'a> Story<'a> {
         let (est, mqtt) = self.doors;
         let mut elsewhere = Vec::new();
         if matches!(self.stage, Stage::Namespaces(_)) {
-            elsewhere.push(self.console.local_addr()?);
+            elsewhere.push(self.console.address());
             elsewhere.push((self.stage.address_of(&neighbour.wire), 22).into());
             elsewhere.push(cast::unlisted(&self.stage));
         }
@@ -410,7 +419,10 @@ impl<'a> Story<'a> {
             if (over && attack.end.is_none()) || Instant::now() > deadline {
                 let log = attack.account.with_file_name("intruder.log");
                 let said = std::fs::read_to_string(log).unwrap_or_default();
-                self.tell(Voice::Stage, &format!("the intruder ended early: {}", said.trim()));
+                self.tell(
+                    Voice::Stage,
+                    &format!("the intruder ended early: {}", said.trim()),
+                );
                 break;
             }
         }
@@ -441,7 +453,10 @@ impl<'a> Story<'a> {
     /// Nothing acknowledged may be missing after SIGKILL, and nobody revoked may come back.
     fn kill_the_plane(&mut self) -> anyhow::Result<()> {
         self.plane.kill()?;
-        self.tell(Voice::Stage, "the plane is killed (SIGKILL) and started again");
+        self.tell(
+            Voice::Stage,
+            "the plane is killed (SIGKILL) and started again",
+        );
         let mut place = cast::place_of_plane(&self.stage);
         (place.devices, place.mqtt) = self.doors;
         self.plane = PlaneProcess::start(self.scratch.path(), &place, Some(&self.console))?;
@@ -462,7 +477,11 @@ impl<'a> Story<'a> {
             &format!(
                 "{} others came back by themselves; {}",
                 self.report.others_reconnected_after_kill,
-                if back { "nobody revoked did" } else { "AND SOMEBODY WHO SHOULD NOT" }
+                if back {
+                    "nobody revoked did"
+                } else {
+                    "AND SOMEBODY WHO SHOULD NOT"
+                }
             ),
         );
         // Those who were never tried were never refused.
@@ -489,7 +508,11 @@ impl<'a> Story<'a> {
             }
         }
         let settled = |story: &Self| {
-            let heard = story.hearing.as_ref().map(Hearing::heard).unwrap_or_default();
+            let heard = story
+                .hearing
+                .as_ref()
+                .map(Hearing::heard)
+                .unwrap_or_default();
             let mut lost = 0;
             for (topic, last) in &acknowledged {
                 lost += heard.get(topic).map_or(*last, |one| one.missing(*last));
@@ -505,7 +528,9 @@ impl<'a> Story<'a> {
         if let Some(hearing) = self.hearing.take() {
             let heard = hearing.heard();
             self.report.sessions_forgotten = hearing.sessions_forgotten();
-            let ours = heard.iter().filter(|(topic, _)| acknowledged.contains_key(*topic));
+            let ours = heard
+                .iter()
+                .filter(|(topic, _)| acknowledged.contains_key(*topic));
             for (_, one) in ours {
                 self.report.messages_delivered += one.numbers.len() as u64;
                 self.report.duplicates += one.duplicates;
@@ -547,7 +572,10 @@ impl<'a> Story<'a> {
         let incident = self.victims.first().map(|victim| self.name(*victim));
         let incident = self.watch.case(&incident.unwrap_or_default()).incident;
         let incident = incident.unwrap_or_else(|| "INC-1".into());
-        self.tell(Voice::Stage, "the fleet goes on. The console, signed in by this link once:");
+        self.tell(
+            Voice::Stage,
+            "the fleet goes on. The console, signed in by this link once:",
+        );
         self.tell(Voice::Stage, &format!("  {link}"));
         self.tell(
             Voice::Stage,
@@ -562,8 +590,11 @@ impl<'a> Story<'a> {
             self.tell(Voice::Stage, &format!("  {command}"));
         }
         self.tell(Voice::Stage, "Ctrl-C counts, proves and ends");
+        // What a person does now is told too, and a device that is restored gets its port back.
         while !self.interrupts.came()? {
-            std::thread::sleep(BEAT);
+            self.watch.look(&mut self.plane, &self.telling)?;
+            self.cut_wires()?;
+            std::thread::sleep(CALM);
         }
         self.end()
     }
@@ -635,7 +666,11 @@ impl<'a> Story<'a> {
     }
 
     fn heard_of(&self, members: &BTreeSet<usize>) -> bool {
-        let heard = self.hearing.as_ref().map(Hearing::heard).unwrap_or_default();
+        let heard = self
+            .hearing
+            .as_ref()
+            .map(Hearing::heard)
+            .unwrap_or_default();
         members
             .iter()
             .filter_map(|index| self.members.get(*index))
@@ -703,7 +738,10 @@ fn told(isolation: &Isolation) -> String {
 /// The agent's newest certificate and key, in one file.
 fn newest_ldevid(state: &Path) -> anyhow::Result<PathBuf> {
     let number = |name: &str| -> Option<u64> {
-        name.strip_prefix("ldevid-")?.strip_suffix(".pem")?.parse().ok()
+        name.strip_prefix("ldevid-")?
+            .strip_suffix(".pem")?
+            .parse()
+            .ok()
     };
     let mut newest = None;
     for entry in std::fs::read_dir(state)? {
@@ -736,10 +774,17 @@ fn old_reports(member: &Member) -> anyhow::Result<Vec<String>> {
 /// many, because what was refused or dropped would have left a gap.
 fn acknowledged(member: &Member) -> anyhow::Result<u64> {
     let status = member.status()?;
-    let count = |name: &str| status.pointer(&format!("/counts/{name}")).and_then(Value::as_u64);
+    let count = |name: &str| {
+        status
+            .pointer(&format!("/counts/{name}"))
+            .and_then(Value::as_u64)
+    };
     let (refused, dropped) = (count("refused"), count("dropped"));
     if refused != Some(0) || dropped != Some(0) {
-        bail!("{}: {refused:?} messages refused, {dropped:?} dropped", member.name);
+        bail!(
+            "{}: {refused:?} messages refused, {dropped:?} dropped",
+            member.name
+        );
     }
     let acknowledged = count("duties_acknowledged");
     acknowledged.with_context(|| format!("{} does not say what was acknowledged", member.name))

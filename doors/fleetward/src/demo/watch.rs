@@ -189,7 +189,9 @@ impl Watch {
         for step in new {
             // What was seen has been told with its alert.
             if step.seen.is_none() {
-                let entry = step.entry.map_or(String::new(), |entry| format!(" (entry {entry})"));
+                let entry = step
+                    .entry
+                    .map_or(String::new(), |entry| format!(" (entry {entry})"));
                 let Step { what, actor, .. } = step;
                 telling.tell(Voice::Done, &format!("{what}, by {actor}{entry}"));
             }
@@ -228,7 +230,11 @@ pub fn parse_millis(text: &str) -> Option<u64> {
         return None;
     }
     // Years begin in March, so that a leap day is the last of its year.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
     let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
     let days = days.checked_sub(719_468)?;
