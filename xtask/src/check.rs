@@ -6,13 +6,14 @@ use crate::{console, demo};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 14] = [
+const NEEDED: [Tool; 15] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
     tools::OPENSSL,
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
+    tools::AIOSMTPD,
     tools::MOSQUITTO,
     tools::MOSQUITTO_CLIENTS,
     tools::CARGO_DENY,

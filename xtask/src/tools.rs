@@ -43,6 +43,11 @@ pub const CRYPTOGRAPHY: Tool = debian(
 );
 pub const IPROUTE2: Tool = debian("iproute2", &["env", "PATH=/usr/bin:/usr/sbin", "ip", "-V"]);
 pub const NFTABLES: Tool = debian("nftables", &["env", "PATH=/usr/bin:/usr/sbin", "nft", "-v"]);
+/// For Debian's Python, which need not be the first on the path.
+pub const AIOSMTPD: Tool = debian(
+    "python3-aiosmtpd",
+    &["/usr/bin/python3", "-c", "import aiosmtpd"],
+);
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);
