@@ -225,6 +225,7 @@ impl<'a> Story<'a> {
         for member in &mut self.members {
             cast::start_agent(&self.stage, member, self.doors, &self.roots, resolver)?;
         }
+        self.tell(Voice::Stage, "twelve agents started; each makes its key and enrolls");
         let everybody: BTreeSet<usize> = (0..self.members.len()).collect();
         self.wait("every agent to connect", |story| {
             Ok(story.connected()?.len() == everybody.len())
@@ -235,8 +236,7 @@ impl<'a> Story<'a> {
         self.report.enrolled = self.connected()?.len();
         self.tell(
             Voice::Stage,
-            "twelve agents enrolled with factory identities and speak: 5 cameras, 4 locks, \
-             3 thermostats",
+            "all twelve are enrolled and heard: 5 cameras, 4 locks, 3 thermostats",
         );
         for line in STAGED {
             self.tell(Voice::Stage, line);
