@@ -19,6 +19,7 @@ mod notify;
 mod plane;
 mod real_clients;
 mod refusals;
+mod response;
 mod restore;
 mod start;
 mod tamper;
