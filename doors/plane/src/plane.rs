@@ -4,11 +4,11 @@ use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
 use crate::flow::Admission;
-use crate::listen::tls::Trust;
 use crate::judgement::Judgement;
+use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
-use crate::planning;
 use crate::notify::Notifier;
+use crate::planning;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
@@ -475,7 +475,12 @@ impl Plane {
     /// It is not, or its identity is gone.
     pub fn contained(&self, device: &DeviceId) -> Result<(Standing, u64), Trouble> {
         let principal = Principal::Device(device.clone());
-        if self.trust().registry().principal_revocation(&principal).is_some() {
+        if self
+            .trust()
+            .registry()
+            .principal_revocation(&principal)
+            .is_some()
+        {
             return Err(Trouble::refused(
                 "device-revoked",
                 format!("{device} was revoked: restoring it gives nothing back"),
@@ -486,9 +491,7 @@ impl Plane {
             .of(device)
             .cloned()
             .zip(containments.change_of(device))
-            .ok_or_else(|| {
-                Trouble::refused("not-contained", format!("{device} is not cut off"))
-            })
+            .ok_or_else(|| Trouble::refused("not-contained", format!("{device} is not cut off")))
     }
 
     /// How far a device is cut off.
@@ -502,12 +505,7 @@ impl Plane {
     /// to the inventory and to the screens.
     pub async fn tell_containment(&self, device: &DeviceId) {
         let standing = self.containments.lock().of(device).cloned();
-        let incident = standing.as_ref().and_then(|one| one.incident);
-        let told = serde_json::json!({
-            "containment": standing.as_ref().map(|one| one.containment.name()),
-            "since": standing.as_ref().map(|one| one.since.to_string()),
-            "incident": incident.map(|id| id.to_string()),
-        });
+        let told = word_of(standing.as_ref());
         let cut = standing.map(|one| Cut {
             containment: one.containment,
             since: one.since,
@@ -515,11 +513,25 @@ impl Plane {
             by: one.by,
         });
         self.inventory.lock().contained(device, cut);
-        let topic = access::containment_topic(device);
-        let payload = told.to_string().into_bytes();
-        self.shards.tell_device(device, &topic, payload).await;
+        self.send_containment(device, &told).await;
         let told = serde_json::json!({ "id": device.to_string(), "change": told });
         self.events.tell(About::Device, &told);
+    }
+
+    /// Says it to the device once more, if it is cut off: it may have come back since, and a
+    /// session is told only what happens while it lasts.
+    pub async fn remind_of_containment(&self, device: &DeviceId) {
+        let standing = self.containments.lock().of(device).cloned();
+        if standing.is_some() {
+            self.send_containment(device, &word_of(standing.as_ref()))
+                .await;
+        }
+    }
+
+    async fn send_containment(&self, device: &DeviceId, word: &serde_json::Value) {
+        let topic = access::containment_topic(device);
+        let payload = word.to_string().into_bytes();
+        self.shards.tell_device(device, &topic, payload).await;
     }
 
     /// The port of the door for people, as it was bound.
@@ -612,6 +624,16 @@ impl Plane {
         }
         reasons
     }
+}
+
+/// What a device is told of its containment, and nobody else needs to know the rest.
+fn word_of(standing: Option<&crate::withdrawing::Standing>) -> serde_json::Value {
+    let incident = standing.and_then(|one| one.incident);
+    serde_json::json!({
+        "containment": standing.map(|one| one.containment.name()),
+        "since": standing.map(|one| one.since.to_string()),
+        "incident": incident.map(|id| id.to_string()),
+    })
 }
 
 fn diagnostic(error: response::PlaybookError) -> Diagnostic {
