@@ -12,11 +12,14 @@ mod ask;
 mod audit;
 mod client;
 mod demo;
+mod detection;
 mod files;
 mod gateway;
 mod identity;
+mod inventory;
 mod place;
 mod request;
+mod response;
 mod serve;
 mod show;
 mod status;
@@ -73,9 +76,18 @@ enum Verb {
     /// Who is who: manufacturers, devices, services, certificates.
     #[command(subcommand)]
     Identity(identity::IdentityVerb),
+    /// What is out there: devices, where they are, whom they talk to; lists in and out.
+    #[command(subcommand)]
+    Inventory(inventory::InventoryVerb),
     /// Who is connected.
     #[command(subcommand)]
     Gateway(gateway::GatewayVerb),
+    /// What behaves otherwise than expected.
+    #[command(subcommand)]
+    Detection(detection::DetectionVerb),
+    /// What is worked on, who is cut off, what is planned.
+    #[command(subcommand)]
+    Response(response::ResponseVerb),
     /// What happened, and the proof of it.
     #[command(subcommand)]
     Audit(audit::AuditVerb),
@@ -121,7 +133,10 @@ fn run(verb: &Verb, output: Output) -> anyhow::Result<ExitCode> {
         Verb::Apply(apply) => apply.run(output)?,
         Verb::Access(verb) => return verb.run(output),
         Verb::Identity(verb) => verb.run(output)?,
+        Verb::Inventory(verb) => verb.run(output)?,
         Verb::Gateway(verb) => verb.run(output)?,
+        Verb::Detection(verb) => verb.run(output)?,
+        Verb::Response(verb) => verb.run(output)?,
         Verb::Audit(verb) => return verb.run(output),
         Verb::Demo(demo) => return demo.run(),
         Verb::Status(status) => return status.run(output),

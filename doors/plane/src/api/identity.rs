@@ -4,12 +4,12 @@
 use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
-use crate::entries::read_certificate_id;
 use crate::deciding;
+use crate::entries::read_certificate_id;
 use crate::flow;
-use crate::withdrawing::Revoking;
 use crate::lists;
 use crate::shared::to_its_end;
+use crate::withdrawing::Revoking;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -91,6 +91,7 @@ pub async fn add_manufacturer(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct WhoseList {
     /// Who made the devices on the list.
     manufacturer: String,
@@ -149,6 +150,7 @@ pub async fn expect_devices(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Page {
     /// Begin after this device.
     after: Option<String>,
@@ -367,7 +369,8 @@ pub async fn revoke(
     let reason = RevocationReason::from_name(&revocation.reason).ok_or_else(|| {
         invalid("reason is unspecified, key-compromise, superseded or cessation-of-operation")
     })?;
-    let done = to_its_end(async move { deciding::revoke(&plane, &what, reason, &actor).await }).await?;
+    let done =
+        to_its_end(async move { deciding::revoke(&plane, &what, reason, &actor).await }).await?;
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok((
         StatusCode::CREATED,

@@ -10,6 +10,7 @@ use crate::reach::Reach;
 use crate::shared::to_its_end;
 use crate::withdrawing::{Containing, Restoring};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::{Containment, DeviceId, IncidentId, Subject};
@@ -24,6 +25,7 @@ const STEPS_MAX: usize = 2000;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct IncidentsAsked {
     /// `open` (contained ones too), `contained`, `closed`; all if absent.
     state: Option<String>,
@@ -71,9 +73,10 @@ pub async fn incidents(
 ) -> Result<Json<Incidents>, Problem> {
     let wanted = match asked.state.as_deref() {
         None => None,
-        Some(name) => Some(IncidentState::from_name(name).ok_or_else(|| {
-            invalid("state is open, contained or closed")
-        })?),
+        Some(name) => Some(
+            IncidentState::from_name(name)
+                .ok_or_else(|| invalid("state is open, contained or closed"))?,
+        ),
     };
     let is_wanted = |state: store::IncidentState| match wanted {
         None => true,
@@ -239,6 +242,7 @@ pub async fn containments(State(plane): State<Shared>, _: Administrator) -> Json
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct DryRun {
     /// Say what would be done and do nothing.
     dry_run: Option<bool>,
@@ -301,7 +305,10 @@ pub async fn contain(
         };
         return Ok((StatusCode::OK, Json(done)));
     }
-    let incident = plane.judgement.lock().open_incident(&Subject::Device(device.clone()));
+    let incident = plane
+        .judgement
+        .lock()
+        .open_incident(&Subject::Device(device.clone()));
     let what = Containing {
         device,
         containment,
@@ -324,12 +331,11 @@ pub async fn contain(
     ))
 }
 
-#[derive(Deserialize, IntoParams)]
+/// Why it is restored; the body may be left out.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RestoreAsked {
-    /// Say what it would give back and do nothing.
-    dry_run: Option<bool>,
-    /// Why; it stands in the log. `restored by a person` if absent.
+pub struct Restoration {
+    /// It stands in the log. `restored by a person` if absent.
     reason: Option<String>,
 }
 
@@ -345,17 +351,28 @@ pub struct Restored {
 
 /// Gives a device back what it was cut off from: on record first, then in force.
 #[utoipa::path(delete, path = "/api/v1/response/containments/{device}", tag = "response",
-    params(("device" = String, Path, description = "its name"), RestoreAsked),
+    params(("device" = String, Path, description = "its name"), DryRun),
+    request_body = Option<Restoration>,
     responses((status = 200, body = Restored), (status = 401, body = super::problem::ProblemBody),
         (status = 409, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn restore(
     State(plane): State<Shared>,
     Administrator(actor): Administrator,
     Named(device): Named<String>,
-    Asked(asked): Asked<RestoreAsked>,
+    Asked(asked): Asked<DryRun>,
+    bytes: Bytes,
 ) -> Result<Json<Restored>, Problem> {
     let device = DeviceId::new(&device).map_err(invalid)?;
-    let reason = reason(asked.reason.unwrap_or_else(|| "restored by a person".into()))?;
+    let restoration: Restoration = if bytes.is_empty() {
+        Restoration::default()
+    } else {
+        serde_json::from_slice(&bytes).map_err(invalid)?
+    };
+    let reason = reason(
+        restoration
+            .reason
+            .unwrap_or_else(|| "restored by a person".into()),
+    )?;
     let (standing, _) = plane.contained(&device)?;
     let mut restored = Restored {
         device: device.to_string(),
