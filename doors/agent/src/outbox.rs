@@ -43,6 +43,9 @@ pub struct Outbox {
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct Counts {
     pub acknowledged: u64,
+    /// Of the acknowledged: those to the fleet's channels, not reports.
+    #[serde(default)]
+    pub duties_acknowledged: u64,
     /// Given up for want of room.
     pub dropped: u64,
     /// The plane would not have them.
@@ -141,6 +144,8 @@ impl Outbox {
             return Acknowledged::Refused(message.map(|m| m.topic).unwrap_or_default());
         }
         self.counts.acknowledged += 1;
+        let is_duty = message.is_some_and(|one| one.class == Class::Duty);
+        self.counts.duties_acknowledged += u64::from(is_duty);
         Acknowledged::Done
     }
 
