@@ -8,7 +8,7 @@ use crate::plane::{Plane, Trouble};
 use crate::withdrawing::{
     Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
 };
-use model::{IncidentId, ProductId, RevocationReason};
+use model::{IncidentId, ProductId, RevocationReason, Subject};
 use response::{Decision, Outcome, PersonAct};
 use std::sync::Arc;
 use store::{Change, Direction, Write};
@@ -63,7 +63,8 @@ pub async fn restore(
     Ok(done)
 }
 
-/// Withdraws an identity.
+/// Withdraws an identity. It is told to the incident that is open about the device; to withdraw
+/// what is lost or scrapped is no incident.
 ///
 /// # Errors
 /// As [`flow::revoke`].
@@ -74,7 +75,11 @@ pub async fn revoke(
     actor: &Actor,
 ) -> Result<RevocationReceipt, Trouble> {
     let done = flow::revoke(plane, what, reason, actor).await;
-    if let Revoking::Device(device) = what {
+    if let Revoking::Device(device) = what
+        && (plane.judgement.lock())
+            .open_incident(&Subject::Device(device.clone()))
+            .is_some()
+    {
         let outcome = match &done {
             Ok(done) => Ok((
                 Some(done.receipt.first_leaf_index),

@@ -26,7 +26,6 @@ mod notify;
 mod pem;
 mod plane;
 mod planning;
-mod reach;
 mod shards;
 mod shared;
 mod sightings;

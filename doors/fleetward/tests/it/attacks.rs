@@ -314,7 +314,7 @@ fn a_certificate_shown_without_its_key_revokes_nobody_and_is_logged_as_no_posses
     plane.expect([&victim]);
     victim.enroll(&doors, &manner).unwrap();
     victim.connect(&doors, &manner).unwrap();
-    let entries = plane.entries().len();
+    let entries = plane.acts();
 
     let mark = plane.lines.mark();
     for shown in [victim.ldevid().unwrap(), victim.idevid()] {
@@ -344,7 +344,7 @@ fn a_certificate_shown_without_its_key_revokes_nobody_and_is_logged_as_no_posses
         told.iter().all(|line| !line.contains("device/victim")),
         "{told:#?}"
     );
-    assert_eq!(plane.entries().len(), entries);
+    assert_eq!(plane.acts(), entries);
     victim
         .session()
         .unwrap()

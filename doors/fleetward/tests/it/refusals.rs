@@ -72,7 +72,7 @@ impl Scene {
     fn assert_one_line(&self, door: SocketAddr, code: &str, actor: &str, attempt: impl FnOnce()) {
         let (plane, mark) = (&self.plane, self.plane.lines.mark());
         let before = (
-            plane.entries().len(),
+            plane.acts(),
             plane.metric("fleetward_identity_certificates"),
         );
         attempt();
@@ -96,7 +96,7 @@ impl Scene {
         assert!(told[0].contains("127.0.0.1:"), "{code}: {told:?}");
         assert_eq!(plane.connected(), [""; 0], "{code}");
         let after = (
-            plane.entries().len(),
+            plane.acts(),
             plane.metric("fleetward_identity_certificates"),
         );
         assert_eq!(after, before, "{code}");
@@ -317,7 +317,7 @@ fn at_the_api_nobody_acts_without_a_right() {
     }
     let scene = scene();
     let (home, plane) = (&scene.home, &scene.plane);
-    let before = plane.entries().len();
+    let before = plane.acts();
     let device = ["--cert", "cam.pem", "--key", "cam.key"];
     // In HTTP/2 an answer that does not wait for the body resets the stream, which some versions
     // of curl take for a failure.
@@ -364,7 +364,7 @@ fn at_the_api_nobody_acts_without_a_right() {
     curl_at(home, plane.people, "/api/v1/identity/ca", &[]).expect(200);
     // EST is not at the door for people.
     curl_at(home, plane.people, "/.well-known/est/cacerts", &[]).expect(404);
-    assert_eq!(plane.entries().len(), before);
+    assert_eq!(plane.acts(), before);
 }
 
 /// Tickets are never given, and what a client keeps of an earlier session is not taken.

@@ -389,12 +389,12 @@ fn feature(mut one: Observed) -> Result<Feature, Problem> {
                 .take(NAMES_MAX)
                 .map(short)
                 .collect::<Result<_, _>>()?,
-            interval: interval(one.interval_ms.take())?,
+            interval: span(one.interval_ms.take())?,
         },
         SeenFeature::BytesOut => Feature::BytesOut {
             bytes: needed("bytes", one.bytes.take())?,
             packets: one.packets.take().unwrap_or_default(),
-            interval: interval(one.interval_ms.take())?,
+            interval: span(one.interval_ms.take())?,
         },
         SeenFeature::HandshakeFailed => Feature::HandshakeFailed {
             reason: short(needed("reason", one.reason.take())?)?,
@@ -431,7 +431,7 @@ fn protocol(name: Option<String>) -> Result<Protocol, Problem> {
     Protocol::from_name(&needed("protocol", name)?).ok_or_else(|| invalid("protocol is tcp or udp"))
 }
 
-fn interval(millis: Option<u64>) -> Result<Duration, Problem> {
+fn span(millis: Option<u64>) -> Result<Duration, Problem> {
     const DAY: u64 = 86_400_000;
     let millis = needed("interval_ms", millis)?;
     if (1..=DAY).contains(&millis) {

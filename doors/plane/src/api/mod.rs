@@ -16,6 +16,7 @@ mod identity;
 mod inventory;
 mod overview;
 mod problem;
+mod reach;
 mod read;
 mod response;
 mod watched;

@@ -2,11 +2,11 @@
 
 use super::caller::Administrator;
 use super::identity::Recorded;
+use super::reach::Reach;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared};
 use crate::deciding;
 use crate::plane::Trouble;
-use crate::reach::Reach;
 use crate::shared::to_its_end;
 use crate::withdrawing::{Containing, Restoring};
 use axum::Json;
