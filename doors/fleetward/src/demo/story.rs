@@ -225,7 +225,10 @@ impl<'a> Story<'a> {
         for member in &mut self.members {
             cast::start_agent(&self.stage, member, self.doors, &self.roots, resolver)?;
         }
-        self.tell(Voice::Stage, "twelve agents started; each makes its key and enrolls");
+        self.tell(
+            Voice::Stage,
+            "twelve agents started; each makes its key and enrolls",
+        );
         let everybody: BTreeSet<usize> = (0..self.members.len()).collect();
         self.wait("every agent to connect", |story| {
             Ok(story.connected()?.len() == everybody.len())
