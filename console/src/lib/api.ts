@@ -71,8 +71,8 @@ export const findings = (csv: string) =>
 
 export const fleet = () => ask<{ products: string[]; version: number }>('GET', '/api/v1/access/fleet');
 
-export const alerts = (query: { open?: boolean; device?: string; limit?: number; after?: string | null }) =>
-  ask<{ alerts: shapes.Alert[]; next?: string | null }>('GET', '/api/v1/detection/alerts', query);
+export const alerts = (query: { open?: boolean; device?: string; limit?: number; after?: number | null }) =>
+  ask<{ alerts: shapes.Alert[]; next?: number | null }>('GET', '/api/v1/detection/alerts', query);
 export const baselines = () => ask<{ baselines: shapes.Baseline[] }>('GET', '/api/v1/detection/baselines');
 export const acceptBaseline = (product: string) =>
   ask<unknown>('POST', `/api/v1/detection/baselines/${part(product)}/accept`);
@@ -82,8 +82,13 @@ export const incidents = (state?: string) =>
 export const incident = (id: string) => ask<shapes.Incident>('GET', `/api/v1/response/incidents/${part(id)}`);
 export const closeIncident = (id: string, reason: string) =>
   ask<unknown>('POST', `/api/v1/response/incidents/${part(id)}/close`, {}, json({ reason }));
-export const contain = (device: string, containment: shapes.Containment, reason: string) =>
-  ask<shapes.ContainmentDone>('POST', '/api/v1/response/containments', {}, json({ device, containment, reason }));
+export const contain = (device: string, containment: shapes.Containment, reason: string, dryRun = false) =>
+  ask<shapes.ContainmentDone>(
+    'POST',
+    '/api/v1/response/containments',
+    { dry_run: dryRun },
+    json({ device, containment, reason }),
+  );
 export const restore = (device: string, dryRun: boolean) =>
   ask<shapes.GivenBack>('DELETE', `/api/v1/response/containments/${part(device)}`, { dry_run: dryRun });
 export const playbooks = () => ask<{ playbooks: shapes.Playbook[] }>('GET', '/api/v1/response/playbooks');

@@ -1,14 +1,10 @@
 /** What the API answers with. */
 
-export type Level = 'calm' | 'attention' | 'incident';
-export type Source = 'device' | 'gateway' | 'network';
-export type Attribution = 'proven' | 'claimed' | 'address';
-export type Severity = 'low' | 'medium' | 'high' | 'critical';
 export type Containment = 'quarantined' | 'isolated';
 
 export interface Overview {
   sentence: string;
-  level: Level;
+  level: string;
   causes: { text: string; link?: string | null }[];
   devices: { total: number; connected: number; contained: number; revoked: number; silent: number };
   incidents_open: number;
@@ -21,18 +17,18 @@ export interface Overview {
 
 export interface DeviceRow {
   device: string;
-  product: string;
+  product?: string | null;
   groups: string[];
-  serial: string;
-  manufacturer: string;
+  serial?: string | null;
+  manufacturer?: string | null;
   lifecycle: string;
   posture: string;
   posture_cause?: string | null;
-  containment?: Containment | null;
+  containment?: string | null;
   connected: boolean;
   last_seen?: string | null;
-  firmware?: { version: string; sha256?: string | null; source: Source } | null;
-  addresses: { address: string; last_seen: string; source: Source }[];
+  firmware?: { version: string; sha256?: string | null; source: string } | null;
+  addresses: { address: string; last_seen: string; source: string }[];
   country?: string | null;
   support_until?: string | null;
   incident?: string | null;
@@ -53,8 +49,8 @@ export interface DevicePage extends DeviceRow {
     first_seen: string;
     last_seen: string;
     bytes_out: number;
-    source: Source;
-    expected: boolean;
+    source: string;
+    expected?: boolean | null;
   }[];
   certificates: {
     certificate: string;
@@ -63,37 +59,41 @@ export interface DevicePage extends DeviceRow {
     revoked?: { at: string; reason: string } | null;
   }[];
   unseen: string[];
-  alerts: Alert[];
   reach: { before: Reach[]; now: Reach[] };
 }
 
 export interface Alert {
-  id: string | number;
+  id: number;
   subject: string;
   kind: string;
   entity: string;
-  severity: Severity;
+  severity: string;
   state: string;
   count: number;
   first_seen: string;
   last_seen: string;
   expected: string;
   seen: string;
-  source: Source;
-  attribution: Attribution;
+  source: string;
+  attribution: string;
   observed_by: string;
+  accepted_baseline: boolean;
+  fleet_event: boolean;
+  subjects: number;
   incident?: string | null;
 }
 
 export interface IncidentRow {
   id: string;
-  device: string;
+  device?: string | null;
+  about: string;
+  revoked: boolean;
   title: string;
-  state: 'open' | 'contained' | 'closed';
-  severity: Severity;
+  state: string;
+  severity: string;
   opened_at: string;
   closed_at?: string | null;
-  containment?: Containment | null;
+  containment?: string | null;
   kinds: string[];
 }
 
@@ -109,8 +109,8 @@ export interface Step {
   what: string;
   expected?: string | null;
   seen?: string | null;
-  source?: Source | null;
-  attribution?: Attribution | null;
+  source?: string | null;
+  attribution?: string | null;
   observed_by?: string | null;
   entry?: number | null;
   proof?: { index: number; tree_size: number } | null;
@@ -125,11 +125,11 @@ export interface Incident extends IncidentRow {
 export interface Playbook {
   name: string;
   description: string;
-  mode: 'observe' | 'enforce';
+  mode: string;
   kinds: string[];
   kinds_min: number;
   outside_min: number;
-  severity_min?: Severity;
+  severity_min?: string;
   steps: { action: string; to?: string | null; after_seconds?: number | null; when_kinds_min?: number | null }[];
   contain_max?: number | null;
   used_last_hour: number;
@@ -138,7 +138,7 @@ export interface Playbook {
 
 export interface Baseline {
   product: string;
-  state: 'seeded' | 'learning' | 'proposed' | 'accepted';
+  state: string;
   entries: { feature: string; value: string; devices: number; declared: boolean }[];
   proposed_at?: string | null;
   accepted_at?: string | null;
@@ -156,7 +156,9 @@ export interface Entry {
 }
 
 export interface ContainmentDone {
-  containment: Containment;
+  containment: string;
+  known: boolean;
+  takes_away: ReachSet;
   sessions_touched: number;
   in_force_after_micros: number;
   recorded_after_micros: number;
@@ -164,7 +166,7 @@ export interface ContainmentDone {
 }
 
 export interface GivenBack {
-  gives_back: { channels: string[]; destinations: string[] };
+  gives_back: ReachSet;
   entry?: number | null;
 }
 
@@ -174,11 +176,14 @@ export interface Import {
   changed: number;
   unchanged: number;
   refused: { line: number; text: string }[];
+  refused_count: number;
 }
 
 export interface Findings {
   rows: number;
-  findings: { kind: string; severity: Severity; count: number; examples: string[]; why: string; next: string }[];
+  certificates: number;
+  refused: { line: number; text: string }[];
+  findings: { kind: string; severity: string; count: number; examples: string[]; why: string; next: string }[];
 }
 
 export interface Problem {
