@@ -28,9 +28,12 @@ pub struct Config {
     pub trust_domain: String,
     /// Names (DNS or IP) that devices and people use for this plane; the first is the default.
     pub server_names: Vec<String>,
+    /// Devices and attacks are made up, for a demonstration: the console says so.
+    pub simulated: bool,
     pub listen: Listen,
     pub gateway: GatewayConfig,
     pub identity: IdentityConfig,
+    pub inventory: InventoryConfig,
     pub response: ResponseConfig,
 }
 
@@ -95,6 +98,29 @@ pub struct IdentityConfig {
     pub tls_1_2: bool,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
+}
+
+/// `[inventory]`: how long what was observed of devices is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InventoryConfig {
+    /// Days an address of a device is kept after it was seen last, 1 to 3650. Where a device is
+    /// may be personal data: keep it no longer than you need it.
+    pub addresses_days: u32,
+    /// Days a peer of a device is kept after it was seen last, 1 to 3650.
+    pub peers_days: u32,
+    /// Hours without a sign of life after which a device is silent, 1 to 8760.
+    pub silent_hours: u32,
+}
+
+impl Default for InventoryConfig {
+    fn default() -> Self {
+        Self {
+            addresses_days: 30,
+            peers_days: 90,
+            silent_hours: 24,
+        }
+    }
 }
 
 /// `[response]`: what playbooks may do at most, and who is told.
@@ -223,9 +249,11 @@ impl Default for Config {
             tenant: "default".into(),
             trust_domain: "fleetward.internal".into(),
             server_names: vec!["localhost".into(), "127.0.0.1".into()],
+            simulated: false,
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
             identity: IdentityConfig::default(),
+            inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
         }
     }
@@ -271,7 +299,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 25] = [
+const ENVIRONMENT: [(&str, &[&str]); 28] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -299,6 +327,18 @@ const ENVIRONMENT: [(&str, &[&str]); 25] = [
     (
         "FLEETWARD_IDENTITY_SERVICE_DAYS",
         &["identity", "service_days"],
+    ),
+    (
+        "FLEETWARD_INVENTORY_ADDRESSES_DAYS",
+        &["inventory", "addresses_days"],
+    ),
+    (
+        "FLEETWARD_INVENTORY_PEERS_DAYS",
+        &["inventory", "peers_days"],
+    ),
+    (
+        "FLEETWARD_INVENTORY_SILENT_HOURS",
+        &["inventory", "silent_hours"],
     ),
     (
         "FLEETWARD_RESPONSE_CONTAIN_MAX",
@@ -416,7 +456,7 @@ impl Config {
             }
         }
         let gateway = &self.gateway;
-        let ranges: [(&str, u64, u64, u64); 7] = [
+        let ranges: [(&str, u64, u64, u64); 10] = [
             (
                 "gateway.reports_per_minute",
                 u64::from(gateway.reports_per_minute),
@@ -453,6 +493,24 @@ impl Config {
                 u64::from(self.identity.service_days),
                 1,
                 397,
+            ),
+            (
+                "inventory.addresses_days",
+                u64::from(self.inventory.addresses_days),
+                1,
+                3650,
+            ),
+            (
+                "inventory.peers_days",
+                u64::from(self.inventory.peers_days),
+                1,
+                3650,
+            ),
+            (
+                "inventory.silent_hours",
+                u64::from(self.inventory.silent_hours),
+                1,
+                8760,
             ),
         ];
         for (key, value, low, high) in ranges {
@@ -514,6 +572,9 @@ impl Config {
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
+                ["inventory", "addresses_days"] => self.inventory.addresses_days.to_string(),
+                ["inventory", "peers_days"] => self.inventory.peers_days.to_string(),
+                ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),
                 ["response", key] => self.response.live(key),
                 _ => String::new(),
             }

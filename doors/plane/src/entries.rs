@@ -2,8 +2,9 @@
 //!
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
-use crate::flow::Revoking;
-use model::{CertificateId, Digest, Principal, RevocationReason, Timestamp};
+use crate::plane::digest;
+use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
+use model::{CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, RevocationReason, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -19,8 +20,27 @@ pub enum Actor {
         session: String,
     },
     Service(model::ServiceId),
+    /// A planned response, by its name.
+    Playbook(String),
     /// This program, on its own.
     Plane,
+}
+
+impl Actor {
+    /// Whom the responder names: a playbook as `playbook/<name>`, else a person as the log does.
+    #[must_use]
+    pub fn named(by: &str) -> Self {
+        match by.split_once('/') {
+            Some(("playbook", name)) => Self::Playbook(name.to_owned()),
+            Some(("admin", session)) => Self::Admin {
+                session: session.to_owned(),
+            },
+            Some(("local", user)) => (user.strip_prefix("uid-"))
+                .and_then(|uid| uid.parse().ok())
+                .map_or(Self::Plane, |uid| Self::Local { uid }),
+            _ => Self::Plane,
+        }
+    }
 }
 
 impl fmt::Display for Actor {
@@ -29,6 +49,7 @@ impl fmt::Display for Actor {
             Self::Local { uid } => write!(f, "local/uid-{uid}"),
             Self::Admin { session } => write!(f, "admin/{session}"),
             Self::Service(id) => write!(f, "service/{id}"),
+            Self::Playbook(name) => write!(f, "playbook/{name}"),
             Self::Plane => f.write_str("plane"),
         }
     }
@@ -57,6 +78,13 @@ impl Act {
             action,
             object: object.to_string(),
             details: BTreeMap::new(),
+        }
+    }
+
+    fn with_incident(self, incident: Option<IncidentId>) -> Self {
+        match incident {
+            Some(incident) => self.with(INCIDENT, incident),
+            None => self,
         }
     }
 
@@ -99,6 +127,14 @@ pub fn manufacturer_added(
         format_args!("manufacturer/{id}"),
     )
     .with("ca_sha256", ca)
+}
+
+/// A list of what is known of devices besides their identity; it grants nothing.
+#[must_use]
+pub fn records_imported(at: Timestamp, actor: &Actor, count: usize, list: Digest) -> Act {
+    Act::new(at, actor, "inventory.records-imported", "inventory")
+        .with("devices", count)
+        .with("list_sha256", list)
 }
 
 #[must_use]
@@ -188,18 +224,112 @@ pub fn signed_in(at: Timestamp, actor: &Actor) -> Act {
     Act::new(at, actor, "access.signed-in", actor)
 }
 
+#[must_use]
+pub fn signed_out(at: Timestamp, actor: &Actor) -> Act {
+    Act::new(at, actor, "access.signed-out", actor)
+}
+
+#[must_use]
+pub fn contained(
+    actor: &Actor,
+    what: &Containing,
+    standing: &Standing,
+    sessions_touched: u32,
+) -> Act {
+    let object = format_args!("device/{}", what.device);
+    Act::new(standing.since, actor, DEVICE_CONTAINED, object)
+        .with(CONTAINMENT, standing.containment.name())
+        .with("reason", &what.reason)
+        .with("sessions_touched", sessions_touched)
+        .with_incident(what.incident)
+}
+
+#[must_use]
+pub fn restored(at: Timestamp, actor: &Actor, what: &Restoring, was: &Standing) -> Act {
+    let object = format_args!("device/{}", what.device);
+    Act::new(at, actor, "response.device-restored", object)
+        .with("was", was.containment.name())
+        .with("reason", &what.reason)
+        .with_incident(what.incident)
+}
+
+#[must_use]
+pub fn baseline_accepted(at: Timestamp, actor: &Actor, product: &model::ProductId) -> Act {
+    let object = format_args!("product/{product}");
+    Act::new(at, actor, "detection.baseline-accepted", object)
+}
+
+#[must_use]
+pub fn incident_opened(incident: &response::Incident) -> Act {
+    let object = format_args!("incident/{}", incident.id);
+    Act::new(incident.opened_at, "detection", "response.incident-opened", object)
+        .with("about", &incident.about)
+        .with("severity", incident.severity.name())
+        .with("title", incident.title())
+}
+
+#[must_use]
+pub fn incident_closed(at: Timestamp, incident: &response::Incident) -> Act {
+    let object = format_args!("incident/{}", incident.id);
+    Act::new(at, Actor::Plane, "response.incident-closed", object).with("about", &incident.about)
+}
+
+/// The texts of evidence may name addresses of people's homes: the log keeps their digest, so that
+/// the timeline proves them.
+#[must_use]
+pub fn step(incident: IncidentId, step: &response::Step) -> Act {
+    let object = format_args!("incident/{incident}");
+    let mut act = Act::new(step.at, &step.actor, "response.incident-step", object);
+    if step.expected.is_none() && step.seen.is_none() {
+        return act.with("what", &step.what);
+    }
+    let evidence = serde_json::json!([step.what, step.expected, step.seen, step.observed_by]);
+    act = act.with("evidence_sha256", digest(evidence.to_string().as_bytes()));
+    if let Some(source) = step.source {
+        act = act.with("source", source.name());
+    }
+    if let Some(attribution) = step.attribution {
+        act = act.with("attribution", attribution.name());
+    }
+    act
+}
+
+const DEVICE_CONTAINED: &str = "response.device-contained";
+const CONTAINMENT: &str = "containment";
+const INCIDENT: &str = "incident";
 const DEVICE_REVOKED: &str = "identity.device-revoked";
 const SERVICE_REVOKED: &str = "identity.service-revoked";
 const CERTIFICATE_REVOKED: &str = "identity.certificate-revoked";
 
-/// The withdrawal that an entry tells of, if it does: how a restored backup learns what it missed.
+/// A withdrawal that an entry tells of: how a restored backup learns what it missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Withdrawn {
+    Revoked(Revoking, RevocationReason),
+    Contained(DeviceId, Standing),
+}
+
+/// The withdrawal that an entry tells of, if it does. What gives back is told by no entry: in
+/// doubt a device stays cut off, and a person restores it again.
 #[must_use]
-pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<(Revoking, RevocationReason)> {
+pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let (_, name) = entry.object.split_once('/')?;
     let what = match entry.action.as_str() {
         DEVICE_REVOKED => Revoking::Device(name.parse().ok()?),
         SERVICE_REVOKED => Revoking::Service(name.parse().ok()?),
         CERTIFICATE_REVOKED => Revoking::Certificate(read_certificate_id(name)?),
+        DEVICE_CONTAINED => {
+            let detail = |key: &str| entry.details.get(key).map(String::as_str);
+            let standing = Standing {
+                // What this version cannot read is cut off all the same.
+                containment: detail(CONTAINMENT)
+                    .and_then(Containment::from_name)
+                    .unwrap_or(Containment::Isolated),
+                since: entry.time,
+                incident: detail(INCIDENT).and_then(IncidentId::from_text),
+                by: entry.actor.clone(),
+            };
+            return Some(Withdrawn::Contained(name.parse().ok()?, standing));
+        }
         _ => return None,
     };
     let reason = entry
@@ -207,7 +337,7 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<(Revoking, RevocationR
         .get("reason")
         .and_then(|name| RevocationReason::from_name(name))
         .unwrap_or(RevocationReason::Unspecified);
-    Some((what, reason))
+    Some(Withdrawn::Revoked(what, reason))
 }
 
 /// Reads `<issuer digest>:<serial>` as [`CertificateId`] prints it.
@@ -247,18 +377,54 @@ mod tests {
         ] {
             let reason = RevocationReason::KeyCompromise;
             let act = revoked(Timestamp::from_seconds(1), &Actor::Plane, &what, reason, 2);
-            let entry = audit::Entry {
-                time: act.time,
-                tenant: "acme".parse().unwrap(),
-                actor: act.actor,
-                action: act.action.to_owned(),
-                object: act.object,
-                details: act.details,
-                request: None,
-            };
-            let leaf = entry.to_leaf().unwrap();
-            let read = audit::Entry::from_leaf(&leaf).unwrap();
-            assert_eq!(withdrawal_told_by(&read), Some((what, reason)));
+            let read = written(act);
+            let told = withdrawal_told_by(&read);
+            assert_eq!(told, Some(Withdrawn::Revoked(what, reason)));
+        }
+    }
+
+    fn written(act: Act) -> audit::Entry {
+        let entry = audit::Entry {
+            time: act.time,
+            tenant: "acme".parse().unwrap(),
+            actor: act.actor,
+            action: act.action.to_owned(),
+            object: act.object,
+            details: act.details,
+            request: None,
+        };
+        audit::Entry::from_leaf(&entry.to_leaf().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_containment_is_read_back_from_its_entry_and_a_restore_gives_nothing_back() {
+        let device: DeviceId = "cam-1".parse().unwrap();
+        for containment in Containment::ALL {
+            for incident in [None, Some(IncidentId(7))] {
+                let what = Containing {
+                    device: device.clone(),
+                    containment,
+                    incident,
+                    reason: "a person saw it".into(),
+                };
+                let standing = what.standing(Timestamp::from_seconds(9), &Actor::Plane);
+                let read = written(contained(&Actor::Plane, &what, &standing, 1));
+                let told = Withdrawn::Contained(device.clone(), standing.clone());
+                assert_eq!(withdrawal_told_by(&read), Some(told));
+
+                let back = Restoring {
+                    device: device.clone(),
+                    incident,
+                    reason: "cleaned".into(),
+                };
+                let read = written(restored(
+                    Timestamp::from_seconds(10),
+                    &Actor::Plane,
+                    &back,
+                    &standing,
+                ));
+                assert_eq!(withdrawal_told_by(&read), None);
+            }
         }
     }
 

@@ -7,21 +7,28 @@
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
 use crate::clock;
+use crate::acting;
 use crate::entries::{self, Actor};
+use crate::issuing::{self, Issued};
+use crate::judgement::Judged;
 use crate::listen::tls::Trust;
-use crate::plane::{FleetInForce, Plane, Trouble, digest, random};
+use crate::plane::{FleetInForce, Plane, Trouble};
+use crate::planning::ApplyReceipt;
 use crate::shared::Latest;
-use access::{Facts, Fleet, Grants, SourceFile};
-use gateway::{Admitted, ConnectionId, Withdrawal};
-use identity::{
-    Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal, est, profile,
+use crate::signals::Told;
+use crate::timeline::{self, Lines};
+use crate::withdrawing::{
+    self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, Revoking, RevocationReceipt,
 };
-use model::{CertificateId, DeviceId, Digest, Principal, RevocationReason, ServiceId, Timestamp};
-use signer::Purpose;
+use access::{Facts, SourceFile};
+use gateway::{Admitted, ConnectionId};
+use identity::{Authenticated, CertificateRequest, Door, Operation, Presented, Refusal};
+use model::{Principal, RevocationReason, ServiceId};
+use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use store::{Change, Direction, Guard, Holder, IdempotencyKey, Receipt, Write};
+use std::time::Instant;
+use store::{Change, Direction, Guard, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -76,14 +83,6 @@ impl Admission {
     }
 }
 
-/// A certificate that was issued and is on record.
-pub struct Issued {
-    pub der: Vec<u8>,
-    pub certificate: CertificateId,
-    pub not_after: Timestamp,
-    pub receipt: Receipt,
-}
-
 /// EST: a device that proved its factory identity (or its present certificate) gets an LDevID.
 ///
 /// # Errors
@@ -102,70 +101,30 @@ pub async fn enroll(
         .enroll(operation, &who, request, now)?;
     plane.granting_allowed()?;
 
-    let lifetime = plane
-        .admission
-        .fleet
-        .get()
-        .ldevid_lifetime(&decision.product);
-    let terms = profile::Terms {
-        public_key: request.public_key(),
-        serial_random: random()?,
-        now,
-        lifetime,
-    };
-    let unsigned = profile::ldevid(
-        plane.realm(),
-        &decision.device,
-        None,
-        plane.issuer(),
-        &terms,
-    )?;
-    let certificate = unsigned.certificate();
-    let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
-    let signature = plane.sign(Purpose::DeviceCertificate, unsigned.to_be_signed())?;
-    let der = unsigned.assemble(&signature)?;
-
+    let made = issuing::ldevid(plane, &decision, request, now)?;
     let principal = Principal::Device(decision.device.clone());
     let change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
         .guard(Guard::CertificateNotRevoked(who.certificate()))
-        .guard(Guard::CertificateUnknown(certificate))
-        .write(Write::PutDevice(store::Device {
-            id: decision.device.clone(),
-            product: decision.product.clone(),
-            groups: decision.groups.clone(),
-            manufacturer: decision.manufacturer.clone(),
-            serial: decision.serial.clone(),
-            enrolled_at: now,
-        }))
-        .write(Write::PutCertificate(store::Certificate {
-            id: certificate,
-            holder: Holder::Device(decision.device.clone()),
-            not_before,
-            not_after,
-            der: der.clone(),
-        }))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(issuing::device_row(&decision, now))
+        .write(made.row(&principal))
         .entry(plane.leaf(&entries::enrolled(
             now,
             &principal,
             who.certificate(),
-            certificate,
+            made.certificate,
             decision.kind.name(),
         ))?);
     let receipt = plane.commit(change).await?;
-
-    plane.learn(&Fact::CertificateIssued {
-        principal,
-        certificate,
-        not_after,
-    })?;
+    plane.learn(&made.fact(principal))?;
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
     if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
         if let Refusal::CertificateRevoked { reason, .. }
         | Refusal::PrincipalRevoked { reason, .. } = &refusal
         {
-            let heir = Revoking::Certificate(certificate);
+            let heir = Revoking::Certificate(made.certificate);
             revoke(plane, &heir, *reason, &Actor::Plane).await?;
         }
         return Err(refusal.into());
@@ -174,12 +133,7 @@ pub async fn enroll(
         .admission
         .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
-    Ok(Issued {
-        der,
-        certificate,
-        not_after,
-        receipt,
-    })
+    Ok(made.recorded(receipt))
 }
 
 /// A service of the fleet gets a certificate for the key in its request.
@@ -200,95 +154,21 @@ pub async fn issue_to_service(
             format!("service {service} is not in the fleet; add services/{service}.toml and apply"),
         ));
     }
-    let terms = profile::Terms {
-        public_key: request.public_key(),
-        serial_random: random()?,
-        now,
-        lifetime: plane.config.service_lifetime(),
-    };
-    let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
-    let certificate = unsigned.certificate();
-    let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
-    let signature = plane.sign(Purpose::ServiceCertificate, unsigned.to_be_signed())?;
-    let der = unsigned.assemble(&signature)?;
+    let made = issuing::service(plane, service, request, now)?;
     let principal = Principal::Service(service.clone());
     let change = Change::new(Direction::Grant)
         .guard(Guard::ServiceNotRevoked(service.clone()))
-        .guard(Guard::CertificateUnknown(certificate))
-        .write(Write::PutCertificate(store::Certificate {
-            id: certificate,
-            holder: Holder::Service(service.clone()),
-            not_before,
-            not_after,
-            der: der.clone(),
-        }))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(made.row(&principal))
         .entry(plane.leaf(&entries::issued_to_service(
             now,
             actor,
             &principal,
-            certificate,
+            made.certificate,
         ))?);
     let receipt = plane.commit(change).await?;
-    plane.learn(&Fact::CertificateIssued {
-        principal,
-        certificate,
-        not_after,
-    })?;
-    Ok(Issued {
-        der,
-        certificate,
-        not_after,
-        receipt,
-    })
-}
-
-/// What is to be revoked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoking {
-    Device(DeviceId),
-    Service(ServiceId),
-    Certificate(CertificateId),
-}
-
-impl Revoking {
-    /// Whose identity it is, or the one certificate that is meant.
-    fn principal(&self) -> Result<Principal, CertificateId> {
-        match self {
-            Self::Device(device) => Ok(Principal::Device(device.clone())),
-            Self::Service(service) => Ok(Principal::Service(service.clone())),
-            Self::Certificate(certificate) => Err(*certificate),
-        }
-    }
-}
-
-/// The row of a revocation.
-#[must_use]
-pub fn withdrawal_write(what: &Revoking, at: Timestamp, reason: RevocationReason) -> Write {
-    match what.clone() {
-        Revoking::Device(device) => Write::RevokeDevice { device, at, reason },
-        Revoking::Service(service) => Write::RevokeService {
-            service,
-            at,
-            reason,
-        },
-        Revoking::Certificate(certificate) => Write::RevokeCertificate {
-            certificate,
-            at,
-            reason,
-        },
-    }
-}
-
-/// What a revocation did, and how fast.
-pub struct RevocationReceipt {
-    /// False: nobody of that name, or no such certificate, was on record. It is barred in advance.
-    pub known: bool,
-    pub sessions_closed: u32,
-    /// From the request to the moment after which nothing of it is accepted at any door.
-    pub in_force_after: Duration,
-    /// From the request to its entry being durable.
-    pub recorded_after: Duration,
-    pub receipt: Receipt,
+    plane.learn(&made.fact(principal))?;
+    Ok(made.recorded(receipt))
 }
 
 /// Bites first, is acknowledged when it is recorded. If it cannot be recorded it stays in force,
@@ -305,37 +185,12 @@ pub async fn revoke(
     let started = Instant::now();
     let at = clock::now();
     let known = plane.knows(what);
-    let (withdrawal, fact) = match what.principal() {
-        Ok(principal) => (
-            Withdrawal::Principal(principal.clone()),
-            Fact::PrincipalRevoked {
-                principal,
-                reason,
-                at,
-            },
-        ),
-        Err(certificate) => (
-            Withdrawal::Certificate(certificate),
-            Fact::CertificateRevoked {
-                certificate,
-                reason,
-                at,
-            },
-        ),
-    };
+    let (withdrawal, fact) = what.withdrawn(reason, at);
     plane.learn(&fact)?;
     let sessions_closed = plane.withdraw(&withdrawal).await;
     let in_force_after = started.elapsed();
-    // Tried again after a disk's error that was none, it must not be told twice.
     let leaf = plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?;
-    let key = IdempotencyKey {
-        key: format!("withdrawal/{}", Digest(random()?)),
-        request: digest(&leaf),
-    };
-    let change = Change::new(Direction::Withdraw)
-        .write(withdrawal_write(what, at, reason))
-        .entry(leaf)
-        .idempotent(key);
+    let change = withdrawing::change(leaf)?.write(what.row(at, reason));
     let receipt = plane.commit_withdrawal(change).await?;
     Ok(RevocationReceipt {
         known,
@@ -346,11 +201,118 @@ pub async fn revoke(
     })
 }
 
-/// What applying a fleet did.
-pub struct ApplyReceipt {
-    pub version: u64,
-    pub grant_classes: usize,
-    pub receipt: Receipt,
+/// Cuts a device off: bites on every shard and at every door first, is acknowledged when it is
+/// recorded. What is cut off harder already stays so.
+///
+/// # Errors
+/// Only that it could not be recorded; it is in force all the same.
+pub async fn contain(
+    plane: &Arc<Plane>,
+    what: &Containing,
+    actor: &Actor,
+) -> Result<ContainmentReceipt, Trouble> {
+    let started = Instant::now();
+    let asked = what.standing(clock::now(), actor);
+    let (is_news, sessions_touched) = plane.cut_off(&what.device, &asked).await?;
+    let in_force_after = started.elapsed();
+    let containment = plane.containment(&what.device).unwrap_or(asked.containment);
+    let mut done = ContainmentReceipt {
+        containment,
+        sessions_touched,
+        in_force_after,
+        recorded_after: in_force_after,
+        receipt: None,
+    };
+    if is_news {
+        let leaf = plane.leaf(&entries::contained(actor, what, &asked, sessions_touched))?;
+        let change = withdrawing::change(leaf)?.write(asked.row(&what.device));
+        done.receipt = Some(plane.commit_withdrawal(change).await?);
+        done.recorded_after = started.elapsed();
+        plane.tell_containment(&what.device).await;
+    }
+    Ok(done)
+}
+
+/// Gives a device back what it was cut off from: durable first, then in force.
+///
+/// # Errors
+/// It is not cut off, was revoked or cut off harder meanwhile; trouble of ours.
+pub async fn restore(
+    plane: &Arc<Plane>,
+    what: &Restoring,
+    actor: &Actor,
+) -> Result<RestoreReceipt, Trouble> {
+    plane.granting_allowed()?;
+    let (standing, change_seen) = plane.contained(&what.device)?;
+    let change = Change::new(Direction::Grant)
+        .guard(Guard::DeviceNotRevoked(what.device.clone()))
+        .guard(Guard::ContainmentIs {
+            device: what.device.clone(),
+            containment: Some(standing.containment),
+        })
+        .write(Write::DropContainment {
+            device: what.device.clone(),
+        })
+        .entry(plane.leaf(&entries::restored(clock::now(), actor, what, &standing))?);
+    let receipt = plane.commit(change).await?;
+    plane.give_back(&what.device, change_seen).await?;
+    plane.tell_containment(&what.device).await;
+    Ok(RestoreReceipt { receipt })
+}
+
+/// Signals → baseline → deviation → alert → incident → playbook → containment → audit entry, for
+/// what doors, the network and devices told since the last time.
+pub async fn judge(plane: &Arc<Plane>, told: &[Told]) {
+    let _one_at_a_time = plane.judging.begin().await;
+    let judged = plane.judge(told, clock::now());
+    carry_out(plane, judged).await;
+}
+
+/// Takes up the incidents of the run before: acts whose end is not known are asked for again.
+pub async fn take_up(plane: &Arc<Plane>) {
+    let _one_at_a_time = plane.judging.begin().await;
+    match timeline::remembered(plane) {
+        Ok(judged) => carry_out(plane, judged).await,
+        Err(trouble) => tracing::error!("incidents are not taken up: {trouble}"),
+    }
+}
+
+/// A person's decision, told to the incident that it belongs to.
+///
+/// # Errors
+/// The incident is not open.
+pub async fn decided(plane: &Arc<Plane>, act: &PersonAct) -> Result<(), Trouble> {
+    let _one_at_a_time = plane.judging.begin().await;
+    let mut judged = Judged::default();
+    let told = (plane.judgement.lock()).person(act, clock::now(), &mut judged);
+    carry_out(plane, judged).await;
+    told.map(drop)
+        .map_err(|unknown| Trouble::refused("incident-not-open", unknown.to_string()))
+}
+
+/// Does what was decided, in order: what happened is on record before what it asks for is done,
+/// and how that ended is told to whoever asked.
+pub async fn carry_out(plane: &Arc<Plane>, mut judged: Judged) {
+    plane.tell_alerts(&judged.alerts);
+    let mut lines = Lines::default();
+    while !judged.effects.is_empty() {
+        for effect in std::mem::take(&mut judged.effects) {
+            let act = match lines.take(plane, effect) {
+                Ok(Some(act)) => act,
+                Ok(None) => continue,
+                Err(trouble) => {
+                    tracing::error!("a line of a timeline is not on record ({trouble})");
+                    continue;
+                }
+            };
+            lines.record(plane).await;
+            if let Some((token, outcome)) = acting::act(plane, act).await {
+                let mut judgement = plane.judgement.lock();
+                judgement.done(token, outcome, clock::now(), &mut judged);
+            }
+        }
+    }
+    lines.record(plane).await;
 }
 
 /// A new fleet is compiled whole, recorded, and in force on every shard when this returns.
@@ -364,9 +326,8 @@ pub async fn apply(
 ) -> Result<ApplyReceipt, Trouble> {
     plane.granting_allowed()?;
     let _one_at_a_time = plane.applying.begin().await;
-    let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
     let before = plane.admission.fleet.get();
-    let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
+    let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)
@@ -389,53 +350,3 @@ pub async fn apply(
     })
 }
 
-/// What applying a fleet would do.
-pub struct Plan {
-    pub version: u64,
-    pub unchanged: bool,
-    pub grant_classes: usize,
-    pub changes: Vec<String>,
-}
-
-/// Compiles a fleet and compares its names with those in force; changes nothing.
-///
-/// # Errors
-/// Diagnostics with file and line.
-pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trouble> {
-    let fleet = Fleet::read(files).map_err(Trouble::Fleet)?;
-    let before = plane.admission.fleet.get();
-    let next = Arc::new(FleetInForce::new(before.version + 1, fleet));
-    let grants = plane.compile(&next).await?;
-    let (old, new) = (before.names(), next.names());
-    let mut changes: Vec<String> = old
-        .difference(&new)
-        .map(|name| format!("- {name}"))
-        .collect();
-    changes.extend(new.difference(&old).map(|name| format!("+ {name}")));
-    Ok(Plan {
-        version: next.version,
-        unchanged: before.digest() == next.digest(),
-        grant_classes: grants.class_count(),
-        changes,
-    })
-}
-
-/// Reads an EST body: the request, with possession of its key proven.
-///
-/// # Errors
-/// What is wrong with it, for the client.
-pub fn read_request(
-    content_type: Option<&str>,
-    body: &[u8],
-) -> Result<CertificateRequest, Trouble> {
-    let der = est::decode_body(content_type, body)?;
-    Ok(CertificateRequest::parse(&der)?)
-}
-
-/// Grants for a population, compiled off the async threads: Cedar may take its time.
-pub fn compile(fleet: &FleetInForce, population: Vec<Facts>) -> Result<Grants, Trouble> {
-    match &fleet.fleet {
-        Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet),
-        None => Ok(Grants::none()),
-    }
-}

@@ -8,22 +8,33 @@
 //! Read [`flow`] first: it is the story as one run of calls. `listen/` holds sockets and TLS,
 //! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself.
 
+mod acting;
 pub mod api;
 mod clock;
 pub mod config;
+mod deciding;
 mod entries;
+mod events;
 mod flow;
+mod issuing;
+mod judgement;
 mod listen;
 mod lists;
 mod notify;
 mod pem;
 mod plane;
+mod planning;
+mod reach;
 mod shards;
 mod shared;
+mod sightings;
 mod sign_in;
 mod signals;
 mod startup;
+mod stock;
 mod tasks;
+mod timeline;
+mod withdrawing;
 
 pub use config::{Config, ConfigError};
 
@@ -111,6 +122,7 @@ pub async fn serve(
         ended = served.join_next() => ended,
     };
     tracing::info!("stopping: sessions are ended in order, the log is published");
+    plane.events.end();
     // Nobody listens if all doors have ended already.
     let _ = stopping.send(true);
     let draining = Arc::clone(&plane);

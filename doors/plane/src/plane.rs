@@ -2,20 +2,26 @@
 
 use crate::config::Config;
 use crate::entries::Act;
-use crate::flow::{self, Admission, Revoking};
+use crate::events::{About, Events};
+use crate::flow::Admission;
 use crate::listen::tls::Trust;
+use crate::judgement::Judgement;
 use crate::lists::MadeCrl;
+use crate::planning;
 use crate::notify::Notifier;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use crate::signals::{Inbox, Signals};
+use crate::withdrawing::{Containments, Revoking, Standing};
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
 use identity::{Fact, Realm, Refusal, profile};
-use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use inventory::{Cut, Inventory};
+use model::{Containment, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use response::Playbook;
 use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -28,6 +34,10 @@ pub struct Plane {
     pub config: Config,
     pub store: Store,
     pub published: Published,
+    /// What was observed; nothing that gates a privilege.
+    pub facts: store::Facts,
+    /// Every device as it is known.
+    pub inventory: Locked<Inventory>,
     pub admission: Arc<Admission>,
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
@@ -44,6 +54,18 @@ pub struct Plane {
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
     pub committed: Notify,
+    /// What has just happened, for open screens.
+    pub events: Arc<Events>,
+    /// Detector, alerts, responder: changed by one judgement at a time.
+    pub judgement: Locked<Judgement>,
+    /// Held from a judgement until its effects are carried out.
+    pub judging: OneAtATime,
+    /// When the last checkpoint was published in this run.
+    pub(crate) checkpoint_at: Locked<Option<Timestamp>>,
+    /// Held while a containment goes from memory to the shards; never while a disk is waited for.
+    pub(crate) containing: OneAtATime,
+    /// Who is cut off; changed only while `containing` is held.
+    pub containments: Locked<Containments>,
     /// Who is told of incidents.
     pub(crate) notifier: Notifier,
     pub(crate) signer: Signer,
@@ -65,6 +87,7 @@ pub struct Plane {
 pub struct FleetInForce {
     pub version: u64,
     pub fleet: Option<Fleet>,
+    pub playbooks: Vec<Playbook>,
 }
 
 /// Why an act was not done. The API maps it to a status, in one place.
@@ -85,12 +108,13 @@ pub enum Trouble {
     Commit(CommitError),
     /// A withdrawal is in force but not on record, so nothing may be granted.
     #[error(
-        "a revocation is in force that could not be recorded yet; nothing is granted until it is. \
+        "a revocation or containment is in force that could not be recorded yet; nothing is granted \
+         until it is. \
          Operator: see the log for what the disk says"
     )]
     GrantingStopped,
     /// The withdrawal was carried out; recording it is being tried again.
-    #[error("the revocation is in force but could not be recorded ({0}); it is tried again")]
+    #[error("it is in force but could not be recorded ({0}); it is tried again")]
     InForceUnrecorded(CommitError),
     #[error("a fault of ours: {0}; please report it")]
     Fault(String),
@@ -134,15 +158,51 @@ impl FleetInForce {
         Self {
             version: 0,
             fleet: None,
+            playbooks: Vec::new(),
         }
     }
 
-    #[must_use]
-    pub fn new(version: u64, fleet: Fleet) -> Self {
-        Self {
+    /// Reads a whole fleet, its playbooks included.
+    ///
+    /// # Errors
+    /// All that is wrong, by file and line; nothing of it is taken then.
+    pub fn read(version: u64, files: &[SourceFile]) -> Result<Self, Trouble> {
+        let mut wrong = Vec::new();
+        let mut playbooks: Vec<Playbook> = Vec::new();
+        let mut names = BTreeSet::new();
+        for file in files {
+            if !response::playbook::is_playbook_file(&file.path) {
+                continue;
+            }
+            match response::playbook::read(&file.path, &file.text) {
+                Ok(read) => playbooks.extend(read),
+                Err(errors) => wrong.extend(errors.into_iter().map(diagnostic)),
+            }
+        }
+        for playbook in &playbooks {
+            if !names.insert(&playbook.name) {
+                wrong.push(Diagnostic {
+                    path: "playbooks".to_owned(),
+                    line: 1,
+                    column: 1,
+                    message: format!("two playbooks are called {}", playbook.name),
+                    help: Some("give each its own name".to_owned()),
+                });
+            }
+        }
+        let fleet = match Fleet::read(files) {
+            Ok(fleet) if wrong.is_empty() => fleet,
+            Ok(_) => return Err(Trouble::Fleet(wrong)),
+            Err(others) => {
+                wrong.extend(others);
+                return Err(Trouble::Fleet(wrong));
+            }
+        };
+        Ok(Self {
             version,
             fleet: Some(fleet),
-        }
+            playbooks,
+        })
     }
 
     #[must_use]
@@ -163,11 +223,19 @@ impl FleetInForce {
             .channels()
             .map(|one| format!("channel {}", one.id.as_str()));
         let policies = fleet.policies().map(|id| format!("policy {id}"));
+        let destinations =
+            (fleet.destinations()).map(|one| format!("destination {}", one.id.as_str()));
+        let playbooks = self.playbooks.iter().map(|one| {
+            let mode = one.mode.name();
+            format!("playbook {} ({mode})", one.name)
+        });
         products
             .chain(groups)
             .chain(services)
             .chain(channels)
             .chain(policies)
+            .chain(destinations)
+            .chain(playbooks)
             .collect()
     }
 
@@ -176,6 +244,13 @@ impl FleetInForce {
         self.fleet
             .as_ref()
             .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
+    }
+
+    /// Whether the fleet lets a service report what it saw in the network.
+    #[must_use]
+    pub fn observes_network(&self, id: &ServiceId) -> bool {
+        let service = self.fleet.as_ref().and_then(|fleet| fleet.service(id));
+        service.is_some_and(|service| service.observes_network)
     }
 
     #[must_use]
@@ -230,8 +305,7 @@ impl FleetInForce {
             .into_iter()
             .map(|(path, text)| SourceFile { path, text })
             .collect();
-        let fleet = Fleet::read(&files).map_err(Trouble::Fleet)?;
-        Ok(Self::new(row.version, fleet))
+        Self::read(row.version, &files)
     }
 }
 
@@ -305,7 +379,7 @@ impl Plane {
         let kept = change.clone();
         self.submit(change).await.map_err(|error| {
             self.unrecorded.lock().push(kept);
-            tracing::error!("a revocation could not be recorded ({error}); granting stops");
+            tracing::error!("a withdrawal could not be recorded ({error}); granting stops");
             Trouble::InForceUnrecorded(error)
         })
     }
@@ -335,7 +409,9 @@ impl Plane {
         self.trust()
             .registry_mut()
             .apply(fact)
-            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))
+            .map_err(|conflict| Trouble::refused("fact-conflict", conflict.to_string()))?;
+        self.note(fact);
+        Ok(())
     }
 
     /// Whether what is to be revoked is on record.
@@ -358,6 +434,92 @@ impl Plane {
         let closed = self.shards.withdraw(what).await;
         *self.crl.lock() = None;
         closed
+    }
+
+    /// Cuts a device off in memory and on every shard; whether it is news, and the number of
+    /// sessions that felt it.
+    pub async fn cut_off(
+        &self,
+        device: &DeviceId,
+        standing: &Standing,
+    ) -> Result<(bool, u32), Trouble> {
+        let _one_at_a_time = self.containing.begin().await;
+        let is_news = self.containments.lock().put(device, standing.clone());
+        if is_news {
+            self.learn(&Fact::DeviceContained {
+                device: device.clone(),
+                containment: standing.containment,
+                at: standing.since,
+            })?;
+        }
+        let facts = self.facts_of_device(device);
+        Ok((is_news, self.shards.contain(&facts).await))
+    }
+
+    /// Gives back, unless another containment came since `change`.
+    pub async fn give_back(&self, device: &DeviceId, change: u64) -> Result<(), Trouble> {
+        let _one_at_a_time = self.containing.begin().await;
+        if self.containments.lock().take(device, change) {
+            self.learn(&Fact::DeviceRestored {
+                device: device.clone(),
+            })?;
+            let facts = self.facts_of_device(device);
+            self.shards.contain(&facts).await;
+        }
+        Ok(())
+    }
+
+    /// How a device is cut off, and the change that did it.
+    ///
+    /// # Errors
+    /// It is not, or its identity is gone.
+    pub fn contained(&self, device: &DeviceId) -> Result<(Standing, u64), Trouble> {
+        let principal = Principal::Device(device.clone());
+        if self.trust().registry().principal_revocation(&principal).is_some() {
+            return Err(Trouble::refused(
+                "device-revoked",
+                format!("{device} was revoked: restoring it gives nothing back"),
+            ));
+        }
+        let containments = self.containments.lock();
+        containments
+            .of(device)
+            .cloned()
+            .zip(containments.change_of(device))
+            .ok_or_else(|| {
+                Trouble::refused("not-contained", format!("{device} is not cut off"))
+            })
+    }
+
+    /// How far a device is cut off.
+    #[must_use]
+    pub fn containment(&self, device: &DeviceId) -> Option<Containment> {
+        let containments = self.containments.lock();
+        containments.of(device).map(|standing| standing.containment)
+    }
+
+    /// Says how far a device is cut off: to its live session, which may do with it what it wants,
+    /// to the inventory and to the screens.
+    pub async fn tell_containment(&self, device: &DeviceId) {
+        let standing = self.containments.lock().of(device).cloned();
+        let incident = standing.as_ref().and_then(|one| one.incident);
+        let told = serde_json::json!({
+            "containment": standing.as_ref().map(|one| one.containment.name()),
+            "since": standing.as_ref().map(|one| one.since.to_string()),
+            "incident": incident.map(|id| id.to_string()),
+        });
+        let cut = standing.map(|one| Cut {
+            containment: one.containment,
+            since: one.since,
+            incident: one.incident,
+            by: one.by,
+        });
+        self.inventory.lock().contained(device, cut);
+        let topic = access::containment_topic(device);
+        let payload = told.to_string().into_bytes();
+        self.shards.tell_device(device, &topic, payload).await;
+        let told = serde_json::json!({ "id": device.to_string(), "change": told });
+        self.events.tell(About::Device, &told);
     }
 
     /// The port of the door for people, as it was bound.
@@ -391,7 +553,7 @@ impl Plane {
     pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
         let population = self.population(fleet);
         let fleet = Arc::clone(fleet);
-        off_thread(move || flow::compile(&fleet, population)).await?
+        off_thread(move || planning::compile(&fleet, population)).await?
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.
@@ -403,6 +565,11 @@ impl Plane {
     /// From here on every shard judges by the new fleet.
     pub async fn put_in_force(&self, fleet: Arc<FleetInForce>, grants: Arc<Grants>) {
         let _one_at_a_time = self.regranting.begin().await;
+        {
+            let mut judgement = self.judgement.lock();
+            judgement.detector.declare(&fleet.declared());
+            judgement.responder.playbooks(fleet.playbooks.clone());
+        }
         self.admission.fleet.replace(fleet);
         self.regrant(grants).await;
     }
@@ -444,6 +611,16 @@ impl Plane {
             }
         }
         reasons
+    }
+}
+
+fn diagnostic(error: response::PlaybookError) -> Diagnostic {
+    Diagnostic {
+        path: error.path,
+        line: error.line,
+        column: 1,
+        message: error.message,
+        help: error.help,
     }
 }
 

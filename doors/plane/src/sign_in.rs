@@ -7,12 +7,15 @@ use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, Trouble, digest, random};
 use crate::shared::Locked;
+use crate::signals::Told;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use model::{Digest, Timestamp};
+use detection::Feature;
+use model::{Attribution, Digest, Subject, Timestamp};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{IsTerminal, Write as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +48,12 @@ impl SignIns {
             .map(|session| Actor::Admin {
                 session: session.name.clone(),
             })
+    }
+
+    /// From here on no cookie of this session is good.
+    fn close(&self, name: &str) {
+        let mut sessions = self.sessions.lock();
+        sessions.retain(|_, session| session.name != name);
     }
 
     /// Only after a link was spent: strangers cannot fill the table.
@@ -104,11 +113,37 @@ pub async fn make_admin_link(plane: &Arc<Plane>, people_port: u16) -> Result<(),
     Ok(())
 }
 
-/// Takes a link's token once and opens a session; the answer is its cookie.
+/// Takes a link's token once and opens a session; the answer is its cookie. `from` is where it was
+/// asked, if it came over the network: attempts are told to the judge.
 ///
 /// # Errors
 /// The token is unknown, used or expired, which are told apart to nobody.
-pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble> {
+pub async fn sign_in(
+    plane: &Arc<Plane>,
+    token: &str,
+    from: Option<IpAddr>,
+) -> Result<String, Trouble> {
+    let done = try_sign_in(plane, token).await;
+    let (subject, attribution) = match (&done, from) {
+        (Ok((_, session)), _) => (Subject::Person(session.clone()), Attribution::Proven),
+        (Err(Trouble::Refused { .. }), Some(from)) => {
+            (Subject::Address(from.to_canonical()), Attribution::Address)
+        }
+        // Trouble of ours, or somebody at this machine.
+        (Err(_), _) => return done.map(|(cookie, _)| cookie),
+    };
+    let accepted = done.is_ok();
+    plane.signals.tell(Told::seen(
+        subject,
+        attribution,
+        Feature::SignIn { accepted },
+        clock::now(),
+    ));
+    done.map(|(cookie, _)| cookie)
+}
+
+/// The cookie and the session's name.
+async fn try_sign_in(plane: &Arc<Plane>, token: &str) -> Result<(String, String), Trouble> {
     let now = clock::now();
     let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
     let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
@@ -136,14 +171,30 @@ pub async fn sign_in(plane: &Arc<Plane>, token: &str) -> Result<String, Trouble>
         Ok(_) => {
             // The link is spent; a file that stays behind opens nothing.
             let _ = fs::remove_file(plane.config.admin_link_file());
-            plane.sign_ins.open(&cookie, name, now);
-            Ok(cookie)
+            plane.sign_ins.open(&cookie, name.clone(), now);
+            Ok((cookie, name))
         }
         Err(Trouble::Commit(
             store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
         )) => Err(refused()),
         Err(other) => Err(other),
     }
+}
+
+/// Ends a session: at once, then on record. Whoever is no session (the local user) has none to end.
+///
+/// # Errors
+/// It could not be recorded; the session is over all the same.
+pub async fn sign_out(plane: &Arc<Plane>, actor: &Actor) -> Result<(), Trouble> {
+    if let Actor::Admin { session } = actor {
+        plane.sign_ins.close(session);
+        plane.events.nudge();
+        let leaf = plane.leaf(&entries::signed_out(clock::now(), actor))?;
+        plane
+            .commit(Change::new(Direction::Withdraw).entry(leaf))
+            .await?;
+    }
+    Ok(())
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {

@@ -3,22 +3,29 @@
 
 use crate::clock;
 use crate::config::Config;
-use crate::entries;
-use crate::flow::{self, Admission};
+use crate::entries::{self, Withdrawn};
+use crate::events::Events;
+use crate::flow::Admission;
+use crate::judgement::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
 use crate::lists;
 use crate::notify::Notifier;
 use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
+use crate::planning;
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
+use crate::sightings;
 use crate::sign_in::SignIns;
+use crate::withdrawing::{self, Containments};
 use crate::signals::Signals;
 use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
+use detection::{Alerts, Detector};
 use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
+use response::Responder;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
@@ -41,6 +48,8 @@ pub struct Foundation {
     notifier: Notifier,
     store: Store,
     published: Published,
+    facts: store::Facts,
+    inventory: inventory::Inventory,
     signer: Signer,
     log_key: Vkey,
     sequencer: Sequencer,
@@ -51,6 +60,8 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
+    containments: Containments,
+    judgement: Judgement,
 }
 
 impl Foundation {
@@ -65,6 +76,7 @@ impl Foundation {
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
+        let facts = store::Facts::open(&config.data_dir, &tenant)?;
         let published = Published::open(&config.log_dir)?;
         let seal = seal_key(&config.seal_key_file, &config.data_dir)?;
 
@@ -91,18 +103,22 @@ impl Foundation {
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
-        let registry = remember(&store)?;
+        let (registry, containments) = remember(&store)?;
+        let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
-        let grants = flow::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
+        let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
+        let judgement = recall(config, &facts, &registry, &fleet)?;
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
             notifier,
             store,
             published,
+            facts,
+            inventory,
             signer,
             log_key,
             sequencer,
@@ -113,6 +129,8 @@ impl Foundation {
             fleet,
             grants,
             journals,
+            containments,
+            judgement,
         })
     }
 
@@ -135,15 +153,24 @@ impl Foundation {
             &grants,
             &signals,
         )?;
+        let run = u32::from_be_bytes(random().map_err(readable)?);
         Ok(Arc::new(Plane {
             config,
             store: self.store,
             published: self.published,
+            facts: self.facts,
+            inventory: Locked::new(self.inventory),
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
             signals,
             inbox: Locked::new(Some(inbox)),
+            events: Arc::new(Events::new(run)),
+            judgement: Locked::new(self.judgement),
+            judging: OneAtATime::default(),
+            checkpoint_at: Locked::default(),
+            containing: OneAtATime::default(),
+            containments: Locked::new(self.containments),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
             regranting: OneAtATime::default(),
@@ -378,7 +405,7 @@ fn tell_seal(store: &Store, tenant: &TenantId, now: Timestamp) -> anyhow::Result
     Ok(())
 }
 
-/// Revocations that a restored database missed, taken from the leaves it was given back. Done
+/// Revocations and containments that a restored database missed, taken from the leaves it was given back. Done
 /// again at each start while sealed, since a crash may have come in between.
 fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
     let Some(mut from) = store.imported_from() else {
@@ -392,9 +419,20 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
         from += leaves.len() as u64;
         for leaf in leaves {
             let entry = audit::Entry::from_leaf(&leaf)?;
-            if let Some((what, reason)) = entries::withdrawal_told_by(&entry) {
-                let write = flow::withdrawal_write(&what, entry.time, reason);
-                store.commit(Change::new(Direction::Withdraw).write(write))?;
+            match entries::withdrawal_told_by(&entry) {
+                Some(Withdrawn::Revoked(what, reason)) => {
+                    let write = what.row(entry.time, reason);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::Contained(device, standing)) => {
+                    let present = store.containment(&device)?;
+                    // The harder one stands, whichever came last.
+                    if present.is_none_or(|known| known.containment < standing.containment) {
+                        let write = standing.row(&device);
+                        store.commit(Change::new(Direction::Withdraw).write(write))?;
+                    }
+                }
+                None => {}
             }
         }
     }
@@ -521,8 +559,9 @@ fn is_young(der: &[u8], now: Timestamp) -> bool {
 }
 
 /// The registry as the rows tell it.
-fn remember(store: &Store) -> anyhow::Result<Registry> {
+fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
     let mut registry = Registry::new();
+    let mut containments = Containments::default();
     let mut conflict = None;
     let mut learn = |fact: Fact| {
         if let Err(error) = registry.apply(&fact) {
@@ -554,12 +593,54 @@ fn remember(store: &Store) -> anyhow::Result<Registry> {
             },
         });
     })?;
+    store.for_each_containment(|row| {
+        learn(Fact::DeviceContained {
+            device: row.device.clone(),
+            containment: row.containment,
+            at: row.since,
+        });
+        let standing = withdrawing::Standing {
+            containment: row.containment,
+            since: row.since,
+            incident: row.incident,
+            by: row.by,
+        };
+        containments.put(&row.device, standing);
+    })?;
     match conflict {
         Some(error) => {
             bail!("the database contradicts itself ({error}); operator: restore a backup")
         }
-        None => Ok(registry),
+        None => Ok((registry, containments)),
     }
+}
+
+/// The judgement as it was: what was learned and raised comes from `facts.db`, what is declared
+/// and planned from the fleet. Incidents are taken up by its task, since they may ask for acts.
+fn recall(
+    config: &Config,
+    facts: &store::Facts,
+    registry: &Registry,
+    fleet: &FleetInForce,
+) -> anyhow::Result<Judgement> {
+    let mut detector = Detector::new(detection::Settings::default());
+    detector.declare(&fleet.declared());
+    if let Some(snapshot) = facts.blob(judgement::BASELINES)?
+        && let Err(error) = detector.restore(&snapshot)
+    {
+        tracing::error!("{error}");
+    }
+    let mut alerts = Alerts::new(detection::AlertSettings::default());
+    let mut kept = Vec::new();
+    facts.for_each_alert(|row| kept.extend(judgement::alert_of(row)))?;
+    alerts.restore(kept);
+    let mut responder = Responder::new(config.response.settings());
+    responder.playbooks(fleet.playbooks.clone());
+    let mut judgement = Judgement::new(detector, alerts, responder);
+    for device in registry.devices().filter(|device| device.enrolled) {
+        judgement.introduce(&device.device, registry);
+    }
+    Ok(judgement)
 }
 
 /// A trouble as the one line that a start ends with.

@@ -150,7 +150,7 @@ pub struct Gateway {
     pub(crate) wills: Vec<WillDue>,
     /// Principals that sent something since `metered_at`.
     pub(crate) metered: Vec<u32>,
-    pub(crate) metered_at: Timestamp,
+    pub(crate) metered_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -198,7 +198,7 @@ impl Gateway {
             cuts: Vec::new(),
             wills: Vec::new(),
             metered: Vec::new(),
-            metered_at: Timestamp::default(),
+            metered_at: None,
         }
     }
 

@@ -48,8 +48,11 @@ impl Gateway {
     /// Hands out what each principal sent since this was asked last, of those that sent anything.
     /// Meant to be asked once a second.
     pub fn take_metered(&mut self, now: Timestamp, mut each: impl FnMut(&Principal, Metered)) {
-        let interval = now.since(self.metered_at);
-        self.metered_at = now;
+        // The first time nobody knows since when.
+        let interval = match std::mem::replace(&mut self.metered_at, Some(now)) {
+            Some(before) => now.since(before),
+            None => Duration::from_secs(1),
+        };
         let mut listed = std::mem::take(&mut self.metered);
         for index in listed.drain(..) {
             let Some(known) = self.principals.get_mut(index) else {

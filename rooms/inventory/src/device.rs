@@ -120,7 +120,7 @@ pub struct Cut {
     pub containment: Containment,
     pub since: Timestamp,
     pub incident: Option<IncidentId>,
-    /// The person or playbook that decided.
+    /// The person or playbook that decided; empty where it is not known.
     pub by: String,
 }
 
@@ -263,14 +263,14 @@ impl Held {
             let incident = cut
                 .incident
                 .map_or_else(String::new, |id| format!(", {id}"));
+            let by = match cut.by.as_str() {
+                "" => String::new(),
+                by => format!(" by {by}"),
+            };
+            let how = cut.containment.name();
             return (
                 Posture::Contained,
-                format!(
-                    "{} since {} by {}{incident}",
-                    cut.containment.name(),
-                    cut.since,
-                    cut.by
-                ),
+                format!("{how} since {}{by}{incident}", cut.since),
             );
         }
         match &self.suspicion {

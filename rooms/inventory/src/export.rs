@@ -5,7 +5,7 @@ use crate::device::DeviceView;
 use crate::table::write_line;
 use model::GroupId;
 
-/// The columns, in order. [`crate::Inventory::import`] reads those that a person may write and
+/// The columns, in order. [`crate::List::read`] takes those that a person may write and
 /// leaves the others alone, so that an edited export can be taken back.
 pub(crate) const COLUMNS: [&str; 16] = [
     "device",
@@ -26,10 +26,17 @@ pub(crate) const COLUMNS: [&str; 16] = [
     "addresses",
 ];
 
-/// CSV (RFC 4180, CR LF, UTF-8). No cell begins a formula and none holds a character that acts.
-pub fn export(devices: impl Iterator<Item = DeviceView>) -> String {
+/// The first line of an export.
+#[must_use]
+pub fn export_header() -> String {
     let mut out = String::new();
     write_line(&mut out, COLUMNS);
+    out
+}
+
+/// Adds a line for each device: CSV (RFC 4180, CR LF, UTF-8). No cell begins a formula and none
+/// holds a character that acts.
+pub fn export(out: &mut String, devices: &[DeviceView]) {
     for view in devices {
         let addresses: Vec<String> = view
             .addresses
@@ -37,7 +44,7 @@ pub fn export(devices: impl Iterator<Item = DeviceView>) -> String {
             .map(|one| one.address.to_string())
             .collect();
         write_line(
-            &mut out,
+            out,
             [
                 view.device.as_str(),
                 view.product.as_ref().map_or("", |id| id.as_str()),
@@ -58,10 +65,9 @@ pub fn export(devices: impl Iterator<Item = DeviceView>) -> String {
             ],
         );
     }
-    out
 }
 
-fn join(groups: &[GroupId]) -> String {
+pub(crate) fn join(groups: &[GroupId]) -> String {
     let names: Vec<&str> = groups.iter().map(GroupId::as_str).collect();
     names.join(";")
 }

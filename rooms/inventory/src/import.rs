@@ -1,12 +1,12 @@
 //! Lists of devices taken in: what a person knows of them besides their identity.
 
 use crate::date;
-use crate::device::Record;
-use crate::export::COLUMNS;
+use crate::device::{Known, Record};
+use crate::export::{COLUMNS, join};
 use crate::machine::Inventory;
 use crate::table::{Row, Table, TableError};
 use crate::text::{visible, without_mark};
-use model::{DeviceId, GroupId, ManufacturerId, ProductId, SerialNumber};
+use model::{DeviceId, GroupId, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::collections::HashSet;
 
 /// Refused lines beyond these are counted, not listed.
@@ -47,190 +47,214 @@ pub struct Import {
     pub records: Vec<(DeviceId, Record)>,
 }
 
-impl Inventory {
+/// A list that was read, before it is held against what is known.
+#[derive(Debug, Default)]
+pub struct List {
+    lines: Vec<Line>,
+    rows: u64,
+    refused: Vec<LineError>,
+    refused_count: u64,
+}
+
+/// One line of a list: `None` where the list has no such column.
+#[derive(Debug)]
+struct Line {
+    line: usize,
+    device: DeviceId,
+    product: Option<Option<ProductId>>,
+    groups: Option<Vec<GroupId>>,
+    manufacturer: Option<Option<ManufacturerId>>,
+    serial: Option<Option<SerialNumber>>,
+    country: Option<Option<String>>,
+    support_until: Option<Option<Timestamp>>,
+    retired: Option<bool>,
+    note: Option<Option<String>>,
+}
+
+impl List {
     /// Reads a list. Columns: `device` (required), `product`, `groups` (separated by `;`),
     /// `manufacturer`, `serial`, `country` (two letters), `support_until` (`2031-12-31`),
-    /// `lifecycle` (`retired` takes out of use, any other of its words does not), `note`; the
-    /// other columns of an export are left alone. A column that is absent changes nothing, an empty
-    /// cell clears. What identity says of a listed or enrolled device cannot be changed here.
+    /// `lifecycle` (`retired` takes out of use, any other of its words does not), `note`; the other
+    /// columns of an export are left alone. A column that is absent changes nothing, an empty cell
+    /// clears.
     ///
     /// # Errors
     /// The list cannot be read: no header, an unknown column, a quote that never ends.
-    pub fn import(&self, text: &str) -> Result<Import, LineError> {
+    pub fn read(text: &str) -> Result<Self, LineError> {
         let mut table = Table::read(text)?;
-        let columns = Columns::read(&table)?;
-        let mut import = Import::default();
+        check_columns(&table)?;
+        let has: HashSet<&'static str> = COLUMNS
+            .into_iter()
+            .filter(|column| table.has(column))
+            .collect();
+        let mut list = Self::default();
         let mut seen: HashSet<DeviceId> = HashSet::new();
         while let Some(row) = table.next_row()? {
-            import.rows = import.rows.saturating_add(1);
+            list.rows = list.rows.saturating_add(1);
             let read = row.map_err(LineError::from).and_then(|row| {
-                let line = row.line;
-                let refuse = |text: String| LineError { line, text };
-                let device = row
-                    .cell("device")
-                    .ok_or_else(|| refuse("no device".to_owned()))?;
-                let device = DeviceId::new(device).map_err(|e| refuse(e.to_string()))?;
-                if !seen.insert(device.clone()) {
-                    return Err(refuse(format!("device {device} stands there twice")));
-                }
-                let record = self.merged(&device, &columns, &row).map_err(refuse)?;
-                Ok((device, record))
+                let number = row.line;
+                let line = Line::read(&row, &has).and_then(|line| {
+                    if seen.insert(line.device.clone()) {
+                        Ok(line)
+                    } else {
+                        Err(format!("device {} stands there twice", line.device))
+                    }
+                });
+                line.map_err(|text| LineError { line: number, text })
             });
             match read {
-                Ok((device, record)) => self.count(&mut import, device, record),
-                Err(error) => {
-                    import.refused_count = import.refused_count.saturating_add(1);
-                    if import.refused.len() < REFUSED_MAX {
-                        import.refused.push(error);
-                    }
-                }
+                Ok(line) => list.lines.push(line),
+                Err(error) => refuse(&mut list.refused, &mut list.refused_count, error),
             }
         }
-        import.records.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(import)
+        Ok(list)
     }
+}
 
-    fn count(&self, import: &mut Import, device: DeviceId, record: Record) {
-        let number = match self.devices.get(&device) {
-            None => &mut import.added,
-            Some(held) => {
-                let unchanged = match held.record.as_deref() {
-                    Some(stored) => *stored == record,
-                    None => record == Record::default(),
-                };
-                if unchanged {
-                    import.unchanged = import.unchanged.saturating_add(1);
-                    return;
-                }
-                &mut import.changed
-            }
+impl Line {
+    fn read(row: &Row<'_, '_>, has: &HashSet<&'static str>) -> Result<Self, String> {
+        let device = row.cell("device").ok_or("no device stands there")?;
+        // `None`: no such column; `Some(None)`: nothing in the cell.
+        let cell = |column: &'static str| {
+            has.contains(column)
+                .then(|| row.cell(column).map(without_mark))
         };
-        *number = number.saturating_add(1);
-        import.records.push((device, record));
-    }
-
-    /// What is on record of it, with the row laid over.
-    fn merged(
-        &self,
-        device: &DeviceId,
-        columns: &Columns,
-        row: &Row<'_, '_>,
-    ) -> Result<Record, String> {
-        let held = self.devices.get(device);
-        let mut record = held
-            .and_then(|held| held.record.as_deref().cloned())
-            .unwrap_or_default();
-        let text = |column: &str| row.cell(column).map(without_mark);
-        if columns.product {
-            record.product = text("product")
-                .map(ProductId::new)
-                .transpose()
-                .map_err(said)?;
-        }
-        if columns.groups {
-            record.groups = groups(text("groups").unwrap_or(""))?;
-        }
-        if columns.manufacturer {
-            record.manufacturer = text("manufacturer")
-                .map(ManufacturerId::new)
-                .transpose()
-                .map_err(said)?;
-        }
-        if columns.serial {
-            record.serial = text("serial")
-                .map(SerialNumber::new)
-                .transpose()
-                .map_err(said)?;
-        }
-        if columns.country {
-            record.country = text("country").map(country).transpose()?;
-        }
-        if columns.support_until {
-            record.support_until = text("support_until").map(support_end).transpose()?;
-        }
-        if columns.lifecycle {
-            record.retired = text("lifecycle").map_or(Ok(false), retired)?;
-        }
-        if columns.note {
-            record.note = text("note").map(|note| visible(note, NOTE_CHARS_MAX));
-        }
-        if let Some(known) = held.and_then(|held| held.known.as_deref()) {
-            let differs = |what: &str, listed: &str, stands: &str| {
-                format!(
-                    "its identity says {what} {stands}, the list says {}; correct the list, \
-                     or list the device anew with identity",
-                    visible(listed, 64)
-                )
-            };
-            if let Some(id) = record.product.as_ref().filter(|id| **id != known.product) {
-                return Err(differs("product", id.as_str(), known.product.as_str()));
-            }
-            if let Some(id) = record.serial.as_ref().filter(|id| **id != known.serial) {
-                return Err(differs("serial", id.as_str(), known.serial.as_str()));
-            }
-            if let Some(id) = record.manufacturer.as_ref()
-                && *id != known.manufacturer
-            {
-                return Err(differs(
-                    "manufacturer",
-                    id.as_str(),
-                    known.manufacturer.as_str(),
-                ));
-            }
-            if columns.groups && !record.groups.is_empty() && record.groups != known.groups {
-                return Err(differs("groups", "others", "otherwise"));
-            }
-            // Identity's own words stand where they are; a copy could only grow old.
-            record.product = None;
-            record.serial = None;
-            record.manufacturer = None;
-            record.groups = Vec::new();
-        }
-        Ok(record)
-    }
-}
-
-/// Which columns the list has.
-struct Columns {
-    product: bool,
-    groups: bool,
-    manufacturer: bool,
-    serial: bool,
-    country: bool,
-    support_until: bool,
-    lifecycle: bool,
-    note: bool,
-}
-
-impl Columns {
-    fn read(table: &Table<'_>) -> Result<Self, LineError> {
-        let refuse = |text: String| LineError { line: 1, text };
-        let mut unknown: Vec<&str> = table
-            .columns()
-            .filter(|name| !COLUMNS.contains(name))
-            .collect();
-        unknown.sort_unstable();
-        if let Some(name) = unknown.first() {
-            return Err(refuse(format!(
-                "there is no column {:?}; there are {}",
-                visible(name, 64),
-                COLUMNS.join(", ")
-            )));
-        }
-        if !table.has("device") {
-            return Err(refuse("the column device is missing".to_owned()));
-        }
         Ok(Self {
-            product: table.has("product"),
-            groups: table.has("groups"),
-            manufacturer: table.has("manufacturer"),
-            serial: table.has("serial"),
-            country: table.has("country"),
-            support_until: table.has("support_until"),
-            lifecycle: table.has("lifecycle"),
-            note: table.has("note"),
+            line: row.line,
+            device: DeviceId::new(device).map_err(said)?,
+            product: each(cell("product"), |id| ProductId::new(id).map_err(said))?,
+            groups: cell("groups")
+                .map(|text| groups(text.unwrap_or("")))
+                .transpose()?,
+            manufacturer: each(cell("manufacturer"), |id| {
+                ManufacturerId::new(id).map_err(said)
+            })?,
+            serial: each(cell("serial"), |id| SerialNumber::new(id).map_err(said))?,
+            country: each(cell("country"), country)?,
+            support_until: each(cell("support_until"), support_end)?,
+            retired: cell("lifecycle")
+                .map(|text| text.map_or(Ok(false), retired))
+                .transpose()?,
+            note: each(cell("note"), |note| Ok(visible(note, NOTE_CHARS_MAX)))?,
         })
     }
+
+    fn lay_over(&self, record: &mut Record) {
+        fn put<T: Clone>(to: &mut T, from: Option<&T>) {
+            if let Some(from) = from {
+                *to = from.clone();
+            }
+        }
+        put(&mut record.product, self.product.as_ref());
+        put(&mut record.groups, self.groups.as_ref());
+        put(&mut record.manufacturer, self.manufacturer.as_ref());
+        put(&mut record.serial, self.serial.as_ref());
+        put(&mut record.country, self.country.as_ref());
+        put(&mut record.support_until, self.support_until.as_ref());
+        put(&mut record.retired, self.retired.as_ref());
+        put(&mut record.note, self.note.as_ref());
+    }
+}
+
+impl Inventory {
+    /// What a list would change. What identity says of a listed or enrolled device cannot be changed
+    /// here: a line that contradicts it is refused, the others stand.
+    #[must_use]
+    pub fn import(&self, list: &List) -> Import {
+        let mut import = Import {
+            rows: list.rows,
+            refused: list.refused.clone(),
+            refused_count: list.refused_count,
+            ..Import::default()
+        };
+        for line in &list.lines {
+            let held = self.devices.get(&line.device);
+            let stored = held.and_then(|held| held.record.as_deref());
+            let mut record = stored.cloned().unwrap_or_default();
+            line.lay_over(&mut record);
+            if let Some(known) = held.and_then(|held| held.known.as_deref())
+                && let Err(text) = agree(&mut record, known)
+            {
+                let line = line.line;
+                let error = LineError { line, text };
+                refuse(&mut import.refused, &mut import.refused_count, error);
+                continue;
+            }
+            let number = match held {
+                None => &mut import.added,
+                Some(_) if stored.map_or(record == Record::default(), |old| *old == record) => {
+                    import.unchanged = import.unchanged.saturating_add(1);
+                    continue;
+                }
+                Some(_) => &mut import.changed,
+            };
+            *number = number.saturating_add(1);
+            import.records.push((line.device.clone(), record));
+        }
+        import.records.sort_by(|(a, _), (b, _)| a.cmp(b));
+        import.refused.sort_by_key(|error| error.line);
+        import
+    }
+}
+
+/// Identity's own words stand where they are; a copy could only grow old, so it is taken out.
+fn agree(record: &mut Record, known: &Known) -> Result<(), String> {
+    let differs = |what: &str, listed: &str, stands: &str| {
+        Err(format!(
+            "its identity says {what} {stands}, the list says {}; correct the list",
+            visible(listed, 64)
+        ))
+    };
+    if let Some(id) = record.product.take().filter(|id| *id != known.product) {
+        return differs("product", id.as_str(), known.product.as_str());
+    }
+    if let Some(id) = record.serial.take().filter(|id| *id != known.serial) {
+        return differs("serial", id.as_str(), known.serial.as_str());
+    }
+    let manufacturer = record.manufacturer.take();
+    if let Some(id) = manufacturer.filter(|id| *id != known.manufacturer) {
+        return differs("manufacturer", id.as_str(), known.manufacturer.as_str());
+    }
+    let groups = std::mem::take(&mut record.groups);
+    if !groups.is_empty() && groups.iter().ne(known.groups.iter()) {
+        return differs("groups", &join(&groups), &join(&known.groups));
+    }
+    Ok(())
+}
+
+fn refuse(listed: &mut Vec<LineError>, count: &mut u64, error: LineError) {
+    *count = count.saturating_add(1);
+    if listed.len() < REFUSED_MAX {
+        listed.push(error);
+    }
+}
+
+/// Reads what a cell holds, where there is one and something in it.
+fn each<T>(
+    cell: Option<Option<&str>>,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<Option<T>>, String> {
+    cell.map(|text| text.map(read).transpose()).transpose()
+}
+
+fn check_columns(table: &Table<'_>) -> Result<(), LineError> {
+    let refused = |text: String| Err(LineError { line: 1, text });
+    let mut unknown: Vec<&str> = table
+        .columns()
+        .filter(|name| !COLUMNS.contains(name))
+        .collect();
+    unknown.sort_unstable();
+    if let Some(name) = unknown.first() {
+        return refused(format!(
+            "there is no column \"{}\"; there are {}",
+            visible(name, 64),
+            COLUMNS.join(", ")
+        ));
+    }
+    if !table.has("device") {
+        return refused("the column device is missing".to_owned());
+    }
+    Ok(())
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
@@ -264,7 +288,7 @@ fn country(text: &str) -> Result<String, String> {
     ))
 }
 
-fn support_end(text: &str) -> Result<model::Timestamp, String> {
+fn support_end(text: &str) -> Result<Timestamp, String> {
     date::date(text).ok_or_else(|| {
         format!(
             "support_until {:?} is not a date as 2031-12-31",

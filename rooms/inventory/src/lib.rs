@@ -28,8 +28,8 @@ pub use change::Change;
 pub use device::{
     Address, Cut, DeviceView, Firmware, Known, Lifecycle, Peer, Posture, Record, Suspicion,
 };
-pub use export::export;
-pub use import::{Import, LineError};
+pub use export::{export, export_header};
+pub use import::{Import, LineError, List};
 pub use machine::{ADDRESSES_MAX, Inventory, PEERS_MAX, Settings};
 pub use query::{Page, Query, Summary};
 pub use sighting::{Learned, Protocol, Seen, Sighting};

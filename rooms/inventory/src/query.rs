@@ -3,6 +3,7 @@
 use crate::device::{DeviceView, Held, Lifecycle, Posture};
 use crate::machine::Inventory;
 use model::{Containment, DeviceId, GroupId, ProductId, Timestamp};
+use std::ops::Bound;
 
 /// Longest page.
 const PAGE_MAX: usize = 1000;
@@ -81,11 +82,20 @@ impl Inventory {
         page
     }
 
-    /// Every device in the order of their names.
-    pub fn devices(&self, now: Timestamp) -> impl Iterator<Item = DeviceView> + '_ {
+    /// Up to `limit` devices after this one, in the order of their names.
+    #[must_use]
+    pub fn devices_after(
+        &self,
+        after: Option<&DeviceId>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Vec<DeviceView> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.devices
-            .iter()
-            .map(move |(device, held)| held.view(device, now, self.settings.silent_after))
+            .range::<DeviceId, _>((from, Bound::Unbounded))
+            .take(limit)
+            .map(|(device, held)| held.view(device, now, self.settings.silent_after))
+            .collect()
     }
 
     #[must_use]

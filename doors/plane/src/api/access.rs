@@ -5,7 +5,7 @@ use super::identity::Recorded;
 use super::read::Body;
 use super::{Caller, Problem, Shared};
 use crate::shared::to_its_end;
-use crate::{flow, sign_in};
+use crate::{flow, planning, sign_in};
 use access::SourceFile;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -116,7 +116,7 @@ pub async fn plan(
     _: Administrator,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Planned>, Problem> {
-    let plan = flow::plan(&plane, &sources(files)).await?;
+    let plan = planning::plan(&plane, &sources(files)).await?;
     Ok(Json(Planned {
         version: plan.version,
         unchanged: plan.unchanged,
@@ -222,12 +222,33 @@ pub struct SignIn {
     responses((status = 204), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn sign_in(
     State(plane): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Body(request): Body<SignIn>,
 ) -> Result<Response, Problem> {
-    let cookie = sign_in::sign_in(&plane, &request.token).await?;
+    let from = match caller {
+        Caller::Local { .. } => None,
+        Caller::Peer { peer, .. } | Caller::Stranger { peer } => Some(peer.ip()),
+    };
+    let cookie = sign_in::sign_in(&plane, &request.token, from).await?;
     let value = format!("{COOKIE}={cookie}; Path=/; Secure; HttpOnly; SameSite=Strict");
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Ok(value) = HeaderValue::from_str(&value) {
+        response.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    Ok(response)
+}
+
+/// Ends the session that asks, on every screen that it has open.
+#[utoipa::path(post, path = "/api/v1/access/sign-out", tag = "access",
+    responses((status = 204), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn sign_out(
+    State(plane): State<Shared>,
+    Administrator(actor): Administrator,
+) -> Result<Response, Problem> {
+    sign_in::sign_out(&plane, &actor).await?;
+    let gone = format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0");
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if let Ok(value) = HeaderValue::from_str(&gone) {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }
     Ok(response)

@@ -34,6 +34,20 @@ pub struct Administrator(pub Actor);
 /// The ticket of an auditor: an administrator, or a service by its certificate.
 pub struct Auditor;
 
+/// The ticket of a service that the fleet lets report what it saw in the network.
+pub struct Observer;
+
+impl FromRequestParts<Shared> for Observer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) => caller.observer(plane).map(|()| Self),
+            None => Err(not_signed_in()),
+        }
+    }
+}
+
 impl FromRequestParts<Shared> for Administrator {
     type Rejection = Problem;
 
@@ -102,6 +116,27 @@ impl Caller {
                 "a device may enroll here and nothing else",
             )),
         }
+    }
+
+    /// For what the network saw, on which playbooks act: only a service by its certificate, and
+    /// only one that the fleet names for it.
+    ///
+    /// # Errors
+    /// 401 or 403 with what to do.
+    pub fn observer(&self, plane: &Shared) -> Result<(), Problem> {
+        let presented = self.presented()?;
+        let who = plane.trust().authenticate(Door::Devices, presented)?;
+        if let Principal::Service(service) = who.principal()
+            && plane.admission.fleet.get().observes_network(service)
+        {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "not-an-observer",
+            "only a service with observes_network = true in the fleet may report what the network \
+             saw",
+        ))
     }
 
     /// The certificate that was proven at the door.

@@ -3,8 +3,11 @@
 //! only show them.
 
 use super::{Caller, Problem, Shared};
-use crate::flow;
+use crate::issuing;
+use crate::listen::tls::Trust;
 use crate::shared::to_its_end;
+use crate::signals::{Signals, Told};
+use crate::{clock, flow};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
@@ -12,7 +15,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use identity::{Operation, est};
+use detection::Feature;
+use identity::{Operation, Presented, est};
+use model::Attribution;
+use std::sync::Arc;
 
 /// A request of the largest key with room for what clients add, in base64.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -83,9 +89,10 @@ async fn enroll(
     let content_type = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
+    let (signals, trust) = (plane.signals.clone(), Arc::clone(plane.trust()));
     let done = async {
         let presented = caller.presented()?.clone();
-        let request = flow::read_request(content_type, &body)?;
+        let request = issuing::read_request(content_type, &body)?;
         let enrolling = async move { flow::enroll(&plane, &presented, operation, &request).await };
         Ok::<_, Problem>(to_its_end(enrolling).await?)
     };
@@ -94,6 +101,7 @@ async fn enroll(
         Ok(issued) => certificates(&[&issued.der]),
         Err(problem) => {
             if let Caller::Peer { peer, presented } = &caller {
+                tell_refusal(&signals, &trust, presented, problem.body.code);
                 // What is no refusal of a room is wrong in the request, unless we have a trouble.
                 let actor = problem.body.who_must_act.unwrap_or({
                     if problem.status.is_server_error() {
@@ -112,6 +120,24 @@ async fn enroll(
             plain(problem)
         }
     }
+}
+
+/// Its key was proven in the handshake, so the refusal is its own doing.
+fn tell_refusal(signals: &Signals, trust: &Trust, presented: &Presented, reason: &str) {
+    let Some(principal) = trust.registry().named_by(presented) else {
+        // A factory identity that is on no list: nobody we know.
+        return;
+    };
+    signals.tell(Told::seen(
+        principal,
+        Attribution::Proven,
+        Feature::Denied {
+            action: "est".to_owned(),
+            target: String::new(),
+            reason: reason.to_owned(),
+        },
+        clock::now(),
+    ));
 }
 
 /// None apply: any permitted key will do (RFC 8951 section 3.2).

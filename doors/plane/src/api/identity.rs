@@ -5,7 +5,9 @@ use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
 use crate::entries::read_certificate_id;
-use crate::flow::{self, Revoking};
+use crate::deciding;
+use crate::flow;
+use crate::withdrawing::Revoking;
 use crate::lists;
 use crate::shared::to_its_end;
 use axum::Json;
@@ -230,6 +232,17 @@ pub struct Certificate {
     revoked: Option<RevokedWhy>,
 }
 
+impl From<store::CertificateRow> for Certificate {
+    fn from(row: store::CertificateRow) -> Self {
+        Self {
+            certificate: row.certificate.id.to_string(),
+            not_before: row.certificate.not_before.to_string(),
+            not_after: row.certificate.not_after.to_string(),
+            revoked: row.revoked.map(Into::into),
+        }
+    }
+}
+
 /// One device and the certificates it was given.
 #[utoipa::path(get, path = "/api/v1/identity/devices/{device}", tag = "identity",
     params(("device" = String, Path, description = "its name")),
@@ -252,12 +265,7 @@ pub async fn device(
         .store
         .certificates_of(&Principal::Device(id))?
         .into_iter()
-        .map(|row| Certificate {
-            certificate: row.certificate.id.to_string(),
-            not_before: row.certificate.not_before.to_string(),
-            not_after: row.certificate.not_after.to_string(),
-            revoked: row.revoked.map(Into::into),
-        })
+        .map(Into::into)
         .collect();
     Ok(Json(DeviceWithCertificates {
         device: row.into(),
@@ -359,7 +367,7 @@ pub async fn revoke(
     let reason = RevocationReason::from_name(&revocation.reason).ok_or_else(|| {
         invalid("reason is unspecified, key-compromise, superseded or cessation-of-operation")
     })?;
-    let done = to_its_end(async move { flow::revoke(&plane, &what, reason, &actor).await }).await?;
+    let done = to_its_end(async move { deciding::revoke(&plane, &what, reason, &actor).await }).await?;
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok((
         StatusCode::CREATED,

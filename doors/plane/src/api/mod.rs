@@ -7,14 +7,20 @@ mod access;
 mod audit;
 mod caller;
 mod console;
+mod detection;
 mod est;
+mod events;
 mod gateway;
 mod health;
 mod identity;
+mod overview;
+mod inventory;
 mod problem;
 mod read;
+mod response;
 
 pub use caller::Caller;
+pub use inventory::Reached;
 pub use problem::Problem;
 
 use crate::plane::Plane;
@@ -22,7 +28,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -82,12 +88,60 @@ fn api() -> Router<Shared> {
             "/api/v1/access/sign-in",
             post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
         )
+        .route("/api/v1/access/sign-out", post(access::sign_out))
+        .route("/api/v1/inventory/devices", get(inventory::devices))
+        .route("/api/v1/inventory/devices/{device}", get(inventory::device))
+        .route(
+            "/api/v1/inventory/imports",
+            post(inventory::import).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/inventory/export", get(inventory::export))
+        .route(
+            "/api/v1/inventory/findings",
+            post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(judged())
         .route("/api/v1/audit/key", get(audit::key))
         .route("/api/v1/audit/entries", get(audit::entries))
         .route("/api/v1/audit/bundle", get(audit::bundle))
         .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
         .route("/log/{*path}", get(audit::published))
+}
+
+/// What was seen, what it means and what is done about it.
+fn judged() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/overview", get(overview::overview))
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/detection/alerts", get(detection::alerts))
+        .route("/api/v1/detection/baselines", get(detection::baselines))
+        .route(
+            "/api/v1/detection/baselines/{product}/accept",
+            post(detection::accept),
+        )
+        .route(
+            "/api/v1/detection/observations",
+            post(detection::observations),
+        )
+        .route("/api/v1/response/incidents", get(response::incidents))
+        .route(
+            "/api/v1/response/incidents/{incident}",
+            get(response::incident),
+        )
+        .route(
+            "/api/v1/response/incidents/{incident}/close",
+            post(response::close),
+        )
+        .route(
+            "/api/v1/response/containments",
+            get(response::containments).post(response::contain),
+        )
+        .route(
+            "/api/v1/response/containments/{device}",
+            delete(response::restore),
+        )
+        .route("/api/v1/response/playbooks", get(response::playbooks))
 }
 
 fn finish(router: Router<Shared>, plane: &Shared) -> Router {
@@ -156,7 +210,26 @@ async fn method_not_allowed() -> Problem {
         access::explain,
         access::admin_link,
         access::sign_in,
+        access::sign_out,
+        inventory::devices,
+        inventory::device,
+        inventory::import,
+        inventory::export,
+        inventory::findings,
         gateway::sessions,
+        overview::overview,
+        events::events,
+        detection::alerts,
+        detection::baselines,
+        detection::accept,
+        detection::observations,
+        response::incidents,
+        response::incident,
+        response::close,
+        response::containments,
+        response::contain,
+        response::restore,
+        response::playbooks,
         audit::key,
         audit::entries,
         audit::bundle,

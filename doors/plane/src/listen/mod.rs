@@ -2,6 +2,7 @@
 
 mod devices;
 mod http;
+mod inherited;
 mod local;
 mod paths;
 mod people;
@@ -28,11 +29,18 @@ pub struct Doors {
 }
 
 impl Doors {
+    /// The door for people is taken over from whoever started this process, if it was opened
+    /// there; `listen.people` is not looked at then.
+    ///
     /// # Errors
     /// Names the key, the address and what to do.
     pub fn bind(config: &crate::config::Listen) -> anyhow::Result<Self> {
+        let people = match inherited::people()? {
+            Some(listener) => listener,
+            None => bind("listen.people", config.people)?,
+        };
         Ok(Self {
-            people: bind("listen.people", config.people)?,
+            people,
             devices: bind("listen.devices", config.devices)?,
             mqtt: bind("listen.mqtt", config.mqtt)?,
         })

@@ -1,7 +1,10 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
+mod beat;
+mod judge;
 mod notify;
 mod record;
+mod remember;
 mod renew;
 mod sequence;
 
@@ -16,7 +19,12 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     let mut tasks = JoinSet::new();
     tasks.spawn(sequence::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    if let Some(inbox) = plane.inbox.lock().take() {
+        tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
+    }
+    tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));
     for way in Way::ALL {
         tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));
     }

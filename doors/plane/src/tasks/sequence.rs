@@ -1,6 +1,8 @@
 //! Publishes the log: committed leaves → tiles on disk → signed checkpoint, stored by
 //! compare-and-set → checkpoint on disk. The one sequencer.
 
+use crate::clock;
+use crate::events::About;
 use crate::plane::{Plane, Trouble};
 use crate::shared::off_thread;
 use audit::Sequencer;
@@ -126,10 +128,14 @@ fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, Sequ
         return Ok(leaves.len());
     }
     stored.map_err(|e| failed(&e))?;
+    let size = signed.checkpoint().size;
     let checkpoint = sequencer.publish(signed).map_err(|e| failed(&e))?;
     plane
         .published
         .write_checkpoint(&checkpoint.bytes)
         .map_err(|e| failed(&e))?;
+    *plane.checkpoint_at.lock() = Some(clock::now());
+    let told = serde_json::json!({ "id": size.saturating_sub(1), "size": size });
+    plane.events.tell(About::Entry, &told);
     Ok(leaves.len())
 }

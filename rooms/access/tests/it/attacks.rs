@@ -1,8 +1,8 @@
 //! Each named after what somebody would try.
 
 use crate::{base_with, compile, device, example_fleet, filter, lines, service};
-use access::{Fleet, Grants};
-use model::{DenyReason, DeviceId, PolicyId, Verdict};
+use access::{Fleet, Grants, containment_topic, report_topic};
+use model::{Containment, DenyReason, DeviceId, PolicyId, Verdict};
 
 fn population() -> Vec<access::Facts> {
     vec![
@@ -299,4 +299,116 @@ fn a_forbid_outweighs_every_permit_and_is_named() {
             policy: Some(PolicyId::new("suspended-hears-nothing").unwrap()),
         }
     );
+}
+
+#[test]
+fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
+    let grants = example();
+    let cam = DeviceId::new("cam-1").unwrap();
+    let (report, told) = (report_topic(&cam), containment_topic(&cam));
+    // A service named like the device, the neighbour, and one whom no fleet knows.
+    let others = [
+        service("ingest"),
+        service("commander"),
+        service("cam-1"),
+        device("cam-2", "camera", &[]),
+        device("stranger", "toaster", &[]),
+    ];
+    for facts in others {
+        let subject = grants.subject(&facts);
+        for topic in [&report, &told] {
+            assert!(
+                grants.publish(&subject, topic).is_err(),
+                "{subject:?} {topic}"
+            );
+            assert!(!grants.receive(&subject, &grants.resolve(topic).unwrap()));
+            assert!(grants.subscribe(&subject, &filter(topic)).is_err());
+        }
+        for wide in [
+            "$fleetward/#",
+            "$fleetward/devices/+/report",
+            "$fleetward/devices/cam-1/+",
+        ] {
+            assert!(grants.subscribe(&subject, &filter(wide)).is_err(), "{wide}");
+        }
+    }
+    // The device itself: it reports and it is told, and not the other way round. It need be in no
+    // class for that, nor need there be a fleet.
+    for grants in [&grants, &Grants::none()] {
+        for facts in [
+            device("cam-1", "camera", &[]),
+            device("cam-1", "toaster", &[]),
+        ] {
+            let subject = grants.subject(&facts);
+            let publish = grants.publish(&subject, &report).unwrap();
+            assert!(publish.is_report() && publish.payload_bytes_max == 64 * 1024);
+            assert!(grants.publish(&subject, &told).is_err());
+            assert!(!grants.receive(&subject, &grants.resolve(&report).unwrap()));
+            assert!(grants.receive(&subject, &grants.resolve(&told).unwrap()));
+            assert!(grants.subscribe(&subject, &filter(&told)).is_ok());
+            for wide in ["$fleetward/devices/cam-1/+", "$fleetward/devices/cam-1/#"] {
+                assert!(grants.subscribe(&subject, &filter(wide)).is_err(), "{wide}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fleet_cannot_declare_the_planes_own_channels() {
+    for topic in [
+        "$fleetward/devices/{device}/report",
+        "$fleetward/{rest...}",
+        "{any}/devices",
+    ] {
+        let text = format!(
+            "[own]\ntopic = \"{topic}\"\ndirection = \"from-device\"\npayload_bytes_max = 1\n"
+        );
+        let wrong = Fleet::read(&base_with(&[("channels/own.toml", &text)])).unwrap_err();
+        assert!(
+            lines(&wrong).contains("begin with `$`"),
+            "{}",
+            lines(&wrong)
+        );
+    }
+}
+
+#[test]
+fn what_a_contained_device_can_reach_is_said_without_its_policies() {
+    let grants = example();
+    let reach = |containment| {
+        let facts = access::Facts {
+            containment,
+            ..device("cam-1", "camera", &[])
+        };
+        let reach = grants.reach(&facts);
+        let channels: Vec<String> = reach
+            .channels
+            .iter()
+            .map(|one| one.channel.clone())
+            .collect();
+        (
+            channels,
+            reach.destinations.len(),
+            reach.channels.iter().any(|one| one.others),
+        )
+    };
+    let own = ["$fleetward/report", "$fleetward/containment"].map(String::from);
+    let (channels, destinations, others) = reach(None);
+    assert!(
+        channels.contains(&"camera-telemetry".to_owned()),
+        "{channels:?}"
+    );
+    assert!(channels.ends_with(&own));
+    assert_eq!((destinations, others), (2, false));
+    assert_eq!(
+        reach(Some(Containment::Quarantined)),
+        (own.to_vec(), 0, false)
+    );
+    assert_eq!(reach(Some(Containment::Isolated)), (Vec::new(), 0, false));
+    let commander = grants.reach(&service("commander"));
+    let command = commander
+        .channels
+        .iter()
+        .find(|one| one.channel == "camera-command");
+    assert!(command.is_some_and(|one| one.publishes && one.others && !one.receives));
 }

@@ -2,12 +2,13 @@
 //! and an interpreter of a few lines must agree on every single decision.
 
 use crate::{device, filter, lines, service};
-use access::{Facts, Fleet, Grants, SourceFile, schema};
+use access::{Facts, Fleet, Grants, SourceFile, containment_topic, report_topic, schema};
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityUid, PolicySet, Request,
     RestrictedExpression, Schema,
 };
-use model::Principal;
+use model::{Containment, DenyReason, DeviceId, Principal};
+use mqtt::Filter;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
@@ -379,7 +380,55 @@ fn check(world: &World, rules: Vec<Rule>, filters: &[String]) -> Result<(), Test
         "others' topics without one's own were accepted"
     );
     check_decisions(world, &rules, &grants, &files)?;
+    check_contained(world, &grants, filters)?;
     check_filters(world, &grants, filters)
+}
+
+/// Whatever policies say: a contained device has the plane's own channels or not even those.
+fn check_contained(
+    world: &World,
+    grants: &Grants,
+    filters: &[String],
+) -> Result<(), TestCaseError> {
+    for (_, _, facts) in world.principals() {
+        let Principal::Device(id) = &facts.principal else {
+            continue;
+        };
+        for containment in Containment::ALL {
+            let is_quarantined = containment == Containment::Quarantined;
+            let subject = grants.subject(&Facts {
+                containment: Some(containment),
+                ..facts.clone()
+            });
+            for (topic, ..) in topics() {
+                let denied = grants.publish(&subject, &topic).unwrap_err();
+                prop_assert_eq!(denied.reason, DenyReason::Contained);
+                let message = grants.resolve(&topic);
+                prop_assert!(!message.is_some_and(|it| grants.receive(&subject, &it)));
+            }
+            for filter in filters.iter().filter_map(|text| Filter::new(text).ok()) {
+                prop_assert!(grants.subscribe(&subject, &filter).is_err());
+            }
+            prop_assert!(grants.receivable(&subject).is_empty());
+            let (report, told) = (report_topic(id), containment_topic(id));
+            prop_assert_eq!(grants.publish(&subject, &report).is_ok(), is_quarantined);
+            prop_assert!(grants.publish(&subject, &told).is_err());
+            let message = grants.resolve(&told).unwrap();
+            prop_assert_eq!(grants.receive(&subject, &message), is_quarantined);
+            let filter = Filter::new(&told).unwrap();
+            prop_assert_eq!(grants.subscribe(&subject, &filter).is_ok(), is_quarantined);
+            for other in DEVICES.iter().filter(|other| **other != id.as_str()) {
+                let other = DeviceId::new(other).unwrap();
+                prop_assert!(grants.publish(&subject, &report_topic(&other)).is_err());
+                let told = containment_topic(&other);
+                let message = grants.resolve(&told).unwrap();
+                prop_assert!(!grants.receive(&subject, &message));
+                let filter = Filter::new(&told).unwrap();
+                prop_assert!(grants.subscribe(&subject, &filter).is_err());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_decisions(

@@ -1,8 +1,9 @@
 //! The fleet in `examples/fleet`, which the README and the chapter show.
 
 use crate::{device, example_fleet, filter, service};
-use access::{Explanation, Grants};
+use access::{Explanation, Grants, TlsVersion, Transport};
 use model::{DenyReason, Verdict};
+use std::path::Path;
 use std::time::Duration;
 
 fn grants() -> Grants {
@@ -30,8 +31,62 @@ fn its_things_are_as_declared() {
         ]
     );
     assert_eq!(fleet.channels().count(), 11);
-    assert_eq!(fleet.services().count(), 2);
+    let services: Vec<(&str, bool, u32)> = (fleet.services())
+        .map(|one| {
+            (
+                one.id.as_str(),
+                one.observes_network,
+                one.fan_out_per_minute,
+            )
+        })
+        .collect();
+    assert_eq!(
+        services,
+        [
+            ("commander", false, 600),
+            ("ingest", false, 600),
+            ("network-observer", true, 600)
+        ]
+    );
     assert_eq!(fleet.name(), "example-home");
+}
+
+#[test]
+fn what_its_devices_are_expected_to_do_is_said_and_its_firmware_is_there() {
+    let fleet = example_fleet();
+    let camera = fleet.product(&"camera".parse().unwrap()).unwrap();
+    let behaviour = &camera.behaviour;
+    assert_eq!(behaviour.listens, [(Transport::Tcp, 554)]);
+    assert_eq!(behaviour.tls_version_min, Some(TlsVersion::Tls13));
+    let hosts: Vec<(&str, &[u16], Transport)> = (behaviour.destinations.iter())
+        .map(|id| fleet.destination(id).unwrap())
+        .map(|one| {
+            (
+                one.host.as_deref().unwrap(),
+                one.ports.as_slice(),
+                one.protocol,
+            )
+        })
+        .collect();
+    assert_eq!(
+        hosts,
+        [
+            ("video.example.net", [443].as_slice(), Transport::Tcp),
+            ("time.example.net", [123].as_slice(), Transport::Udp)
+        ]
+    );
+    for product in fleet.products() {
+        for firmware in &product.behaviour.firmware {
+            let file = format!("{}-{}.bin", product.id, firmware.version);
+            let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../../examples/firmware")
+                .join(file);
+            let image = std::fs::read(&file).unwrap();
+            let sha256 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &image);
+            assert_eq!(firmware.sha256.0, sha256.as_ref(), "{}", file.display());
+        }
+        assert_eq!(product.behaviour.firmware.len(), 1);
+    }
 }
 
 #[test]

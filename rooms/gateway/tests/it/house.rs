@@ -2,7 +2,7 @@
 
 use access::{Facts, Fleet, Grants, SourceFile};
 use gateway::{
-    Admitted, CloseReason, Closed, ConnectionId, Gateway, Limits, Signal, ToShard, Turn,
+    Admitted, CloseReason, Closed, ConnectionId, FromDevice, Gateway, Limits, Signal, ToShard, Turn,
 };
 use model::{CertificateId, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use mqtt::encode::PublishFields;
@@ -170,6 +170,7 @@ pub struct House {
     pub transit: BTreeMap<(usize, u16), VecDeque<ToShard>>,
     pub transit_is_slow: bool,
     pub signals: Vec<Signal>,
+    pub reports: Vec<FromDevice>,
 }
 
 impl House {
@@ -193,6 +194,7 @@ impl House {
             transit: BTreeMap::new(),
             transit_is_slow: false,
             signals: Vec::new(),
+            reports: Vec::new(),
         }
     }
 
@@ -359,7 +361,10 @@ impl House {
     pub fn pass(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         for shard in 0..self.gateways.len() {
-            self.with_gateway(shard, |gateway, now, turn| gateway.tick(now, turn));
+            self.with_gateway(shard, |gateway, now, turn| {
+                gateway.tick(now, turn);
+                gateway.take_metered(now, |_, _| {});
+            });
         }
     }
 
@@ -423,6 +428,7 @@ impl House {
                     .push_back(message);
             }
             self.signals.append(&mut turn.signals);
+            self.reports.append(&mut turn.reports);
             for id in &turn.pause {
                 self.clients[id.0 as usize].paused = true;
             }
@@ -548,6 +554,7 @@ fn is_empty(turn: &Turn) -> bool {
         && turn.journal.is_empty()
         && turn.to_shards.is_empty()
         && turn.signals.is_empty()
+        && turn.reports.is_empty()
 }
 
 pub fn decode(version: Version, mut bytes: &[u8]) -> Vec<Heard> {

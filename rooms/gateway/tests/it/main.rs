@@ -4,6 +4,7 @@
 mod attacks;
 #[cfg(test)]
 mod conformance;
+mod containment;
 #[cfg(test)]
 mod house;
 #[cfg(test)]

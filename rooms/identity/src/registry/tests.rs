@@ -70,6 +70,14 @@ fn fact() -> impl Strategy<Value = Fact> {
         1 => (principal(), reason(), at()).prop_map(|(principal, reason, at)| {
             Fact::PrincipalRevoked { principal, reason, at }
         }),
+        1 => (0u8..6, prop::sample::select(Containment::ALL.to_vec()), at()).prop_map(
+            |(number, containment, at)| Fact::DeviceContained {
+                device: device_id(number),
+                containment,
+                at,
+            }
+        ),
+        1 => (0u8..6).prop_map(|number| Fact::DeviceRestored { device: device_id(number) }),
     ]
 }
 
@@ -82,6 +90,7 @@ struct Plain {
     certificates: BTreeMap<CertificateId, (Principal, Timestamp)>,
     revoked_certificates: BTreeMap<CertificateId, Revocation>,
     revoked_principals: BTreeMap<Principal, Revocation>,
+    contained: BTreeMap<DeviceId, Containment>,
 }
 
 impl Plain {
@@ -145,6 +154,18 @@ impl Plain {
                     .or_insert(Revocation { reason, at });
                 true
             }
+            Fact::DeviceContained {
+                device,
+                containment,
+                ..
+            } => {
+                self.contained.insert(device, containment);
+                true
+            }
+            Fact::DeviceRestored { device } => {
+                self.contained.remove(&device);
+                true
+            }
         }
     }
 
@@ -156,6 +177,10 @@ impl Plain {
             })
         } else if self.revoked_certificates.contains_key(&certificate) {
             Some("certificate-revoked")
+        } else if matches!(principal, Principal::Device(id)
+            if self.contained.get(id) == Some(&Containment::Isolated))
+        {
+            Some("device-isolated")
         } else if self.certificates.get(&certificate).map(|(owner, _)| owner) == Some(principal) {
             None
         } else {
@@ -174,6 +199,9 @@ fn told(registry: &Registry) -> String {
         let id = certificate(number);
         let revocation = registry.certificate_revocation(&id);
         out += &format!("{:?} {revocation:?}\n", registry.owner(&id));
+    }
+    for number in 0..6 {
+        out += &format!("{:?}\n", registry.containment(&device_id(number)));
     }
     for issuer in [Digest([0; 32]), Digest([1; 32])] {
         out += &format!("{:?}\n", registry.crl_entries(issuer, NOW));

@@ -5,7 +5,7 @@ use identity::{
     AnchorRefusal, Anchors, CertificateRequest, Door, Fact, Operation, OwnCas, certificate_id,
     profile,
 };
-use model::RevocationReason;
+use model::{Containment, RevocationReason};
 
 /// The order of P-256's group.
 const ORDER: [u8; 32] = [
@@ -120,6 +120,93 @@ fn revoked_device_cannot_come_back_by_its_idevid() {
     );
     let refusal = world.enter(Door::Devices, &idevid, NOW).unwrap_err();
     assert_eq!(refusal.code(), "device-revoked");
+}
+
+#[test]
+fn an_isolated_device_comes_in_by_no_door_and_no_certificate() {
+    let mut world = World::new();
+    let (key, factory_key) = (Key::new(), Key::new());
+    let idevid = world.factory.idevid("maker", "SN1", &factory_key);
+    let ldevid = world.issue("d1", &key);
+    let neighbour = Key::new();
+    world
+        .registry
+        .apply(&expected("maker", "SN2", "d2"))
+        .unwrap();
+    let free = world.issue("d2", &neighbour);
+    let before = world.enter(Door::Devices, &ldevid, NOW).unwrap();
+    let contain = |containment| Fact::DeviceContained {
+        device: device_id("d1"),
+        containment,
+        at: NOW,
+    };
+    world
+        .registry
+        .apply(&contain(Containment::Isolated))
+        .unwrap();
+    for (door, der) in [
+        (Door::Gateway, &ldevid),
+        (Door::Devices, &ldevid),
+        (Door::Devices, &idevid),
+    ] {
+        let refusal = world.enter(door, der, NOW).unwrap_err();
+        assert_eq!(refusal.code(), "device-isolated");
+    }
+    // Nor does it renew on a connection that was opened before.
+    let renew = |world: &World, who| {
+        let request = renewal_request(&key, "d1");
+        world
+            .registry
+            .enroll(Operation::SimpleReenroll, who, &request, NOW)
+    };
+    assert_eq!(
+        renew(&world, &before).unwrap_err().code(),
+        "device-isolated"
+    );
+    assert!(world.enter(Door::Gateway, &free, NOW).is_ok());
+    // In quarantine it comes in and may renew; what it may do inside is not this room's affair.
+    world
+        .registry
+        .apply(&contain(Containment::Quarantined))
+        .unwrap();
+    assert!(world.enter(Door::Gateway, &ldevid, NOW).is_ok());
+    assert!(renew(&world, &before).is_ok());
+    // Restoring takes back no revocation.
+    world
+        .registry
+        .apply(&Fact::PrincipalRevoked {
+            principal: device("d1"),
+            reason: RevocationReason::KeyCompromise,
+            at: NOW,
+        })
+        .unwrap();
+    let restored = Fact::DeviceRestored {
+        device: device_id("d1"),
+    };
+    world.registry.apply(&restored).unwrap();
+    assert_eq!(world.registry.containment(&device_id("d1")), None);
+    let refusal = world.enter(Door::Gateway, &ldevid, NOW).unwrap_err();
+    assert_eq!(refusal.code(), "device-revoked");
+}
+
+#[test]
+fn a_device_that_is_not_known_yet_can_be_contained_in_advance() {
+    let mut world = World::new();
+    world
+        .registry
+        .apply(&Fact::DeviceContained {
+            device: device_id("d9"),
+            containment: Containment::Isolated,
+            at: NOW,
+        })
+        .unwrap();
+    world
+        .registry
+        .apply(&expected("maker", "SN9", "d9"))
+        .unwrap();
+    let idevid = world.factory.idevid("maker", "SN9", &Key::new());
+    let refusal = world.enter(Door::Devices, &idevid, NOW).unwrap_err();
+    assert_eq!(refusal.code(), "device-isolated");
 }
 
 #[test]

@@ -49,6 +49,10 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         },
         revoked("device/d1"),
         revoked("service/s1"),
+        Refusal::DeviceIsolated {
+            device: device_id("d1"),
+            at,
+        },
         Refusal::UnlistedSerial {
             manufacturer,
             serial: serial("SN1"),

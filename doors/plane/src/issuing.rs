@@ -1,0 +1,141 @@
+//! Certificates as they are made: the room gives the bytes, the signer signs, the room assembles.
+
+use crate::plane::{Plane, Trouble, random};
+use identity::{CertificateRequest, EnrollmentDecision, Fact, est, profile};
+use model::{CertificateId, Principal, ServiceId, Timestamp};
+use signer::Purpose;
+use store::{Holder, Receipt, Write};
+
+/// A certificate that is signed and not on record: nobody may have it yet.
+pub struct Made {
+    der: Vec<u8>,
+    pub certificate: CertificateId,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+/// A certificate that was issued and is on record.
+pub struct Issued {
+    pub der: Vec<u8>,
+    pub certificate: CertificateId,
+    pub not_after: Timestamp,
+    pub receipt: Receipt,
+}
+
+impl Made {
+    /// Its row.
+    pub fn row(&self, holder: &Principal) -> Write {
+        Write::PutCertificate(store::Certificate {
+            id: self.certificate,
+            holder: match holder {
+                Principal::Device(device) => Holder::Device(device.clone()),
+                Principal::Service(service) => Holder::Service(service.clone()),
+            },
+            not_before: self.not_before,
+            not_after: self.not_after,
+            der: self.der.clone(),
+        })
+    }
+
+    /// What memory learns of it.
+    pub fn fact(&self, principal: Principal) -> Fact {
+        Fact::CertificateIssued {
+            principal,
+            certificate: self.certificate,
+            not_after: self.not_after,
+        }
+    }
+
+    /// It is on record, so it may be handed out.
+    pub fn recorded(self, receipt: Receipt) -> Issued {
+        Issued {
+            der: self.der,
+            certificate: self.certificate,
+            not_after: self.not_after,
+            receipt,
+        }
+    }
+}
+
+/// The LDevID of a device.
+///
+/// # Errors
+/// Trouble of ours.
+pub fn ldevid(
+    plane: &Plane,
+    decision: &EnrollmentDecision,
+    request: &CertificateRequest,
+    now: Timestamp,
+) -> Result<Made, Trouble> {
+    let fleet = plane.admission.fleet.get();
+    let terms = profile::Terms {
+        public_key: request.public_key(),
+        serial_random: random()?,
+        now,
+        lifetime: fleet.ldevid_lifetime(&decision.product),
+    };
+    let unsigned = profile::ldevid(
+        plane.realm(),
+        &decision.device,
+        None,
+        plane.issuer(),
+        &terms,
+    )?;
+    made(plane, Purpose::DeviceCertificate, unsigned)
+}
+
+/// The certificate of a service.
+///
+/// # Errors
+/// Trouble of ours.
+pub fn service(
+    plane: &Plane,
+    service: &ServiceId,
+    request: &CertificateRequest,
+    now: Timestamp,
+) -> Result<Made, Trouble> {
+    let terms = profile::Terms {
+        public_key: request.public_key(),
+        serial_random: random()?,
+        now,
+        lifetime: plane.config.service_lifetime(),
+    };
+    let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
+    made(plane, Purpose::ServiceCertificate, unsigned)
+}
+
+fn made(plane: &Plane, purpose: Purpose, unsigned: profile::Unsigned) -> Result<Made, Trouble> {
+    let certificate = unsigned.certificate();
+    let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
+    let signature = plane.sign(purpose, unsigned.to_be_signed())?;
+    Ok(Made {
+        der: unsigned.assemble(&signature)?,
+        certificate,
+        not_before,
+        not_after,
+    })
+}
+
+/// The row of a device that enrolls.
+pub fn device_row(decision: &EnrollmentDecision, now: Timestamp) -> Write {
+    Write::PutDevice(store::Device {
+        id: decision.device.clone(),
+        product: decision.product.clone(),
+        groups: decision.groups.clone(),
+        manufacturer: decision.manufacturer.clone(),
+        serial: decision.serial.clone(),
+        enrolled_at: now,
+    })
+}
+
+/// Reads an EST body: the request, with possession of its key proven.
+///
+/// # Errors
+/// What is wrong with it, for the client.
+pub fn read_request(
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<CertificateRequest, Trouble> {
+    let der = est::decode_body(content_type, body)?;
+    Ok(CertificateRequest::parse(&der)?)
+}

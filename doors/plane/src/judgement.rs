@@ -1,0 +1,262 @@
+//! The three machines that judge, one behind the other: detector → alerts → responder.
+//!
+//! Plain calls on plain values: the world's part (time, rows, shards, letters) is in
+//! [`crate::flow::judge`]. Changed by one judgement at a time, read by the API.
+
+mod budget;
+mod told;
+
+use budget::Budget;
+pub use told::{BASELINES, alert_of};
+use detection::{Alert, AlertChange, AlertId, Alerts, Detector, Deviation, Observation, Report};
+use identity::Registry;
+use model::{DeviceId, IncidentId, Principal, ProductId, Subject, Timestamp};
+use response::{AlertSeen, Effect, Incident, Outcome, PersonAct, Responder, Token, UnknownIncident};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+/// How long the number of devices of a product is believed.
+const SIZES_KEPT: Duration = Duration::from_secs(30);
+
+pub struct Judgement {
+    pub detector: Detector,
+    pub alerts: Alerts,
+    pub responder: Responder,
+    budget: Budget,
+    /// Devices that the detector knows.
+    enrolled: HashSet<DeviceId>,
+    sizes: Sizes,
+    /// Alerts that changed since they were last kept.
+    changed: BTreeSet<AlertId>,
+    /// What was kept last.
+    kept_until: Timestamp,
+    // One buffer each, used again and again.
+    deviations: Vec<Deviation>,
+    changes: Vec<AlertChange>,
+}
+
+#[derive(Default)]
+struct Sizes {
+    of_product: HashMap<ProductId, u64>,
+    fleet: u64,
+    counted_at: Option<Timestamp>,
+}
+
+/// What came of a batch.
+#[derive(Default)]
+pub struct Judged {
+    /// To be carried out, in this order.
+    pub effects: Vec<Effect>,
+    /// Alerts that are new or changed, for screens.
+    pub alerts: Vec<AlertId>,
+}
+
+impl Judgement {
+    #[must_use]
+    pub fn new(detector: Detector, alerts: Alerts, responder: Responder) -> Self {
+        Self {
+            detector,
+            alerts,
+            responder,
+            budget: Budget::default(),
+            enrolled: HashSet::new(),
+            sizes: Sizes::default(),
+            changed: BTreeSet::new(),
+            kept_until: Timestamp::default(),
+            deviations: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Judges one observation. What its subject has said too much of in this second is counted and
+    /// left out.
+    pub fn observe(&mut self, seen: &Observation, registry: &Registry, out: &mut Judged) {
+        if !self.budget.takes(seen) {
+            return;
+        }
+        if let Subject::Device(device) = &seen.subject {
+            self.introduce(device, registry);
+        }
+        self.detector.observe(seen, &mut self.deviations);
+        self.raise(seen.at, registry, out);
+    }
+
+    /// Judges a device's report of itself, which is read here and nowhere else.
+    ///
+    /// # Errors
+    /// It is no report; whoever made the device must act.
+    pub fn report(
+        &mut self,
+        device: &DeviceId,
+        payload: &[u8],
+        at: Timestamp,
+        registry: &Registry,
+        out: &mut Judged,
+    ) -> Result<(Report, Vec<Observation>), detection::ReportError> {
+        let report = Report::read(payload)?;
+        let observations = report.observations(device, at);
+        for seen in &observations {
+            self.observe(seen, registry, out);
+        }
+        Ok((report, observations))
+    }
+
+    /// What time alone brings.
+    pub fn wake(&mut self, now: Timestamp, registry: &Registry, out: &mut Judged) {
+        self.detector.wake(now, &mut self.deviations);
+        self.raise(now, registry, out);
+        self.alerts.wake(now, &mut self.changes);
+        self.respond(now, registry, out);
+        self.responder.wake(now, &mut out.effects);
+    }
+
+    /// When [`Judgement::wake`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        [
+            self.detector.next_deadline(),
+            self.alerts.next_deadline(),
+            self.responder.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// A person decided.
+    ///
+    /// # Errors
+    /// The incident to be closed is not open.
+    pub fn person(
+        &mut self,
+        act: &PersonAct,
+        now: Timestamp,
+        out: &mut Judged,
+    ) -> Result<IncidentId, UnknownIncident> {
+        self.responder.person(act, now, &mut out.effects)
+    }
+
+    /// An effect has been carried out, or could not be.
+    pub fn done(&mut self, token: Token, outcome: Outcome, now: Timestamp, out: &mut Judged) {
+        self.responder.done(token, &outcome, now, &mut out.effects);
+    }
+
+    /// Observations left out because their subject had said too much.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.budget.left_out()
+    }
+
+    /// The incident that is worked on about this subject.
+    #[must_use]
+    pub fn open_incident(&self, subject: &Subject) -> Option<IncidentId> {
+        let about = |one: &&Incident| {
+            one.is_open() && one.about == response::About::Subject(subject.clone())
+        };
+        self.responder.incidents().find(about).map(|one| one.id)
+    }
+
+    /// Alerts that must be kept again, and from here on are.
+    pub fn take_changed(&mut self) -> Vec<Alert> {
+        let until = self.kept_until;
+        let mut newest = until;
+        let changed = std::mem::take(&mut self.changed);
+        let alerts = self.alerts.iter().filter(|alert| {
+            newest = newest.max(alert.last_seen);
+            // What only counts up is no change, but is worth keeping.
+            alert.last_seen > until || changed.contains(&alert.id)
+        });
+        let alerts = alerts.cloned().collect();
+        self.kept_until = newest;
+        alerts
+    }
+
+    /// The detector learns of a device that is on record.
+    pub fn introduce(&mut self, device: &DeviceId, registry: &Registry) {
+        if self.enrolled.contains(device) {
+            return;
+        }
+        if let Some(known) = registry.device(device) {
+            self.detector.enroll(device, known.product);
+            self.enrolled.insert(device.clone());
+        }
+    }
+
+    fn raise(&mut self, now: Timestamp, registry: &Registry, out: &mut Judged) {
+        for deviation in self.deviations.drain(..) {
+            self.alerts.raise(&deviation, &mut self.changes);
+        }
+        self.respond(now, registry, out);
+    }
+
+    fn respond(&mut self, now: Timestamp, registry: &Registry, out: &mut Judged) {
+        if self.changes.is_empty() {
+            return;
+        }
+        self.sizes.count(now, registry);
+        for change in std::mem::take(&mut self.changes) {
+            let (raised, others) = match change {
+                AlertChange::Raised(id) | AlertChange::Grew(id) => (Some(id), Vec::new()),
+                AlertChange::FleetEvent { event, folded } => (Some(event), folded),
+                AlertChange::Closed(id) => (None, vec![id]),
+            };
+            self.changed.extend(raised.iter().chain(&others));
+            out.alerts.extend(raised.iter().chain(&others));
+            let alert = raised.and_then(|id| self.alerts.alert(id));
+            if let Some(alert) = alert {
+                let seen = self.sizes.alert_seen(alert, now, registry);
+                self.responder.alert(&seen, now, &mut out.effects);
+            }
+        }
+    }
+}
+
+impl Sizes {
+    fn count(&mut self, now: Timestamp, registry: &Registry) {
+        let is_fresh = self
+            .counted_at
+            .is_some_and(|at| now.since(at) < SIZES_KEPT && at <= now);
+        if is_fresh {
+            return;
+        }
+        self.of_product.clear();
+        self.fleet = 0;
+        for device in registry.devices().filter(|device| device.enrolled) {
+            self.fleet += 1;
+            match self.of_product.get_mut(device.product) {
+                Some(count) => *count += 1,
+                None => {
+                    self.of_product.insert(device.product.clone(), 1);
+                }
+            }
+        }
+        self.counted_at = Some(now);
+    }
+
+    fn alert_seen(&self, alert: &Alert, now: Timestamp, registry: &Registry) -> AlertSeen {
+        let device = alert.subject.device();
+        let principal = device.map(|device| Principal::Device(device.clone()));
+        AlertSeen {
+            subject: alert.subject.clone(),
+            group_size: (alert.group.as_ref())
+                .and_then(|group| self.of_product.get(group).copied())
+                .unwrap_or(alert.group_size),
+            device_group: alert.group.clone(),
+            fleet_size: self.fleet,
+            kind: alert.kind,
+            entity: alert.entity.clone(),
+            expected: alert.expected.clone(),
+            seen: alert.seen.clone(),
+            since: alert.since,
+            at: now,
+            source: alert.source,
+            attribution: alert.attribution,
+            severity: alert.severity,
+            observed_by: alert.observed_by.clone(),
+            fleet_event: alert.fleet_event,
+            accepted_baseline: alert.accepted_baseline,
+            revoked: principal
+                .is_some_and(|principal| registry.principal_revocation(&principal).is_some()),
+        }
+    }
+}

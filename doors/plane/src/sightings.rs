@@ -1,0 +1,371 @@
+//! The plane's part of the inventory: what is told and seen goes into it, what of it must last goes
+//! to `facts.db` and comes back at a start.
+
+use crate::config::InventoryConfig;
+use crate::plane::Plane;
+use crate::signals::Told;
+use detection::{Feature, Observation, Report};
+use identity::{Fact, Registry};
+use inventory::{
+    Address, Change, Cut, Firmware, Inventory, Known, Peer, Protocol, Record, Seen, Settings,
+    Sighting,
+};
+use model::{Attribution, DeviceId, Principal, Source, Subject, Timestamp};
+use std::time::Duration;
+use store::{CommitError, FactsWrite};
+
+/// Rows in one batch; the rest waits for the next second.
+const BATCH_ROWS: usize = 20_000;
+
+impl Plane {
+    /// Takes in what doors and the network saw: sessions, addresses, peers, firmware.
+    pub fn sight(&self, told: &[Told]) {
+        let mut sightings = Vec::new();
+        for one in told {
+            match one {
+                Told::Connected {
+                    principal: Principal::Device(device),
+                    address,
+                    at,
+                } => {
+                    let seen = Seen::Connected { address: *address };
+                    sightings.push(by_gateway(device, *at, seen));
+                }
+                Told::Disconnected {
+                    principal: Principal::Device(device),
+                    at,
+                    ..
+                } => sightings.push(by_gateway(device, *at, Seen::Disconnected)),
+                Told::Observation(observation) => sightings.extend(sighting_of(observation)),
+                Told::Connected { .. } | Told::Disconnected { .. } | Told::Report { .. } => {}
+            }
+        }
+        self.take_in(&sightings);
+    }
+
+    /// Takes in what a device said of itself. Its session was proven, so it is its own word; it
+    /// never displaces what others saw.
+    pub fn sight_report(
+        &self,
+        device: &DeviceId,
+        report: &Report,
+        observations: &[Observation],
+        at: Timestamp,
+    ) {
+        let mut sightings: Vec<Sighting> = observations.iter().filter_map(sighting_of).collect();
+        sightings.push(Sighting {
+            device: device.clone(),
+            at,
+            source: Source::Device,
+            attribution: Attribution::Proven,
+            seen: Seen::Unseen(report.unseen.clone()),
+        });
+        self.take_in(&sightings);
+    }
+
+    fn take_in(&self, sightings: &[Sighting]) {
+        let mut inventory = self.inventory.lock();
+        for sighting in sightings {
+            // What is unknown or unproven is left out: the detector judges it.
+            let _ = inventory.learn(sighting);
+        }
+    }
+
+    /// Takes in a fact that the registry took.
+    pub(crate) fn note(&self, fact: &Fact) {
+        let known = match fact {
+            Fact::DeviceExpected { device, .. }
+            | Fact::CertificateIssued {
+                principal: Principal::Device(device),
+                ..
+            } => self.trust().registry().device(device).map(known_of),
+            _ => None,
+        };
+        let mut inventory = self.inventory.lock();
+        if let Some(known) = known {
+            inventory.known(known);
+        }
+        match fact {
+            Fact::PrincipalRevoked {
+                principal: Principal::Device(device),
+                reason,
+                at,
+            } => inventory.revoked(device, *at, *reason),
+            Fact::DeviceContained {
+                device,
+                containment,
+                at,
+            } => {
+                let cut = Cut {
+                    containment: *containment,
+                    since: *at,
+                    incident: None,
+                    by: String::new(),
+                };
+                inventory.contained(device, Some(cut));
+            }
+            Fact::DeviceRestored { device } => inventory.contained(device, None),
+            _ => {}
+        }
+    }
+
+    /// Writes what changed to `facts.db`; true if something is left for the next time. Blocks.
+    ///
+    /// # Errors
+    /// The disk; then the rows are tried again.
+    pub fn keep_sightings(&self) -> Result<bool, CommitError> {
+        let changes = self.inventory.lock().take_changes(BATCH_ROWS);
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        let batch: Vec<FactsWrite> = changes.iter().map(row_of).collect();
+        match self.facts.write(&batch) {
+            Ok(()) => Ok(changes.len() >= BATCH_ROWS),
+            Err(error) => {
+                self.inventory.lock().keep_again(changes);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The inventory as rows tell it: identities, records, containments, then what was seen.
+///
+/// # Errors
+/// The disk, or a row that is not valid.
+pub fn remember(
+    config: &InventoryConfig,
+    registry: &Registry,
+    store: &store::Store,
+    facts: &store::Facts,
+) -> Result<Inventory, store::ReadError> {
+    let mut inventory = Inventory::new(settings(config));
+    for device in registry.devices() {
+        if let Some(revocation) = device.revoked {
+            inventory.revoked(&device.device, revocation.at, revocation.reason);
+        }
+        inventory.known(known_of(device));
+    }
+    store.for_each_device_record(|row| {
+        let (device, record) = record_of(row);
+        inventory.record(&device, record);
+    })?;
+    store
+        .for_each_containment(|row| inventory.contained(&row.device.clone(), Some(cut_of(row))))?;
+    facts.for_each_device(|row| {
+        inventory.restore(Change::Device {
+            device: row.device,
+            first_seen: row.first_seen,
+            last_seen: row.last_seen,
+            firmware: row.firmware.map(|one| Firmware {
+                version: one.version,
+                digest: one.digest,
+                source: one.source,
+                at: one.at,
+            }),
+            unseen: row.unseen,
+        });
+    })?;
+    facts.for_each_address(|device, row| {
+        inventory.restore(Change::Address(
+            device,
+            Address {
+                address: row.address,
+                first_seen: row.first_seen,
+                last_seen: row.last_seen,
+                source: row.source,
+            },
+        ));
+    })?;
+    facts.for_each_peer(|device, row| inventory.restore(Change::Peer(device, peer_of(row))))?;
+    Ok(inventory)
+}
+
+/// How the record of a device stands in its row.
+#[must_use]
+pub fn row_of_record(device: DeviceId, record: Record, at: Timestamp) -> store::DeviceRecord {
+    store::DeviceRecord {
+        device,
+        product: record.product,
+        groups: record.groups,
+        manufacturer: record.manufacturer,
+        serial: record.serial,
+        country: record.country,
+        support_until: record.support_until,
+        retired: record.retired,
+        note: record.note,
+        changed_at: at,
+    }
+}
+
+/// Why a device is cut off, as its row tells it.
+#[must_use]
+pub fn cut_of(row: store::Contained) -> Cut {
+    Cut {
+        containment: row.containment,
+        since: row.since,
+        incident: row.incident,
+        by: row.by,
+    }
+}
+
+fn settings(config: &InventoryConfig) -> Settings {
+    let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+    Settings {
+        addresses_kept: days(config.addresses_days),
+        peers_kept: days(config.peers_days),
+        silent_after: Duration::from_secs(u64::from(config.silent_hours) * 3600),
+    }
+}
+
+fn known_of(device: identity::Device<'_>) -> Known {
+    Known {
+        product: device.product.clone(),
+        groups: device.groups.to_vec(),
+        manufacturer: device.manufacturer.clone(),
+        serial: device.serial,
+        enrolled: device.enrolled,
+        device: device.device,
+    }
+}
+
+fn record_of(row: store::DeviceRecord) -> (DeviceId, Record) {
+    let record = Record {
+        product: row.product,
+        groups: row.groups,
+        manufacturer: row.manufacturer,
+        serial: row.serial,
+        country: row.country,
+        support_until: row.support_until,
+        retired: row.retired,
+        note: row.note,
+    };
+    (row.device, record)
+}
+
+fn by_gateway(device: &DeviceId, at: Timestamp, seen: Seen) -> Sighting {
+    Sighting {
+        device: device.clone(),
+        at,
+        source: Source::Gateway,
+        // A session is told only after its key was proven.
+        attribution: Attribution::Proven,
+        seen,
+    }
+}
+
+fn sighting_of(observation: &Observation) -> Option<Sighting> {
+    let Subject::Device(device) = &observation.subject else {
+        return None;
+    };
+    let seen = match &observation.feature {
+        Feature::Destination {
+            address,
+            port,
+            protocol,
+            host,
+            bytes_out,
+        } => Seen::Peer {
+            address: *address,
+            port: *port,
+            protocol: match protocol {
+                detection::Protocol::Tcp => Protocol::Tcp,
+                detection::Protocol::Udp => Protocol::Udp,
+            },
+            host: host.clone(),
+            bytes_out: *bytes_out,
+        },
+        Feature::Firmware { version, digest } => Seen::Firmware {
+            version: version.clone(),
+            digest: *digest,
+        },
+        _ => Seen::Alive,
+    };
+    Some(Sighting {
+        device: device.clone(),
+        at: observation.at,
+        source: observation.source,
+        attribution: observation.attribution,
+        seen,
+    })
+}
+
+fn peer_of(row: store::PeerRow) -> Peer {
+    Peer {
+        address: row.key.address,
+        port: row.key.port,
+        protocol: Protocol::from_name(row.key.protocol).unwrap_or(Protocol::Tcp),
+        host: row.host,
+        first_seen: row.first_seen,
+        last_seen: row.last_seen,
+        bytes_out: row.bytes_out,
+        source: row.source,
+    }
+}
+
+fn row_of(change: &Change) -> FactsWrite {
+    match change {
+        Change::Device {
+            device,
+            first_seen,
+            last_seen,
+            firmware,
+            unseen,
+        } => FactsWrite::Device(store::DeviceFacts {
+            device: device.clone(),
+            first_seen: *first_seen,
+            last_seen: *last_seen,
+            firmware: firmware.as_ref().map(|one| store::FirmwareRow {
+                version: one.version.clone(),
+                digest: one.digest,
+                source: one.source,
+                at: one.at,
+            }),
+            unseen: unseen.clone(),
+        }),
+        Change::Address(device, one) => FactsWrite::Address(
+            device.clone(),
+            store::AddressRow {
+                address: one.address,
+                first_seen: one.first_seen,
+                last_seen: one.last_seen,
+                source: one.source,
+            },
+        ),
+        Change::Peer(device, one) => FactsWrite::Peer(
+            device.clone(),
+            store::PeerRow {
+                key: store::PeerKey {
+                    address: one.address,
+                    port: one.port,
+                    protocol: one.protocol.name(),
+                },
+                host: one.host.clone(),
+                first_seen: one.first_seen,
+                last_seen: one.last_seen,
+                bytes_out: one.bytes_out,
+                source: one.source,
+            },
+        ),
+        Change::ForgetAddress(device, address) => {
+            FactsWrite::ForgetAddress(device.clone(), *address)
+        }
+        Change::ForgetPeer {
+            device,
+            address,
+            port,
+            protocol,
+        } => FactsWrite::ForgetPeer(
+            device.clone(),
+            store::PeerKey {
+                address: *address,
+                port: *port,
+                protocol: protocol.name(),
+            },
+        ),
+        Change::ForgetBefore { addresses, peers } => FactsWrite::ForgetBefore {
+            addresses: *addresses,
+            peers: *peers,
+        },
+    }
+}

@@ -1,0 +1,48 @@
+//! The one judge: takes what doors, the network and devices told, in order, and carries out what
+//! comes of it. Beside that it keeps alerts and baselines.
+
+use crate::clock;
+use crate::flow;
+use crate::plane::Plane;
+use crate::signals::Inbox;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Told at once to the machines, which are locked for so long.
+const BATCH: usize = 256;
+/// Alerts are kept this often.
+const KEPT_EVERY: Duration = Duration::from_secs(1);
+/// What was learned is kept this often: it is large, and learned again if it is lost.
+const LEARNED_EVERY: Duration = Duration::from_secs(60);
+
+pub async fn run(plane: Arc<Plane>, mut inbox: Inbox, mut stopping: watch::Receiver<bool>) {
+    flow::take_up(&plane).await;
+    let mut told = Vec::with_capacity(BATCH);
+    let (mut kept, mut learned) = (Instant::now(), Instant::now());
+    loop {
+        let due = plane.judgement.lock().next_deadline();
+        let wait = due.map_or(KEPT_EVERY, |due| due.since(clock::now()));
+        let stop = tokio::select! {
+            _ = inbox.recv_many(&mut told, BATCH) => false,
+            () = tokio::time::sleep(wait.min(KEPT_EVERY)) => false,
+            _ = stopping.changed() => true,
+        };
+        flow::judge(&plane, &told).await;
+        told.clear();
+        if stop || kept.elapsed() >= KEPT_EVERY {
+            kept = Instant::now();
+            plane.keep_alerts().await;
+        }
+        if stop || learned.elapsed() >= LEARNED_EVERY {
+            learned = Instant::now();
+            if let Err(trouble) = plane.keep_baselines().await {
+                tracing::warn!("what was learned is not kept ({trouble}); it is tried again");
+            }
+        }
+        if stop {
+            return;
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Incidents on record: their rows, the lines of their timelines, and the entries that prove them.
+
+use crate::clock;
+use crate::entries::{self, Act};
+use crate::events::About;
+use crate::judgement::Judged;
+use crate::plane::{Plane, Trouble, digest};
+use model::IncidentId;
+use response::{Effect, Incident, IncidentState, Remembered, Step};
+use serde_json::json;
+use std::time::Duration;
+use store::{Change, Direction, IdempotencyKey, Write};
+
+/// What the responder said and did, in order, to be put on record in one change.
+#[derive(Default)]
+pub struct Lines {
+    writes: Vec<Write>,
+    leaves: Vec<Vec<u8>>,
+    told: Vec<(About, serde_json::Value)>,
+}
+
+impl Lines {
+    /// Takes a line; gives back what is to be carried out instead.
+    ///
+    /// # Errors
+    /// An entry that is larger than any may be.
+    pub fn take(&mut self, plane: &Plane, effect: Effect) -> Result<Option<Effect>, Trouble> {
+        match effect {
+            Effect::Open(incident) => {
+                let act = entries::incident_opened(&incident);
+                self.leaf(plane, &act)?;
+                self.incident(&incident);
+            }
+            Effect::Changed(incident) => self.incident(&incident),
+            Effect::Close(incident) => {
+                let at = incident.closed_at.unwrap_or_else(clock::now);
+                let act = entries::incident_closed(at, &incident);
+                self.leaf(plane, &act)?;
+                self.incident(&incident);
+            }
+            Effect::Step(incident, step) => self.step(plane, incident, step)?,
+            Effect::Held {
+                incident,
+                playbook,
+                why,
+            } => {
+                let (incident, why) = (incident.to_string(), why.to_string());
+                let told = json!({ "id": incident, "held": playbook, "why": why });
+                self.told.push((About::Incident, told));
+            }
+            act @ (Effect::Contain { .. }
+            | Effect::Revoke { .. }
+            | Effect::Restore { .. }
+            | Effect::Notify { .. }) => return Ok(Some(act)),
+        }
+        Ok(None)
+    }
+
+    /// Puts on record what was taken, and tells the screens. What the disk refuses is kept and
+    /// tried again; nothing is granted until it is written.
+    pub async fn record(&mut self, plane: &Plane) {
+        let Self {
+            writes,
+            leaves,
+            told,
+        } = std::mem::take(self);
+        if !writes.is_empty() {
+            let mut change = Change::new(Direction::Neutral);
+            change.idempotency_key = plane.once("timeline", &leaves).ok();
+            change.writes = writes;
+            change.entries = leaves;
+            // Its trouble has been said, and what it stands for goes on.
+            let _ = plane.commit_withdrawal(change).await;
+        }
+        for (about, data) in told {
+            plane.events.tell(about, &data);
+        }
+    }
+
+    fn leaf(&mut self, plane: &Plane, act: &Act) -> Result<usize, Trouble> {
+        self.leaves.push(plane.leaf(act)?);
+        Ok(self.leaves.len() - 1)
+    }
+
+    fn incident(&mut self, incident: &Incident) {
+        self.writes.push(Write::PutIncident(row(incident)));
+        let told = json!({
+            "id": incident.id.to_string(),
+            "title": incident.title(),
+            "state": incident.state.name(),
+            "severity": incident.severity.name(),
+            "device": incident.about.device().map(ToString::to_string),
+        });
+        self.told.push((About::Incident, told));
+    }
+
+    fn step(&mut self, plane: &Plane, incident: IncidentId, step: Step) -> Result<(), Trouble> {
+        let entry_of_change = match step.entry {
+            // The act that it tells of has an entry of its own.
+            Some(_) => None,
+            None => Some(self.leaf(plane, &entries::step(incident, &step))?),
+        };
+        let told = json!({
+            "id": incident.to_string(),
+            "at": step.at.to_string(),
+            "actor": step.actor,
+            "what": step.what,
+        });
+        self.told.push((About::Step, told));
+        self.writes.push(Write::AppendStep {
+            incident,
+            step: store::Step {
+                at: step.at,
+                actor: step.actor,
+                what: step.what,
+                expected: step.expected,
+                seen: step.seen,
+                source: step.source,
+                attribution: step.attribution,
+                observed_by: step.observed_by,
+                entry: step.entry,
+            },
+            entry_of_change,
+        });
+        Ok(())
+    }
+}
+
+fn row(incident: &Incident) -> store::Incident {
+    store::Incident {
+        id: incident.id,
+        subject: match &incident.about {
+            response::About::Subject(subject) => Some(subject.clone()),
+            response::About::Group { .. } => None,
+        },
+        title: cut(incident.title(), 512),
+        state: match incident.state {
+            IncidentState::Open => store::IncidentState::Open,
+            IncidentState::Contained => store::IncidentState::Contained,
+            IncidentState::Closed => store::IncidentState::Closed,
+        },
+        severity: incident.severity,
+        opened_at: incident.opened_at,
+        closed_at: incident.closed_at,
+        body: incident.to_bytes(),
+    }
+}
+
+/// The incidents of earlier runs that are still worked on, taken up by the responder; what it asks
+/// for again.
+///
+/// # Errors
+/// The disk, or a row of another version.
+pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
+    const CLOSED_KEPT: Duration = Duration::from_secs(86_400);
+    let now = clock::now();
+    let mut remembered = Remembered::default();
+    plane.store.for_each_incident(|row| {
+        remembered.last_incident = remembered.last_incident.max(row.id.0);
+        let is_old = row
+            .closed_at
+            .is_some_and(|closed| now.since(closed) >= CLOSED_KEPT);
+        if !is_old {
+            remembered.incidents.push(row.body);
+        }
+    })?;
+    {
+        let containments = plane.containments.lock();
+        let contained = containments.iter();
+        remembered.containments = contained
+            .map(|(device, standing)| (device.clone(), standing.containment))
+            .collect();
+    }
+    let mut judged = Judged::default();
+    let mut judgement = plane.judgement.lock();
+    (judgement.responder)
+        .restore_state(&remembered, now, &mut judged.effects)
+        .map_err(Trouble::fault)?;
+    Ok(judged)
+}
+
+/// At most so many bytes, whole characters.
+#[must_use]
+pub fn cut(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}
+
+impl Plane {
+    /// A key under which a change is made once, however often it is tried.
+    fn once(&self, what: &str, leaves: &[Vec<u8>]) -> Result<IdempotencyKey, Trouble> {
+        let name = model::Digest(crate::plane::random()?);
+        Ok(IdempotencyKey {
+            key: format!("{what}/{name}"),
+            request: digest(&leaves.concat()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn a_cut_text_is_whole_characters() {
+        assert_eq!(cut("häuser".into(), 2), "h");
+        assert_eq!(cut("häuser".into(), 3), "hä");
+        assert_eq!(cut("kurz".into(), 512), "kurz");
+    }
+}
