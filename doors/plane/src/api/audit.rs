@@ -38,6 +38,7 @@ pub async fn key(State(plane): State<Shared>, _: Auditor) -> Result<Json<Key>, P
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct EntriesAsked {
     /// Index of the first entry; 0 if absent.
     from: Option<u64>,
@@ -90,6 +91,7 @@ pub async fn entries(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct BundleAsked {
     /// Index of the first entry; 0 if absent.
     from: Option<u64>,

@@ -28,6 +28,7 @@ const NAMES_MAX: usize = 16;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct AlertsAsked {
     /// `true`: only what is open.
     open: Option<bool>,

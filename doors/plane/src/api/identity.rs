@@ -91,6 +91,7 @@ pub async fn add_manufacturer(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct WhoseList {
     /// Who made the devices on the list.
     manufacturer: String,
@@ -149,6 +150,7 @@ pub async fn expect_devices(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Page {
     /// Begin after this device.
     after: Option<String>,

@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// Anywhere in the name, serial number, product, group, country, firmware or an address.
     search: Option<String>,
@@ -286,6 +287,7 @@ pub async fn device(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct How {
     /// Say what would change, and change nothing.
     #[serde(default)]

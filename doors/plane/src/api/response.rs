@@ -24,6 +24,7 @@ const STEPS_MAX: usize = 2000;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct IncidentsAsked {
     /// `open` (contained ones too), `contained`, `closed`; all if absent.
     state: Option<String>,
@@ -239,6 +240,7 @@ pub async fn containments(State(plane): State<Shared>, _: Administrator) -> Json
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct DryRun {
     /// Say what would be done and do nothing.
     dry_run: Option<bool>,
@@ -326,6 +328,7 @@ pub async fn contain(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct RestoreAsked {
     /// Say what it would give back and do nothing.
     dry_run: Option<bool>,
