@@ -6,13 +6,14 @@ use crate::tools::{self, Tool};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 12] = [
+const NEEDED: [Tool; 13] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
     tools::OPENSSL,
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
+    tools::AIOSMTPD,
     tools::MOSQUITTO,
     tools::MOSQUITTO_CLIENTS,
     tools::CARGO_DENY,

@@ -41,6 +41,11 @@ pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",
     &["python3", "-c", "import cryptography"],
 );
+/// For Debian's Python, which need not be the first on the path.
+pub const AIOSMTPD: Tool = debian(
+    "python3-aiosmtpd",
+    &["/usr/bin/python3", "-c", "import aiosmtpd"],
+);
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);

@@ -419,11 +419,7 @@ pub fn print_reports(config: &Config, once: bool) -> anyhow::Result<()> {
         out.write_all(b"\n")?;
         out.flush()?;
         drop(out);
-        if once
-            || waiting
-                .until(None, Instant::now() + config.report_every)
-                .is_err()
-        {
+        if once {
             return Ok(());
         }
     }

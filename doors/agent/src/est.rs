@@ -313,3 +313,6 @@ fn certs_only(cms: &[u8]) -> der::Result<Vec<Vec<u8>>> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

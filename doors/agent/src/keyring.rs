@@ -181,3 +181,6 @@ fn number_of(name: &str) -> Option<u64> {
         .ok()?;
     (file(number) == name).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;

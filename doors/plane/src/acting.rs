@@ -58,8 +58,7 @@ pub async fn act(plane: &Arc<Plane>, effect: Effect) -> Option<(Token, Outcome)>
                 reason: incident.to_string(),
             };
             let done = flow::restore(plane, &what, &Actor::named(&by)).await;
-            let outcome =
-                done.map(|done| (Some(done.receipt.first_leaf_index), String::new()));
+            let outcome = done.map(|done| (Some(done.receipt.first_leaf_index), String::new()));
             Some((token, outcome_of(outcome)))
         }
         Effect::Notify {

@@ -42,6 +42,7 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
     /// People: API and health over HTTPS; asks for no client certificate.
+    /// Not looked at where systemd hands over the listener (`LISTEN_FDNAMES=people`).
     pub people: SocketAddr,
     /// Devices and services: EST and API by mutual TLS.
     pub devices: SocketAddr,

@@ -52,7 +52,14 @@ pub async fn restore(
         device: what.device,
     };
     let entry = Some(done.receipt.first_leaf_index);
-    tell(plane, actor, what.reason, decision, Ok((entry, String::new()))).await;
+    tell(
+        plane,
+        actor,
+        what.reason,
+        decision,
+        Ok((entry, String::new())),
+    )
+    .await;
     Ok(done)
 }
 

@@ -4,7 +4,10 @@
 
 use crate::plane::digest;
 use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
-use model::{CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, RevocationReason, Timestamp};
+use model::{
+    CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, RevocationReason,
+    Timestamp,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -262,10 +265,15 @@ pub fn baseline_accepted(at: Timestamp, actor: &Actor, product: &model::ProductI
 #[must_use]
 pub fn incident_opened(incident: &response::Incident) -> Act {
     let object = format_args!("incident/{}", incident.id);
-    Act::new(incident.opened_at, "detection", "response.incident-opened", object)
-        .with("about", &incident.about)
-        .with("severity", incident.severity.name())
-        .with("title", incident.title())
+    Act::new(
+        incident.opened_at,
+        "detection",
+        "response.incident-opened",
+        object,
+    )
+    .with("about", &incident.about)
+    .with("severity", incident.severity.name())
+    .with("title", incident.title())
 }
 
 #[must_use]

@@ -133,7 +133,8 @@ impl Events {
 
     /// Wakes every stream: to look whether its session still stands.
     pub fn nudge(&self) {
-        self.moved.send_modify(|moves| *moves = moves.wrapping_add(1));
+        self.moved
+            .send_modify(|moves| *moves = moves.wrapping_add(1));
     }
 
     /// Wakes every stream so that it writes something; counts who was not written to.

@@ -6,8 +6,8 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
-use crate::clock;
 use crate::acting;
+use crate::clock;
 use crate::entries::{self, Actor};
 use crate::issuing::{self, Issued};
 use crate::judgement::Judged;
@@ -18,7 +18,7 @@ use crate::shared::Latest;
 use crate::signals::Told;
 use crate::timeline::{self, Lines};
 use crate::withdrawing::{
-    self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, Revoking, RevocationReceipt,
+    self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
@@ -349,4 +349,3 @@ pub async fn apply(
         receipt,
     })
 }
-

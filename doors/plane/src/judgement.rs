@@ -7,13 +7,15 @@ mod budget;
 mod told;
 
 use budget::Budget;
-pub use told::{BASELINES, alert_of};
 use detection::{Alert, AlertChange, AlertId, Alerts, Detector, Deviation, Observation, Report};
 use identity::Registry;
 use model::{DeviceId, IncidentId, Principal, ProductId, Subject, Timestamp};
-use response::{AlertSeen, Effect, Incident, Outcome, PersonAct, Responder, Token, UnknownIncident};
+use response::{
+    AlertSeen, Effect, Incident, Outcome, PersonAct, Responder, Token, UnknownIncident,
+};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
+pub use told::{BASELINES, alert_of};
 
 /// How long the number of devices of a product is believed.
 const SIZES_KEPT: Duration = Duration::from_secs(30);

@@ -13,6 +13,8 @@ pub mod api;
 mod clock;
 pub mod config;
 mod deciding;
+#[cfg(test)]
+mod doors_tests;
 mod entries;
 mod events;
 mod flow;

@@ -4,11 +4,11 @@ use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
 use crate::flow::Admission;
-use crate::listen::tls::Trust;
 use crate::judgement::Judgement;
+use crate::listen::tls::Trust;
 use crate::lists::MadeCrl;
-use crate::planning;
 use crate::notify::Notifier;
+use crate::planning;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
@@ -475,7 +475,12 @@ impl Plane {
     /// It is not, or its identity is gone.
     pub fn contained(&self, device: &DeviceId) -> Result<(Standing, u64), Trouble> {
         let principal = Principal::Device(device.clone());
-        if self.trust().registry().principal_revocation(&principal).is_some() {
+        if self
+            .trust()
+            .registry()
+            .principal_revocation(&principal)
+            .is_some()
+        {
             return Err(Trouble::refused(
                 "device-revoked",
                 format!("{device} was revoked: restoring it gives nothing back"),
@@ -486,9 +491,7 @@ impl Plane {
             .of(device)
             .cloned()
             .zip(containments.change_of(device))
-            .ok_or_else(|| {
-                Trouble::refused("not-contained", format!("{device} is not cut off"))
-            })
+            .ok_or_else(|| Trouble::refused("not-contained", format!("{device} is not cut off")))
     }
 
     /// How far a device is cut off.

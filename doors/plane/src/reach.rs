@@ -51,7 +51,11 @@ impl Plane {
             destinations: (reach.destinations.iter())
                 .map(|destination| destination.as_str().to_owned())
                 .collect(),
-            devices_reachable: if others { enrolled.saturating_sub(1) } else { 0 },
+            devices_reachable: if others {
+                enrolled.saturating_sub(1)
+            } else {
+                0
+            },
         }
     }
 

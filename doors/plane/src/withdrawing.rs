@@ -74,9 +74,7 @@ pub fn change(leaf: Vec<u8>) -> Result<Change, Trouble> {
         key: format!("withdrawal/{}", Digest(random()?)),
         request: digest(&leaf),
     };
-    Ok(Change::new(Direction::Withdraw)
-        .entry(leaf)
-        .idempotent(key))
+    Ok(Change::new(Direction::Withdraw).entry(leaf).idempotent(key))
 }
 
 /// What a revocation did, and how fast.
@@ -233,10 +231,7 @@ mod tests {
         assert!(all.put(&device, standing(Containment::Isolated)));
         assert!(!all.put(&device, standing(Containment::Quarantined)));
         assert!(!all.put(&device, standing(Containment::Isolated)));
-        assert_eq!(
-            all.of(&device).unwrap().containment,
-            Containment::Isolated
-        );
+        assert_eq!(all.of(&device).unwrap().containment, Containment::Isolated);
     }
 
     #[test]
@@ -247,10 +242,7 @@ mod tests {
         let seen = all.change_of(&device).unwrap();
         all.put(&device, standing(Containment::Isolated));
         assert!(!all.take(&device, seen));
-        assert_eq!(
-            all.of(&device).unwrap().containment,
-            Containment::Isolated
-        );
+        assert_eq!(all.of(&device).unwrap().containment, Containment::Isolated);
         let seen = all.change_of(&device).unwrap();
         assert!(all.take(&device, seen));
         assert_eq!(all.of(&device), None);

@@ -4,11 +4,11 @@
 use crate::declared::{Tables, declared_twice, in_range, parse};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::template::is_name;
+use core::net::IpAddr;
 use model::Digest;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 use toml::Spanned;
 

@@ -49,7 +49,7 @@ impl Gateway {
     /// Meant to be asked once a second.
     pub fn take_metered(&mut self, now: Timestamp, mut each: impl FnMut(&Principal, Metered)) {
         // The first time nobody knows since when.
-        let interval = match std::mem::replace(&mut self.metered_at, Some(now)) {
+        let interval = match self.metered_at.replace(now) {
             Some(before) => now.since(before),
             None => Duration::from_secs(1),
         };

@@ -106,6 +106,8 @@ impl Agent {
         self.learn_door(link.transport.peer());
         self.link = Some(link);
         self.refusals = 0;
+        // After the subscription, so that the plane can answer it with how we are contained.
+        self.next_report = Instant::now();
         match self.keyring.prove(&self.folder) {
             Ok(true) => say("the certificate has opened a session; older ones have retired"),
             Ok(false) => {}

@@ -167,7 +167,11 @@ impl Gauges {
         }
         let firmware = self.firmware.read(&mut unseen);
         if firmware.is_some() {
-            let how = if self.firmware.has_file() { "file" } else { "config" };
+            let how = if self.firmware.has_file() {
+                "file"
+            } else {
+                "config"
+            };
             saw("firmware", how);
         }
         self.sequence += 1;
@@ -266,10 +270,9 @@ mod tests {
 
     #[test]
     fn the_plane_reads_what_we_report_and_each_part_says_how_it_was_seen() {
-        let port = TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = port.local_addr().unwrap().port();
         let mut gauges = gauges("firmware_version = '3.1.0'");
-        let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
         let report = gauges.report(Timestamp::from_seconds(1), 2, None, &[]);
         let read = Report::read(&report.write().unwrap()).unwrap();
         assert_eq!(read, report);

@@ -8,11 +8,13 @@
     reason = "the makers of a test may fail as loudly as the test itself"
 )]
 
+mod agent;
 mod attacks;
 mod crash;
 mod fixture;
 mod http;
 mod log;
+mod notify;
 mod plane;
 mod real_clients;
 mod refusals;

@@ -10,7 +10,7 @@ use sim::credential::Key;
 use sim::device::{Doors, Manner};
 use sim::tls::Endpoint;
 use sim::{Credential, Device, Factory, Flaw, Service};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -454,10 +454,10 @@ struct Said {
 }
 
 impl Lines {
-    fn collect(&self, stderr: std::process::ChildStderr) -> JoinHandle<()> {
+    pub fn collect(&self, said: impl Read + Send + 'static) -> JoinHandle<()> {
         let lines = self.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(stderr).split(b'\n') {
+            for line in BufReader::new(said).split(b'\n') {
                 let Ok(line) = line else { break };
                 lines
                     .lock()

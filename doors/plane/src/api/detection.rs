@@ -416,7 +416,9 @@ fn feature(mut one: Observed) -> Result<Feature, Problem> {
         one.door.is_some(),
     ];
     if is_left.contains(&true) {
-        return Err(invalid("an observation has fields that its feature does not have"));
+        return Err(invalid(
+            "an observation has fields that its feature does not have",
+        ));
     }
     Ok(feature)
 }
@@ -426,8 +428,7 @@ fn needed<T>(name: &str, value: Option<T>) -> Result<T, Problem> {
 }
 
 fn protocol(name: Option<String>) -> Result<Protocol, Problem> {
-    Protocol::from_name(&needed("protocol", name)?)
-        .ok_or_else(|| invalid("protocol is tcp or udp"))
+    Protocol::from_name(&needed("protocol", name)?).ok_or_else(|| invalid("protocol is tcp or udp"))
 }
 
 fn interval(millis: Option<u64>) -> Result<Duration, Problem> {
@@ -444,7 +445,9 @@ fn short(text: String) -> Result<String, Problem> {
     if text.len() <= TEXT_BYTES_MAX {
         Ok(text)
     } else {
-        Err(invalid(format!("a text has {TEXT_BYTES_MAX} bytes at most")))
+        Err(invalid(format!(
+            "a text has {TEXT_BYTES_MAX} bytes at most"
+        )))
     }
 }
 

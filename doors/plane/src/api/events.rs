@@ -92,7 +92,10 @@ impl Stream {
         loop {
             self.moves.borrow_and_update();
             // Asked at each wake: whoever signed out or was revoked sees nothing more.
-            let stands = self.caller.administrator(&self.plane, &self.headers).is_ok();
+            let stands = self
+                .caller
+                .administrator(&self.plane, &self.headers)
+                .is_ok();
             if !stands || !self.place.is_kept() || self.plane.events.is_over() {
                 return None;
             }

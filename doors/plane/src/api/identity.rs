@@ -4,12 +4,12 @@
 use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
-use crate::entries::read_certificate_id;
 use crate::deciding;
+use crate::entries::read_certificate_id;
 use crate::flow;
-use crate::withdrawing::Revoking;
 use crate::lists;
 use crate::shared::to_its_end;
+use crate::withdrawing::Revoking;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -369,7 +369,8 @@ pub async fn revoke(
     let reason = RevocationReason::from_name(&revocation.reason).ok_or_else(|| {
         invalid("reason is unspecified, key-compromise, superseded or cessation-of-operation")
     })?;
-    let done = to_its_end(async move { deciding::revoke(&plane, &what, reason, &actor).await }).await?;
+    let done =
+        to_its_end(async move { deciding::revoke(&plane, &what, reason, &actor).await }).await?;
     let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok((
         StatusCode::CREATED,

@@ -156,7 +156,9 @@ fn at_work(plane: &Shared) -> (Vec<AtWork>, usize) {
     });
     let incidents = incidents.collect();
     let alerts = judgement.alerts.iter();
-    let alerts_open = alerts.filter(|alert| alert.state == AlertState::Open).count();
+    let alerts_open = alerts
+        .filter(|alert| alert.state == AlertState::Open)
+        .count();
     (incidents, alerts_open)
 }
 

@@ -72,9 +72,10 @@ pub async fn incidents(
 ) -> Result<Json<Incidents>, Problem> {
     let wanted = match asked.state.as_deref() {
         None => None,
-        Some(name) => Some(IncidentState::from_name(name).ok_or_else(|| {
-            invalid("state is open, contained or closed")
-        })?),
+        Some(name) => Some(
+            IncidentState::from_name(name)
+                .ok_or_else(|| invalid("state is open, contained or closed"))?,
+        ),
     };
     let is_wanted = |state: store::IncidentState| match wanted {
         None => true,
@@ -303,7 +304,10 @@ pub async fn contain(
         };
         return Ok((StatusCode::OK, Json(done)));
     }
-    let incident = plane.judgement.lock().open_incident(&Subject::Device(device.clone()));
+    let incident = plane
+        .judgement
+        .lock()
+        .open_incident(&Subject::Device(device.clone()));
     let what = Containing {
         device,
         containment,
@@ -358,7 +362,11 @@ pub async fn restore(
     Asked(asked): Asked<RestoreAsked>,
 ) -> Result<Json<Restored>, Problem> {
     let device = DeviceId::new(&device).map_err(invalid)?;
-    let reason = reason(asked.reason.unwrap_or_else(|| "restored by a person".into()))?;
+    let reason = reason(
+        asked
+            .reason
+            .unwrap_or_else(|| "restored by a person".into()),
+    )?;
     let (standing, _) = plane.contained(&device)?;
     let mut restored = Restored {
         device: device.to_string(),

@@ -144,7 +144,8 @@ fn parse(url: &str) -> anyhow::Result<Server> {
         _ => bail!(RULE),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let authority: hyper::http::uri::Authority = rest.parse().ok().context(RULE)?;
+    let uri: hyper::Uri = rest.parse().ok().context(RULE)?;
+    let authority = uri.authority().context(RULE)?;
     if authority.as_str().contains('@') || authority.host().is_empty() {
         bail!(RULE);
     }

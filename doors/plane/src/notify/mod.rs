@@ -223,11 +223,9 @@ impl Plane {
     ) -> Result<(), Trouble> {
         let now = clock::now();
         let dropped = Write::DropOutbox { id: row.id.clone() };
+        let delivered = attempt.is_ok();
         let write = match attempt {
-            Ok(()) => {
-                tracing::info!("{} was delivered", row.id);
-                dropped
-            }
+            Ok(()) => dropped,
             Err(NotSent { why, is_final }) => {
                 if is_final || now.since(row.created_at) >= GIVEN_UP_AFTER {
                     tracing::error!(
@@ -250,8 +248,11 @@ impl Plane {
             }
         };
         self.commit(Change::new(Direction::Neutral).write(write))
-            .await
-            .map(drop)
+            .await?;
+        if delivered {
+            tracing::info!("{} was delivered", row.id);
+        }
+        Ok(())
     }
 }
 

@@ -159,19 +159,13 @@ where
         .map_err(NotSent::for_now)?;
     let answer = sender.send_request(request);
     tokio::pin!(connection, answer);
-    loop {
-        tokio::select! {
-            answer = &mut answer => {
-                return answer.map(|answer| answer.status()).map_err(NotSent::for_now);
-            }
-            ended = &mut connection => {
-                // A receiver that closes behind its answer is heard all the same.
-                return match (ended, answer.await) {
-                    (_, Ok(answer)) => Ok(answer.status()),
-                    (Err(e), Err(_)) | (Ok(()), Err(e)) => Err(NotSent::for_now(e)),
-                };
-            }
-        }
+    tokio::select! {
+        answer = &mut answer => answer.map(|answer| answer.status()).map_err(NotSent::for_now),
+        // A receiver that closes behind its answer is heard all the same.
+        ended = &mut connection => match (ended, answer.await) {
+            (_, Ok(answer)) => Ok(answer.status()),
+            (Err(e), Err(_)) | (Ok(()), Err(e)) => Err(NotSent::for_now(e)),
+        },
     }
 }
 

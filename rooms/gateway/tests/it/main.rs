@@ -4,6 +4,7 @@
 mod attacks;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
 mod containment;
 #[cfg(test)]
 mod house;
