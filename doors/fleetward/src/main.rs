@@ -12,11 +12,13 @@ mod ask;
 mod audit;
 mod client;
 mod demo;
+mod detection;
 mod files;
 mod gateway;
 mod identity;
 mod place;
 mod request;
+mod response;
 mod serve;
 mod show;
 mod status;
@@ -76,6 +78,12 @@ enum Verb {
     /// Who is connected.
     #[command(subcommand)]
     Gateway(gateway::GatewayVerb),
+    /// What behaves otherwise than expected.
+    #[command(subcommand)]
+    Detection(detection::DetectionVerb),
+    /// What is worked on, who is cut off, what is planned.
+    #[command(subcommand)]
+    Response(response::ResponseVerb),
     /// What happened, and the proof of it.
     #[command(subcommand)]
     Audit(audit::AuditVerb),
@@ -122,6 +130,8 @@ fn run(verb: &Verb, output: Output) -> anyhow::Result<ExitCode> {
         Verb::Access(verb) => return verb.run(output),
         Verb::Identity(verb) => verb.run(output)?,
         Verb::Gateway(verb) => verb.run(output)?,
+        Verb::Detection(verb) => verb.run(output)?,
+        Verb::Response(verb) => verb.run(output)?,
         Verb::Audit(verb) => return verb.run(output),
         Verb::Demo(demo) => return demo.run(),
         Verb::Status(status) => return status.run(output),

@@ -18,6 +18,7 @@ mod notify;
 mod plane;
 mod real_clients;
 mod refusals;
+mod response;
 mod restore;
 mod start;
 mod tamper;

@@ -10,6 +10,7 @@ use crate::reach::Reach;
 use crate::shared::to_its_end;
 use crate::withdrawing::{Containing, Restoring};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::{Containment, DeviceId, IncidentId, Subject};
@@ -330,13 +331,11 @@ pub async fn contain(
     ))
 }
 
-#[derive(Deserialize, IntoParams)]
+/// Why it is restored; the body may be left out.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct RestoreAsked {
-    /// Say what it would give back and do nothing.
-    dry_run: Option<bool>,
-    /// Why; it stands in the log. `restored by a person` if absent.
+pub struct Restoration {
+    /// It stands in the log. `restored by a person` if absent.
     reason: Option<String>,
 }
 
@@ -352,18 +351,25 @@ pub struct Restored {
 
 /// Gives a device back what it was cut off from: on record first, then in force.
 #[utoipa::path(delete, path = "/api/v1/response/containments/{device}", tag = "response",
-    params(("device" = String, Path, description = "its name"), RestoreAsked),
+    params(("device" = String, Path, description = "its name"), DryRun),
+    request_body = Option<Restoration>,
     responses((status = 200, body = Restored), (status = 401, body = super::problem::ProblemBody),
         (status = 409, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn restore(
     State(plane): State<Shared>,
     Administrator(actor): Administrator,
     Named(device): Named<String>,
-    Asked(asked): Asked<RestoreAsked>,
+    Asked(asked): Asked<DryRun>,
+    bytes: Bytes,
 ) -> Result<Json<Restored>, Problem> {
     let device = DeviceId::new(&device).map_err(invalid)?;
+    let restoration: Restoration = if bytes.is_empty() {
+        Restoration::default()
+    } else {
+        serde_json::from_slice(&bytes).map_err(invalid)?
+    };
     let reason = reason(
-        asked
+        restoration
             .reason
             .unwrap_or_else(|| "restored by a person".into()),
     )?;
