@@ -14,7 +14,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Makes a new sign-in link in the plane's admin-link file. Only from the plane's machine. */
-        post: operations["admin_link"];
+        post: operations["access_admin_link"];
         delete?: never;
         options?: never;
         head?: never;
@@ -31,7 +31,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Who may say or hear what, and which policy says so. */
-        post: operations["explain"];
+        post: operations["access_explain"];
         delete?: never;
         options?: never;
         head?: never;
@@ -46,9 +46,9 @@ export interface paths {
             cookie?: never;
         };
         /** What is declared and in force. */
-        get: operations["fleet"];
+        get: operations["access_fleet"];
         /** Puts a fleet in force: whole or not at all, recorded, on every shard when it is answered. */
-        put: operations["apply"];
+        put: operations["access_apply"];
         post?: never;
         delete?: never;
         options?: never;
@@ -66,7 +66,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Says what applying a fleet would do, and does nothing. */
-        post: operations["plan"];
+        post: operations["access_plan"];
         delete?: never;
         options?: never;
         head?: never;
@@ -83,7 +83,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Spends a sign-in link; the answer carries the session's cookie. */
-        post: operations["sign_in"];
+        post: operations["access_sign_in"];
         delete?: never;
         options?: never;
         head?: never;
@@ -100,7 +100,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Ends the session that asks, on every screen that it has open. */
-        post: operations["sign_out"];
+        post: operations["access_sign_out"];
         delete?: never;
         options?: never;
         head?: never;
@@ -118,7 +118,7 @@ export interface paths {
          * Entries with their proofs and the signed checkpoint: verified offline by
          *     `fleetward audit verify` or by the plain Python verifier in `docs/verify`.
          */
-        get: operations["bundle"];
+        get: operations["audit_bundle"];
         put?: never;
         post?: never;
         delete?: never;
@@ -135,7 +135,7 @@ export interface paths {
             cookie?: never;
         };
         /** Entries of the log, oldest first. */
-        get: operations["entries"];
+        get: operations["audit_entries"];
         put?: never;
         post?: never;
         delete?: never;
@@ -152,7 +152,7 @@ export interface paths {
             cookie?: never;
         };
         /** The log's name and key. */
-        get: operations["key"];
+        get: operations["audit_key"];
         put?: never;
         post?: never;
         delete?: never;
@@ -169,11 +169,11 @@ export interface paths {
             cookie?: never;
         };
         /** Whether granting has stopped, and why. */
-        get: operations["seal"];
+        get: operations["audit_seal"];
         put?: never;
         post?: never;
         /** Lets granting go on after an operator has looked. Recorded with its reason. */
-        delete: operations["unseal"];
+        delete: operations["audit_unseal"];
         options?: never;
         head?: never;
         patch?: never;
@@ -187,7 +187,7 @@ export interface paths {
             cookie?: never;
         };
         /** What behaves otherwise than expected, each thing once. */
-        get: operations["alerts"];
+        get: operations["detection_alerts"];
         put?: never;
         post?: never;
         delete?: never;
@@ -204,7 +204,7 @@ export interface paths {
             cookie?: never;
         };
         /** What the devices of each product usually do. */
-        get: operations["baselines"];
+        get: operations["detection_baselines"];
         put?: never;
         post?: never;
         delete?: never;
@@ -223,7 +223,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Takes what was learned of a product as normal: from here on playbooks may act on it. */
-        post: operations["accept"];
+        post: operations["detection_accept"];
         delete?: never;
         options?: never;
         head?: never;
@@ -243,7 +243,7 @@ export interface paths {
          * Takes what a service that the fleet declares with `observes_network` saw of devices. They are
          *     of now, whenever they were seen.
          */
-        post: operations["observations"];
+        post: operations["detection_observations"];
         delete?: never;
         options?: never;
         head?: never;
@@ -258,7 +258,7 @@ export interface paths {
             cookie?: never;
         };
         /** What happens from here on, or from `Last-Event-ID` on. Ends with the session that asked. */
-        get: operations["events"];
+        get: operations["events_events"];
         put?: never;
         post?: never;
         delete?: never;
@@ -275,7 +275,7 @@ export interface paths {
             cookie?: never;
         };
         /** MQTT sessions, live and waiting. */
-        get: operations["sessions"];
+        get: operations["gateway_sessions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -292,7 +292,7 @@ export interface paths {
             cookie?: never;
         };
         /** The root certificate, PEM: what devices and clients trust. Open to everybody. */
-        get: operations["ca"];
+        get: operations["identity_ca"];
         put?: never;
         post?: never;
         delete?: never;
@@ -309,7 +309,7 @@ export interface paths {
             cookie?: never;
         };
         /** The certificate revocation list of the issuing CA, DER (RFC 5280). Open to everybody. */
-        get: operations["crl"];
+        get: operations["identity_crl"];
         put?: never;
         post?: never;
         delete?: never;
@@ -326,7 +326,7 @@ export interface paths {
             cookie?: never;
         };
         /** Enrolled devices, in the order of their names. */
-        get: operations["devices"];
+        get: operations["identity_devices"];
         put?: never;
         post?: never;
         delete?: never;
@@ -343,7 +343,7 @@ export interface paths {
             cookie?: never;
         };
         /** One device and the certificates it was given. */
-        get: operations["device"];
+        get: operations["identity_device"];
         put?: never;
         post?: never;
         delete?: never;
@@ -362,7 +362,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Takes a list of devices that may enroll: CSV (`text/csv`) or JSON (`application/json`). */
-        post: operations["expect_devices"];
+        post: operations["identity_expect_devices"];
         delete?: never;
         options?: never;
         head?: never;
@@ -377,10 +377,10 @@ export interface paths {
             cookie?: never;
         };
         /** Whose factory certificates are believed. */
-        get: operations["manufacturers"];
+        get: operations["identity_manufacturers"];
         put?: never;
         /** Registers a manufacturer's CA: from now on its devices can prove their first identity. */
-        post: operations["add_manufacturer"];
+        post: operations["identity_add_manufacturer"];
         delete?: never;
         options?: never;
         head?: never;
@@ -397,7 +397,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Withdraws an identity: at every door at once, then on record. */
-        post: operations["revoke"];
+        post: operations["identity_revoke"];
         delete?: never;
         options?: never;
         head?: never;
@@ -414,7 +414,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Gives a service of the fleet a certificate for the key in its request. */
-        post: operations["certify_service"];
+        post: operations["identity_certify_service"];
         delete?: never;
         options?: never;
         head?: never;
@@ -429,7 +429,7 @@ export interface paths {
             cookie?: never;
         };
         /** Devices by search and filters, in the order of their names. */
-        get: operations["devices"];
+        get: operations["inventory_devices"];
         put?: never;
         post?: never;
         delete?: never;
@@ -446,7 +446,7 @@ export interface paths {
             cookie?: never;
         };
         /** One device with its peers, its certificates and its reach. */
-        get: operations["device"];
+        get: operations["inventory_device"];
         put?: never;
         post?: never;
         delete?: never;
@@ -463,7 +463,7 @@ export interface paths {
             cookie?: never;
         };
         /** Every device as CSV for a spreadsheet; no cell begins a formula. */
-        get: operations["export"];
+        get: operations["inventory_export"];
         put?: never;
         post?: never;
         delete?: never;
@@ -482,7 +482,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Judges a list of devices or certificates, CSV or PEM. Nothing of it is stored. */
-        post: operations["findings"];
+        post: operations["inventory_findings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -499,7 +499,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Takes a list of devices (CSV): what is known of them besides their identity. It grants nothing. */
-        post: operations["import"];
+        post: operations["inventory_import"];
         delete?: never;
         options?: never;
         head?: never;
@@ -514,7 +514,7 @@ export interface paths {
             cookie?: never;
         };
         /** How it stands, in one sentence with its causes. */
-        get: operations["overview"];
+        get: operations["overview_overview"];
         put?: never;
         post?: never;
         delete?: never;
@@ -531,10 +531,10 @@ export interface paths {
             cookie?: never;
         };
         /** Every device that is cut off, in the order of their names. */
-        get: operations["containments"];
+        get: operations["response_containments"];
         put?: never;
         /** Cuts a device off: at every door and on every session at once, then on record. */
-        post: operations["contain"];
+        post: operations["response_contain"];
         delete?: never;
         options?: never;
         head?: never;
@@ -552,7 +552,7 @@ export interface paths {
         put?: never;
         post?: never;
         /** Gives a device back what it was cut off from: on record first, then in force. */
-        delete: operations["restore"];
+        delete: operations["response_restore"];
         options?: never;
         head?: never;
         patch?: never;
@@ -566,7 +566,7 @@ export interface paths {
             cookie?: never;
         };
         /** What is worked on, and what was. */
-        get: operations["incidents"];
+        get: operations["response_incidents"];
         put?: never;
         post?: never;
         delete?: never;
@@ -583,7 +583,7 @@ export interface paths {
             cookie?: never;
         };
         /** One incident: what was seen, by whom, what was done, and what its device can reach. */
-        get: operations["incident"];
+        get: operations["response_incident"];
         put?: never;
         post?: never;
         delete?: never;
@@ -602,7 +602,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Ends an incident. Its device stays cut off until it is restored. */
-        post: operations["close"];
+        post: operations["response_close"];
         delete?: never;
         options?: never;
         head?: never;
@@ -617,7 +617,7 @@ export interface paths {
             cookie?: never;
         };
         /** The planned responses of the fleet in force, and how much of each was used. */
-        get: operations["playbooks"];
+        get: operations["response_playbooks"];
         put?: never;
         post?: never;
         delete?: never;
@@ -634,7 +634,7 @@ export interface paths {
             cookie?: never;
         };
         /** The process answers. Open to everybody; says nothing else. */
-        get: operations["alive"];
+        get: operations["health_alive"];
         put?: never;
         post?: never;
         delete?: never;
@@ -651,7 +651,7 @@ export interface paths {
             cookie?: never;
         };
         /** The published log: `checkpoint`, `tile/…` (C2SP tlog-tiles). */
-        get: operations["published"];
+        get: operations["audit_published"];
         put?: never;
         post?: never;
         delete?: never;
@@ -668,7 +668,7 @@ export interface paths {
             cookie?: never;
         };
         /** Metrics in Prometheus' text format. */
-        get: operations["metrics"];
+        get: operations["health_metrics"];
         put?: never;
         post?: never;
         delete?: never;
@@ -685,7 +685,7 @@ export interface paths {
             cookie?: never;
         };
         /** Ready to grant and to withdraw. A stranger gets the status, an auditor the reasons. */
-        get: operations["ready"];
+        get: operations["health_ready"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1418,7 +1418,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    admin_link: {
+    access_admin_link: {
         parameters: {
             query?: never;
             header?: never;
@@ -1443,7 +1443,7 @@ export interface operations {
             };
         };
     };
-    explain: {
+    access_explain: {
         parameters: {
             query?: never;
             header?: never;
@@ -1482,7 +1482,7 @@ export interface operations {
             };
         };
     };
-    fleet: {
+    access_fleet: {
         parameters: {
             query?: never;
             header?: never;
@@ -1509,7 +1509,7 @@ export interface operations {
             };
         };
     };
-    apply: {
+    access_apply: {
         parameters: {
             query?: never;
             header?: never;
@@ -1556,7 +1556,7 @@ export interface operations {
             };
         };
     };
-    plan: {
+    access_plan: {
         parameters: {
             query?: never;
             header?: never;
@@ -1595,7 +1595,7 @@ export interface operations {
             };
         };
     };
-    sign_in: {
+    access_sign_in: {
         parameters: {
             query?: never;
             header?: never;
@@ -1624,7 +1624,7 @@ export interface operations {
             };
         };
     };
-    sign_out: {
+    access_sign_out: {
         parameters: {
             query?: never;
             header?: never;
@@ -1649,18 +1649,18 @@ export interface operations {
             };
         };
     };
-    bundle: {
+    audit_bundle: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query?: {
                 /** @description Index of the first entry; 0 if absent. */
-                from: number | null;
+                from?: number | null;
                 /** @description Size of a checkpoint that you kept: the bundle then proves that the log only grew from it. */
-                since: number | null;
+                since?: number | null;
                 /** @description Index after the last; the end of the published log if absent. */
-                to: number | null;
+                to?: number | null;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -1691,16 +1691,16 @@ export interface operations {
             };
         };
     };
-    entries: {
+    audit_entries: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query?: {
                 /** @description Index of the first entry; 0 if absent. */
-                from: number | null;
+                from?: number | null;
                 /** @description 1 to 1000, 100 if absent. */
-                limit: number | null;
+                limit?: number | null;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -1723,7 +1723,7 @@ export interface operations {
             };
         };
     };
-    key: {
+    audit_key: {
         parameters: {
             query?: never;
             header?: never;
@@ -1750,7 +1750,7 @@ export interface operations {
             };
         };
     };
-    seal: {
+    audit_seal: {
         parameters: {
             query?: never;
             header?: never;
@@ -1777,7 +1777,7 @@ export interface operations {
             };
         };
     };
-    unseal: {
+    audit_unseal: {
         parameters: {
             query?: never;
             header?: never;
@@ -1816,20 +1816,20 @@ export interface operations {
             };
         };
     };
-    alerts: {
+    detection_alerts: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query?: {
                 /** @description Begin after this one. */
-                after: number | null;
+                after?: number | null;
                 /** @description Only of this device. */
-                device: string | null;
+                device?: string | null;
                 /** @description 1 to 1000, 100 if absent. */
-                limit: number | null;
+                limit?: number | null;
                 /** @description `true`: only what is open. */
-                open: boolean | null;
+                open?: boolean | null;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -1852,7 +1852,7 @@ export interface operations {
             };
         };
     };
-    baselines: {
+    detection_baselines: {
         parameters: {
             query?: never;
             header?: never;
@@ -1879,7 +1879,7 @@ export interface operations {
             };
         };
     };
-    accept: {
+    detection_accept: {
         parameters: {
             query?: never;
             header?: never;
@@ -1917,7 +1917,7 @@ export interface operations {
             };
         };
     };
-    observations: {
+    detection_observations: {
         parameters: {
             query?: never;
             header?: never;
@@ -1956,7 +1956,7 @@ export interface operations {
             };
         };
     };
-    events: {
+    events_events: {
         parameters: {
             query?: never;
             header?: {
@@ -1994,7 +1994,7 @@ export interface operations {
             };
         };
     };
-    sessions: {
+    gateway_sessions: {
         parameters: {
             query?: never;
             header?: never;
@@ -2021,7 +2021,7 @@ export interface operations {
             };
         };
     };
-    ca: {
+    identity_ca: {
         parameters: {
             query?: never;
             header?: never;
@@ -2040,7 +2040,7 @@ export interface operations {
             };
         };
     };
-    crl: {
+    identity_crl: {
         parameters: {
             query?: never;
             header?: never;
@@ -2059,16 +2059,16 @@ export interface operations {
             };
         };
     };
-    devices: {
+    identity_devices: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query?: {
                 /** @description Begin after this device. */
-                after: string | null;
+                after?: string | null;
                 /** @description 1 to 1000, 100 if absent. */
-                limit: number | null;
+                limit?: number | null;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -2091,7 +2091,7 @@ export interface operations {
             };
         };
     };
-    device: {
+    identity_device: {
         parameters: {
             query?: never;
             header?: never;
@@ -2129,14 +2129,14 @@ export interface operations {
             };
         };
     };
-    expect_devices: {
+    identity_expect_devices: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query: {
                 /** @description Who made the devices on the list. */
                 manufacturer: string;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody: {
@@ -2179,7 +2179,7 @@ export interface operations {
             };
         };
     };
-    manufacturers: {
+    identity_manufacturers: {
         parameters: {
             query?: never;
             header?: never;
@@ -2206,7 +2206,7 @@ export interface operations {
             };
         };
     };
-    add_manufacturer: {
+    identity_add_manufacturer: {
         parameters: {
             query?: never;
             header?: never;
@@ -2253,7 +2253,7 @@ export interface operations {
             };
         };
     };
-    revoke: {
+    identity_revoke: {
         parameters: {
             query?: never;
             header?: never;
@@ -2300,7 +2300,7 @@ export interface operations {
             };
         };
     };
-    certify_service: {
+    identity_certify_service: {
         parameters: {
             query?: never;
             header?: never;
@@ -2350,27 +2350,27 @@ export interface operations {
             };
         };
     };
-    devices: {
+    inventory_devices: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query?: {
                 /** @description Begin after this device. */
-                after: string | null;
-                connected: boolean | null;
+                after?: string | null;
+                connected?: boolean | null;
                 /** @description `quarantined` or `isolated`. */
-                containment: string | null;
-                group: string | null;
+                containment?: string | null;
+                group?: string | null;
                 /** @description `expected`, `enrolled`, `active`, `silent`, `retired` or `revoked`. */
-                lifecycle: string | null;
+                lifecycle?: string | null;
                 /** @description 1 to 1000, 100 if absent. */
-                limit: number | null;
+                limit?: number | null;
                 /** @description `trusted`, `suspect`, `contained` or `revoked`. */
-                posture: string | null;
-                product: string | null;
+                posture?: string | null;
+                product?: string | null;
                 /** @description Anywhere in the name, serial number, product, group, country, firmware or an address. */
-                search: string | null;
+                search?: string | null;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -2401,7 +2401,7 @@ export interface operations {
             };
         };
     };
-    device: {
+    inventory_device: {
         parameters: {
             query?: never;
             header?: never;
@@ -2439,7 +2439,7 @@ export interface operations {
             };
         };
     };
-    export: {
+    inventory_export: {
         parameters: {
             query?: never;
             header?: never;
@@ -2466,7 +2466,7 @@ export interface operations {
             };
         };
     };
-    findings: {
+    inventory_findings: {
         parameters: {
             query?: never;
             header?: never;
@@ -2505,14 +2505,14 @@ export interface operations {
             };
         };
     };
-    import: {
+    inventory_import: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query: {
                 /** @description Say what would change, and change nothing. */
                 dry_run: boolean;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody: {
@@ -2555,7 +2555,7 @@ export interface operations {
             };
         };
     };
-    overview: {
+    overview_overview: {
         parameters: {
             query?: never;
             header?: never;
@@ -2582,7 +2582,7 @@ export interface operations {
             };
         };
     };
-    containments: {
+    response_containments: {
         parameters: {
             query?: never;
             header?: never;
@@ -2609,14 +2609,14 @@ export interface operations {
             };
         };
     };
-    contain: {
+    response_contain: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query?: {
                 /** @description Say what would be done and do nothing. */
-                dry_run: boolean | null;
+                dry_run?: boolean | null;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody: {
@@ -2667,17 +2667,18 @@ export interface operations {
             };
         };
     };
-    restore: {
+    response_restore: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Say what it would give back and do nothing. */
+                dry_run?: boolean | null;
+                /** @description Why; it stands in the log. `restored by a person` if absent. */
+                reason?: string | null;
+            };
             header?: never;
             path: {
                 /** @description its name */
                 device: string;
-                /** @description Say what it would give back and do nothing. */
-                dry_run: boolean | null;
-                /** @description Why; it stands in the log. `restored by a person` if absent. */
-                reason: string | null;
             };
             cookie?: never;
         };
@@ -2717,18 +2718,18 @@ export interface operations {
             };
         };
     };
-    incidents: {
+    response_incidents: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
+            query?: {
                 /** @description Begin after this one, `INC-7`. */
-                after: string | null;
+                after?: string | null;
                 /** @description 1 to 1000, 100 if absent. */
-                limit: number | null;
+                limit?: number | null;
                 /** @description `open` (contained ones too), `contained`, `closed`; all if absent. */
-                state: string | null;
+                state?: string | null;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -2751,7 +2752,7 @@ export interface operations {
             };
         };
     };
-    incident: {
+    response_incident: {
         parameters: {
             query?: never;
             header?: never;
@@ -2789,7 +2790,7 @@ export interface operations {
             };
         };
     };
-    close: {
+    response_close: {
         parameters: {
             query?: never;
             header?: never;
@@ -2837,7 +2838,7 @@ export interface operations {
             };
         };
     };
-    playbooks: {
+    response_playbooks: {
         parameters: {
             query?: never;
             header?: never;
@@ -2864,7 +2865,7 @@ export interface operations {
             };
         };
     };
-    alive: {
+    health_alive: {
         parameters: {
             query?: never;
             header?: never;
@@ -2881,7 +2882,7 @@ export interface operations {
             };
         };
     };
-    published: {
+    audit_published: {
         parameters: {
             query?: never;
             header?: never;
@@ -2919,7 +2920,7 @@ export interface operations {
             };
         };
     };
-    metrics: {
+    health_metrics: {
         parameters: {
             query?: never;
             header?: never;
@@ -2946,7 +2947,7 @@ export interface operations {
             };
         };
     };
-    ready: {
+    health_ready: {
         parameters: {
             query?: never;
             header?: never;
