@@ -6,7 +6,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { HOSTILE } from '../fixture/story.ts';
 import { Stage } from './stage.ts';
-import { accessible, launch, open, picture, type Seen, THEMES, visit } from './support.ts';
+import { accessible, freshPages, launch, open, picture, type Seen, THEMES, visit } from './support.ts';
 
 const VICTIM = 'camera-00003';
 const NEIGHBOUR = 'camera-00007';
@@ -32,6 +32,7 @@ describe.sequential('on a real plane', () => {
     [browser, stage] = await Promise.all([launch(), Stage.open()]);
     seen = await open(browser, stage.origin);
     page = seen.page;
+    await freshPages(page);
   });
   afterAll(async () => {
     await browser?.close();

@@ -56,12 +56,12 @@ export class Stage {
     this.keep(spawn('mosquitto_sub', [...this.mqtt(device), '-q', '1', '-t', `v1/camera/${device}/command/+`]));
   }
 
-  /** One message, by the device's real key; refused ones end in an error, which is the point. */
+  /** One message, by the device's real key. `false`: it was refused. */
   async publish(device: string, topic: string, text: string): Promise<boolean> {
-    const id = ['-i', `${device}`];
     try {
-      await run('mosquitto_pub', [...this.mqtt(device, id), '-q', '1', '-t', topic, '-m', text], { timeout: 10_000 });
-      return true;
+      // It succeeds when its message was answered, and says beside it that the answer was no.
+      const { stderr } = await run('mosquitto_pub', [...this.mqtt(device), '-q', '1', '-t', topic, '-m', text], { timeout: 10_000 });
+      return !/failed|error|not authori/i.test(stderr);
     } catch {
       return false;
     }
@@ -123,11 +123,11 @@ export class Stage {
     ]);
   }
 
-  private mqtt(device: string, id = ['-i', device]): string[] {
+  private mqtt(device: string): string[] {
     const keys = join(this.folder, 'fleet-keys');
     return [
       '-V', 'mqttv5', '-h', 'localhost', '-p', String(this.ports.mqtt), '--cafile', join(keys, 'ca.pem'),
-      '--cert', join(keys, `devices/${device}.pem`), '--key', join(keys, `devices/${device}.key`), ...id,
+      '--cert', join(keys, `devices/${device}.pem`), '--key', join(keys, `devices/${device}.key`), '-i', device,
     ];
   }
 
