@@ -16,6 +16,7 @@ mod detection;
 mod files;
 mod gateway;
 mod identity;
+mod inventory;
 mod place;
 mod request;
 mod response;
@@ -75,6 +76,9 @@ enum Verb {
     /// Who is who: manufacturers, devices, services, certificates.
     #[command(subcommand)]
     Identity(identity::IdentityVerb),
+    /// What is out there: devices, where they are, whom they talk to; lists in and out.
+    #[command(subcommand)]
+    Inventory(inventory::InventoryVerb),
     /// Who is connected.
     #[command(subcommand)]
     Gateway(gateway::GatewayVerb),
@@ -129,6 +133,7 @@ fn run(verb: &Verb, output: Output) -> anyhow::Result<ExitCode> {
         Verb::Apply(apply) => apply.run(output)?,
         Verb::Access(verb) => return verb.run(output),
         Verb::Identity(verb) => verb.run(output)?,
+        Verb::Inventory(verb) => verb.run(output)?,
         Verb::Gateway(verb) => verb.run(output)?,
         Verb::Detection(verb) => verb.run(output)?,
         Verb::Response(verb) => verb.run(output)?,

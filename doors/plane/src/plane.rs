@@ -12,7 +12,7 @@ use crate::planning;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
-use crate::signals::{Inbox, Signals};
+use crate::signals::{Inbox, PerSecond, Signals};
 use crate::withdrawing::{Containments, Revoking, Standing};
 use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
 use audit::Vkey;
@@ -46,6 +46,8 @@ pub struct Plane {
     pub signals: Signals,
     /// The other end, until the judge takes it.
     pub inbox: Locked<Option<Inbox>>,
+    /// How often each service calls the API.
+    pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
     /// Held while a list (manufacturers, expected devices) goes from the record to memory.

@@ -17,7 +17,7 @@ use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sightings;
 use crate::sign_in::SignIns;
-use crate::signals::Signals;
+use crate::signals::{PerSecond, Signals};
 use crate::withdrawing::{self, Containments};
 use access::Grants;
 use anyhow::{Context, bail};
@@ -171,6 +171,7 @@ impl Foundation {
             checkpoint_at: Locked::default(),
             containing: OneAtATime::default(),
             containments: Locked::new(self.containments),
+            service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
             regranting: OneAtATime::default(),

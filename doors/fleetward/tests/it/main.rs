@@ -13,6 +13,7 @@ mod attacks;
 mod crash;
 mod fixture;
 mod http;
+mod inventory;
 mod log;
 mod notify;
 mod plane;

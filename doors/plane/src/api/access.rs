@@ -5,13 +5,15 @@ use super::identity::Recorded;
 use super::read::Body;
 use super::{Caller, Problem, Shared};
 use crate::shared::to_its_end;
-use crate::{flow, planning, sign_in};
+use crate::signals::Told;
+use crate::{clock, flow, planning, sign_in};
 use access::SourceFile;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use model::{DeviceId, Principal, ServiceId, Verdict};
+use detection::Feature;
+use model::{Attribution, DeviceId, Principal, ServiceId, Subject, Verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -199,14 +201,20 @@ pub async fn admin_link(
     State(plane): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Result<StatusCode, Problem> {
-    if !matches!(caller, Caller::Local { .. }) {
+    let Caller::Local { uid } = caller else {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "local-only",
             "run `fleetward access admin-link` on the plane's machine",
         ));
-    }
+    };
     sign_in::make_admin_link(&plane, plane.people_port()).await?;
+    plane.signals.tell(Told::seen(
+        Subject::Person(format!("uid-{uid}")),
+        Attribution::Proven,
+        Feature::Token { accepted: true },
+        clock::now(),
+    ));
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -18,10 +18,12 @@ mod overview;
 mod problem;
 mod read;
 mod response;
+mod watched;
 
 pub use caller::Caller;
 pub use inventory::Reached;
 pub use problem::Problem;
+pub use watched::CALLS_A_SECOND;
 
 use crate::plane::Plane;
 use axum::Router;
@@ -152,6 +154,10 @@ fn finish(router: Router<Shared>, plane: &Shared) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(plane),
+            watched::watch,
+        ))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             REQUEST_SECONDS_MAX,
