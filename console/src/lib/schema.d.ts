@@ -1280,6 +1280,11 @@ export interface components {
             line: number;
             text: string;
         };
+        /** @description Why it is restored; the body may be left out. */
+        Restoration: {
+            /** @description It stands in the log. `restored by a person` if absent. */
+            reason?: string | null;
+        };
         Restored: {
             device: string;
             /**
@@ -1653,11 +1658,11 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Index of the first entry; 0 if absent. */
-                from?: number | null;
+                from?: number;
                 /** @description Size of a checkpoint that you kept: the bundle then proves that the log only grew from it. */
-                since?: number | null;
+                since?: number;
                 /** @description Index after the last; the end of the published log if absent. */
-                to?: number | null;
+                to?: number;
             };
             header?: never;
             path?: never;
@@ -1695,9 +1700,9 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Index of the first entry; 0 if absent. */
-                from?: number | null;
+                from?: number;
                 /** @description 1 to 1000, 100 if absent. */
-                limit?: number | null;
+                limit?: number;
             };
             header?: never;
             path?: never;
@@ -1820,13 +1825,13 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Begin after this one. */
-                after?: number | null;
+                after?: number;
                 /** @description Only of this device. */
-                device?: string | null;
+                device?: string;
                 /** @description 1 to 1000, 100 if absent. */
-                limit?: number | null;
+                limit?: number;
                 /** @description `true`: only what is open. */
-                open?: boolean | null;
+                open?: boolean;
             };
             header?: never;
             path?: never;
@@ -2063,9 +2068,9 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Begin after this device. */
-                after?: string | null;
+                after?: string;
                 /** @description 1 to 1000, 100 if absent. */
-                limit?: number | null;
+                limit?: number;
             };
             header?: never;
             path?: never;
@@ -2354,20 +2359,20 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Begin after this device. */
-                after?: string | null;
-                connected?: boolean | null;
+                after?: string;
+                connected?: boolean;
                 /** @description `quarantined` or `isolated`. */
-                containment?: string | null;
-                group?: string | null;
+                containment?: string;
+                group?: string;
                 /** @description `expected`, `enrolled`, `active`, `silent`, `retired` or `revoked`. */
-                lifecycle?: string | null;
+                lifecycle?: string;
                 /** @description 1 to 1000, 100 if absent. */
-                limit?: number | null;
+                limit?: number;
                 /** @description `trusted`, `suspect`, `contained` or `revoked`. */
-                posture?: string | null;
-                product?: string | null;
+                posture?: string;
+                product?: string;
                 /** @description Anywhere in the name, serial number, product, group, country, firmware or an address. */
-                search?: string | null;
+                search?: string;
             };
             header?: never;
             path?: never;
@@ -2507,9 +2512,9 @@ export interface operations {
     };
     inventory_import: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Say what would change, and change nothing. */
-                dry_run: boolean;
+                dry_run?: boolean;
             };
             header?: never;
             path?: never;
@@ -2613,7 +2618,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Say what would be done and do nothing. */
-                dry_run?: boolean | null;
+                dry_run?: boolean;
             };
             header?: never;
             path?: never;
@@ -2670,10 +2675,8 @@ export interface operations {
     response_restore: {
         parameters: {
             query?: {
-                /** @description Say what it would give back and do nothing. */
-                dry_run?: boolean | null;
-                /** @description Why; it stands in the log. `restored by a person` if absent. */
-                reason?: string | null;
+                /** @description Say what would be done and do nothing. */
+                dry_run?: boolean;
             };
             header?: never;
             path: {
@@ -2682,7 +2685,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": null | components["schemas"]["Restoration"];
+            };
+        };
         responses: {
             200: {
                 headers: {
@@ -2722,11 +2729,11 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Begin after this one, `INC-7`. */
-                after?: string | null;
+                after?: string;
                 /** @description 1 to 1000, 100 if absent. */
-                limit?: number | null;
+                limit?: number;
                 /** @description `open` (contained ones too), `contained`, `closed`; all if absent. */
-                state?: string | null;
+                state?: string;
             };
             header?: never;
             path?: never;
