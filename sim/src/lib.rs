@@ -12,6 +12,9 @@
 //! would stay unseen. The one thing shared is the packet codec `mqtt`, which is why a broker
 //! that is not ours serves as the other end in the tests.
 //!
+//! One part goes another way: [`month`] hands observations to the rooms that judge them, without
+//! a door, because it must live through a month in minutes.
+//!
 //! Not a room: it uses sockets, threads and clocks. Whatever *decides* something (who acts when,
 //! which device is picked) comes from the seed; keys are random by nature.
 
@@ -26,6 +29,7 @@ pub mod fleet;
 mod http;
 pub mod ledger;
 pub mod load;
+pub mod month;
 pub mod plane;
 pub mod random;
 pub mod refusal;

@@ -25,6 +25,8 @@ enum Command {
     Load(Box<Load>),
     /// Make a CA, a server certificate, and certificates for devices and a consumer
     MakeCerts(MakeCerts),
+    /// Live through a month of a fleet in minutes: who is found, who is left alone
+    Month(Month),
     /// Give a fresh plane a fleet, enroll devices through EST, certify a consumer
     Enroll(Enroll),
 }
@@ -73,6 +75,28 @@ struct Enroll {
     /// Folder for ca.pem, consumer.pem and .key, and devices/; made if it is missing
     #[arg(long)]
     out: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Month {
+    #[arg(long, default_value_t = 10_000)]
+    devices: usize,
+    /// Days of benign life, before those with attacks
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..=90))]
+    days: u64,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Devices attacked in each way
+    #[arg(long, default_value_t = 10)]
+    attacks: usize,
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
 }
 
 #[derive(clap::Args)]
@@ -194,6 +218,20 @@ fn act(command: Command) -> Result<()> {
         Command::Load(load) => {
             let report = run(&load.settings()?, &mut print_mark)?;
             println!("{}", serde_json::to_string(&report)?);
+        }
+        Command::Month(wanted) => {
+            let plan = sim::month::Plan {
+                devices: wanted.devices,
+                days: wanted.days,
+                seed: wanted.seed,
+                attacks_per_kind: wanted.attacks,
+            };
+            let outcome = sim::month::live(&plan, &mut |day| eprintln!("day {day}"))?;
+            match wanted.output {
+                Output::Table => print!("{}", outcome.table()),
+                Output::Json => println!("{}", serde_json::to_string(&outcome)?),
+            }
+            anyhow::ensure!(outcome.is_kept(), "a promise was broken");
         }
         Command::Enroll(wanted) => {
             let enrollment = Enrollment {

@@ -217,6 +217,8 @@ impl House {
     }
 }
 
+type IsIt = fn(&Feature) -> bool;
+
 fn id(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
@@ -373,12 +375,12 @@ async fn a_session_tells_who_it_is_and_what_it_may_not() {
     })
     .await;
     let of_camera = |seen: &Observation| seen.subject == Subject::Device(id("cam-1"));
-    let proven = |is_it: fn(&Feature) -> bool| {
+    let proven = |is_it: IsIt| {
         move |seen: &Observation| {
             of_camera(seen) && seen.attribution == Attribution::Proven && is_it(&seen.feature)
         }
     };
-    let told: [(&str, fn(&Feature) -> bool); 5] = [
+    let told: [(&str, IsIt); 5] = [
         ("TLS", |feature| {
             matches!(feature, Feature::TlsSession { version, group: Some(group), door }
                 if version == "TLSv1_3" && group == "X25519MLKEM768" && door == "mqtt")

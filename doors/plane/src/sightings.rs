@@ -8,9 +8,11 @@ use detection::{Feature, Observation, Report};
 use identity::{Fact, Registry};
 use inventory::{
     Address, Change, Cut, Firmware, Inventory, Known, Peer, Protocol, Record, Seen, Settings,
-    Sighting,
+    Sighting, Suspicion,
 };
 use model::{Attribution, DeviceId, Principal, Source, Subject, Timestamp};
+use response::{About, Incident};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use store::{CommitError, FactsWrite};
 
@@ -106,6 +108,35 @@ impl Plane {
             }
             Fact::DeviceRestored { device } => inventory.contained(device, None),
             _ => {}
+        }
+    }
+
+    /// A device is suspect while an incident about it is open on evidence that is proven and not its
+    /// own word: nobody loses a device's good name by claiming to be it.
+    pub(crate) fn suspect(&self, incident: &Incident) {
+        let About::Subject(Subject::Device(device)) = &incident.about else {
+            return;
+        };
+        let sure: Vec<String> = incident
+            .evidence
+            .iter()
+            .filter(|one| one.attribution == Attribution::Proven && one.source != Source::Device)
+            .map(|one| format!("{} ({})", one.kind, one.source.name()))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        let suspicion = (incident.is_open() && !sure.is_empty()).then(|| Suspicion {
+            cause: sure.join(", "),
+            incident: Some(incident.id),
+        });
+        let mut inventory = self.inventory.lock();
+        let of_another = inventory
+            .device(device, incident.changed_at)
+            .and_then(|view| view.incident)
+            .is_some_and(|id| id > incident.id);
+        // What an older incident says when it closes is not the last word on a newer one.
+        if suspicion.is_some() || !of_another {
+            inventory.suspected(device, suspicion);
         }
     }
 

@@ -25,6 +25,11 @@ impl Lines {
     /// # Errors
     /// An entry that is larger than any may be.
     pub fn take(&mut self, plane: &Plane, effect: Effect) -> Result<Option<Effect>, Trouble> {
+        if let Effect::Open(incident) | Effect::Changed(incident) | Effect::Close(incident) =
+            &effect
+        {
+            plane.suspect(incident);
+        }
         match effect {
             Effect::Open(incident) => {
                 let act = entries::incident_opened(&incident);
@@ -176,6 +181,9 @@ pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
     (judgement.responder)
         .restore_state(&remembered, now, &mut judged.effects)
         .map_err(Trouble::fault)?;
+    for incident in judgement.responder.incidents() {
+        plane.suspect(incident);
+    }
     Ok(judged)
 }
 

@@ -1,5 +1,6 @@
 //! Deviations of one thing become one alert; the same on many peers becomes one event.
 
+use crate::judge::sets::MANY_DESTINATIONS;
 use crate::{AlertSettings, Deviation};
 use model::{Attribution, DeviationKind, ProductId, Severity, Source, Subject, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -287,6 +288,7 @@ impl Alerts {
                 | DeviationKind::FirmwareDrift
                 | DeviationKind::Silence
         );
+        let exact = exact && key.2 != MANY_DESTINATIONS;
         (exact || now.since(began) <= self.settings.peers_within).then_some(event)
     }
 
@@ -428,25 +430,27 @@ impl Alerts {
         id
     }
 
-    /// The closed go first, then whatever is oldest: an alert that nobody looked at in fifty
-    /// thousand is not the one that matters.
+    /// The closed go first, then the folded, then whatever is oldest: an alert that nobody looked
+    /// at in fifty thousand is not the one that matters. A sixteenth at a time, so that a storm
+    /// does not search for each.
     fn make_room(&mut self) {
         if self.alerts.len() < self.settings.alerts_max {
             return;
         }
-        let closed = self
+        let mut order: Vec<(u8, AlertId)> = self
             .alerts
             .values()
-            .find(|alert| alert.state == AlertState::Closed);
-        let folded = || {
-            self.alerts
-                .values()
-                .find(|alert| alert.state == AlertState::Folded)
-        };
-        let oldest = || self.alerts.values().next();
-        if let Some(id) = closed.or_else(folded).or_else(oldest).map(|alert| alert.id) {
-            self.close(id);
-            self.alerts.remove(&id);
+            .map(|alert| match alert.state {
+                AlertState::Closed => (0, alert.id),
+                AlertState::Folded => (1, alert.id),
+                _ if alert.fleet_event => (3, alert.id),
+                _ => (2, alert.id),
+            })
+            .collect();
+        order.sort_unstable();
+        for (_, id) in order.iter().take(self.settings.alerts_max / 16 + 1) {
+            self.close(*id);
+            self.alerts.remove(id);
         }
     }
 

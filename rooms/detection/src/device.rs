@@ -176,7 +176,10 @@ impl Device {
 
     /// Should this be said, or was it lately, no less grave and no worse attested?
     pub fn says(&mut self, what: &Saying<'_>, now: Timestamp, repeat_after: Duration) -> bool {
-        if what.severity >= Severity::Medium && what.proven_outside() {
+        // Only what is new makes it suspect: a provider's new address, which all go on using, must
+        // not end all learning.
+        let known = self.has_said(what.kind, what.entity);
+        if !known && what.severity >= Severity::Medium && what.proven_outside() {
             self.suspect_until = seconds(now).saturating_add(SUSPECT_SECONDS);
         }
         says(&mut self.said, what, now, repeat_after)
@@ -188,11 +191,6 @@ impl Device {
             let key = key(kind, entity, source);
             self.said.iter().any(|said| said.key == key)
         })
-    }
-
-    #[cfg(test)]
-    pub fn heap_bytes(&self) -> usize {
-        self.contributions.capacity() * size_of::<u32>() + self.said.capacity() * size_of::<Said>()
     }
 }
 

@@ -15,12 +15,14 @@ pub struct Habit {
     trials: u64,
     /// Things that came as new after learning.
     novel: u32,
+    judging: bool,
 }
 
 pack!(Habit {
     entries,
     trials,
-    novel
+    novel,
+    judging
 });
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -93,6 +95,7 @@ impl Habit {
             return Some(entry.standing);
         }
         if vouch.counts && self.entries.len() < ENTRIES_MAX {
+            self.novel = self.novel.saturating_add(u32::from(self.judging));
             self.entries.insert(
                 key.to_owned(),
                 Entry {
@@ -111,10 +114,6 @@ impl Habit {
         self.trials = self.trials.saturating_add(1);
     }
 
-    pub fn count_novel(&mut self) {
-        self.novel = self.novel.saturating_add(1);
-    }
-
     /// Bits of surprise that a device does something new in an hour (Good-Turing: the share of
     /// what was new so far).
     pub fn surprise_bits(&self) -> f32 {
@@ -128,6 +127,7 @@ impl Habit {
 
     /// The end of learning: what enough devices do, seen from outside, is normal.
     pub fn propose(&mut self, devices_min: u32) {
+        self.judging = true;
         for entry in self.entries.values_mut() {
             if entry.devices >= devices_min && entry.standing == Standing::Candidate {
                 entry.standing = Standing::Proposed;

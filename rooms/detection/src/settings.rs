@@ -12,7 +12,8 @@ pub struct Settings {
     /// Below this surprise (in bits, Good-Turing) a new destination of a learned, open-minded
     /// group is no deviation.
     pub surprise_bits_min: f32,
-    /// The length of one sample of a rate.
+    /// The length of one sample of a rate that is held against a learned habit. Shorter ones see
+    /// every burst of ordinary life; a declared maximum is held against each minute.
     pub rate_window: Duration,
     /// CUSUM: allowance and decision limit, in standard deviations.
     pub cusum_k: f32,
@@ -34,7 +35,7 @@ impl Default for Settings {
             learn_for: Duration::from_secs(7 * 86_400),
             peers_to_learn: 3,
             surprise_bits_min: 6.0,
-            rate_window: Duration::from_secs(60),
+            rate_window: Duration::from_secs(900),
             cusum_k: 0.5,
             cusum_h: 15.0,
             rate_ratio_min: 3.0,

@@ -96,7 +96,7 @@ impl Fading {
 const HOURS: usize = 168;
 /// Residuals are taken no further than this many standard deviations: one wild sample can
 /// neither fill a CUSUM nor drag a mean.
-const Z_MAX: f32 = 6.0;
+const Z_MAX: f32 = 4.0;
 /// In units of ln(1 + rate): nothing is steadier than a quarter.
 const DEVIATION_MIN: f32 = 0.25;
 /// How far (in ln) a device may lie above or below its group and still be called usual: 8 times.
@@ -190,6 +190,12 @@ impl Profile {
         self.mean += (x - self.mean).clamp(-limit, limit) * pace;
         let clipped = residual.clamp(-3.0 * deviation, 3.0 * deviation);
         self.variance += (clipped * clipped - self.variance) * pace.max(0.001);
+    }
+
+    /// Follows what the whole group does at the moment, whoever the sample is from: a step of
+    /// fixed size towards each makes it a running median.
+    fn follow(&mut self, residual: f32) {
+        let deviation = self.variance.sqrt().max(DEVIATION_MIN);
         self.shift += 0.02 * deviation * ((residual - self.shift) / deviation).clamp(-1.0, 1.0);
     }
 }
@@ -311,8 +317,11 @@ impl Rate {
         let excess = leap || judges && enough && self.cusum > gate.h;
         // A device learns its own habit even where the group does not learn from it, but never
         // from what was just called a deviation.
+        let residual = x - profile.cell(hour_of_week(now)) - self.offset;
+        if may.follow {
+            profile.follow(residual);
+        }
         if !excess && may.learn {
-            let residual = x - profile.cell(hour_of_week(now)) - self.offset;
             self.samples = self.samples.saturating_add(1);
             let pace = (1.0 / f32::from(self.samples)).max(SLOW);
             let limit = if self.samples <= OWN_SAMPLES_MIN {
@@ -333,13 +342,15 @@ impl Rate {
     }
 }
 
-/// ln of 16: what a single sample must exceed expectation by.
-const SPIKE: f32 = 2.77;
+/// ln of 32: what a single sample must exceed expectation by. Life has bursts of ten times.
+const SPIKE: f32 = 3.47;
 
 /// What may be done with a sample.
 #[derive(Debug, Clone, Copy)]
 pub struct May {
-    /// It comes from outside, proven, and from a device in good standing.
+    /// It comes from outside and is proven.
+    pub follow: bool,
+    /// And from a device in good standing.
     pub learn: bool,
     /// The group has learned long enough.
     pub judge: bool,

@@ -2,8 +2,8 @@
 
 use crate::device::{Address, Firmware, Peer};
 use crate::sighting::Protocol;
+use core::net::IpAddr;
 use model::{DeviceId, Timestamp};
-use std::net::IpAddr;
 
 /// One row that changed. [`crate::Inventory::take_changes`] gives them out,
 /// [`crate::Inventory::restore`] takes them back at a start.

@@ -1,11 +1,11 @@
 //! A device as it is known, and the words for its state.
 
 use crate::sighting::Protocol;
+use core::net::IpAddr;
 use model::{
     Containment, DeviceId, Digest, GroupId, IncidentId, ManufacturerId, ProductId,
     RevocationReason, SerialNumber, Source, Timestamp,
 };
-use std::net::IpAddr;
 
 /// What the records of `identity` say of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]

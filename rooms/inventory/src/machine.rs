@@ -315,7 +315,7 @@ impl Held {
     fn address(
         &mut self,
         device: &DeviceId,
-        address: std::net::IpAddr,
+        address: core::net::IpAddr,
         at: Timestamp,
         source: Source,
         dropped: &mut Vec<Change>,

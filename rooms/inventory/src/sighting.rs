@@ -1,7 +1,7 @@
 //! What was seen of a device.
 
+use core::net::IpAddr;
 use model::{Attribution, DeviceId, Digest, Source, Timestamp};
-use std::net::IpAddr;
 
 /// One observation, as far as it tells what is out there.
 #[derive(Debug, Clone, PartialEq, Eq)]

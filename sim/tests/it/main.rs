@@ -14,6 +14,7 @@ mod est;
 mod fleet;
 mod identity;
 mod load;
+mod month;
 
 /// A folder that goes away with the test.
 fn folder() -> tempfile::TempDir {

@@ -1,8 +1,8 @@
 //! Whom something is about, who saw it, and how surely it was that one.
 
 use crate::{DeviceId, InvalidName, Principal, ServiceId};
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 
 /// Who saw it. What a device says of itself never clears it: a hijacked device lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

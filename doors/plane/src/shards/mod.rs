@@ -113,6 +113,12 @@ impl Shards {
         let mailboxes = (0..config.shards)
             .map(|_| Mailbox::new(Letter::weight).map(Arc::new))
             .collect::<std::io::Result<Vec<_>>>()?;
+        let around = shard::Around {
+            mailboxes: mailboxes.clone(),
+            admission: Arc::clone(admission),
+            grants: Arc::clone(grants),
+            signals: signals.clone(),
+        };
         let mut shards = Vec::with_capacity(mailboxes.len());
         for (index, (journal, records)) in (0..config.shards).zip(journals.0) {
             let mut shard = shard::Shard::open(
@@ -120,10 +126,7 @@ impl Shards {
                 config,
                 journal,
                 listener.try_clone()?,
-                mailboxes.clone(),
-                Arc::clone(admission),
-                Arc::clone(grants),
-                signals.clone(),
+                around.clone(),
             )?;
             shard.recover(&records);
             shards.push(shard);

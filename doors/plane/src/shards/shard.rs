@@ -134,6 +134,15 @@ pub struct Shard {
     spare: Vec<u8>,
 }
 
+/// What all shards share.
+#[derive(Clone)]
+pub struct Around {
+    pub mailboxes: Vec<Arc<Mailbox<Letter>>>,
+    pub admission: Arc<Admission>,
+    pub grants: Arc<Grants>,
+    pub signals: Signals,
+}
+
 impl Shard {
     /// A shard whose gateway has recovered and has spoken with the others ([`Shard::gateway_mut`]).
     pub fn open(
@@ -141,11 +150,14 @@ impl Shard {
         config: &GatewayConfig,
         journal: Journal,
         listener: TcpListener,
-        mailboxes: Vec<Arc<Mailbox<Letter>>>,
-        admission: Arc<Admission>,
-        grants: Arc<Grants>,
-        signals: Signals,
+        around: Around,
     ) -> anyhow::Result<Self> {
+        let Around {
+            mailboxes,
+            admission,
+            grants,
+            signals,
+        } = around;
         let clock = SteadyClock::start();
         let limits = Limits {
             packet_bytes_max: config.packet_bytes_max,

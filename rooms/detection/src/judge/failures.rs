@@ -206,10 +206,11 @@ pub fn takeover(
     let tally = &mut device.failures.takeovers;
     let count = tally.add(1, sight.now, TAKEOVER_WINDOW);
     let elsewhere = previous.is_some_and(|previous| previous != from);
-    // A device that lost its line comes back once or twice; two programs never stop.
+    // A line that breaks and changes between two networks does so a few times; two programs never
+    // stop.
     let severity = match (count, elsewhere) {
-        (0..=1, _) | (2..=3, false) => return None,
-        (2, true) | (4..=9, false) => Severity::Medium,
+        (0..=2, _) | (3..=4, false) => return None,
+        (3..=5, true) | (5..=9, false) => Severity::Medium,
         _ => Severity::High,
     };
     let with = if same_certificate {

@@ -7,8 +7,9 @@ use crate::statistics::seconds;
 use crate::text::shown;
 use model::{DeviationKind, Severity};
 
-/// How long what it once spoke is held against it.
-const MEMORY_SECONDS: u32 = 30 * 86_400;
+/// How long what it once spoke is held against it: a session may last as long as its certificate,
+/// so what was seen once must be remembered for longer than any.
+const MEMORY_SECONDS: u32 = 120 * 86_400;
 /// A new image may bring another TLS library.
 const CHANGE_SECONDS: u32 = 86_400;
 

@@ -60,6 +60,9 @@ impl Counted {
     }
 }
 
+/// Declared maxima are of a minute.
+const MINUTE_MS: u64 = 60_000;
+
 /// Too much of something in an interval that ends now.
 pub fn rate(
     settings: &Settings,
@@ -70,6 +73,7 @@ pub fn rate(
     (count, interval): (u64, Duration),
 ) -> Option<Judgement> {
     let may = May {
+        follow: sight.is_proven_outside(),
         learn: sight.is_proven_outside() && device.in_good_standing(sight.now),
         judge: group.judges() && sight.source != Source::Device,
     };
@@ -81,7 +85,10 @@ pub fn rate(
     let accepted = group.is_accepted();
     let (profile, rate) = places(group, device, sight.source, counted);
     let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    let window_ms = millis(settings.rate_window);
+    let window_ms = match declared_max {
+        Some(_) => MINUTE_MS,
+        None => millis(settings.rate_window),
+    };
     let sample = rate.add(count, millis(interval), sight.now, window_ms);
     if let Some(max) = declared_max {
         return over_declared(&sample, max, counted, sight);

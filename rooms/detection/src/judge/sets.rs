@@ -20,6 +20,8 @@ const HOUSEHOLD_PORTS: [u16; 6] = [53, 67, 68, 123, 1900, 5353];
 const PRIVILEGED_PORTS_END: u16 = 1024;
 /// More new destinations than this in an hour are one matter: a scan.
 const NEW_DESTINATIONS_MAX: u32 = 16;
+/// What a scan is about.
+pub const MANY_DESTINATIONS: &str = "many destinations";
 const LARGE_BYTES: u64 = 1_000_000;
 
 /// Where something was sent.
@@ -46,14 +48,9 @@ impl Contact<'_> {
         (!host.is_empty()).then(|| shown(&host.to_ascii_lowercase(), 128))
     }
 
-    /// By name where there is one, else by the address: what an alert is about.
+    /// By name where there is one, else by the network: what a group learns and an alert is about.
+    /// A provider's addresses are one place, or each device's next one would be a new matter.
     fn entity(&self) -> String {
-        let place = self.host().unwrap_or_else(|| bracketed(self.address));
-        format!("{place}:{}/{}", self.port, self.protocol)
-    }
-
-    /// As a group learns it: neighbours in a network are one place.
-    fn habit(&self) -> String {
         let place = self.host().unwrap_or_else(|| neighbourhood(self.address));
         format!("{place}:{}/{}", self.port, self.protocol)
     }
@@ -124,15 +121,12 @@ pub fn destination(
     let accepted = group.is_accepted();
     let judges = group.judges();
     let habit = &mut group.learned.destinations;
-    let standing = seen_in(habit, "destination", &contact.habit(), device, sight);
+    let standing = seen_in(habit, "destination", &contact.entity(), device, sight);
     if standing.is_some_and(|standing| standing > Standing::Candidate)
         || !judges
         || (habit.is_blind() && !accepted)
     {
         return None;
-    }
-    if standing.is_none() {
-        habit.count_novel();
     }
     let bits = habit.surprise_bits();
     if bits < settings.surprise_bits_min {
@@ -169,7 +163,7 @@ fn unexpected(
     if !device.has_said(kind, &judgement.entity) {
         let new = device.new_destinations.add(1, sight.now, 3600);
         if new > NEW_DESTINATIONS_MAX {
-            judgement.entity = "many destinations".to_owned();
+            MANY_DESTINATIONS.clone_into(&mut judgement.entity);
             judgement.seen = format!(
                 "{new} new destinations within an hour, last {}",
                 contact.seen()
