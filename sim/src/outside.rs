@@ -190,14 +190,17 @@ pub fn sink(address: IpAddr, ports: &[u16], call_back: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// One datagram.
+/// A datagram every 20 ms for two seconds: the first may be lost while the way is looked up.
 ///
 /// # Errors
 /// It could not be sent.
 pub fn knock(at: SocketAddr) -> io::Result<()> {
-    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?
-        .send_to(b"knock", at)
-        .map(drop)
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    for _ in 0..100 {
+        socket.send_to(b"knock", at)?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// A UDP port of loopback that nobody holds at this moment.

@@ -65,7 +65,7 @@ pub fn unit(root: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// If the plane does not build or a test fails.
 pub fn browser(root: &Path, pictures: bool) -> anyhow::Result<()> {
-    cargo(root, &["build", "--locked", "-p", "fleetward"])?;
+    cargo(root, &["build", "--locked", "-p", "fleetward", "-p", "sim"])?;
     let mut command = npm_command(root, &["run", "browser"]);
     command.env("FLEETWARD", crate::built(root, "debug", "fleetward"));
     if pictures {

@@ -1,11 +1,13 @@
-/** The plane's API, one function a call. The only file that knows paths. */
+/** The plane's API, one function a call, typed by its interface. The only file that knows paths. */
 
-import type * as shapes from './shapes';
+import createClient, { type Middleware } from 'openapi-fetch';
+import type { paths } from './schema';
+import type { Containment, Problem } from './shapes';
 
 /** The plane refused, or did not answer. Says what happened and who must act. */
 export class Refused extends Error {
-  constructor(readonly problem: shapes.Problem) {
-    super(problem.detail);
+  constructor(readonly problem: Problem) {
+    super([problem.detail, ...(problem.errors ?? [])].join('\n'));
   }
 
   get isSignedOut(): boolean {
@@ -13,86 +15,87 @@ export class Refused extends Error {
   }
 }
 
-type Query = Record<string, string | number | boolean | null | undefined>;
+const refusing: Middleware = {
+  async onResponse({ response }) {
+    if (!response.ok) throw new Refused(await problem(response));
+  },
+  onError() {
+    return new Refused({ status: 0, code: 'unreachable', detail: 'the plane does not answer; is it running?' });
+  },
+};
 
-async function ask<T>(method: string, path: string, query: Query = {}, body?: BodyInit, type = 'application/json') {
-  const asked = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== '');
-  const search = new URLSearchParams(asked.map(([key, value]) => [key, String(value)])).toString();
-  let response: Response;
-  try {
-    response = await fetch(search ? `${path}?${search}` : path, {
-      method,
-      ...(body === undefined ? {} : { body, headers: { 'content-type': type } }),
-    });
-  } catch {
-    throw new Refused({ status: 0, code: 'unreachable', detail: 'the plane does not answer; is it running?' });
+const plane = createClient<paths>({
+  // Asked for at each call: the tests of a page may replace it.
+  fetch: (request) => fetch(request),
+});
+plane.use(refusing);
+
+/** Whatever was not refused has a body of the declared shape. */
+async function body<T>(answer: Promise<{ data?: T }>): Promise<NonNullable<T>> {
+  const { data } = await answer;
+  if (data === undefined || data === null) {
+    throw new Refused({ status: 0, code: 'empty', detail: 'the plane answered with nothing' });
   }
-  if (!response.ok) throw new Refused(await problem(response));
-  if (response.status === 204) return undefined as T;
-  return (await response.json()) as T;
+  return data;
 }
 
-async function problem(response: Response): Promise<shapes.Problem> {
+async function problem(response: Response): Promise<Problem> {
   try {
-    const body: unknown = await response.json();
-    if (body && typeof body === 'object' && 'detail' in body) return body as shapes.Problem;
+    const said: unknown = await response.clone().json();
+    if (said && typeof said === 'object' && 'detail' in said) return said as Problem;
   } catch {
     // Not a problem of the plane's: something between us answered.
   }
   return { status: response.status, code: 'unexpected', detail: `an answer of status ${response.status}, and no reason` };
 }
 
-const json = (value: unknown) => JSON.stringify(value);
-const part = encodeURIComponent;
-
-export const signIn = (token: string) => ask<void>('POST', '/api/v1/access/sign-in', {}, json({ token }));
-export const signOut = () => ask<void>('POST', '/api/v1/access/sign-out');
-
-export const overview = () => ask<shapes.Overview>('GET', '/api/v1/overview');
-
-export interface DeviceQuery {
-  search?: string;
-  product?: string;
-  lifecycle?: string;
-  containment?: string;
-  limit?: number;
-  after?: string | null;
+/** Absent rather than empty: the plane refuses what it does not know. */
+function given<T extends Record<string, unknown>>(query: T): T {
+  return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== '' && value !== null && value !== undefined)) as T;
 }
+
+const csv = (text: string) => ({ body: text, bodySerializer: (it: string) => it, headers: { 'content-type': 'text/csv' } });
+
+export const signIn = (token: string) => plane.POST('/api/v1/access/sign-in', { body: { token } });
+export const signOut = () => plane.POST('/api/v1/access/sign-out');
+export const overview = () => body(plane.GET('/api/v1/overview'));
+export const fleet = () => body(plane.GET('/api/v1/access/fleet'));
+
+export type DeviceQuery = NonNullable<paths['/api/v1/inventory/devices']['get']['parameters']['query']>;
 export const devices = (query: DeviceQuery) =>
-  ask<{ devices: shapes.DeviceRow[]; total: number; next?: string | null }>('GET', '/api/v1/inventory/devices', {
-    ...query,
-  });
-export const device = (id: string) => ask<shapes.DevicePage>('GET', `/api/v1/inventory/devices/${part(id)}`);
-export const importDevices = (csv: string, dryRun: boolean) =>
-  ask<shapes.Import>('POST', '/api/v1/inventory/imports', { dry_run: dryRun }, csv, 'text/csv');
-export const EXPORT_PATH = '/api/v1/inventory/export';
-export const findings = (csv: string) =>
-  ask<shapes.Findings>('POST', '/api/v1/inventory/findings', {}, csv, 'text/csv');
+  body(plane.GET('/api/v1/inventory/devices', { params: { query: given(query) } }));
+export const device = (device: string) =>
+  body(plane.GET('/api/v1/inventory/devices/{device}', { params: { path: { device } } }));
+export const importDevices = (text: string, dry_run: boolean) =>
+  body(plane.POST('/api/v1/inventory/imports', { params: { query: { dry_run } }, ...csv(text) }));
+export const EXPORT_PATH = '/api/v1/inventory/export' satisfies keyof paths;
+export const findings = (text: string) => body(plane.POST('/api/v1/inventory/findings', csv(text)));
 
-export const fleet = () => ask<{ products: string[]; version: number }>('GET', '/api/v1/access/fleet');
-
-export const alerts = (query: { open?: boolean; device?: string; limit?: number; after?: string | null }) =>
-  ask<{ alerts: shapes.Alert[]; next?: string | null }>('GET', '/api/v1/detection/alerts', query);
-export const baselines = () => ask<{ baselines: shapes.Baseline[] }>('GET', '/api/v1/detection/baselines');
+export type AlertQuery = NonNullable<paths['/api/v1/detection/alerts']['get']['parameters']['query']>;
+export const alerts = (query: AlertQuery) =>
+  body(plane.GET('/api/v1/detection/alerts', { params: { query: given(query) } }));
+export const baselines = () => body(plane.GET('/api/v1/detection/baselines'));
 export const acceptBaseline = (product: string) =>
-  ask<unknown>('POST', `/api/v1/detection/baselines/${part(product)}/accept`);
+  body(plane.POST('/api/v1/detection/baselines/{product}/accept', { params: { path: { product } } }));
 
-export const incidents = (state?: string) =>
-  ask<{ incidents: shapes.IncidentRow[]; next?: string | null }>('GET', '/api/v1/response/incidents', { state });
-export const incident = (id: string) => ask<shapes.Incident>('GET', `/api/v1/response/incidents/${part(id)}`);
-export const closeIncident = (id: string, reason: string) =>
-  ask<unknown>('POST', `/api/v1/response/incidents/${part(id)}/close`, {}, json({ reason }));
-export const contain = (device: string, containment: shapes.Containment, reason: string) =>
-  ask<shapes.ContainmentDone>('POST', '/api/v1/response/containments', {}, json({ device, containment, reason }));
-export const restore = (device: string, dryRun: boolean) =>
-  ask<shapes.GivenBack>('DELETE', `/api/v1/response/containments/${part(device)}`, { dry_run: dryRun });
-export const playbooks = () => ask<{ playbooks: shapes.Playbook[] }>('GET', '/api/v1/response/playbooks');
+export const incidents = () => body(plane.GET('/api/v1/response/incidents'));
+export const incident = (incident: string) =>
+  body(plane.GET('/api/v1/response/incidents/{incident}', { params: { path: { incident } } }));
+export const closeIncident = (incident: string, reason: string) =>
+  plane.POST('/api/v1/response/incidents/{incident}/close', { params: { path: { incident } }, body: { reason } });
+export const contain = (device: string, containment: Containment, reason: string, dry_run = false) =>
+  body(plane.POST('/api/v1/response/containments', { params: { query: { dry_run } }, body: { device, containment, reason } }));
+export const restore = (device: string, dry_run: boolean) =>
+  body(plane.DELETE('/api/v1/response/containments/{device}', { params: { path: { device }, query: { dry_run } } }));
+export const playbooks = () => body(plane.GET('/api/v1/response/playbooks'));
 
 export const entries = (from: number, limit: number) =>
-  ask<shapes.Entry[]>('GET', '/api/v1/audit/entries', { from, limit });
-export const logKey = () => ask<{ origin: string; vkey: string }>('GET', '/api/v1/audit/key');
+  body(plane.GET('/api/v1/audit/entries', { params: { query: { from, limit } } }));
+export const logKey = () => body(plane.GET('/api/v1/audit/key'));
+export const BUNDLE_PATH = '/api/v1/audit/bundle' satisfies keyof paths;
+export const EVENTS_PATH = '/api/v1/events' satisfies keyof paths;
 
-/** One file of the published log. */
+/** One file of the published log. Its path has slashes of its own. */
 export async function logFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
   const response = await fetch(`/log/${path}`);
   if (!response.ok) throw new Refused(await problem(response));

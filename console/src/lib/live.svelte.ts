@@ -1,5 +1,7 @@
 /** What changes, as it changes: one stream of server-sent events for the whole page. */
 
+import { EVENTS_PATH } from './api';
+
 export type Change = 'incident' | 'step' | 'alert' | 'device' | 'entry' | 'overview' | 'reset';
 const CHANGES: Change[] = ['incident', 'step', 'alert', 'device', 'entry', 'overview', 'reset'];
 
@@ -19,7 +21,7 @@ class Live {
 
   start(): void {
     this.stop();
-    const stream = new EventSource('/api/v1/events');
+    const stream = new EventSource(EVENTS_PATH);
     this.stream = stream;
     stream.onopen = () => {
       // What happened while we were away is not replayed for certain: read all again.

@@ -1,190 +1,25 @@
-/** What the API answers with. */
+/** What the API answers with, by the names that the pages use; the shapes are the interface's own. */
 
-export type Level = 'calm' | 'attention' | 'incident';
-export type Source = 'device' | 'gateway' | 'network';
-export type Attribution = 'proven' | 'claimed' | 'address';
-export type Severity = 'low' | 'medium' | 'high' | 'critical';
+import type { components } from './schema';
+
+type Schemas = components['schemas'];
+
 export type Containment = 'quarantined' | 'isolated';
 
-export interface Overview {
-  sentence: string;
-  level: Level;
-  causes: { text: string; link?: string | null }[];
-  devices: { total: number; connected: number; contained: number; revoked: number; silent: number };
-  incidents_open: number;
-  alerts_open: number;
-  fleet_version: number;
-  log: { size: number; checkpoint_at?: string | null; origin: string };
-  plane: { version: string; ready: boolean; reasons: string[] };
-  simulated: boolean;
-}
-
-export interface DeviceRow {
-  device: string;
-  product: string;
-  groups: string[];
-  serial: string;
-  manufacturer: string;
-  lifecycle: string;
-  posture: string;
-  posture_cause?: string | null;
-  containment?: Containment | null;
-  connected: boolean;
-  last_seen?: string | null;
-  firmware?: { version: string; sha256?: string | null; source: Source } | null;
-  addresses: { address: string; last_seen: string; source: Source }[];
-  country?: string | null;
-  support_until?: string | null;
-  incident?: string | null;
-}
-
-export interface Reach {
-  kind: string;
-  name: string;
-  direction?: string | null;
-}
-
-export interface DevicePage extends DeviceRow {
-  peers: {
-    address: string;
-    host?: string | null;
-    port: number;
-    protocol: string;
-    first_seen: string;
-    last_seen: string;
-    bytes_out: number;
-    source: Source;
-    expected: boolean;
-  }[];
-  certificates: {
-    certificate: string;
-    not_before: string;
-    not_after: string;
-    revoked?: { at: string; reason: string } | null;
-  }[];
-  unseen: string[];
-  alerts: Alert[];
-  reach: { before: Reach[]; now: Reach[] };
-}
-
-export interface Alert {
-  id: string | number;
-  subject: string;
-  kind: string;
-  entity: string;
-  severity: Severity;
-  state: string;
-  count: number;
-  first_seen: string;
-  last_seen: string;
-  expected: string;
-  seen: string;
-  source: Source;
-  attribution: Attribution;
-  observed_by: string;
-  incident?: string | null;
-}
-
-export interface IncidentRow {
-  id: string;
-  device: string;
-  title: string;
-  state: 'open' | 'contained' | 'closed';
-  severity: Severity;
-  opened_at: string;
-  closed_at?: string | null;
-  containment?: Containment | null;
-  kinds: string[];
-}
-
-export interface ReachSet {
-  channels: string[];
-  destinations: string[];
-  devices_reachable: number;
-}
-
-export interface Step {
-  at: string;
-  actor: string;
-  what: string;
-  expected?: string | null;
-  seen?: string | null;
-  source?: Source | null;
-  attribution?: Attribution | null;
-  observed_by?: string | null;
-  entry?: number | null;
-  proof?: { index: number; tree_size: number } | null;
-}
-
-export interface Incident extends IncidentRow {
-  before: ReachSet;
-  after: ReachSet;
-  steps: Step[];
-}
-
-export interface Playbook {
-  name: string;
-  description: string;
-  mode: 'observe' | 'enforce';
-  kinds: string[];
-  kinds_min: number;
-  outside_min: number;
-  severity_min?: Severity;
-  steps: { action: string; to?: string | null; after_seconds?: number | null; when_kinds_min?: number | null }[];
-  contain_max?: number | null;
-  used_last_hour: number;
-  last_run?: string | null;
-}
-
-export interface Baseline {
-  product: string;
-  state: 'seeded' | 'learning' | 'proposed' | 'accepted';
-  entries: { feature: string; value: string; devices: number; declared: boolean }[];
-  proposed_at?: string | null;
-  accepted_at?: string | null;
-  accepted_by?: string | null;
-}
-
-export interface Entry {
-  index: number;
-  proven: boolean;
-  time: string;
-  actor: string;
-  action: string;
-  object: string;
-  details: Record<string, string>;
-}
-
-export interface ContainmentDone {
-  containment: Containment;
-  sessions_touched: number;
-  in_force_after_micros: number;
-  recorded_after_micros: number;
-  entry?: number | null;
-}
-
-export interface GivenBack {
-  gives_back: { channels: string[]; destinations: string[] };
-  entry?: number | null;
-}
-
-export interface Import {
-  rows: number;
-  added: number;
-  changed: number;
-  unchanged: number;
-  refused: { line: number; text: string }[];
-}
-
-export interface Findings {
-  rows: number;
-  findings: { kind: string; severity: Severity; count: number; examples: string[]; why: string; next: string }[];
-}
-
-export interface Problem {
-  status: number;
-  code: string;
-  detail: string;
-  who_must_act?: string | null;
-  errors?: string[];
-}
+export type Overview = Schemas['Overview'];
+export type DeviceRow = Schemas['KnownDevice'];
+export type DevicePage = Schemas['DeviceInFull'];
+export type Reach = Schemas['Reached'];
+export type ReachSet = Schemas['Reach'];
+export type Alert = Schemas['Alert'];
+export type Baseline = Schemas['Baseline'];
+export type IncidentRow = Schemas['IncidentRow'];
+export type Incident = Schemas['OneIncident'];
+export type Step = Schemas['Step'];
+export type Playbook = Schemas['Playbook'];
+export type ContainmentDone = Schemas['ContainmentDone'];
+export type GivenBack = Schemas['Restored'];
+export type Import = Schemas['Imported'];
+export type Findings = Schemas['Findings'];
+export type Entry = Schemas['EntryRow'];
+export type Problem = Schemas['ProblemBody'];

@@ -57,6 +57,16 @@ export async function open(browser: Browser, origin: string, theme: Theme = 'lig
   return { page, context, faults };
 }
 
+/** While working on the pages: those of `dist/site` instead of those that the plane was built with. */
+export async function freshPages(page: Page): Promise<void> {
+  if (!process.env['FRESH']) return;
+  const site = join(import.meta.dirname, '../../dist/site');
+  await page.context().route(/^https?:\/\/[^/]+\/(assets\/.*|theme\.js|mark\.svg)?(#.*)?$/, (route) => {
+    const path = new URL(route.request().url()).pathname;
+    return route.fulfill({ path: join(site, path === '/' ? 'index.html' : path) });
+  });
+}
+
 /** No violation of WCAG 2.2 AA and axe's best practices. */
 export async function accessible(page: Page, where: string): Promise<void> {
   // By the protocol, not as a script of the page: the policy stays as strict as it is served.

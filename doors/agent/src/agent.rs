@@ -128,7 +128,7 @@ impl Agent {
             renewal_after: now,
             containment: None,
             fenced: false,
-            doors: Vec::new(),
+            doors: known_doors(&config),
             next_status: now,
             published: 0,
             started: now,
@@ -423,6 +423,15 @@ pub fn print_reports(config: &Config, once: bool) -> anyhow::Result<()> {
             return Ok(());
         }
     }
+}
+
+/// The plane's doors where they are named by address: what goes there is never news, not even
+/// before the first session.
+fn known_doors(config: &Config) -> Vec<SocketAddr> {
+    [&config.mqtt, &config.est]
+        .into_iter()
+        .filter_map(|door| Some(SocketAddr::new(door.host.parse().ok()?, door.port)))
+        .collect()
 }
 
 /// A table of our own where counting or fencing is wanted and permitted.

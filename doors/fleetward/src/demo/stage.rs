@@ -28,6 +28,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// The plane, the resolver and the observer, as devices see them.
 pub const PLANE: Ipv4Addr = Ipv4Addr::new(10, 77, 255, 1);
+/// A hardware address of its own. By default a bridge takes the least of its ports', and when the
+/// device at that port ends, all others would talk to an address that is gone.
+const BRIDGE: &str = "02:00:0a:4d:ff:01";
 /// Networks for documentation (RFC 5737): all that lies outside, answered by the demo's sink.
 const OUTSIDE: [&str; 3] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"];
 /// Where a freshly built stage sends its one packet.
@@ -226,17 +229,26 @@ fn try_all() -> Result<(), Failed> {
     let mut command = vec![program.into_os_string()];
     command.extend(["demo-part", "knock", knock.as_str()].map(Into::into));
     let mut child = network.start_device(&wire, &command, Path::new("/dev/null"))?;
-    let status = child.wait().map_err(|e| failed("a device's process", &e))?;
-    if !status.success() {
-        return Err(failed("a packet from a device", &status));
-    }
-    let seen = network.seen()?;
     let packet = (wire.port, TRIED, Protocol::Udp, TRIED_PORT);
-    if seen.destinations.contains_key(&packet) {
-        Ok(())
-    } else {
-        Err(failed("a packet seen on the bridge", &"it was not"))
-    }
+    let came = loop {
+        // Asked before the last look, so that nothing can come between.
+        let over = child
+            .try_wait()
+            .map_err(|e| failed("a device's process", &e))?;
+        if network.seen()?.destinations.contains_key(&packet) {
+            break Ok(());
+        }
+        match over {
+            Some(status) if status.success() => {
+                break Err(failed("a packet seen on the bridge", &"it was not"));
+            }
+            Some(status) => break Err(failed("a packet from a device", &status)),
+            None => {}
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    came
 }
 
 /// Leaves the user and network namespaces that this process was born in. Must come before the
@@ -284,7 +296,9 @@ impl Network {
         ip("loopback up", "link set lo up\n")?;
         ip(
             "a bridge",
-            &format!("link add br0 type bridge\naddr add {PLANE}/16 dev br0\nlink set br0 up\n"),
+            &format!(
+                "link add br0 address {BRIDGE} type bridge\naddr add {PLANE}/16 dev br0\nlink set br0 up\n"
+            ),
         )?;
         for outside in OUTSIDE {
             ip(

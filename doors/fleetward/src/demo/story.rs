@@ -225,7 +225,10 @@ impl<'a> Story<'a> {
         for member in &mut self.members {
             cast::start_agent(&self.stage, member, self.doors, &self.roots, resolver)?;
         }
-        self.tell(Voice::Stage, "twelve agents started; each makes its key and enrolls");
+        self.tell(
+            Voice::Stage,
+            "twelve agents started; each makes its key and enrolls",
+        );
         let everybody: BTreeSet<usize> = (0..self.members.len()).collect();
         self.wait("every agent to connect", |story| {
             Ok(story.connected()?.len() == everybody.len())
@@ -515,6 +518,8 @@ impl<'a> Story<'a> {
                 .unwrap_or_default();
             let mut lost = 0;
             for (topic, last) in &acknowledged {
+                // Sent in order, so those acknowledged are the first so many. One that was given up
+                // would count as lost here, and rightly be looked at.
                 lost += heard.get(topic).map_or(*last, |one| one.missing(*last));
             }
             lost
@@ -770,22 +775,10 @@ fn old_reports(member: &Member) -> anyhow::Result<Vec<String>> {
     Ok((1..=REPLAYED).map(report).collect())
 }
 
-/// How many messages of a member were acknowledged: its agent's own count. They are the first so
-/// many, because what was refused or dropped would have left a gap.
+/// How many messages of a member were acknowledged, by its agent's own count.
 fn acknowledged(member: &Member) -> anyhow::Result<u64> {
     let status = member.status()?;
-    let count = |name: &str| {
-        status
-            .pointer(&format!("/counts/{name}"))
-            .and_then(Value::as_u64)
-    };
-    let (refused, dropped) = (count("refused"), count("dropped"));
-    if refused != Some(0) || dropped != Some(0) {
-        bail!(
-            "{}: {refused:?} messages refused, {dropped:?} dropped",
-            member.name
-        );
-    }
-    let acknowledged = count("duties_acknowledged");
+    let acknowledged = status.pointer("/counts/duties_acknowledged");
+    let acknowledged = acknowledged.and_then(Value::as_u64);
     acknowledged.with_context(|| format!("{} does not say what was acknowledged", member.name))
 }

@@ -244,9 +244,33 @@ async fn method_not_allowed() -> Problem {
         audit::unseal,
         audit::published,
     ),
-    components(schemas(problem::ProblemBody))
+    components(schemas(problem::ProblemBody)),
+    modifiers(&NamesOfOperations)
 )]
 pub struct Interface;
+
+/// Two rooms may have a function of one name; clients are made from operations, whose names are
+/// told apart by the room.
+struct NamesOfOperations;
+
+impl utoipa::Modify for NamesOfOperations {
+    fn modify(&self, interface: &mut utoipa::openapi::OpenApi) {
+        for path in interface.paths.paths.values_mut() {
+            let operations = [
+                &mut path.get,
+                &mut path.put,
+                &mut path.post,
+                &mut path.delete,
+            ];
+            for operation in operations.into_iter().flatten() {
+                let room = operation.tags.iter().flatten().next();
+                if let (Some(room), Some(name)) = (room, &operation.operation_id) {
+                    operation.operation_id = Some(format!("{room}_{name}"));
+                }
+            }
+        }
+    }
+}
 
 /// The checked-in form of the interface.
 pub fn openapi_json() -> Result<String, serde_json::Error> {
@@ -279,6 +303,18 @@ mod tests {
             checked_in == now,
             "openapi.json is old; run FLEETWARD_BLESS=1 cargo test -p plane"
         );
+    }
+
+    #[test]
+    fn no_two_operations_share_a_name() {
+        let interface = serde_json::to_value(Interface::openapi()).unwrap();
+        let mut names = std::collections::BTreeSet::new();
+        for operations in interface["paths"].as_object().unwrap().values() {
+            for operation in operations.as_object().unwrap().values() {
+                let name = operation["operationId"].as_str().unwrap().to_owned();
+                assert!(names.insert(name.clone()), "{name}");
+            }
+        }
     }
 
     #[test]

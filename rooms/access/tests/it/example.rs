@@ -123,8 +123,8 @@ fn a_camera_speaks_for_itself_and_hears_what_is_sent_to_it() {
     }
     let beta = grants.subject(&device("cam-2", "camera", &["beta"]));
     assert!(grants.publish(&beta, "v1/camera/cam-2/thumbnail").is_ok());
-    // Its product does not bind it to that product's channels: no policy of this fleet says so.
-    assert!(grants.publish(&camera, "v1/lock/cam-1/state").is_ok());
+    // Not even under its own name.
+    assert!(grants.publish(&camera, "v1/lock/cam-1/state").is_err());
 }
 
 #[test]

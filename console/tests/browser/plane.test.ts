@@ -1,0 +1,199 @@
+/** The console on a real plane: an incident arrives, a device is contained and restored, a proof is checked. */
+
+import { execFileSync } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { HOSTILE } from '../fixture/story.ts';
+import { DEVICES, FLEETWARD, Stage } from './stage.ts';
+import { accessible, freshPages, launch, open, picture, type Seen, THEMES, visit } from './support.ts';
+
+const VICTIM = 'camera-00003';
+const NEIGHBOUR = 'camera-00007';
+const PAGES: [name: string, hash: string, ready: string][] = [
+  ['now', '#/now', '.view svg[role=img]'],
+  ['fleet', '#/fleet', 'td strong'],
+  ['device', `#/fleet/${VICTIM}`, '.pairs'],
+  ['alerts', '#/alerts', 'td'],
+  ['incident', '#/incidents/INC-1', '.view svg[role=img]'],
+  ['playbooks', '#/playbooks', 'table'],
+  ['audit', '#/audit', 'td'],
+  ['your-fleet', '#/your-fleet', 'input[type=file]'],
+];
+
+/** One story in order: each test goes on where the one before it ended. */
+describe.sequential('on a real plane', () => {
+  let browser: Browser;
+  let stage: Stage;
+  let seen: Seen;
+  let page: Page;
+
+  beforeAll(async () => {
+    [browser, stage] = await Promise.all([launch(), Stage.open()]);
+    seen = await open(browser, stage.origin);
+    page = seen.page;
+    await freshPages(page);
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await stage?.close();
+  });
+
+  test('a link signs in, once', async () => {
+    const link = await stage.link();
+    await page.goto(link);
+    await page.locator('.rest').waitFor();
+    expect(page.url()).toBe(`${stage.origin}/#/now`);
+    await page.locator('.live.live').waitFor();
+    const other = await open(browser, stage.origin);
+    await other.page.goto(link);
+    await other.page.getByText('You are not signed in').waitFor();
+    await other.page.getByText('used or expired').waitFor();
+    for (const theme of THEMES) {
+      await other.page.emulateMedia({ colorScheme: theme });
+      await accessible(other.page, `signed out, ${theme}`);
+    }
+    expect(other.faults).toEqual([]);
+    await other.context.close();
+    await accessible(page, 'calm');
+  });
+
+  test('the page is served with a policy that lets nothing inline act', async () => {
+    const answer = await page.request.get(`${stage.origin}/`);
+    expect(answer.headers()['content-security-policy']).toContain("script-src 'self'; style-src 'self'");
+    const script = (await answer.text()).match(/\/assets\/[^"]+\.js/)?.[0];
+    const asset = await page.request.get(`${stage.origin}${script}`);
+    expect(asset.headers()['cache-control']).toContain('immutable');
+    const again = await page.request.get(`${stage.origin}/`, { headers: { 'if-none-match': answer.headers()['etag'] ?? '' } });
+    expect(again.status()).toBe(304);
+  });
+
+  test('a baseline is accepted by a person', async () => {
+    await visit(page, '#/playbooks', 'text=contain-hijacked');
+    const row = page.getByRole('row').filter({ hasText: 'camera' });
+    await row.first().waitFor();
+    const accept = row.getByRole('button', { name: 'Accept…' });
+    if (await accept.count()) {
+      await accept.click();
+      await accessible(page, 'the accept dialog');
+      await page.getByRole('dialog').getByRole('button', { name: 'Accept it' }).click();
+      await row.getByText('accepted', { exact: true }).waitFor();
+    }
+  });
+
+  test('an incident arrives by itself, with its picture and who saw what', async () => {
+    await visit(page, '#/now', '.rest');
+    // Those that only listen; who publishes below takes its own session over.
+    for (let i = 0; i < DEVICES; i++) {
+      const device = `camera-${String(i).padStart(5, '0')}`;
+      if (![VICTIM, NEIGHBOUR, 'camera-00005'].includes(device)) stage.subscribe(device);
+    }
+    expect(await stage.publish('camera-00005', 'v1/camera/camera-00005/telemetry/light', '42')).toBe(true);
+    for (const door of ['open', 'close']) await stage.publish(VICTIM, `v1/lock/lock-2/command/${door}`, 'now');
+    await stage.observe(VICTIM, [
+      { feature: 'destination', address: '203.0.113.66', port: 4444, protocol: 'tcp', bytes_out: 48_000_000 },
+      { feature: 'listening-port', port: 2323, protocol: 'tcp' },
+      { feature: 'dns-queries', queries: 4000, names: [HOSTILE[0].slice(0, 60), 'a.example'], interval_ms: 1000 },
+      { feature: 'bytes-out', bytes: 480_000_000, packets: 400_000, interval_ms: 1000 },
+    ]);
+    // Nobody reloads: the stream brings it.
+    await page.locator('.view svg[role=img]').waitFor({ timeout: 30_000 });
+    await page.locator('.view .chip', { hasText: /quarantined|revoked/ }).first().waitFor({ timeout: 30_000 });
+    await page.locator('.steps .seen').first().waitFor();
+    expect(await page.locator('.view').innerText()).toContain(VICTIM);
+    const [content, room] = await page.evaluate(() => {
+      const main = document.querySelector('main');
+      return [main?.scrollHeight ?? 0, main?.clientHeight ?? 0];
+    });
+    expect(content, 'all of it without scrolling').toBeLessThanOrEqual(room);
+    expect(await stage.publish(VICTIM, `v1/camera/${VICTIM}/telemetry/light`, '1'), 'cut off').toBe(false);
+    expect(await stage.publish(NEIGHBOUR, `v1/camera/${NEIGHBOUR}/telemetry/light`, '1'), 'untouched').toBe(true);
+  });
+
+  test('a device is restored, and contained again by hand', async () => {
+    await visit(page, '#/now', '.view');
+    await page.getByRole('button', { name: 'Restore…' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('camera-telemetry').waitFor();
+    await accessible(page, 'the restore dialog');
+    await dialog.getByRole('button', { name: 'Restore it' }).click();
+    await page.getByText('Restored; recorded').waitFor();
+    expect(await stage.publish(VICTIM, `v1/camera/${VICTIM}/telemetry/light`, '2'), 'restored').toBe(true);
+    await page.getByRole('button', { name: 'Quarantine…' }).click();
+    await dialog.getByText('camera-telemetry').waitFor();
+    await dialog.getByLabel('Reason').fill('the console asked for it');
+    await accessible(page, 'the contain dialog');
+    await dialog.getByRole('button', { name: 'Quarantine it' }).click();
+    await page.getByText('in force on every shard').waitFor();
+    expect(await stage.publish(VICTIM, `v1/camera/${VICTIM}/telemetry/light`, '3'), 'contained').toBe(false);
+    await page.reload();
+    await page.locator('.view .chip', { hasText: 'quarantined' }).waitFor();
+    await page.locator('.steps .seen').first().waitFor();
+    await page.locator('.live.live').waitFor();
+    await picture(page, 'now');
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await picture(page, 'now-dark');
+    await page.emulateMedia({ colorScheme: 'light' });
+  });
+
+  test('the proof of a step is checked in the page, and offline by the command shown', async () => {
+    await page.locator('.steps a', { hasText: 'entry' }).last().click();
+    await page.getByText('Check the proof here').click();
+    await page.getByText('Proven.').waitFor({ timeout: 15_000 });
+    await accessible(page, 'a proof');
+    await picture(page, 'proof');
+    const commands = (await page.locator('.command code').innerText()).split('\n').map((line) => line.replace(/^\$ /, ''));
+    const [bundle = '', verify = ''] = commands.filter(Boolean);
+    const file = join(stage.folder, 'evidence.json');
+    const parts = bundle.split(' ').slice(1).map((part) => (part.endsWith('.json') ? file : part));
+    await stage.fleetward(...parts);
+    const key = /--key '([^']+)'/.exec(verify)?.[1] ?? '';
+    expect(execFileSync(FLEETWARD, ['audit', 'verify', file, '--key', key]).toString()).toContain('OK');
+    // Once more: the log has only grown since.
+    await visit(page, '#/audit/1', 'h2:text-is("Entry 1")');
+    await page.getByText('Check the proof here').click();
+    await page.getByText('has only grown since').waitFor();
+  });
+
+  test('a CSV is imported, and a foreign one is judged and forgotten', async () => {
+    await visit(page, '#/fleet', 'td strong');
+    const csv = `device,country,support_until,note\n${VICTIM},DE,2031-06-30,"${HOSTILE[3]}"\n${NEIGHBOUR},FR,2030-01-01,\n`;
+    await page.getByRole('button', { name: 'Import CSV…' }).click();
+    await page.locator('dialog input[type=file]').setInputFiles({ name: 'devices.csv', mimeType: 'text/csv', buffer: Buffer.from(csv) });
+    await page.getByText('2 to change').waitFor();
+    await accessible(page, 'the import dialog');
+    await page.getByRole('dialog').getByRole('button', { name: 'Import', exact: true }).click();
+    await page.locator('dialog').waitFor({ state: 'detached' });
+    await visit(page, `#/fleet/${VICTIM}`, '.pairs');
+    await page.getByText('2031-06-30').waitFor();
+    await picture(page, 'device');
+
+    const pem = (await readFile(join(stage.folder, 'fleet-keys/devices/camera-00001.pem'), 'utf8')).trim();
+    const foreign = `serial,certificate,user,password\nA-1,"${pem}",admin,admin\nA-2,"${pem}",admin,admin\n${HOSTILE[0].replaceAll('"', '""')},,root,x9\n`;
+    await visit(page, '#/your-fleet', 'input[type=file]');
+    await page.locator('input[type=file]').setInputFiles({ name: 'ours.csv', mimeType: 'text/csv', buffer: Buffer.from(foreign) });
+    await page.locator('.found h2').waitFor();
+    expect(await page.locator('.found').innerText()).toMatch(/shared certificate/i);
+    await accessible(page, 'findings');
+    await picture(page, 'your-fleet');
+  });
+
+  test('every page is accessible in both themes and keeps to its policy', async () => {
+    for (const theme of THEMES) {
+      await page.emulateMedia({ colorScheme: theme });
+      for (const [name, hash, ready] of PAGES) {
+        await visit(page, hash, ready);
+        await page.waitForTimeout(200);
+        await accessible(page, `${name}, ${theme}`);
+      }
+    }
+    expect(seen.faults).toEqual([]);
+  });
+
+  test('signing out ends it, here and at the plane', async () => {
+    await page.getByRole('button', { name: 'sign out' }).click();
+    await page.getByText('You are not signed in').waitFor();
+    expect((await page.request.get(`${stage.origin}/api/v1/overview`)).status()).toBe(401);
+  });
+});
