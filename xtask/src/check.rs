@@ -1,12 +1,12 @@
 //! `cargo xtask test`: everything the CI runs, in one command.
 
-use crate::console;
 use crate::steps::{Outcome, Steps, Tests, cargo, cargo_command, counted_tests, succeed};
 use crate::tools::{self, Tool};
+use crate::{console, demo};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 13] = [
+const NEEDED: [Tool; 15] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
@@ -20,6 +20,8 @@ const NEEDED: [Tool; 13] = [
     tools::NODE,
     tools::NPM,
     tools::CHROMIUM,
+    tools::IPROUTE2,
+    tools::NFTABLES,
 ];
 
 const TESTS: &str = "tests";
@@ -59,6 +61,14 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
     });
     steps.run("console: in a browser", || {
         passed(console::browser(root, false))
+    });
+    // Alone, because it promises how soon an incident is on the screen.
+    steps.run("demo", || {
+        let arguments = demo::Arguments {
+            debug: true,
+            arguments: vec!["--headless".into()],
+        };
+        passed(demo::play(root, &arguments))
     });
     steps.run("licences, bans, sources", || {
         passed(succeed(tools::cargo_tool(root, tools::CARGO_DENY).args([

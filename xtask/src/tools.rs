@@ -41,6 +41,8 @@ pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",
     &["python3", "-c", "import cryptography"],
 );
+pub const IPROUTE2: Tool = debian("iproute2", &["env", "PATH=/usr/bin:/usr/sbin", "ip", "-V"]);
+pub const NFTABLES: Tool = debian("nftables", &["env", "PATH=/usr/bin:/usr/sbin", "nft", "-v"]);
 /// For Debian's Python, which need not be the first on the path.
 pub const AIOSMTPD: Tool = debian(
     "python3-aiosmtpd",
@@ -127,6 +129,11 @@ pub fn ensure(root: &Path, tools: &[Tool]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// True if none of `tools` would have to be installed.
+pub fn are_present(root: &Path, tools: &[Tool]) -> bool {
+    tools.iter().all(|tool| tool.is_present(root))
 }
 
 /// `cargo <verb>` by a tool of ours at its pinned version.

@@ -30,6 +30,8 @@ struct Message {
     in_flight: Option<u16>,
     #[serde(skip)]
     not_before: Option<Instant>,
+    #[serde(skip)]
+    was_refused: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,9 @@ pub struct Outbox {
 #[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
 pub struct Counts {
     pub acknowledged: u64,
+    /// Of the acknowledged: those to the fleet's channels, not reports.
+    #[serde(default)]
+    pub duties_acknowledged: u64,
     /// Given up for want of room.
     pub dropped: u64,
     /// The plane would not have them.
@@ -53,7 +58,7 @@ pub struct Counts {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Acknowledged {
     Done,
-    /// Too much for now: it stays, and is tried again.
+    /// Too much for now, or not permitted for the first time: it stays, and is tried again.
     Later,
     /// It will never be taken: it is gone. The topic it was for.
     Refused(String),
@@ -98,6 +103,7 @@ impl Outbox {
             payload,
             in_flight: None,
             not_before: None,
+            was_refused: false,
         });
     }
 
@@ -130,7 +136,12 @@ impl Outbox {
         let Some((at, message)) = at.and_then(|at| Some((at, self.messages.get_mut(at)?))) else {
             return Acknowledged::Unknown;
         };
-        if reason == Reason::QUOTA_EXCEEDED || reason == Reason::MESSAGE_RATE_TOO_HIGH {
+        // The plane may have cut us off while it was on its way: what it says of that comes next.
+        let may_be_contained = reason == Reason::NOT_AUTHORIZED
+            && message.class == Class::Duty
+            && !std::mem::replace(&mut message.was_refused, true);
+        let too_much = reason == Reason::QUOTA_EXCEEDED || reason == Reason::MESSAGE_RATE_TOO_HIGH;
+        if too_much || may_be_contained {
             message.in_flight = None;
             message.not_before = Some(now + QUOTA_PAUSE);
             return Acknowledged::Later;
@@ -141,6 +152,8 @@ impl Outbox {
             return Acknowledged::Refused(message.map(|m| m.topic).unwrap_or_default());
         }
         self.counts.acknowledged += 1;
+        let is_duty = message.is_some_and(|one| one.class == Class::Duty);
+        self.counts.duties_acknowledged += u64::from(is_duty);
         Acknowledged::Done
     }
 
@@ -250,6 +263,10 @@ mod tests {
         assert_eq!(later, Acknowledged::Later);
         assert!(outbox.next(now, 8, false).is_none());
         assert_eq!(outbox.next_deadline(), Some(now + QUOTA_PAUSE));
+        let (id, _) = payload(outbox.next(now + QUOTA_PAUSE, 8, false));
+        // Once may be because the device was contained meanwhile.
+        let later = outbox.acknowledge(id, Reason::NOT_AUTHORIZED, now);
+        assert_eq!(later, Acknowledged::Later);
         let (id, _) = payload(outbox.next(now + QUOTA_PAUSE, 8, false));
         let refused = outbox.acknowledge(id, Reason::NOT_AUTHORIZED, now);
         assert_eq!(refused, Acknowledged::Refused("t".to_owned()));

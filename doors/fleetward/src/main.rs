@@ -91,13 +91,16 @@ enum Verb {
     /// What happened, and the proof of it.
     #[command(subcommand)]
     Audit(audit::AuditVerb),
-    /// Run a plane, a simulated fleet and an attack from nothing, and say which promises held.
+    /// Run a plane, twelve devices and an intruder from nothing, and say which promises held.
     #[command(
         after_help = "Exit status: 0 every promise held; 1 one was broken.\n\nExamples:\n  \
         fleetward demo\n  fleetward demo --headless --report report.json\n  \
-        fleetward demo --devices 500 --seed 7 --keep"
+        fleetward demo --simulated --devices 500 --seed 7 --keep"
     )]
     Demo(demo::Demo),
+    /// What the demo's own processes become.
+    #[command(subcommand, hide = true)]
+    DemoPart(demo::Part),
     /// Say whether the plane is ready, why not, and what it holds.
     #[command(
         after_help = "Exit status: 0 ready; 1 not ready.\n\nExamples:\n  fleetward status\n  \
@@ -139,6 +142,7 @@ fn run(verb: &Verb, output: Output) -> anyhow::Result<ExitCode> {
         Verb::Response(verb) => verb.run(output)?,
         Verb::Audit(verb) => return verb.run(output),
         Verb::Demo(demo) => return demo.run(),
+        Verb::DemoPart(part) => return part.run(),
         Verb::Status(status) => return status.run(output),
     }
     Ok(ExitCode::SUCCESS)

@@ -267,6 +267,11 @@ pub async fn judge(plane: &Arc<Plane>, told: &[Told]) {
     let _one_at_a_time = plane.judging.begin().await;
     let judged = plane.judge(told, clock::now());
     carry_out(plane, judged).await;
+    for one in told {
+        if let Told::Report { device, .. } = one {
+            plane.remind_of_containment(device).await;
+        }
+    }
 }
 
 /// Takes up the incidents of the run before: acts whose end is not known are asked for again.

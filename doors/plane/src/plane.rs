@@ -529,12 +529,7 @@ impl Plane {
     /// to the inventory and to the screens.
     pub async fn tell_containment(&self, device: &DeviceId) {
         let standing = self.containments.lock().of(device).cloned();
-        let incident = standing.as_ref().and_then(|one| one.incident);
-        let told = serde_json::json!({
-            "containment": standing.as_ref().map(|one| one.containment.name()),
-            "since": standing.as_ref().map(|one| one.since.to_string()),
-            "incident": incident.map(|id| id.to_string()),
-        });
+        let told = word_of(standing.as_ref());
         let cut = standing.map(|one| Cut {
             containment: one.containment,
             since: one.since,
@@ -542,11 +537,25 @@ impl Plane {
             by: one.by,
         });
         self.inventory.lock().contained(device, cut);
-        let topic = access::containment_topic(device);
-        let payload = told.to_string().into_bytes();
-        self.shards.tell_device(device, &topic, payload).await;
+        self.send_containment(device, &told).await;
         let told = serde_json::json!({ "id": device.to_string(), "change": told });
         self.events.tell(About::Device, &told);
+    }
+
+    /// Says it to the device once more, if it is cut off: it may have come back since, and a
+    /// session is told only what happens while it lasts.
+    pub async fn remind_of_containment(&self, device: &DeviceId) {
+        let standing = self.containments.lock().of(device).cloned();
+        if standing.is_some() {
+            self.send_containment(device, &word_of(standing.as_ref()))
+                .await;
+        }
+    }
+
+    async fn send_containment(&self, device: &DeviceId, word: &serde_json::Value) {
+        let topic = access::containment_topic(device);
+        let payload = word.to_string().into_bytes();
+        self.shards.tell_device(device, &topic, payload).await;
     }
 
     /// The port of the door for people, as it was bound.
@@ -644,6 +653,16 @@ impl Plane {
         }
         reasons
     }
+}
+
+/// What a device is told of its containment, and nobody else needs to know the rest.
+fn word_of(standing: Option<&crate::withdrawing::Standing>) -> serde_json::Value {
+    let incident = standing.and_then(|one| one.incident);
+    serde_json::json!({
+        "containment": standing.map(|one| one.containment.name()),
+        "since": standing.map(|one| one.since.to_string()),
+        "incident": incident.map(|id| id.to_string()),
+    })
 }
 
 fn diagnostic(error: response::PlaybookError) -> Diagnostic {

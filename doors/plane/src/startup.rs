@@ -626,11 +626,6 @@ fn recall(
 ) -> anyhow::Result<Judgement> {
     let mut detector = Detector::new(detection::Settings::default());
     detector.declare(&fleet.declared());
-    if let Some(snapshot) = facts.blob(judgement::BASELINES)?
-        && let Err(error) = detector.restore(&snapshot)
-    {
-        tracing::error!("{error}");
-    }
     let mut alerts = Alerts::new(detection::AlertSettings::default());
     let mut kept = Vec::new();
     facts.for_each_alert(|row| kept.extend(judgement::alert_of(row)))?;
@@ -640,6 +635,12 @@ fn recall(
     let mut judgement = Judgement::new(detector, alerts, responder);
     for device in registry.devices().filter(|device| device.enrolled) {
         judgement.introduce(&device.device, registry);
+    }
+    // After the devices are known: what is remembered of others is left out.
+    if let Some(snapshot) = facts.blob(judgement::BASELINES)?
+        && let Err(error) = judgement.detector.restore(&snapshot)
+    {
+        tracing::error!("{error}");
     }
     Ok(judgement)
 }

@@ -50,7 +50,7 @@ impl AlertState {
 /// All deviations of one kind and entity of one subject; or, as an event of the fleet, of many.
 ///
 /// What stands here is the strongest evidence so far: proven before claimed, from outside before
-/// the device's own word, then the graver.
+/// the device's own word; among equals the graver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     pub id: AlertId,
@@ -98,7 +98,7 @@ pub struct Evidence {
 pub enum AlertChange {
     /// A new alert, or one that was held back or closed and is open now.
     Raised(AlertId),
-    /// It is graver or better attested than before.
+    /// It is graver or better attested than before, or goes on: the latter every ten minutes.
     Grew(AlertId),
     /// The same on many of a group: `event` stands for all of `folded` from now on.
     FleetEvent {
@@ -144,6 +144,8 @@ enum Due {
 }
 
 const EVIDENCE_MAX: usize = 16;
+/// Told again this often while it goes on: whoever counts kinds within a time must see both.
+const GOES_ON_SECONDS: u64 = 600;
 /// Stands for what a subject shows beyond its share of alerts.
 const OTHERS: &str = "and others";
 
@@ -573,16 +575,10 @@ fn matter_key(alert: &Alert) -> MatterKey {
     (group, alert.kind, alert.entity.clone())
 }
 
-/// Proven from outside before anything else, by an accepted expectation before a habit, then the
-/// graver.
-fn strength(
-    source: Source,
-    attribution: Attribution,
-    accepted: bool,
-    severity: Severity,
-) -> (bool, bool, Attribution, Severity) {
+/// Proven from outside before anything else, by an accepted expectation before a habit.
+fn strength(source: Source, attribution: Attribution, accepted: bool) -> (bool, bool, Attribution) {
     let outside = source != Source::Device && attribution == Attribution::Proven;
-    (outside, accepted, attribution, severity)
+    (outside, accepted, attribution)
 }
 
 impl Alert {
@@ -612,9 +608,11 @@ impl Alert {
         }
     }
 
-    /// Another deviation of the same; true if the alert is graver or better attested by it.
+    /// Another deviation of the same; true if it is news (see [`AlertChange::Grew`]).
     fn confirm(&mut self, deviation: &Deviation) -> bool {
         self.count = self.count.saturating_add(1);
+        let part = |at: Timestamp| at.as_seconds() / GOES_ON_SECONDS;
+        let goes_on = part(deviation.at) > part(self.last_seen);
         self.last_seen = self.last_seen.max(deviation.at);
         self.since = self.since.min(deviation.since);
         let news = Evidence::of(deviation);
@@ -627,15 +625,23 @@ impl Alert {
         } else if self.evidence.len() < EVIDENCE_MAX {
             self.evidence.push(news);
         }
-        let of = |d: &Deviation| strength(d.source, d.attribution, d.accepted_baseline, d.severity);
-        let was = strength(
-            self.source,
-            self.attribution,
-            self.accepted_baseline,
-            self.severity,
-        );
-        let stronger = of(deviation) > was;
-        if stronger || of(deviation) == was {
+        let is = |d: &Deviation| strength(d.source, d.attribution, d.accepted_baseline);
+        let was = strength(self.source, self.attribution, self.accepted_baseline);
+        let stronger = is(deviation) > was;
+        // What anybody can claim must not make grave what is surely seen.
+        let surely = |attribution| attribution == Attribution::Proven;
+        let before = self.severity;
+        self.severity = match (surely(self.attribution), surely(deviation.attribution)) {
+            (false, true) => deviation.severity,
+            (true, false) => before,
+            _ => before.max(deviation.severity),
+        };
+        if is(deviation) < was {
+            // No news, or an alert seen from outside would seem seen again by the device's word.
+            return false;
+        }
+        let graver = deviation.severity > before;
+        if stronger || deviation.severity >= before {
             self.expected.clone_from(&deviation.expected);
             self.seen.clone_from(&deviation.seen);
             self.source = deviation.source;
@@ -643,9 +649,7 @@ impl Alert {
             self.observed_by.clone_from(&deviation.observed_by);
             self.accepted_baseline = deviation.accepted_baseline;
         }
-        let graver = deviation.severity > self.severity;
-        self.severity = self.severity.max(deviation.severity);
-        stronger || graver
+        stronger || graver || goes_on
     }
 }
 

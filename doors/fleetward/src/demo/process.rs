@@ -1,5 +1,6 @@
 //! The plane as its own process, and the demo's words with it over the local socket.
 
+use super::console::Console;
 use crate::client::{Ask, Client};
 use anyhow::{Context, bail};
 use audit::Vkey;
@@ -8,7 +9,10 @@ use serde_json::{Value, json};
 use sim::credential::{Key, request_pem};
 use sim::device::Doors;
 use sim::tls::Endpoint;
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +24,10 @@ pub const DURABILITY: &str = "power";
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Names of scratch folders, with the demo's process id behind them.
+const SCRATCH: &str = "fleetward-demo-";
+const KEPT: &str = "fleetward-demo-kept-";
+
 /// A folder that goes away with the demo, unless it is to be kept.
 pub struct Scratch {
     path: PathBuf,
@@ -28,14 +36,33 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn make(keep: bool) -> anyhow::Result<Self> {
-        let name = format!("fleetward-demo-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        let temporary = std::env::temp_dir();
+        sweep(&temporary);
+        let prefix = if keep { KEPT } else { SCRATCH };
+        let path = temporary.join(format!("{prefix}{}", std::process::id()));
+        // Private keys will lie in it.
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("{} cannot be made", path.display()))?;
         Ok(Self { path, keep })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Removes what demos left behind that were killed before they could.
+fn sweep(temporary: &Path) {
+    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(SCRATCH));
+        let pid = pid.and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Another user's is not ours to remove, and the system says so.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -91,15 +118,50 @@ pub struct Proof {
     pub warnings: Vec<String>,
 }
 
+/// Where a plane of the demo opens its doors.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub devices: SocketAddr,
+    pub mqtt: SocketAddr,
+    /// What its certificate bears; the first is told to people.
+    pub names: Vec<String>,
+}
+
+impl Place {
+    /// On loopback, at ports of the system's choice.
+    pub fn anywhere() -> Self {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            devices: anywhere,
+            mqtt: anywhere,
+            names: vec!["localhost".into(), "127.0.0.1".into()],
+        }
+    }
+}
+
+/// This very program, to be started again in another part.
+pub fn own_program() -> anyhow::Result<Command> {
+    Ok(Command::new(
+        std::env::current_exe().context("this program's path")?,
+    ))
+}
+
 impl PlaneProcess {
-    /// Starts a plane on ports of the system's choice, and returns when its doors answer.
-    pub fn start(scratch: &Path) -> anyhow::Result<Self> {
+    /// Starts a plane, and returns when its doors answer. The people's door is `console` if one
+    /// is given, and else a port of the system's choice.
+    pub fn start(scratch: &Path, place: &Place, console: Option<&Console>) -> anyhow::Result<Self> {
         let config = scratch.join("fleetward.toml");
         let ready = scratch.join("ready.json");
         let data = scratch.join("data");
+        let Place {
+            devices,
+            mqtt,
+            names,
+        } = place;
         let text = format!(
-            "data_dir = {data:?}\n[listen]\npeople = \"127.0.0.1:0\"\ndevices = \"127.0.0.1:0\"\n\
-             mqtt = \"127.0.0.1:0\"\n[gateway]\nshards = 2\ndurability = \"{DURABILITY}\"\n"
+            "data_dir = {data:?}\nserver_names = {names:?}\n[listen]\npeople = \"127.0.0.1:0\"\n\
+             devices = \"{devices}\"\nmqtt = \"{mqtt}\"\n\
+             [gateway]\nshards = 2\ndurability = \"{DURABILITY}\"\n"
         );
         std::fs::write(&config, text)?;
         // A ready file of an earlier start would speak of ports that are gone.
@@ -108,14 +170,26 @@ impl PlaneProcess {
             .create(true)
             .append(true)
             .open(scratch.join("plane.log"))?;
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut stand_in = own_program()?;
+        stand_in
+            .args(["demo-part", "stand-in", "--parent"])
+            .arg(std::process::id().to_string());
+        match console {
+            Some(console) => stand_in
+                .args(["--listener", "people"])
+                .stdin(console.to_inherit()?),
+            None => stand_in.stdin(Stdio::null()),
+        };
+        let mut child = stand_in
+            .arg("--")
+            .arg(std::env::current_exe()?)
             .args(["serve", "--config"])
             .arg(&config)
             .arg("--ready-file")
             .arg(&ready)
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
+            .process_group(0)
             .spawn()?;
         let deadline = Instant::now() + PATIENCE;
         let addresses = loop {
@@ -126,6 +200,7 @@ impl PlaneProcess {
                 break serde_json::from_str(&text)?;
             }
             if Instant::now() > deadline {
+                let _ = child.kill();
                 bail!("the plane was not ready in time: {}", last_line(scratch));
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -138,12 +213,32 @@ impl PlaneProcess {
         })
     }
 
+    /// Where its doors for devices and for MQTT are now.
+    pub fn bound(&self) -> (SocketAddr, SocketAddr) {
+        (self.addresses.devices, self.addresses.mqtt)
+    }
+
+    /// Asks the plane's API as its administrator.
+    pub fn ask(&mut self, ask: Ask<'_>) -> anyhow::Result<Value> {
+        self.client.json(ask)
+    }
+
+    /// A fresh link that signs a person in once; the plane leaves it in a file of its own.
+    pub fn sign_in_link(&mut self, scratch: &Path) -> anyhow::Result<String> {
+        self.client.json(Ask::post("/api/v1/access/admin-links"))?;
+        let link = std::fs::read_to_string(scratch.join("data/admin-link"))?;
+        Ok(link.trim().to_owned())
+    }
+
+    /// The certificates that prove the plane, PEM.
+    pub fn roots_pem(&mut self) -> anyhow::Result<Vec<u8>> {
+        self.client
+            .bytes(Ask::get("/api/v1/identity/ca"), ANSWER_BYTES_MAX)
+    }
+
     /// The doors for devices, with the root that proves them.
     pub fn doors(&mut self) -> anyhow::Result<Doors> {
-        let pem = self
-            .client
-            .bytes(Ask::get("/api/v1/identity/ca"), ANSWER_BYTES_MAX)?;
-        let root = pem_to_der(&String::from_utf8(pem)?)?;
+        let root = pem_to_der(&String::from_utf8(self.roots_pem()?)?)?;
         let to = |address| Endpoint::new(address, "localhost", std::slice::from_ref(&root));
         Ok(Doors {
             est: to(self.addresses.devices)?,

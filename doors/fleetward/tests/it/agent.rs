@@ -189,6 +189,9 @@ fn an_agent_enrolls_publishes_and_loses_nothing_when_the_plane_is_killed() {
     let status = agent.status();
     assert_eq!(status["state"], "ended", "{status}");
     assert_eq!(status["counts"]["dropped"], 0, "{status}");
+    // Telemetry and reports alike.
+    assert_eq!(status["counts"]["refused"], 0, "{status}");
+    assert!(status["report_sequence"].as_u64() > Some(2), "{status}");
     plane.stop_well();
 }
 
@@ -240,5 +243,57 @@ fn a_revoked_agent_stays_out_and_keeps_its_calm() {
     assert!(plane.connected().is_empty());
     assert_eq!(agent.status()["state"], "connecting");
     assert!(agent.stop().success());
+    plane.stop_well();
+}
+
+#[test]
+fn a_quarantined_agent_falls_silent_until_it_is_restored_though_the_plane_restarts() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let device = home.device("agent-4");
+    plane.expect([&device]);
+    let Some(mut agent) = Agent::of(&home, &plane, &device, "") else {
+        return;
+    };
+    let mut ingest = plane.ingest();
+    ingest.connect().unwrap();
+    agent.start();
+    let mut got = Got::default();
+    got.take_until(&mut ingest, |got| !got.0.is_empty());
+    let quarantine = serde_json::json!({
+        "device": "agent-4", "containment": "quarantined", "reason": "a drill",
+    });
+    let path = "/api/v1/response/containments";
+    plane.post(path, &quarantine).expect(201);
+    wait_until("the agent obeys", || {
+        agent.status()["containment"] == "quarantined"
+    });
+    // It comes back to a plane that has told it before it was there: it is told again.
+    keep_doors(&home, &plane);
+    plane.kill();
+    let plane = home.start();
+    ingest.set_endpoint(plane.doors().mqtt);
+    ingest.connect().unwrap();
+    let mark = agent.log().len();
+    wait_until("it is back and still obeys", || {
+        agent.log()[mark.min(agent.log().len())..].contains("connected to")
+            || agent.status()["state"] == "connected"
+    });
+    wait_until("it is still quarantined", || {
+        let status = agent.status();
+        status["state"] == "connected" && status["containment"] == "quarantined"
+    });
+    let released = plane
+        .try_ask("DELETE", &format!("{path}/agent-4"), None)
+        .unwrap();
+    released.expect(200);
+    wait_until("it goes on", || agent.status()["containment"].is_null());
+    let before = got.0.len();
+    got.take_until(&mut ingest, |got| {
+        got.0.len() >= before + 2 && got.is_whole()
+    });
+    assert!(agent.stop().success());
+    let status = agent.status();
+    assert_eq!(status["counts"]["refused"], 0, "{status}");
     plane.stop_well();
 }
