@@ -68,7 +68,10 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
                 .env(SEEDS.0, SEEDS.1);
             let (succeeded, heard) = counted_tests(&mut command)?;
             if !succeeded {
-                bail!("{} crash tests failed, or one did not build", heard.tests.failed);
+                bail!(
+                    "{} crash tests failed, or one did not build",
+                    heard.tests.failed
+                );
             }
             ensure!(
                 heard.tests.passed > 0,
