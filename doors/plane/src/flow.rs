@@ -224,11 +224,12 @@ pub async fn contain(
         receipt: None,
     };
     if is_news {
+        // Before the record, which may not come: the device's own fence is part of it.
+        plane.tell_containment(&what.device).await;
         let leaf = plane.leaf(&entries::contained(actor, what, &asked, sessions_touched))?;
         let change = withdrawing::change(leaf)?.write(asked.row(&what.device));
         done.receipt = Some(plane.commit_withdrawal(change).await?);
         done.recorded_after = started.elapsed();
-        plane.tell_containment(&what.device).await;
     }
     Ok(done)
 }
@@ -304,6 +305,10 @@ pub async fn carry_out(plane: &Arc<Plane>, mut judged: Judged) {
         for effect in std::mem::take(&mut judged.effects) {
             let act = match lines.take(plane, effect) {
                 Ok(Some(act)) => act,
+                Ok(None) if lines.are_many() => {
+                    lines.record(plane).await;
+                    continue;
+                }
                 Ok(None) => continue,
                 Err(trouble) => {
                     tracing::error!("a line of a timeline is not on record ({trouble})");

@@ -9,6 +9,8 @@
 //! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself.
 
 mod acting;
+#[cfg(test)]
+mod acts_tests;
 pub mod api;
 mod clock;
 pub mod config;

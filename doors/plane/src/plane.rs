@@ -26,7 +26,7 @@ use signer::{Purpose, Signer};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Change, CommitError, Direction, Published, Receipt, Store};
+use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
 use tokio::sync::{Notify, oneshot};
 
 /// Everything that a running plane holds.
@@ -378,12 +378,34 @@ impl Plane {
 
     /// Records a withdrawal that is in force. One that cannot be recorded is kept and tried again.
     pub async fn commit_withdrawal(&self, change: Change) -> Result<Receipt, Trouble> {
-        let kept = change.clone();
-        self.submit(change).await.map_err(|error| {
-            self.unrecorded.lock().push(kept);
+        let mut recorded = self.submit(self.as_it_stands(change.clone())).await;
+        if let Err(CommitError::Conflict { .. }) = &recorded {
+            // What is harder came into force meanwhile and was on record first.
+            recorded = self.submit(self.as_it_stands(change.clone())).await;
+        }
+        recorded.map_err(|error| {
+            self.unrecorded.lock().push(change);
             tracing::error!("a withdrawal could not be recorded ({error}); granting stops");
             Trouble::InForceUnrecorded(error)
         })
+    }
+
+    /// Containments as they are in force now: a softer one would be refused, today and at each
+    /// later try, once a harder one is on record.
+    fn as_it_stands(&self, mut change: Change) -> Change {
+        let containments = self.containments.lock();
+        for write in &mut change.writes {
+            let Write::PutContainment(row) = write else {
+                continue;
+            };
+            let device = row.device.clone();
+            if let Some(standing) = containments.of(&device)
+                && standing.containment > row.containment
+            {
+                *write = standing.row(&device);
+            }
+        }
+        change
     }
 
     /// Tries again to record what is in force; true when nothing is left.
@@ -393,7 +415,7 @@ impl Plane {
             let Some(change) = self.unrecorded.lock().first().cloned() else {
                 break;
             };
-            let recorded = self.submit(change).await.is_ok();
+            let recorded = self.submit(self.as_it_stands(change)).await.is_ok();
             // It stays in the list until it is on record, for so long nothing is granted. Only
             // this task takes away; others come behind it.
             let mut waiting = self.unrecorded.lock();
@@ -611,6 +633,11 @@ impl Plane {
         }
         if let Some(failing) = self.store.failing() {
             reasons.push(failing);
+        }
+        if self.signals.is_unheard() {
+            let what = "nothing that is seen is judged any more, by a fault of ours; restart the \
+                        plane and report it";
+            reasons.push(what.to_owned());
         }
         let trouble = self.sequencer_trouble.lock().clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));

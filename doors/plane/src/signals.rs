@@ -1,7 +1,8 @@
 //! What the doors and shards tell the judge: one bounded queue that never makes them wait.
 //!
 //! What does not fit is dropped and counted. Strangers get half of it at most, so that whoever
-//! knocks without a key cannot hide what somebody with a key does.
+//! knocks without a key cannot hide what somebody with a key does; and observers in the network
+//! three quarters, so that one that was stolen cannot hide what our own doors see.
 
 use detection::{Feature, Observation};
 use model::{Attribution, DeviceId, Principal, Source, Subject, Timestamp};
@@ -65,8 +66,13 @@ impl Told {
         })
     }
 
-    fn is_of_stranger(&self) -> bool {
-        matches!(self, Self::Observation(seen) if seen.attribution != Attribution::Proven)
+    /// Places that it must leave to others.
+    fn leaves(&self) -> usize {
+        match self {
+            Self::Observation(seen) if seen.attribution != Attribution::Proven => QUEUE_MAX / 2,
+            Self::Observation(seen) if seen.source == Source::Network => QUEUE_MAX / 4,
+            _ => 0,
+        }
     }
 
     fn report_bytes(&self) -> usize {
@@ -114,14 +120,28 @@ impl Signals {
 
     /// Never waits: what does not fit is counted.
     pub fn tell(&self, told: Told) {
+        let _ = self.offer(told);
+    }
+
+    /// As [`Signals::tell`], for who can say it again. False: it did not fit.
+    #[must_use]
+    pub fn offer(&self, told: Told) -> bool {
         let bytes = told.report_bytes();
         let waiting = self.counts.report_bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = (bytes == 0 || waiting + bytes <= REPORT_BYTES_MAX)
-            && (!told.is_of_stranger() || self.queue.capacity() > QUEUE_MAX / 2);
-        if !fits || self.queue.try_send(told).is_err() {
+            && self.queue.capacity() > told.leaves();
+        let is_told = fits && self.queue.try_send(told).is_ok();
+        if !is_told {
             self.counts.report_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        is_told
+    }
+
+    /// Nobody reads any more: the judge has ended.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        self.queue.is_closed()
     }
 
     /// How much was not told since the start.
@@ -223,6 +243,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn attack_a_stolen_observer_cannot_hide_what_our_own_doors_see() {
+        let (signals, _inbox) = Signals::new();
+        let Told::Observation(mut seen) = knock(Attribution::Proven) else {
+            panic!("no observation");
+        };
+        seen.source = Source::Network;
+        let taken = (0..2 * QUEUE_MAX)
+            .filter(|_| signals.offer(Told::Observation(seen.clone())))
+            .count();
+        assert_eq!(taken, QUEUE_MAX / 4 * 3);
+        assert!(signals.offer(knock(Attribution::Proven)));
+        assert!(signals.offer(report(10)));
+    }
+
+    #[tokio::test]
     async fn reports_never_hold_more_memory_than_they_may() {
         let (signals, mut inbox) = Signals::new();
         let fit = REPORT_BYTES_MAX / (64 * 1024);
@@ -242,6 +277,7 @@ mod tests {
         drop(inbox);
         signals.tell(report(10));
         assert_eq!(signals.dropped(), 1);
+        assert!(signals.is_unheard());
     }
 
     #[test]

@@ -11,6 +11,10 @@ use serde_json::json;
 use std::time::Duration;
 use store::{Change, Direction, IdempotencyKey, Write};
 
+/// Rows and entries after which what was taken is put on record. A change of more than ten times
+/// as many is refused for ever, and one line takes two at most.
+const LINES_MAX: usize = 1000;
+
 /// What the responder said and did, in order, to be put on record in one change.
 #[derive(Default)]
 pub struct Lines {
@@ -59,6 +63,12 @@ impl Lines {
             | Effect::Notify { .. }) => return Ok(Some(act)),
         }
         Ok(None)
+    }
+
+    /// Enough for one change.
+    #[must_use]
+    pub fn are_many(&self) -> bool {
+        self.writes.len() + self.leaves.len() >= LINES_MAX
     }
 
     /// Puts on record what was taken, and tells the screens. What the disk refuses is kept and
@@ -165,8 +175,13 @@ pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
         let is_old = row
             .closed_at
             .is_some_and(|closed| now.since(closed) >= CLOSED_KEPT);
-        if !is_old {
-            remembered.incidents.push(row.body);
+        if is_old {
+            return;
+        }
+        match Incident::from_bytes(&row.body) {
+            Ok(_) => remembered.incidents.push(row.body),
+            // One that is damaged must not take the others, and their numbers, along.
+            Err(error) => tracing::error!("{} is not taken up: {error}", row.id),
         }
     })?;
     {

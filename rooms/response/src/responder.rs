@@ -458,9 +458,12 @@ impl Responder {
         let incident = &mut case.incident;
         match asked {
             Asked::Contain(containment) => {
-                incident.containment = Some(*containment);
+                // Whoever was cut off harder before stays so.
+                let before = self.contained.get(&device).map(|(stands, _)| *stands);
+                let stands = before.max(Some(*containment)).unwrap_or(*containment);
+                incident.containment = Some(stands);
                 let place = Some(incident.id);
-                self.contained.insert(device, (*containment, place));
+                self.contained.insert(device, (stands, place));
             }
             Asked::Revoke => incident.revoked = true,
             Asked::Restore => {

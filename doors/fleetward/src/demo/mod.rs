@@ -49,6 +49,14 @@ pub struct Demo {
     /// Decides what is left to chance: serial numbers, the order of events, who is attacked.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The incident must be open within so many seconds of the start; more on a slow machine.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 45,
+        conflicts_with = "simulated"
+    )]
+    incident_within: u32,
     /// Keep the scratch folder and say where it is.
     #[arg(long)]
     keep: bool,

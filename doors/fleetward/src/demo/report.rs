@@ -16,8 +16,6 @@ pub const EXPECTED: [&str; 7] = [
 ];
 /// Of those, seen by somebody other than the device.
 const OUTSIDE_MIN: usize = 4;
-/// From the demo's start to the incident.
-const START_TO_INCIDENT_MAX: f64 = 45.0;
 
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
@@ -37,6 +35,8 @@ pub struct Report {
     /// Kind of deviation → who saw it: device, gateway, network.
     pub deviations: BTreeMap<String, BTreeSet<String>>,
     pub start_to_incident_s: Option<f64>,
+    /// What `start_to_incident_s` was held against.
+    pub incident_within_s: u32,
     pub hijack_to_alert_ms: Option<u64>,
     pub alert_to_quarantine_ms: Option<u64>,
     /// From the quarantine's step to the intruder's last accepted publish; zero: it came before.
@@ -115,8 +115,8 @@ impl Report {
         );
         promise(
             self.start_to_incident_s
-                .is_some_and(|s| s <= START_TO_INCIDENT_MAX),
-            "no incident within 45 s".into(),
+                .is_some_and(|s| s <= f64::from(self.incident_within_s)),
+            format!("no incident within {} s", self.incident_within_s),
         );
         promise(
             self.alert_to_quarantine_ms.is_some(),
@@ -237,6 +237,7 @@ mod tests {
                 })
                 .collect(),
             start_to_incident_s: Some(20.0),
+            incident_within_s: 45,
             hijack_to_alert_ms: Some(900),
             alert_to_quarantine_ms: Some(10),
             revoke_to_closed_ms: Some(2),

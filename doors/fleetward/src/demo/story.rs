@@ -185,6 +185,7 @@ impl<'a> Story<'a> {
                 devices: members.len(),
                 durability: process::DURABILITY,
                 seed: demo.seed,
+                incident_within_s: demo.incident_within,
                 staged: STAGED.to_vec(),
                 ..Report::default()
             },

@@ -360,10 +360,11 @@ pub async fn observations(
         .into_iter()
         .map(|one| observation(one, at))
         .collect::<Result<Vec<_>, Problem>>()?;
-    let taken = seen.len();
-    for one in seen {
-        plane.signals.tell(Told::Observation(one));
-    }
+    // What does not fit is not taken: the observer sees that it must say it again.
+    let taken = (seen.into_iter())
+        .map(|one| plane.signals.offer(Told::Observation(one)))
+        .filter(|taken| *taken)
+        .count();
     Ok((StatusCode::ACCEPTED, Json(Taken { taken })))
 }
 

@@ -20,10 +20,11 @@ impl Plane {
     #[must_use]
     pub fn judge(&self, told: &[Told], now: Timestamp) -> Judged {
         self.sight(told);
-        let registry = self.trust().registry();
         let mut judgement = self.judgement.lock();
         let mut judged = Judged::default();
         for one in told {
+            // Lent for one at a time: whoever is withdrawn meanwhile does not wait for the batch.
+            let registry = self.trust().registry();
             match one {
                 Told::Observation(seen) => judgement.observe(seen, &registry, &mut judged),
                 Told::Report {
@@ -38,6 +39,7 @@ impl Plane {
             }
         }
         if judgement.next_deadline().is_some_and(|due| due <= now) {
+            let registry = self.trust().registry();
             judgement.wake(now, &registry, &mut judged);
         }
         judged

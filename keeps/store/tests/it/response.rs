@@ -76,7 +76,7 @@ fn a_containment_is_hardened_by_a_withdrawal_and_softened_only_by_a_grant() {
     put(&quarantined).unwrap();
     // The same again keeps who cut it off and when.
     put(&contained("cam-1", Containment::Quarantined, 99)).unwrap();
-    assert_eq!(all_contained(&store), [quarantined.clone()]);
+    assert_eq!(all_contained(&store), std::slice::from_ref(&quarantined));
     put(&isolated).unwrap();
     let softer = put(&quarantined).unwrap_err();
     assert!(matches!(softer, CommitError::Conflict { .. }), "{softer}");

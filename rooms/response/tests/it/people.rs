@@ -1,6 +1,6 @@
 //! People decide, and overrule playbooks.
 
-use crate::world::{CONTAIN, World, id, outside};
+use crate::world::{CONTAIN, World, done_well, id, outside};
 use model::{Containment, DeviationKind, IncidentId};
 use response::{Decision, Held, IncidentState, Outcome, PersonAct, UnknownIncident};
 
@@ -30,6 +30,24 @@ fn containing_by_hand_has_an_incident_too() {
         world.told(IncidentId(1)),
         ["isolate: as I see it", "isolated"]
     );
+}
+
+#[test]
+fn a_quarantine_that_ends_after_a_person_isolated_does_not_soften_the_story() {
+    let mut world = World::with(CONTAIN);
+    world.is_mute = true;
+    hijack(&mut world, "cam-1");
+    let asked = std::mem::take(&mut world.unanswered);
+    world.is_mute = false;
+    world.person(Decision::Contain {
+        device: id("cam-1"),
+        containment: Containment::Isolated,
+    });
+    for token in asked {
+        world.done(token, done_well());
+    }
+    let incident = world.open_incident("cam-1").unwrap();
+    assert_eq!(incident.containment, Some(Containment::Isolated));
 }
 
 #[test]
