@@ -227,7 +227,7 @@ fn a_subject_of_other_grants_is_nobody() {
         .unwrap()
         .unwrap();
     let other = grants
-        .extended(&device("y", "lock", &["suspended"]))
+        .extended(&device("y", "camera", &["suspended"]))
         .unwrap();
     assert!(
         other.is_none(),
