@@ -1,6 +1,7 @@
 //! A plane with its real doors, and somebody at them: what is admitted and what is told. Each test
 //! is named after what somebody would try.
 
+mod abuse;
 mod keeping;
 
 use crate::config::Config;
