@@ -13,7 +13,7 @@ use model::{DeviceId, IncidentId, Principal, ProductId, Subject, Timestamp};
 use response::{
     AlertSeen, Effect, Incident, Outcome, PersonAct, Responder, Token, UnknownIncident,
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 pub use told::{BASELINES, alert_of};
 
@@ -25,8 +25,6 @@ pub struct Judgement {
     pub alerts: Alerts,
     pub responder: Responder,
     budget: Budget,
-    /// Devices that the detector knows.
-    enrolled: HashSet<DeviceId>,
     sizes: Sizes,
     /// Alerts that changed since they were last kept.
     changed: BTreeSet<AlertId>,
@@ -61,7 +59,6 @@ impl Judgement {
             alerts,
             responder,
             budget: Budget::default(),
-            enrolled: HashSet::new(),
             sizes: Sizes::default(),
             changed: BTreeSet::new(),
             kept_until: Timestamp::default(),
@@ -175,12 +172,9 @@ impl Judgement {
 
     /// The detector learns of a device that is on record.
     pub fn introduce(&mut self, device: &DeviceId, registry: &Registry) {
-        if self.enrolled.contains(device) {
-            return;
-        }
+        // Each time: the list may have moved it to another product, with another baseline.
         if let Some(known) = registry.device(device) {
             self.detector.enroll(device, known.product);
-            self.enrolled.insert(device.clone());
         }
     }
 

@@ -161,7 +161,7 @@ pub async fn incident(
         .store
         .last_checkpoint()?
         .map_or(0, |checkpoint| checkpoint.size);
-    let steps = plane.store.steps(id, 0, STEPS_MAX)?.into_iter();
+    let steps = timeline(&plane.store, id)?.into_iter();
     let device = row.subject.as_ref().and_then(model::Subject::device);
     let (before, after) = match device {
         Some(device) => (plane.reach_when_free(device), plane.reach_now(device)),
@@ -173,6 +173,20 @@ pub async fn incident(
         after,
         steps: steps.map(|one| step(one.step, tree_size)).collect(),
     }))
+}
+
+/// The first [`STEPS_MAX`] lines; the store gives fewer at a time.
+fn timeline(store: &store::Store, id: IncidentId) -> Result<Vec<store::StepRow>, store::ReadError> {
+    let mut steps: Vec<store::StepRow> = Vec::new();
+    while steps.len() < STEPS_MAX {
+        let after = steps.last().map_or(0, |last| last.number);
+        let page = store.steps(id, after, STEPS_MAX - steps.len())?;
+        if page.is_empty() {
+            break;
+        }
+        steps.extend(page);
+    }
+    Ok(steps)
 }
 
 #[derive(Deserialize, ToSchema)]
