@@ -256,3 +256,37 @@ impl Sizes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use detection::{AlertSettings, Settings};
+    use identity::Fact;
+
+    #[test]
+    fn a_device_that_moved_is_judged_by_its_new_products_baseline() {
+        let mut judgement = Judgement::new(
+            Detector::new(Settings::default()),
+            Alerts::new(AlertSettings::default()),
+            Responder::new(response::Settings::default()),
+        );
+        let device: DeviceId = "cam-1".parse().unwrap();
+        let mut registry = Registry::new();
+        for product in ["camera", "doorbell"] {
+            let expected = Fact::DeviceExpected {
+                manufacturer: "acme".parse().unwrap(),
+                serial: "1".parse().unwrap(),
+                device: device.clone(),
+                product: product.parse().unwrap(),
+                groups: Vec::new(),
+            };
+            registry.apply(&expected).unwrap();
+            judgement.introduce(&device, &registry);
+        }
+        let devices: Vec<(String, u64)> = (judgement.detector.baselines().iter())
+            .filter(|one| one.devices > 0)
+            .map(|one| (one.product.to_string(), one.devices))
+            .collect();
+        assert_eq!(devices, [("doorbell".to_owned(), 1)]);
+    }
+}

@@ -686,6 +686,42 @@ fn readable(trouble: Trouble) -> anyhow::Error {
 mod tests {
     use super::*;
 
+    /// The copy knows nothing of incidents 1 to 12, which the log tells of: the next is 13, also
+    /// when the seal is gone.
+    #[test]
+    fn a_restored_database_gives_no_number_of_an_incident_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let tenant = TenantId::new("acme").unwrap();
+        let store = Store::open(&scratch.path().join("data"), Options::new(tenant)).unwrap();
+        let leaf = |action: &str, object: &str| {
+            let entry = audit::Entry {
+                time: Timestamp::from_seconds(1),
+                tenant: "acme".parse().unwrap(),
+                actor: "detection".into(),
+                action: action.into(),
+                object: object.into(),
+                details: std::collections::BTreeMap::new(),
+                request: None,
+            };
+            entry.to_leaf().unwrap()
+        };
+        let leaves = vec![
+            leaf("response.incident-opened", "incident/INC-12"),
+            leaf("response.incident-closed", "incident/INC-3"),
+            leaf("access.fleet-applied", "fleet/99"),
+        ];
+        store.import_leaves(0, leaves, "an older copy").unwrap();
+        assert_eq!(timeline::last_incident(&store).unwrap(), 0);
+        replay_withdrawals(&store).unwrap();
+        replay_withdrawals(&store).unwrap();
+        assert_eq!(timeline::last_incident(&store).unwrap(), 12);
+        let change = Change::new(Direction::Neutral).write(Write::Unseal);
+        let seen = leaf("audit.unsealed", "plane");
+        store.commit(change.entry(seen)).unwrap();
+        assert_eq!(store.imported_from(), None);
+        assert_eq!(timeline::last_incident(&store).unwrap(), 12);
+    }
+
     #[test]
     fn a_clock_before_the_build_or_the_last_entry_is_refused() {
         let earliest = Timestamp::from_seconds(1_000);

@@ -9,7 +9,7 @@ use model::IncidentId;
 use response::{Effect, Incident, IncidentState, Remembered, Step};
 use serde_json::json;
 use std::time::Duration;
-use store::{Change, Direction, IdempotencyKey, ReadError, Store, Write};
+use store::{Change, Direction, IdempotencyKey, ReadError, StepRow, Store, Write};
 
 /// Rows and entries after which what was taken is put on record. A change of more than ten times
 /// as many is refused for ever, and one line takes two at most.
@@ -217,8 +217,27 @@ pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
 /// The disk.
 pub fn last_incident(store: &Store) -> Result<u64, ReadError> {
     let told = store.meta(LAST_TOLD)?.unwrap_or_default();
-    let told = String::from_utf8(told).ok().and_then(|text| text.parse().ok());
+    let told = String::from_utf8(told)
+        .ok()
+        .and_then(|text| text.parse().ok());
     Ok(store.last_incident()?.max(told.unwrap_or(0)))
+}
+
+/// The first `max` lines of a timeline; the store gives at most 1,000 at a time.
+///
+/// # Errors
+/// The disk, or a row that is not valid.
+pub fn steps(store: &Store, id: IncidentId, max: usize) -> Result<Vec<StepRow>, ReadError> {
+    let mut steps: Vec<StepRow> = Vec::new();
+    while steps.len() < max {
+        let after = steps.last().map_or(0, |last| last.number);
+        let page = store.steps(id, after, max - steps.len())?;
+        if page.is_empty() {
+            break;
+        }
+        steps.extend(page);
+    }
+    Ok(steps)
 }
 
 /// At most so many bytes, whole characters.

@@ -8,6 +8,7 @@ use super::{Problem, Shared};
 use crate::deciding;
 use crate::plane::Trouble;
 use crate::shared::to_its_end;
+use crate::timeline;
 use crate::withdrawing::{Containing, Restoring};
 use axum::Json;
 use axum::body::Bytes;
@@ -161,7 +162,7 @@ pub async fn incident(
         .store
         .last_checkpoint()?
         .map_or(0, |checkpoint| checkpoint.size);
-    let steps = timeline(&plane.store, id)?.into_iter();
+    let steps = timeline::steps(&plane.store, id, STEPS_MAX)?.into_iter();
     let device = row.subject.as_ref().and_then(model::Subject::device);
     let (before, after) = match device {
         Some(device) => (plane.reach_when_free(device), plane.reach_now(device)),
@@ -173,20 +174,6 @@ pub async fn incident(
         after,
         steps: steps.map(|one| step(one.step, tree_size)).collect(),
     }))
-}
-
-/// The first [`STEPS_MAX`] lines; the store gives fewer at a time.
-fn timeline(store: &store::Store, id: IncidentId) -> Result<Vec<store::StepRow>, store::ReadError> {
-    let mut steps: Vec<store::StepRow> = Vec::new();
-    while steps.len() < STEPS_MAX {
-        let after = steps.last().map_or(0, |last| last.number);
-        let page = store.steps(id, after, STEPS_MAX - steps.len())?;
-        if page.is_empty() {
-            break;
-        }
-        steps.extend(page);
-    }
-    Ok(steps)
 }
 
 #[derive(Deserialize, ToSchema)]
