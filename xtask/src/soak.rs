@@ -66,12 +66,15 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
             command
                 .args(["test", "--workspace", "--locked", "--release", CRASH_TESTS])
                 .env(SEEDS.0, SEEDS.1);
-            let (succeeded, tests) = counted_tests(&mut command)?;
+            let (succeeded, heard) = counted_tests(&mut command)?;
             if !succeeded {
-                bail!("{} crash tests failed, or one did not build", tests.failed);
+                bail!(
+                    "{} crash tests failed, or one did not build",
+                    heard.tests.failed
+                );
             }
             ensure!(
-                tests.passed > 0,
+                heard.tests.passed > 0,
                 "no test ran: their names must hold {CRASH_TESTS:?}"
             );
             Ok(Outcome::Passed)

@@ -105,23 +105,72 @@ pub struct Tests {
     pub ignored: usize,
 }
 
-/// Runs `cargo test`, shows its output and counts what it reports. `true` if it succeeded.
+/// A test that returned early for want of something, and what it wanted: tests say so by a line
+/// that begins with `skipped: `. To the test programs it passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    pub test: String,
+    pub why: String,
+}
+
+/// What the test programs said, read line by line.
+#[derive(Debug, Default)]
+pub struct Heard {
+    pub tests: Tests,
+    pub skips: Vec<Skip>,
+    /// In the block that repeats what passed tests printed.
+    among_passed: bool,
+    test: String,
+}
+
+/// Runs `cargo test ... -- --show-output`, shows what it says, but of passed tests only why they
+/// were skipped, and counts what it reports. `true` if it succeeded.
 ///
 /// # Errors
 /// If it cannot be run.
-pub fn counted_tests(command: &mut Command) -> anyhow::Result<(bool, Tests)> {
+pub fn counted_tests(command: &mut Command) -> anyhow::Result<(bool, Heard)> {
     println!("$ {}", written(command));
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {}", written(command)))?;
-    let mut tests = Tests::default();
-    for line in BufReader::new(child.stdout.take().context("no pipe")?).lines() {
+    let mut heard = Heard::default();
+    // Tests may print what is not text, and that must not end the count.
+    for line in BufReader::new(child.stdout.take().context("no pipe")?).split(b'\n') {
         let line = line?;
-        println!("{line}");
-        tests.add(&line);
+        let line = String::from_utf8_lossy(&line);
+        if heard.hear(&line) {
+            println!("{line}");
+        }
     }
-    Ok((child.wait()?.success(), tests))
+    Ok((child.wait()?.success(), heard))
+}
+
+impl Heard {
+    /// `true` if the line is worth showing.
+    fn hear(&mut self, line: &str) -> bool {
+        self.tests.add(line);
+        if let Some(why) = line.strip_prefix("skipped: ") {
+            self.skips.push(Skip {
+                test: self.test.clone(),
+                why: why.to_owned(),
+            });
+            return true;
+        }
+        if let Some(test) = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"))
+        {
+            test.clone_into(&mut self.test);
+        } else if line == "successes:" {
+            self.among_passed = true;
+            return false;
+        } else if line == "failures:" || line.starts_with("test result: ") {
+            self.among_passed = false;
+            self.test.clear();
+        }
+        !self.among_passed
+    }
 }
 
 impl Tests {
@@ -180,6 +229,44 @@ mod tests {
                 ignored: 1
             }
         );
+    }
+
+    #[test]
+    fn a_test_that_was_skipped_is_counted_by_name_and_other_talk_is_not_shown() {
+        let mut heard = Heard::default();
+        let shown: Vec<&str> = [
+            "test nft::loads ... ok",
+            "",
+            "successes:",
+            "",
+            "---- nft::loads stdout ----",
+            "skipped: nftables is not permitted here",
+            "",
+            "---- other stdout ----",
+            "seed 7; nothing was skipped: all is well",
+            "",
+            "successes:",
+            "    nft::loads",
+            "failures:",
+            "---- third stdout ----",
+            "it broke",
+            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
+            "test next ... ok",
+        ]
+        .into_iter()
+        .filter(|line| heard.hear(line))
+        .collect();
+        assert_eq!(
+            heard.skips,
+            [Skip {
+                test: "nft::loads".into(),
+                why: "nftables is not permitted here".into()
+            }]
+        );
+        assert_eq!((heard.tests.passed, heard.tests.failed), (2, 1));
+        assert!(shown.contains(&"skipped: nftables is not permitted here"));
+        assert!(shown.contains(&"it broke") && shown.contains(&"test next ... ok"));
+        assert!(!shown.iter().any(|line| line.contains("seed 7")));
     }
 
     #[test]

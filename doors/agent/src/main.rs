@@ -16,6 +16,8 @@ mod credential;
 mod est;
 mod failure;
 mod folder;
+#[cfg(test)]
+mod issuing;
 mod keyring;
 mod netlink;
 mod nft;

@@ -374,3 +374,6 @@ const fn certificate_alert(alert: AlertDescription) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,147 @@
 use super::*;
+use crate::folder::Folder;
+use crate::issuing::Authority;
 use proptest::prelude::*;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+
+#[derive(Debug)]
+struct Shows(Arc<CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Shows {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// An EST door on loopback that gives one answer a connection; ends with what it was asked.
+fn door(
+    shown: Arc<CertifiedKey>,
+    answers: Vec<&'static str>,
+) -> (Address, JoinHandle<Vec<String>>) {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Shows(shown)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address {
+        host: "127.0.0.1".to_owned(),
+        port: listener.local_addr().unwrap().port(),
+        server_name: "localhost".to_owned(),
+    };
+    let serving = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (tcp, _) = listener.accept().unwrap();
+            let tls = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(tls, tcp);
+            let mut request = Vec::new();
+            // A request ends with its head here, or with the body below.
+            while !request.ends_with(b"\r\n\r\n") && !request.ends_with(b"\r\n\r\nAQID") {
+                let mut chunk = [0; 1024];
+                match stream.read(&mut chunk) {
+                    Ok(length) if length > 0 => request.extend_from_slice(&chunk[..length]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.flush();
+            asked.push(String::from_utf8(request).unwrap());
+        }
+        asked
+    });
+    (address, serving)
+}
+
+/// Not valid by any clock of a machine that runs this but in its year; so both ways are tried.
+const YEAR: (&str, &str) = ("270101000000Z", "271231235959Z");
+
+#[test]
+fn a_plane_that_lets_a_person_decide_is_asked_again_when_it_says() {
+    let root = Authority::root("Root");
+    let (certificate, key) = root.server("localhost", YEAR);
+    let answers = [
+        ("7", Some(7)),
+        ("99999999", Some(RETRY_SECONDS_MAX)),
+        // Dates and nonsense are a minute.
+        ("Sun, 06 Nov 1994 08:49:37 GMT", None),
+        ("-1", None),
+    ];
+    let texts: Vec<&'static str> = answers
+        .iter()
+        .map(|(after, _)| {
+            let text = format!(
+                "HTTP/1.1 202 Accepted\r\nRetry-After: {after}\r\nContent-Length: 0\r\n\r\n"
+            );
+            &*text.leak()
+        })
+        .chain(["HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"])
+        .collect();
+    let (address, serving) = door(key.shown(vec![certificate]), texts);
+    let scratch = tempfile::tempdir().unwrap();
+    let mut clock = Clock::open(&Folder::open(scratch.path()).unwrap()).unwrap();
+    let trust = Trust {
+        roots: root.store(),
+        source_address: None,
+    };
+    let waiting = Waiting::new().unwrap();
+    let est = Est {
+        door: &address,
+        trust: &trust,
+        waiting: &waiting,
+    };
+    for seconds in answers.iter().map(|(_, seconds)| *seconds).chain([None]) {
+        let answer = est.exchange("POST", "simpleenroll", None, Some(&[1, 2, 3]), &mut clock);
+        assert!(
+            matches!(answer, Err(Failure::Pending(s)) if s == seconds.unwrap_or(60)),
+            "{seconds:?}: {answer:?}"
+        );
+    }
+    for request in serving.join().unwrap() {
+        assert!(
+            request.starts_with("POST /.well-known/est/simpleenroll HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(request.ends_with("\r\n\r\nAQID"), "{request}");
+    }
+    assert!(
+        clock.floor() >= Timestamp::from_seconds(1_798_761_600),
+        "its certificate shows that it is 2027 at least"
+    );
+}
+
+/// With the certificate, which is public, and a key of one's own.
+#[test]
+fn a_plane_without_its_key_is_not_told_anything() {
+    let root = Authority::root("Root");
+    let (certificate, _) = root.server("localhost", YEAR);
+    let (_, other_key) = root.server("localhost", YEAR);
+    let (address, serving) = door(
+        other_key.shown(vec![certificate]),
+        vec!["HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"],
+    );
+    let scratch = tempfile::tempdir().unwrap();
+    let mut clock = Clock::open(&Folder::open(scratch.path()).unwrap()).unwrap();
+    let trust = Trust {
+        roots: root.store(),
+        source_address: None,
+    };
+    let est = Est {
+        door: &address,
+        trust: &trust,
+        waiting: &Waiting::new().unwrap(),
+    };
+    let answer = est.exchange("POST", "simpleenroll", None, Some(&[1, 2, 3]), &mut clock);
+    assert!(matches!(answer, Err(Failure::Tls(_))), "{answer:?}");
+    assert_eq!(serving.join().unwrap(), [""]);
+    assert_eq!(clock.floor(), Timestamp::from_seconds(0));
+}
 
 fn whole(text: &[u8]) -> Answer {
     parse(text).unwrap().unwrap()

@@ -1,7 +1,7 @@
 //! A real agent at a real plane: it enrolls, publishes, reports and renews; kill -9 of either
 //! costs no message; what is revoked stays out.
 //!
-//! The agent's program must have been built beside ours: whole test runs do, `cargo build -p agent`
+//! The agent's program must have been built beside ours: `cargo xtask test` does, `cargo build -p agent`
 //! does it alone. Without it these tests are skipped, and say so.
 
 use crate::plane::{Home, PATIENCE, Plane, Settings, wait_until};
