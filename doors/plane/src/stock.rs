@@ -8,7 +8,7 @@ use crate::sightings::row_of_record;
 use access::{Destination, Transport};
 use inventory::findings::Context;
 use inventory::{Import, List, Peer, Protocol};
-use model::{DeviceId, Principal, ProductId};
+use model::{DeviceId, ProductId};
 use std::net::IpAddr;
 use std::sync::Arc;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Write};
@@ -123,10 +123,7 @@ impl Expectation {
     pub fn of(plane: &Plane, product: Option<&ProductId>) -> Option<Self> {
         let in_force = plane.admission.fleet.get();
         let fleet = in_force.fleet.as_ref()?;
-        let declared = &fleet.product(product?)?.behaviour.destinations;
-        if declared.is_empty() {
-            return None;
-        }
+        let declared = fleet.product(product?)?.behaviour.destinations.as_ref()?;
         let listen = &plane.config.listen;
         Some(Self {
             destinations: declared
@@ -177,27 +174,9 @@ fn is_in(address: IpAddr, network: IpAddr, length: u8) -> bool {
     }
 }
 
-/// What a device can reach when it is not cut off, and now: nothing, if its identity is gone.
+/// A reach, one line each.
 #[must_use]
-pub fn reach(plane: &Plane, device: &DeviceId) -> (Vec<Reached>, Vec<Reached>) {
-    let principal = Principal::Device(device.clone());
-    let mut facts = plane.admission.facts_of(&principal);
-    let is_revoked = plane
-        .trust()
-        .registry()
-        .principal_revocation(&principal)
-        .is_some();
-    let grants = plane.grants();
-    let now = if is_revoked {
-        Vec::new()
-    } else {
-        reached(grants.reach(&facts))
-    };
-    facts.containment = None;
-    (reached(grants.reach(&facts)), now)
-}
-
-fn reached(reach: access::Reach) -> Vec<Reached> {
+pub fn reached(reach: access::Reach) -> Vec<Reached> {
     let channels = reach.channels.into_iter().map(|one| Reached {
         kind: "channel",
         name: one.channel,

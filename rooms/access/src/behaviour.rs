@@ -41,9 +41,10 @@ pub enum Transport {
 /// learned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Behaviour {
-    /// Each is declared in the fleet.
-    pub destinations: Vec<DestinationId>,
-    pub listens: Vec<(Transport, u16)>,
+    /// Each is declared in the fleet. An empty list is declared too: none is expected.
+    pub destinations: Option<Vec<DestinationId>>,
+    /// As `destinations`.
+    pub listens: Option<Vec<(Transport, u16)>>,
     pub dns_per_minute_max: Option<u32>,
     pub bytes_out_per_minute_max: Option<u64>,
     pub tls_version_min: Option<TlsVersion>,
@@ -87,8 +88,8 @@ struct DestinationTable {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BehaviourTable {
-    destinations: Vec<Spanned<String>>,
-    listens: Vec<Spanned<String>>,
+    destinations: Option<Vec<Spanned<String>>>,
+    listens: Option<Vec<Spanned<String>>>,
     dns_per_minute_max: Option<Spanned<u32>>,
     bytes_out_per_minute_max: Option<u64>,
     tls_version_min: Option<TlsVersion>,
@@ -172,14 +173,19 @@ impl BehaviourTable {
             tls_version_min: self.tls_version_min,
             dns_per_minute_max: (self.dns_per_minute_max)
                 .map(|queries| in_range(&queries, DNS_PER_MINUTE_MAX, file, wrong)),
-            ..Behaviour::default()
+            destinations: self.destinations.as_ref().map(|_| Vec::new()),
+            listens: self.listens.as_ref().map(|_| Vec::new()),
+            firmware: Vec::new(),
         };
         let mut refuse = |span, message: String, help: String| {
             wrong.push(Diagnostic::new(Place::in_file(file, span), message, help));
         };
-        for name in self.destinations.iter().take(LIST_MAX) {
+        for name in self.destinations.iter().flatten().take(LIST_MAX) {
             match known.keys().find(|id| id.as_str() == name.get_ref()) {
-                Some(id) => behaviour.destinations.push(id.clone()),
+                Some(id) => behaviour
+                    .destinations
+                    .get_or_insert_default()
+                    .push(id.clone()),
                 None => refuse(
                     name.span(),
                     format!("destination {:?} is not declared", name.get_ref()),
@@ -187,9 +193,9 @@ impl BehaviourTable {
                 ),
             }
         }
-        for port in self.listens.iter().take(LIST_MAX) {
+        for port in self.listens.iter().flatten().take(LIST_MAX) {
             match listening(port.get_ref()) {
-                Some(listens) => behaviour.listens.push(listens),
+                Some(listens) => behaviour.listens.get_or_insert_default().push(listens),
                 None => refuse(
                     port.span(),
                     format!("{:?} is no port to listen on", port.get_ref()),
@@ -221,8 +227,11 @@ impl BehaviourTable {
             }
         }
         for (what, count) in [
-            ("destinations", self.destinations.len()),
-            ("listens", self.listens.len()),
+            (
+                "destinations",
+                self.destinations.as_ref().map_or(0, Vec::len),
+            ),
+            ("listens", self.listens.as_ref().map_or(0, Vec::len)),
             ("firmware", self.firmware.len()),
         ] {
             if count > LIST_MAX {

@@ -38,7 +38,7 @@ impl Grants {
             if let (true, Some(product)) = (is_device, &facts.product) {
                 let product = self.fleet().product(product);
                 reach.destinations = product
-                    .map(|product| product.behaviour.destinations.clone())
+                    .and_then(|product| product.behaviour.destinations.clone())
                     .unwrap_or_default();
             }
         }

@@ -34,7 +34,7 @@ fn names(plane: &Plane, query: &str) -> (Vec<String>, u64, Value) {
 }
 
 /// A verb of the command line, asked of this plane.
-fn verb(home: &Home, arguments: &[&str]) -> (bool, String) {
+pub fn verb(home: &Home, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_fleetward"))
         .args(arguments)
         .arg("--data")

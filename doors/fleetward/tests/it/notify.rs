@@ -2,6 +2,7 @@
 //! signature by what the documentation gives, and a mail server.
 
 use crate::plane::{Home, Lines, Settings};
+use crate::response::{Observer, live, watched_fleet};
 use crate::tools;
 use model::Timestamp;
 use serde_json::{Value, json};
@@ -208,6 +209,52 @@ fn a_webhook_is_signed_and_comes_in_order_once_the_receiver_takes_it() {
     );
     assert_empty(&home, "webhook");
     assert!(!receiver.heard_more());
+}
+
+#[test]
+fn an_alert_by_a_playbook_that_notifies_reaches_the_receiver_signed() {
+    if !tools::have(&["python3"]) {
+        return;
+    }
+    let mut receiver = Receiver::webhook("200", None);
+    let home = home(|home| webhook_at(home, "http", receiver.port));
+    let plane = home.start_prepared();
+    let mut fleet = watched_fleet();
+    for (path, text) in &mut fleet {
+        if path.starts_with("playbooks/") {
+            *text = text.replace(
+                "{ action = \"quarantine\" }",
+                "{ action = \"quarantine\" }, { action = \"notify\", to = \"security\" }",
+            );
+        }
+    }
+    plane.apply(&fleet);
+    let observer = Observer::of(&plane, "network-observer");
+    let _device = live(&home, &plane, "cam-1");
+    assert_eq!(observer.saw_foreign_host("cam-1", "port"), 202);
+    // The operators are told too, of its opening.
+    let told = loop {
+        let told = receiver.next();
+        if told["body"]["to"] == "security" {
+            break told;
+        }
+    };
+    assert_eq!(
+        (&told["verified"], &told["forged"]),
+        (&json!(true), &json!(false))
+    );
+    let body = &told["body"];
+    assert_eq!(
+        (&body["incident"], &body["to"]),
+        (&json!("INC-1"), &json!("security"))
+    );
+    let subject = body["subject"].as_str().unwrap();
+    assert!(
+        subject.contains("INC-1") && subject.contains("cam-1"),
+        "{body}"
+    );
+    plane.lines.wait_for(0, "/webhook was delivered");
+    plane.stop_well();
 }
 
 #[test]

@@ -50,11 +50,11 @@ pub fn watched_fleet() -> Vec<(&'static str, String)> {
     files
 }
 
-fn topic(device: &Device) -> String {
+pub fn topic(device: &Device) -> String {
     format!("v1/sensor/{}/telemetry/x", device.id())
 }
 
-fn report_topic(device: &Device) -> String {
+pub fn report_topic(device: &Device) -> String {
     format!("$fleetward/devices/{}/report", device.id())
 }
 
@@ -316,7 +316,7 @@ impl Observer {
     }
 
     /// Tells one observation; the status of the answer.
-    fn tell(&self, observation: &Value) -> u16 {
+    pub fn tell(&self, observation: &Value) -> u16 {
         let body = json!({ "observations": [observation] }).to_string();
         let head = format!(
             "POST /api/v1/detection/observations HTTP/1.1\r\nHost: localhost\r\n\
@@ -442,6 +442,37 @@ fn what_the_network_proves_becomes_an_incident_is_cut_off_and_is_in_the_log() {
     let alerts = plane.get("/api/v1/detection/alerts").expect(200).json();
     assert_eq!(alerts["alerts"].as_array().unwrap().len(), 1, "{alerts}");
     assert_eq!(plane.contained(), []);
+}
+
+#[test]
+fn a_report_is_still_a_replay_after_a_restart() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    plane.apply(&watched_fleet());
+    let mut device = live(&home, &plane, "cam-1");
+    let to = report_topic(&device);
+    let kinds = |plane: &Plane| -> Vec<String> {
+        let alerts = plane.get("/api/v1/detection/alerts").expect(200).json();
+        let alerts = alerts["alerts"].as_array().unwrap().iter();
+        let kind = |alert: &Value| alert["kind"].as_str().unwrap().to_owned();
+        alerts.map(kind).collect()
+    };
+    let replayed = || "replayed-report".to_owned();
+    let session = device.session().unwrap();
+    session.publish(&to, &report(1, 554)).unwrap();
+    wait_until("its destination is judged", || kinds(&plane).len() == 1);
+    session.publish(&to, &report(100, 4445)).unwrap();
+    wait_until("its port is judged", || kinds(&plane).len() == 2);
+    plane.stop_well();
+    let plane = home.start();
+    assert!(!kinds(&plane).contains(&replayed()));
+    device.connect(&plane.doors(), &Manner::default()).unwrap();
+    let session = device.session().unwrap();
+    session.publish(&to, &report(1, 554)).unwrap();
+    wait_until("the replay is known", || {
+        kinds(&plane).contains(&replayed())
+    });
+    plane.stop_well();
 }
 
 #[test]

@@ -264,7 +264,10 @@ pub async fn device(
         .into_iter()
         .map(Into::into)
         .collect();
-    let (before, now) = stock::reach(&plane, &id);
+    let reach = ReachBeforeAndNow {
+        before: stock::reached(plane.reach_when_free(&id)),
+        now: stock::reached(plane.reach_now(&id)),
+    };
     let alerts = open_alerts(&plane.judgement.lock(), &id);
     Ok(Json(DeviceInFull {
         first_seen: view.first_seen.map(|at| at.to_string()),
@@ -286,7 +289,7 @@ pub async fn device(
         device: view.into(),
         certificates,
         alerts,
-        reach: ReachBeforeAndNow { before, now },
+        reach,
     }))
 }
 

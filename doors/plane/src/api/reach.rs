@@ -2,7 +2,7 @@
 
 use crate::plane::Plane;
 use access::Facts;
-use model::{Containment, DeviceId, Principal};
+use model::{DeviceId, Principal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,35 +16,13 @@ pub struct Reach {
     pub devices_reachable: u64,
 }
 
-impl Plane {
-    /// What it can reach when it is not cut off.
+impl Reach {
+    /// `reach`, by names.
     #[must_use]
-    pub fn reach_when_free(&self, device: &DeviceId) -> Reach {
-        let mut facts = self.facts_of_device(device);
-        facts.containment = None;
-        self.reach_of(&facts)
-    }
-
-    /// What it can reach now: nothing, if its identity is gone.
-    #[must_use]
-    pub fn reach_now(&self, device: &DeviceId) -> Reach {
-        let facts = self.facts_of_device(device);
-        let is_revoked = self
-            .trust()
-            .registry()
-            .principal_revocation(&facts.principal)
-            .is_some();
-        if is_revoked || facts.containment == Some(Containment::Isolated) {
-            return Reach::default();
-        }
-        self.reach_of(&facts)
-    }
-
-    fn reach_of(&self, facts: &Facts) -> Reach {
-        let reach = self.grants().reach(facts);
+    pub fn of(plane: &Plane, reach: access::Reach) -> Self {
         let others = reach.channels.iter().any(|channel| channel.others);
-        let enrolled = self.trust().registry().enrolled_count() as u64;
-        Reach {
+        let enrolled = plane.trust().registry().enrolled_count() as u64;
+        Self {
             channels: (reach.channels.into_iter())
                 .map(|channel| channel.channel)
                 .collect(),
@@ -57,6 +35,31 @@ impl Plane {
                 0
             },
         }
+    }
+}
+
+impl Plane {
+    /// What it can reach when it is not cut off.
+    #[must_use]
+    pub fn reach_when_free(&self, device: &DeviceId) -> access::Reach {
+        let mut facts = self.facts_of_device(device);
+        facts.containment = None;
+        self.grants().reach(&facts)
+    }
+
+    /// What it can reach now: nothing, if its identity is gone.
+    #[must_use]
+    pub fn reach_now(&self, device: &DeviceId) -> access::Reach {
+        let facts = self.facts_of_device(device);
+        let is_revoked = self
+            .trust()
+            .registry()
+            .principal_revocation(&facts.principal)
+            .is_some();
+        if is_revoked {
+            return access::Reach::default();
+        }
+        self.grants().reach(&facts)
     }
 
     /// All that policy may see of a device, and whether it is cut off.

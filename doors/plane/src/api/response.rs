@@ -165,7 +165,10 @@ pub async fn incident(
     let steps = timeline::steps(&plane.store, id, STEPS_MAX)?.into_iter();
     let device = row.subject.as_ref().and_then(model::Subject::device);
     let (before, after) = match device {
-        Some(device) => (plane.reach_when_free(device), plane.reach_now(device)),
+        Some(device) => (
+            Reach::of(&plane, plane.reach_when_free(device)),
+            Reach::of(&plane, plane.reach_now(device)),
+        ),
         None => Default::default(),
     };
     Ok(Json(OneIncident {
@@ -293,7 +296,7 @@ pub async fn contain(
         .ok_or_else(|| invalid("containment is quarantined or isolated"))?;
     let reason = reason(new.reason)?;
     let known = plane.trust().registry().device(&device).is_some();
-    let takes_away = plane.reach_now(&device);
+    let takes_away = Reach::of(&plane, plane.reach_now(&device));
     if asked.dry_run == Some(true) {
         let done = ContainmentDone {
             containment: containment.name().to_owned(),
@@ -378,7 +381,7 @@ pub async fn restore(
     let mut restored = Restored {
         device: device.to_string(),
         was: standing.containment.name().to_owned(),
-        gives_back: plane.reach_when_free(&device),
+        gives_back: Reach::of(&plane, plane.reach_when_free(&device)),
         entry: None,
     };
     if asked.dry_run != Some(true) {

@@ -107,30 +107,37 @@ impl FleetInForce {
     }
 }
 
-/// What is left out is not declared: it is learned.
+/// What is left out is not declared: it is learned. An empty list is declared: none is expected;
+/// of firmware there is always one.
 fn declared(fleet: &Fleet, product: model::ProductId, behaviour: &Behaviour) -> Declared {
     let protocol = |transport: Transport| match transport {
         Transport::Tcp => Protocol::Tcp,
         Transport::Udp => Protocol::Udp,
     };
-    let destinations = (behaviour.destinations.iter())
-        .filter_map(|id| fleet.destinations().find(|one| one.id == *id))
-        .map(|one| DeclaredDestination {
-            name: one.id.as_str().to_owned(),
-            host: one.host.clone(),
-            network: one.network,
-            ports: one.ports.clone(),
-            protocol: protocol(one.protocol),
-        });
-    let listens = (behaviour.listens.iter()).map(|(one, port)| (protocol(*one), *port));
+    let destinations = behaviour.destinations.as_ref().map(|ids| {
+        ids.iter()
+            .filter_map(|id| fleet.destination(id))
+            .map(|one| DeclaredDestination {
+                name: one.id.as_str().to_owned(),
+                host: one.host.clone(),
+                network: one.network,
+                ports: one.ports.clone(),
+                protocol: protocol(one.protocol),
+            })
+            .collect()
+    });
+    let listens = behaviour
+        .listens
+        .as_ref()
+        .map(|all| (all.iter().map(|(one, port)| (protocol(*one), *port))).collect());
     let firmware = (behaviour.firmware.iter()).map(|one| DeclaredFirmware {
         version: one.version.clone(),
         digest: Some(one.sha256),
     });
     Declared {
         product,
-        destinations: some(destinations.collect()),
-        listens: some(listens.collect()),
+        destinations,
+        listens,
         dns_per_minute_max: behaviour.dns_per_minute_max.map(u64::from),
         bytes_out_per_minute_max: behaviour.bytes_out_per_minute_max,
         tls_version_min: behaviour.tls_version_min.map(|version| {
@@ -266,6 +273,27 @@ mod tests {
     use super::*;
     use detection::{AlertState, Evidence};
     use model::{DeviationKind, Severity};
+
+    #[test]
+    fn an_empty_list_is_declared_and_one_left_out_is_not() {
+        let with = |behaviour: &str| {
+            let file = access::SourceFile {
+                path: "products/p.toml".into(),
+                text: format!("[camera]\n[camera.behaviour]\n{behaviour}\n"),
+            };
+            let name = access::SourceFile {
+                path: "fleet.toml".into(),
+                text: "name = \"test\"\n".into(),
+            };
+            let fleet = Fleet::read(&[name, file]).unwrap();
+            let product = fleet.products().next().unwrap();
+            let all = declared(&fleet, product.id.clone(), &product.behaviour);
+            (all.destinations, all.listens)
+        };
+        assert_eq!(with(""), (None, None));
+        assert_eq!(with("destinations = []"), (Some(Vec::new()), None));
+        assert_eq!(with("listens = []"), (None, Some(Vec::new())));
+    }
 
     #[test]
     fn an_alert_is_read_back_from_its_row() {

@@ -56,9 +56,9 @@ fn what_its_devices_are_expected_to_do_is_said_and_its_firmware_is_there() {
     let fleet = example_fleet();
     let camera = fleet.product(&"camera".parse().unwrap()).unwrap();
     let behaviour = &camera.behaviour;
-    assert_eq!(behaviour.listens, [(Transport::Tcp, 554)]);
+    assert_eq!(behaviour.listens, Some(vec![(Transport::Tcp, 554)]));
     assert_eq!(behaviour.tls_version_min, Some(TlsVersion::Tls13));
-    let hosts: Vec<(&str, &[u16], Transport)> = (behaviour.destinations.iter())
+    let hosts: Vec<(&str, &[u16], Transport)> = (behaviour.destinations.iter().flatten())
         .map(|id| fleet.destination(id).unwrap())
         .map(|one| {
             (
