@@ -9,6 +9,7 @@ use crate::judgement::Judged;
 use crate::listen::Doors;
 use crate::plane::Plane;
 use crate::startup::Foundation;
+use crate::timeline;
 use crate::withdrawing::{self, Containing};
 use model::{Containment, DeviceId, IncidentId, Severity, Subject, Timestamp};
 use response::{Decision, Effect, Outcome, PersonAct, Responder, Settings, Step};
@@ -133,8 +134,12 @@ async fn attack_a_flood_of_evidence_does_not_stop_granting() {
     judged.effects.extend(lines.take(LINES));
     flow::carry_out(&plane, judged).await;
     plane.granting_allowed().unwrap();
-    let kept = plane.store.steps(id, 0, 2 * LINES).unwrap();
+    // The store gives them in pages; all of them are read, or as many as are asked for.
+    let kept = timeline::steps(&plane.store, id, 2 * LINES).unwrap();
     assert!(kept.len() >= LINES, "{}", kept.len());
+    assert!(kept.is_sorted_by_key(|row| row.number));
+    let first = timeline::steps(&plane.store, id, 2000).unwrap();
+    assert_eq!(first.len(), 2000);
     end(plane).await;
 }
 
@@ -181,5 +186,36 @@ async fn a_damaged_incident_takes_no_other_along_and_its_number_is_not_given_aga
         plane.judgement.lock().open_incident(&about),
         Some(IncidentId(1))
     );
+    end(plane).await;
+}
+
+/// A column that cannot be read ends the reading of all: numbers must be known all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_cannot_be_read_does_not_give_its_number_away() {
+    let (plane, _scratch) = plane();
+    let change = Change::new(Direction::Neutral).write(Write::PutIncident(store::Incident {
+        id: IncidentId(9),
+        // Reads back as nobody.
+        subject: Some(Subject::Person(String::new())),
+        title: "x".into(),
+        state: IncidentState::Open,
+        severity: Severity::Low,
+        opened_at: Timestamp::from_seconds(1),
+        closed_at: None,
+        body: Vec::new(),
+    }));
+    plane.commit(change).await.unwrap();
+    assert!(plane.store.for_each_incident(|_| ()).is_err());
+
+    flow::take_up(&plane).await;
+    let mut judged = Judged::default();
+    let given = (plane.judgement.lock())
+        .person(
+            &decided(Containment::Isolated),
+            Timestamp::from_seconds(2),
+            &mut judged,
+        )
+        .unwrap();
+    assert_eq!(given, IncidentId(10));
     end(plane).await;
 }

@@ -348,6 +348,12 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     Some(Withdrawn::Revoked(what, reason))
 }
 
+/// The incident that an entry is about, if it is: its number is given already.
+#[must_use]
+pub fn incident_told_by(entry: &audit::Entry) -> Option<IncidentId> {
+    IncidentId::from_text(entry.object.strip_prefix("incident/")?)
+}
+
 /// Reads `<issuer digest>:<serial>` as [`CertificateId`] prints it.
 #[must_use]
 pub fn read_certificate_id(text: &str) -> Option<CertificateId> {

@@ -13,7 +13,7 @@ use model::{DeviceId, IncidentId, Principal, ProductId, Subject, Timestamp};
 use response::{
     AlertSeen, Effect, Incident, Outcome, PersonAct, Responder, Token, UnknownIncident,
 };
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 pub use told::{BASELINES, alert_of};
 
@@ -25,8 +25,6 @@ pub struct Judgement {
     pub alerts: Alerts,
     pub responder: Responder,
     budget: Budget,
-    /// Devices that the detector knows.
-    enrolled: HashSet<DeviceId>,
     sizes: Sizes,
     /// Alerts that changed since they were last kept.
     changed: BTreeSet<AlertId>,
@@ -61,7 +59,6 @@ impl Judgement {
             alerts,
             responder,
             budget: Budget::default(),
-            enrolled: HashSet::new(),
             sizes: Sizes::default(),
             changed: BTreeSet::new(),
             kept_until: Timestamp::default(),
@@ -175,12 +172,9 @@ impl Judgement {
 
     /// The detector learns of a device that is on record.
     pub fn introduce(&mut self, device: &DeviceId, registry: &Registry) {
-        if self.enrolled.contains(device) {
-            return;
-        }
+        // Each time: the list may have moved it to another product, with another baseline.
         if let Some(known) = registry.device(device) {
             self.detector.enroll(device, known.product);
-            self.enrolled.insert(device.clone());
         }
     }
 
@@ -260,5 +254,39 @@ impl Sizes {
             revoked: principal
                 .is_some_and(|principal| registry.principal_revocation(&principal).is_some()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use detection::{AlertSettings, Settings};
+    use identity::Fact;
+
+    #[test]
+    fn a_device_that_moved_is_judged_by_its_new_products_baseline() {
+        let mut judgement = Judgement::new(
+            Detector::new(Settings::default()),
+            Alerts::new(AlertSettings::default()),
+            Responder::new(response::Settings::default()),
+        );
+        let device: DeviceId = "cam-1".parse().unwrap();
+        let mut registry = Registry::new();
+        for product in ["camera", "doorbell"] {
+            let expected = Fact::DeviceExpected {
+                manufacturer: "acme".parse().unwrap(),
+                serial: "1".parse().unwrap(),
+                device: device.clone(),
+                product: product.parse().unwrap(),
+                groups: Vec::new(),
+            };
+            registry.apply(&expected).unwrap();
+            judgement.introduce(&device, &registry);
+        }
+        let devices: Vec<(String, u64)> = (judgement.detector.baselines().iter())
+            .filter(|one| one.devices > 0)
+            .map(|one| (one.product.to_string(), one.devices))
+            .collect();
+        assert_eq!(devices, [("doorbell".to_owned(), 1)]);
     }
 }

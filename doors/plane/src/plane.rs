@@ -528,15 +528,20 @@ impl Plane {
     /// Says how far a device is cut off: to its live session, which may do with it what it wants,
     /// to the inventory and to the screens.
     pub async fn tell_containment(&self, device: &DeviceId) {
-        let standing = self.containments.lock().of(device).cloned();
-        let told = word_of(standing.as_ref());
-        let cut = standing.map(|one| Cut {
-            containment: one.containment,
-            since: one.since,
-            incident: one.incident,
-            by: one.by,
-        });
-        self.inventory.lock().contained(device, cut);
+        let told = {
+            // Held until the inventory knows, so that an earlier standing is never written last.
+            // Always in this order: containments, then inventory.
+            let containments = self.containments.lock();
+            let standing = containments.of(device);
+            let cut = standing.map(|one| Cut {
+                containment: one.containment,
+                since: one.since,
+                incident: one.incident,
+                by: one.by.clone(),
+            });
+            self.inventory.lock().contained(device, cut);
+            word_of(standing)
+        };
         self.send_containment(device, &told).await;
         let told = serde_json::json!({ "id": device.to_string(), "change": told });
         self.events.tell(About::Device, &told);

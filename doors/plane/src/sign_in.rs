@@ -190,9 +190,8 @@ pub async fn sign_out(plane: &Arc<Plane>, actor: &Actor) -> Result<(), Trouble> 
         plane.sign_ins.close(session);
         plane.events.nudge();
         let leaf = plane.leaf(&entries::signed_out(clock::now(), actor))?;
-        plane
-            .commit(Change::new(Direction::Withdraw).entry(leaf))
-            .await?;
+        let change = Change::new(Direction::Withdraw).entry(leaf);
+        plane.commit_withdrawal(change).await?;
     }
     Ok(())
 }

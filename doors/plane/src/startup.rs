@@ -18,6 +18,7 @@ use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sightings;
 use crate::sign_in::SignIns;
 use crate::signals::{PerSecond, Signals};
+use crate::timeline;
 use crate::withdrawing::{self, Containments};
 use access::Grants;
 use anyhow::{Context, bail};
@@ -111,7 +112,7 @@ impl Foundation {
         };
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
-        let judgement = recall(config, &facts, &registry, &fleet)?;
+        let judgement = recall(config, &store, &facts, &registry, &fleet)?;
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
             notifier,
@@ -406,20 +407,26 @@ fn tell_seal(store: &Store, tenant: &TenantId, now: Timestamp) -> anyhow::Result
     Ok(())
 }
 
-/// Revocations and containments that a restored database missed, taken from the leaves it was given back. Done
-/// again at each start while sealed, since a crash may have come in between.
+/// Revocations, containments and numbers of incidents that a restored database missed, taken from
+/// the leaves it was given back. Done again at each start while sealed, since a crash may have come
+/// in between.
 fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
     let Some(mut from) = store.imported_from() else {
         return Ok(());
     };
+    let known = timeline::last_incident(store)?;
+    let mut last_incident = known;
     loop {
         let leaves = store.leaves(from, 1000)?;
         if leaves.is_empty() {
-            return Ok(());
+            break;
         }
         from += leaves.len() as u64;
         for leaf in leaves {
             let entry = audit::Entry::from_leaf(&leaf)?;
+            if let Some(told) = entries::incident_told_by(&entry) {
+                last_incident = last_incident.max(told.0);
+            }
             match entries::withdrawal_told_by(&entry) {
                 Some(Withdrawn::Revoked(what, reason)) => {
                     let write = what.row(entry.time, reason);
@@ -437,6 +444,15 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
             }
         }
     }
+    if last_incident > known {
+        // Kept, since nobody looks into the log again once the seal is gone.
+        let write = Write::PutMeta {
+            key: timeline::LAST_TOLD.into(),
+            value: last_incident.to_string().into_bytes(),
+        };
+        store.commit(Change::new(Direction::Neutral).write(write))?;
+    }
+    Ok(())
 }
 
 /// The CA tree; made at the first start, with the entry that says so.
@@ -620,6 +636,7 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
 /// and planned from the fleet. Incidents are taken up by its task, since they may ask for acts.
 fn recall(
     config: &Config,
+    store: &Store,
     facts: &store::Facts,
     registry: &Registry,
     fleet: &FleetInForce,
@@ -632,6 +649,12 @@ fn recall(
     alerts.restore(kept);
     let mut responder = Responder::new(config.response.settings());
     responder.playbooks(fleet.playbooks.clone());
+    // Before anything else can ask for a number: an incident's is never given twice.
+    let last = response::Remembered {
+        last_incident: timeline::last_incident(store)?,
+        ..response::Remembered::default()
+    };
+    responder.restore_state(&last, clock::now(), &mut Vec::new())?;
     let mut judgement = Judgement::new(detector, alerts, responder);
     for device in registry.devices().filter(|device| device.enrolled) {
         judgement.introduce(&device.device, registry);
@@ -662,6 +685,42 @@ fn readable(trouble: Trouble) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The copy knows nothing of incidents 1 to 12, which the log tells of: the next is 13, also
+    /// when the seal is gone.
+    #[test]
+    fn a_restored_database_gives_no_number_of_an_incident_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let tenant = TenantId::new("acme").unwrap();
+        let store = Store::open(&scratch.path().join("data"), Options::new(tenant)).unwrap();
+        let leaf = |action: &str, object: &str| {
+            let entry = audit::Entry {
+                time: Timestamp::from_seconds(1),
+                tenant: "acme".parse().unwrap(),
+                actor: "detection".into(),
+                action: action.into(),
+                object: object.into(),
+                details: std::collections::BTreeMap::new(),
+                request: None,
+            };
+            entry.to_leaf().unwrap()
+        };
+        let leaves = vec![
+            leaf("response.incident-opened", "incident/INC-12"),
+            leaf("response.incident-closed", "incident/INC-3"),
+            leaf("access.fleet-applied", "fleet/99"),
+        ];
+        store.import_leaves(0, leaves, "an older copy").unwrap();
+        assert_eq!(timeline::last_incident(&store).unwrap(), 0);
+        replay_withdrawals(&store).unwrap();
+        replay_withdrawals(&store).unwrap();
+        assert_eq!(timeline::last_incident(&store).unwrap(), 12);
+        let change = Change::new(Direction::Neutral).write(Write::Unseal);
+        let seen = leaf("audit.unsealed", "plane");
+        store.commit(change.entry(seen)).unwrap();
+        assert_eq!(store.imported_from(), None);
+        assert_eq!(timeline::last_incident(&store).unwrap(), 12);
+    }
 
     #[test]
     fn a_clock_before_the_build_or_the_last_entry_is_refused() {

@@ -9,11 +9,13 @@ use model::IncidentId;
 use response::{Effect, Incident, IncidentState, Remembered, Step};
 use serde_json::json;
 use std::time::Duration;
-use store::{Change, Direction, IdempotencyKey, Write};
+use store::{Change, Direction, IdempotencyKey, ReadError, StepRow, Store, Write};
 
 /// Rows and entries after which what was taken is put on record. A change of more than ten times
 /// as many is refused for ever, and one line takes two at most.
 const LINES_MAX: usize = 1000;
+/// The key under which [`last_incident`] finds what the log told a restored database.
+pub const LAST_TOLD: &str = "response.last-incident-told";
 
 /// What the responder said and did, in order, to be put on record in one change.
 #[derive(Default)]
@@ -146,7 +148,7 @@ fn row(incident: &Incident) -> store::Incident {
         id: incident.id,
         subject: match &incident.about {
             response::About::Subject(subject) => Some(subject.clone()),
-            response::About::Group { .. } => None,
+            response::About::Group { .. } | response::About::TooMany { .. } => None,
         },
         title: cut(incident.title(), 512),
         state: match incident.state {
@@ -169,9 +171,11 @@ fn row(incident: &Incident) -> store::Incident {
 pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
     const CLOSED_KEPT: Duration = Duration::from_secs(86_400);
     let now = clock::now();
-    let mut remembered = Remembered::default();
-    plane.store.for_each_incident(|row| {
-        remembered.last_incident = remembered.last_incident.max(row.id.0);
+    let mut remembered = Remembered {
+        last_incident: last_incident(&plane.store)?,
+        ..Remembered::default()
+    };
+    let read = plane.store.for_each_incident(|row| {
         let is_old = row
             .closed_at
             .is_some_and(|closed| now.since(closed) >= CLOSED_KEPT);
@@ -183,7 +187,11 @@ pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
             // One that is damaged must not take the others, and their numbers, along.
             Err(error) => tracing::error!("{} is not taken up: {error}", row.id),
         }
-    })?;
+    });
+    if let Err(error) = read {
+        // Those before it are taken up, and no number is given again.
+        tracing::error!("not all incidents are taken up: {error}");
+    }
     {
         let containments = plane.containments.lock();
         let contained = containments.iter();
@@ -200,6 +208,36 @@ pub fn remembered(plane: &Plane) -> Result<Judged, Trouble> {
         plane.suspect(incident);
     }
     Ok(judged)
+}
+
+/// The greatest number that was ever given to an incident: those on record, and those that a
+/// restored database was told of by the log.
+///
+/// # Errors
+/// The disk.
+pub fn last_incident(store: &Store) -> Result<u64, ReadError> {
+    let told = store.meta(LAST_TOLD)?.unwrap_or_default();
+    let told = String::from_utf8(told)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Ok(store.last_incident()?.max(told.unwrap_or(0)))
+}
+
+/// The first `max` lines of a timeline; the store gives at most 1,000 at a time.
+///
+/// # Errors
+/// The disk, or a row that is not valid.
+pub fn steps(store: &Store, id: IncidentId, max: usize) -> Result<Vec<StepRow>, ReadError> {
+    let mut steps: Vec<StepRow> = Vec::new();
+    while steps.len() < max {
+        let after = steps.last().map_or(0, |last| last.number);
+        let page = store.steps(id, after, max - steps.len())?;
+        if page.is_empty() {
+            break;
+        }
+        steps.extend(page);
+    }
+    Ok(steps)
 }
 
 /// At most so many bytes, whole characters.

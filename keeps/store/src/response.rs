@@ -143,6 +143,20 @@ impl Store {
         )
     }
 
+    /// The greatest number that an incident has, 0 if there is none. Reads nothing else of any row,
+    /// so that a damaged one cannot hide it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn last_incident(&self) -> Result<u64, ReadError> {
+        let last = self.readers().one(
+            "SELECT max(incident) FROM incident WHERE tenant = ?1",
+            params![self.tenant_text()],
+            |row| Ok(row.get::<_, Option<i64>>(0)?),
+        )?;
+        Ok(last.flatten().map_or(0, index))
+    }
+
     /// The newest first; `after` is the last one of the page before.
     ///
     /// # Errors

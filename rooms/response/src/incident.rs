@@ -24,6 +24,11 @@ pub enum About {
         kind: DeviationKind,
         entity: String,
     },
+    /// More is seen from there than may open incidents of its own in an hour: a person decides.
+    TooMany {
+        #[serde(with = "format::name")]
+        source: Source,
+    },
 }
 
 impl About {
@@ -31,7 +36,7 @@ impl About {
     pub const fn device(&self) -> Option<&DeviceId> {
         match self {
             Self::Subject(subject) => subject.device(),
-            Self::Group { .. } => None,
+            Self::Group { .. } | Self::TooMany { .. } => None,
         }
     }
 }
@@ -45,6 +50,9 @@ impl fmt::Display for About {
                 Some(product) => write!(f, "{product} devices"),
                 None => f.write_str("many devices"),
             },
+            Self::TooMany { source } => {
+                write!(f, "too many incidents in an hour by {}", source.name())
+            }
         }
     }
 }

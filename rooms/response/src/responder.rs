@@ -1,6 +1,6 @@
 //! The machine: alerts, decisions of people, outcomes and time in; effects out.
 
-use crate::cap::{HOUR, Taken};
+use crate::cap::{HOUR, Taken, default_max};
 use crate::case::Case;
 use crate::conduct::{self, Conduct};
 use crate::effect::{AlertSeen, Decision, Effect, Held, Outcome, PersonAct, Remembered, Token};
@@ -8,13 +8,16 @@ use crate::format::UnreadableIncident;
 use crate::incident::{About, Asked, Incident, IncidentState};
 use crate::pending::Pending;
 use crate::playbook::{PLAYBOOKS_MAX, Playbook};
-use model::{Attribution, Containment, DeviceId, IncidentId, Severity, Subject, Timestamp};
+use model::{Attribution, Containment, DeviceId, IncidentId, Severity, Source, Subject, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Closed incidents are kept in memory this long, and longer while their device is cut off.
 const CLOSED_KEPT: Duration = Duration::from_secs(86_400);
 const CLOSED_KEPT_MAX: usize = 1024;
+
+/// Incidents an hour that proven alerts of one source may open at least.
+const PROVEN_OPENED_MAX: u64 = 20;
 
 /// What an operator may set; `Settings::default()` is what a fleet begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,10 @@ pub struct Settings {
     pub open_severity_min: Severity,
     /// Incidents an hour that alerts may open which are not proven: anybody can cause those.
     pub unproven_opened_max: usize,
+    /// Incidents an hour that proven alerts of one source may open; `None`: 20, or 0.1 % of the
+    /// fleet where that is more. An observer that lies can prove something of each device; the
+    /// sources are counted apart, so that it crowds out nobody else.
+    pub proven_opened_max: Option<u64>,
     /// After a person restored a device, no playbook cuts it off for this long.
     pub rest: Duration,
     /// Who is told of each incident that opens at least this bad, and of what awaits a person.
@@ -40,11 +47,20 @@ impl Default for Settings {
             contain_max: None,
             open_severity_min: Severity::Medium,
             unproven_opened_max: 5,
+            proven_opened_max: None,
             rest: HOUR,
             tell: None,
             told_max: 60,
         }
     }
+}
+
+/// What becomes of an alert about whom no incident is open.
+enum Opening {
+    Now,
+    /// With a second kind, perhaps.
+    Later,
+    TooMany,
 }
 
 /// How a playbook is doing: for the API and the console.
@@ -74,6 +90,7 @@ pub struct Responder {
     taken: Taken,
     pending: Pending,
     unproven_opened: VecDeque<Timestamp>,
+    proven_opened: BTreeMap<Source, VecDeque<Timestamp>>,
     told: VecDeque<Timestamp>,
     last_runs: BTreeMap<String, Timestamp>,
     last_incident: u64,
@@ -92,6 +109,7 @@ impl Responder {
             taken: Taken::default(),
             pending: Pending::default(),
             unproven_opened: VecDeque::new(),
+            proven_opened: BTreeMap::new(),
             told: VecDeque::new(),
             last_runs: BTreeMap::new(),
             last_incident: 0,
@@ -155,6 +173,14 @@ impl Responder {
             let last = self.last_runs.entry(run.playbook.clone()).or_default();
             *last = run.started_at.max(*last);
         }
+        // Opened by an alert, as far as its evidence still tells.
+        if let Some(first) = (incident.evidence.first())
+            .filter(|one| one.attribution == Attribution::Proven && one.since <= incident.opened_at)
+            && !matches!(incident.about, About::TooMany { .. })
+        {
+            let opened = self.proven_opened.entry(first.source).or_default();
+            opened.push_back(incident.opened_at);
+        }
         if let Some(device) = incident.about.device() {
             for act in &incident.acts {
                 if let (true, Some(name)) =
@@ -198,11 +224,18 @@ impl Responder {
                 None => return,
             },
             None if alert.revoked => return,
-            None if self.opens(alert, &about, now) => self.begin(about.clone(), now),
-            None => {
-                self.pending.add(about, alert, now);
-                return;
-            }
+            None => match self.opens(alert, &about, now) {
+                Opening::Now => self.begin(about.clone(), now),
+                Opening::Later => {
+                    self.pending.add(about, alert, now);
+                    return;
+                }
+                Opening::TooMany => {
+                    self.pending.add(about, alert, now);
+                    self.hand_over(alert, now, out);
+                    return;
+                }
+            },
         };
         if case.is_new() {
             for earlier in self.pending.take(&about, now) {
@@ -324,18 +357,67 @@ impl Responder {
         })
     }
 
-    fn opens(&mut self, alert: &AlertSeen, about: &About, now: Timestamp) -> bool {
+    fn opens(&mut self, alert: &AlertSeen, about: &About, now: Timestamp) -> Opening {
         if alert.attribution == Attribution::Proven {
-            return alert.severity >= self.settings.open_severity_min
+            let is_worth = alert.severity >= self.settings.open_severity_min
                 || self.pending.has_other_kind(about, alert.kind, now);
+            if !is_worth {
+                return Opening::Later;
+            }
+            let max = self.proven_opened_max(alert);
+            let opened = self.proven_opened.entry(alert.source).or_default();
+            return if within_hour(opened, max, now) {
+                Opening::Now
+            } else {
+                Opening::TooMany
+            };
         }
+        let max = self.settings.unproven_opened_max;
         let grave = alert.severity >= Severity::High;
-        grave
-            && within_hour(
-                &mut self.unproven_opened,
-                self.settings.unproven_opened_max,
-                now,
-            )
+        if grave && within_hour(&mut self.unproven_opened, max, now) {
+            Opening::Now
+        } else {
+            Opening::Later
+        }
+    }
+
+    fn proven_opened_max(&self, alert: &AlertSeen) -> usize {
+        let max = (self.settings.proven_opened_max)
+            .unwrap_or_else(|| default_max(PROVEN_OPENED_MAX, alert.fleet_size));
+        usize::try_from(max).unwrap_or(usize::MAX)
+    }
+
+    /// Puts what may open no incident of its own into the one that says so.
+    fn hand_over(&mut self, alert: &AlertSeen, now: Timestamp, out: &mut Vec<Effect>) {
+        let about = About::TooMany {
+            source: alert.source,
+        };
+        let mut case = match self.open.get(&about).copied() {
+            Some(id) => match self.resume(id, now) {
+                Some(case) => case,
+                None => return,
+            },
+            None => self.begin(about, now),
+        };
+        if case.is_new() {
+            case.incident.severity = Severity::High;
+            let what = format!(
+                "{} incidents were opened within an hour on what {} says; the rest stay alerts: \
+                 a person decides whether to believe it",
+                self.proven_opened_max(alert),
+                alert.source.name()
+            );
+            case.say("plane", &what, None);
+        }
+        let seen = format!("{}: {}", alert.subject, alert.seen);
+        case.learn(&AlertSeen {
+            seen,
+            ..alert.clone()
+        });
+        if case.is_new() {
+            self.tell(&mut case, "a person decides");
+        }
+        self.put(case, out);
     }
 
     fn begin(&mut self, about: About, now: Timestamp) -> Case {

@@ -155,6 +155,8 @@ fn incident_of(responder: &response::Responder, alert: &Raised) -> Option<String
             About::Group { kind, entity, .. } => {
                 alert.fleet_event && *kind == alert.kind && *entity == alert.entity
             }
+            // The alert waits for one of its own.
+            About::TooMany { .. } => false,
         };
         let evidence = &incident.evidence;
         about && (evidence.iter()).any(|one| one.kind == alert.kind && one.entity == alert.entity)

@@ -8,6 +8,7 @@ use super::{Problem, Shared};
 use crate::deciding;
 use crate::plane::Trouble;
 use crate::shared::to_its_end;
+use crate::timeline;
 use crate::withdrawing::{Containing, Restoring};
 use axum::Json;
 use axum::body::Bytes;
@@ -161,7 +162,7 @@ pub async fn incident(
         .store
         .last_checkpoint()?
         .map_or(0, |checkpoint| checkpoint.size);
-    let steps = plane.store.steps(id, 0, STEPS_MAX)?.into_iter();
+    let steps = timeline::steps(&plane.store, id, STEPS_MAX)?.into_iter();
     let device = row.subject.as_ref().and_then(model::Subject::device);
     let (before, after) = match device {
         Some(device) => (

@@ -181,6 +181,24 @@ fn incidents_come_newest_first_in_pages() {
 }
 
 #[test]
+fn a_damaged_row_does_not_hide_the_last_number() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    assert_eq!(store.last_incident().unwrap(), 0);
+    for number in [7, 3] {
+        store
+            .commit(neutral(Write::PutIncident(incident(number))))
+            .unwrap();
+    }
+    rusqlite::Connection::open(data.join("control.db"))
+        .unwrap()
+        .execute("UPDATE incident SET severity = 'x'", [])
+        .unwrap();
+    store.for_each_incident(|_| ()).unwrap_err();
+    assert_eq!(store.last_incident().unwrap(), 7);
+}
+
+#[test]
 fn records_and_messages_are_replaced_by_name() {
     let (_scratch, data) = scratch();
     let store = open(&data);

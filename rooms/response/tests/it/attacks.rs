@@ -1,8 +1,8 @@
 //! Somebody wants us to hurt the fleet. Each test is named after what they try.
 
 use crate::world::{CONTAIN, World, id, outside, reported, unproven};
-use model::{Attribution, DeviationKind, Severity};
-use response::{AlertSeen, Held, Mode, Settings};
+use model::{Attribution, DeviationKind, Severity, Source};
+use response::{About, AlertSeen, Held, Mode, Settings};
 
 /// Contains whatever shows any deviation at all.
 const PLANTED: &str = r#"
@@ -15,9 +15,80 @@ contain_max = 10000
 steps = [{ action = "isolate" }, { action = "revoke" }]
 "#;
 
+/// As if the cap on incidents were not there: what stands behind it must hold alone.
+fn many_incidents() -> Settings {
+    Settings {
+        proven_opened_max: Some(100_000),
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn a_stolen_observer_does_not_open_an_incident_for_each_device() {
+    let kind = DeviationKind::UnexpectedDestination;
+    let mut world = World::new(
+        Settings {
+            tell: Some(("security".into(), Severity::High)),
+            ..Settings::default()
+        },
+        CONTAIN,
+    );
+    for device in 0..1000 {
+        world.alert(outside(&format!("cam-{device}"), kind));
+    }
+    let about = About::TooMany {
+        source: Source::Network,
+    };
+    let whose = |world: &World, about: &About| {
+        let open = world.responder.incidents();
+        open.filter(|one| one.about == *about).count()
+    };
+    assert_eq!(world.responder.incidents().count(), 21);
+    assert_eq!(whose(&world, &about), 1);
+    assert_eq!(world.notified.len(), 21, "the last one is told too");
+    let last = world.responder.incidents().next_back().unwrap();
+    let told = world.told(last.id);
+    assert!(told[0].contains("a person decides"), "{told:?}");
+    assert!(told.len() < 10, "{told:?}");
+
+    // It crowds out nobody else, and a restart forgets nothing of it.
+    world.restart();
+    world.alert(outside("cam-998", kind));
+    assert_eq!(world.responder.incidents().count(), 21);
+    world.alert(AlertSeen {
+        source: Source::Gateway,
+        ..outside("cam-999", DeviationKind::DeniedAttempts)
+    });
+    let found = world.open_incident("cam-999").unwrap();
+    // What waited comes along, if no restart came between; here the gateway's word stands alone.
+    assert!(found.kinds().contains(&DeviationKind::DeniedAttempts));
+
+    // The next hour has room again.
+    world.pass(3601);
+    world.alert(outside("cam-998", kind));
+    assert!(world.open_incident("cam-998").is_some());
+}
+
+#[test]
+fn what_waits_at_the_cap_counts_when_another_source_opens_the_incident() {
+    let kind = DeviationKind::UnexpectedDestination;
+    let mut world = World::with(CONTAIN);
+    for device in 0..30 {
+        world.alert(outside(&format!("cam-{device}"), kind));
+    }
+    assert!(world.open_incident("cam-29").is_none());
+    world.alert(AlertSeen {
+        source: Source::Gateway,
+        ..outside("cam-29", DeviationKind::DeniedAttempts)
+    });
+    assert_eq!(world.open_incident("cam-29").unwrap().kinds().len(), 2);
+    assert!(world.contained.contains_key(&id("cam-29")));
+}
+
 #[test]
 fn a_planted_playbook_stops_at_its_cap() {
-    let mut world = World::with(CONTAIN.replace("kinds_min = 2", "kinds_min = 1").as_str());
+    let playbooks = CONTAIN.replace("kinds_min = 2", "kinds_min = 1");
+    let mut world = World::new(many_incidents(), &playbooks);
     for device in 0..1000 {
         let device = format!("cam-{device}");
         world.alert(outside(&device, DeviationKind::UnexpectedDestination));
@@ -37,7 +108,7 @@ fn a_planted_playbook_stops_at_its_cap() {
 
 #[test]
 fn a_planted_playbook_that_names_its_own_cap_stops_at_the_cap_of_all() {
-    let mut world = World::with(PLANTED);
+    let mut world = World::new(many_incidents(), PLANTED);
     for device in 0..1000 {
         world.alert(outside(&format!("cam-{device}"), DeviationKind::Silence));
     }
@@ -57,7 +128,7 @@ fn many_planted_playbooks_stop_at_the_cap_of_all() {
     let many: String = (0..64)
         .map(|index| PLANTED.replace("[planted]", &format!("[planted-{index}]")))
         .collect();
-    let mut world = World::with(&many);
+    let mut world = World::new(many_incidents(), &many);
     for device in 0..300 {
         world.alert(outside(&format!("cam-{device}"), DeviationKind::Silence));
     }
@@ -66,7 +137,7 @@ fn many_planted_playbooks_stop_at_the_cap_of_all() {
 
 #[test]
 fn a_restart_does_not_empty_the_cap() {
-    let mut world = World::with(PLANTED);
+    let mut world = World::new(many_incidents(), PLANTED);
     for device in 0..40 {
         world.alert(outside(&format!("cam-{device}"), DeviationKind::Silence));
         world.restart();
