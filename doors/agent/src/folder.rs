@@ -18,10 +18,21 @@ const TEMPORARY: &str = ".new";
 pub struct Folder {
     path: PathBuf,
     /// Held as long as the agent runs: two agents with one state would fight over one identity.
-    _lock: Option<File>,
+    lock: Option<File>,
     /// Writes still allowed before the power goes, in tests.
     #[cfg(test)]
     pub(crate) power: std::cell::Cell<Option<u32>>,
+}
+
+impl Drop for Folder {
+    /// Said to the kernel, not left to the closing of the file: a program that is being started just
+    /// now holds a copy of every open file until it runs.
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // Nothing is left to do if it fails: the kernel lets go when the process ends.
+            let _ = flock(lock, FlockOperation::Unlock);
+        }
+    }
 }
 
 impl Folder {
@@ -67,7 +78,7 @@ impl Folder {
     fn reading(path: &Path, lock: Option<File>) -> Self {
         Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
             #[cfg(test)]
             power: std::cell::Cell::new(None),
         }

@@ -3,7 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
-use crate::notify;
+use crate::respond::notify;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

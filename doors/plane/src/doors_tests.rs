@@ -4,14 +4,15 @@
 mod abuse;
 mod keeping;
 
+use crate::certify::lists;
 use crate::config::Config;
 use crate::entries::Actor;
 use crate::flow;
+use crate::judge::signals::{Inbox, Told};
 use crate::listen::{DevicesDoor, Doors, serve_door};
 use crate::plane::Plane;
-use crate::signals::{Inbox, Told};
 use crate::startup::Foundation;
-use crate::{api, lists, sign_in};
+use crate::{api, sign_in};
 use access::{SourceFile, containment_topic, report_topic};
 use detection::{Feature, Observation};
 use identity::Fact;

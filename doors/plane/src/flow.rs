@@ -6,17 +6,19 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
-use crate::acting;
+use crate::certify::issuing::{self, Issued};
 use crate::clock;
 use crate::entries::{self, Actor};
-use crate::issuing::{self, Issued};
-use crate::judgement::Judged;
+use crate::fleet::FleetInForce;
+use crate::fleet::planning::ApplyReceipt;
+use crate::judge::Judged;
+use crate::judge::signals::Told;
 use crate::listen::tls::Trust;
-use crate::plane::{FleetInForce, Plane, Trouble};
-use crate::planning::ApplyReceipt;
+use crate::plane::Plane;
+use crate::respond::acting;
+use crate::respond::timeline::{self, Lines};
 use crate::shared::Latest;
-use crate::signals::Told;
-use crate::timeline::{self, Lines};
+use crate::trouble::Trouble;
 use crate::withdrawing::{
     self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
 };

@@ -6,37 +6,33 @@
 //! **Refuses to know:** how anything is decided (rooms), stored (`store`) or signed (`signer`).
 //!
 //! Read [`flow`] first: it is the story as one run of calls. `listen/` holds sockets and TLS,
-//! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself.
+//! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself. What `flow` calls lies
+//! beside it by station: `certify/`, `fleet/`, `judge/`, `respond/`, `stock/`, `withdrawing.rs`.
 
-mod acting;
 #[cfg(test)]
 mod acts_tests;
 pub mod api;
+mod certify;
 mod clock;
 pub mod config;
-mod deciding;
 #[cfg(test)]
 mod doors_tests;
 mod entries;
 mod events;
+mod fleet;
 mod flow;
-mod issuing;
-mod judgement;
+mod judge;
 mod listen;
-mod lists;
-mod notify;
 mod pem;
 mod plane;
-mod planning;
+mod respond;
 mod shards;
 mod shared;
-mod sightings;
 mod sign_in;
-mod signals;
 mod startup;
 mod stock;
 mod tasks;
-mod timeline;
+mod trouble;
 mod withdrawing;
 
 pub use config::{Config, ConfigError};

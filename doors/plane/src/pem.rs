@@ -1,6 +1,6 @@
 //! PEM (RFC 7468), one block at a time.
 
-use crate::plane::Trouble;
+use crate::trouble::Trouble;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 

@@ -1,31 +1,30 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
+use crate::certify::lists::MadeCrl;
 use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
+use crate::fleet::planning;
+use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
-use crate::judgement::Judgement;
+use crate::judge::Judgement;
+use crate::judge::signals::{Inbox, PerSecond, Signals};
 use crate::listen::tls::Trust;
-use crate::lists::MadeCrl;
-use crate::notify::Notifier;
-use crate::planning;
+use crate::respond::notify::Notifier;
 use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
-use crate::signals::{Inbox, PerSecond, Signals};
+use crate::trouble::Trouble;
 use crate::withdrawing::{Containments, Revoking, Standing};
-use access::{Diagnostic, Facts, Fleet, Grants, SourceFile};
+use access::{Facts, Grants};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
-use identity::{Fact, Realm, Refusal, profile};
+use identity::{Fact, Realm, profile};
 use inventory::{Cut, Inventory};
-use model::{Containment, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
-use response::Playbook;
+use model::{Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
 use tokio::sync::{Notify, oneshot};
 
@@ -84,233 +83,6 @@ pub struct Plane {
     pub(crate) sequencer: Locked<audit::Sequencer>,
     pub(crate) sequencer_trouble: Locked<Option<String>>,
 }
-
-/// The fleet that was applied last; version 0 is none.
-pub struct FleetInForce {
-    pub version: u64,
-    pub fleet: Option<Fleet>,
-    pub playbooks: Vec<Playbook>,
-}
-
-/// Why an act was not done. The API maps it to a status, in one place.
-#[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    #[error(transparent)]
-    Identity(#[from] Refusal),
-    #[error(transparent)]
-    Request(#[from] identity::csr::CsrRefusal),
-    #[error(transparent)]
-    Est(#[from] identity::est::BodyRefusal),
-    /// Asked for something that is not permitted or makes no sense; the text says what to do.
-    #[error("{text}")]
-    Refused { code: &'static str, text: String },
-    #[error("the fleet is refused in {} place(s)", .0.len())]
-    Fleet(Vec<Diagnostic>),
-    #[error("{0}")]
-    Commit(CommitError),
-    /// A withdrawal is in force but not on record, so nothing may be granted.
-    #[error(
-        "a revocation or containment is in force that could not be recorded yet; nothing is granted \
-         until it is. \
-         Operator: see the log for what the disk says"
-    )]
-    GrantingStopped,
-    /// The withdrawal was carried out; recording it is being tried again.
-    #[error("it is in force but could not be recorded ({0}); it is tried again")]
-    InForceUnrecorded(CommitError),
-    #[error("a fault of ours: {0}; please report it")]
-    Fault(String),
-}
-
-impl Trouble {
-    #[must_use]
-    pub fn refused(code: &'static str, text: impl Into<String>) -> Self {
-        Self::Refused {
-            code,
-            text: text.into(),
-        }
-    }
-
-    pub fn fault(error: impl std::fmt::Display) -> Self {
-        Self::Fault(error.to_string())
-    }
-}
-
-impl From<CommitError> for Trouble {
-    fn from(error: CommitError) -> Self {
-        Self::Commit(error)
-    }
-}
-
-impl From<profile::ProfileError> for Trouble {
-    fn from(error: profile::ProfileError) -> Self {
-        Self::fault(error)
-    }
-}
-
-impl From<store::ReadError> for Trouble {
-    fn from(error: store::ReadError) -> Self {
-        Self::fault(error)
-    }
-}
-
-impl FleetInForce {
-    #[must_use]
-    pub fn none() -> Self {
-        Self {
-            version: 0,
-            fleet: None,
-            playbooks: Vec::new(),
-        }
-    }
-
-    /// Reads a whole fleet, its playbooks included.
-    ///
-    /// # Errors
-    /// All that is wrong, by file and line; nothing of it is taken then.
-    pub fn read(version: u64, files: &[SourceFile]) -> Result<Self, Trouble> {
-        let mut wrong = Vec::new();
-        let mut playbooks: Vec<Playbook> = Vec::new();
-        let mut names = BTreeSet::new();
-        for file in files {
-            if !response::playbook::is_playbook_file(&file.path) {
-                continue;
-            }
-            match response::playbook::read(&file.path, &file.text) {
-                Ok(read) => playbooks.extend(read),
-                Err(errors) => wrong.extend(errors.into_iter().map(diagnostic)),
-            }
-        }
-        for playbook in &playbooks {
-            if !names.insert(&playbook.name) {
-                wrong.push(Diagnostic {
-                    path: "playbooks".to_owned(),
-                    line: 1,
-                    column: 1,
-                    message: format!("two playbooks are called {}", playbook.name),
-                    help: Some("give each its own name".to_owned()),
-                });
-            }
-        }
-        let fleet = match Fleet::read(files) {
-            Ok(fleet) if wrong.is_empty() => fleet,
-            Ok(_) => return Err(Trouble::Fleet(wrong)),
-            Err(others) => {
-                wrong.extend(others);
-                return Err(Trouble::Fleet(wrong));
-            }
-        };
-        Ok(Self {
-            version,
-            fleet: Some(fleet),
-            playbooks,
-        })
-    }
-
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.fleet.as_ref().map_or(Digest([0; 32]), Fleet::digest)
-    }
-
-    /// Everything it declares, as `channel telemetry`.
-    #[must_use]
-    pub fn names(&self) -> BTreeSet<String> {
-        let Some(fleet) = &self.fleet else {
-            return BTreeSet::new();
-        };
-        let products = fleet.products().map(|one| format!("product {}", one.id));
-        let groups = fleet.groups().map(|one| format!("group {}", one.id));
-        let services = fleet.services().map(|one| format!("service {}", one.id));
-        let channels = fleet
-            .channels()
-            .map(|one| format!("channel {}", one.id.as_str()));
-        let policies = fleet.policies().map(|id| format!("policy {id}"));
-        let destinations =
-            (fleet.destinations()).map(|one| format!("destination {}", one.id.as_str()));
-        let playbooks = self.playbooks.iter().map(|one| {
-            let mode = one.mode.name();
-            format!("playbook {} ({mode})", one.name)
-        });
-        products
-            .chain(groups)
-            .chain(services)
-            .chain(channels)
-            .chain(policies)
-            .chain(destinations)
-            .chain(playbooks)
-            .collect()
-    }
-
-    #[must_use]
-    pub fn has_service(&self, id: &ServiceId) -> bool {
-        self.fleet
-            .as_ref()
-            .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
-    }
-
-    /// Whether the fleet lets a service report what it saw in the network.
-    #[must_use]
-    pub fn observes_network(&self, id: &ServiceId) -> bool {
-        let service = self.fleet.as_ref().and_then(|fleet| fleet.service(id));
-        service.is_some_and(|service| service.observes_network)
-    }
-
-    #[must_use]
-    pub fn groups_of(&self, id: &ServiceId) -> Vec<GroupId> {
-        self.fleet
-            .as_ref()
-            .and_then(|fleet| fleet.services().find(|known| known.id == *id))
-            .map(|known| known.groups.clone())
-            .unwrap_or_default()
-    }
-
-    /// Thirty days where the fleet does not say otherwise.
-    #[must_use]
-    pub fn ldevid_lifetime(&self, product: &ProductId) -> Duration {
-        self.fleet
-            .as_ref()
-            .and_then(|fleet| fleet.product(product))
-            .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| {
-                known.ldevid_lifetime
-            })
-    }
-
-    /// Its row, with the sources as JSON.
-    ///
-    /// # Errors
-    /// Never for texts.
-    pub fn row(
-        &self,
-        files: &[SourceFile],
-        applied_at: Timestamp,
-    ) -> Result<store::Fleet, Trouble> {
-        let sources: BTreeMap<&str, &str> = files
-            .iter()
-            .map(|file| (file.path.as_str(), file.text.as_str()))
-            .collect();
-        Ok(store::Fleet {
-            version: self.version,
-            digest: self.digest(),
-            files: serde_json::to_vec(&sources).map_err(Trouble::fault)?,
-            applied_at,
-        })
-    }
-
-    /// The fleet of a row.
-    ///
-    /// # Errors
-    /// The row was written by something else, or by a version that took what this one refuses.
-    pub fn from_row(row: &store::Fleet) -> Result<Self, Trouble> {
-        let sources: BTreeMap<String, String> =
-            serde_json::from_slice(&row.files).map_err(Trouble::fault)?;
-        let files: Vec<SourceFile> = sources
-            .into_iter()
-            .map(|(path, text)| SourceFile { path, text })
-            .collect();
-        Self::read(row.version, &files)
-    }
-}
-
 impl Plane {
     #[must_use]
     pub fn trust(&self) -> &Arc<Trust> {
@@ -668,40 +440,6 @@ fn word_of(standing: Option<&crate::withdrawing::Standing>) -> serde_json::Value
         "since": standing.map(|one| one.since.to_string()),
         "incident": incident.map(|id| id.to_string()),
     })
-}
-
-fn diagnostic(error: response::PlaybookError) -> Diagnostic {
-    Diagnostic {
-        path: error.path,
-        line: error.line,
-        column: 1,
-        message: error.message,
-        help: error.help,
-    }
-}
-
-/// One of each kind that is known: the same product and groups are the same to policy.
-pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Facts> {
-    let mut kinds: HashSet<(ProductId, Vec<GroupId>)> = HashSet::new();
-    let mut population = Vec::new();
-    for device in registry.devices() {
-        if kinds.insert((device.product.clone(), device.groups.to_vec())) {
-            population.push(Facts {
-                principal: Principal::Device(device.device.clone()),
-                product: Some(device.product.clone()),
-                groups: device.groups.to_vec(),
-                containment: None,
-            });
-        }
-    }
-    let services = fleet.fleet.iter().flat_map(Fleet::services);
-    population.extend(services.map(|service| Facts {
-        principal: Principal::Service(service.id.clone()),
-        product: None,
-        groups: service.groups.clone(),
-        containment: None,
-    }));
-    population
 }
 
 /// The bytes that the log keeps of an act.

@@ -1,7 +1,7 @@
 //! Memory that threads share, and the one way to leave the async threads: nothing else in the
 //! shell may lock, swap or block, so a race can only be where one of these stands.
 
-use crate::plane::Trouble;
+use crate::trouble::Trouble;
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

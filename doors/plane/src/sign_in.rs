@@ -5,9 +5,10 @@
 
 use crate::clock;
 use crate::entries::{self, Actor};
-use crate::plane::{Plane, Trouble, digest, random};
+use crate::judge::signals::Told;
+use crate::plane::{Plane, digest, random};
 use crate::shared::Locked;
-use crate::signals::Told;
+use crate::trouble::Trouble;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use detection::Feature;

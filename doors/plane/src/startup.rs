@@ -1,24 +1,26 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::certify::lists;
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
 use crate::events::Events;
+use crate::fleet::planning;
+use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
-use crate::judgement::{self, Judgement};
+use crate::judge::signals::{PerSecond, Signals};
+use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
-use crate::lists;
-use crate::notify::Notifier;
-use crate::plane::{FleetInForce, Plane, Trouble, digest, leaf, population, random};
-use crate::planning;
+use crate::plane::{Plane, digest, leaf, random};
+use crate::respond::notify::Notifier;
+use crate::respond::timeline;
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
-use crate::sightings;
 use crate::sign_in::SignIns;
-use crate::signals::{PerSecond, Signals};
-use crate::timeline;
+use crate::stock::sightings;
+use crate::trouble::Trouble;
 use crate::withdrawing::{self, Containments};
 use access::Grants;
 use anyhow::{Context, bail};
@@ -645,7 +647,7 @@ fn recall(
     detector.declare(&fleet.declared());
     let mut alerts = Alerts::new(detection::AlertSettings::default());
     let mut kept = Vec::new();
-    facts.for_each_alert(|row| kept.extend(judgement::alert_of(row)))?;
+    facts.for_each_alert(|row| kept.extend(judge::alert_of(row)))?;
     alerts.restore(kept);
     let mut responder = Responder::new(config.response.settings());
     responder.playbooks(fleet.playbooks.clone());
@@ -660,7 +662,7 @@ fn recall(
         judgement.introduce(&device.device, registry);
     }
     // After the devices are known: what is remembered of others is left out.
-    if let Some(snapshot) = facts.blob(judgement::BASELINES)?
+    if let Some(snapshot) = facts.blob(judge::BASELINES)?
         && let Err(error) = judgement.detector.restore(&snapshot)
     {
         tracing::error!("{error}");

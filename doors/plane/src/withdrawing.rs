@@ -1,7 +1,8 @@
 //! What can be withdrawn, and what a withdrawal and its undoing leave behind.
 
 use crate::entries::Actor;
-use crate::plane::{Trouble, digest, random};
+use crate::plane::{digest, random};
+use crate::trouble::Trouble;
 use gateway::Withdrawal;
 use identity::Fact;
 use model::{

@@ -10,7 +10,16 @@ pub(crate) const FOLDER_MODE: u32 = 0o700;
 pub(crate) const FILE_MODE: u32 = 0o600;
 
 /// An exclusive `flock`. The kernel lets go of it when the process ends, however it ends.
-pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    /// Said to the kernel, not left to the closing of the file: a program that is being started just
+    /// now holds a copy of every open file until it runs.
+    fn drop(&mut self) {
+        // Nothing is left to do if it fails: the kernel lets go when the process ends.
+        let _ = self.0.unlock();
+    }
+}
 
 impl Lock {
     pub(crate) fn take(path: &Path) -> Result<Self, OpenError> {

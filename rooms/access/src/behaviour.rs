@@ -5,7 +5,7 @@ use crate::declared::{Tables, declared_twice, in_range, parse};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::template::is_name;
 use core::net::IpAddr;
-use model::Digest;
+use model::{Digest, Protocol};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,20 +22,12 @@ pub struct Destination {
     pub network: Option<(IpAddr, u8)>,
     /// One at least.
     pub ports: Vec<u16>,
-    pub protocol: Transport,
+    pub protocol: Protocol,
 }
 
 /// A destination's name. The grammar is that of all names.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationId(Arc<str>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    #[default]
-    Tcp,
-    Udp,
-}
 
 /// What the devices of a product are expected to do. What is left out is not declared; it is
 /// learned.
@@ -44,7 +36,7 @@ pub struct Behaviour {
     /// Each is declared in the fleet. An empty list is declared too: none is expected.
     pub destinations: Option<Vec<DestinationId>>,
     /// As `destinations`.
-    pub listens: Option<Vec<(Transport, u16)>>,
+    pub listens: Option<Vec<(Protocol, u16)>>,
     pub dns_per_minute_max: Option<u32>,
     pub bytes_out_per_minute_max: Option<u64>,
     pub tls_version_min: Option<TlsVersion>,
@@ -82,6 +74,24 @@ struct DestinationTable {
     ports: Spanned<Vec<u16>>,
     #[serde(default)]
     protocol: Transport,
+}
+
+/// How a file says it.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Transport {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
 }
 
 /// `[camera.behaviour]`
@@ -152,7 +162,7 @@ pub(crate) fn read_destinations(
             host,
             network,
             ports: ports.clone(),
-            protocol: table.protocol,
+            protocol: table.protocol.into(),
         };
         if known.insert(id, destination).is_some() {
             wrong.push(declared_twice("destination", &key, file));
@@ -246,13 +256,9 @@ impl BehaviourTable {
     }
 }
 
-fn listening(text: &str) -> Option<(Transport, u16)> {
+fn listening(text: &str) -> Option<(Protocol, u16)> {
     let (protocol, port) = text.split_once('/')?;
-    let protocol = match protocol {
-        "tcp" => Transport::Tcp,
-        "udp" => Transport::Udp,
-        _ => return None,
-    };
+    let protocol = Protocol::from_name(protocol)?;
     let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
     (format!("{}/{port}", protocol.name()) == text).then_some((protocol, port))
 }
@@ -327,17 +333,6 @@ impl fmt::Debug for DestinationId {
     }
 }
 
-impl Transport {
-    /// The word in `fleet/`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
 impl TlsVersion {
     /// The word in `fleet/`.
     #[must_use]
@@ -403,8 +398,8 @@ mod tests {
 
     #[test]
     fn a_port_to_listen_on_has_one_spelling() {
-        assert_eq!(listening("tcp/554"), Some((Transport::Tcp, 554)));
-        assert_eq!(listening("udp/53"), Some((Transport::Udp, 53)));
+        assert_eq!(listening("tcp/554"), Some((Protocol::Tcp, 554)));
+        assert_eq!(listening("udp/53"), Some((Protocol::Udp, 53)));
         for text in [
             "",
             "554",

@@ -28,7 +28,7 @@ mod subset;
 mod template;
 mod topics;
 
-pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion, Transport};
+pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use builtin::{containment_topic, report_topic};
 pub use class::Facts;
 pub use diagnostic::{Diagnostic, SourceFile};

@@ -1,8 +1,8 @@
 //! What the fleet declares of a product's behaviour: the seed of its baseline.
 
-use crate::{Protocol, shown};
+use crate::shown;
 use core::net::IpAddr;
-use model::{Digest, ProductId};
+use model::{Digest, ProductId, Protocol};
 
 /// `None` everywhere: nothing is declared, the group's habit is learned. A list that is declared
 /// is the whole truth; an empty one says "none".

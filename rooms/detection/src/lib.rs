@@ -38,7 +38,7 @@ pub use baseline::{Baseline, BaselineEntry, BaselineState};
 pub use declared::{Declared, DeclaredDestination, DeclaredFirmware};
 pub use detector::{Detector, SnapshotError};
 pub use deviation::Deviation;
-pub use observation::{Feature, Observation, Protocol};
+pub use observation::{Feature, Observation};
 pub use report::{Report, ReportError};
 pub use settings::{AlertSettings, Settings};
 pub use text::shown;

@@ -1,8 +1,7 @@
 //! One thing that was observed: about whom, by whom, how surely, and what.
 
 use core::net::IpAddr;
-use model::{Attribution, CertificateId, Digest, Source, Subject, Timestamp};
-use std::fmt;
+use model::{Attribution, CertificateId, Digest, Protocol, Source, Subject, Timestamp};
 use std::time::Duration;
 
 /// What somebody observed. Text inside is hostile until [`crate::shown`] made it printable, which
@@ -16,36 +15,6 @@ pub struct Observation {
     pub source: Source,
     pub attribution: Attribution,
     pub feature: Feature,
-}
-
-/// Of the two transports that behaviour is described in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.name() == name)
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// What was observed. Counts are of `interval`, which ended at the observation's time.

@@ -4,9 +4,9 @@
 //! most [`TEXT_MAX`] bytes; a field that is not listed is refused. The session that brought it is
 //! proven, its contents are only reported: they may raise and never clear.
 
-use crate::{Feature, Observation, Protocol};
+use crate::{Feature, Observation};
 use core::net::IpAddr;
-use model::{Attribution, DeviceId, Digest, Source, Subject, Timestamp};
+use model::{Attribution, DeviceId, Digest, Protocol, Source, Subject, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;

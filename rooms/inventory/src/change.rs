@@ -1,9 +1,8 @@
 //! What must be kept of an observation, row by row; the same rows bring it back.
 
 use crate::device::{Address, Firmware, Peer};
-use crate::sighting::Protocol;
 use core::net::IpAddr;
-use model::{DeviceId, Timestamp};
+use model::{DeviceId, Protocol, Timestamp};
 
 /// One row that changed. [`crate::Inventory::take_changes`] gives them out,
 /// [`crate::Inventory::restore`] takes them back at a start.

@@ -1,9 +1,8 @@
 //! A device as it is known, and the words for its state.
 
-use crate::sighting::Protocol;
 use core::net::IpAddr;
 use model::{
-    Containment, DeviceId, Digest, GroupId, IncidentId, ManufacturerId, ProductId,
+    Containment, DeviceId, Digest, GroupId, IncidentId, ManufacturerId, ProductId, Protocol,
     RevocationReason, SerialNumber, Source, Timestamp,
 };
 

@@ -32,4 +32,4 @@ pub use export::{export, export_header};
 pub use import::{Import, LineError, List};
 pub use machine::{ADDRESSES_MAX, Inventory, PEERS_MAX, Settings};
 pub use query::{Page, Query, Summary};
-pub use sighting::{Learned, Protocol, Seen, Sighting};
+pub use sighting::{Learned, Seen, Sighting};

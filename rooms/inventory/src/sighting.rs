@@ -1,7 +1,7 @@
 //! What was seen of a device.
 
 use core::net::IpAddr;
-use model::{Attribution, DeviceId, Digest, Source, Timestamp};
+use model::{Attribution, DeviceId, Digest, Protocol, Source, Timestamp};
 
 /// One observation, as far as it tells what is out there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,30 +39,6 @@ pub enum Seen {
     },
     /// What its agent says it cannot see.
     Unseen(Vec<String>),
-}
-
-/// The transport that a peer is reached by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|one| one.name() == name)
-    }
 }
 
 /// What became of a sighting.

@@ -4,8 +4,8 @@ use super::life::{CLAIMED, Device, Fleet, GATEWAY, NETWORK, REPORT, View};
 use super::life::{bytes_out, queries, refused};
 use super::{ATTACK_HOURS, Plan};
 use crate::random::Random;
-use detection::{Feature, Protocol};
-use model::{DeviationKind, DeviceId};
+use detection::Feature;
+use model::{DeviationKind, DeviceId, Protocol};
 
 /// The seven kinds, and denied attempts.
 pub const KINDS: [DeviationKind; 8] = [

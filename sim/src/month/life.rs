@@ -5,8 +5,10 @@ use super::attack::Attack;
 use super::calendar::{Calendar, HOUR};
 use crate::random::Random;
 use core::net::IpAddr;
-use detection::{Declared, DeclaredDestination, DeclaredFirmware, Feature, Observation, Protocol};
-use model::{Attribution, DeviceId, Digest, ProductId, ServiceId, Source, Subject, Timestamp};
+use detection::{Declared, DeclaredDestination, DeclaredFirmware, Feature, Observation};
+use model::{
+    Attribution, DeviceId, Digest, ProductId, Protocol, ServiceId, Source, Subject, Timestamp,
+};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

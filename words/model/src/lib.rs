@@ -21,6 +21,6 @@ pub use names::{
     DeviceId, GroupId, InvalidName, ManufacturerId, PolicyId, Principal, ProductId, SerialNumber,
     ServiceId, TenantId,
 };
-pub use observed::{Attribution, Source, Subject};
+pub use observed::{Attribution, Protocol, Source, Subject};
 pub use time::Timestamp;
 pub use verdict::{DenyReason, Verdict};

@@ -113,19 +113,19 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "HTTP in its place",
-        path: "doors/plane/src/notify/",
+        path: "doors/plane/src/respond/notify/",
         what: "hyper",
         reason: "a message that leaves goes by HTTP to the one address in the configuration; its statuses are judged here",
     },
     Exception {
         rule: "HTTP in its place",
-        path: "doors/plane/src/notify/",
+        path: "doors/plane/src/respond/notify/",
         what: "hyper_util",
         reason: "a message that leaves goes by HTTP to the one address in the configuration; its statuses are judged here",
     },
     Exception {
         rule: "sockets in their place",
-        path: "doors/plane/src/notify/webhook.rs",
+        path: "doors/plane/src/respond/notify/webhook.rs",
         what: "TcpStream",
         reason: "nobody knocks here: the plane goes out, to the one address in the configuration",
     },
@@ -149,13 +149,13 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "concurrency in its place",
-        path: "doors/plane/src/signals.rs",
+        path: "doors/plane/src/judge/signals.rs",
         what: "mpsc",
         reason: "the one queue from doors and shards to the judge: bounded, and telling never waits",
     },
     Exception {
         rule: "concurrency in its place",
-        path: "doors/plane/src/signals.rs",
+        path: "doors/plane/src/judge/signals.rs",
         what: "Atomic*",
         reason: "counts what did not fit that queue and the bytes that wait in it; decides nothing else",
     },

@@ -3,10 +3,10 @@
 //! only show them.
 
 use super::{Caller, Problem, Shared};
-use crate::issuing;
+use crate::certify::issuing;
+use crate::judge::signals::{Signals, Told};
 use crate::listen::tls::Trust;
 use crate::shared::to_its_end;
-use crate::signals::{Signals, Told};
 use crate::{clock, flow};
 use axum::Router;
 use axum::body::Bytes;

@@ -133,7 +133,7 @@ pub async fn metrics(State(plane): State<Shared>, _: Auditor) -> Result<Response
 
 /// This interface, OpenAPI 3.1. Open to everybody: it is in the source.
 pub async fn openapi() -> Result<Response, Problem> {
-    let json = super::openapi_json().map_err(crate::plane::Trouble::fault)?;
+    let json = super::openapi_json().map_err(crate::trouble::Trouble::fault)?;
     Ok(bytes("application/json", json.into_bytes()))
 }
 

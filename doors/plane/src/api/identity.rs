@@ -4,10 +4,10 @@
 use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
-use crate::deciding;
+use crate::certify::lists;
 use crate::entries::read_certificate_id;
 use crate::flow;
-use crate::lists;
+use crate::respond::deciding;
 use crate::shared::to_its_end;
 use crate::withdrawing::Revoking;
 use axum::Json;
@@ -304,7 +304,7 @@ pub async fn certify_service(
 ) -> Result<(StatusCode, Json<ServiceCertificate>), Problem> {
     let service = ServiceId::new(&service).map_err(invalid)?;
     let der = crate::pem::decode(&request.csr_pem, &["CERTIFICATE REQUEST"])?;
-    let request = CertificateRequest::parse(&der).map_err(crate::plane::Trouble::from)?;
+    let request = CertificateRequest::parse(&der).map_err(crate::trouble::Trouble::from)?;
     let issued =
         to_its_end(async move { flow::issue_to_service(&plane, &service, &request, &actor).await })
             .await?;

@@ -1,6 +1,6 @@
 //! The edge: every trouble becomes one status and one problem+json (RFC 9457).
 
-use crate::plane::Trouble;
+use crate::trouble::Trouble;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use identity::Refusal;

@@ -4,7 +4,7 @@
 use super::caller::COOKIE;
 use super::{Caller, Problem, Shared};
 use crate::clock;
-use crate::signals::Told;
+use crate::judge::signals::Told;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;

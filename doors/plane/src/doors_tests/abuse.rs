@@ -5,7 +5,7 @@ use super::{House, PATIENCE, blocking, id};
 use crate::api::CALLS_A_SECOND;
 use crate::entries::Actor;
 use crate::flow;
-use crate::signals::PerSecond;
+use crate::judge::signals::PerSecond;
 use access::SourceFile;
 use detection::{Feature, Observation};
 use identity::CertificateRequest;

@@ -4,7 +4,7 @@ use super::{House, blocking, id, is_failure};
 use crate::clock;
 use crate::entries::Actor;
 use crate::flow;
-use crate::signals::Told;
+use crate::judge::signals::Told;
 use crate::tasks::forget::forget;
 use crate::withdrawing::Revoking;
 use identity::crl::KEPT_AFTER_END;

@@ -2,8 +2,8 @@
 
 use super::tls::Seen;
 use crate::clock;
+use crate::judge::signals::Told;
 use crate::shared::Locked;
-use crate::signals::Told;
 use detection::Feature;
 use identity::Refusal;
 use model::{Attribution, Principal, Subject, Timestamp};

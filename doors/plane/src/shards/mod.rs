@@ -11,7 +11,7 @@ mod transport;
 
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
-use crate::signals::Signals;
+use crate::judge::signals::Signals;
 use access::{Facts, Grants};
 use gateway::{ToShard, Withdrawal};
 use mailbox::Mailbox;
@@ -50,7 +50,7 @@ pub enum Letter {
         with_sessions: bool,
         reply: oneshot::Sender<ShardReport>,
     },
-    /// Tell the judge who is connected ([`crate::signals::Told::Sessions`]).
+    /// Tell the judge who is connected ([`crate::judge::signals::Told::Sessions`]).
     Recount,
     /// Say goodbye to all, then end.
     Drain,

@@ -1,8 +1,8 @@
 //! What a shard tells the judge: its gateway's signals, its sessions' TLS, its metering.
 
+use crate::judge::signals::{PerSecond, Signals, Told};
 use crate::listen::refused::Failed;
 use crate::listen::source_of;
-use crate::signals::{PerSecond, Signals, Told};
 use detection::Feature;
 use gateway::{CloseReason, Metered, Signal};
 use model::{Attribution, Principal, Timestamp, Verdict};

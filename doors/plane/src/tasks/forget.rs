@@ -2,7 +2,8 @@
 //! disk and memory with them.
 
 use crate::clock;
-use crate::plane::{Plane, Trouble};
+use crate::plane::Plane;
+use crate::trouble::Trouble;
 use identity::crl::KEPT_AFTER_END;
 use model::Timestamp;
 use std::sync::Arc;

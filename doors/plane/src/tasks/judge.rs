@@ -3,8 +3,8 @@
 
 use crate::clock;
 use crate::flow;
+use crate::judge::signals::Inbox;
 use crate::plane::Plane;
-use crate::signals::Inbox;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;

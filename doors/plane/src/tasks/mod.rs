@@ -10,8 +10,8 @@ mod remember;
 mod renew;
 mod sequence;
 
-use crate::notify::Way;
 use crate::plane::Plane;
+use crate::respond::notify::Way;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

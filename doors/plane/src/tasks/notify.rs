@@ -1,8 +1,8 @@
 //! Sends what waits in the outbox, one message at a time in their order, for each way by itself.
 
 use crate::clock;
-use crate::notify::{NotSent, Way};
 use crate::plane::Plane;
+use crate::respond::notify::{NotSent, Way};
 use crate::shared::off_thread;
 use std::sync::Arc;
 use std::time::Duration;

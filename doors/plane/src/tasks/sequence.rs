@@ -3,8 +3,9 @@
 
 use crate::clock;
 use crate::events::About;
-use crate::plane::{Plane, Trouble};
+use crate::plane::Plane;
 use crate::shared::off_thread;
+use crate::trouble::Trouble;
 use audit::Sequencer;
 use signer::Purpose;
 use std::sync::Arc;

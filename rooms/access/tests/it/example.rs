@@ -1,8 +1,8 @@
 //! The fleet in `examples/fleet`, which the README and the chapter show.
 
 use crate::{device, example_fleet, filter, service};
-use access::{Explanation, Grants, TlsVersion, Transport};
-use model::{DenyReason, Verdict};
+use access::{Explanation, Grants, TlsVersion};
+use model::{DenyReason, Protocol, Verdict};
 use std::path::Path;
 use std::time::Duration;
 
@@ -56,9 +56,9 @@ fn what_its_devices_are_expected_to_do_is_said_and_its_firmware_is_there() {
     let fleet = example_fleet();
     let camera = fleet.product(&"camera".parse().unwrap()).unwrap();
     let behaviour = &camera.behaviour;
-    assert_eq!(behaviour.listens, Some(vec![(Transport::Tcp, 554)]));
+    assert_eq!(behaviour.listens, Some(vec![(Protocol::Tcp, 554)]));
     assert_eq!(behaviour.tls_version_min, Some(TlsVersion::Tls13));
-    let hosts: Vec<(&str, &[u16], Transport)> = (behaviour.destinations.iter().flatten())
+    let hosts: Vec<(&str, &[u16], Protocol)> = (behaviour.destinations.iter().flatten())
         .map(|id| fleet.destination(id).unwrap())
         .map(|one| {
             (
@@ -71,8 +71,8 @@ fn what_its_devices_are_expected_to_do_is_said_and_its_firmware_is_there() {
     assert_eq!(
         hosts,
         [
-            ("video.example.net", [443].as_slice(), Transport::Tcp),
-            ("time.example.net", [123].as_slice(), Transport::Udp)
+            ("video.example.net", [443].as_slice(), Protocol::Tcp),
+            ("time.example.net", [123].as_slice(), Protocol::Udp)
         ]
     );
     for product in fleet.products() {

@@ -1,14 +1,14 @@
 //! New members of a set: destinations, listening ports, firmware.
 
 use super::{Judgement, Sight};
+use crate::Settings;
 use crate::baseline::Group;
 use crate::device::{Device, short};
 use crate::habit::{Habit, Standing, Vouch};
 use crate::statistics::seconds;
 use crate::text::{bytes, listed, shown};
-use crate::{Protocol, Settings};
 use core::net::IpAddr;
-use model::{DeviationKind, Digest, Severity};
+use model::{DeviationKind, Digest, Protocol, Severity};
 
 /// Where attackers log in, spread and take orders; a device of ours has no business there.
 const REMOTE_CONTROL_PORTS: [u16; 13] = [

@@ -1,8 +1,8 @@
 //! Each way to behave otherwise, on a product whose behaviour is declared.
 
 use crate::world::*;
-use detection::{Feature, Protocol};
-use model::{Attribution, DeviationKind, Digest, ServiceId, Severity, Source, Subject};
+use detection::Feature;
+use model::{Attribution, DeviationKind, Digest, Protocol, ServiceId, Severity, Source, Subject};
 use std::time::Duration;
 
 #[test]

@@ -2,8 +2,8 @@
 //! snapshot is refused; a device takes about a kilobyte.
 
 use crate::world::*;
-use detection::{Detector, Deviation, Feature, Observation, Protocol, Settings, SnapshotError};
-use model::{Attribution, Source, Subject};
+use detection::{Detector, Deviation, Feature, Observation, Settings, SnapshotError};
+use model::{Attribution, Protocol, Source, Subject};
 use proptest::prelude::*;
 use std::time::Duration;
 

@@ -2,9 +2,9 @@
 
 use detection::{
     Declared, DeclaredDestination, DeclaredFirmware, Detector, Deviation, Feature, Observation,
-    Protocol, Settings,
+    Settings,
 };
-use model::{Attribution, DeviceId, Digest, ProductId, Source, Subject, Timestamp};
+use model::{Attribution, DeviceId, Digest, ProductId, Protocol, Source, Subject, Timestamp};
 use std::time::Duration;
 
 /// A Thursday noon.

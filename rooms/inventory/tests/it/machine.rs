@@ -2,10 +2,10 @@
 
 use crate::{day, device, inventory, known, sighting};
 use inventory::{
-    ADDRESSES_MAX, Change, Cut, Inventory, Learned, Lifecycle, PEERS_MAX, Posture, Protocol, Query,
-    Seen, Settings, Sighting, Suspicion,
+    ADDRESSES_MAX, Change, Cut, Inventory, Learned, Lifecycle, PEERS_MAX, Posture, Query, Seen,
+    Settings, Sighting, Suspicion,
 };
-use model::{Attribution, Containment, IncidentId, RevocationReason, Source, Timestamp};
+use model::{Attribution, Containment, IncidentId, Protocol, RevocationReason, Source, Timestamp};
 use std::net::{IpAddr, Ipv4Addr};
 
 fn address(number: u32) -> IpAddr {

@@ -1,7 +1,8 @@
 //! What a device costs in memory: bounded at its worst, about a kilobyte as it usually is.
 
 use crate::{day, inventory, sighting};
-use inventory::{Protocol, Seen};
+use inventory::Seen;
+use model::Protocol;
 use std::net::{IpAddr, Ipv4Addr};
 
 fn bytes_of(devices: usize, addresses: u32, peers: u32, host: &str) -> u64 {

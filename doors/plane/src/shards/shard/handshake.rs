@@ -2,12 +2,12 @@
 //! limit, and brought to their home shard.
 
 use super::{Handed, Handshaking, LISTENER, Live, Shard, Slot, token};
+use crate::judge::signals::Told;
 use crate::listen::refused::{self, Failed};
 use crate::listen::source_of;
 use crate::shards::Letter;
 use crate::shards::telling::DOOR;
 use crate::shards::transport::{Arrival, Failure, Transport};
-use crate::signals::Told;
 use detection::Feature;
 use gateway::ConnectionId;
 use model::{Attribution, Timestamp};

@@ -2,11 +2,13 @@
 
 use super::Judged;
 use crate::events::About;
-use crate::plane::{FleetInForce, Plane, Trouble};
+use crate::fleet::FleetInForce;
+use crate::judge::signals::Told;
+use crate::plane::Plane;
 use crate::shared::off_thread;
-use crate::signals::Told;
-use access::{Behaviour, Fleet, TlsVersion, Transport};
-use detection::{Alert, AlertId, Declared, DeclaredDestination, DeclaredFirmware, Protocol};
+use crate::trouble::Trouble;
+use access::{Behaviour, Fleet, TlsVersion};
+use detection::{Alert, AlertId, Declared, DeclaredDestination, DeclaredFirmware};
 use model::{Attribution, Source, Timestamp};
 use serde_json::json;
 use std::sync::Arc;
@@ -110,10 +112,6 @@ impl FleetInForce {
 /// What is left out is not declared: it is learned. An empty list is declared: none is expected;
 /// of firmware there is always one.
 fn declared(fleet: &Fleet, product: model::ProductId, behaviour: &Behaviour) -> Declared {
-    let protocol = |transport: Transport| match transport {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-    };
     let destinations = behaviour.destinations.as_ref().map(|ids| {
         ids.iter()
             .filter_map(|id| fleet.destination(id))
@@ -122,14 +120,10 @@ fn declared(fleet: &Fleet, product: model::ProductId, behaviour: &Behaviour) -> 
                 host: one.host.clone(),
                 network: one.network,
                 ports: one.ports.clone(),
-                protocol: protocol(one.protocol),
+                protocol: one.protocol,
             })
             .collect()
     });
-    let listens = behaviour
-        .listens
-        .as_ref()
-        .map(|all| (all.iter().map(|(one, port)| (protocol(*one), *port))).collect());
     let firmware = (behaviour.firmware.iter()).map(|one| DeclaredFirmware {
         version: one.version.clone(),
         digest: Some(one.sha256),
@@ -137,7 +131,7 @@ fn declared(fleet: &Fleet, product: model::ProductId, behaviour: &Behaviour) -> 
     Declared {
         product,
         destinations,
-        listens,
+        listens: behaviour.listens.clone(),
         dns_per_minute_max: behaviour.dns_per_minute_max.map(u64::from),
         bytes_out_per_minute_max: behaviour.bytes_out_per_minute_max,
         tls_version_min: behaviour.tls_version_min.map(|version| {

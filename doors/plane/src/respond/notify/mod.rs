@@ -10,8 +10,9 @@ pub mod webhook;
 
 use crate::clock;
 use crate::config::Config;
-use crate::plane::{Plane, Trouble, random};
+use crate::plane::{Plane, random};
 use crate::shared::{Locked, off_thread};
+use crate::trouble::Trouble;
 use anyhow::Context;
 use mail::Mail;
 use model::{IncidentId, Timestamp};

@@ -1,6 +1,8 @@
 //! What a fleet would change, and its grants: compiled, not in force.
 
-use crate::plane::{FleetInForce, Plane, Trouble};
+use crate::fleet::FleetInForce;
+use crate::plane::Plane;
+use crate::trouble::Trouble;
 use access::{Facts, Grants, SourceFile};
 use std::sync::Arc;
 use store::Receipt;

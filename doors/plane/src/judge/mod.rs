@@ -4,6 +4,7 @@
 //! [`crate::flow::judge`]. Changed by one judgement at a time, read by the API.
 
 mod budget;
+pub mod signals;
 mod told;
 
 use budget::Budget;

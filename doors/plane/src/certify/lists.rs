@@ -2,7 +2,8 @@
 
 use crate::clock;
 use crate::entries::{self, Actor};
-use crate::plane::{Plane, Trouble, digest};
+use crate::plane::{Plane, digest};
+use crate::trouble::Trouble;
 use identity::expected::ExpectedDevice;
 use identity::{Anchors, Fact};
 use model::{ManufacturerId, Principal, Timestamp};

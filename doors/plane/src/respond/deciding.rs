@@ -4,7 +4,8 @@
 use crate::clock;
 use crate::entries::Actor;
 use crate::flow;
-use crate::plane::{Plane, Trouble};
+use crate::plane::Plane;
+use crate::trouble::Trouble;
 use crate::withdrawing::{
     Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
 };

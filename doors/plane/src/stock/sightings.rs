@@ -2,15 +2,15 @@
 //! to `facts.db` and comes back at a start.
 
 use crate::config::InventoryConfig;
+use crate::judge::signals::Told;
 use crate::plane::Plane;
-use crate::signals::Told;
 use detection::{Feature, Observation, Report};
 use identity::{Fact, Registry};
 use inventory::{
-    Address, Change, Cut, Firmware, Inventory, Known, Peer, Protocol, Record, Seen, Settings,
-    Sighting, Suspicion,
+    Address, Change, Cut, Firmware, Inventory, Known, Peer, Record, Seen, Settings, Sighting,
+    Suspicion,
 };
-use model::{Attribution, DeviceId, Principal, Source, Subject, Timestamp};
+use model::{Attribution, DeviceId, Principal, Protocol, Source, Subject, Timestamp};
 use response::{About, Incident};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -321,10 +321,7 @@ fn sighting_of(observation: &Observation) -> Option<Sighting> {
         } => Seen::Peer {
             address: *address,
             port: *port,
-            protocol: match protocol {
-                detection::Protocol::Tcp => Protocol::Tcp,
-                detection::Protocol::Udp => Protocol::Udp,
-            },
+            protocol: *protocol,
             host: host.clone(),
             bytes_out: *bytes_out,
         },

@@ -1,6 +1,7 @@
 //! Certificates as they are made: the room gives the bytes, the signer signs, the room assembles.
 
-use crate::plane::{Plane, Trouble, random};
+use crate::plane::{Plane, random};
+use crate::trouble::Trouble;
 use identity::{CertificateRequest, EnrollmentDecision, Fact, est, profile};
 use model::{CertificateId, Principal, ServiceId, Timestamp};
 use signer::Purpose;

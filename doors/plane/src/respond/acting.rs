@@ -3,7 +3,8 @@
 
 use crate::entries::Actor;
 use crate::flow;
-use crate::plane::{Plane, Trouble};
+use crate::plane::Plane;
+use crate::trouble::Trouble;
 use crate::withdrawing::{Containing, Restoring, Revoking};
 use model::RevocationReason;
 use response::{Effect, Outcome, Token};

@@ -1,13 +1,16 @@
 //! Acts on the inventory: lists in and out, and what a device page needs besides.
 
+pub mod sightings;
+
 use crate::api::Reached;
 use crate::clock;
 use crate::entries::{self, Actor};
-use crate::plane::{Plane, Trouble, digest};
-use crate::sightings::row_of_record;
-use access::{Destination, Transport};
+use crate::plane::{Plane, digest};
+use crate::stock::sightings::row_of_record;
+use crate::trouble::Trouble;
+use access::Destination;
 use inventory::findings::Context;
-use inventory::{Import, List, Peer, Protocol};
+use inventory::{Import, List, Peer};
 use model::{DeviceId, ProductId};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -149,15 +152,13 @@ impl Expectation {
 }
 
 fn is_at(destination: &Destination, peer: &Peer) -> bool {
-    let protocol = match destination.protocol {
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Udp => Protocol::Udp,
-    };
     let by_name = destination.host.is_some() && destination.host.as_deref() == peer.host.as_deref();
     let by_network = destination
         .network
         .is_some_and(|(network, length)| is_in(peer.address, network, length));
-    protocol == peer.protocol && destination.ports.contains(&peer.port) && (by_name || by_network)
+    destination.protocol == peer.protocol
+        && destination.ports.contains(&peer.port)
+        && (by_name || by_network)
 }
 
 fn is_in(address: IpAddr, network: IpAddr, length: u8) -> bool {

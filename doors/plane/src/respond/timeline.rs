@@ -3,8 +3,9 @@
 use crate::clock;
 use crate::entries::{self, Act};
 use crate::events::About;
-use crate::judgement::Judged;
-use crate::plane::{Plane, Trouble, digest};
+use crate::judge::Judged;
+use crate::plane::{Plane, digest};
+use crate::trouble::Trouble;
 use model::IncidentId;
 use response::{Effect, Incident, IncidentState, Remembered, Step};
 use serde_json::json;

@@ -1,0 +1,4 @@
+//! Certificates and the lists behind them: who vouches, who is expected, what is issued.
+
+pub mod issuing;
+pub mod lists;

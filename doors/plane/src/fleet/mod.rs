@@ -1,0 +1,209 @@
+//! The fleet in force: what its files declare, as the rest of the plane asks for it.
+
+pub mod planning;
+
+use crate::trouble::Trouble;
+use access::{Diagnostic, Facts, Fleet, SourceFile};
+use identity::profile;
+use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use response::Playbook;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+/// The fleet that was applied last; version 0 is none.
+pub struct FleetInForce {
+    pub version: u64,
+    pub fleet: Option<Fleet>,
+    pub playbooks: Vec<Playbook>,
+}
+
+impl FleetInForce {
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            version: 0,
+            fleet: None,
+            playbooks: Vec::new(),
+        }
+    }
+
+    /// Reads a whole fleet, its playbooks included.
+    ///
+    /// # Errors
+    /// All that is wrong, by file and line; nothing of it is taken then.
+    pub fn read(version: u64, files: &[SourceFile]) -> Result<Self, Trouble> {
+        let mut wrong = Vec::new();
+        let mut playbooks: Vec<Playbook> = Vec::new();
+        let mut names = BTreeSet::new();
+        for file in files {
+            if !response::playbook::is_playbook_file(&file.path) {
+                continue;
+            }
+            match response::playbook::read(&file.path, &file.text) {
+                Ok(read) => playbooks.extend(read),
+                Err(errors) => wrong.extend(errors.into_iter().map(diagnostic)),
+            }
+        }
+        for playbook in &playbooks {
+            if !names.insert(&playbook.name) {
+                wrong.push(Diagnostic {
+                    path: "playbooks".to_owned(),
+                    line: 1,
+                    column: 1,
+                    message: format!("two playbooks are called {}", playbook.name),
+                    help: Some("give each its own name".to_owned()),
+                });
+            }
+        }
+        let fleet = match Fleet::read(files) {
+            Ok(fleet) if wrong.is_empty() => fleet,
+            Ok(_) => return Err(Trouble::Fleet(wrong)),
+            Err(others) => {
+                wrong.extend(others);
+                return Err(Trouble::Fleet(wrong));
+            }
+        };
+        Ok(Self {
+            version,
+            fleet: Some(fleet),
+            playbooks,
+        })
+    }
+
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.fleet.as_ref().map_or(Digest([0; 32]), Fleet::digest)
+    }
+
+    /// Everything it declares, as `channel telemetry`.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        let Some(fleet) = &self.fleet else {
+            return BTreeSet::new();
+        };
+        let products = fleet.products().map(|one| format!("product {}", one.id));
+        let groups = fleet.groups().map(|one| format!("group {}", one.id));
+        let services = fleet.services().map(|one| format!("service {}", one.id));
+        let channels = fleet
+            .channels()
+            .map(|one| format!("channel {}", one.id.as_str()));
+        let policies = fleet.policies().map(|id| format!("policy {id}"));
+        let destinations =
+            (fleet.destinations()).map(|one| format!("destination {}", one.id.as_str()));
+        let playbooks = self.playbooks.iter().map(|one| {
+            let mode = one.mode.name();
+            format!("playbook {} ({mode})", one.name)
+        });
+        products
+            .chain(groups)
+            .chain(services)
+            .chain(channels)
+            .chain(policies)
+            .chain(destinations)
+            .chain(playbooks)
+            .collect()
+    }
+
+    #[must_use]
+    pub fn has_service(&self, id: &ServiceId) -> bool {
+        self.fleet
+            .as_ref()
+            .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
+    }
+
+    /// Whether the fleet lets a service report what it saw in the network.
+    #[must_use]
+    pub fn observes_network(&self, id: &ServiceId) -> bool {
+        let service = self.fleet.as_ref().and_then(|fleet| fleet.service(id));
+        service.is_some_and(|service| service.observes_network)
+    }
+
+    #[must_use]
+    pub fn groups_of(&self, id: &ServiceId) -> Vec<GroupId> {
+        self.fleet
+            .as_ref()
+            .and_then(|fleet| fleet.services().find(|known| known.id == *id))
+            .map(|known| known.groups.clone())
+            .unwrap_or_default()
+    }
+
+    /// Thirty days where the fleet does not say otherwise.
+    #[must_use]
+    pub fn ldevid_lifetime(&self, product: &ProductId) -> Duration {
+        self.fleet
+            .as_ref()
+            .and_then(|fleet| fleet.product(product))
+            .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| {
+                known.ldevid_lifetime
+            })
+    }
+
+    /// Its row, with the sources as JSON.
+    ///
+    /// # Errors
+    /// Never for texts.
+    pub fn row(
+        &self,
+        files: &[SourceFile],
+        applied_at: Timestamp,
+    ) -> Result<store::Fleet, Trouble> {
+        let sources: BTreeMap<&str, &str> = files
+            .iter()
+            .map(|file| (file.path.as_str(), file.text.as_str()))
+            .collect();
+        Ok(store::Fleet {
+            version: self.version,
+            digest: self.digest(),
+            files: serde_json::to_vec(&sources).map_err(Trouble::fault)?,
+            applied_at,
+        })
+    }
+
+    /// The fleet of a row.
+    ///
+    /// # Errors
+    /// The row was written by something else, or by a version that took what this one refuses.
+    pub fn from_row(row: &store::Fleet) -> Result<Self, Trouble> {
+        let sources: BTreeMap<String, String> =
+            serde_json::from_slice(&row.files).map_err(Trouble::fault)?;
+        let files: Vec<SourceFile> = sources
+            .into_iter()
+            .map(|(path, text)| SourceFile { path, text })
+            .collect();
+        Self::read(row.version, &files)
+    }
+}
+
+/// One of each kind that is known: the same product and groups are the same to policy.
+pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Facts> {
+    let mut kinds: HashSet<(ProductId, Vec<GroupId>)> = HashSet::new();
+    let mut population = Vec::new();
+    for device in registry.devices() {
+        if kinds.insert((device.product.clone(), device.groups.to_vec())) {
+            population.push(Facts {
+                principal: Principal::Device(device.device.clone()),
+                product: Some(device.product.clone()),
+                groups: device.groups.to_vec(),
+                containment: None,
+            });
+        }
+    }
+    let services = fleet.fleet.iter().flat_map(Fleet::services);
+    population.extend(services.map(|service| Facts {
+        principal: Principal::Service(service.id.clone()),
+        product: None,
+        groups: service.groups.clone(),
+        containment: None,
+    }));
+    population
+}
+
+fn diagnostic(error: response::PlaybookError) -> Diagnostic {
+    Diagnostic {
+        path: error.path,
+        line: error.line,
+        column: 1,
+        message: error.message,
+        help: error.help,
+    }
+}
