@@ -41,6 +41,6 @@ pub use path::{
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
     Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
-    Registry, Revocation,
+    Registry, Revocation, Supersession,
 };
 pub use renewal::renew_after;

@@ -29,6 +29,13 @@ pub enum Fact {
         reason: RevocationReason,
         at: Timestamp,
     },
+    /// A newer certificate of the same device opened a door at this time: this one is on its way
+    /// out. It still opens doors until it is revoked.
+    CertificateSuperseded {
+        certificate: CertificateId,
+        by: CertificateId,
+        at: Timestamp,
+    },
     /// No certificate of this principal opens a door any more, its factory identity included.
     /// May be said of one not (yet) known, and bars it when it comes.
     PrincipalRevoked {

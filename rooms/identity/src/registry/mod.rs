@@ -4,11 +4,13 @@
 //! Names stand in one arena and indexes hold row numbers only: see [`table`].
 
 mod fact;
+mod rotation;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use fact::{Fact, FactConflict};
+pub use rotation::Supersession;
 
 use crate::csr::CertificateRequest;
 use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
@@ -40,6 +42,8 @@ pub struct Registry {
     revoked_principals: HashMap<Principal, Revocation>,
     revoked_certificates: HashMap<CertificateId, Revocation>,
     contained: HashMap<DeviceId, (Containment, Timestamp)>,
+    /// Certificates that have a proven successor and are not revoked yet.
+    superseded: HashMap<CertificateId, Supersession>,
 }
 
 /// One device as it is known.
@@ -240,6 +244,7 @@ impl Registry {
                 reason,
                 at,
             } => {
+                self.superseded.remove(certificate);
                 // The first revocation stands: its time is in the log and in CRLs.
                 self.revoked_certificates
                     .entry(*certificate)
@@ -247,6 +252,14 @@ impl Registry {
                         reason: *reason,
                         at: *at,
                     });
+                Ok(())
+            }
+            Fact::CertificateSuperseded {
+                certificate,
+                by,
+                at,
+            } => {
+                self.supersede(*certificate, Supersession { by: *by, at: *at });
                 Ok(())
             }
             Fact::PrincipalRevoked {
@@ -350,21 +363,16 @@ impl Registry {
         }
     }
 
-    /// Certificates of ours of a principal with their ends, the latest issued first. Walks all
-    /// records: for a page, not for a packet.
+    /// Certificates of ours of a principal with their ends, the latest issued first.
     #[must_use]
     pub fn certificates_of(&self, principal: &Principal) -> Vec<(CertificateId, Timestamp)> {
         let Some(owner) = self.owner_key(principal) else {
             return Vec::new();
         };
-        let mut found: Vec<_> = self
-            .certificates
-            .iter()
-            .filter(|(_, record)| record.owner == owner)
+        self.certificates
+            .of(owner)
             .map(|(id, record)| (id, record.not_after()))
-            .collect();
-        found.reverse();
-        found
+            .collect()
     }
 
     #[must_use]
@@ -420,10 +428,12 @@ impl Registry {
     /// over all records.
     pub fn forget_ended(&mut self, before: Timestamp) {
         let revoked = &mut self.revoked_certificates;
+        let superseded = &mut self.superseded;
         self.certificates.retain(|id, record| {
             let keep = record.not_after() >= before;
             if !keep {
                 revoked.remove(id);
+                superseded.remove(id);
             }
             keep
         });
