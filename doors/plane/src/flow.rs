@@ -7,6 +7,7 @@
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
 use crate::certify::issuing::{self, Issued};
+use crate::certify::rotation::{self, Proofs};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
@@ -24,8 +25,8 @@ use crate::withdrawing::{
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
-use identity::{Authenticated, CertificateRequest, Door, Operation, Presented, Refusal};
-use model::{Principal, RevocationReason, ServiceId};
+use identity::{Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal};
+use model::{Principal, RevocationReason, ServiceId, Timestamp};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ use store::{Change, Direction, Guard, Write};
 pub struct Admission {
     pub trust: Arc<Trust>,
     pub fleet: Latest<FleetInForce>,
+    /// Newer certificates that were seen at a door.
+    pub proofs: Proofs,
 }
 
 impl Admission {
@@ -50,6 +53,7 @@ impl Admission {
         address: IpAddr,
     ) -> Result<Admitted, Refusal> {
         let who = self.trust.authenticate(Door::Gateway, presented)?;
+        self.proven(&who);
         Ok(Admitted {
             connection,
             address,
@@ -57,6 +61,15 @@ impl Admission {
             certificate: who.certificate(),
             expires_at: who.not_after(),
         })
+    }
+
+    /// A certificate has opened a door: what it supersedes may go, once that is on record.
+    fn proven(&self, who: &Authenticated) {
+        let (certificate, now) = (who.certificate(), clock::now());
+        let supersedes = self.trust.registry().supersedes(&certificate, now);
+        if !supersedes.is_empty() {
+            self.proofs.tell(certificate, now);
+        }
     }
 
     /// All that policy may see of somebody, and whether it is contained.
@@ -97,6 +110,7 @@ pub async fn enroll(
 ) -> Result<Issued, Trouble> {
     let now = clock::now();
     let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
+    plane.admission.proven(&who);
     let decision = plane
         .trust()
         .registry()
@@ -201,6 +215,54 @@ pub async fn revoke(
         recorded_after: started.elapsed(),
         receipt,
     })
+}
+
+/// What doors saw of newer certificates goes on record: the overlap of those before them begins.
+///
+/// # Errors
+/// The store's; what was seen then waits for the next time.
+pub async fn supersede(plane: &Plane) -> Result<(), Trouble> {
+    let mut seen = plane.admission.proofs.take();
+    while let Some((by, at)) = seen.pop_first() {
+        let superseded = plane.trust().registry().supersedes(&by, at);
+        let rows: Vec<store::Superseded> = superseded
+            .into_iter()
+            .map(|certificate| store::Superseded {
+                certificate,
+                by,
+                at,
+            })
+            .collect();
+        let facts: Vec<Fact> = rows.iter().map(rotation::fact_of).collect();
+        let change = Change::new(Direction::Neutral).write(Write::PutSuperseded(rows));
+        if let Err(trouble) = plane.commit(change).await {
+            seen.insert(by, at);
+            plane.admission.proofs.put_back(seen);
+            return Err(trouble);
+        }
+        for fact in &facts {
+            plane.learn(fact)?;
+        }
+    }
+    Ok(())
+}
+
+/// Revokes what was superseded longer ago than its product allows; returns how many. Its device
+/// holds a newer certificate that has opened a door, so nobody is left without one.
+///
+/// # Errors
+/// Only that one could not be recorded; it is in force all the same.
+pub async fn retire(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Trouble> {
+    let fleet = plane.admission.fleet.get();
+    let retired = plane
+        .trust()
+        .registry()
+        .retired(now, |product| fleet.rotation_overlap(product));
+    for certificate in &retired {
+        let what = Revoking::Certificate(*certificate);
+        revoke(plane, &what, RevocationReason::Superseded, &Actor::Plane).await?;
+    }
+    Ok(retired.len())
 }
 
 /// Cuts a device off: bites on every shard and at every door first, is acknowledged when it is

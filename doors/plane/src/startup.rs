@@ -2,6 +2,7 @@
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
 use crate::certify::lists;
+use crate::certify::rotation::{self, Proofs};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -146,6 +147,7 @@ impl Foundation {
         let admission = Arc::new(Admission {
             trust: Arc::new(self.trust),
             fleet: Latest::new(self.fleet),
+            proofs: Proofs::default(),
         });
         let (signals, inbox) = Signals::new();
         let shards = Shards::start(
@@ -588,14 +590,12 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
         }
     };
     store.for_each_expected_device(|row| learn(lists::fact_of_expected(row)))?;
-    store.for_each_certificate(|row| {
-        if let Some(principal) = row.certificate.holder.principal() {
-            learn(Fact::CertificateIssued {
-                principal,
-                certificate: row.certificate.id,
-                not_after: row.certificate.not_after,
-            });
-        }
+    store.for_each_issued(|row| {
+        learn(Fact::CertificateIssued {
+            principal: row.principal,
+            certificate: row.certificate,
+            not_after: row.not_after,
+        });
     })?;
     store.for_each_revocation(|what, revocation| {
         let (at, reason) = (revocation.at, revocation.reason);
@@ -612,6 +612,7 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             },
         });
     })?;
+    store.for_each_superseded(|row| learn(rotation::fact_of(&row)))?;
     store.for_each_containment(|row| {
         learn(Fact::DeviceContained {
             device: row.device.clone(),

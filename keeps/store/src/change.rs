@@ -1,7 +1,7 @@
 //! A change as data: what must hold, what is written, what the log will say.
 
 use crate::access::Fleet;
-use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
@@ -179,6 +179,9 @@ pub enum Write {
         at: Timestamp,
         reason: RevocationReason,
     },
+    /// Certificates that a newer one of their device has superseded: a note, nothing opens or closes
+    /// by it. The first one of a certificate stays; one of a revoked certificate is not kept.
+    PutSuperseded(Vec<Superseded>),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
     /// A single-use sign-in token, by its hash.
@@ -235,6 +238,7 @@ impl Write {
             Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
+            | Self::PutSuperseded(_)
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
@@ -253,6 +257,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::PutSuperseded(rows) => rows.len(),
             _ => 1,
         }
     }

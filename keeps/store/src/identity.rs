@@ -113,6 +113,22 @@ pub enum Revoked {
     Certificate(CertificateId),
 }
 
+/// A certificate that a newer one of its device has superseded, when that one opened a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded {
+    pub certificate: CertificateId,
+    pub by: CertificateId,
+    pub at: Timestamp,
+}
+
+/// What memory needs of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedRow {
+    pub certificate: CertificateId,
+    pub principal: Principal,
+    pub not_after: Timestamp,
+}
+
 /// A single-use sign-in token, known by its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
@@ -172,6 +188,49 @@ impl Store {
             &format!("{CERTIFICATES} WHERE c.tenant = ?1 ORDER BY c.issuer, c.serial"),
             params![self.tenant_text()],
             |row| certificate(row).map(&mut each),
+        )
+    }
+
+    /// Certificates of devices and services, in the order in which they were issued, to the second.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_issued(&self, mut each: impl FnMut(IssuedRow)) -> Result<u64, ReadError> {
+        const TABLE: &str = "certificate";
+        self.readers().for_each(
+            // The certificates themselves stay out of the sort.
+            "SELECT issuer, serial, principal, not_after FROM certificate
+             WHERE tenant = ?1 AND principal IS NOT NULL ORDER BY not_before",
+            params![self.tenant_text()],
+            |row| {
+                each(IssuedRow {
+                    certificate: certificate_id(row, 0, TABLE)?,
+                    principal: name(row, 2, TABLE)?,
+                    not_after: at(row.get(3)?),
+                });
+                Ok(())
+            },
+        )
+    }
+
+    /// Certificates that are superseded and not revoked yet.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_superseded(&self, mut each: impl FnMut(Superseded)) -> Result<u64, ReadError> {
+        const TABLE: &str = "superseded_certificate";
+        self.readers().for_each(
+            "SELECT issuer, serial, by_issuer, by_serial, superseded_at
+             FROM superseded_certificate WHERE tenant = ?1 ORDER BY issuer, serial",
+            params![self.tenant_text()],
+            |row| {
+                each(Superseded {
+                    certificate: certificate_id(row, 0, TABLE)?,
+                    by: certificate_id(row, 2, TABLE)?,
+                    at: at(row.get(4)?),
+                });
+                Ok(())
+            },
         )
     }
 

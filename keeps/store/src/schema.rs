@@ -22,7 +22,7 @@ impl Layout {
 /// `control.db`: "FLTW".
 pub(crate) const CONTROL: Layout = Layout {
     application_id: 0x464C_5457,
-    steps: &[(1, TABLES_1), (2, TABLES_2)],
+    steps: &[(1, TABLES_1), (2, TABLES_2), (3, TABLES_3)],
     tenant: "SELECT tenant FROM state",
     put_tenant: "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
 };
@@ -233,6 +233,19 @@ CREATE TABLE outbox (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+";
+
+/// Format 3: certificates on their way out.
+const TABLES_3: &str = "
+CREATE TABLE superseded_certificate (
+    tenant TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    serial BLOB NOT NULL,
+    by_issuer BLOB NOT NULL,
+    by_serial BLOB NOT NULL,
+    superseded_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, issuer, serial)
+) STRICT, WITHOUT ROWID;
 ";
 
 const FACTS_1: &str = "

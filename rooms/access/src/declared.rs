@@ -18,6 +18,8 @@ use toml::Spanned;
 
 const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
+const ROTATION_OVERLAP_HOURS: u32 = 24;
+const ROTATION_OVERLAP_HOURS_MAX: u32 = 8760;
 const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
 /// The gateway remembers each of these devices for a minute, 16 bytes each.
@@ -97,6 +99,9 @@ struct ProductTable {
     #[serde(rename = "description")]
     _description: Option<String>,
     ldevid_lifetime_days: Option<Spanned<u32>>,
+    rotation_overlap_hours: Option<Spanned<u32>>,
+    #[serde(default = "yes")]
+    revoke_superseded: bool,
     #[serde(default)]
     behaviour: BehaviourTable,
 }
@@ -122,6 +127,11 @@ struct ChannelTable {
     direction: Direction,
     payload_bytes_max: Spanned<u32>,
     rate_per_minute: Option<Spanned<u32>>,
+}
+
+/// What holds where nothing is said.
+const fn yes() -> bool {
+    true
 }
 
 pub(crate) type Tables<T> = BTreeMap<Spanned<String>, T>;
@@ -194,9 +204,15 @@ impl Declared {
                 Some(days) => in_range(days, LDEVID_LIFETIME_DAYS_MAX, file, wrong),
                 None => LDEVID_LIFETIME_DAYS,
             };
+            let hours = match &table.rotation_overlap_hours {
+                Some(hours) => in_range(hours, ROTATION_OVERLAP_HOURS_MAX, file, wrong),
+                None => ROTATION_OVERLAP_HOURS,
+            };
+            let overlap = Duration::from_secs(u64::from(hours) * 3600);
             let product = Product {
                 id: id.clone(),
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
+                rotation_overlap: table.revoke_superseded.then_some(overlap),
                 behaviour: table.behaviour.read(file, &self.destinations, wrong),
             };
             if self.products.insert(id, product).is_some() {

@@ -56,6 +56,9 @@ pub struct Product {
     pub id: ProductId,
     /// How long a certificate of its devices is valid (30 days if not declared).
     pub ldevid_lifetime: Duration,
+    /// How long a superseded certificate still opens doors after its successor has opened one
+    /// (24 hours if not declared); `None`: until it ends by itself.
+    pub rotation_overlap: Option<Duration>,
     /// What its devices are expected to do in the network.
     pub behaviour: Behaviour,
 }

@@ -2,3 +2,4 @@
 
 pub mod issuing;
 pub mod lists;
+pub mod rotation;

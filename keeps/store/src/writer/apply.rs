@@ -6,7 +6,7 @@ use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, LEAF_BYTES_MAX, Receipt, Write,
 };
-use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::row::join_groups;
 use model::{CertificateId, Digest, Principal, RevocationReason, Timestamp};
 use rusqlite::{ErrorCode, OptionalExtension, Params, params};
@@ -291,20 +291,10 @@ impl Writer {
                 certificate,
                 at,
                 reason,
-            } => self
-                .perform(
-                    "INSERT INTO certificate_revocation
-                     (tenant, issuer, serial, revoked_at, reason) VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT DO NOTHING",
-                    params![
-                        self.tenant,
-                        certificate.issuer().0,
-                        certificate.serial(),
-                        millis(*at),
-                        reason.code()
-                    ],
-                )
-                .map(drop),
+            } => self.revoke_certificate(certificate, *at, *reason),
+            Write::PutSuperseded(rows) => {
+                rows.iter().try_for_each(|row| self.put_superseded(row))
+            }
             Write::PutFleet(row) => self.put_fleet(row),
             Write::PutToken { hash, expires_at } => self.insert(
                 "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",
@@ -510,6 +500,47 @@ impl Writer {
             ],
             || format!("certificate {} exists already", row.id),
         )
+    }
+
+    fn revoke_certificate(
+        &self,
+        certificate: &CertificateId,
+        at: Timestamp,
+        reason: RevocationReason,
+    ) -> Outcome<()> {
+        let (issuer, serial) = (certificate.issuer().0, certificate.serial());
+        self.perform(
+            "INSERT INTO certificate_revocation
+             (tenant, issuer, serial, revoked_at, reason) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO NOTHING",
+            params![self.tenant, issuer, serial, millis(at), reason.code()],
+        )?;
+        self.perform(
+            "DELETE FROM superseded_certificate
+             WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
+            params![self.tenant, issuer, serial],
+        )
+        .map(drop)
+    }
+
+    fn put_superseded(&self, row: &Superseded) -> Outcome<()> {
+        if self.is_certificate_revoked(&row.certificate)? {
+            return Ok(());
+        }
+        self.perform(
+            "INSERT INTO superseded_certificate
+             (tenant, issuer, serial, by_issuer, by_serial, superseded_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            params![
+                self.tenant,
+                row.certificate.issuer().0,
+                row.certificate.serial(),
+                row.by.issuer().0,
+                row.by.serial(),
+                millis(row.at)
+            ],
+        )
+        .map(drop)
     }
 
     fn revoke(
