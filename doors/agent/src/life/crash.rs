@@ -185,6 +185,7 @@ impl World {
         }
         if self.now >= self.board_away {
             self.board.turn(&mut self.plane, self.now);
+            assert!(self.board.keeps_what_is_proven(), "{:?}", self.board);
         }
         if is_up {
             self.note_cuts();

@@ -28,6 +28,8 @@ pub struct Board {
     /// `None` while it is off.
     running: Option<Running>,
     cut_after: Option<u32>,
+    /// The certificate that opened a session last.
+    opened: Option<CertificateId>,
     /// By the world's clock, for the steady one.
     origin: (Timestamp, Instant),
 }
@@ -56,6 +58,7 @@ impl Board {
             rtc,
             running: None,
             cut_after: None,
+            opened: None,
             origin: (super::START, Instant::now()),
         }
     }
@@ -80,6 +83,19 @@ impl Board {
     pub fn newest(&self) -> Option<CertificateId> {
         let newest = self.running.as_ref()?.life.newest()?;
         Some(certificate_id(newest.certificate()).unwrap())
+    }
+
+    /// Whether its disk holds the certificate that opened a session last: nothing retires before its
+    /// successor is proven.
+    pub fn keeps_what_is_proven(&self) -> bool {
+        let files = std::fs::read_dir(&self.path).unwrap();
+        let held = files.filter_map(|entry| {
+            let name = entry.ok()?.file_name().into_string().ok()?;
+            let is_ours = name.starts_with("ldevid-") && name.ends_with(".pem");
+            let pem = std::fs::read(self.path.join(name)).ok().filter(|_| is_ours)?;
+            certificate_id(Credential::read(&pem, &pem).ok()?.certificate()).ok()
+        });
+        self.opened.is_none_or(|opened| held.into_iter().any(|id| id == opened))
     }
 
     /// At which step its power went, if it did: it is off now, and its disk is as it was left.
@@ -186,6 +202,7 @@ impl Board {
                 match opened {
                     Ok(()) => {
                         *is_connected = true;
+                        self.opened = certificate_id(life.newest()?.certificate()).ok();
                         life.opened(folder).ok().map(drop)
                     }
                     Err(failure) if failure.refuses_certificate() => {
