@@ -46,8 +46,8 @@ pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,
 };
 pub use identity::{
-    Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, IssuedRow, Manufacturer,
-    Population, Revocation, Revoked, Superseded, Token,
+    Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, IssuedRow,
+    Manufacturer, Population, Revocation, Revoked, Superseded, Token,
 };
 pub use inventory::DeviceRecord;
 pub use journal::{

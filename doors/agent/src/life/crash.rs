@@ -49,7 +49,10 @@ fn rotations_with_a_crash_at_any_step_lock_nobody_out_and_leave_no_second_identi
             *cuts.entry(cut).or_default() += 1;
         }
     }
-    println!("{} rotations; the power was cut at: {cuts:#?}", seeds * u64::from(ROTATIONS));
+    println!(
+        "{} rotations; the power was cut at: {cuts:#?}",
+        seeds * u64::from(ROTATIONS)
+    );
     if seeds >= 100 {
         for step in STEPS {
             assert!(cuts.contains_key(step), "never cut at {step:?}");
@@ -100,8 +103,7 @@ impl World {
         let lifetime = 24 * HOUR * u32::try_from(days).unwrap();
         // From a sliver to more than the whole life of a short certificate.
         let overlap = HOUR * u32::try_from(1 + random.below(30)).unwrap();
-        let (plane, idevid) =
-            Plane::new(&scratch.path().join("plane"), lifetime, overlap, START);
+        let (plane, idevid) = Plane::new(&scratch.path().join("plane"), lifetime, overlap, START);
         let rtc = match random.below(3) {
             0 => Rtc::Right,
             1 => Rtc::SinceStart,
@@ -159,7 +161,11 @@ impl World {
             }
             self.hour();
             hours += 1;
-            assert!(hours <= enough, "no rotation in {hours} hours: {:?}", self.board);
+            assert!(
+                hours <= enough,
+                "no rotation in {hours} hours: {:?}",
+                self.board
+            );
         }
         // The old one retires, undisturbed, as its product says.
         self.plane_away = self.now;
@@ -168,7 +174,12 @@ impl World {
         }
         self.come_in();
         let valid = self.plane.valid(self.now);
-        assert_eq!(valid.first().copied(), self.board.newest(), "{:?}", self.board);
+        assert_eq!(
+            valid.first().copied(),
+            self.board.newest(),
+            "{:?}",
+            self.board
+        );
     }
 
     /// A time up to so many hours from now.
@@ -277,11 +288,7 @@ struct Certifier {
 
 impl Certifier {
     /// Signed by itself.
-    fn new(
-        make: impl FnOnce(&Terms<'_>) -> Unsigned,
-        now: Timestamp,
-        lifetime: Duration,
-    ) -> Self {
+    fn new(make: impl FnOnce(&Terms<'_>) -> Unsigned, now: Timestamp, lifetime: Duration) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let unsigned = make(&terms(&public(&key), now, lifetime));
         let mut own = Self {
@@ -343,7 +350,10 @@ fn random_bytes() -> [u8; 16] {
 fn pem(key: &[u8], certificate: &[u8]) -> String {
     [("PRIVATE KEY", key), ("CERTIFICATE", certificate)]
         .map(|(label, der)| {
-            format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+            format!(
+                "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+                STANDARD.encode(der)
+            )
         })
         .concat()
 }

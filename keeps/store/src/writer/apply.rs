@@ -292,9 +292,7 @@ impl Writer {
                 at,
                 reason,
             } => self.revoke_certificate(certificate, *at, *reason),
-            Write::PutSuperseded(rows) => {
-                rows.iter().try_for_each(|row| self.put_superseded(row))
-            }
+            Write::PutSuperseded(rows) => rows.iter().try_for_each(|row| self.put_superseded(row)),
             Write::PutFleet(row) => self.put_fleet(row),
             Write::PutToken { hash, expires_at } => self.insert(
                 "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",

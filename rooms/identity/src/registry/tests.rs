@@ -447,7 +447,10 @@ fn what_was_only_issued_supersedes_nothing_and_what_was_seen_all_before_it() {
     assert_eq!(registry.supersedes(&certificate(5), NOW), both);
     // What has ended needs no help.
     let later = NOW.plus(std::time::Duration::from_secs(2));
-    assert_eq!(registry.supersedes(&certificate(5), later), [certificate(3)]);
+    assert_eq!(
+        registry.supersedes(&certificate(5), later),
+        [certificate(3)]
+    );
     // Two programs may be one service.
     assert_eq!(registry.supersedes(&certificate(4), NOW), []);
     for old in both {
@@ -473,10 +476,17 @@ fn nothing_retires_before_its_overlap_is_over_and_no_later_proof_moves_it() {
     registry.apply(&fact(3, NOW)).unwrap();
     registry.apply(&fact(5, NOW.plus(OVERLAP))).unwrap();
     let at = |time| registry.retired(time, |_| Some(OVERLAP));
-    assert_eq!(at(NOW.plus(OVERLAP).minus(std::time::Duration::from_millis(1))), []);
+    assert_eq!(
+        at(NOW.plus(OVERLAP).minus(std::time::Duration::from_millis(1))),
+        []
+    );
     assert_eq!(at(NOW.plus(OVERLAP)), [certificate(1)]);
     let left = registry.retired(NOW.plus(OVERLAP), |_| None);
-    assert_eq!(left, [], "a product that lets old certificates end by themselves");
+    assert_eq!(
+        left,
+        [],
+        "a product that lets old certificates end by themselves"
+    );
     let presented = ldevid(&Principal::Device(device_id(1)), certificate(1));
     assert!(
         registry.authenticate(Door::Gateway, presented, NOW).is_ok(),

@@ -92,10 +92,13 @@ impl Board {
         let held = files.filter_map(|entry| {
             let name = entry.ok()?.file_name().into_string().ok()?;
             let is_ours = name.starts_with("ldevid-") && name.ends_with(".pem");
-            let pem = std::fs::read(self.path.join(name)).ok().filter(|_| is_ours)?;
+            let pem = std::fs::read(self.path.join(name))
+                .ok()
+                .filter(|_| is_ours)?;
             certificate_id(Credential::read(&pem, &pem).ok()?.certificate()).ok()
         });
-        self.opened.is_none_or(|opened| held.into_iter().any(|id| id == opened))
+        self.opened
+            .is_none_or(|opened| held.into_iter().any(|id| id == opened))
     }
 
     /// At which step its power went, if it did: it is off now, and its disk is as it was left.
@@ -171,24 +174,22 @@ impl Board {
         match life.next(clock.now(), clock.told(), *is_connected) {
             Step::Rest(_) => None,
             Step::Obtain(by) => {
-                let obtained = life.obtain(
-                    folder,
-                    &self.device,
-                    &self.idevid,
-                    by,
-                    |shown, request| {
+                let obtained =
+                    life.obtain(folder, &self.device, &self.idevid, by, |shown, request| {
                         let shown = shown.cert.first().map_or(&[][..], |der| der.as_ref());
                         let answer = plane.enroll(shown, request, by == By::Present, now);
                         if !matches!(answer, Err(Failure::Unreachable(_))) {
                             clock.hear(now);
                         }
                         answer.map(|der| vec![der])
-                    },
-                );
+                    });
                 match obtained {
                     Ok(()) => {
                         clock.raise(life.newest()?.not_before);
-                        life.plan_renewal(u32::try_from(now.as_seconds() % 4_000_000_000).ok()?, None);
+                        life.plan_renewal(
+                            u32::try_from(now.as_seconds() % 4_000_000_000).ok()?,
+                            None,
+                        );
                         // The old session ends before the new one begins.
                         *is_connected = false;
                         Some(())

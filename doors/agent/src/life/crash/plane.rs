@@ -55,7 +55,12 @@ pub struct Expected {
 
 impl Plane {
     /// A plane that expects one device, and that device's factory identity.
-    pub fn new(data: &Path, lifetime: Duration, overlap: Duration, now: Timestamp) -> (Self, Credential) {
+    pub fn new(
+        data: &Path,
+        lifetime: Duration,
+        overlap: Duration,
+        now: Timestamp,
+    ) -> (Self, Credential) {
         let realm = Realm::new("fleet.example", TenantId::new("acme").unwrap()).unwrap();
         let expected = Expected {
             manufacturer: ManufacturerId::new("maker").unwrap(),
@@ -63,13 +68,18 @@ impl Plane {
             product: ProductId::new("camera").unwrap(),
             device: DeviceId::new("cam-1").unwrap(),
         };
-        let root = Certifier::new(|terms| profile::root(&realm, terms).unwrap(), now, 20 * YEAR);
+        let root = Certifier::new(
+            |terms| profile::root(&realm, terms).unwrap(),
+            now,
+            20 * YEAR,
+        );
         let issuing = root.below(
             |issuer, terms| profile::issuing(&realm, issuer, terms).unwrap(),
             now,
             10 * YEAR,
         );
-        let maker = |terms: &Terms<'_>| profile::manufacturer_ca(&expected.manufacturer, terms).unwrap();
+        let maker =
+            |terms: &Terms<'_>| profile::manufacturer_ca(&expected.manufacturer, terms).unwrap();
         let factory = Certifier::new(maker, now, Duration::ZERO);
         let idevid = factory.below(
             |issuer, terms| {
@@ -282,9 +292,14 @@ impl Plane {
             now,
             lifetime: self.lifetime,
         };
-        let unsigned =
-            profile::ldevid(&self.realm, &decision.device, None, &self.issuing.issuer(), &terms)
-                .unwrap();
+        let unsigned = profile::ldevid(
+            &self.realm,
+            &decision.device,
+            None,
+            &self.issuing.issuer(),
+            &terms,
+        )
+        .unwrap();
         let (certificate, not_before) = (unsigned.certificate(), unsigned.not_before());
         let not_after = unsigned.not_after();
         let der = self.issuing.sign(unsigned);
