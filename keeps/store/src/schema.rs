@@ -235,7 +235,10 @@ CREATE TABLE outbox (
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 ";
 
-/// Format 3: certificates on their way out.
+/// Format 3: the CA tree, certificates on their way out.
+///
+/// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
+/// themselves are forgotten some time after they ended.
 const TABLES_3: &str = "
 CREATE TABLE superseded_certificate (
     tenant TEXT NOT NULL,
@@ -246,6 +249,28 @@ CREATE TABLE superseded_certificate (
     superseded_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, issuer, serial)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE certificate_authority (
+    tenant TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    name TEXT,
+    uses TEXT,
+    state TEXT NOT NULL CHECK (state IN ('next', 'current', 'retiring', 'ended')),
+    certificate BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, subject)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE issuance (
+    tenant TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    recorded INTEGER NOT NULL,
+    unrecorded INTEGER NOT NULL,
+    PRIMARY KEY (tenant, issuer, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO issuance SELECT tenant, issuer, kind, count(*), 0 FROM certificate
+    GROUP BY tenant, issuer, kind;
 ";
 
 const FACTS_1: &str = "

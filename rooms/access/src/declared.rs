@@ -9,7 +9,7 @@ use crate::fleet::{
     Channel, ChannelId, Direction, FAN_OUT_PER_MINUTE, Group, Part, Product, Service, caps, part_of,
 };
 use crate::template::Template;
-use model::{GroupId, ProductId, ServiceId};
+use model::{AuthorityId, GroupId, ProductId, ServiceId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -102,6 +102,7 @@ struct ProductTable {
     rotation_overlap_hours: Option<Spanned<u32>>,
     #[serde(default = "yes")]
     revoke_superseded: bool,
+    ca: Option<Spanned<String>>,
     #[serde(default)]
     behaviour: BehaviourTable,
 }
@@ -209,8 +210,11 @@ impl Declared {
                 None => ROTATION_OVERLAP_HOURS,
             };
             let overlap = Duration::from_secs(u64::from(hours) * 3600);
+            let authority =
+                (table.ca.as_ref()).and_then(|name| named(AuthorityId::new, name, file, wrong));
             let product = Product {
                 id: id.clone(),
+                authority,
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
                 rotation_overlap: table.revoke_superseded.then_some(overlap),
                 behaviour: table.behaviour.read(file, &self.destinations, wrong),

@@ -5,7 +5,7 @@ use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::policy::{self, Policy};
 use crate::template::{Template, is_name};
-use model::{Digest, GroupId, PolicyId, ProductId, ServiceId};
+use model::{AuthorityId, Digest, GroupId, PolicyId, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub struct Product {
     /// How long a superseded certificate still opens doors after its successor has opened one
     /// (24 hours if not declared); `None`: until it ends by itself.
     pub rotation_overlap: Option<Duration>,
+    /// The issuing CA of its devices; the standard one if not declared.
+    pub authority: Option<AuthorityId>,
     /// What its devices are expected to do in the network.
     pub behaviour: Behaviour,
 }

@@ -9,7 +9,7 @@ mod recount;
 mod remember;
 mod renew;
 mod retire;
-mod sequence;
+pub mod sequence;
 
 use crate::plane::Plane;
 use crate::respond::notify::Way;

@@ -145,7 +145,7 @@ impl Board {
         folder.power.set(self.cut_after);
         let mut clock = Clock::open(&folder)?;
         // It asks the plane for the time, and does without where nobody answers.
-        if plane.is_up() && now.as_seconds() / 3600 % 3 != 0 {
+        if plane.is_up() && !(now.as_seconds() / 3600).is_multiple_of(3) {
             clock.hear(now);
         }
         let mut life = Life::open(&folder)?;

@@ -6,8 +6,8 @@ use crate::credential::Credential;
 use crate::failure::Failure;
 use identity::profile::{self, Terms};
 use identity::{
-    Anchors, Authenticated, CertificateRequest, Door, Fact, Operation, OwnCas, Realm, Refusal,
-    Registry,
+    Anchors, Authenticated, CertificateRequest, Door, Fact, IssuingCa, Operation, OwnCas, Realm,
+    Refusal, Registry,
 };
 use model::{
     CertificateId, DeviceId, ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber,
@@ -93,8 +93,8 @@ impl Plane {
         let anchors = Anchors::new(
             realm.clone(),
             &OwnCas {
-                root: root.der.clone(),
-                issuing: vec![issuing.der.clone()],
+                roots: vec![root.der.clone()],
+                issuing: vec![IssuingCa::of_every_use(issuing.der.clone())],
             },
             vec![(expected.manufacturer.clone(), factory.der.clone())],
         )
