@@ -39,7 +39,7 @@ pub struct Report {
     pub latency_p50_us: Option<f64>,
     pub latency_p99_us: Option<f64>,
     /// The first refusal, if there was any: then nobody asks any more.
-    pub refused: Option<String>,
+    pub refusal: Option<String>,
 }
 
 /// The longest wait for one certificate.
@@ -58,7 +58,7 @@ pub fn issue(wanted: &Issuing, observe: &mut dyn FnMut(Mark)) -> Result<Report, 
     let begins = Instant::now() + wanted.warmup;
     let ends = begins + wanted.measured;
     let issued = AtomicU64::new(0);
-    let (latencies, refused) = std::thread::scope(|scope| {
+    let (latencies, refusal) = std::thread::scope(|scope| {
         let askers: Vec<_> = (0..wanted.in_flight)
             .map(|_| scope.spawn(|| ask(&wanted.issuer, &request, begins, ends, &issued)))
             .collect();
@@ -67,23 +67,23 @@ pub fn issue(wanted: &Issuing, observe: &mut dyn FnMut(Mark)) -> Result<Report, 
             observe(mark);
         }
         let mut latencies = Histogram::default();
-        let mut refused = None;
+        let mut refusal = None;
         for asker in askers {
             match asker.join() {
                 Ok((own, outcome)) => {
                     latencies.add(&own);
-                    refused = refused.or_else(|| outcome.err().map(|error| error.to_string()));
+                    refusal = refusal.or_else(|| outcome.err().map(|error| error.to_string()));
                 }
-                Err(_) => refused = Some("an asker ended by a fault of ours".to_owned()),
+                Err(_) => refusal = Some("an asker ended by a fault of ours".to_owned()),
             }
         }
-        (latencies, refused)
+        (latencies, refusal)
     });
     Ok(Report {
         issued: issued.into_inner(),
         latency_p50_us: latencies.quantile_micros(0.5),
         latency_p99_us: latencies.quantile_micros(0.99),
-        refused,
+        refusal,
     })
 }
 

@@ -53,7 +53,7 @@ pub struct Outcome {
     pub latency_p50_us: Option<f64>,
     /// Why a CA refused, if it did.
     #[serde(default)]
-    pub refused: Option<String>,
+    pub refusal: Option<String>,
     /// Messages that arrived at the consumer while measuring.
     #[serde(default)]
     pub window_delivered: u64,
@@ -201,7 +201,7 @@ impl Load {
                 outcome.example.as_deref().unwrap_or("no example")
             );
         }
-        if let Some(why) = &outcome.refused {
+        if let Some(why) = &outcome.refusal {
             bail!("a certificate was refused: {why}");
         }
         Ok(Run {
