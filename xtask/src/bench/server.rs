@@ -168,7 +168,7 @@ impl Server {
     /// # Errors
     /// Likewise; and if Python cannot write.
     pub fn fleetward_storing(scratch: &Scratch, stored: u32) -> anyhow::Result<Self> {
-        let folder = scratch.0.join(format!("stored-{stored}"));
+        let folder = scratch.unused(&format!("stored-{stored}"))?;
         let begun = Instant::now();
         prepare(&folder, 1)?;
         let output = Command::new("python3")
@@ -214,11 +214,7 @@ impl Server {
                 .with_context(|| format!("preparing a plane with {devices} devices"))?;
         }
         let doors = Doors::free()?;
-        // Not named by its port: the next run may be given the same one.
-        let folder = (0..)
-            .map(|number| scratch.0.join(format!("fleetward-{number}")))
-            .find(|folder| !folder.exists())
-            .context("no free name")?;
+        let folder = scratch.unused("fleetward")?;
         copy_folder(&prepared, &folder)?;
         Self::serve(&folder, doors, durability)
     }
@@ -467,6 +463,16 @@ impl Scratch {
             std::os::unix::fs::PermissionsExt::from_mode(0o700),
         )?;
         Ok(scratch)
+    }
+}
+
+impl Scratch {
+    /// A name in it that nothing has. Not a port: the next run may be given the same one.
+    fn unused(&self, name: &str) -> anyhow::Result<PathBuf> {
+        (0..)
+            .map(|number| self.0.join(format!("{name}-{number}")))
+            .find(|folder| !folder.exists())
+            .context("no free name")
     }
 }
 
