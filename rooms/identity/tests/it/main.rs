@@ -10,6 +10,7 @@
 
 mod attacks;
 mod chapter;
+mod chip;
 mod doors;
 mod enrollment;
 mod hostile;
@@ -17,3 +18,4 @@ mod limbo;
 mod openssl;
 mod requests;
 mod support;
+mod tpm;
