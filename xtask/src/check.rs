@@ -8,7 +8,7 @@ use crate::{console, demo};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 15] = [
+const NEEDED: [Tool; 19] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
@@ -17,6 +17,10 @@ const NEEDED: [Tool; 15] = [
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,
     tools::MOSQUITTO,
+    tools::SWTPM,
+    tools::SWTPM_TOOLS,
+    tools::TPM2_TOOLS,
+    tools::TPM2_OPENSSL,
     tools::MOSQUITTO_CLIENTS,
     tools::CARGO_DENY,
     tools::NODE,

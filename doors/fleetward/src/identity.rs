@@ -6,6 +6,7 @@ use crate::files;
 use crate::place::Place;
 use crate::request;
 use crate::show::{self, Column, Output};
+use crate::tpm::TpmVerb;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -41,6 +42,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// TPMs in devices: which are expected, and whose vendors are believed.
+    #[command(subcommand)]
+    Tpm(TpmVerb),
     /// List enrolled devices, in the order of their names.
     #[command(after_help = "Examples:\n  fleetward identity list\n  \
         fleetward identity list --after cam-0999 --limit 1000 --output json")]
@@ -208,6 +212,7 @@ impl IdentityVerb {
                     .json(Ask::get("/api/v1/identity/manufacturers"))?;
                 show::rows(output, &list, &MANUFACTURERS)
             }
+            Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
                 list,

@@ -23,6 +23,7 @@ mod response;
 mod serve;
 mod show;
 mod status;
+mod tpm;
 mod watch;
 
 use clap::{Parser, Subcommand};

@@ -172,6 +172,57 @@ pub fn enrolled(
         .with("kind", kind)
 }
 
+/// By a chip: the certificate's key never leaves it.
+#[must_use]
+pub fn enrolled_by_tpm(
+    at: Timestamp,
+    principal: &Principal,
+    endorsement: Digest,
+    certificate: CertificateId,
+    kind: &str,
+) -> Act {
+    Act::new(at, principal, "identity.device-enrolled", principal)
+        .with("by_endorsement_key", endorsement)
+        .with("certificate", certificate)
+        .with("kind", kind)
+        .with("assurance", model::Assurance::HardwareHeld.name())
+}
+
+/// Evidence was held against reference values.
+#[must_use]
+pub fn appraised(at: Timestamp, device: &DeviceId, result: &store::AttestationResult) -> Act {
+    let object = format_args!("device/{device}");
+    Act::new(at, object, "identity.evidence-appraised", object)
+        .with("status", result.status.name())
+        .with("why", &result.why)
+        .with("ends_at", result.ends_at)
+}
+
+#[must_use]
+pub fn tpms_listed(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    count: usize,
+    list: Digest,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    Act::new(at, actor, "identity.tpms-listed", object)
+        .with("endorsement_keys", count)
+        .with("list_sha256", list)
+}
+
+#[must_use]
+pub fn tpm_vendor_added(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    ca: Digest,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    Act::new(at, actor, "identity.tpm-vendor-added", object).with("ca_sha256", ca)
+}
+
 #[must_use]
 pub fn issued_to_service(
     at: Timestamp,
@@ -191,14 +242,17 @@ pub fn revoked(
     reason: RevocationReason,
     sessions_closed: u32,
 ) -> Act {
-    let (action, object) = match what {
-        Revoking::Device(id) => (DEVICE_REVOKED, format!("device/{id}")),
-        Revoking::Service(id) => (SERVICE_REVOKED, format!("service/{id}")),
-        Revoking::Certificate(id) => (CERTIFICATE_REVOKED, format!("certificate/{id}")),
-    };
+    let (action, object) = revoked_object(what);
     Act::new(at, actor, action, object)
         .with("reason", reason.name())
         .with("sessions_closed", sessions_closed)
+}
+
+/// By a certificate whose key lies in a chip.
+#[must_use]
+pub fn superseded(at: Timestamp, what: &Revoking) -> Act {
+    let (action, object) = revoked_object(what);
+    Act::new(at, Actor::Plane, action, object).with("reason", RevocationReason::Superseded.name())
 }
 
 #[must_use]
@@ -300,6 +354,14 @@ pub fn step(incident: IncidentId, step: &response::Step) -> Act {
         act = act.with("attribution", attribution.name());
     }
     act
+}
+
+fn revoked_object(what: &Revoking) -> (&'static str, String) {
+    match what {
+        Revoking::Device(id) => (DEVICE_REVOKED, format!("device/{id}")),
+        Revoking::Service(id) => (SERVICE_REVOKED, format!("service/{id}")),
+        Revoking::Certificate(id) => (CERTIFICATE_REVOKED, format!("certificate/{id}")),
+    }
 }
 
 const DEVICE_CONTAINED: &str = "response.device-contained";

@@ -2,6 +2,7 @@
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
 use crate::certify::lists;
+use crate::certify::tpm::{self, Chips};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -63,6 +64,7 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
+    chips: Chips,
     containments: Containments,
     judgement: Judgement,
 }
@@ -115,6 +117,9 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
+        let chips = tpm::vendors(&store)
+            .and_then(Chips::new)
+            .map_err(readable)?;
         let trust = Trust::new(served, anchors, registry);
         Ok(Self {
             notifier,
@@ -132,6 +137,7 @@ impl Foundation {
             fleet,
             grants,
             journals,
+            chips,
             containments,
             judgement,
         })
@@ -180,6 +186,7 @@ impl Foundation {
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
+            chips: self.chips,
             signer: self.signer,
             realm: self.realm,
             own_cas: self.own_cas,
@@ -612,6 +619,20 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             },
         });
     })?;
+    store.for_each_endorsement_key(|row| {
+        learn(Fact::EndorsementListed {
+            endorsement: row.endorsement,
+            manufacturer: row.manufacturer,
+            serial: row.serial,
+        });
+    })?;
+    store.for_each_held_key(|row| {
+        learn(Fact::KeyHeld {
+            device: row.device,
+            key: Some(row.key),
+        });
+    })?;
+    store.for_each_attestation_result(|row| learn(tpm::fact_of_result(row)))?;
     store.for_each_containment(|row| {
         learn(Fact::DeviceContained {
             device: row.device.clone(),

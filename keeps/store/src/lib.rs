@@ -33,6 +33,7 @@ mod response;
 mod row;
 mod schema;
 mod store;
+mod tpm;
 mod writer;
 
 pub use access::Fleet;
@@ -57,3 +58,4 @@ pub use journal::{
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};
+pub use tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};

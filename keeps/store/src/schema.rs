@@ -22,7 +22,7 @@ impl Layout {
 /// `control.db`: "FLTW".
 pub(crate) const CONTROL: Layout = Layout {
     application_id: 0x464C_5457,
-    steps: &[(1, TABLES_1), (2, TABLES_2)],
+    steps: &[(1, TABLES_1), (2, TABLES_2), (3, TABLES_3)],
     tenant: "SELECT tenant FROM state",
     put_tenant: "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
 };
@@ -233,6 +233,47 @@ CREATE TABLE outbox (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+";
+
+/// Format 3: TPMs that are expected, and what they have shown.
+const TABLES_3: &str = "
+CREATE TABLE endorsement_key (
+    tenant TEXT NOT NULL,
+    endorsement BLOB NOT NULL,
+    manufacturer TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    PRIMARY KEY (tenant, endorsement),
+    FOREIGN KEY (tenant, manufacturer, serial)
+        REFERENCES expected_device (tenant, manufacturer, serial)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tpm_vendor (
+    tenant TEXT NOT NULL,
+    manufacturer TEXT NOT NULL,
+    ca BLOB NOT NULL,
+    added_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, manufacturer, ca)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE held_key (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    key BLOB NOT NULL,
+    endorsement BLOB NOT NULL,
+    attestation_key BLOB NOT NULL,
+    held_since INTEGER NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attestation_result (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('affirming', 'contraindicated')),
+    why TEXT NOT NULL,
+    appraised_at INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
 ";
 
 const FACTS_1: &str = "

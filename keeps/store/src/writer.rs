@@ -6,6 +6,7 @@
 mod apply;
 mod queue;
 mod respond;
+mod tpm;
 
 pub(crate) use queue::{Queue, Reply, Status, Task};
 

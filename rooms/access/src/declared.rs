@@ -3,6 +3,7 @@
 //! In each folder every top-level table declares one thing and its name is the thing's id; how
 //! they are spread over files is free.
 
+use crate::attestation::AttestationTable;
 use crate::behaviour::{self, BehaviourTable, Destination, DestinationId};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{
@@ -99,6 +100,7 @@ struct ProductTable {
     ldevid_lifetime_days: Option<Spanned<u32>>,
     #[serde(default)]
     behaviour: BehaviourTable,
+    attestation: Option<AttestationTable>,
 }
 
 #[derive(Deserialize)]
@@ -198,6 +200,7 @@ impl Declared {
                 id: id.clone(),
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
                 behaviour: table.behaviour.read(file, &self.destinations, wrong),
+                attestation: table.attestation.map(|table| table.read(file, wrong)),
             };
             if self.products.insert(id, product).is_some() {
                 wrong.push(declared_twice("product", &key, file));

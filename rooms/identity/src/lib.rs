@@ -41,7 +41,7 @@ pub use path::{
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
-    Registry, Revocation,
+    AttestationStatus, Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact,
+    FactConflict, Operation, Registry, Revocation,
 };
 pub use renewal::renew_after;

@@ -6,6 +6,7 @@
 //!
 //! A noun enters here when two rooms exchange it, and not before (rule 3 of the house).
 
+mod assurance;
 mod certificate;
 mod containment;
 mod deviation;
@@ -14,6 +15,7 @@ mod observed;
 mod time;
 mod verdict;
 
+pub use assurance::Assurance;
 pub use certificate::{CertificateId, Digest, RevocationReason};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};

@@ -26,3 +26,4 @@ mod start;
 mod streams;
 mod tamper;
 mod tools;
+mod tpm;

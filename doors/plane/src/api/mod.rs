@@ -4,6 +4,7 @@
 //! methods and paths are refused.
 
 mod access;
+mod attestation;
 mod audit;
 mod caller;
 mod console;
@@ -19,6 +20,7 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod tpm;
 mod watched;
 
 pub use caller::Caller;
@@ -54,7 +56,7 @@ pub fn people_router(plane: &Shared) -> Router {
 
 /// The same behind mutual TLS, and EST beside it.
 pub fn devices_router(plane: &Shared) -> Router {
-    finish(api().merge(est::router()), plane)
+    finish(api().merge(est::router()).merge(tpm::router()), plane)
 }
 
 fn api() -> Router<Shared> {
@@ -76,6 +78,18 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
+        )
+        .route(
+            "/api/v1/identity/tpm/endorsement-keys",
+            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/tpm/vendors",
+            get(tpm::tpm_vendors).post(tpm::add_tpm_vendor),
+        )
+        .route(
+            "/api/v1/identity/attestations",
+            get(attestation::challenge).post(attestation::attest),
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
         .route("/api/v1/identity/ca", get(identity::ca))
@@ -209,6 +223,13 @@ async fn method_not_allowed() -> Problem {
         identity::device,
         identity::certify_service,
         identity::revoke,
+        tpm::list_endorsement_keys,
+        tpm::tpm_vendors,
+        tpm::add_tpm_vendor,
+        tpm::challenge,
+        tpm::enroll,
+        attestation::challenge,
+        attestation::attest,
         identity::ca,
         identity::crl,
         access::fleet,

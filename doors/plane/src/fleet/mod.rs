@@ -185,6 +185,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 product: Some(device.product.clone()),
                 groups: device.groups.to_vec(),
                 containment: None,
+                assurance: model::Assurance::default(),
             });
         }
     }
@@ -194,6 +195,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         product: None,
         groups: service.groups.clone(),
         containment: None,
+        assurance: model::Assurance::default(),
     }));
     population
 }

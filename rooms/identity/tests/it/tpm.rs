@@ -3,13 +3,14 @@
 use crate::chip::Chip;
 use crate::support::*;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
-use identity::CertificateRequest;
 use identity::tpm::{
-    AttestationKey, Attested, EndorsementKey, EndorsementRoots, OAEP_LABEL, Public, SeedExchange,
-    Statement, TpmRefusal, credential, prove,
+    AttestationKey, Attested, EndorsementKey, EndorsementRoots, OAEP_LABEL, Public, Quote,
+    ReferenceValue, SeedExchange, Statement, TpmRefusal, credential, prove,
 };
-use model::Timestamp;
+use identity::{AttestationStatus, CertificateRequest, Fact};
+use model::{Assurance, Digest, Timestamp};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 macro_rules! fixture {
@@ -389,4 +390,137 @@ fn mutated_structures_do_no_harm_and_change_every_verdict() {
         let proven = prove(&endorsement_rsa(), &own, &SECRET, &changed, signature, &key, &request);
         prop_assert!(changed == statement || proven.is_err(), "a changed statement was believed");
     });
+}
+
+/// The registers of a machine that never measured anything, as the fixtures' chip was.
+fn untouched(registers: &[u8]) -> BTreeMap<u8, Digest> {
+    let values = registers
+        .iter()
+        .map(|register| (*register, Digest([0; 32])));
+    values.collect()
+}
+
+#[test]
+fn a_quote_is_appraised_against_reference_values_of_the_same_registers() {
+    let quotes = [
+        (
+            attestation_rsa(),
+            fixture!("quote-rsa.attest"),
+            fixture!("quote-rsa.sig"),
+        ),
+        (
+            attestation_ecc(),
+            fixture!("quote-ecc.attest"),
+            fixture!("quote-ecc.sig"),
+        ),
+    ];
+    let right = untouched(&[0, 1, 7, 16]);
+    let mut wrong = right.clone();
+    wrong.insert(7, Digest([1; 32]));
+    let (more, none) = (untouched(&[0, 1, 2, 7, 16]), BTreeMap::new());
+    let reference = |firmware, registers| ReferenceValue {
+        firmware,
+        registers,
+    };
+    for (attestation_key, statement, signature) in quotes {
+        let quote = Quote::read(&attestation_key, &SECRET, statement, signature).unwrap();
+        let affirmed = quote
+            .appraise(&[
+                reference("2", &wrong),
+                reference("1", &right),
+                reference("0", &more),
+            ])
+            .unwrap();
+        assert_eq!(affirmed.status, AttestationStatus::Affirming);
+        assert_eq!(affirmed.why, "its registers are those of firmware 1");
+        let contradicted = quote.appraise(&[reference("2", &wrong)]).unwrap();
+        assert_eq!(contradicted.status, AttestationStatus::Contraindicated);
+        // Nobody is affirmed for what it was not asked.
+        for other in [&more, &none] {
+            let refused = quote.appraise(&[reference("x", other)]);
+            assert_eq!(refused, Err(TpmRefusal::OtherRegisters));
+        }
+        assert_eq!(quote.appraise(&[]), Err(TpmRefusal::OtherRegisters));
+
+        let read = |nonce: &[u8], signature: &[u8]| {
+            Quote::read(&attestation_key, nonce, statement, signature).unwrap_err()
+        };
+        assert_eq!(read(&[7; 32], signature), TpmRefusal::StaleChallenge);
+        let mut forged = signature.to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        assert_eq!(read(&SECRET, &forged), TpmRefusal::BadSignature);
+    }
+    let no_quote = Quote::read(
+        &attestation_ecc(),
+        &SECRET,
+        fixture!("created-ecc.attest"),
+        fixture!("created-ecc.sig"),
+    );
+    assert_eq!(no_quote, Err(TpmRefusal::NotAQuote));
+}
+
+#[test]
+fn assurance_rises_by_what_is_shown_and_falls_with_time_keys_and_evidence() {
+    let mut world = World::new();
+    world
+        .registry
+        .apply(&expected("maker", "SN1", "d1"))
+        .unwrap();
+    let device = device_id("d1");
+    let held = |key| Fact::KeyHeld {
+        device: device_id("d1"),
+        key,
+    };
+    let appraised = |status, ends_at| Fact::Appraised {
+        device: device_id("d1"),
+        status,
+        ends_at,
+    };
+    let end = NOW.plus(DAY);
+    let good = appraised(AttestationStatus::Affirming, end);
+    let bad = appraised(AttestationStatus::Contraindicated, end);
+    let key = Some(Digest([1; 32]));
+    let mut steps = |fact: &Fact, now| {
+        world.registry.apply(fact).unwrap();
+        world.registry.assurance(&device, now)
+    };
+    // Evidence without a key that is held raises nothing.
+    assert_eq!(steps(&good, NOW), Assurance::Identified);
+    assert_eq!(steps(&held(key), NOW), Assurance::HardwareHeld);
+    assert_eq!(steps(&good, NOW), Assurance::Attested);
+    assert_eq!(steps(&good, end), Assurance::HardwareHeld);
+    // Another key has attested nothing yet.
+    assert_eq!(
+        steps(&held(Some(Digest([2; 32]))), NOW),
+        Assurance::HardwareHeld
+    );
+    // What contradicts stays, whatever the time and the key, until better evidence comes.
+    assert_eq!(steps(&bad, end.plus(DAY)), Assurance::Contraindicated);
+    assert_eq!(steps(&held(None), NOW), Assurance::Contraindicated);
+    assert_eq!(steps(&held(key), NOW), Assurance::Contraindicated);
+    assert_eq!(steps(&good, NOW), Assurance::Attested);
+    assert_eq!(steps(&held(None), NOW), Assurance::Identified);
+}
+
+#[test]
+fn what_lapses_is_told_once() {
+    let mut world = World::new();
+    world
+        .registry
+        .apply(&expected("maker", "SN1", "d1"))
+        .unwrap();
+    let end = NOW.plus(DAY);
+    let fact = Fact::Appraised {
+        device: device_id("d1"),
+        status: AttestationStatus::Affirming,
+        ends_at: end,
+    };
+    world.registry.apply(&fact).unwrap();
+    let before = end.minus(std::time::Duration::from_secs(1));
+    let after = end.plus(std::time::Duration::from_secs(1));
+    let lapsed = |since, now| world.registry.lapsed(since, now).count();
+    assert_eq!(
+        [lapsed(NOW, before), lapsed(before, end), lapsed(end, after)],
+        [0, 1, 0]
+    );
 }

@@ -8,20 +8,26 @@
 //!    [`AttestationKey`] lies in it (TPM 2.0 part 1, section 24: credential protection).
 //! 3. [`prove()`]: the attestation key says, over that secret, that the chip made and holds the key
 //!    of the request ([`HardwareKey`]).
+//! 4. [`Quote`]: later, and over mutual TLS by that key, the chip says what the device started, and
+//!    that is appraised against reference values.
 //!
 //! Structures are those of TPM 2.0 Library part 2, big-endian, sizes checked before anything is
 //! taken. Random bytes are arguments. What needs the provider's own randomness (RSAES-OAEP pads
 //! with it) is asked for: [`SeedExchange::Oaep`].
 
+mod appraise;
 mod attest;
 mod credential;
 mod endorsement;
+mod list;
 mod public;
 mod wire;
 
+pub use appraise::{AttestationResult, Quote, ReferenceValue};
 pub use attest::{Attested, Signature, Statement};
 pub use credential::{CREDENTIAL_BYTES_MAX, OAEP_LABEL, SECRET_BYTES, SeedExchange, credential};
 pub use endorsement::EndorsementRoots;
+pub use list::parse_list;
 pub use public::{AttestationKey, EndorsementKey, KeyName, Public, STRUCTURE_BYTES_MAX};
 
 use crate::csr::CertificateRequest;
@@ -134,6 +140,18 @@ pub enum TpmRefusal {
          gave"
     )]
     NotACertification,
+    #[error("the statement is no quote; device: send what TPM2_Quote gave")]
+    NotAQuote,
+    #[error(
+        "the quote is of other registers than the product's reference values; device: quote those \
+         that the challenge names"
+    )]
+    OtherRegisters,
+    #[error(
+        "no chip was shown to hold the key of this certificate; device: enroll by the TPM first, \
+         and attest with that certificate"
+    )]
+    NoHeldKey,
     #[error(
         "the statement is about another key than the request's; device: certify the key that \
          signed the request"
@@ -163,6 +181,9 @@ impl TpmRefusal {
             Self::EndorsementCertificate { .. } => "tpm-certificate-refused",
             Self::StaleChallenge => "tpm-challenge-stale",
             Self::NotACertification => "tpm-not-a-certification",
+            Self::NotAQuote => "tpm-not-a-quote",
+            Self::OtherRegisters => "tpm-other-registers",
+            Self::NoHeldKey => "tpm-no-held-key",
             Self::OtherKey => "tpm-other-key",
             Self::KeyCanLeave => "tpm-key-can-leave",
             Self::BadSignature => "tpm-bad-signature",
@@ -181,6 +202,9 @@ impl TpmRefusal {
             | Self::NoEndorsementCertificate
             | Self::StaleChallenge
             | Self::NotACertification
+            | Self::NotAQuote
+            | Self::OtherRegisters
+            | Self::NoHeldKey
             | Self::OtherKey
             | Self::KeyCanLeave
             | Self::BadSignature => Actor::Device,
