@@ -1,12 +1,13 @@
 //! A change as data: what must hold, what is written, what the log will say.
 
 use crate::access::Fleet;
+use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, RevocationReason, ServiceId,
-    Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, RevocationReason,
+    SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -117,6 +118,19 @@ pub enum Guard {
         device: DeviceId,
         containment: Option<Containment>,
     },
+    /// The enrollment of this device that waits is this one, and this was decided of it (`None`:
+    /// nothing yet).
+    PendingEnrollmentIs {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        id: Digest,
+        approved: Option<bool>,
+    },
+    /// The enrollment was answered with this certificate; `None`: with none that is remembered.
+    EnrollmentAnswerIs {
+        enrollment: Digest,
+        certificate: Option<CertificateId>,
+    },
 }
 
 impl fmt::Display for Guard {
@@ -138,6 +152,12 @@ impl fmt::Display for Guard {
             } => {
                 let how = containment.map_or("not contained", Containment::name);
                 write!(f, "device {device} is {how}")
+            }
+            Self::PendingEnrollmentIs { id, .. } => {
+                write!(f, "enrollment {id} waits as it was shown")
+            }
+            Self::EnrollmentAnswerIs { enrollment, .. } => {
+                write!(f, "enrollment {enrollment} was not answered meanwhile")
             }
         }
     }
@@ -187,6 +207,19 @@ pub enum Write {
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
     ForgetTokens { expired_before: Timestamp },
+    /// Creates or replaces the one enrollment of a device that waits. Approved it gives rights, and
+    /// belongs in a grant. Conflict: an unregistered manufacturer.
+    PutPendingEnrollment(PendingEnrollment),
+    /// The device waits no more. One that does not wait changes nothing.
+    DropPendingEnrollment {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    /// Creates or replaces what a request is answered with when it is asked again.
+    PutEnrollmentAnswer(EnrollmentAnswer),
+    /// Removes enrollments that wait and answers that expired before this moment, up to 10,000 of
+    /// each.
+    ForgetEnrollments { expired_before: Timestamp },
     /// Cuts a device off. It need not be known. The same again keeps the first one's time, incident
     /// and author; a harder one replaces a softer one. Conflict: a softer one than is in force, unless
     /// the change is a [`Direction::Grant`]: to soften gives back.
@@ -231,6 +264,10 @@ impl Write {
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::DropContainment { .. } => true,
+            Self::PutPendingEnrollment(row) => row
+                .decision
+                .as_ref()
+                .is_some_and(|decision| decision.approved),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
@@ -243,6 +280,9 @@ impl Write {
             | Self::DropOutbox { .. }
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
+            | Self::DropPendingEnrollment { .. }
+            | Self::PutEnrollmentAnswer(_)
+            | Self::ForgetEnrollments { .. }
             | Self::PutMeta { .. }
             | Self::Seal { .. }
             | Self::Unseal => false,

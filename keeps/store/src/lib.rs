@@ -21,6 +21,7 @@
 mod access;
 mod audit;
 mod change;
+mod enrollment;
 mod error;
 mod facts;
 mod folder;
@@ -41,6 +42,7 @@ pub use change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
     RECEIPTS_KEPT_CHANGES, Receipt, Write,
 };
+pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,

@@ -22,7 +22,7 @@ impl Layout {
 /// `control.db`: "FLTW".
 pub(crate) const CONTROL: Layout = Layout {
     application_id: 0x464C_5457,
-    steps: &[(1, TABLES_1), (2, TABLES_2)],
+    steps: &[(1, TABLES_1), (2, TABLES_2), (3, TABLES_3)],
     tenant: "SELECT tenant FROM state",
     put_tenant: "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
 };
@@ -233,6 +233,38 @@ CREATE TABLE outbox (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+";
+
+/// Format 3: enrollments that wait for a person, and answers that may be asked for again.
+const TABLES_3: &str = "
+CREATE TABLE pending_enrollment (
+    tenant TEXT NOT NULL,
+    id BLOB NOT NULL,
+    manufacturer TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    product TEXT,
+    key_kind TEXT NOT NULL,
+    key BLOB NOT NULL,
+    asked_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    approved INTEGER,
+    decided_at INTEGER,
+    by_whom TEXT,
+    PRIMARY KEY (tenant, manufacturer, serial),
+    FOREIGN KEY (tenant, manufacturer) REFERENCES manufacturer (tenant, manufacturer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE enrollment_answer (
+    tenant TEXT NOT NULL,
+    enrollment BLOB NOT NULL,
+    issuer BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, enrollment)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX enrollment_answer_by_end ON enrollment_answer (tenant, expires_at);
 ";
 
 const FACTS_1: &str = "

@@ -209,6 +209,23 @@ pub enum Refusal {
          (RFC 7030 section 4.2.2); device: ask for one URI, {uri}, and the unchanged subject"
     )]
     NameChanged { uri: String },
+    #[error(
+        "serial number {serial} of {manufacturer} was refused by a person on {at}; operator: \
+         approve it with `fleetward identity pending approve` if that was a mistake"
+    )]
+    EnrollmentRefused {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        at: Timestamp,
+    },
+    #[error(
+        "the request is for a key of the kind {found}, but its product takes {wanted} only; \
+         device: ask csrattrs and make such a key"
+    )]
+    KeyUnwanted {
+        wanted: &'static str,
+        found: &'static str,
+    },
 }
 
 impl Refusal {
@@ -237,6 +254,8 @@ impl Refusal {
             Self::NotAnLdevid => "reenroll-needs-ldevid",
             Self::NotADevice => "enroll-not-a-device",
             Self::NameChanged { .. } => "reenroll-name-changed",
+            Self::EnrollmentRefused { .. } => "enrollment-refused",
+            Self::KeyUnwanted { .. } => "request-key-unwanted",
         }
     }
 
@@ -251,12 +270,14 @@ impl Refusal {
             | Self::DeviceIsolated { .. }
             | Self::UnlistedSerial { .. }
             | Self::UnrecordedCertificate { .. }
-            | Self::NotADevice => Actor::Operator,
+            | Self::NotADevice
+            | Self::EnrollmentRefused { .. } => Actor::Operator,
             Self::IdevidAtGateway
             | Self::CertificateRevoked { .. }
             | Self::NotAnIdevid
             | Self::NotAnLdevid
-            | Self::NameChanged { .. } => Actor::Device,
+            | Self::NameChanged { .. }
+            | Self::KeyUnwanted { .. } => Actor::Device,
         }
     }
 }
