@@ -3,6 +3,7 @@
 use crate::ask;
 use crate::client::Ask;
 use crate::files;
+use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
 use crate::show::{self, Column, Output};
@@ -61,6 +62,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Devices with a genuine factory identity that wait for a person.
+    #[command(subcommand)]
+    Pending(PendingVerb),
     /// Give a service of the fleet a certificate.
     #[command(after_help = "Examples:\n  \
         fleetward identity certify ingest --new-key ingest.key --out ingest.pem\n  \
@@ -236,6 +240,7 @@ impl IdentityVerb {
                     _ => Ok(()),
                 }
             }
+            Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
             Self::Ca { place } => {

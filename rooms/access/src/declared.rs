@@ -19,6 +19,8 @@ use toml::Spanned;
 
 const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
+/// Longer than that a device is out of sight, and a person should look at it.
+const RENEWAL_GRACE_DAYS_MAX: u32 = 365;
 const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
 /// The gateway remembers each of these devices for a minute, 16 bytes each.
@@ -115,6 +117,7 @@ struct ProductTable {
     ldevid_key: Option<LdevidKey>,
     #[serde(default)]
     server_keygen: bool,
+    renewal_grace_days: Option<Spanned<u32>>,
     #[serde(default)]
     behaviour: BehaviourTable,
 }
@@ -237,6 +240,10 @@ impl Declared {
                     needs_approval: table.enrollment == EnrollmentWord::Approval,
                     key: table.ldevid_key,
                     server_keygen: table.server_keygen,
+                    renewal_grace: table.renewal_grace_days.map_or(Duration::ZERO, |days| {
+                        let days = in_range(&days, RENEWAL_GRACE_DAYS_MAX, file, wrong);
+                        Duration::from_secs(u64::from(days) * 86_400)
+                    }),
                 },
                 behaviour: table.behaviour.read(file, &self.destinations, wrong),
             };

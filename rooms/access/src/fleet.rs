@@ -71,6 +71,9 @@ pub struct Enrollment {
     pub key: Option<LdevidKey>,
     /// The plane may make the key for a device that cannot (EST serverkeygen).
     pub server_keygen: bool,
+    /// How long after its end a certificate still gets its device the next one, at a place of its
+    /// own. Zero: not at all.
+    pub renewal_grace: Duration,
 }
 
 /// Kinds of keys that a product can ask for.

@@ -45,6 +45,15 @@ pub enum KeyKind {
     },
 }
 
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rsa { bits } => write!(f, "RSA {bits}"),
+            other => f.write_str(other.name()),
+        }
+    }
+}
+
 /// Why a request is refused. The device's firmware must act, whatever the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

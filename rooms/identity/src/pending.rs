@@ -5,7 +5,7 @@
 //! is bounded: one enrollment a device, so many a manufacturer and in all, each for so long. None
 //! gives way before it has had an hour to be looked at, and none to another manufacturer's.
 
-use crate::csr::{CertificateRequest, KeyKind};
+use crate::csr::CertificateRequest;
 use model::{CertificateId, Digest, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,7 +45,8 @@ pub struct PendingEnrollment {
     pub certificate: CertificateId,
     /// As the list says, or else as the device asked by its label.
     pub product: Option<ProductId>,
-    pub key_kind: KeyKind,
+    /// For people.
+    pub key_kind: String,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key: Digest,
     pub asked_at: Timestamp,
@@ -59,24 +60,19 @@ pub enum PendingState {
     /// This request may have its certificate.
     Approved,
     /// This device may not, whatever request it sends.
-    Refused,
+    Refused {
+        at: Timestamp,
+    },
 }
 
 impl PendingState {
-    pub const ALL: [Self; 3] = [Self::Waiting, Self::Approved, Self::Refused];
-
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
             Self::Approved => "approved",
-            Self::Refused => "refused",
+            Self::Refused { .. } => "refused",
         }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -124,13 +120,13 @@ impl Pending {
         let place = (asking.manufacturer.clone(), asking.serial.clone());
         let known = (self.enrollments.get(&place)).filter(|known| known.expires_at > now);
         match known {
-            Some(known) if known.state == PendingState::Refused => {
-                return PendingAnswer::Refused { at: known.asked_at };
-            }
-            Some(known) if known.id == id => {
+            Some(known)
+                if known.id == id || matches!(known.state, PendingState::Refused { .. }) =>
+            {
                 return match known.state {
+                    PendingState::Refused { at } => PendingAnswer::Refused { at },
                     PendingState::Approved => PendingAnswer::Approved,
-                    _ => PendingAnswer::Waits {
+                    PendingState::Waiting => PendingAnswer::Waits {
                         id,
                         retry_after: retry_after(known.asked_at, now),
                     },
@@ -162,7 +158,7 @@ impl Pending {
                 serial: asking.serial.clone(),
                 certificate: asking.certificate,
                 product: asking.product.cloned(),
-                key_kind: asking.request.key_kind(),
+                key_kind: asking.request.key_kind().to_string(),
                 key: asking.request.key_digest(),
                 asked_at: now,
                 expires_at: now.plus(KEPT),

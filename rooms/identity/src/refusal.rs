@@ -1,7 +1,8 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
 use model::{
-    CertificateId, DeviceId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp,
+    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber,
+    Timestamp,
 };
 
 /// Who can make the next attempt succeed.
@@ -219,6 +220,25 @@ pub enum Refusal {
         at: Timestamp,
     },
     #[error(
+        "the path asks for a certificate of product {label}, but {device} is a {product}; device: \
+         ask without a label or under its own product's"
+    )]
+    OtherProduct {
+        device: DeviceId,
+        product: ProductId,
+        label: ProductId,
+    },
+    #[error(
+        "keys are not made here for product {product}; device: make the key itself and use \
+         simpleenroll; operator: or set server_keygen = true for that product"
+    )]
+    KeygenOff { product: ProductId },
+    #[error(
+        "a key cannot be sent encrypted here, as the request asks; device: make the key itself, \
+         or leave out the identifier of a decryption key"
+    )]
+    KeygenEncrypted,
+    #[error(
         "the request is for a key of the kind {found}, but its product takes {wanted} only; \
          device: ask csrattrs and make such a key"
     )]
@@ -256,6 +276,9 @@ impl Refusal {
             Self::NameChanged { .. } => "reenroll-name-changed",
             Self::EnrollmentRefused { .. } => "enrollment-refused",
             Self::KeyUnwanted { .. } => "request-key-unwanted",
+            Self::OtherProduct { .. } => "label-of-another-product",
+            Self::KeygenOff { .. } => "server-keygen-off",
+            Self::KeygenEncrypted => "server-keygen-encrypted",
         }
     }
 
@@ -277,7 +300,10 @@ impl Refusal {
             | Self::NotAnIdevid
             | Self::NotAnLdevid
             | Self::NameChanged { .. }
-            | Self::KeyUnwanted { .. } => Actor::Device,
+            | Self::KeyUnwanted { .. }
+            | Self::OtherProduct { .. }
+            | Self::KeygenOff { .. }
+            | Self::KeygenEncrypted => Actor::Device,
         }
     }
 }

@@ -81,3 +81,26 @@ fn est_by_curl_and_openssl() {
     assert!(small.ends_with("\n-----END CERTIFICATE-----\n"), "{small}");
     assert!(small.lines().all(|line| line.len() <= 64), "{small}");
 }
+
+#[test]
+fn approval_by_a_person() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    write_credential(&home, home.device("d1").idevid(), "idevid");
+    write_root(&home, &plane);
+    let page = include_str!("../../../../docs/identity/approval.md");
+    follow(
+        &home,
+        &plane,
+        page,
+        &["What the device does", "What the person does"],
+    );
+    let known = plane
+        .get("/api/v1/identity/devices/hall-1")
+        .expect(200)
+        .json();
+    assert_eq!(known["serial"], "SN-d1");
+}

@@ -71,6 +71,15 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
             wanted: "P-256",
             found: "RSA",
         },
+        Refusal::OtherProduct {
+            device: device_id("d1"),
+            product: "lock".parse().unwrap(),
+            label: "camera".parse().unwrap(),
+        },
+        Refusal::KeygenOff {
+            product: "camera".parse().unwrap(),
+        },
+        Refusal::KeygenEncrypted,
     ];
     let requests = [
         CsrRefusal::TooLarge,
