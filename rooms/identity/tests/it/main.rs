@@ -10,10 +10,13 @@
 
 mod attacks;
 mod chapter;
+mod csrattrs;
 mod doors;
 mod enrollment;
 mod hostile;
 mod limbo;
 mod openssl;
+mod pending;
 mod requests;
+mod returning;
 mod support;
