@@ -6,6 +6,7 @@
 mod access;
 mod attestation;
 mod audit;
+mod authorities;
 mod caller;
 mod console;
 mod detection;
@@ -16,6 +17,7 @@ mod health;
 mod identity;
 mod inventory;
 mod overview;
+mod pending;
 mod problem;
 mod reach;
 mod read;
@@ -91,8 +93,25 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/attestations",
             get(attestation::challenge).post(attestation::attest),
         )
+        .route("/api/v1/identity/pending", get(pending::list))
+        .route(
+            "/api/v1/identity/pending/{id}/approve",
+            post(pending::approve),
+        )
+        .route(
+            "/api/v1/identity/pending/{id}/refuse",
+            post(pending::refuse),
+        )
         .route("/api/v1/identity/revocations", post(identity::revoke))
         .route("/api/v1/identity/ca", get(identity::ca))
+        .route(
+            "/api/v1/identity/authorities",
+            get(authorities::authorities).post(authorities::create_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/rollover",
+            post(authorities::roll_authority_over),
+        )
         .route("/api/v1/identity/crl", get(identity::crl))
         .route(
             "/api/v1/access/fleet",
@@ -222,6 +241,9 @@ async fn method_not_allowed() -> Problem {
         identity::devices,
         identity::device,
         identity::certify_service,
+        pending::list,
+        pending::approve,
+        pending::refuse,
         identity::revoke,
         tpm::list_endorsement_keys,
         tpm::tpm_vendors,
@@ -231,6 +253,9 @@ async fn method_not_allowed() -> Problem {
         attestation::challenge,
         attestation::attest,
         identity::ca,
+        authorities::authorities,
+        authorities::create_authority,
+        authorities::roll_authority_over,
         identity::crl,
         access::fleet,
         access::apply,

@@ -11,11 +11,14 @@
 mod attacks;
 mod chapter;
 mod chip;
+mod csrattrs;
 mod doors;
 mod enrollment;
 mod hostile;
 mod limbo;
 mod openssl;
+mod pending;
 mod requests;
+mod returning;
 mod support;
 mod tpm;
