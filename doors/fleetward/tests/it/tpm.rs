@@ -2,6 +2,7 @@
 
 use crate::fixture::fleet;
 use crate::plane::{Home, Plane, Settings};
+use crate::recipes::{TCTI, follow};
 use crate::tools::{curl, have, run, write_root};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,46 +15,6 @@ macro_rules! fixture {
     ($name:literal) => {
         include_bytes!(concat!("../../../../rooms/identity/tests/tpm/", $name)).as_slice()
     };
-}
-
-/// For a shell after the one that started the chip.
-const CHIP: &str = "export TPM2TOOLS_TCTI=swtpm:path=tpm/sock\n\
-                    export TPM2OPENSSL_TCTI=swtpm:path=tpm/sock\n";
-
-/// Runs the shell blocks under these headings of the page, one after the other in one shell.
-#[track_caller]
-fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
-    let mut script = String::from("set -e\n");
-    if !headings.contains(&FIRST[0]) {
-        script.push_str(CHIP);
-    }
-    for heading in headings {
-        let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
-        let section = section.split("\n## ").next().unwrap();
-        let mut lines = section.lines();
-        while lines.by_ref().any(|line| line == "```sh") {
-            for line in lines.by_ref().take_while(|line| *line != "```") {
-                script.push_str(line);
-                script.push('\n');
-            }
-        }
-    }
-    // What differs from house to house.
-    let script = script
-        .replace(
-            "localhost:8444",
-            &format!("localhost:{}", plane.devices.port()),
-        )
-        .replace("fleet.example", "fleetward.internal");
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_fleetward"));
-    let path = format!(
-        "PATH={}:{}",
-        program.parent().unwrap().display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let data = format!("FLEETWARD_DATA_DIR={}", home.data_dir().display());
-    let ran = run(home, "env", &[&path, &data, "sh", "-x", "-c", &script], b"");
-    assert!(ran.good, "{}\n{}", ran.text(), ran.err);
 }
 
 /// Ends the chip of the page.
@@ -263,6 +224,10 @@ fn a_device_attests_as_the_page_says_and_is_caught_when_it_starts_something_else
             .as_bool()
             .unwrap_or_else(|| panic!("{said}"))
     };
+    let measure = |command: &str| {
+        let script = format!("TPM2TOOLS_TCTI={TCTI} {command}");
+        assert!(run(&home, "sh", &["-ec", &script], b"").good, "{command}");
+    };
     let shown = || plane.get("/api/v1/identity/devices/d1").expect(200).json();
 
     follow(&home, &plane, PAGE, &FIRST);
@@ -275,8 +240,8 @@ fn a_device_attests_as_the_page_says_and_is_caught_when_it_starts_something_else
     assert!(is_permitted());
 
     // Something else is measured: the next quote says so, and nothing can unsay it but a good one.
-    let extend = format!("{CHIP}tpm2_pcrextend 16:sha256={}", "5a".repeat(32));
-    assert!(run(&home, "sh", &["-ec", &extend], b"").good);
+    let extend = format!("tpm2_pcrextend 16:sha256={}", "5a".repeat(32));
+    measure(&extend);
     follow(&home, &plane, ATTESTATION, &["Attest"]);
     let device = shown();
     assert_eq!(device["assurance"], "contraindicated", "{device}");
@@ -286,8 +251,7 @@ fn a_device_attests_as_the_page_says_and_is_caught_when_it_starts_something_else
     let renew = ["Ask for a challenge and open it", "Answer it"];
     follow(&home, &plane, PAGE, &renew);
     assert_eq!(shown()["assurance"], "contraindicated");
-    let reset = format!("{CHIP}tpm2_pcrreset 16");
-    assert!(run(&home, "sh", &["-ec", &reset], b"").good);
+    measure("tpm2_pcrreset 16");
     follow(&home, &plane, ATTESTATION, &["Attest"]);
     assert_eq!(shown()["assurance"], "attested");
 

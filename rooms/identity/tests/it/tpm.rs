@@ -524,3 +524,38 @@ fn what_lapses_is_told_once() {
         [0, 1, 0]
     );
 }
+
+#[test]
+fn every_refusal_of_a_chip_is_on_its_page_with_who_must_act() {
+    let pages = [
+        include_str!("../../../../docs/identity/tpm.md"),
+        include_str!("../../../../docs/identity/attestation.md"),
+    ];
+    let what = "";
+    let endorsement = Digest([0; 32]);
+    let all = [
+        TpmRefusal::Malformed { what },
+        TpmRefusal::EndorsementKind,
+        TpmRefusal::AttestationKind,
+        TpmRefusal::UnlistedEndorsement { endorsement },
+        TpmRefusal::NoEndorsementCertificate,
+        TpmRefusal::EndorsementCertificate { what },
+        TpmRefusal::StaleChallenge,
+        TpmRefusal::NotACertification,
+        TpmRefusal::NotAQuote,
+        TpmRefusal::OtherRegisters,
+        TpmRefusal::NoHeldKey,
+        TpmRefusal::OtherKey,
+        TpmRefusal::KeyCanLeave,
+        TpmRefusal::BadSignature,
+    ];
+    for refusal in all {
+        let (code, actor) = (refusal.code(), refusal.who_must_act().name());
+        let row = format!("| `{code}` | {actor} |");
+        assert!(pages.iter().any(|page| page.contains(&row)), "{row}");
+        assert!(
+            refusal.to_string().contains(&format!("{actor}: ")),
+            "{refusal}"
+        );
+    }
+}
