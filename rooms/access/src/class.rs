@@ -169,13 +169,13 @@ pub(crate) fn too_many(
     let mut without: Vec<(usize, &GroupId)> = (0u16..)
         .zip(&vocabulary.groups)
         .map(|(number, group)| {
-            let merged: BTreeSet<(Option<&ServiceId>, Option<&ProductId>, Vec<u16>)> = (keys
-                .iter())
-            .map(|key| {
-                let groups = key.groups.iter().copied().filter(|other| *other != number);
-                (key.service.as_ref(), key.product.as_ref(), groups.collect())
-            })
-            .collect();
+            let merged: BTreeSet<_> = (keys.iter())
+                .map(|key| {
+                    let groups = key.groups.iter().copied().filter(|other| *other != number);
+                    let groups: Vec<u16> = groups.collect();
+                    (&key.service, &key.product, key.assurance, groups)
+                })
+                .collect();
             (merged.len(), group)
         })
         .collect();

@@ -7,6 +7,7 @@ use crate::tools::{curl, have, run, write_root};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use sim::device::Manner;
 
 const PAGE: &str = include_str!("../../../../docs/identity/tpm.md");
 const ATTESTATION: &str = include_str!("../../../../docs/identity/attestation.md");
@@ -97,7 +98,7 @@ fn an_enrollment_by_tpm_supersedes_what_the_device_had() {
         return;
     }
     let mut device = home.device("d1");
-    plane.enroll(&mut device);
+    device.enroll(&plane.doors(), &Manner::default()).unwrap();
     follow(&home, &plane, PAGE, &FIRST);
     let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();
     let certificates = recorded["certificates"].as_array().unwrap().clone();
@@ -185,7 +186,7 @@ fn a_stranger_s_chip_gets_no_challenge_and_costs_nothing() {
     let revoke = json!({ "device": "d1", "reason": "key-compromise" });
     plane
         .post("/api/v1/identity/revocations", &revoke)
-        .expect(200);
+        .expect(201);
     refused(ask(endorsement, &certificates), "device-revoked");
 }
 

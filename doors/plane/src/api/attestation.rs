@@ -46,7 +46,7 @@ pub struct EvidenceWanted {
 #[utoipa::path(get, path = "/api/v1/identity/attestations", tag = "identity",
     responses((status = 200, body = EvidenceWanted), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
-pub async fn challenge(
+pub async fn evidence_wanted(
     State(plane): State<Shared>,
     Attester(presented): Attester,
 ) -> Result<Json<EvidenceWanted>, Problem> {

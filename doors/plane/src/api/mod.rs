@@ -91,7 +91,7 @@ fn api() -> Router<Shared> {
         )
         .route(
             "/api/v1/identity/attestations",
-            get(attestation::challenge).post(attestation::attest),
+            get(attestation::evidence_wanted).post(attestation::attest),
         )
         .route("/api/v1/identity/pending", get(pending::list))
         .route(
@@ -248,9 +248,9 @@ async fn method_not_allowed() -> Problem {
         tpm::list_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,
-        tpm::challenge,
-        tpm::enroll,
-        attestation::challenge,
+        tpm::challenge_tpm,
+        tpm::enroll_by_tpm,
+        attestation::evidence_wanted,
         attestation::attest,
         identity::ca,
         authorities::authorities,

@@ -31,8 +31,8 @@ const CERTIFICATES_MAX: usize = 5;
 /// For the door of devices alone.
 pub fn router() -> Router<Shared> {
     Router::new()
-        .route("/api/v1/identity/tpm/challenges", post(challenge))
-        .route("/api/v1/identity/tpm/enrollments", post(enroll))
+        .route("/api/v1/identity/tpm/challenges", post(challenge_tpm))
+        .route("/api/v1/identity/tpm/enrollments", post(enroll_by_tpm))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
@@ -188,7 +188,7 @@ pub struct ChallengeWanted {
     responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>),
         (status = 400, body = super::problem::ProblemBody), (status = 403, body = super::problem::ProblemBody),
         (status = 429, body = super::problem::ProblemBody)))]
-pub async fn challenge(
+pub async fn challenge_tpm(
     State(plane): State<Shared>,
     Attempt(peer): Attempt,
     Body(wanted): Body<ChallengeWanted>,
@@ -237,7 +237,7 @@ pub struct EnrollmentByTpm {
     responses((status = 200, content_type = "application/x-pem-file", body = String),
         (status = 400, body = super::problem::ProblemBody), (status = 403, body = super::problem::ProblemBody),
         (status = 429, body = super::problem::ProblemBody)))]
-pub async fn enroll(
+pub async fn enroll_by_tpm(
     State(plane): State<Shared>,
     Attempt(peer): Attempt,
     Body(answer): Body<EnrollmentByTpm>,
