@@ -241,7 +241,11 @@ impl IdentityVerb {
             Self::Show { device, place } => {
                 let path = format!("/api/v1/identity/devices/{device}");
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::fields(output, &found, &DEVICES)?;
+                let more = [
+                    ("assurance", "/assurance"),
+                    ("evidence", "/attestation/why"),
+                ];
+                show::fields(output, &found, &[&DEVICES[..], &more].concat())?;
                 match found.pointer("/certificates") {
                     Some(certificates) if output == Output::Table => {
                         show::line("")?;

@@ -63,6 +63,7 @@ fn a_device_enrolls_by_its_tpm_as_the_page_says() {
     follow(
         &home,
         &plane,
+        PAGE,
         &[&FIRST[..], &["Use the certificate"]].concat(),
     );
     let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();

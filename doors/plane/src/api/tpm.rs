@@ -147,8 +147,9 @@ impl FromRequestParts<Shared> for Attempt {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
-        let Some(Caller::Stranger { peer } | Caller::Peer { peer, .. }) =
-            parts.extensions.get::<Caller>()
+        let Some(
+            Caller::Stranger { peer } | Caller::Peer { peer, .. } | Caller::Asking { peer, .. },
+        ) = parts.extensions.get::<Caller>()
         else {
             return Err(Problem::new(
                 StatusCode::FORBIDDEN,
