@@ -245,8 +245,8 @@ pub fn enrolled_by_tpm(
 #[must_use]
 pub fn appraised(at: Timestamp, device: &DeviceId, result: &store::AttestationResult) -> Act {
     let object = format_args!("device/{device}");
-    Act::new(at, object, "identity.evidence-appraised", object)
-        .with("status", result.status.name())
+    Act::new(at, object, EVIDENCE_APPRAISED, object)
+        .with(STATUS, result.status.name())
         .with("why", &result.why)
         .with("ends_at", result.ends_at)
 }
@@ -417,6 +417,8 @@ fn revoked_object(what: &Revoking) -> (&'static str, String) {
     }
 }
 
+const EVIDENCE_APPRAISED: &str = "identity.evidence-appraised";
+const STATUS: &str = "status";
 const DEVICE_CONTAINED: &str = "response.device-contained";
 const CONTAINMENT: &str = "containment";
 const INCIDENT: &str = "incident";
@@ -429,6 +431,8 @@ const CERTIFICATE_REVOKED: &str = "identity.certificate-revoked";
 pub enum Withdrawn {
     Revoked(Revoking, RevocationReason),
     Contained(DeviceId, Standing),
+    /// Its evidence contradicted the reference values; better evidence is asked of it anew.
+    Contraindicated(store::AttestationResult),
 }
 
 /// The withdrawal that an entry tells of, if it does. What gives back is told by no entry: in
@@ -440,6 +444,23 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
         DEVICE_REVOKED => Revoking::Device(name.parse().ok()?),
         SERVICE_REVOKED => Revoking::Service(name.parse().ok()?),
         CERTIFICATE_REVOKED => Revoking::Certificate(read_certificate_id(name)?),
+        EVIDENCE_APPRAISED => {
+            let status = store::AttestationStatus::Contraindicated;
+            if entry
+                .details
+                .get(STATUS)
+                .is_none_or(|told| told != status.name())
+            {
+                return None;
+            }
+            return Some(Withdrawn::Contraindicated(store::AttestationResult {
+                device: name.parse().ok()?,
+                status,
+                why: entry.details.get("why").cloned().unwrap_or_default(),
+                appraised_at: entry.time,
+                ends_at: entry.time,
+            }));
+        }
         DEVICE_CONTAINED => {
             let detail = |key: &str| entry.details.get(key).map(String::as_str);
             let standing = Standing {
@@ -501,6 +522,28 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn evidence_that_contradicts_is_read_back_and_what_affirms_is_not() {
+        let result = |status| store::AttestationResult {
+            device: "cam-1".parse().unwrap(),
+            status,
+            why: "its registers 7 digest to something else".to_owned(),
+            appraised_at: Timestamp::from_seconds(1),
+            ends_at: Timestamp::from_seconds(1),
+        };
+        let told = |status| {
+            let result = result(status);
+            withdrawal_told_by(&written(appraised(
+                Timestamp::from_seconds(1),
+                &result.device,
+                &result,
+            )))
+        };
+        let bad = store::AttestationStatus::Contraindicated;
+        assert_eq!(told(bad), Some(Withdrawn::Contraindicated(result(bad))));
+        assert_eq!(told(store::AttestationStatus::Affirming), None);
+    }
 
     #[test]
     fn a_revocation_is_read_back_from_its_entry() {

@@ -422,6 +422,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::Contraindicated(result)) => {
+                    let write = Write::PutAttestationResult(result);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 None => {}
             }
         }
