@@ -5,6 +5,7 @@ use crate::client::Ask;
 use crate::files;
 use crate::place::Place;
 use crate::request;
+use crate::served::Served;
 use crate::show::{self, Column, Output};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -74,6 +75,10 @@ pub enum IdentityVerb {
         A revoked device is barred at every door, with its factory certificate too. On a terminal \
         it asks first; elsewhere it does not.")]
     Revoke(Revoke),
+    /// List the certificates that the doors show; `served reload` reads their files again.
+    #[command(after_help = "Examples:\n  fleetward identity served\n  \
+        fleetward identity served --output json\n  fleetward identity served reload")]
+    Served(Served),
     /// Print the root certificate (PEM): what devices and clients trust.
     #[command(after_help = "Examples:\n  fleetward identity ca > root.pem")]
     Ca {
@@ -238,6 +243,7 @@ impl IdentityVerb {
             }
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
+            Self::Served(served) => served.run(output),
             Self::Ca { place } => {
                 let pem = place
                     .client()?

@@ -4,6 +4,7 @@
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
 use crate::respond::notify;
+use crate::served::settings::{IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub struct Listen {
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
     pub mqtt: SocketAddr,
+    /// Chains of other CAs that are shown beside our own certificate; 32 at most.
+    pub certificates: Vec<ImportedCertificate>,
 }
 
 /// `[gateway]`
@@ -266,6 +269,7 @@ impl Default for Listen {
             people: SocketAddr::from(([127, 0, 0, 1], 8443)),
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            certificates: Vec::new(),
         }
     }
 }
@@ -456,6 +460,14 @@ impl Config {
                 );
             }
         }
+        if self.listen.certificates.len() > IMPORTED_MAX {
+            return refuse("listen.certificates", "32 at most");
+        }
+        for certificate in &self.listen.certificates {
+            if let Err(rule) = certificate.check() {
+                return refuse("listen.certificates", &rule);
+            }
+        }
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -581,6 +593,9 @@ impl Config {
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
+        let chains = self.listen.certificates.iter().map(|one| &one.chain_file);
+        let chains: Vec<_> = chains.collect();
+        text.push_str(&format!("listen.certificates = {chains:?}\n"));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
         for (variable, path) in ENVIRONMENT {
             text.push_str(&format!(

@@ -26,6 +26,8 @@ mod listen;
 mod pem;
 mod plane;
 mod respond;
+mod secret;
+mod served;
 mod shards;
 mod shared;
 mod sign_in;

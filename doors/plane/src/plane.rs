@@ -51,6 +51,8 @@ pub struct Plane {
     pub applying: OneAtATime,
     /// Held while a list (manufacturers, expected devices) goes from the record to memory.
     pub listing: OneAtATime,
+    /// Held while what our doors show is replaced.
+    pub(crate) serving: OneAtATime,
     /// Held while grants are replaced.
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.

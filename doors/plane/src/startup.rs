@@ -12,10 +12,11 @@ use crate::flow::Admission;
 use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
-use crate::listen::tls::{Served, Trust};
+use crate::listen::tls::Trust;
 use crate::plane::{Plane, digest, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
+use crate::served::{Maker, Served};
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
@@ -29,8 +30,6 @@ use detection::{Alerts, Detector};
 use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
 use response::Responder;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
 use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
 use std::path::Path;
 use std::sync::Arc;
@@ -39,12 +38,9 @@ use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write
 
 const ROOT_LIFETIME: Duration = Duration::from_secs(20 * 365 * 86_400);
 const ISSUING_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
-const SERVER_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 const ROOT: &str = "identity.root-certificate";
 const ISSUING: &str = "identity.issuing-certificate";
-const SERVER: &str = "identity.server-certificate";
-const SERVER_NAMES: &str = "identity.server-names";
 
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
@@ -102,7 +98,15 @@ impl Foundation {
         let own_cas = certificate_authorities(&store, &signer, &realm, &log_key, now)?;
         let issuing = own_cas.issuing.first().context("no issuing CA")?;
         let issuer = profile::Issuer::from_certificate(issuing)?;
-        let served = serve_certificate(config, &store, &signer, &realm, &own_cas, &issuer, now)?;
+        let maker = Maker {
+            config,
+            store: &store,
+            signer: &signer,
+            realm: &realm,
+            own_cas: &own_cas,
+            issuer: &issuer,
+        };
+        let served = Served::open(config, &store, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
@@ -177,6 +181,7 @@ impl Foundation {
             service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
+            serving: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
@@ -192,24 +197,6 @@ impl Foundation {
             sequencer_trouble: Locked::default(),
         }))
     }
-}
-
-/// Makes and serves the next server certificate if the present one is past two thirds of its life.
-///
-/// # Errors
-/// The store or the signer; the present certificate is served on.
-pub fn renew_server_certificate(plane: &Plane) -> anyhow::Result<()> {
-    let served = serve_certificate(
-        &plane.config,
-        &plane.store,
-        &plane.signer,
-        &plane.realm,
-        &plane.own_cas,
-        &plane.issuer,
-        clock::now(),
-    )?;
-    plane.trust().served.replace(Arc::new(served));
-    Ok(())
 }
 
 fn built_at() -> Timestamp {
@@ -514,67 +501,6 @@ fn terms(
         now,
         lifetime,
     })
-}
-
-/// The certificate of our doors: the stored one while it is good, else a new one.
-fn serve_certificate(
-    config: &Config,
-    store: &Store,
-    signer: &Signer,
-    realm: &Realm,
-    own_cas: &OwnCas,
-    issuer: &profile::Issuer,
-    now: Timestamp,
-) -> anyhow::Result<Served> {
-    let names = config.server_names.join(" ");
-    let stored = store.meta(SERVER)?.filter(
-        |_| matches!(store.meta(SERVER_NAMES), Ok(Some(stored)) if stored == names.as_bytes()),
-    );
-    let der = match stored {
-        Some(der) if is_young(&der, now) => der,
-        _ => {
-            let terms = terms(signer.public_key(KeyName::Server), now, SERVER_LIFETIME)?;
-            let asked: Vec<&str> = config.server_names.iter().map(String::as_str).collect();
-            let unsigned = profile::server(realm, &asked, issuer, &terms)?;
-            let certificate = unsigned.certificate();
-            let signature = signer.sign(Purpose::ServerCertificate, unsigned.to_be_signed())?;
-            let der = unsigned.assemble(&signature)?;
-            let act = entries::server_certified(now, certificate, &config.server_names);
-            let change = Change::new(Direction::Neutral)
-                .write(Write::PutMeta {
-                    key: SERVER.into(),
-                    value: der.clone(),
-                })
-                .write(Write::PutMeta {
-                    key: SERVER_NAMES.into(),
-                    value: names.into_bytes(),
-                })
-                .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
-            store.commit(change)?;
-            der
-        }
-    };
-    let chain = std::iter::once(der)
-        .chain(own_cas.issuing.iter().cloned())
-        .map(CertificateDer::from)
-        .collect();
-    let pkcs8 = signer.tls_key();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_slice()));
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let certified = CertifiedKey::from_der(chain, key.clone_key(), &provider)?;
-    Ok(Served {
-        names: config.server_names.clone(),
-        key: Arc::new(certified),
-    })
-}
-
-/// Whether less than two thirds of its life are over.
-fn is_young(der: &[u8], now: Timestamp) -> bool {
-    let Ok((not_before, not_after)) = identity::validity(der) else {
-        return false;
-    };
-    let life = not_after.since(not_before);
-    not_before <= now && now < not_before.plus(life * 2 / 3)
 }
 
 /// The registry as the rows tell it.

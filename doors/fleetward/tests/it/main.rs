@@ -22,6 +22,7 @@ mod real_clients;
 mod refusals;
 mod response;
 mod restore;
+mod served;
 mod start;
 mod streams;
 mod tamper;

@@ -19,6 +19,7 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod served;
 mod watched;
 
 pub use caller::Caller;
@@ -78,6 +79,11 @@ fn api() -> Router<Shared> {
             post(identity::certify_service),
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route("/api/v1/identity/served", get(served::served))
+        .route(
+            "/api/v1/identity/served/reload",
+            post(served::reload_served),
+        )
         .route("/api/v1/identity/ca", get(identity::ca))
         .route("/api/v1/identity/crl", get(identity::crl))
         .route(
@@ -209,6 +215,8 @@ async fn method_not_allowed() -> Problem {
         identity::device,
         identity::certify_service,
         identity::revoke,
+        served::served,
+        served::reload_served,
         identity::ca,
         identity::crl,
         access::fleet,

@@ -6,6 +6,7 @@
 
 use super::paths::{Paths, name_of};
 use crate::clock;
+use crate::served::{DoorName, Served};
 use crate::shared::{Latest, Locked, ReadMostly};
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
 use model::{Principal, Timestamp};
@@ -30,13 +31,6 @@ pub struct Trust {
     registry: ReadMostly<Registry>,
     /// Chains that were found good.
     paths: Locked<Paths<Anchors, Path>>,
-}
-
-/// The certificate we show, and the names it is good for.
-#[derive(Debug)]
-pub struct Served {
-    pub names: Vec<String>,
-    pub key: Arc<CertifiedKey>,
 }
 
 /// What one connection has shown so far. It tells a refused handshake's story.
@@ -130,6 +124,10 @@ impl Trust {
         tls_1_2: bool,
     ) -> Result<(Arc<ServerConfig>, Sight), Error> {
         let sight = Sight::default();
+        let name = match door {
+            Door::Devices => DoorName::Devices,
+            Door::Gateway => DoorName::Mqtt,
+        };
         let verifier = DoorVerifier {
             door,
             trust: Arc::clone(self),
@@ -138,7 +136,7 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(tls_1_2))?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(name, &sight));
         config.alpn_protocols = match door {
             Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
             // Not HTTP/2: a refusal that comes before the body is read resets the stream there,
@@ -158,14 +156,15 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(true))?
             .with_no_client_auth()
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(DoorName::People, &sight));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
     }
 
-    fn resolver(self: &Arc<Self>, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
+    fn resolver(self: &Arc<Self>, door: DoorName, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
         Arc::new(NameResolver {
+            door,
             trust: Arc::clone(self),
             sight: Arc::clone(sight),
         })
@@ -186,28 +185,26 @@ fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
     if tls_1_2 { &BOTH } else { &NEWEST }
 }
 
-/// Chooses our certificate by the name asked for; a name that is not ours gets none.
+/// Chooses what is shown by the name asked for; a name that nothing here is for gets none.
 #[derive(Debug)]
 struct NameResolver {
+    door: DoorName,
     trust: Arc<Trust>,
     sight: Sight,
 }
 
 impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let served = self.trust.served.get();
         // A client that connects by address sends no name (RFC 6066 section 3).
-        let Some(name) = hello.server_name() else {
-            return Some(Arc::clone(&served.key));
-        };
-        let ours = served
-            .names
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(name));
-        let mut seen = self.sight.lock();
-        seen.server_name = Some(name.chars().take(253).collect());
-        seen.foreign_server_name = !ours;
-        ours.then(|| Arc::clone(&served.key))
+        let name = hello.server_name();
+        let served = self.trust.served.get();
+        let chosen = served.choose(self.door, name, hello.signature_schemes(), clock::now());
+        if let Some(name) = name {
+            let mut seen = self.sight.lock();
+            seen.server_name = Some(name.chars().take(253).collect());
+            seen.foreign_server_name = chosen.is_none();
+        }
+        chosen
     }
 }
 
