@@ -2,6 +2,7 @@
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
 use crate::certify::lists;
+use crate::certify::tree::{self, Tree};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -13,7 +14,7 @@ use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::Trust;
-use crate::plane::{Plane, digest, leaf, random};
+use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
 use crate::served::{Maker, Served};
@@ -27,20 +28,13 @@ use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use detection::{Alerts, Detector};
-use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
+use identity::{Anchors, Fact, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
 use response::Responder;
-use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
+use signer::{HighMark, Rules, SealKey, Signer};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write};
-
-const ROOT_LIFETIME: Duration = Duration::from_secs(20 * 365 * 86_400);
-const ISSUING_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-const ROOT: &str = "identity.root-certificate";
-const ISSUING: &str = "identity.issuing-certificate";
 
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
@@ -53,8 +47,7 @@ pub struct Foundation {
     log_key: Vkey,
     sequencer: Sequencer,
     realm: Realm,
-    own_cas: OwnCas,
-    issuer: profile::Issuer,
+    tree: Tree,
     trust: Trust,
     fleet: FleetInForce,
     grants: Grants,
@@ -95,21 +88,18 @@ impl Foundation {
             check_clock(now, written, "the last entry of the log was written")?;
         }
 
-        let own_cas = certificate_authorities(&store, &signer, &realm, &log_key, now)?;
-        let issuing = own_cas.issuing.first().context("no issuing CA")?;
-        let issuer = profile::Issuer::from_certificate(issuing)?;
+        let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
         let maker = Maker {
             config,
             store: &store,
             signer: &signer,
             realm: &realm,
-            own_cas: &own_cas,
-            issuer: &issuer,
+            tree: &tree,
         };
         let served = Served::open(config, &store, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
-        let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
+        let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
         let (registry, containments) = remember(&store)?;
         let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
@@ -130,8 +120,7 @@ impl Foundation {
             log_key,
             sequencer,
             realm,
-            own_cas,
-            issuer,
+            tree,
             trust,
             fleet,
             grants,
@@ -187,8 +176,7 @@ impl Foundation {
             notifier: self.notifier,
             signer: self.signer,
             realm: self.realm,
-            own_cas: self.own_cas,
-            issuer: self.issuer,
+            tree: Latest::new(self.tree),
             grants: Latest::of(grants),
             shards,
             unrecorded: Locked::default(),
@@ -237,7 +225,7 @@ fn open_signer(
 ) -> anyhow::Result<Signer> {
     let keys = config.data_dir.join("keys");
     if !keys.exists() {
-        if store.meta(ROOT)?.is_some() {
+        if tree::is_founded(store)? {
             bail!(
                 "{} is not there, but the database knows a CA; operator: restore the keys of the \
                  same backup",
@@ -442,65 +430,6 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
         store.commit(Change::new(Direction::Neutral).write(write))?;
     }
     Ok(())
-}
-
-/// The CA tree; made at the first start, with the entry that says so.
-fn certificate_authorities(
-    store: &Store,
-    signer: &Signer,
-    realm: &Realm,
-    log_key: &Vkey,
-    now: Timestamp,
-) -> anyhow::Result<OwnCas> {
-    if let (Some(root), Some(issuing)) = (store.meta(ROOT)?, store.meta(ISSUING)?) {
-        return Ok(OwnCas {
-            root,
-            issuing: vec![issuing],
-        });
-    }
-    let root = {
-        let terms = terms(signer.public_key(KeyName::Root), now, ROOT_LIFETIME)?;
-        let unsigned = profile::root(realm, &terms)?;
-        let signature = signer.sign(Purpose::RootCertificate, unsigned.to_be_signed())?;
-        unsigned.assemble(&signature)?
-    };
-    let issuing = {
-        let issuer = profile::Issuer::from_certificate(&root)?;
-        let terms = terms(signer.public_key(KeyName::Issuing), now, ISSUING_LIFETIME)?;
-        let unsigned = profile::issuing(realm, &issuer, &terms)?;
-        let signature = signer.sign(Purpose::IssuingCertificate, unsigned.to_be_signed())?;
-        unsigned.assemble(&signature)?
-    };
-    let act = entries::initialised(now, digest(&root), &log_key.to_string());
-    let change = Change::new(Direction::Grant)
-        .write(Write::PutMeta {
-            key: ROOT.into(),
-            value: root.clone(),
-        })
-        .write(Write::PutMeta {
-            key: ISSUING.into(),
-            value: issuing.clone(),
-        })
-        .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
-    store.commit(change)?;
-    Ok(OwnCas {
-        root,
-        issuing: vec![issuing],
-    })
-}
-
-fn terms(
-    public_key: &[u8],
-    now: Timestamp,
-    lifetime: Duration,
-) -> anyhow::Result<profile::Terms<'_>> {
-    let serial_random = random().map_err(readable)?;
-    Ok(profile::Terms {
-        public_key,
-        serial_random,
-        now,
-        lifetime,
-    })
 }
 
 /// The registry as the rows tell it.

@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod authorities;
 mod caller;
 mod console;
 mod detection;
@@ -85,6 +86,14 @@ fn api() -> Router<Shared> {
             post(served::reload_served),
         )
         .route("/api/v1/identity/ca", get(identity::ca))
+        .route(
+            "/api/v1/identity/authorities",
+            get(authorities::authorities).post(authorities::create_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/rollover",
+            post(authorities::roll_authority_over),
+        )
         .route("/api/v1/identity/crl", get(identity::crl))
         .route(
             "/api/v1/access/fleet",
@@ -218,6 +227,9 @@ async fn method_not_allowed() -> Problem {
         served::served,
         served::reload_served,
         identity::ca,
+        authorities::authorities,
+        authorities::create_authority,
+        authorities::roll_authority_over,
         identity::crl,
         access::fleet,
         access::apply,

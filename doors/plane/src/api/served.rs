@@ -63,7 +63,7 @@ impl From<&Entry> for ServedCertificate {
                 })
                 .collect(),
             ends_at: shown.map(|shown| shown.chain.not_after().to_string()),
-            renews_at: entry.renews_at().map(|at| at.to_string()),
+            renews_at: entry.renews_at.map(|at| at.to_string()),
             trouble: entry.trouble.clone(),
         }
     }

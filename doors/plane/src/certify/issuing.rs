@@ -3,7 +3,7 @@
 use crate::plane::{Plane, random};
 use crate::trouble::Trouble;
 use identity::{CertificateRequest, EnrollmentDecision, Fact, est, profile};
-use model::{CertificateId, Principal, ServiceId, Timestamp};
+use model::{CertificateId, CertificateUse, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
 
@@ -75,11 +75,13 @@ pub fn ldevid(
         now,
         lifetime: fleet.ldevid_lifetime(&decision.product),
     };
+    let tree = plane.tree();
+    let authority = tree.for_device(fleet.authority_of(&decision.product))?;
     let unsigned = profile::ldevid(
         plane.realm(),
         &decision.device,
         None,
-        plane.issuer(),
+        &authority.issuer,
         &terms,
     )?;
     made(plane, Purpose::DeviceCertificate, unsigned)
@@ -101,7 +103,9 @@ pub fn service(
         now,
         lifetime: plane.config.service_lifetime(),
     };
-    let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
+    let tree = plane.tree();
+    let issuer = &tree.for_use(CertificateUse::Service)?.issuer;
+    let unsigned = profile::service(plane.realm(), service, None, issuer, &terms)?;
     made(plane, Purpose::ServiceCertificate, unsigned)
 }
 

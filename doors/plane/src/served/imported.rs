@@ -40,6 +40,7 @@ pub fn entry(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<E
         doors: settings.doors(),
         is_default: settings.default,
         shown: Some(Arc::new(shown)),
+        renews_at: None,
         trouble: None,
     })
 }

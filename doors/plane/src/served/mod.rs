@@ -42,6 +42,8 @@ pub struct Entry {
     pub is_default: bool,
     /// Nothing yet, if it has still to be had from a CA.
     pub shown: Option<Arc<Shown>>,
+    /// When its successor is asked for; what is imported is its operator's to renew.
+    pub renews_at: Option<Timestamp>,
     /// Why its successor is not in force.
     pub trouble: Option<String>,
 }
@@ -93,15 +95,6 @@ impl Entry {
     #[must_use]
     pub fn names(&self) -> &[String] {
         self.shown.as_ref().map_or(&[], |shown| &shown.names)
-    }
-
-    /// When its successor is asked for; what is imported is its operator's to renew.
-    #[must_use]
-    pub fn renews_at(&self) -> Option<Timestamp> {
-        match self.source {
-            Source::Own => self.shown.as_ref().map(|shown| shown.two_thirds()),
-            Source::Imported { .. } => None,
-        }
     }
 }
 
@@ -259,16 +252,24 @@ pub async fn reload(plane: &Plane, actor: &Actor) -> Result<Reloaded, Trouble> {
 }
 
 /// Makes and shows the next certificate of our own if two thirds of the present one's life are
-/// over.
+/// over, or another CA of ours certifies servers now.
 ///
 /// # Errors
 /// The store or the signer; the present certificate is shown on.
 pub async fn renew_own(plane: &Arc<Plane>) -> anyhow::Result<()> {
     let _one_at_a_time = plane.serving.begin().await;
-    let maker = Arc::clone(plane);
-    let entry = off_thread(move || Maker::of(&maker).entry(clock::now()))
-        .await
-        .map_err(|trouble| anyhow::anyhow!("{trouble}"))??;
+    let making = Arc::clone(plane);
+    let entry = off_thread(move || {
+        let maker = Maker {
+            config: &making.config,
+            store: &making.store,
+            signer: &making.signer,
+            realm: &making.realm,
+            tree: &making.tree(),
+        };
+        maker.entry(clock::now())
+    })
+    .await??;
     let mut next = Served::clone(&plane.trust().served.get());
     next.entries.retain(|one| one.source != Source::Own);
     next.entries.push(entry);
