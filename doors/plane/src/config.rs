@@ -4,7 +4,7 @@
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
 use crate::respond::notify;
-use crate::served::settings::{IMPORTED_MAX, ImportedCertificate};
+use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,7 @@ pub struct Listen {
     pub mqtt: SocketAddr,
     /// Chains of other CAs that are shown beside our own certificate; 32 at most.
     pub certificates: Vec<ImportedCertificate>,
+    pub acme: AcmeSettings,
 }
 
 /// `[gateway]`
@@ -270,6 +271,7 @@ impl Default for Listen {
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
             certificates: Vec::new(),
+            acme: AcmeSettings::default(),
         }
     }
 }
@@ -468,6 +470,9 @@ impl Config {
                 return refuse("listen.certificates", &rule);
             }
         }
+        if let Err((key, rule)) = self.listen.acme.check(is_dns_name) {
+            return refuse(key, &rule);
+        }
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -596,6 +601,9 @@ impl Config {
         let chains = self.listen.certificates.iter().map(|one| &one.chain_file);
         let chains: Vec<_> = chains.collect();
         text.push_str(&format!("listen.certificates = {chains:?}\n"));
+        let acme = &self.listen.acme;
+        text.push_str(&format!("listen.acme.directory = {:?}\n", acme.directory));
+        text.push_str(&format!("listen.acme.names = {:?}\n", acme.names));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
         for (variable, path) in ENVIRONMENT {
             text.push_str(&format!(

@@ -41,6 +41,7 @@ pub struct Foundation {
     notifier: Notifier,
     store: Store,
     published: Published,
+    seal: SealKey,
     facts: store::Facts,
     inventory: inventory::Inventory,
     signer: Signer,
@@ -96,7 +97,7 @@ impl Foundation {
             realm: &realm,
             tree: &tree,
         };
-        let served = Served::open(config, &store, maker)?;
+        let served = Served::open(config, &store, &seal, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
@@ -114,6 +115,7 @@ impl Foundation {
             notifier,
             store,
             published,
+            seal,
             facts,
             inventory,
             signer,
@@ -171,6 +173,8 @@ impl Foundation {
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
             serving: OneAtATime::default(),
+            obtaining: tokio::sync::Notify::new(),
+            seal: self.seal,
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,

@@ -6,6 +6,7 @@
 
 use super::paths::{Paths, name_of};
 use crate::clock;
+use crate::served::acme::{ALPN, Answers};
 use crate::served::{DoorName, Served};
 use crate::shared::{Latest, Locked, ReadMostly};
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
@@ -26,6 +27,8 @@ use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 pub struct Trust {
     provider: Arc<CryptoProvider>,
     pub served: Latest<Served>,
+    /// What a CA that looks at our doors is shown meanwhile.
+    pub answers: Latest<Answers>,
     pub anchors: Latest<Anchors>,
     /// Locked for a look-up or one change, never across a wait.
     registry: ReadMostly<Registry>,
@@ -64,6 +67,7 @@ impl Trust {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             served: Latest::new(served),
+            answers: Latest::new(Answers::default()),
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
             paths: Locked::default(),
@@ -143,6 +147,7 @@ impl Trust {
             // and clients then show the reset instead of the refusal.
             Door::Devices => vec![b"http/1.1".to_vec()],
         };
+        self.await_ca(name, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
     }
@@ -158,8 +163,16 @@ impl Trust {
             .with_no_client_auth()
             .with_cert_resolver(self.resolver(DoorName::People, &sight));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self.await_ca(DoorName::People, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
+    }
+
+    /// Behind all others, so that only who speaks nothing else is answered in it.
+    fn await_ca(&self, door: DoorName, config: &mut ServerConfig) {
+        if self.answers.get().awaits_at(door) {
+            config.alpn_protocols.push(ALPN.to_vec());
+        }
     }
 
     fn resolver(self: &Arc<Self>, door: DoorName, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
@@ -197,6 +210,12 @@ impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // A client that connects by address sends no name (RFC 6066 section 3).
         let name = hello.server_name();
+        if hello
+            .alpn()
+            .is_some_and(|mut offered| offered.all(|one| one == ALPN))
+        {
+            return self.trust.answers.get().certificate(self.door, name);
+        }
         let served = self.trust.served.get();
         let chosen = served.choose(self.door, name, hello.signature_schemes(), clock::now());
         if let Some(name) = name {

@@ -4,6 +4,7 @@
 //! replaced whole while connections live on: they keep what they were shown. What was found wrong
 //! with a successor is kept beside the one in force, which is never taken away for it.
 
+pub mod acme;
 mod imported;
 mod own;
 pub mod record;
@@ -22,9 +23,10 @@ use identity::{ServerChain, covers};
 use model::Timestamp;
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
+use signer::SealKey;
 use std::path::PathBuf;
 use std::sync::Arc;
-use store::Store;
+use store::{Store, Write};
 
 /// All that is shown. Immutable.
 #[derive(Debug, Clone)]
@@ -52,7 +54,13 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     Own,
-    Imported { chain_file: PathBuf },
+    Imported {
+        chain_file: PathBuf,
+    },
+    Acme {
+        directory: String,
+        names: Vec<String>,
+    },
 }
 
 /// A chain and the key that speaks for it.
@@ -77,24 +85,35 @@ impl Source {
         match self {
             Self::Own => "own",
             Self::Imported { .. } => "imported",
+            Self::Acme { .. } => "acme",
         }
     }
 
-    /// The file it was read from.
+    #[must_use]
+    pub const fn is_acme(&self) -> bool {
+        matches!(self, Self::Acme { .. })
+    }
+
+    /// The file it was read from, or the directory of its CA.
     #[must_use]
     pub fn from(&self) -> Option<String> {
         match self {
             Self::Own => None,
             Self::Imported { chain_file } => Some(chain_file.display().to_string()),
+            Self::Acme { directory, .. } => Some(directory.clone()),
         }
     }
 }
 
 impl Entry {
-    /// Names it is shown for.
+    /// Names it is shown for, or will be.
     #[must_use]
     pub fn names(&self) -> &[String] {
-        self.shown.as_ref().map_or(&[], |shown| &shown.names)
+        match (&self.shown, &self.source) {
+            (Some(shown), _) => &shown.names,
+            (None, Source::Acme { names, .. }) => names,
+            (None, _) => &[],
+        }
     }
 }
 
@@ -113,11 +132,19 @@ impl Served {
     ///
     /// # Errors
     /// The first file that cannot be shown, in one line.
-    pub fn open(config: &Config, store: &Store, own: Maker<'_>) -> anyhow::Result<Self> {
+    pub fn open(
+        config: &Config,
+        store: &Store,
+        seal: &SealKey,
+        own: Maker<'_>,
+    ) -> anyhow::Result<Self> {
         let now = clock::now();
         let mut entries = Vec::new();
         for settings in &config.listen.certificates {
             entries.push(imported::entry(settings, now)?);
+        }
+        if config.listen.acme.is_set() {
+            entries.push(acme::entry(config, store, seal, now)?);
         }
         let tenant = own.realm.tenant().clone();
         entries.push(own.entry(now)?);
@@ -162,6 +189,20 @@ impl Served {
             )
         });
         best.map(|(_, shown, _)| Arc::clone(&shown.key))
+    }
+
+    /// What is shown although it has ended, a line each.
+    pub fn ended(&self, now: Timestamp) -> impl Iterator<Item = String> {
+        let ended = self.entries.iter().filter_map(move |entry| {
+            let until = entry.shown.as_ref()?.chain.not_after();
+            (until < now).then(|| {
+                format!(
+                    "{} ended at {until}, and clients refuse it; see `fleetward identity served`",
+                    entry.source
+                )
+            })
+        });
+        ended.collect::<Vec<_>>().into_iter()
     }
 
     /// Of two for the same name, door and algorithm the second would never be seen.
@@ -213,6 +254,7 @@ impl std::fmt::Display for Source {
         match self {
             Self::Own => f.write_str("our own certificate"),
             Self::Imported { chain_file } => write!(f, "{}", chain_file.display()),
+            Self::Acme { directory, .. } => f.write_str(directory),
         }
     }
 }
@@ -247,7 +289,9 @@ pub async fn reload(plane: &Plane, actor: &Actor) -> Result<Reloaded, Trouble> {
             entry.trouble = trouble;
         }
     }
-    let receipt = put_in_force(plane, &before, next, actor).await?;
+    let receipt = put_in_force(plane, &before, next, Vec::new(), actor).await?;
+    // Whoever reads files again has mended something, perhaps what a CA complained of.
+    plane.obtaining.notify_one();
     Ok(Reloaded { receipt, errors })
 }
 
@@ -290,15 +334,19 @@ impl Served {
     }
 }
 
-/// Durable first, then shown.
+/// Durable first, with what else must be kept of it, then shown.
 async fn put_in_force(
     plane: &Plane,
     before: &Served,
     next: Served,
+    kept: Vec<Write>,
     actor: &Actor,
 ) -> Result<Option<store::Receipt>, Trouble> {
     let receipt = match record::change(plane, before, &next, actor)? {
-        Some(change) => Some(plane.commit(change).await?),
+        Some(change) => {
+            let change = kept.into_iter().fold(change, store::Change::write);
+            Some(plane.commit(change).await?)
+        }
         None => None,
     };
     plane.trust().served.replace(Arc::new(next));
