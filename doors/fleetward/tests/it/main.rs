@@ -8,6 +8,7 @@
     reason = "the makers of a test may fail as loudly as the test itself"
 )]
 
+mod acme;
 mod agent;
 mod attacks;
 mod crash;

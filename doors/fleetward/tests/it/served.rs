@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 /// Another CA: a root, an issuing CA below it, and what they sign; all by openssl.
-fn other_ca(home: &Home) {
+pub fn other_ca(home: &Home) {
     let root = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 \
                 -subj /CN=Other-Root -keyout other-root.key -out other-root.pem";
     spoken(home, root);
@@ -26,7 +26,7 @@ fn other_ca(home: &Home) {
 }
 
 /// `<name>.key` and `<name>.chain`: a leaf for these names and its issuer.
-fn leaf(home: &Home, name: &str, kind: &str, names: &str) {
+pub fn leaf(home: &Home, name: &str, kind: &str, names: &str) {
     key(home, name, kind);
     let extensions = format!("subjectAltName={names}\nextendedKeyUsage=serverAuth\n");
     home.write("leaf.ext", extensions.as_bytes());
@@ -68,7 +68,7 @@ fn mode(home: &Home, name: &str, mode: u32) {
     std::fs::set_permissions(home.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn spoken(home: &Home, arguments: &str) {
+pub fn spoken(home: &Home, arguments: &str) {
     let arguments: Vec<&str> = arguments.split_whitespace().collect();
     openssl_well(home, &arguments, b"");
 }
@@ -89,7 +89,7 @@ fn import(home: &Home, certificates: &[(&str, &str)]) {
 }
 
 /// What openssl says when it connects, asking for `name` and trusting one root.
-fn shown(home: &Home, door: SocketAddr, name: Option<&str>, root: &str, more: &str) -> Seen {
+pub fn shown(home: &Home, door: SocketAddr, name: Option<&str>, root: &str, more: &str) -> Seen {
     let door = door.to_string();
     let mut arguments = vec!["s_client", "-connect", &door, "-CAfile", root];
     match name {
@@ -113,22 +113,22 @@ fn shown(home: &Home, door: SocketAddr, name: Option<&str>, root: &str, more: &s
     }
 }
 
-struct Seen {
+pub struct Seen {
     verified: bool,
     /// Its subject.
     leaf: String,
-    text: String,
+    pub text: String,
 }
 
 impl Seen {
     #[track_caller]
-    fn verified(self) -> Self {
+    pub fn verified(self) -> Self {
         assert!(self.verified, "{}", self.text);
         self
     }
 
     #[track_caller]
-    fn refused(self) {
+    pub fn refused(self) {
         assert!(!self.verified, "{}", self.text);
     }
 }
@@ -144,19 +144,19 @@ fn sha256_of(home: &Home, name: &str) -> String {
 }
 
 /// The leaves that the plane says it shows, by source.
-fn leaves(plane: &Plane, source: &str) -> Vec<Value> {
+pub fn leaves(plane: &Plane, source: &str) -> Vec<Value> {
     let all = plane.get("/api/v1/identity/served").expect(200).json();
     let all = all.as_array().unwrap().iter();
     all.filter(|one| one["source"] == source).cloned().collect()
 }
 
-fn entries(plane: &Plane, action: &str) -> Vec<Value> {
+pub fn entries(plane: &Plane, action: &str) -> Vec<Value> {
     let mut all = plane.entries();
     all.retain(|entry| entry["action"] == action);
     all
 }
 
-const SHOWN: &str = "identity.server-certificate-shown";
+pub const SHOWN: &str = "identity.server-certificate-shown";
 const NO_LONGER: &str = "identity.server-certificate-no-longer-shown";
 
 #[test]

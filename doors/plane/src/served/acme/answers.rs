@@ -75,3 +75,48 @@ impl Answers {
         self.texts.insert(token.to_owned(), text.to_owned());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_for_its_door_and_name_alone() {
+        let mut answers = Answers::default();
+        assert!(!DoorName::ALL.iter().any(|door| answers.awaits_at(*door)));
+        answers
+            .certify(DoorName::People, "Plane.example.com", &[7; 32])
+            .unwrap();
+        let shown = |door, name| answers.certificate(door, name).is_some();
+        assert!(shown(DoorName::People, Some("plane.Example.com")));
+        assert!(!shown(DoorName::Devices, Some("plane.example.com")));
+        assert!(!shown(DoorName::People, Some("other.example.com")));
+        assert!(!shown(DoorName::People, None));
+        assert!(answers.awaits_at(DoorName::People) && !answers.awaits_at(DoorName::Mqtt));
+        assert!(
+            answers
+                .clone()
+                .certify(DoorName::People, "a.example", &[7; 31])
+                .is_err()
+        );
+    }
+
+    /// RFC 8737 section 3: a critical acmeIdentifier that holds the digest, and the one name.
+    #[test]
+    fn a_certificate_that_answers_holds_the_digest_and_nothing_else() {
+        let mut answers = Answers::default();
+        answers
+            .certify(DoorName::People, "a.example", &[7; 32])
+            .unwrap();
+        let shown = answers
+            .certificate(DoorName::People, Some("a.example"))
+            .unwrap();
+        let der = shown.cert.first().unwrap();
+        // OID 1.3.6.1.5.5.7.1.31, TRUE, OCTET STRING of an OCTET STRING of 32 bytes.
+        let head = [
+            6, 8, 0x2b, 6, 1, 5, 5, 7, 1, 31, 1, 1, 0xff, 4, 34, 4, 32, 7, 7,
+        ];
+        assert!(der.windows(head.len()).any(|part| part == head));
+        assert_eq!(shown.cert.len(), 1);
+    }
+}
