@@ -1,8 +1,8 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
-use crate::certify::lists;
 use crate::certify::tree::{self, Tree};
+use crate::certify::{lists, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -28,6 +28,7 @@ use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use detection::{Alerts, Detector};
+use identity::pending::Pending;
 use identity::{Anchors, Fact, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
 use response::Responder;
@@ -54,6 +55,7 @@ pub struct Foundation {
     grants: Grants,
     journals: Journals,
     containments: Containments,
+    pending: Pending,
     judgement: Judgement,
 }
 
@@ -110,7 +112,9 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
+        let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
+        trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         Ok(Self {
             notifier,
             store,
@@ -128,6 +132,7 @@ impl Foundation {
             grants,
             journals,
             containments,
+            pending,
             judgement,
         })
     }
@@ -175,6 +180,8 @@ impl Foundation {
             serving: OneAtATime::default(),
             obtaining: tokio::sync::Notify::new(),
             seal: self.seal,
+            pending: Locked::new(self.pending),
+            waiting: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,

@@ -1,6 +1,8 @@
 //! Certificates and the lists behind them: who vouches, who is expected, what is issued.
 
 pub mod authorities;
+pub mod enrolling;
 pub mod issuing;
 pub mod lists;
 pub mod tree;
+pub mod waiting;

@@ -4,7 +4,7 @@ use super::settings::ImportedCertificate;
 use super::{Entry, Shown, Source};
 use crate::secret::{read_private, read_roots};
 use anyhow::Context;
-use identity::ServerChain;
+use identity::{ServerChain, ServerChainRefusal};
 use model::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -58,9 +58,12 @@ pub fn shown(
         .load_private_key(key)
         .context("its key is of no kind that TLS takes; operator: use ECDSA, Ed25519 or RSA of 2048 bits or more")?;
     let public = key.public_key().context("its key has no public half")?;
-    let read = ServerChain::read(&chain, public.as_ref(), intermediates_max, now)?;
+    let refused =
+        |refusal: ServerChainRefusal| anyhow::anyhow!("refused {}: {refusal}", refusal.code());
+    let read =
+        ServerChain::read(&chain, public.as_ref(), intermediates_max, now).map_err(refused)?;
     Ok(Shown {
-        names: read.names_for(names)?,
+        names: read.names_for(names).map_err(refused)?,
         chain: read,
         key: Arc::new(CertifiedKey::new(chain, key)),
     })

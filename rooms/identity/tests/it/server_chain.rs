@@ -155,3 +155,35 @@ fn a_wildcard_stands_for_one_label() {
     assert!(covers("a.example.com", "A.example.com"));
     assert!(!covers("a.example.com", "b.example.com"));
 }
+
+#[test]
+fn every_refusal_is_on_its_page() {
+    let page = include_str!("../../../../docs/identity/server-certificates.md");
+    let (place, at, name) = (1, NOW, String::new());
+    let all = [
+        Refused::Empty,
+        Refused::Malformed { place },
+        Refused::TooLong {
+            found: 2,
+            permitted: 1,
+        },
+        Refused::OutOfOrder { place },
+        Refused::KeyMismatch,
+        Refused::Expired {
+            place,
+            not_after: at,
+        },
+        Refused::NotYetValid {
+            place,
+            not_before: at,
+        },
+        Refused::NotAServer,
+        Refused::NamesNothing,
+        Refused::NameNotHeld { name },
+    ];
+    for one in all {
+        let code = one.code();
+        assert!(page.contains(&format!("| `{code}` |")), "{code}");
+        assert!(one.to_string().contains("operator: "), "{one}");
+    }
+}
