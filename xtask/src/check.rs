@@ -8,7 +8,7 @@ use crate::{console, demo};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 15] = [
+const NEEDED: [Tool; 16] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
