@@ -234,6 +234,27 @@ impl ResponseConfig {
     }
 }
 
+impl Listen {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let doors = [self.people, self.devices, self.mqtt];
+        for (i, door) in doors.iter().enumerate() {
+            if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
+                let rule = format!("two doors share {door}; give each its own");
+                return Err(("listen", rule));
+            }
+        }
+        if self.certificates.len() > IMPORTED_MAX {
+            return Err(("listen.certificates", "32 at most".into()));
+        }
+        for certificate in &self.certificates {
+            certificate
+                .check()
+                .map_err(|rule| ("listen.certificates", rule))?;
+        }
+        self.acme.check(is_dns_name)
+    }
+}
+
 /// Scheme and host: what comes behind may be a secret.
 fn without_path(url: &str) -> String {
     match url.split_once("://") {
@@ -453,26 +474,9 @@ impl Config {
                 );
             }
         }
-        let doors = [self.listen.people, self.listen.devices, self.listen.mqtt];
-        for (i, door) in doors.iter().enumerate() {
-            if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
-                return refuse(
-                    "listen",
-                    &format!("two doors share {door}; give each its own"),
-                );
-            }
-        }
-        if self.listen.certificates.len() > IMPORTED_MAX {
-            return refuse("listen.certificates", "32 at most");
-        }
-        for certificate in &self.listen.certificates {
-            if let Err(rule) = certificate.check() {
-                return refuse("listen.certificates", &rule);
-            }
-        }
-        if let Err((key, rule)) = self.listen.acme.check(is_dns_name) {
-            return refuse(key, &rule);
-        }
+        self.listen
+            .check()
+            .or_else(|(key, rule)| refuse(key, &rule))?;
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (

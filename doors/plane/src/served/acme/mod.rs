@@ -5,8 +5,8 @@
 //! is shown until another is there, whatever happens to the order for it.
 
 mod answers;
-mod http;
 mod order;
+mod requests;
 
 pub use answers::{ALPN, Answers};
 
@@ -21,9 +21,9 @@ use crate::secret::read_secret;
 use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use http::Http;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use model::Timestamp;
+use requests::Http;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
