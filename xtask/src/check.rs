@@ -8,11 +8,12 @@ use crate::{console, demo};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 15] = [
+const NEEDED: [Tool; 16] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
     tools::OPENSSL,
+    tools::PEBBLE,
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,

@@ -36,6 +36,8 @@ pub const MOSQUITTO: Tool = debian("mosquitto", &["test", "-x", "/usr/sbin/mosqu
 pub const MOSQUITTO_CLIENTS: Tool = debian("mosquitto-clients", &["which", "mosquitto_pub"]);
 pub const CURL: Tool = debian("curl", &["curl", "--version"]);
 pub const OPENSSL: Tool = debian("openssl", &["openssl", "version"]);
+/// An ACME CA for tests.
+pub const PEBBLE: Tool = debian("pebble", &["test", "-x", "/usr/bin/pebble"]);
 pub const PYTHON: Tool = debian("python3", &["python3", "--version"]);
 pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",

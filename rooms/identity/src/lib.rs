@@ -32,6 +32,7 @@ pub mod profile;
 mod refusal;
 mod registry;
 mod renewal;
+mod server_chain;
 
 pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
@@ -46,3 +47,4 @@ pub use registry::{
     Registry, Revocation,
 };
 pub use renewal::renew_after;
+pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};

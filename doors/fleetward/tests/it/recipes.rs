@@ -21,9 +21,17 @@ fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
     }
     // What differs from house to house.
     let script = script
+        .replace(":8443", &format!(":{}", plane.people.port()))
         .replace(":8444/", &format!(":{}/", plane.devices.port()))
         .replace("-p 8883", &format!("-p {}", plane.mqtt.port()))
         .replace("fleet.example", "fleetward.internal");
+    run_script(home, &script);
+}
+
+/// Runs it in the scratch folder, where `fleetward` is ours and knows this plane.
+#[track_caller]
+fn run_script(home: &Home, script: &str) {
+    let script = script.replace("/etc/fleetward/", &format!("{}/", home.path("").display()));
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_fleetward"));
     let path = format!(
         "PATH={}:{}",
@@ -103,4 +111,42 @@ fn approval_by_a_person() {
         .expect(200)
         .json();
     assert_eq!(known["serial"], "SN-d1");
+}
+
+#[test]
+fn server_certificates_of_another_ca() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let page = include_str!("../../../../docs/identity/server-certificates.md");
+    let import = "A chain of another CA";
+    let blocks = |kind: &str| -> Vec<String> {
+        let text = section(page, import);
+        let all = text.split(&format!("```{kind}\n")).skip(1);
+        all.map(|block| block.split("```").next().unwrap().to_owned())
+            .collect()
+    };
+    let home = Home::new(&Settings::default());
+    let [make, look] = &blocks("sh")[..] else {
+        panic!("the page has another form");
+    };
+    run_script(&home, &format!("set -e\n{make}"));
+    let [block] = &blocks("toml")[..] else {
+        panic!("the page has another form");
+    };
+    let block = block.replace("/etc/fleetward", &home.path("").display().to_string());
+    home.configure(&Settings {
+        gateway: block,
+        ..Settings::default()
+    });
+    let plane = home.start();
+    let look = look.replace(":8443", &format!(":{}", plane.people.port()));
+    run_script(&home, &format!("set -e\n{look}"));
+    let leaf = || {
+        let served = plane.get("/api/v1/identity/served").expect(200).json();
+        served[0]["chain"][0]["sha256"].clone()
+    };
+    let before = leaf();
+    follow(&home, &plane, page, &["A new file, live"]);
+    assert_ne!(leaf(), before);
 }

@@ -21,6 +21,7 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod served;
 mod watched;
 
 pub use caller::Caller;
@@ -89,6 +90,11 @@ fn api() -> Router<Shared> {
             post(pending::refuse),
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route("/api/v1/identity/served", get(served::served))
+        .route(
+            "/api/v1/identity/served/reload",
+            post(served::reload_served),
+        )
         .route("/api/v1/identity/ca", get(identity::ca))
         .route(
             "/api/v1/identity/authorities",
@@ -231,6 +237,8 @@ async fn method_not_allowed() -> Problem {
         pending::approve,
         pending::refuse,
         identity::revoke,
+        served::served,
+        served::reload_served,
         identity::ca,
         authorities::authorities,
         authorities::create_authority,

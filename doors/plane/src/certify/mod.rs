@@ -4,6 +4,5 @@ pub mod authorities;
 pub mod enrolling;
 pub mod issuing;
 pub mod lists;
-pub mod serving;
 pub mod tree;
 pub mod waiting;

@@ -19,4 +19,5 @@ mod openssl;
 mod pending;
 mod requests;
 mod returning;
+mod server_chain;
 mod support;
