@@ -13,6 +13,7 @@ const NEEDED: [Tool; 15] = [
     tools::CLIPPY,
     tools::CURL,
     tools::OPENSSL,
+    tools::ZSTD,
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,

@@ -60,6 +60,8 @@ pub const JETBRAINS_MONO: Tool = debian(
     "fonts-jetbrains-mono",
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
+/// Packs the vectors that tests read.
+pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);
 pub const GXX: Tool = debian("g++", &["c++", "--version"]);
 pub const RUSTFMT: Tool = Tool {
