@@ -19,6 +19,7 @@ mod log;
 mod notify;
 mod plane;
 mod real_clients;
+mod recipes;
 mod refusals;
 mod response;
 mod restore;

@@ -16,7 +16,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use detection::Feature;
-use identity::{Operation, Presented, est};
+use identity::est::{self, BodyForm};
+use identity::{Operation, Presented};
 use model::Attribution;
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ pub fn router() -> Router<Shared> {
 }
 
 /// Open to everybody: whoever reads it must know the root by other means.
-async fn cacerts(State(plane): State<Shared>) -> Response {
+async fn cacerts(State(plane): State<Shared>, headers: HeaderMap) -> Response {
     let chain: Vec<&[u8]> = plane
         .own_cas
         .issuing
@@ -43,7 +44,7 @@ async fn cacerts(State(plane): State<Shared>) -> Response {
         .chain([&plane.own_cas.root])
         .map(Vec::as_slice)
         .collect();
-    certificates(&chain)
+    certificates(&chain, &headers)
 }
 
 /// Whoever showed a certificate: asked before the body is read.
@@ -92,13 +93,16 @@ async fn enroll(
     let (signals, trust) = (plane.signals.clone(), Arc::clone(plane.trust()));
     let done = async {
         let presented = caller.presented()?.clone();
-        let request = issuing::read_request(content_type, &body)?;
+        let (request, form) = issuing::read_request(content_type, &body)?;
+        if form == BodyForm::Der {
+            tracing::info!(target: "devices", "{presented} sent bare DER, which RFC 8951 does not have");
+        }
         let enrolling = async move { flow::enroll(&plane, &presented, operation, &request).await };
         Ok::<_, Problem>(to_its_end(enrolling).await?)
     };
     match done.await {
         // Clients of small stacks take the first certificate: the new one, alone.
-        Ok(issued) => certificates(&[&issued.der]),
+        Ok(issued) => certificates(&[&issued.der], &headers),
         Err(problem) => {
             if let Caller::Peer { peer, presented } = &caller {
                 tell_refusal(&signals, &trust, presented, problem.body.code);
@@ -153,7 +157,14 @@ async fn not_offered() -> Response {
     ))
 }
 
-fn certificates(chain: &[&[u8]]) -> Response {
+/// As CMS, or as PEM for a device that asks for it.
+fn certificates(chain: &[&[u8]], headers: &HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    if est::wants_pem(accept) {
+        return super::bytes(est::PEM_MEDIA_TYPE, est::pem(chain).into_bytes());
+    }
     let body = match est::certs_only(chain) {
         Ok(cms) => est::encode_body(&cms),
         Err(error) => {
@@ -165,10 +176,7 @@ fn certificates(chain: &[&[u8]]) -> Response {
             return plain(fault);
         }
     };
-    let mut response = super::bytes(
-        "application/pkcs7-mime; smime-type=certs-only",
-        body.into_bytes(),
-    );
+    let mut response = super::bytes(est::CERTIFICATES_MEDIA_TYPE, body.into_bytes());
     // Meaningless in HTTP (RFC 8951 section 3.1), but old clients look for it.
     response.headers_mut().insert(
         "content-transfer-encoding",

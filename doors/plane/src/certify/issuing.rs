@@ -2,7 +2,8 @@
 
 use crate::plane::{Plane, random};
 use crate::trouble::Trouble;
-use identity::{CertificateRequest, EnrollmentDecision, Fact, est, profile};
+use identity::est::{self, BodyForm};
+use identity::{CertificateRequest, EnrollmentDecision, Fact, profile};
 use model::{CertificateId, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
@@ -136,7 +137,7 @@ pub fn device_row(decision: &EnrollmentDecision, now: Timestamp) -> Write {
 pub fn read_request(
     content_type: Option<&str>,
     body: &[u8],
-) -> Result<CertificateRequest, Trouble> {
-    let der = est::decode_body(content_type, body)?;
-    Ok(CertificateRequest::parse(&der)?)
+) -> Result<(CertificateRequest, BodyForm), Trouble> {
+    let body = est::decode_body(content_type, body)?;
+    Ok((CertificateRequest::parse(&body.der)?, body.form))
 }

@@ -80,6 +80,7 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         BodyRefusal::TooLarge,
         BodyRefusal::Empty,
         BodyRefusal::NotBase64,
+        BodyRefusal::NotPem,
     ];
     let all = path
         .into_iter()
