@@ -164,10 +164,14 @@ static int write_request(struct random *random, mbedtls_pk_context *key,
 {
     unsigned char info[REQUEST_BYTES_MAX - 128], signature[MBEDTLS_ECDSA_MAX_LEN], digest[32];
     unsigned char *info_at = info + sizeof info, *at = out + REQUEST_BYTES_MAX;
+    /* mbedtls_x509_write_sig of 2.28 puts NULL where nothing belongs (RFC 5758 section 3.2). */
+    static const unsigned char ecdsa_with_sha256[] = {SEQUENCE, 10,   0x06, 8,    0x2a, 0x86,
+                                                      0x48,     0xce, 0x3d, 0x04, 0x03, 0x02};
+    const unsigned char unused_bits = 0;
     const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
     size_t signature_length = 0;
     int length = write_info(&info_at, info, key, renewed);
-    int error;
+    int error, whole;
 
     if (length < 0)
         return length;
@@ -177,15 +181,15 @@ static int write_request(struct random *random, mbedtls_pk_context *key,
                                 &signature_length, mbedtls_ctr_drbg_random, &random->generator);
     if (error != 0)
         return error;
-    error = mbedtls_x509_write_sig(&at, out, MBEDTLS_OID_ECDSA_SHA256,
-                                   MBEDTLS_OID_SIZE(MBEDTLS_OID_ECDSA_SHA256), signature,
-                                   signature_length);
-    if (error < 0)
-        return error;
-    /* Written backwards: the signed part comes before its signature. */
-    add(&error, mbedtls_asn1_write_raw_buffer(&at, out, info_at, (size_t)length));
-    wrap(&error, &at, out, error, SEQUENCE);
-    return error;
+    /* Written backwards: signature, algorithm, and before them what is signed. */
+    whole = 0;
+    write_bytes(&whole, &at, out, signature, signature_length);
+    write_bytes(&whole, &at, out, &unused_bits, 1);
+    wrap(&whole, &at, out, whole, MBEDTLS_ASN1_BIT_STRING);
+    write_bytes(&whole, &at, out, ecdsa_with_sha256, sizeof ecdsa_with_sha256);
+    write_bytes(&whole, &at, out, info_at, (size_t)length);
+    wrap(&whole, &at, out, whole, SEQUENCE);
+    return whole;
 }
 
 enum outcome request_make(struct random *random, const char *key_pem,

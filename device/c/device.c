@@ -214,8 +214,9 @@ static enum outcome hear(struct device *device, int64_t patience_ms, struct mqtt
     return device->containment == ISOLATED ? UNREACHABLE : DONE;
 }
 
-/* Waits for an event of this kind. */
-static enum outcome await(struct device *device, enum mqtt_event_kind kind, uint8_t *reason)
+/* Waits for the answer of this kind to the packet of this number; CONNECT has none, which is 0. */
+static enum outcome await(struct device *device, enum mqtt_event_kind kind, uint16_t packet_id,
+                          uint8_t *reason)
 {
     int64_t until = monotonic_ms() + ANSWER_MS;
     struct mqtt_event event;
@@ -229,7 +230,7 @@ static enum outcome await(struct device *device, enum mqtt_event_kind kind, uint
         outcome = hear(device, left, &event);
         if (outcome != DONE)
             return outcome;
-        if (event.kind == kind) {
+        if (event.kind == kind && event.packet_id == packet_id) {
             *reason = event.reason;
             return DONE;
         }
@@ -244,7 +245,7 @@ static enum outcome publish(struct device *device, const char *topic, const char
     enum outcome outcome = mqtt_publish(&device->mqtt, topic, payload, &packet_id);
 
     if (outcome == DONE)
-        outcome = await(device, MQTT_ACKNOWLEDGED, reason);
+        outcome = await(device, MQTT_ACKNOWLEDGED, packet_id, reason);
     if (outcome == DONE && *reason >= MQTT_FAILURE)
         say("the plane refuses a message on %s, reason 0x%02x", topic, *reason);
     return outcome;
@@ -319,6 +320,7 @@ static enum outcome settle(struct device *device)
 static enum outcome open_session(struct device *device)
 {
     uint8_t reason = 0;
+    uint16_t packet_id;
     enum outcome outcome =
         tls_open(&device->tls, &device->trust, &device->settings->mqtt, "mqtt",
                  keyring_newest(&device->keyring));
@@ -327,7 +329,7 @@ static enum outcome open_session(struct device *device)
         outcome = mqtt_begin(&device->mqtt, &device->tls, device->settings->device,
                              (uint16_t)device->settings->keep_alive_seconds);
     if (outcome == DONE)
-        outcome = await(device, MQTT_OPEN, &reason);
+        outcome = await(device, MQTT_OPEN, 0, &reason);
     if (outcome == DONE && reason >= MQTT_FAILURE) {
         say("the plane opens no session, reason 0x%02x", reason);
         outcome = REFUSED;
@@ -339,9 +341,9 @@ static enum outcome open_session(struct device *device)
         /* It is proven all the same; the next start proves it again. */
         say("the keyring cannot be written");
     say("connected to %s; heap peak %zu bytes", device->settings->mqtt.host, heap_peak_bytes());
-    outcome = mqtt_subscribe(&device->mqtt, device->containment_topic);
+    outcome = mqtt_subscribe(&device->mqtt, device->containment_topic, &packet_id);
     if (outcome == DONE)
-        outcome = await(device, MQTT_SUBSCRIBED, &reason);
+        outcome = await(device, MQTT_SUBSCRIBED, packet_id, &reason);
     if (outcome == DONE && reason >= MQTT_FAILURE)
         say("the plane does not let us hear about containment, reason 0x%02x", reason);
     if (outcome == DONE)
@@ -470,5 +472,5 @@ enum outcome device_run(const struct settings *settings, int once)
         }
     }
     end(&device);
-    return outcome == STOPPED ? DONE : outcome;
+    return device_is_ending ? DONE : outcome;
 }

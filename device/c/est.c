@@ -11,7 +11,7 @@
 #define ANSWER_MS 20000
 /* The longest wait that a server may ask for. */
 #define RETRY_SECONDS_MAX 86400
-#define MEDIA_TYPE "application/x-pem-file"
+#define MEDIA_TYPE "application/pem-certificate-chain"
 
 /* What a head says, as far as we ask. */
 struct head {

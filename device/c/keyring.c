@@ -102,16 +102,22 @@ enum outcome keyring_ask(const struct keyring *keyring, struct random *random,
 {
     mbedtls_pk_context key;
     size_t length;
-    int is_whole;
+    int slot, is_open;
     enum outcome outcome = storage_read(keyring->storage, ASKED, pem, &length);
 
     if (outcome != DONE)
         return outcome;
     mbedtls_pk_init(&key);
-    is_whole = length > 0 && mbedtls_pk_parse_key(&key, (const unsigned char *)pem, length + 1,
-                                                  NULL, 0) == 0;
+    is_open = length > 0 && mbedtls_pk_parse_key(&key, (const unsigned char *)pem, length + 1,
+                                                 NULL, 0) == 0;
+    /* Answered, and a power cut came before it could be said so. */
+    for (slot = 0; slot < 2 && is_open; slot++) {
+        if (keyring->numbers[slot] > 0 &&
+            mbedtls_pk_check_pair(&keyring->slots[slot].chain.pk, &key) == 0)
+            is_open = 0;
+    }
     mbedtls_pk_free(&key);
-    if (is_whole)
+    if (is_open)
         return DONE;
     outcome = key_make(random, pem);
     return outcome == DONE ? storage_write(keyring->storage, ASKED, pem, strlen(pem)) : outcome;

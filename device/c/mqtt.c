@@ -328,12 +328,13 @@ static uint16_t new_packet_id(struct mqtt *mqtt)
     return packet_id;
 }
 
-enum outcome mqtt_subscribe(struct mqtt *mqtt, const char *filter)
+enum outcome mqtt_subscribe(struct mqtt *mqtt, const char *filter, uint16_t *packet_id)
 {
     struct writer out;
 
+    *packet_id = new_packet_id(mqtt);
     start(&out);
-    put_u16(&out, new_packet_id(mqtt));
+    put_u16(&out, *packet_id);
     put_u8(&out, 0);
     put_text(&out, filter);
     put_u8(&out, 1);

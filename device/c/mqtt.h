@@ -44,7 +44,8 @@ struct mqtt_event {
 enum outcome mqtt_begin(struct mqtt *mqtt, struct tls *tls, const char *client_id,
                         uint16_t keep_alive_seconds);
 
-enum outcome mqtt_subscribe(struct mqtt *mqtt, const char *filter);
+/* MQTT_SUBSCRIBED with *packet_id follows. */
+enum outcome mqtt_subscribe(struct mqtt *mqtt, const char *filter, uint16_t *packet_id);
 
 /* MQTT_ACKNOWLEDGED with *packet_id follows. */
 enum outcome mqtt_publish(struct mqtt *mqtt, const char *topic, const char *payload,

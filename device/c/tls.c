@@ -118,8 +118,12 @@ static enum outcome set_up(struct tls *tls, struct trust *trust, const struct do
     mbedtls_ssl_conf_verify(config, judge_time, tls);
     mbedtls_ssl_conf_rng(config, mbedtls_ctr_drbg_random, &trust->random->generator);
     /* The plane takes no session up again: each connection is proven anew. */
+#if defined(MBEDTLS_SSL_SESSION_TICKETS)
     mbedtls_ssl_conf_session_tickets(config, MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
+#endif
+#if defined(MBEDTLS_SSL_RENEGOTIATION)
     mbedtls_ssl_conf_renegotiation(config, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
+#endif
     /* Ours are no larger; the plane's are as large as its configuration says. */
     if (error == 0)
         error = mbedtls_ssl_conf_max_frag_len(config, MBEDTLS_SSL_MAX_FRAG_LEN_4096);

@@ -8,12 +8,15 @@ use crate::{console, demo};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 15] = [
+const NEEDED: [Tool; 19] = [
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
     tools::OPENSSL,
     tools::ZSTD,
+    tools::GCC,
+    tools::MAKE,
+    tools::MBEDTLS,
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,

@@ -23,6 +23,7 @@ mod recipes;
 mod refusals;
 mod response;
 mod restore;
+mod small_device;
 mod start;
 mod streams;
 mod tamper;
