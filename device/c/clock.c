@@ -16,9 +16,9 @@
 
 enum outcome clock_open(struct clock *clock, const struct storage *storage)
 {
-    char text[STORED_BYTES_MAX];
+    char text[24];
     size_t length;
-    enum outcome outcome = storage_read(storage, FLOOR, text, &length);
+    enum outcome outcome = storage_read(storage, FLOOR, text, sizeof text, &length);
 
     /* A file that is damaged is as good as none. */
     clock->floor = outcome == DONE ? strtoll(text, NULL, 10) : 0;

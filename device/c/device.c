@@ -103,15 +103,15 @@ static void plan_renewal(struct device *device)
 static enum outcome obtain(struct device *device, int again, int64_t *retry_seconds)
 {
     struct credential *present = keyring_present(&device->keyring);
-    char answer[ANSWER_BYTES_MAX > STORED_BYTES_MAX ? ANSWER_BYTES_MAX : STORED_BYTES_MAX];
+    char key[KEY_PEM_BYTES_MAX], answer[ANSWER_BYTES_MAX];
     uint8_t request[REQUEST_BYTES_MAX];
     size_t request_length, length;
-    enum outcome outcome = keyring_ask(&device->keyring, &device->random, answer);
+    enum outcome outcome = keyring_ask(&device->keyring, &device->random, key);
 
     if (outcome == DONE)
-        outcome = request_make(&device->random, answer, again ? &present->chain : NULL, request,
+        outcome = request_make(&device->random, key, again ? &present->chain : NULL, request,
                                &request_length);
-    mbedtls_platform_zeroize(answer, sizeof answer);
+    mbedtls_platform_zeroize(key, sizeof key);
     if (outcome == DONE)
         outcome = est_enroll(&device->trust, &device->settings->est,
                              again ? present : &device->idevid, again, request, request_length,
@@ -300,7 +300,6 @@ static enum outcome settle(struct device *device)
     int64_t until = monotonic_ms() + TOLD_WITHIN_MS;
     struct mqtt_event event;
 
-    device->containment = CONTAINMENT_UNKNOWN;
     while (device->containment == CONTAINMENT_UNKNOWN) {
         int64_t left = until - monotonic_ms();
         enum outcome outcome;
@@ -325,6 +324,8 @@ static enum outcome open_session(struct device *device)
         tls_open(&device->tls, &device->trust, &device->settings->mqtt, "mqtt",
                  keyring_newest(&device->keyring));
 
+    /* What was true of the last session need not be true of this one. */
+    device->containment = CONTAINMENT_UNKNOWN;
     if (outcome == DONE)
         outcome = mqtt_begin(&device->mqtt, &device->tls, device->settings->device,
                              (uint16_t)device->settings->keep_alive_seconds);
@@ -340,6 +341,7 @@ static enum outcome open_session(struct device *device)
     if (keyring_prove(&device->keyring) != DONE)
         /* It is proven all the same; the next start proves it again. */
         say("the keyring cannot be written");
+    (void)clock_keep(&device->clock, &device->storage);
     say("connected to %s; heap peak %zu bytes", device->settings->mqtt.host, heap_peak_bytes());
     outcome = mqtt_subscribe(&device->mqtt, device->containment_topic, &packet_id);
     if (outcome == DONE)
@@ -363,8 +365,10 @@ static enum outcome session(struct device *device, int once)
         /* Contained, a device keeps quiet but for its reports. */
         if (device->containment == FREE && device->publish_at_ms <= now) {
             outcome = publish_status(device);
-            if (once && outcome == DONE && device->published > 0)
+            if (once && outcome == DONE) {
+                outcome = device->published > 0 ? DONE : REFUSED;
                 break;
+            }
             continue;
         }
         if (device->report_at_ms <= now) {
@@ -381,7 +385,6 @@ static enum outcome session(struct device *device, int once)
     if (outcome == DONE || outcome == STOPPED)
         mqtt_end(&device->mqtt);
     tls_close(&device->tls);
-    (void)clock_keep(&device->clock, &device->storage);
     return outcome;
 }
 
@@ -454,7 +457,8 @@ static enum outcome attempt(struct device *device, int once)
 
 enum outcome device_run(const struct settings *settings, int once)
 {
-    struct device device;
+    /* Too large for the stack of a small device, and there is one. */
+    static struct device device;
     enum outcome outcome = begin(&device, settings);
 
     if (outcome == DONE) {

@@ -84,10 +84,13 @@ static enum outcome read_head(char *text, struct head *head)
             head->is_pem = strncasecmp(value, MEDIA_TYPE, strlen(MEDIA_TYPE)) == 0;
         }
     }
-    return head->length < 0 ? NOT_THE_PLANE : DONE;
+    return DONE;
 }
 
-/* Reads one answer, whole; its body moves to the front of `answer`, and a zero follows it. */
+/*
+ * Reads one answer, whole; its body moves to the front of `answer`, and a zero follows it. With
+ * `length` NULL nobody wants the body, and it is not read.
+ */
 static enum outcome read_answer(struct tls *tls, struct head *head, char answer[ANSWER_BYTES_MAX],
                                 size_t *length)
 {
@@ -110,6 +113,12 @@ static enum outcome read_answer(struct tls *tls, struct head *head, char answer[
             *end = '\0';
             if (read_head(answer, head) != DONE) {
                 say("an answer that is not the plane's");
+                return NOT_THE_PLANE;
+            }
+            if (length == NULL)
+                return DONE;
+            if (head->length < 0) {
+                say("an answer that does not say how long it is");
                 return NOT_THE_PLANE;
             }
         }
@@ -154,7 +163,6 @@ enum outcome est_ask_time(struct trust *trust, const struct door *door)
     char answer[ANSWER_BYTES_MAX];
     struct tls tls;
     struct head head;
-    size_t length;
     enum outcome outcome = tls_open(&tls, trust, door, "http/1.1", NULL);
 
     if (outcome == DONE) {
@@ -162,7 +170,7 @@ enum outcome est_ask_time(struct trust *trust, const struct door *door)
                        "GET /.well-known/est/cacerts HTTP/1.1\r\nHost: %s:%s\r\n"
                        "Accept: " MEDIA_TYPE "\r\nConnection: close\r\n\r\n",
                        door->host, door->port);
-        outcome = converse(&tls, trust, answer, &head, answer, &length);
+        outcome = converse(&tls, trust, answer, &head, answer, NULL);
     }
     tls_close(&tls);
     return outcome;

@@ -30,7 +30,7 @@ static enum outcome load(struct keyring *keyring, int slot)
 {
     char pem[STORED_BYTES_MAX];
     size_t length;
-    enum outcome outcome = storage_read(keyring->storage, files[slot], pem, &length);
+    enum outcome outcome = storage_read(keyring->storage, files[slot], pem, sizeof pem, &length);
 
     clear(keyring, slot);
     if (outcome == DONE && length > 0 &&
@@ -42,7 +42,7 @@ static enum outcome load(struct keyring *keyring, int slot)
 
 enum outcome keyring_open(struct keyring *keyring, const struct storage *storage)
 {
-    char text[STORED_BYTES_MAX];
+    char text[24];
     size_t length;
     long proven;
     enum outcome outcome;
@@ -53,7 +53,7 @@ enum outcome keyring_open(struct keyring *keyring, const struct storage *storage
     keyring->proven = -1;
     credential_init(&keyring->slots[0]);
     credential_init(&keyring->slots[1]);
-    outcome = storage_read(storage, PROVEN, text, &length);
+    outcome = storage_read(storage, PROVEN, text, sizeof text, &length);
     proven = outcome == DONE ? strtol(text, NULL, 10) : 0;
     for (slot = 0; slot < 2 && outcome == DONE; slot++) {
         outcome = load(keyring, slot);
@@ -98,12 +98,12 @@ int keyring_is_unproven(const struct keyring *keyring)
 }
 
 enum outcome keyring_ask(const struct keyring *keyring, struct random *random,
-                         char pem[STORED_BYTES_MAX])
+                         char pem[KEY_PEM_BYTES_MAX])
 {
     mbedtls_pk_context key;
     size_t length;
     int slot, is_open;
-    enum outcome outcome = storage_read(keyring->storage, ASKED, pem, &length);
+    enum outcome outcome = storage_read(keyring->storage, ASKED, pem, KEY_PEM_BYTES_MAX, &length);
 
     if (outcome != DONE)
         return outcome;
@@ -130,34 +130,40 @@ enum outcome keyring_forget_asked(const struct keyring *keyring)
 
 enum outcome keyring_take(struct keyring *keyring, const char *certificate, size_t length)
 {
-    char key[STORED_BYTES_MAX], pem[STORED_BYTES_MAX];
+    char pem[STORED_BYTES_MAX];
     struct credential taken;
-    size_t key_length;
-    int slot = keyring->proven == 0 ? 1 : 0, last = newest(keyring), whole;
+    size_t whole, key_length;
+    int slot = keyring->proven == 0 ? 1 : 0, last = newest(keyring);
     long number = last < 0 ? 1 : keyring->numbers[last] + 1;
-    enum outcome outcome = storage_read(keyring->storage, ASKED, key, &key_length);
+    enum outcome outcome;
 
+    whole = (size_t)snprintf(pem, sizeof pem, "%ld\n", number);
+    outcome = storage_read(keyring->storage, ASKED, pem + whole, sizeof pem - whole, &key_length);
     if (outcome != DONE)
         return outcome;
-    whole = snprintf(pem, sizeof pem, "%ld\n%s%.*s", number, key, (int)length, certificate);
-    mbedtls_platform_zeroize(key, sizeof key);
-    if (whole < 0 || (size_t)whole >= sizeof pem) {
+    whole += key_length;
+    if (length >= sizeof pem - whole) {
         say("a certificate too large to keep");
         return NOT_THE_PLANE;
     }
+    memcpy(pem + whole, certificate, length);
+    whole += length;
+    pem[whole] = '\0';
     /* Looked at before it is kept: an answer that is none costs no write. */
     credential_init(&taken);
-    if (credential_read(&taken, pem, (size_t)whole) != DONE)
+    if (credential_read(&taken, pem, whole) != DONE)
         outcome = NOT_THE_PLANE;
-    credential_free(&taken);
     if (outcome == DONE)
-        outcome = storage_write(keyring->storage, files[slot], pem, (size_t)whole);
+        outcome = storage_write(keyring->storage, files[slot], pem, whole);
     mbedtls_platform_zeroize(pem, sizeof pem);
-    if (outcome == DONE)
-        outcome = load(keyring, slot);
-    if (outcome == DONE)
-        outcome = storage_remove(keyring->storage, ASKED);
-    return outcome;
+    if (outcome != DONE) {
+        credential_free(&taken);
+        return outcome;
+    }
+    clear(keyring, slot);
+    keyring->slots[slot] = taken;
+    keyring->numbers[slot] = number;
+    return storage_remove(keyring->storage, ASKED);
 }
 
 enum outcome keyring_prove(struct keyring *keyring)

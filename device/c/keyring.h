@@ -41,7 +41,7 @@ int keyring_is_unproven(const struct keyring *keyring);
  * new one, kept before it is used.
  */
 enum outcome keyring_ask(const struct keyring *keyring, struct random *random,
-                         char pem[STORED_BYTES_MAX]);
+                         char pem[KEY_PEM_BYTES_MAX]);
 
 /* What was asked for was refused: the next request is made anew. */
 enum outcome keyring_forget_asked(const struct keyring *keyring);

@@ -35,8 +35,8 @@ enum outcome storage_open(struct storage *storage, const char *path)
     return storage_remove(storage, UNFINISHED);
 }
 
-enum outcome storage_read(const struct storage *storage, const char *name,
-                          char out[STORED_BYTES_MAX], size_t *length)
+enum outcome storage_read(const struct storage *storage, const char *name, char *out, size_t size,
+                          size_t *length)
 {
     size_t have = 0;
     ssize_t got;
@@ -47,14 +47,14 @@ enum outcome storage_read(const struct storage *storage, const char *name,
     if (fd < 0)
         return errno == ENOENT ? DONE : broken("cannot open", name);
     do {
-        got = read(fd, out + have, STORED_BYTES_MAX - have);
+        got = read(fd, out + have, size - have);
         if (got > 0)
             have += (size_t)got;
-    } while (have < STORED_BYTES_MAX && (got > 0 || (got < 0 && errno == EINTR)));
+    } while (have < size && (got > 0 || (got < 0 && errno == EINTR)));
     (void)close(fd);
     if (got < 0)
         return broken("cannot read", name);
-    if (have == STORED_BYTES_MAX) {
+    if (have == size) {
         say("%s is too large to be ours, and is passed over", name);
         out[0] = '\0';
         return DONE;

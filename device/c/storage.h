@@ -24,10 +24,10 @@ enum outcome storage_open(struct storage *storage, const char *path);
 
 /*
  * Reads a file and ends it with a zero. DONE with *length 0: there is none, which is also what a
- * file that is too large comes to.
+ * file comes to that has not room in `out`.
  */
-enum outcome storage_read(const struct storage *storage, const char *name,
-                          char out[STORED_BYTES_MAX], size_t *length);
+enum outcome storage_read(const struct storage *storage, const char *name, char *out, size_t size,
+                          size_t *length);
 
 /* When it returns DONE the file is durable, its name too. */
 enum outcome storage_write(const struct storage *storage, const char *name, const char *bytes,

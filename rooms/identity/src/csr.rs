@@ -386,3 +386,6 @@ fn verify(kind: KeyKind, outer: &Outer<'_>, spki_der: &[u8]) -> Result<(), CsrRe
 fn malformed(what: &'static str) -> CsrRefusal {
     CsrRefusal::Malformed { what }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,11 +52,10 @@ fn run_make(build: Build, more: &[&str]) -> Output {
     make.args(more).output().unwrap()
 }
 
-/// The program; `None`, and said so, where it cannot be built.
-fn program(build: Build) -> Option<PathBuf> {
-    static CAN_BUILD: OnceLock<bool> = OnceLock::new();
-    static BUILT: [OnceLock<()>; 2] = [OnceLock::new(), OnceLock::new()];
-    let can_build = CAN_BUILD.get_or_init(|| {
+/// Whether there is a compiler with mbedTLS; says so if a test is skipped for want of it.
+pub fn can_be_built() -> bool {
+    static CAN_BE_BUILT: OnceLock<bool> = OnceLock::new();
+    let can = *CAN_BE_BUILT.get_or_init(|| {
         let succeeds = |program: &str, arguments: &[&str]| {
             let mut command = Command::new(program);
             command.args(arguments).stdin(Stdio::null());
@@ -65,8 +64,16 @@ fn program(build: Build) -> Option<PathBuf> {
         let header = ["-E", "-include", "mbedtls/ssl.h", "-x", "c", "/dev/null"];
         succeeds("make", &["--version"]) && succeeds("cc", &header)
     });
-    if !can_build {
+    if !can {
         println!("skipped: a C compiler, make or mbedTLS (libmbedtls-dev) is not installed");
+    }
+    can
+}
+
+/// The program; `None`, and said so, where it cannot be built.
+fn program(build: Build) -> Option<PathBuf> {
+    static BUILT: [OnceLock<()>; 2] = [OnceLock::new(), OnceLock::new()];
+    if !can_be_built() {
         return None;
     }
     BUILT[build as usize].get_or_init(|| {
