@@ -14,8 +14,43 @@ const CASE_TIME: &str = "2024-01-01T00:00:00+00:00";
 /// Valid, and refused.
 const REFUSED: &[(&str, &str)] = &[];
 
-/// Invalid, and accepted all the same.
-const ACCEPTED: &[(&str, &str)] = &[];
+const FORM: &str =
+    "the form of a certificate under a root that was pinned, which changes nobody's name";
+const COMMON_NAME: &str = "the common name is not looked at: names are subjectAltNames";
+const RSA_SIZE: &str = "a rule of browsers; a signature of fewer than 2048 bits is refused in TLS";
+
+/// Invalid for a browser or by the letter of RFC 5280, and accepted all the same. None has a wrong
+/// issuer, signature, name, purpose or time.
+const ACCEPTED: &[(&str, &str)] = &[
+    ("rfc5280::aki::critical-aki", FORM),
+    ("rfc5280::nc::permitted-dns-match-noncritical", FORM),
+    (
+        "rfc5280::nc::invalid-dnsname-leading-period",
+        "a leading period is read as the names below, which binds no less",
+    ),
+    ("rfc5280::san::noncritical-with-empty-subject", FORM),
+    ("rfc5280::serial::too-long", FORM),
+    ("rfc5280::ski::root-missing-ski", FORM),
+    (
+        "rfc5280::validity::expired-root",
+        "roots come with the firmware: their own end is not looked at",
+    ),
+    ("rfc5280::ca-empty-subject", FORM),
+    ("webpki::aki::root-with-aki-authoritycertissuer", FORM),
+    ("webpki::aki::root-with-aki-all-fields", FORM),
+    ("webpki::aki::root-with-aki-ski-mismatch", FORM),
+    ("webpki::cn::ipv4-leading-zeros-mismatch", COMMON_NAME),
+    ("webpki::cn::ipv6-uppercase-mismatch", COMMON_NAME),
+    ("webpki::cn::ipv6-non-rfc5952-mismatch", COMMON_NAME),
+    ("webpki::cn::not-in-san", COMMON_NAME),
+    ("webpki::cn::case-mismatch", COMMON_NAME),
+    ("webpki::forbidden-weak-rsa-in-leaf", RSA_SIZE),
+    ("webpki::forbidden-rsa-not-divisible-by-8-in-root", RSA_SIZE),
+    (
+        "webpki::forbidden-rsa-key-not-divisible-by-8-in-leaf",
+        RSA_SIZE,
+    ),
+];
 
 fn cases() -> Option<Value> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
