@@ -22,7 +22,7 @@ impl Layout {
 /// `control.db`: "FLTW".
 pub(crate) const CONTROL: Layout = Layout {
     application_id: 0x464C_5457,
-    steps: &[(1, TABLES_1), (2, TABLES_2)],
+    steps: &[(1, TABLES_1), (2, TABLES_2), (3, TABLES_3)],
     tenant: "SELECT tenant FROM state",
     put_tenant: "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
 };
@@ -233,6 +233,32 @@ CREATE TABLE outbox (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+";
+
+/// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
+/// themselves are forgotten some time after they ended.
+const TABLES_3: &str = "
+CREATE TABLE certificate_authority (
+    tenant TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    name TEXT,
+    uses TEXT,
+    state TEXT NOT NULL CHECK (state IN ('next', 'current', 'retiring', 'ended')),
+    certificate BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, subject)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE issuance (
+    tenant TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    recorded INTEGER NOT NULL,
+    unrecorded INTEGER NOT NULL,
+    PRIMARY KEY (tenant, issuer, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO issuance SELECT tenant, issuer, kind, count(*), 0 FROM certificate
+    GROUP BY tenant, issuer, kind;
 ";
 
 const FACTS_1: &str = "

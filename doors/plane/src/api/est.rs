@@ -37,13 +37,8 @@ pub fn router() -> Router<Shared> {
 
 /// Open to everybody: whoever reads it must know the root by other means.
 async fn cacerts(State(plane): State<Shared>, headers: HeaderMap) -> Response {
-    let chain: Vec<&[u8]> = plane
-        .own_cas
-        .issuing
-        .iter()
-        .chain([&plane.own_cas.root])
-        .map(Vec::as_slice)
-        .collect();
+    let tree = plane.tree();
+    let chain: Vec<&[u8]> = tree.published().collect();
     certificates(&chain, &headers)
 }
 

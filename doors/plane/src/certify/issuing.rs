@@ -4,7 +4,7 @@ use crate::plane::{Plane, random};
 use crate::trouble::Trouble;
 use identity::est::{self, BodyForm};
 use identity::{CertificateRequest, EnrollmentDecision, Fact, profile};
-use model::{CertificateId, Principal, ServiceId, Timestamp};
+use model::{CertificateId, CertificateUse, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
 
@@ -76,11 +76,13 @@ pub fn ldevid(
         now,
         lifetime: fleet.ldevid_lifetime(&decision.product),
     };
+    let tree = plane.tree();
+    let authority = tree.for_device(fleet.authority_of(&decision.product))?;
     let unsigned = profile::ldevid(
         plane.realm(),
         &decision.device,
         None,
-        plane.issuer(),
+        &authority.issuer,
         &terms,
     )?;
     made(plane, Purpose::DeviceCertificate, unsigned)
@@ -102,7 +104,9 @@ pub fn service(
         now,
         lifetime: plane.config.service_lifetime(),
     };
-    let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
+    let tree = plane.tree();
+    let issuer = &tree.for_use(CertificateUse::Service)?.issuer;
+    let unsigned = profile::service(plane.realm(), service, None, issuer, &terms)?;
     made(plane, Purpose::ServiceCertificate, unsigned)
 }
 

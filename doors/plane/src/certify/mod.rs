@@ -1,4 +1,7 @@
 //! Certificates and the lists behind them: who vouches, who is expected, what is issued.
 
+pub mod authorities;
 pub mod issuing;
 pub mod lists;
+pub mod serving;
+pub mod tree;

@@ -5,7 +5,7 @@
 
 use crate::support::*;
 use crate::vectors;
-use identity::{Anchors, Door, OwnCas};
+use identity::{Anchors, Door, IssuingCa, OwnCas};
 
 /// Where a case names no time.
 const CASE_TIME: &str = "2024-01-01T00:00:00+00:00";
@@ -33,8 +33,8 @@ fn limbo_cases_are_judged_as_they_should_be() {
     };
     let world = World::new();
     let own = OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.issuing.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     let (mut right, mut other_purpose) = (0, 0);
     let (mut wrong_accepts, mut refused) = (Vec::new(), Vec::new());

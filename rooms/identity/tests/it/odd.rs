@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use crate::vectors;
-use identity::{Anchors, CertificateRequest, Door, OwnCas};
+use identity::{Anchors, CertificateRequest, Door, IssuingCa, OwnCas};
 use std::path::{Path, PathBuf};
 
 /// What the requests are refused for; `ok` if they are not.
@@ -54,8 +54,8 @@ fn odd_certificates_are_read_without_harm_and_believed_by_nobody() {
     };
     let world = World::new();
     let own = OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.issuing.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     let leaf = world.issuing.ldevid("d1", &Key::new(), NOW, DAY);
     let all = files(&folder.join("x509/cryptography-vectors"));

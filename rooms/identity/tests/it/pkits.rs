@@ -4,7 +4,7 @@
 use crate::support::*;
 use crate::vectors;
 use der::Decode;
-use identity::{Anchors, Door, OwnCas};
+use identity::{Anchors, Door, IssuingCa, OwnCas};
 use model::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -160,8 +160,8 @@ fn pkits_chains_are_judged_as_they_should_be() {
     }
     let world = World::new();
     let own = OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.issuing.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     let anchor = anchor.unwrap();
     let anchors = Anchors::new(realm(), &own, vec![(manufacturer("nist"), anchor.der)]).unwrap();
