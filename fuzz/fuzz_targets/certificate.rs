@@ -10,7 +10,7 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use identity::profile::{self, Issuer, Terms, Unsigned};
-use identity::{Anchors, Door, IdentityKind, OwnCas, Realm, Voucher};
+use identity::{Anchors, Door, IdentityKind, IssuingCa, OwnCas, Realm, Voucher};
 use libfuzzer_sys::fuzz_target;
 use model::{DeviceId, ManufacturerId, TenantId, Timestamp};
 use std::sync::LazyLock;
@@ -26,8 +26,15 @@ struct Key {
 }
 
 impl Key {
-    fn new() -> Self {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    /// The private key that is this number: nobody's secret, and the same for each run, as the
+    /// names of CAs hold their keys.
+    fn of(number: u8) -> Self {
+        const HEAD: [u8; 7] = [0x30, 0x31, 2, 1, 1, 4, 32];
+        const P256: [u8; 12] = [0xa0, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+        let mut scalar = [0; 32];
+        scalar[31] = number;
+        let der = [&HEAD[..], &scalar, &P256].concat();
+        let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, &der).unwrap();
         let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
         let spki = spki.as_ref().to_vec();
         Self { pair, spki }
@@ -63,7 +70,7 @@ struct World {
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let (root, issuing, factory) = (Key::new(), Key::new(), Key::new());
+    let (root, issuing, factory) = (Key::of(1), Key::of(2), Key::of(3));
     let root_der = root.finish(profile::root(&realm(), &root.terms(20 * 365 * DAY)).unwrap());
     let issuer = Issuer::from_certificate(&root_der).unwrap();
     let terms = issuing.terms(5 * 365 * DAY);
@@ -71,8 +78,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let terms = factory.terms(Duration::ZERO);
     let factory_der = factory.finish(profile::manufacturer_ca(&maker(), &terms).unwrap());
     let own = OwnCas {
-        root: root_der,
-        issuing: vec![issuing_der.clone()],
+        roots: vec![root_der],
+        issuing: vec![IssuingCa::of_every_use(issuing_der.clone())],
     };
     let anchors = Anchors::new(realm(), &own, vec![(maker(), factory_der)]).unwrap();
     let issuer = Issuer::from_certificate(&issuing_der).unwrap();

@@ -457,7 +457,7 @@ fn an_intermediate_whose_key_usage_forbids_it_has_issued_nobody() {
     };
     let own = OwnCas {
         roots: vec![world.root.der.clone()],
-        issuing: vec![IssuingCa::of_every_use(world.issuing.der.clone())],
+        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     let theirs = vec![(manufacturer("maker"), factory.der.clone())];
     let anchors = Anchors::new(realm(), &own, theirs).unwrap();

@@ -258,28 +258,69 @@ fn pem_is_for_who_asks_for_it_by_name() {
         assert!(!est::wants_pem(Some(accept)), "{accept}");
     }
 }
-
 #[test]
 #[ignore = "dump"]
 fn zz_dump_seeds() {
+    use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::signature::KeyPair;
     use x509_cert::der::{Decode, Encode};
-    let world = World::new();
-    let key = Key::new();
+    let key_of = |number: u8| {
+        const HEAD: [u8; 7] = [0x30, 0x31, 2, 1, 1, 4, 32];
+        const P256: [u8; 12] = [0xa0, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+        let mut scalar = [0; 32];
+        scalar[31] = number;
+        let der = [&HEAD[..], &scalar, &P256].concat();
+        let pair = aws_lc_rs::signature::EcdsaKeyPair::from_private_key_der(
+            &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+            &der,
+        )
+        .unwrap();
+        let spki: aws_lc_rs::encoding::PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let spki = spki.as_ref().to_vec();
+        Key { pair, spki }
+    };
+    let root_key = key_of(1);
+    let unsigned = identity::profile::root(&realm(), &root_key.terms(NOW, 20 * 365 * DAY)).unwrap();
+    let signature = root_key.sign(unsigned.to_be_signed());
+    let root = Ca {
+        der: unsigned.assemble(&signature).unwrap(),
+        key: root_key,
+    };
+    let key = key_of(2);
+    let unsigned =
+        identity::profile::issuing(&realm(), &root.issuer(), &key.terms(NOW, 5 * 365 * DAY))
+            .unwrap();
+    let issuing = Ca {
+        der: root.finish(unsigned),
+        key,
+    };
+    let key = key_of(3);
+    let unsigned = identity::profile::manufacturer_ca(
+        &manufacturer("maker"),
+        &key.terms(NOW, std::time::Duration::ZERO),
+    )
+    .unwrap();
+    let signature = key.sign(unsigned.to_be_signed());
+    let factory = Ca {
+        der: unsigned.assemble(&signature).unwrap(),
+        key,
+    };
+    let key = key_of(4);
     let folder = std::path::Path::new("/tmp/devc/seeds");
     std::fs::create_dir_all(folder).unwrap();
     let tbs_of = |der: &[u8]| {
         let certificate = x509_cert::Certificate::from_der(der).unwrap();
         certificate.tbs_certificate().to_der().unwrap()
     };
-    let ldevid = world.issuing.ldevid("d1", &key, NOW, 30 * DAY);
-    let idevid = world.factory.idevid("maker", "SN1", &key);
+    let ldevid = issuing.ldevid("d1", &key, NOW, 30 * DAY);
+    let idevid = factory.idevid("maker", "SN1", &key);
     for (name, first, bytes) in [
         ("ldevid-contents", b's', tbs_of(&ldevid)),
         ("idevid-contents", b'f', tbs_of(&idevid)),
         ("ldevid", b'r', ldevid),
         ("idevid", b'r', idevid),
-        ("issuing-ca", b'r', world.issuing.der.clone()),
-        ("factory-ca", b'r', world.factory.der.clone()),
+        ("issuing-ca", b'r', issuing.der.clone()),
+        ("factory-ca", b'r', factory.der.clone()),
     ] {
         std::fs::write(folder.join(name), [&[first], bytes.as_slice()].concat()).unwrap();
     }

@@ -34,7 +34,7 @@ fn limbo_cases_are_judged_as_they_should_be() {
     let world = World::new();
     let own = OwnCas {
         roots: vec![world.root.der.clone()],
-        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
+        issuing: vec![IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     let (mut right, mut other_purpose) = (0, 0);
     let (mut wrong_accepts, mut refused) = (Vec::new(), Vec::new());
