@@ -4,6 +4,7 @@ use crate::ask;
 use crate::authorities::{self, CaVerb};
 use crate::client::Ask;
 use crate::files;
+use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
 use crate::show::{self, Column, Output};
@@ -62,6 +63,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Devices with a genuine factory identity that wait for a person.
+    #[command(subcommand)]
+    Pending(PendingVerb),
     /// Give a service of the fleet a certificate.
     #[command(after_help = "Examples:\n  \
         fleetward identity certify ingest --new-key ingest.key --out ingest.pem\n  \
@@ -241,6 +245,7 @@ impl IdentityVerb {
                     _ => Ok(()),
                 }
             }
+            Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
             Self::Ca {

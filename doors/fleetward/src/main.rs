@@ -18,6 +18,7 @@ mod files;
 mod gateway;
 mod identity;
 mod inventory;
+mod pending;
 mod place;
 mod request;
 mod response;

@@ -188,11 +188,41 @@ pub fn enrolled(
     by: CertificateId,
     certificate: CertificateId,
     kind: &str,
+    key_made_here: bool,
 ) -> Act {
-    Act::new(at, principal, "identity.device-enrolled", principal)
+    let act = Act::new(at, principal, "identity.device-enrolled", principal)
         .with("by_certificate", by)
         .with("certificate", certificate)
-        .with("kind", kind)
+        .with("kind", kind);
+    if key_made_here {
+        // Worth knowing for ever: this key was not born in the device.
+        return act.with("key", "made-by-plane");
+    }
+    act
+}
+
+/// A person decided of a device that waited; approved, it also says as what.
+#[must_use]
+pub fn enrollment_decided(
+    actor: &Actor,
+    row: &store::PendingEnrollment,
+    decision: &store::Decision,
+    device: Option<(&DeviceId, &model::ProductId)>,
+) -> Act {
+    let action = if decision.approved {
+        "identity.enrollment-approved"
+    } else {
+        "identity.enrollment-refused"
+    };
+    let object = format_args!("idevid/{}/{}", row.manufacturer, row.serial);
+    let act = Act::new(decision.at, actor, action, object)
+        .with("enrollment", row.id)
+        .with("by_certificate", row.certificate)
+        .with("key_sha256", row.key);
+    match device {
+        Some((device, product)) => act.with("device", device).with("product", product),
+        None => act,
+    }
 }
 
 #[must_use]
@@ -383,6 +413,12 @@ pub fn read_certificate_id(text: &str) -> Option<CertificateId> {
     let (issuer, serial) = text.split_once(':')?;
     let issuer: [u8; 32] = from_hex(issuer)?.try_into().ok()?;
     CertificateId::new(Digest(issuer), &from_hex(serial)?)
+}
+
+/// A digest as it is shown: 64 hex digits.
+#[must_use]
+pub fn read_digest(text: &str) -> Option<Digest> {
+    from_hex(text)?.try_into().ok().map(Digest)
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

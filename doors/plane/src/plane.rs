@@ -21,6 +21,7 @@ use access::{Facts, Grants};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
+use identity::pending::Pending;
 use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
 use model::{Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
@@ -52,6 +53,10 @@ pub struct Plane {
     pub applying: OneAtATime,
     /// Held while a list (our CAs, manufacturers, expected devices) goes from the record to memory.
     pub listing: OneAtATime,
+    /// Enrollments that wait for a person; changed only while `waiting` is held.
+    pub pending: Locked<Pending>,
+    /// Held while an enrollment that waits goes from the record to memory.
+    pub(crate) waiting: OneAtATime,
     /// Held while grants are replaced.
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
@@ -385,6 +390,9 @@ impl Plane {
             judgement.detector.declare(&fleet.declared());
             judgement.responder.playbooks(fleet.playbooks.clone());
         }
+        self.trust()
+            .grace
+            .replace(Arc::new(fleet.renewal_grace_max()));
         self.admission.fleet.replace(fleet);
         self.regrant(grants).await;
     }

@@ -2,7 +2,7 @@
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
 use crate::certify::tree::{self, Tree};
-use crate::certify::{lists, serving};
+use crate::certify::{lists, serving, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -27,6 +27,7 @@ use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use detection::{Alerts, Detector};
+use identity::pending::Pending;
 use identity::{Anchors, Fact, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
 use response::Responder;
@@ -52,6 +53,7 @@ pub struct Foundation {
     grants: Grants,
     journals: Journals,
     containments: Containments,
+    pending: Pending,
     judgement: Judgement,
 }
 
@@ -101,7 +103,9 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
+        let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
+        trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         Ok(Self {
             notifier,
             store,
@@ -118,6 +122,7 @@ impl Foundation {
             grants,
             journals,
             containments,
+            pending,
             judgement,
         })
     }
@@ -162,6 +167,8 @@ impl Foundation {
             service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
+            pending: Locked::new(self.pending),
+            waiting: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,

@@ -2,12 +2,13 @@
 
 use crate::access::Fleet;
 use crate::authority::Authority;
+use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, RevocationReason, ServiceId,
-    Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, RevocationReason,
+    SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -118,6 +119,19 @@ pub enum Guard {
         device: DeviceId,
         containment: Option<Containment>,
     },
+    /// The enrollment of this device that waits is this one, and this was decided of it (`None`:
+    /// nothing yet).
+    PendingEnrollmentIs {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        id: Digest,
+        approved: Option<bool>,
+    },
+    /// The enrollment was answered with this certificate; `None`: with none that is remembered.
+    EnrollmentAnswerIs {
+        enrollment: Digest,
+        certificate: Option<CertificateId>,
+    },
 }
 
 impl fmt::Display for Guard {
@@ -139,6 +153,12 @@ impl fmt::Display for Guard {
             } => {
                 let how = containment.map_or("not contained", Containment::name);
                 write!(f, "device {device} is {how}")
+            }
+            Self::PendingEnrollmentIs { id, .. } => {
+                write!(f, "enrollment {id} waits as it was shown")
+            }
+            Self::EnrollmentAnswerIs { enrollment, .. } => {
+                write!(f, "enrollment {enrollment} was not answered meanwhile")
             }
         }
     }
@@ -197,6 +217,19 @@ pub enum Write {
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
     ForgetTokens { expired_before: Timestamp },
+    /// Creates or replaces the one enrollment of a device that waits. Approved it gives rights, and
+    /// belongs in a grant. Conflict: an unregistered manufacturer.
+    PutPendingEnrollment(PendingEnrollment),
+    /// The device waits no more. One that does not wait changes nothing.
+    DropPendingEnrollment {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    /// Creates or replaces what a request is answered with when it is asked again.
+    PutEnrollmentAnswer(EnrollmentAnswer),
+    /// Removes enrollments that wait and answers that expired before this moment, up to 10,000 of
+    /// each.
+    ForgetEnrollments { expired_before: Timestamp },
     /// Cuts a device off. It need not be known. The same again keeps the first one's time, incident
     /// and author; a harder one replaces a softer one. Conflict: a softer one than is in force, unless
     /// the change is a [`Direction::Grant`]: to soften gives back.
@@ -243,6 +276,10 @@ impl Write {
             | Self::DropContainment { .. } => true,
             // That of our own doors gives nobody anything.
             Self::PutCertificate(row) => row.holder != Holder::Server,
+            Self::PutPendingEnrollment(row) => row
+                .decision
+                .as_ref()
+                .is_some_and(|decision| decision.approved),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::NoteUnrecorded { .. }
             | Self::RevokeDevice { .. }
@@ -256,6 +293,9 @@ impl Write {
             | Self::DropOutbox { .. }
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
+            | Self::DropPendingEnrollment { .. }
+            | Self::PutEnrollmentAnswer(_)
+            | Self::ForgetEnrollments { .. }
             | Self::PutMeta { .. }
             | Self::Seal { .. }
             | Self::Unseal => false,

@@ -22,6 +22,7 @@ mod access;
 mod audit;
 mod authority;
 mod change;
+mod enrollment;
 mod error;
 mod facts;
 mod folder;
@@ -43,6 +44,7 @@ pub use change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
     RECEIPTS_KEPT_CHANGES, Receipt, Write,
 };
+pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,

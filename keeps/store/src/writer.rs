@@ -5,6 +5,7 @@
 
 mod apply;
 mod authorities;
+mod enroll;
 mod queue;
 mod respond;
 

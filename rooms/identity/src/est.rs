@@ -177,6 +177,16 @@ pub fn request_in_pem(text: &[u8]) -> Result<Vec<u8>, BodyRefusal> {
     STANDARD.decode(&base64).map_err(|_| BodyRefusal::NotPem)
 }
 
+/// The operations of EST (RFC 7030 section 3.2.2), which no label may be called after.
+pub const OPERATIONS: [&str; 6] = [
+    "cacerts",
+    "simpleenroll",
+    "simplereenroll",
+    "serverkeygen",
+    "csrattrs",
+    "fullcmc",
+];
+
 /// Does a device ask for PEM? It must name [`PEM_MEDIA_TYPE`] and prefer it to CMS: a wildcard, or
 /// both alike, is answered as RFC 7030 has it.
 #[must_use]
@@ -229,6 +239,37 @@ pub fn pem(certificates_der: &[&[u8]]) -> String {
     out
 }
 
+/// The answer to serverkeygen (RFC 7030 section 4.4.2): the key in PKCS #8, then its certificate.
+/// Wipe it once it is sent.
+///
+/// # Errors
+/// [`NotCertificates`].
+pub fn generated_key(pkcs8: &[u8], certificate_der: &[u8]) -> Result<String, NotCertificates> {
+    let certificates = encode_body(&certs_only(&[certificate_der])?);
+    // Its final size, so that growing leaves no copy of the key behind.
+    let mut body = String::with_capacity(512 + 2 * pkcs8.len() + certificates.len());
+    let part = |body: &mut String, media_type: &str| {
+        for text in ["--", KEY_BOUNDARY, "\r\nContent-Type: ", media_type, "\r\n"] {
+            body.push_str(text);
+        }
+        body.push_str("Content-Transfer-Encoding: base64\r\n\r\n");
+    };
+    part(&mut body, "application/pkcs8");
+    STANDARD.encode_string(pkcs8, &mut body);
+    body.push_str("\r\n");
+    part(&mut body, CERTIFICATES_MEDIA_TYPE);
+    body.push_str(&certificates);
+    for text in ["\r\n--", KEY_BOUNDARY, "--\r\n"] {
+        body.push_str(text);
+    }
+    Ok(body)
+}
+
+/// Of [`generated_key`]'s answer.
+pub const KEY_MEDIA_TYPE: &str = "multipart/mixed; boundary=fleetward-est";
+/// Base64 has no hyphen, so no part can hold it.
+const KEY_BOUNDARY: &str = "fleetward-est";
+
 /// Certificates could not be wrapped: one of them is not DER.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a certificate could not be wrapped in CMS; report this to us")]
@@ -248,7 +289,7 @@ pub fn certs_only(certificates_der: &[&[u8]]) -> Result<Vec<u8>, NotCertificates
             certificates.extend_from_slice(der);
         }
         // Not a SET OF: DER would sort it, and the first would no longer be the first.
-        let certificates = explicit_0(certificates)?;
+        let certificates = context(0, certificates)?;
         let empty_set = Any::new(Tag::Set, [])?.to_der()?;
         let content_info = sequence(&[ID_DATA.to_der()?])?;
         let signed_data = sequence(&[
@@ -258,7 +299,7 @@ pub fn certs_only(certificates_der: &[&[u8]]) -> Result<Vec<u8>, NotCertificates
             certificates,
             empty_set,
         ])?;
-        sequence(&[ID_SIGNED_DATA.to_der()?, explicit_0(signed_data)?])
+        sequence(&[ID_SIGNED_DATA.to_der()?, context(0, signed_data)?])
     };
     wrap().map_err(|_| NotCertificates)
 }
@@ -268,14 +309,15 @@ const ID_DATA: der::asn1::ObjectIdentifier =
 const ID_SIGNED_DATA: der::asn1::ObjectIdentifier =
     der::asn1::ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
 
-fn sequence(parts: &[Vec<u8>]) -> der::Result<Vec<u8>> {
+pub(crate) fn sequence(parts: &[Vec<u8>]) -> der::Result<Vec<u8>> {
     Any::new(Tag::Sequence, parts.concat())?.to_der()
 }
 
-fn explicit_0(content: Vec<u8>) -> der::Result<Vec<u8>> {
+/// Under a context-specific tag: explicitly `content`, or implicitly what `content` is inside of.
+pub(crate) fn context(number: u32, content: Vec<u8>) -> der::Result<Vec<u8>> {
     let tag = Tag::ContextSpecific {
         constructed: true,
-        number: TagNumber(0),
+        number: TagNumber(number),
     };
     Any::new(tag, content)?.to_der()
 }

@@ -11,7 +11,7 @@
 //! what the identified may do (`access`).
 //!
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
-//! (EST), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
+//! (EST), RFC 9908 (CSR attributes), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
 //! form of URI.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
@@ -21,11 +21,13 @@
 mod certificate;
 pub mod crl;
 pub mod csr;
+pub mod csrattrs;
 pub mod est;
 pub mod expected;
 mod first_identity;
 mod names;
 mod path;
+pub mod pending;
 pub mod profile;
 mod refusal;
 mod registry;

@@ -264,6 +264,49 @@ impl Anchors {
         Err(refusal)
     }
 
+    /// Does a chain lead from a certificate of ours that ended, `grace` ago at the most, to our CAs,
+    /// as it did at its end? Such a path is refused wherever its time is asked for; it is good for
+    /// [`crate::Registry::enroll_returning`] alone.
+    ///
+    /// # Errors
+    /// [`PathRefusal`]; one that has not ended is [`Anchors::verify_path`]'s affair.
+    pub fn verify_ended_path(
+        &self,
+        end_entity: &[u8],
+        intermediates: &[&[u8]],
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Path, PathRefusal> {
+        check_sizes(end_entity, intermediates)?;
+        let (_, last_day) = certificate::read(end_entity)
+            .map(|leaf| certificate::window(leaf.tbs_certificate().validity()))?;
+        if now <= last_day {
+            return Err(PathRefusal::UnknownIssuer);
+        }
+        if last_day.plus(grace) < now {
+            return Err(PathRefusal::Expired {
+                not_after: last_day,
+                now,
+            });
+        }
+        let leaf_der = CertificateDer::from(end_entity);
+        let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| refusal(error, last_day))?;
+        let chain: Vec<CertificateDer<'_>> = intermediates
+            .iter()
+            .map(|der| CertificateDer::from(*der))
+            .collect();
+        let (own, algorithms) = (&self.own, OUR_ALGORITHMS);
+        let (not_before, not_after) =
+            build_path(&leaf, end_entity, &chain, own, algorithms, last_day)?;
+        check_says_client(end_entity)?;
+        Ok(Path {
+            voucher: Voucher::Ours,
+            end_entity: certificate::sha256(end_entity),
+            not_before,
+            not_after,
+        })
+    }
+
     /// Whom does the certificate name? To be called once the handshake's signature has held.
     ///
     /// # Errors

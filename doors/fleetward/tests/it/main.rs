@@ -11,6 +11,7 @@
 mod agent;
 mod attacks;
 mod crash;
+mod est;
 mod fixture;
 mod hostile_text;
 mod http;

@@ -112,3 +112,26 @@ fn a_small_device_on_mbedtls() {
     let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();
     assert_eq!(recorded["certificates"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn approval_by_a_person() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    write_credential(&home, home.device("d1").idevid(), "idevid");
+    write_root(&home, &plane);
+    let page = include_str!("../../../../docs/identity/approval.md");
+    follow(
+        &home,
+        &plane,
+        page,
+        &["What the device does", "What the person does"],
+    );
+    let known = plane
+        .get("/api/v1/identity/devices/hall-1")
+        .expect(200)
+        .json();
+    assert_eq!(known["serial"], "SN-d1");
+}

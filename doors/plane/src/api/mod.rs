@@ -16,6 +16,7 @@ mod health;
 mod identity;
 mod inventory;
 mod overview;
+mod pending;
 mod problem;
 mod reach;
 mod read;
@@ -77,6 +78,15 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
+        )
+        .route("/api/v1/identity/pending", get(pending::list))
+        .route(
+            "/api/v1/identity/pending/{id}/approve",
+            post(pending::approve),
+        )
+        .route(
+            "/api/v1/identity/pending/{id}/refuse",
+            post(pending::refuse),
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
         .route("/api/v1/identity/ca", get(identity::ca))
@@ -217,6 +227,9 @@ async fn method_not_allowed() -> Problem {
         identity::devices,
         identity::device,
         identity::certify_service,
+        pending::list,
+        pending::approve,
+        pending::refuse,
         identity::revoke,
         identity::ca,
         authorities::authorities,

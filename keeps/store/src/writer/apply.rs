@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, respond};
+use super::{Failure, Writer, enroll, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -65,7 +65,7 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a value", value.len(), 0, META_BYTES_MAX)
         }
         Write::Seal { reason } => within("a reason", reason.len(), 1, REASON_BYTES_MAX),
-        other => respond::check(other),
+        other => respond::check(other).and_then(|()| enroll::check(other)),
     }
 }
 
@@ -272,6 +272,16 @@ impl Writer {
                 device,
                 containment,
             } => Ok(self.containment_of(device)? == *containment),
+            Guard::PendingEnrollmentIs {
+                manufacturer,
+                serial,
+                id,
+                approved,
+            } => self.pending_is(manufacturer, serial, id, *approved),
+            Guard::EnrollmentAnswerIs {
+                enrollment,
+                certificate,
+            } => self.answer_is(enrollment, certificate.as_ref()),
         }
     }
 
@@ -339,6 +349,13 @@ impl Writer {
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),
             Write::DropOutbox { id } => self.drop_outbox(id),
+            Write::PutPendingEnrollment(row) => self.put_pending(row),
+            Write::DropPendingEnrollment {
+                manufacturer,
+                serial,
+            } => self.drop_pending(manufacturer, serial),
+            Write::PutEnrollmentAnswer(row) => self.put_answer(row),
+            Write::ForgetEnrollments { expired_before } => self.forget_enrollments(*expired_before),
             Write::ForgetCertificates { ended_before } => self.forget_certificates(*ended_before),
             Write::PutMeta { key, value } => self
                 .perform(

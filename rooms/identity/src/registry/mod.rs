@@ -3,6 +3,7 @@
 //!
 //! Names stand in one arena and indexes hold row numbers only: see [`table`].
 
+mod asking;
 mod fact;
 mod table;
 #[cfg(test)]
@@ -113,6 +114,8 @@ pub enum EnrollmentKind {
     Renewal,
     /// By its own certificate, new key.
     Rekey,
+    /// By its own certificate, which ended a short while ago.
+    Returning,
 }
 
 impl EnrollmentKind {
@@ -123,6 +126,7 @@ impl EnrollmentKind {
             Self::Again => "again",
             Self::Renewal => "renewal",
             Self::Rekey => "rekey",
+            Self::Returning => "returning",
         }
     }
 }

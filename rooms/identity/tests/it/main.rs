@@ -10,13 +10,16 @@
 
 mod attacks;
 mod chapter;
+mod csrattrs;
 mod doors;
 mod enrollment;
 mod hostile;
 mod limbo;
 mod odd;
 mod openssl;
+mod pending;
 mod pkits;
 mod requests;
+mod returning;
 mod support;
 mod vectors;
