@@ -46,7 +46,8 @@ fn ecdsa_sig_value(p1363: &[u8]) -> Option<Vec<u8>> {
     Some([&[0x30, u8::try_from(both.len()).unwrap()], both.as_slice()].concat())
 }
 
-/// Holds each vector; what a request cannot express (a signature of another length) is left out.
+/// Holds each vector; what a request cannot express (a signature of another length) or may not hold
+/// (a small exponent) is left out.
 fn hold(name: &str, oid: ObjectIdentifier, has_null: bool, sig: fn(&[u8]) -> Option<Vec<u8>>) {
     let Some(all) = vectors(name) else {
         return;
@@ -69,7 +70,16 @@ fn hold(name: &str, oid: ObjectIdentifier, has_null: bool, sig: fn(&[u8]) -> Opt
                 },
                 signature: &signature,
             };
-            let outcome = KeyKind::of(&key).and_then(|kind| verify(kind, &outer, &key));
+            let kind = match KeyKind::of(&key) {
+                Ok(kind) => kind,
+                // A key that we certify for nobody.
+                Err(refusal) => {
+                    assert_eq!(refusal, CsrRefusal::RsaExponent, "{name} {id}");
+                    left_out += 1;
+                    continue;
+                }
+            };
+            let outcome = verify(kind, &outer, &key);
             let expected = test["result"].as_str().unwrap();
             assert!(
                 expected == "acceptable" || outcome.is_ok() == (expected == "valid"),
