@@ -62,7 +62,15 @@ pub const JETBRAINS_MONO: Tool = debian(
     "fonts-jetbrains-mono",
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
+/// Packs the vectors that tests read.
+pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);
+/// What builds and links the small device's client, with the compiler.
+pub const MAKE: Tool = debian("make", &["make", "--version"]);
+pub const MBEDTLS: Tool = debian(
+    "libmbedtls-dev",
+    &["test", "-e", "/usr/include/mbedtls/ssl.h"],
+);
 pub const GXX: Tool = debian("g++", &["c++", "--version"]);
 pub const RUSTFMT: Tool = Tool {
     name: "rustfmt",

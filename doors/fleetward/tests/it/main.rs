@@ -26,6 +26,7 @@ mod refusals;
 mod response;
 mod restore;
 mod served;
+mod small_device;
 mod start;
 mod streams;
 mod tamper;
