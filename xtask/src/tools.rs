@@ -44,6 +44,8 @@ pub const TPM2_OPENSSL: Tool = debian(
     "tpm2-openssl",
     &["openssl", "list", "-providers", "-provider", "tpm2"],
 );
+/// An ACME CA for tests.
+pub const PEBBLE: Tool = debian("pebble", &["test", "-x", "/usr/bin/pebble"]);
 pub const PYTHON: Tool = debian("python3", &["python3", "--version"]);
 pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",
@@ -68,7 +70,15 @@ pub const JETBRAINS_MONO: Tool = debian(
     "fonts-jetbrains-mono",
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
+/// Packs the vectors that tests read.
+pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);
+/// What builds and links the small device's client, with the compiler.
+pub const MAKE: Tool = debian("make", &["make", "--version"]);
+pub const MBEDTLS: Tool = debian(
+    "libmbedtls-dev",
+    &["test", "-e", "/usr/include/mbedtls/ssl.h"],
+);
 pub const GXX: Tool = debian("g++", &["c++", "--version"]);
 pub const RUSTFMT: Tool = Tool {
     name: "rustfmt",

@@ -514,6 +514,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/served": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What our doors show, in the order of the configuration, our own last. */
+        get: operations["identity_served"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/served/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reads the files of imported certificates again. What is good is shown from now on, also if
+         *     another file is not and the answer is an error.
+         */
+        post: operations["identity_reload_served"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/services/{service}/certificates": {
         parameters: {
             query?: never;
@@ -1708,6 +1745,30 @@ export interface components {
             protocol: string;
             source: string;
         };
+        /** @description One certificate with the place it has. */
+        ServedCertificate: {
+            /** @description The leaf first; empty while there is none yet. */
+            chain: components["schemas"]["ShownCertificate"][];
+            /** @description Also shown to clients that ask for no name. */
+            default: boolean;
+            /** @description `people`, `devices`, `mqtt`. */
+            doors: string[];
+            /** @description When the first certificate of the chain ends. */
+            ends_at?: string | null;
+            /** @description The file it was read from, or the directory of its CA. */
+            from?: string | null;
+            /** @description Names it is shown for. */
+            names: string[];
+            /** @description When its successor is asked for; absent for what is imported. */
+            renews_at?: string | null;
+            /** @description `own`, `imported` or `acme`. */
+            source: string;
+            /** @description Why its successor is not in force. */
+            trouble?: string | null;
+        };
+        ServedReloaded: {
+            recorded?: null | components["schemas"]["Recorded"];
+        };
         ServiceCertificate: {
             certificate: string;
             certificate_pem: string;
@@ -1730,6 +1791,12 @@ export interface components {
             /** Format: int32 */
             shard: number;
             subscriptions: number;
+        };
+        ShownCertificate: {
+            not_after: string;
+            not_before: string;
+            sha256: string;
+            subject: string;
         };
         SignIn: {
             /** @description From the link's fragment. */
@@ -2979,6 +3046,76 @@ export interface operations {
                 };
             };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_served: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedCertificate"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_reload_served: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedReloaded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -7,6 +7,7 @@ use crate::files;
 use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
+use crate::served::Served;
 use crate::show::{self, Column, Output};
 use crate::tpm::TpmVerb;
 use anyhow::{Context, bail};
@@ -83,6 +84,10 @@ pub enum IdentityVerb {
         A revoked device is barred at every door, with its factory certificate too. On a terminal \
         it asks first; elsewhere it does not.")]
     Revoke(Revoke),
+    /// List the certificates that the doors show; `served reload` reads their files again.
+    #[command(after_help = "Examples:\n  fleetward identity served\n  \
+        fleetward identity served --output json\n  fleetward identity served reload")]
+    Served(Served),
     /// Print the root certificate (PEM), which devices and clients trust; or act on the CAs.
     #[command(args_conflicts_with_subcommands = true)]
     #[command(after_help = "Examples:\n  fleetward identity ca > root.pem\n  \
@@ -257,6 +262,7 @@ impl IdentityVerb {
             Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
+            Self::Served(served) => served.run(output),
             Self::Ca {
                 verb: Some(verb), ..
             } => verb.run(output),

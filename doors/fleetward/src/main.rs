@@ -23,6 +23,7 @@ mod place;
 mod request;
 mod response;
 mod serve;
+mod served;
 mod show;
 mod status;
 mod tpm;

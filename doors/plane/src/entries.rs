@@ -3,6 +3,7 @@
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
 use crate::plane::digest;
+use crate::served::record::Told;
 use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
 use model::{
     AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
@@ -114,6 +115,32 @@ pub fn server_certified(at: Timestamp, certificate: CertificateId, names: &[Stri
     )
     .with("certificate", certificate)
     .with("names", names.join(" "))
+}
+
+/// A chain of another CA that our doors show from now on.
+#[must_use]
+pub fn certificate_shown(at: Timestamp, actor: &Actor, shown: &Told) -> Act {
+    told_of_shown(at, actor, "identity.server-certificate-shown", shown)
+}
+
+#[must_use]
+pub fn certificate_no_longer_shown(at: Timestamp, actor: &Actor, shown: &Told) -> Act {
+    told_of_shown(
+        at,
+        actor,
+        "identity.server-certificate-no-longer-shown",
+        shown,
+    )
+}
+
+fn told_of_shown(at: Timestamp, actor: &Actor, action: &'static str, shown: &Told) -> Act {
+    Act::new(at, actor, action, "plane")
+        .with("leaf_sha256", &shown.leaf_sha256)
+        .with("source", &shown.source)
+        .with("names", shown.names.join(" "))
+        .with("doors", shown.doors.join(" "))
+        .with("default", shown.default)
+        .with("not_after", &shown.not_after)
 }
 
 /// An issuing CA has a certificate and serves from now on; one before it of that name retires.

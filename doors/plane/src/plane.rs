@@ -26,7 +26,7 @@ use identity::pending::Pending;
 use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
 use model::{CertificateId, Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
-use signer::{Purpose, Signer};
+use signer::{Purpose, SealKey, Signer};
 use std::sync::Arc;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
 use tokio::sync::{Notify, oneshot};
@@ -54,6 +54,12 @@ pub struct Plane {
     pub applying: OneAtATime,
     /// Held while a list (our CAs, manufacturers, expected devices) goes from the record to memory.
     pub listing: OneAtATime,
+    /// Held while what our doors show is replaced.
+    pub(crate) serving: OneAtATime,
+    /// Told when a CA is worth asking again.
+    pub(crate) obtaining: Notify,
+    /// Seals secrets that are kept in the database and are no key of the signer's.
+    pub(crate) seal: SealKey,
     /// Enrollments that wait for a person; changed only while `waiting` is held.
     pub pending: Locked<Pending>,
     /// Held while an enrollment that waits goes from the record to memory.
@@ -459,6 +465,7 @@ impl Plane {
         }
         let trouble = self.sequencer_trouble.lock().clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
+        reasons.extend(self.trust().served.get().ended(crate::clock::now()));
         let reports = self.shards.reports(false).await;
         let ended = usize::from(self.shards.shard_count()).saturating_sub(reports.len());
         if ended > 0 {

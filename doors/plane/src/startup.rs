@@ -3,7 +3,7 @@
 
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{lists, serving, waiting};
+use crate::certify::{lists, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -18,6 +18,7 @@ use crate::listen::tls::Trust;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
+use crate::served::{Maker, Served};
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
@@ -42,6 +43,7 @@ pub struct Foundation {
     notifier: Notifier,
     store: Store,
     published: Published,
+    seal: SealKey,
     facts: store::Facts,
     inventory: inventory::Inventory,
     signer: Signer,
@@ -92,7 +94,14 @@ impl Foundation {
         }
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
-        let served = serving::certificate(config, &store, &signer, &realm, &tree, now)?;
+        let maker = Maker {
+            config,
+            store: &store,
+            signer: &signer,
+            realm: &realm,
+            tree: &tree,
+        };
+        let served = Served::open(config, &store, &seal, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
@@ -115,6 +124,7 @@ impl Foundation {
             notifier,
             store,
             published,
+            seal,
             facts,
             inventory,
             signer,
@@ -173,6 +183,9 @@ impl Foundation {
             service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
+            serving: OneAtATime::default(),
+            obtaining: tokio::sync::Notify::new(),
+            seal: self.seal,
             pending: Locked::new(self.pending),
             waiting: OneAtATime::default(),
             regranting: OneAtATime::default(),

@@ -32,6 +32,7 @@ pub mod profile;
 mod refusal;
 mod registry;
 mod renewal;
+mod server_chain;
 
 pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
@@ -47,3 +48,4 @@ pub use registry::{
     FactConflict, Operation, Registry, Revocation,
 };
 pub use renewal::renew_after;
+pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};

@@ -22,6 +22,7 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod served;
 mod tpm;
 mod watched;
 
@@ -103,6 +104,11 @@ fn api() -> Router<Shared> {
             post(pending::refuse),
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route("/api/v1/identity/served", get(served::served))
+        .route(
+            "/api/v1/identity/served/reload",
+            post(served::reload_served),
+        )
         .route("/api/v1/identity/ca", get(identity::ca))
         .route(
             "/api/v1/identity/authorities",
@@ -252,6 +258,8 @@ async fn method_not_allowed() -> Problem {
         tpm::enroll_by_tpm,
         attestation::evidence_wanted,
         attestation::attest,
+        served::served,
+        served::reload_served,
         identity::ca,
         authorities::authorities,
         authorities::create_authority,

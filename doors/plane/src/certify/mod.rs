@@ -5,7 +5,6 @@ pub mod authorities;
 pub mod enrolling;
 pub mod issuing;
 pub mod lists;
-pub mod serving;
 pub mod tpm;
 pub mod tree;
 pub mod waiting;
