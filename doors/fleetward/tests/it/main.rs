@@ -31,3 +31,4 @@ mod start;
 mod streams;
 mod tamper;
 mod tools;
+mod tpm;

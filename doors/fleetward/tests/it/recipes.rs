@@ -4,9 +4,12 @@ use crate::plane::{Home, Plane, Settings};
 use crate::small_device;
 use crate::tools::{have, run, write_credential, write_root};
 
+/// Where the chip of a page is.
+pub const TCTI: &str = "swtpm:path=tpm/sock";
+
 /// Runs the shell blocks under these headings of a page, one after the other in one shell.
 #[track_caller]
-fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
+pub fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
     let mut script = String::from("set -e\n");
     for heading in headings {
         let section = section(page, heading);
@@ -48,7 +51,12 @@ fn run_script(home: &Home, script: &str) {
         std::env::var("PATH").unwrap_or_default()
     );
     let data = format!("FLEETWARD_DATA_DIR={}", home.data_dir().display());
-    let ran = run(home, "env", &[&path, &data, "sh", "-x", "-c", &script], b"");
+    // As the first shell of a page about TPMs says it; others do not ask.
+    let chip = ["TPM2TOOLS_TCTI", "TPM2OPENSSL_TCTI"].map(|name| format!("{name}={TCTI}"));
+    let [tools, openssl] = &chip;
+    let shell = ["sh", "-x", "-c", &script];
+    let arguments = [&[&*path, &data, tools, openssl], &shell[..]].concat();
+    let ran = run(home, "env", &arguments, b"");
     assert!(ran.good, "{}\n{}", ran.text(), ran.err);
 }
 

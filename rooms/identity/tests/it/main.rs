@@ -10,6 +10,7 @@
 
 mod attacks;
 mod chapter;
+mod chip;
 mod csrattrs;
 mod doors;
 mod enrollment;
@@ -23,4 +24,5 @@ mod requests;
 mod returning;
 mod server_chain;
 mod support;
+mod tpm;
 mod vectors;
