@@ -8,9 +8,11 @@
     reason = "the makers of a test may fail as loudly as the test itself"
 )]
 
+mod acme;
 mod agent;
 mod attacks;
 mod crash;
+mod est;
 mod fixture;
 mod hostile_text;
 mod http;
@@ -19,10 +21,14 @@ mod log;
 mod notify;
 mod plane;
 mod real_clients;
+mod recipes;
 mod refusals;
 mod response;
 mod restore;
+mod served;
+mod small_device;
 mod start;
 mod streams;
 mod tamper;
 mod tools;
+mod tpm;
