@@ -7,8 +7,9 @@
 //!     └── the same bytes are asked again ──┘   └── refused: dropped for the proven one
 //! ```
 //!
-//! A certificate of ours is never given up on our own clock's word: one that seems to have ended is
-//! replaced by the factory identity's word if that works, and else is tried all the same.
+//! A certificate of ours is never given up on our own clock's word. One that has ended by the plane's
+//! is replaced by the factory identity's word; where that is not believed any more, by its own, as
+//! long as its product's grace lasts; and where neither works it is tried all the same.
 
 use crate::credential::Credential;
 use crate::failure::Failure;
@@ -39,6 +40,8 @@ pub enum By {
     Idevid,
     /// The proven certificate's own: the next one.
     Present,
+    /// The newest certificate's own, though it has ended: within its product's grace.
+    Ended,
 }
 
 /// What a refusal of the newest certificate led to.
@@ -55,8 +58,9 @@ pub struct Life {
     keyring: Keyring,
     /// Of the newest certificate, in a row.
     refusals: u32,
-    /// The factory identity was tried since the last refusal, in vain.
+    /// Tried since the last refusal, in vain.
     idevid_failed: bool,
+    ended_failed: bool,
     renew_at: Timestamp,
 }
 
@@ -68,6 +72,7 @@ impl Life {
             keyring: Keyring::open(folder)?,
             refusals: 0,
             idevid_failed: false,
+            ended_failed: false,
             renew_at: Timestamp::from_seconds(0),
         })
     }
@@ -97,6 +102,9 @@ impl Life {
         if (has_ended || self.refusals >= REFUSALS_BEFORE_IDEVID) && !self.idevid_failed {
             return Step::Obtain(By::Idevid);
         }
+        if has_ended && !self.ended_failed {
+            return Step::Obtain(By::Ended);
+        }
         Step::Connect
     }
 
@@ -113,14 +121,15 @@ impl Life {
         by: By,
         exchange: impl FnOnce(&Arc<CertifiedKey>, &[u8]) -> Result<Vec<Vec<u8>>, Failure>,
     ) -> Result<(), Failure> {
-        let renews = by == By::Present;
-        let shown = match self.keyring.present().filter(|_| renews) {
-            Some(present) => Arc::clone(&present.certified),
-            None => Arc::clone(&idevid.certified),
+        let shown = match by {
+            By::Idevid => None,
+            By::Present => self.keyring.present(),
+            By::Ended => self.keyring.newest(),
         };
+        let shown = Arc::clone(&shown.unwrap_or(idevid).certified);
         let obtained = self
             .keyring
-            .ask(folder, device, renews)
+            .ask(folder, device, by != By::Idevid)
             .map_err(Failure::Local)
             .and_then(|asked| match exchange(&shown, &asked.request) {
                 Ok(issued) => self
@@ -136,11 +145,11 @@ impl Life {
                 }
             });
         match &obtained {
-            Ok(()) => {
-                self.refusals = 0;
-                self.idevid_failed = false;
+            Ok(()) => self.begin_anew(),
+            Err(_) => {
+                self.idevid_failed |= by == By::Idevid;
+                self.ended_failed |= by == By::Ended;
             }
-            Err(_) => self.idevid_failed |= by == By::Idevid,
         }
         obtained
     }
@@ -160,8 +169,7 @@ impl Life {
     /// # Errors
     /// If it cannot be written. It is proven all the same; the next start proves it again.
     pub fn opened(&mut self, folder: &Folder) -> anyhow::Result<bool> {
-        self.refusals = 0;
-        self.idevid_failed = false;
+        self.begin_anew();
         self.keyring.prove(folder)
     }
 
@@ -172,13 +180,19 @@ impl Life {
     /// # Errors
     /// If the keyring cannot be written.
     pub fn refused(&mut self, folder: &Folder) -> anyhow::Result<Refused> {
-        self.idevid_failed = false;
+        (self.idevid_failed, self.ended_failed) = (false, false);
         if self.keyring.is_unproven() {
             self.keyring.drop_unproven(folder)?;
             return Ok(Refused::Dropped);
         }
         self.refusals = self.refusals.saturating_add(1);
         Ok(Refused::Counted(self.refusals))
+    }
+
+    /// Something went well.
+    fn begin_anew(&mut self) {
+        self.refusals = 0;
+        (self.idevid_failed, self.ended_failed) = (false, false);
     }
 }
 

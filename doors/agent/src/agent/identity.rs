@@ -104,6 +104,7 @@ impl Agent {
         say(match by {
             By::Idevid => "asking for a certificate by the factory identity",
             By::Present => "renewing the certificate",
+            By::Ended => "asking for a certificate by the one that has ended",
         });
         let est = Est {
             door: &self.config.est,
@@ -116,7 +117,7 @@ impl Agent {
             &self.config.device,
             &self.idevid,
             by,
-            |shown, request| est.enroll(shown, request, by == By::Present, clock),
+            |shown, request| est.enroll(shown, request, by, clock),
         )?;
         if let Some(newest) = self.life.newest() {
             self.clock.raise(newest.not_before);

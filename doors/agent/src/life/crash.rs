@@ -41,6 +41,9 @@ fn rotations_with_a_crash_at_any_step_lock_nobody_out_and_leave_no_second_identi
         println!("seed {seed}");
         let mut world = World::new(seed);
         world.come_in();
+        if world.random.below(3) == 0 {
+            world.plane.forget_factory();
+        }
         for _ in 0..ROTATIONS {
             world.rotate();
         }

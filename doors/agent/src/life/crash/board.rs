@@ -5,7 +5,7 @@ use crate::clock::{Clock, simulated};
 use crate::credential::Credential;
 use crate::failure::Failure;
 use crate::folder::Folder;
-use crate::life::{By, Life, Step};
+use crate::life::{Life, Step};
 use identity::certificate_id;
 use model::{CertificateId, DeviceId, Timestamp};
 use std::path::{Path, PathBuf};
@@ -177,7 +177,7 @@ impl Board {
                 let obtained =
                     life.obtain(folder, &self.device, &self.idevid, by, |shown, request| {
                         let shown = shown.cert.first().map_or(&[][..], |der| der.as_ref());
-                        let answer = plane.enroll(shown, request, by == By::Present, now);
+                        let answer = plane.enroll(shown, request, by, now);
                         if !matches!(answer, Err(Failure::Unreachable(_))) {
                             clock.hear(now);
                         }

@@ -4,6 +4,7 @@
 use super::{Certifier, Power, pem};
 use crate::credential::Credential;
 use crate::failure::Failure;
+use crate::life::By;
 use identity::profile::{self, Terms};
 use identity::{
     Anchors, Authenticated, CertificateRequest, Door, Fact, IssuingCa, Operation, OwnCas, Realm,
@@ -30,10 +31,13 @@ pub struct Plane {
     running: Option<Running>,
     pub power: Power,
     issuing: Certifier,
+    own: OwnCas,
     anchors: Anchors,
     realm: Realm,
     pub lifetime: Duration,
     pub overlap: Duration,
+    /// How long after its end a certificate lets its device ask for the next one.
+    grace: Duration,
     pub expected: Expected,
     /// For whoever watches: which certificate was first seen when, as far as it is on record.
     pub proven: BTreeMap<CertificateId, Timestamp>,
@@ -90,24 +94,23 @@ impl Plane {
         );
         let text = pem(&idevid.key_pkcs8(), &idevid.der);
         let idevid = Credential::read(text.as_bytes(), text.as_bytes()).unwrap();
-        let anchors = Anchors::new(
-            realm.clone(),
-            &OwnCas {
-                roots: vec![root.der.clone()],
-                issuing: vec![IssuingCa::of_every_use(issuing.der.clone())],
-            },
-            vec![(expected.manufacturer.clone(), factory.der.clone())],
-        )
-        .unwrap();
+        let own = OwnCas {
+            roots: vec![root.der.clone()],
+            issuing: vec![IssuingCa::of_every_use(issuing.der.clone())],
+        };
+        let factories = vec![(expected.manufacturer.clone(), factory.der.clone())];
+        let anchors = Anchors::new(realm.clone(), &own, factories).unwrap();
         let mut plane = Self {
             data: data.to_owned(),
             running: None,
             power: Power::default(),
             issuing,
+            own,
             anchors,
             realm,
             lifetime,
             overlap,
+            grace: Duration::ZERO,
             expected,
             proven: BTreeMap::new(),
         };
@@ -133,6 +136,12 @@ impl Plane {
 
     pub fn is_up(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// The factory is believed no more: a device must come back by what it has of ours.
+    pub fn forget_factory(&mut self) {
+        self.grace = 10 * YEAR;
+        self.anchors = Anchors::new(self.realm.clone(), &self.own, Vec::new()).unwrap();
     }
 
     /// What memory held is gone, the disk is as it is.
@@ -186,11 +195,11 @@ impl Plane {
         &mut self,
         shown: &[u8],
         request: &[u8],
-        renews: bool,
+        by: By,
         now: Timestamp,
     ) -> Result<Vec<u8>, Failure> {
         let unreachable = |_| Failure::Unreachable(std::io::ErrorKind::ConnectionReset.into());
-        self.answer_request(shown, request, renews, now)
+        self.answer_request(shown, request, by, now)
             .map_err(unreachable)?
             .map_err(|refusal| Failure::Http(403, refusal.to_string()))
     }
@@ -268,24 +277,34 @@ impl Plane {
         &mut self,
         shown: &[u8],
         request: &[u8],
-        renews: bool,
+        by: By,
         now: Timestamp,
     ) -> Result<Result<Vec<u8>, Refusal>, Cut> {
-        let who = match self.admit(Door::Devices, shown, now)? {
-            Ok(who) => who,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
         let request = CertificateRequest::parse(request).unwrap();
-        let operation = if renews {
-            Operation::SimpleReenroll
+        let decision = if by == By::Ended {
+            self.power.step("knock not heard")?;
+            let running = self.running.as_ref().ok_or(Cut)?;
+            let path = self.anchors.verify_ended_path(shown, &[], now, self.grace);
+            path.map_err(Refusal::from)
+                .and_then(|path| self.anchors.presented(&path, shown))
+                .and_then(|presented| {
+                    let registry = &running.registry;
+                    registry.enroll_returning(&presented, &request, now, self.grace)
+                })
         } else {
-            Operation::SimpleEnroll
+            let operation = match by {
+                By::Idevid => Operation::SimpleEnroll,
+                By::Present | By::Ended => Operation::SimpleReenroll,
+            };
+            let who = self.admit(Door::Devices, shown, now)?;
+            let running = self.running.as_ref().ok_or(Cut)?;
+            who.and_then(|who| running.registry.enroll(operation, &who, &request, now))
         };
-        let running = self.running.as_mut().ok_or(Cut)?;
-        let decision = match running.registry.enroll(operation, &who, &request, now) {
+        let decision = match decision {
             Ok(decision) => decision,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let running = self.running.as_mut().ok_or(Cut)?;
         let terms = Terms {
             public_key: request.public_key(),
             serial_random: super::random_bytes(),
@@ -305,7 +324,6 @@ impl Plane {
         let der = self.issuing.sign(unsigned);
         self.power.step("issued, not on record")?;
         let change = Change::new(Direction::Grant)
-            .guard(Guard::CertificateNotRevoked(who.certificate()))
             .guard(Guard::CertificateUnknown(certificate))
             .write(Write::PutDevice(store::Device {
                 id: decision.device.clone(),
