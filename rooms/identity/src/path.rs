@@ -428,8 +428,8 @@ pub(crate) fn check_time(
 /// What our CAs sign with: nothing else can be ours.
 static OUR_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[algorithm::ECDSA_P256_SHA256];
 
-/// What factories sign with. No SHA-1, no RSA under 2048 bits.
-static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+/// What factories and other CAs sign with. No SHA-1, no RSA under 2048 bits.
+pub(crate) static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithm::ECDSA_P256_SHA256,
     algorithm::ECDSA_P256_SHA384,
     algorithm::ECDSA_P384_SHA256,

@@ -5,7 +5,7 @@ use identity::{CertificateRequest, Door, IdentityKind, Path, est, expected};
 use proptest::prelude::*;
 
 /// What a mutation does, told by numbers so that a failure can be replayed.
-fn mutate(bytes: &mut Vec<u8>, edits: &[(u8, usize, u8)]) {
+pub fn mutate(bytes: &mut Vec<u8>, edits: &[(u8, usize, u8)]) {
     for (kind, at, value) in edits {
         if bytes.is_empty() {
             return;
@@ -26,7 +26,7 @@ fn mutate(bytes: &mut Vec<u8>, edits: &[(u8, usize, u8)]) {
     }
 }
 
-fn edits() -> impl Strategy<Value = Vec<(u8, usize, u8)>> {
+pub fn edits() -> impl Strategy<Value = Vec<(u8, usize, u8)>> {
     prop::collection::vec((any::<u8>(), any::<usize>(), any::<u8>()), 1..6)
 }
 

@@ -10,6 +10,7 @@
 
 mod attacks;
 mod chapter;
+mod chip;
 mod csrattrs;
 mod doors;
 mod enrollment;
@@ -21,5 +22,7 @@ mod pending;
 mod pkits;
 mod requests;
 mod returning;
+mod server_chain;
 mod support;
+mod tpm;
 mod vectors;
