@@ -24,6 +24,7 @@ pub mod csr;
 pub mod est;
 pub mod expected;
 mod first_identity;
+pub mod import;
 mod names;
 mod path;
 pub mod profile;
@@ -33,14 +34,16 @@ mod renewal;
 
 pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::claim_token;
+pub use first_identity::imported::{InvalidNaming, Naming, NamingFault};
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
-    AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind, OwnCas,
-    Path, Presented, Voucher,
+    AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
+    ImportedFleet, OwnCas, Path, Presented, Voucher,
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
-    Registry, Revocation,
+    Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict,
+    FirstIdentity, ImportProgress, ImportTerms, Operation, Registry, Revocation,
 };
 pub use renewal::renew_after;

@@ -18,7 +18,7 @@ pub use certificate::{CertificateId, Digest, RevocationReason};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    DeviceId, GroupId, InvalidName, ManufacturerId, PolicyId, Principal, ProductId, SerialNumber,
+    AttributeId, AttributeValue, DeviceId, GroupId, InvalidName, ManufacturerId, PolicyId, Principal, ProductId, SerialNumber,
     ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};

@@ -13,6 +13,7 @@ mod chapter;
 mod doors;
 mod enrollment;
 mod hostile;
+mod imported;
 mod limbo;
 mod openssl;
 mod requests;
