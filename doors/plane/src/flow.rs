@@ -6,7 +6,7 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
-use crate::certify::issuing::{self, Issued};
+use crate::certify::issuing::{self, Issued, Made};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
@@ -24,8 +24,11 @@ use crate::withdrawing::{
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
-use identity::{Authenticated, CertificateRequest, Door, Operation, Presented, Refusal};
-use model::{Principal, RevocationReason, ServiceId};
+use identity::claim_token::Claimed;
+use identity::{
+    Authenticated, CertificateRequest, Door, EnrollmentDecision, Operation, Presented, Refusal,
+};
+use model::{CertificateId, Principal, RevocationReason, ServiceId, Timestamp};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -104,38 +107,87 @@ pub async fn enroll(
     plane.granting_allowed()?;
 
     let made = issuing::ldevid(plane, &decision, request, now)?;
-    let principal = Principal::Device(decision.device.clone());
-    let change = Change::new(Direction::Grant)
-        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
-        .guard(Guard::CertificateNotRevoked(who.certificate()))
-        .guard(Guard::CertificateUnknown(made.certificate))
-        .write(issuing::device_row(&decision, now))
-        .write(made.row(&principal))
-        .entry(plane.leaf(&entries::enrolled(
-            now,
-            &principal,
-            who.certificate(),
-            made.certificate,
-            decision.kind.name(),
-        ))?);
-    let receipt = plane.commit(change).await?;
-    plane.learn(&made.fact(principal))?;
+    let change =
+        Change::new(Direction::Grant).guard(Guard::CertificateNotRevoked(who.certificate()));
+    let showed = Some(who.certificate());
+    let issued = record(plane, &decision, showed, made, change, now).await?;
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
     if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
-        if let Refusal::CertificateRevoked { reason, .. }
-        | Refusal::PrincipalRevoked { reason, .. } = &refusal
-        {
-            let heir = Revoking::Certificate(made.certificate);
-            revoke(plane, &heir, *reason, &Actor::Plane).await?;
-        }
-        return Err(refusal.into());
+        return Err(withdraw_heir(plane, &issued, refusal).await);
     }
-    let facts = plane
-        .admission
-        .facts_of(&Principal::Device(decision.device));
-    plane.cover(&facts).await?;
+    Ok(issued)
+}
+
+/// EST with a claim token instead of a certificate: used up with the first certificate it brings.
+/// Asked again with the same key it brings the same one, since the answer may have been lost. DER.
+///
+/// # Errors
+/// A refusal of the device, or trouble of ours.
+pub async fn enroll_by_token(
+    plane: &Arc<Plane>,
+    claimed: &Claimed,
+    request: &CertificateRequest,
+) -> Result<Vec<u8>, Trouble> {
+    let now = clock::now();
+    let decision = plane.trust().registry().enroll_claimed(claimed)?;
+    if let Some(certificate) = claimed.answered_before(request.key_digest())? {
+        return issuing::issued_before(plane, certificate);
+    }
+    plane.granting_allowed()?;
+    let made = issuing::ldevid(plane, &decision, request, now)?;
+    let change = Change::new(Direction::Grant).write(Write::UseClaimToken {
+        manufacturer: decision.manufacturer.clone(),
+        serial: decision.serial.clone(),
+        hash: claimed.hash(),
+        used: store::ClaimTokenUse {
+            at: now,
+            key: request.key_digest(),
+            certificate: made.certificate,
+        },
+    });
+    let issued = record(plane, &decision, None, made, change, now).await?;
+    let still = plane.trust().registry().enroll_claimed(claimed);
+    match still {
+        Ok(_) => Ok(issued.der),
+        Err(refusal) => Err(withdraw_heir(plane, &issued, refusal).await),
+    }
+}
+
+/// What is decided and signed becomes durable, then known. `change`: what else must hold, and what
+/// it uses up.
+async fn record(
+    plane: &Arc<Plane>,
+    decision: &EnrollmentDecision,
+    showed: Option<CertificateId>,
+    made: Made,
+    change: Change,
+    now: Timestamp,
+) -> Result<Issued, Trouble> {
+    let principal = Principal::Device(decision.device.clone());
+    let change = change
+        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(issuing::device_row(decision, now))
+        .write(made.row(&principal))
+        .entry(plane.leaf(&entries::enrolled(now, decision, showed, made.certificate))?);
+    let receipt = plane.commit(change).await?;
+    plane.learn(&made.fact(principal.clone()))?;
+    plane.cover(&plane.admission.facts_of(&principal)).await?;
     Ok(made.recorded(receipt))
+}
+
+/// What was issued on the word of an identity that was withdrawn meanwhile is withdrawn with it.
+async fn withdraw_heir(plane: &Arc<Plane>, issued: &Issued, refusal: Refusal) -> Trouble {
+    if let Refusal::CertificateRevoked { reason, .. } | Refusal::PrincipalRevoked { reason, .. } =
+        &refusal
+    {
+        let heir = Revoking::Certificate(issued.certificate);
+        if let Err(trouble) = revoke(plane, &heir, *reason, &Actor::Plane).await {
+            return trouble;
+        }
+    }
+    refusal.into()
 }
 
 /// A service of the fleet gets a certificate for the key in its request.

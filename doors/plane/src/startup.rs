@@ -1,7 +1,7 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
-use crate::certify::lists;
+use crate::certify::{imports, lists};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -105,7 +105,8 @@ impl Foundation {
         let served = serve_certificate(config, &store, &signer, &realm, &own_cas, &issuer, now)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
-        let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
+        let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?
+            .with_imported(imports::anchors_of(&store.imported_fleets()?)?)?;
         let (registry, containments) = remember(&store)?;
         let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
@@ -188,6 +189,7 @@ impl Foundation {
             shards,
             unrecorded: Locked::default(),
             crl: Locked::default(),
+            token_attempts: Locked::default(),
             sequencer: Locked::new(self.sequencer),
             sequencer_trouble: Locked::default(),
         }))
@@ -442,6 +444,11 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::FleetRetired(fleet)) => {
+                    let at = entry.time;
+                    let write = Write::RetireImportedFleet { fleet, at };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 None => {}
             }
         }
@@ -587,7 +594,23 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             conflict.get_or_insert(error);
         }
     };
+    for row in store.imported_fleets()? {
+        imports::facts_of(&row).into_iter().for_each(&mut learn);
+    }
     store.for_each_expected_device(|row| learn(lists::fact_of_expected(row)))?;
+    store.for_each_described(|row| {
+        learn(Fact::DeviceDescribed {
+            device: row.device,
+            attributes: row.attributes,
+        });
+    })?;
+    store.for_each_pinned_leaf(|row| {
+        learn(Fact::LeafPinned {
+            fingerprint: row.fingerprint,
+            device: row.device,
+            shared: row.shared,
+        });
+    })?;
     store.for_each_certificate(|row| {
         if let Some(principal) = row.certificate.holder.principal() {
             learn(Fact::CertificateIssued {

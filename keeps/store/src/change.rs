@@ -1,12 +1,15 @@
 //! A change as data: what must hold, what is written, what the log will say.
 
 use crate::access::Fleet;
+use crate::first_identity::{
+    ClaimToken, ClaimTokenUse, Described, ImportedFleet, Ownership, PinnedLeaf,
+};
 use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, RevocationReason, ServiceId,
-    Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, OwnerId,
+    RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -117,6 +120,11 @@ pub enum Guard {
         device: DeviceId,
         containment: Option<Containment>,
     },
+    /// The device belongs to this owner; `None`: to nobody.
+    OwnerIs {
+        device: DeviceId,
+        owner: Option<OwnerId>,
+    },
 }
 
 impl fmt::Display for Guard {
@@ -139,6 +147,10 @@ impl fmt::Display for Guard {
                 let how = containment.map_or("not contained", Containment::name);
                 write!(f, "device {device} is {how}")
             }
+            Self::OwnerIs { device, owner } => {
+                let owner = owner.as_ref().map_or("nobody", OwnerId::as_str);
+                write!(f, "device {device} belongs to {owner}")
+            }
         }
     }
 }
@@ -153,6 +165,35 @@ pub enum Write {
     /// costs many times as much. A row whose manufacturer and serial are listed already replaces that one.
     /// Conflict: an unregistered manufacturer; a device name listed for another serial.
     PutExpectedDevices(Vec<ExpectedDevice>),
+    /// Terms of an existing fleet; said again they move its end and add CAs. Conflict: its name is a
+    /// manufacturer's; it was imported by another rule; it is retired.
+    PutImportedFleet(ImportedFleet),
+    /// Its certificates open nothing any more. A fleet that is not known changes nothing.
+    RetireImportedFleet {
+        fleet: ManufacturerId,
+        at: Timestamp,
+    },
+    /// Conflict: a fingerprint that is another device's, unless both share it.
+    PinLeaves(Vec<PinnedLeaf>),
+    /// Replaces what was said of these devices before.
+    DescribeDevices(Vec<Described>),
+    /// One a serial number: a new one replaces the one before. Conflict: the serial number is on no
+    /// list.
+    PutClaimTokens(Vec<ClaimToken>),
+    /// Conflict: unknown, used, or ended.
+    UseClaimToken {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        hash: Digest,
+        used: ClaimTokenUse,
+    },
+    /// Removes unused tokens: of one serial number, or all of a manufacturer.
+    DropClaimTokens {
+        manufacturer: ManufacturerId,
+        serial: Option<SerialNumber>,
+    },
+    /// Whose a device is from here on.
+    PutOwnership(Ownership),
     /// Creates the row (version 1) or replaces it (version + 1). Conflict: the device is revoked;
     /// the serial belongs to another device; the device has another serial; an unregistered
     /// manufacturer.
@@ -225,6 +266,11 @@ impl Write {
         match self {
             Self::PutManufacturer(_)
             | Self::PutExpectedDevices(_)
+            | Self::PutImportedFleet(_)
+            | Self::PinLeaves(_)
+            | Self::DescribeDevices(_)
+            | Self::PutClaimTokens(_)
+            | Self::UseClaimToken { .. }
             | Self::PutDevice(_)
             | Self::PutCertificate(_)
             | Self::PutFleet(_)
@@ -232,7 +278,10 @@ impl Write {
             | Self::UseToken { .. }
             | Self::DropContainment { .. } => true,
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
-            Self::RevokeDevice { .. }
+            Self::RetireImportedFleet { .. }
+            | Self::DropClaimTokens { .. }
+            | Self::PutOwnership(_)
+            | Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
             | Self::PutContainment(_)
@@ -253,6 +302,12 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
+            Self::PinLeaves(rows) => rows.len(),
+            Self::DescribeDevices(rows) => (rows.iter())
+                .map(|row| row.attributes.len())
+                .fold(rows.len(), usize::saturating_add),
+            Self::PutClaimTokens(rows) => rows.len(),
             _ => 1,
         }
     }

@@ -23,6 +23,7 @@ mod audit;
 mod change;
 mod error;
 mod facts;
+mod first_identity;
 mod folder;
 mod identity;
 mod inventory;
@@ -44,6 +45,9 @@ pub use change::{
 pub use error::{OpenError, ReadError};
 pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,
+};
+pub use first_identity::{
+    ClaimToken, ClaimTokenUse, Described, ImportedFleet, Ownership, PinnedLeaf,
 };
 pub use identity::{
     Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,

@@ -22,7 +22,7 @@ impl Layout {
 /// `control.db`: "FLTW".
 pub(crate) const CONTROL: Layout = Layout {
     application_id: 0x464C_5457,
-    steps: &[(1, TABLES_1), (2, TABLES_2)],
+    steps: &[(1, TABLES_1), (2, TABLES_2), (3, TABLES_3)],
     tenant: "SELECT tenant FROM state",
     put_tenant: "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
 };
@@ -233,6 +233,72 @@ CREATE TABLE outbox (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+";
+
+/// Format 3: existing fleets, attributes, claim tokens, owners.
+///
+/// An imported fleet vouches for devices as a manufacturer does, and has a row there as well, with
+/// an empty CA: the lists of devices refer to it.
+const TABLES_3: &str = "
+CREATE TABLE imported_fleet (
+    tenant TEXT NOT NULL,
+    fleet TEXT NOT NULL,
+    naming TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    accept_expired INTEGER NOT NULL,
+    imported_at INTEGER NOT NULL,
+    retired_at INTEGER,
+    PRIMARY KEY (tenant, fleet),
+    FOREIGN KEY (tenant, fleet) REFERENCES manufacturer (tenant, manufacturer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE imported_ca (
+    tenant TEXT NOT NULL,
+    fleet TEXT NOT NULL,
+    ca BLOB NOT NULL,
+    PRIMARY KEY (tenant, fleet, ca),
+    FOREIGN KEY (tenant, fleet) REFERENCES imported_fleet (tenant, fleet)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE pinned_leaf (
+    tenant TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    device TEXT NOT NULL,
+    shared INTEGER NOT NULL,
+    PRIMARY KEY (tenant, fingerprint, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE device_attribute (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    attribute TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (tenant, device, attribute)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE claim_token (
+    tenant TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    manufacturer TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    made_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER,
+    used_key BLOB,
+    used_issuer BLOB,
+    used_serial BLOB,
+    PRIMARY KEY (tenant, serial, manufacturer),
+    FOREIGN KEY (tenant, manufacturer, serial)
+        REFERENCES expected_device (tenant, manufacturer, serial)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE ownership (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    owner TEXT,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
 ";
 
 const FACTS_1: &str = "

@@ -4,6 +4,7 @@
 //! gives each change a savepoint of its own, and answers only after the COMMIT returned.
 
 mod apply;
+mod first_identity;
 mod queue;
 mod respond;
 

@@ -134,7 +134,9 @@ impl CertificateRequest {
         self.digest
     }
 
-    pub(crate) fn key_digest(&self) -> Digest {
+    /// SHA-256 of the key asked for, as SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn key_digest(&self) -> Digest {
         sha256(&self.public_key)
     }
 

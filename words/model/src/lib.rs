@@ -18,8 +18,8 @@ pub use certificate::{CertificateId, Digest, RevocationReason};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    AttributeId, AttributeValue, DeviceId, GroupId, InvalidName, ManufacturerId, PolicyId, Principal, ProductId, SerialNumber,
-    ServiceId, TenantId,
+    AttributeId, AttributeValue, DeviceId, GroupId, InvalidName, ManufacturerId, OwnerId, PolicyId,
+    Principal, ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use time::Timestamp;

@@ -15,7 +15,8 @@ pub struct InvalidName {
 
 const NAME_RULE: &str = "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit";
 const SERIAL_RULE: &str = "use 1 to 64 printable ASCII characters, no space at either end";
-const VALUE_RULE: &str = "use 1 to 128 printable ASCII characters without space, / + #, and do not begin with $";
+const VALUE_RULE: &str =
+    "use 1 to 128 printable ASCII characters without space, / + #, and do not begin with $";
 
 /// True for the grammar shared by all names: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 ///
@@ -128,6 +129,10 @@ name!(
 name!(
     /// The value of an attribute. One level of a topic.
     AttributeValue, "attribute value", is_value, VALUE_RULE
+);
+name!(
+    /// Whom a device belongs to, by a name that says nothing of a person.
+    OwnerId, "owner", is_name, NAME_RULE
 );
 name!(
     /// The serial number a manufacturer gave a device (X.520 `serialNumber`). Unique at that

@@ -111,6 +111,16 @@ impl FleetInForce {
             .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
     }
 
+    #[must_use]
+    pub fn has_product(&self, id: &ProductId) -> bool {
+        (self.fleet.as_ref()).is_some_and(|fleet| fleet.product(id).is_some())
+    }
+
+    #[must_use]
+    pub fn has_group(&self, id: &GroupId) -> bool {
+        (self.fleet.as_ref()).is_some_and(|fleet| fleet.group(id).is_some())
+    }
+
     /// Whether the fleet lets a service report what it saw in the network.
     #[must_use]
     pub fn observes_network(&self, id: &ServiceId) -> bool {

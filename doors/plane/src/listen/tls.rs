@@ -58,7 +58,8 @@ pub struct Seen {
 /// Whom a connection proved to be. It was true when the handshake ended: ask again before use.
 #[derive(Debug)]
 pub struct Proven {
-    pub principal: Principal,
+    /// `None`: many devices share the certificate, and which one it is comes with its CONNECT.
+    pub principal: Option<Principal>,
     pub presented: Presented,
 }
 
@@ -105,7 +106,14 @@ impl Trust {
             return path.check_time(now).map(|()| path);
         }
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let path = anchors.verify_path(door, end_entity, &chain, now)?;
+        let path = match anchors.verify_path(door, end_entity, &chain, now) {
+            Ok(path) => path,
+            // What no anchor vouches for may be believed for itself.
+            Err(refusal) => match self.registry().pinned_path(end_entity, now) {
+                Some(pinned) => pinned?,
+                None => return Err(refusal),
+            },
+        };
         self.paths.lock().keep(&anchors, name, path.clone());
         Ok(path)
     }
@@ -234,12 +242,16 @@ impl DoorVerifier {
             .get()
             .presented(&path, end_entity)
             .and_then(|presented| {
-                let who = self
-                    .trust
-                    .authenticate(self.door, &presented)
-                    .inspect_err(|_| barred = self.trust.registry().named_by(&presented))?;
+                let principal = match self.trust.authenticate(self.door, &presented) {
+                    Ok(who) => Some(who.principal().clone()),
+                    Err(Refusal::SharedCertificate) if self.door == Door::Gateway => None,
+                    Err(refusal) => {
+                        barred = self.trust.registry().named_by(&presented);
+                        return Err(refusal);
+                    }
+                };
                 Ok(Proven {
-                    principal: who.principal().clone(),
+                    principal,
                     presented,
                 })
             });

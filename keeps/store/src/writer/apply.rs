@@ -54,6 +54,11 @@ impl Change {
 fn check_write(write: &Write) -> Result<(), String> {
     match write {
         Write::PutManufacturer(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutImportedFleet(row) => {
+            within("a rule", row.naming.len(), 1, 256)?;
+            (row.cas.iter())
+                .try_for_each(|ca| within("a CA certificate", ca.len(), 1, DER_BYTES_MAX))
+        }
         Write::PutCertificate(row) => within("a certificate", row.der.len(), 1, DER_BYTES_MAX),
         Write::PutFleet(row) => within("the fleet", row.files.len(), 0, FLEET_BYTES_MAX),
         Write::PutMeta { key, value } => {
@@ -268,6 +273,9 @@ impl Writer {
                 device,
                 containment,
             } => Ok(self.containment_of(device)? == *containment),
+            Guard::OwnerIs { device, owner } => {
+                Ok(self.owner_of(device)?.as_deref() == owner.as_ref().map(model::OwnerId::as_str))
+            }
         }
     }
 
@@ -277,6 +285,24 @@ impl Writer {
             Write::PutExpectedDevices(rows) => {
                 rows.iter().try_for_each(|row| self.put_expected(row))
             }
+            Write::PutImportedFleet(row) => self.put_imported_fleet(row),
+            Write::RetireImportedFleet { fleet, at } => self.retire_imported_fleet(fleet, *at),
+            Write::PinLeaves(rows) => rows.iter().try_for_each(|row| self.pin_leaf(row)),
+            Write::DescribeDevices(rows) => rows.iter().try_for_each(|row| self.describe(row)),
+            Write::PutClaimTokens(rows) => {
+                rows.iter().try_for_each(|row| self.put_claim_token(row))
+            }
+            Write::UseClaimToken {
+                manufacturer,
+                serial,
+                hash,
+                used,
+            } => self.use_claim_token(manufacturer, serial, hash, used),
+            Write::DropClaimTokens {
+                manufacturer,
+                serial,
+            } => self.drop_claim_tokens(manufacturer, serial.as_ref()),
+            Write::PutOwnership(row) => self.put_ownership(row),
             Write::PutDevice(row) => self.put_device(row),
             Write::PutCertificate(row) => self.put_certificate(row),
             Write::RevokeDevice { device, at, reason } => {

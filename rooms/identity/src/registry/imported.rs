@@ -6,7 +6,8 @@ use crate::certificate::sha256;
 use crate::path::{Claim, Door, Path, Presented};
 use crate::refusal::{PathRefusal, Refusal};
 use model::{
-    AttributeId, AttributeValue, DeviceId, Digest, ManufacturerId, SerialNumber, Timestamp,
+    AttributeId, AttributeValue, CertificateId, DeviceId, Digest, ManufacturerId, SerialNumber,
+    Timestamp,
 };
 use std::collections::HashMap;
 
@@ -93,6 +94,22 @@ impl Registry {
     pub fn pinned_to(&self, fingerprint: &Digest) -> Option<DeviceId> {
         let row = self.imports.pins.find(fingerprint)?;
         DeviceId::new(self.devices.name(row)?).ok()
+    }
+
+    /// Whether a fingerprint was pinned as many devices' certificate.
+    #[must_use]
+    pub fn is_shared(&self, fingerprint: &Digest) -> bool {
+        self.imports.shared.contains_key(fingerprint)
+    }
+
+    /// Whether a device's fleet was retired and this certificate is none of ours, so that a session
+    /// that stands on it may not go on.
+    #[must_use]
+    pub fn is_retired(&self, id: &DeviceId, certificate: &CertificateId) -> bool {
+        self.certificates.find(certificate).is_none()
+            && (self.device(id))
+                .and_then(|device| self.import_terms(device.manufacturer))
+                .is_some_and(|terms| terms.retired.is_some())
     }
 
     /// Counts. Walks all devices: for a page, not for a packet.
