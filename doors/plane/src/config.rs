@@ -48,6 +48,41 @@ pub struct Listen {
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
     pub mqtt: SocketAddr,
+    /// `[[listen.certificates]]`: server certificates that were not issued here, such as those that
+    /// the clients of an existing fleet trust. The first one that fits is shown; read again on
+    /// SIGHUP.
+    pub certificates: Vec<CertificateConfig>,
+}
+
+/// One of `[[listen.certificates]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateConfig {
+    /// The chain, PEM, the server's own certificate first.
+    pub chain_file: PathBuf,
+    /// Its private key, PEM, mode 0600.
+    pub key_file: PathBuf,
+    /// The names (SNI) for which it is shown instead of ours.
+    pub names: Vec<String>,
+    /// Also to clients that ask for no name: old ones, and those that connect by address.
+    #[serde(default)]
+    pub nameless: bool,
+    /// At which doors.
+    #[serde(default = "mqtt_alone")]
+    pub doors: Vec<DoorName>,
+}
+
+fn mqtt_alone() -> Vec<DoorName> {
+    vec![DoorName::Mqtt]
+}
+
+/// A door, as the configuration names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DoorName {
+    People,
+    Devices,
+    Mqtt,
 }
 
 /// `[gateway]`
@@ -266,6 +301,7 @@ impl Default for Listen {
             people: SocketAddr::from(([127, 0, 0, 1], 8443)),
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            certificates: Vec::new(),
         }
     }
 }
@@ -456,6 +492,20 @@ impl Config {
                 );
             }
         }
+        for certificate in &self.listen.certificates {
+            if let Some(name) = certificate.names.iter().find(|name| !is_dns_name(name)) {
+                return refuse(
+                    "listen.certificates",
+                    &format!("{name:?} is no DNS name in lower case"),
+                );
+            }
+            if certificate.names.is_empty() && !certificate.nameless {
+                return refuse(
+                    "listen.certificates",
+                    "one is for no name and not for nameless clients: it would never be shown",
+                );
+            }
+        }
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -581,6 +631,12 @@ impl Config {
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
+        for certificate in &self.listen.certificates {
+            text.push_str(&format!(
+                "listen.certificates = {:?} for {:?}\n",
+                certificate.chain_file, certificate.names
+            ));
+        }
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
         for (variable, path) in ENVIRONMENT {
             text.push_str(&format!(

@@ -11,8 +11,8 @@ use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
 use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
-use crate::listen::Doors;
 use crate::listen::tls::{Served, Trust};
+use crate::listen::{Doors, certificates};
 use crate::plane::{Plane, digest, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
@@ -116,7 +116,8 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
-        let trust = Trust::new(served, anchors, registry);
+        let shown = certificates::read(&config.listen.certificates)?;
+        let trust = Trust::new(served, shown, anchors, registry);
         Ok(Self {
             notifier,
             store,
@@ -211,6 +212,16 @@ pub fn renew_server_certificate(plane: &Plane) -> anyhow::Result<()> {
         clock::now(),
     )?;
     plane.trust().served.replace(Arc::new(served));
+    Ok(())
+}
+
+/// Reads the server certificates that the configuration names once more: new handshakes see them.
+///
+/// # Errors
+/// As at the start; those that were read last are shown on.
+pub fn reread_certificates(plane: &Plane) -> anyhow::Result<()> {
+    let shown = certificates::read(&plane.config.listen.certificates)?;
+    plane.trust().shown.replace(Arc::new(shown));
     Ok(())
 }
 

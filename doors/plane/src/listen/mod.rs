@@ -1,5 +1,6 @@
 //! The doors: sockets, TLS, and nothing that decides.
 
+pub mod certificates;
 mod devices;
 mod http;
 mod inherited;

@@ -4,8 +4,10 @@
 //! the chain alone: who it is, and whether that identity was withdrawn, is asked after the
 //! handshake's signature held, and only what was asked there is called proven.
 
+use super::certificates::Shown;
 use super::paths::{Paths, name_of};
 use crate::clock;
+use crate::config::DoorName;
 use crate::shared::{Latest, Locked, ReadMostly};
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
 use model::{Principal, Timestamp};
@@ -25,6 +27,8 @@ use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 pub struct Trust {
     provider: Arc<CryptoProvider>,
     pub served: Latest<Served>,
+    /// Shown instead of ours where one of them fits.
+    pub shown: Latest<Vec<Shown>>,
     pub anchors: Latest<Anchors>,
     /// Locked for a look-up or one change, never across a wait.
     registry: ReadMostly<Registry>,
@@ -67,10 +71,11 @@ pub struct Proven {
 pub type Sight = Arc<Locked<Seen>>;
 
 impl Trust {
-    pub fn new(served: Served, anchors: Anchors, registry: Registry) -> Self {
+    pub fn new(served: Served, shown: Vec<Shown>, anchors: Anchors, registry: Registry) -> Self {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             served: Latest::new(served),
+            shown: Latest::new(shown),
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
             paths: Locked::default(),
@@ -146,7 +151,13 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(tls_1_2))?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(
+                match door {
+                    Door::Gateway => DoorName::Mqtt,
+                    Door::Devices => DoorName::Devices,
+                },
+                &sight,
+            ));
         config.alpn_protocols = match door {
             Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
             // Not HTTP/2: a refusal that comes before the body is read resets the stream there,
@@ -166,14 +177,15 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(true))?
             .with_no_client_auth()
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(DoorName::People, &sight));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
     }
 
-    fn resolver(self: &Arc<Self>, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
+    fn resolver(self: &Arc<Self>, door: DoorName, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
         Arc::new(NameResolver {
+            door,
             trust: Arc::clone(self),
             sight: Arc::clone(sight),
         })
@@ -197,12 +209,18 @@ fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
 /// Chooses our certificate by the name asked for; a name that is not ours gets none.
 #[derive(Debug)]
 struct NameResolver {
+    door: DoorName,
     trust: Arc<Trust>,
     sight: Sight,
 }
 
 impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let shown = self.trust.shown.get();
+        let fits = |one: &&Shown| one.is_for(self.door, hello.server_name());
+        if let Some(foreign) = shown.iter().find(fits) {
+            return Some(Arc::clone(&foreign.key));
+        }
         let served = self.trust.served.get();
         // A client that connects by address sends no name (RFC 6066 section 3).
         let Some(name) = hello.server_name() else {
