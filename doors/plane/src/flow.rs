@@ -64,27 +64,26 @@ impl Admission {
 
     /// All that policy may see of somebody, and whether it is contained.
     pub fn facts_of(&self, principal: &Principal) -> Facts {
-        let (product, groups, containment) = match principal {
+        let mut facts = Facts {
+            principal: principal.clone(),
+            product: None,
+            groups: Vec::new(),
+            attributes: Arc::default(),
+            containment: None,
+        };
+        match principal {
             Principal::Device(device) => {
                 let registry = self.trust.registry();
-                let containment = registry.containment(device);
-                match registry.device(device) {
-                    Some(known) => (
-                        Some(known.product.clone()),
-                        known.groups.to_vec(),
-                        containment,
-                    ),
-                    None => (None, Vec::new(), containment),
+                facts.containment = registry.containment(device);
+                if let Some(known) = registry.device(device) {
+                    facts.product = Some(known.product.clone());
+                    facts.groups = known.groups.to_vec();
+                    facts.attributes = registry.attributes(device).into();
                 }
             }
-            Principal::Service(service) => (None, self.fleet.get().groups_of(service), None),
-        };
-        Facts {
-            principal: principal.clone(),
-            product,
-            groups,
-            containment,
+            Principal::Service(service) => facts.groups = self.fleet.get().groups_of(service),
         }
+        facts
     }
 }
 

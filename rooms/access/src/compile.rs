@@ -450,6 +450,7 @@ mod tests {
             principal: Principal::Device(DeviceId::new("d").unwrap()),
             product: Some(ProductId::new("camera").unwrap()),
             groups: Vec::new(),
+            attributes: Default::default(),
             containment: None,
         };
         let grants = Grants::compile(&fleet, [facts.clone()]).unwrap();

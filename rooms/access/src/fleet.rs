@@ -4,9 +4,11 @@ use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::policy::{self, Policy};
-use crate::template::{Template, is_name};
-use model::{Digest, GroupId, PolicyId, ProductId, ServiceId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::template::{Slots, Template, is_name};
+use model::{
+    AttributeId, AttributeValue, DeviceId, Digest, GroupId, PolicyId, ProductId, ServiceId,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,6 +212,40 @@ impl Fleet {
     #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&Service> {
         self.0.services.get(id)
+    }
+
+    /// Devices that would own the same topics of a channel, as (channel, one, another): their
+    /// attributes are equal where the channel's template tells owners apart by nothing else. The
+    /// first ten.
+    #[must_use]
+    pub fn shared_topics<'d>(
+        &self,
+        devices: impl Iterator<Item = (&'d DeviceId, &'d [(AttributeId, AttributeValue)])> + Clone,
+    ) -> Vec<(ChannelId, DeviceId, DeviceId)> {
+        const TOLD_MAX: usize = 10;
+        let mut shared = Vec::new();
+        let templates = self
+            .0
+            .channels
+            .iter()
+            .filter(|one| one.template.has_attributes());
+        for channel in templates {
+            let mut owners: HashMap<Vec<&str>, &DeviceId> = HashMap::new();
+            for (device, attributes) in devices.clone() {
+                let slots = Slots {
+                    device: device.as_str(),
+                    attributes,
+                };
+                let Some(key) = channel.template.shared_slots(slots) else {
+                    continue;
+                };
+                let owner = *owners.entry(key).or_insert(device);
+                if owner != device && shared.len() < TOLD_MAX {
+                    shared.push((channel.id.clone(), owner.clone(), device.clone()));
+                }
+            }
+        }
+        shared
     }
 
     /// With a policy that reading would have refused.

@@ -194,6 +194,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 principal: Principal::Device(device.device.clone()),
                 product: Some(device.product.clone()),
                 groups: device.groups.to_vec(),
+                attributes: Default::default(),
                 containment: None,
             });
         }
@@ -203,6 +204,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         principal: Principal::Service(service.id.clone()),
         product: None,
         groups: service.groups.clone(),
+        attributes: Default::default(),
         containment: None,
     }));
     population

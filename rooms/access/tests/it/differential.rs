@@ -397,6 +397,7 @@ fn check_contained(
         for containment in Containment::ALL {
             let is_quarantined = containment == Containment::Quarantined;
             let subject = grants.subject(&Facts {
+                attributes: Default::default(),
                 containment: Some(containment),
                 ..facts.clone()
             });

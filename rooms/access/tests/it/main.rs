@@ -78,6 +78,7 @@ pub fn device(name: &str, product: &str, groups: &[&str]) -> Facts {
             .iter()
             .map(|group| GroupId::new(group).unwrap())
             .collect(),
+        attributes: Default::default(),
         containment: None,
     }
 }
@@ -87,6 +88,7 @@ pub fn service(name: &str) -> Facts {
         principal: Principal::Service(ServiceId::new(name).unwrap()),
         product: None,
         groups: Vec::new(),
+        attributes: Default::default(),
         containment: None,
     }
 }
