@@ -5,8 +5,8 @@
 use crate::plane::digest;
 use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, RevocationReason,
-    Timestamp,
+    AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
+    Principal, RevocationReason, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -116,6 +116,29 @@ pub fn server_certified(at: Timestamp, certificate: CertificateId, names: &[Stri
     .with("names", names.join(" "))
 }
 
+/// An issuing CA has a certificate and serves from now on; one before it of that name retires.
+#[must_use]
+pub fn authority_certified(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    certificate: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-certified", object)
+        .with("uses", uses)
+        .with("certificate_sha256", certificate)
+}
+
+/// The last certificate of a CA that retired has ended, and the CA with it.
+#[must_use]
+pub fn authority_ended(at: Timestamp, name: &AuthorityId, certificate: Digest) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, Actor::Plane, "identity.authority-ended", object)
+        .with("certificate_sha256", certificate)
+}
+
 #[must_use]
 pub fn manufacturer_added(
     at: Timestamp,
@@ -165,16 +188,21 @@ pub fn enrolled(
     decision: &identity::EnrollmentDecision,
     by: Option<CertificateId>,
     certificate: CertificateId,
+    key_made_here: bool,
 ) -> Act {
     let principal = Principal::Device(decision.device.clone());
-    let act = Act::new(at, &principal, "identity.device-enrolled", &principal)
+    let mut act = Act::new(at, &principal, "identity.device-enrolled", &principal)
         .with("by", decision.by.name())
         .with("certificate", certificate)
         .with("kind", decision.kind.name());
-    match by {
-        Some(by) => act.with("by_certificate", by),
-        None => act,
+    if let Some(by) = by {
+        act = act.with("by_certificate", by);
     }
+    if key_made_here {
+        // Worth knowing for ever: this key was not born in the device.
+        act = act.with("key", "made-by-plane");
+    }
+    act
 }
 
 #[must_use]
@@ -244,6 +272,30 @@ pub fn claim_tokens_withdrawn(
     let act = Act::new(at, actor, "identity.claim-tokens-withdrawn", object);
     match serial {
         Some(serial) => act.with("serial", serial),
+        None => act,
+    }
+}
+
+/// A person decided of a device that waited; approved, it also says as what.
+#[must_use]
+pub fn enrollment_decided(
+    actor: &Actor,
+    row: &store::PendingEnrollment,
+    decision: &store::Decision,
+    device: Option<(&DeviceId, &model::ProductId)>,
+) -> Act {
+    let action = if decision.approved {
+        "identity.enrollment-approved"
+    } else {
+        "identity.enrollment-refused"
+    };
+    let object = format_args!("idevid/{}/{}", row.manufacturer, row.serial);
+    let act = Act::new(decision.at, actor, action, object)
+        .with("enrollment", row.id)
+        .with("by_certificate", row.certificate)
+        .with("key_sha256", row.key);
+    match device {
+        Some((device, product)) => act.with("device", device).with("product", product),
         None => act,
     }
 }
@@ -439,6 +491,12 @@ pub fn read_certificate_id(text: &str) -> Option<CertificateId> {
     let (issuer, serial) = text.split_once(':')?;
     let issuer: [u8; 32] = from_hex(issuer)?.try_into().ok()?;
     CertificateId::new(Digest(issuer), &from_hex(serial)?)
+}
+
+/// A digest as it is shown: 64 hex digits.
+#[must_use]
+pub fn read_digest(text: &str) -> Option<Digest> {
+    from_hex(text)?.try_into().ok().map(Digest)
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -6,11 +6,13 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
-use crate::certify::issuing::{self, Issued, Made};
+use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
+use crate::certify::issuing::{self, Issued};
+use crate::certify::waiting::{self, Waited};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
-use crate::fleet::planning::ApplyReceipt;
+use crate::fleet::planning::{self, ApplyReceipt};
 use crate::judge::Judged;
 use crate::judge::signals::Told;
 use crate::listen::tls::Trust;
@@ -25,15 +27,13 @@ use crate::withdrawing::{
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
 use identity::claim_token::Claimed;
-use identity::{
-    Authenticated, CertificateRequest, Door, EnrollmentDecision, Operation, Presented, Refusal,
-};
-use model::{CertificateId, Principal, RevocationReason, ServiceId, Timestamp};
+use identity::{CertificateRequest, Door, Operation, Presented, Refusal};
+use model::{CertificateId, Principal, ProductId, RevocationReason, ServiceId};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Change, Direction, Guard, Write};
+use store::{Change, CommitError, Direction, Guard, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -87,35 +87,77 @@ impl Admission {
     }
 }
 
-/// EST: a device that proved its factory identity (or its present certificate) gets an LDevID.
+/// A device that proved its factory identity, or its present certificate, gets an LDevID; or it
+/// waits for a person, if it is on no list or its product wants that.
 ///
 /// # Errors
 /// A refusal of the device, or trouble of ours.
-pub async fn enroll(
-    plane: &Arc<Plane>,
-    presented: &Presented,
-    operation: Operation,
-    request: &CertificateRequest,
-) -> Result<Issued, Trouble> {
+pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, Trouble> {
     let now = clock::now();
-    let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
-    let decision = plane
-        .trust()
-        .registry()
-        .enroll(operation, &who, request, now)?;
+    let mut decided = enrolling::decide(plane, asked, now);
+    if let Err(Refusal::UnlistedSerial { .. }) = &decided
+        && asked.way == Way::Est(Operation::SimpleEnroll)
+    {
+        if let Some(waits) = waiting::ask(plane, asked, asked.label.as_ref(), now).await? {
+            return Ok(waits);
+        }
+        // A person put it on the list a moment ago.
+        decided = enrolling::decide(plane, asked, now);
+    }
+    let decision = decided?;
+    let (label, generated) = (asked.label.as_ref(), asked.generated.is_some());
+    enrolling::check_product(plane, label, asked.request, generated, &decision)?;
+    let earlier = Earlier::look_up(plane, asked, &decision, now)?;
+    if let Some(answer) = earlier.answer {
+        return Ok(Enrolled::Issued(answer));
+    }
     plane.granting_allowed()?;
+    let is_approved = match enrolling::approval(plane, asked, &decision, now).await? {
+        Approval::Waits(waits) => return Ok(waits),
+        Approval::Given => true,
+        Approval::NotNeeded => false,
+    };
 
-    let made = issuing::ldevid(plane, &decision, request, now)?;
-    let change =
-        Change::new(Direction::Grant).guard(Guard::CertificateNotRevoked(who.certificate()));
-    let showed = Some(who.certificate());
-    let issued = record(plane, &decision, showed, made, change, now).await?;
+    let key = asked.generated.unwrap_or(asked.request.public_key());
+    let made = issuing::ldevid(plane, &decision, key, now)?;
+    let principal = Principal::Device(decision.device.clone());
+    let by = asked.presented.certificate();
+    let key_made_here = asked.generated.is_some();
+    let act = entries::enrolled(now, &decision, Some(by), made.certificate, key_made_here);
+    let mut change = Change::new(Direction::Grant)
+        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
+        .guard(Guard::CertificateNotRevoked(by))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(issuing::device_row(&decision, now))
+        .write(made.row(&principal))
+        .entry(plane.leaf(&act)?);
+    change = earlier.remember(change, asked, &made, now);
+    let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
+    match &waited {
+        Some(waited) => change = waited.settled_by(change, asked, is_approved),
+        None if is_approved => return Err(enrolling::under_way()),
+        None => {}
+    }
+    let receipt = match plane.commit(change).await {
+        Err(Trouble::Commit(CommitError::Guard(Guard::EnrollmentAnswerIs { .. }))) => {
+            // The same request came twice at once, and the other was first.
+            let first = Earlier::look_up(plane, asked, &decision, now)?.answer;
+            return first.map(Enrolled::Issued).ok_or_else(enrolling::under_way);
+        }
+        recorded => recorded?,
+    };
+    plane.learn(&made.fact(principal))?;
+    waited.map(Waited::forget);
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
-    if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
-        return Err(withdraw_heir(plane, &issued, refusal).await);
+    if let Err(refusal) = enrolling::decide(plane, asked, clock::now()) {
+        return Err(withdraw_heir(plane, made.certificate, refusal).await);
     }
-    Ok(issued)
+    let facts = plane
+        .admission
+        .facts_of(&Principal::Device(decision.device));
+    plane.cover(&facts).await?;
+    Ok(Enrolled::Issued(made.recorded(receipt).der))
 }
 
 /// EST with a claim token instead of a certificate: used up with the first certificate it brings.
@@ -126,62 +168,52 @@ pub async fn enroll(
 pub async fn enroll_by_token(
     plane: &Arc<Plane>,
     claimed: &Claimed,
+    label: Option<ProductId>,
     request: &CertificateRequest,
 ) -> Result<Vec<u8>, Trouble> {
     let now = clock::now();
     let decision = plane.trust().registry().enroll_claimed(claimed)?;
+    // Who made the token approved of the device: nobody is asked once more.
+    enrolling::check_product(plane, label.as_ref(), request, false, &decision)?;
     if let Some(certificate) = claimed.answered_before(request.key_digest())? {
         return issuing::issued_before(plane, certificate);
     }
     plane.granting_allowed()?;
-    let made = issuing::ldevid(plane, &decision, request, now)?;
-    let change = Change::new(Direction::Grant).write(Write::UseClaimToken {
-        manufacturer: decision.manufacturer.clone(),
-        serial: decision.serial.clone(),
-        hash: claimed.hash(),
-        used: store::ClaimTokenUse {
-            at: now,
-            key: request.key_digest(),
-            certificate: made.certificate,
-        },
-    });
-    let issued = record(plane, &decision, None, made, change, now).await?;
-    let still = plane.trust().registry().enroll_claimed(claimed);
-    match still {
-        Ok(_) => Ok(issued.der),
-        Err(refusal) => Err(withdraw_heir(plane, &issued, refusal).await),
-    }
-}
-
-/// What is decided and signed becomes durable, then known. `change`: what else must hold, and what
-/// it uses up.
-async fn record(
-    plane: &Arc<Plane>,
-    decision: &EnrollmentDecision,
-    showed: Option<CertificateId>,
-    made: Made,
-    change: Change,
-    now: Timestamp,
-) -> Result<Issued, Trouble> {
+    let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
     let principal = Principal::Device(decision.device.clone());
-    let change = change
+    let act = entries::enrolled(now, &decision, None, made.certificate, false);
+    let change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
         .guard(Guard::CertificateUnknown(made.certificate))
-        .write(issuing::device_row(decision, now))
+        .write(Write::UseClaimToken {
+            manufacturer: decision.manufacturer.clone(),
+            serial: decision.serial.clone(),
+            hash: claimed.hash(),
+            used: store::ClaimTokenUse {
+                at: now,
+                key: request.key_digest(),
+                certificate: made.certificate,
+            },
+        })
+        .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
-        .entry(plane.leaf(&entries::enrolled(now, decision, showed, made.certificate))?);
+        .entry(plane.leaf(&act)?);
     let receipt = plane.commit(change).await?;
     plane.learn(&made.fact(principal.clone()))?;
+    let still = plane.trust().registry().enroll_claimed(claimed);
+    if let Err(refusal) = still {
+        return Err(withdraw_heir(plane, made.certificate, refusal).await);
+    }
     plane.cover(&plane.admission.facts_of(&principal)).await?;
-    Ok(made.recorded(receipt))
+    Ok(made.recorded(receipt).der)
 }
 
 /// What was issued on the word of an identity that was withdrawn meanwhile is withdrawn with it.
-async fn withdraw_heir(plane: &Arc<Plane>, issued: &Issued, refusal: Refusal) -> Trouble {
+async fn withdraw_heir(plane: &Arc<Plane>, heir: CertificateId, refusal: Refusal) -> Trouble {
     if let Refusal::CertificateRevoked { reason, .. } | Refusal::PrincipalRevoked { reason, .. } =
         &refusal
     {
-        let heir = Revoking::Certificate(issued.certificate);
+        let heir = Revoking::Certificate(heir);
         if let Err(trouble) = revoke(plane, &heir, *reason, &Actor::Plane).await {
             return trouble;
         }
@@ -391,6 +423,8 @@ pub async fn apply(
     let _one_at_a_time = plane.applying.begin().await;
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
+    next.check_authorities(&plane.tree())?;
+    planning::check_slots(plane, &next)?;
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)

@@ -1,6 +1,7 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
 use crate::certify::lists::MadeCrl;
+use crate::certify::tree::Tree;
 use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
@@ -20,7 +21,8 @@ use access::{Facts, Grants};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
-use identity::{Fact, Realm, profile};
+use identity::pending::Pending;
+use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
 use model::{Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
@@ -49,8 +51,12 @@ pub struct Plane {
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
-    /// Held while a list (manufacturers, expected devices) goes from the record to memory.
+    /// Held while a list (our CAs, manufacturers, expected devices) goes from the record to memory.
     pub listing: OneAtATime,
+    /// Enrollments that wait for a person; changed only while `waiting` is held.
+    pub pending: Locked<Pending>,
+    /// Held while an enrollment that waits goes from the record to memory.
+    pub(crate) waiting: OneAtATime,
     /// Held while grants are replaced.
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
@@ -71,8 +77,8 @@ pub struct Plane {
     pub(crate) notifier: Notifier,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
-    pub(crate) own_cas: identity::OwnCas,
-    pub(crate) issuer: profile::Issuer,
+    /// Which CAs there are; replaced while `listing` is held.
+    pub(crate) tree: Latest<Tree>,
     pub(crate) grants: Latest<Grants>,
     pub(crate) shards: Shards,
     /// Withdrawals in force that the store has not taken yet.
@@ -96,9 +102,10 @@ impl Plane {
         &self.realm
     }
 
+    /// Our CAs.
     #[must_use]
-    pub fn issuer(&self) -> &profile::Issuer {
-        &self.issuer
+    pub fn tree(&self) -> Arc<Tree> {
+        self.tree.get()
     }
 
     /// The MQTT door's threads.
@@ -385,6 +392,9 @@ impl Plane {
             judgement.detector.declare(&fleet.declared());
             judgement.responder.playbooks(fleet.playbooks.clone());
         }
+        self.trust()
+            .grace
+            .replace(Arc::new(fleet.renewal_grace_max()));
         self.admission.fleet.replace(fleet);
         self.regrant(grants).await;
     }

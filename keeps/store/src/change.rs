@@ -1,10 +1,12 @@
 //! A change as data: what must hold, what is written, what the log will say.
 
 use crate::access::Fleet;
+use crate::authority::Authority;
+use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::first_identity::{
     ClaimToken, ClaimTokenUse, Described, ImportedFleet, Ownership, PinnedLeaf,
 };
-use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
@@ -125,6 +127,19 @@ pub enum Guard {
         device: DeviceId,
         owner: Option<OwnerId>,
     },
+    /// The enrollment of this device that waits is this one, and this was decided of it (`None`:
+    /// nothing yet).
+    PendingEnrollmentIs {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        id: Digest,
+        approved: Option<bool>,
+    },
+    /// The enrollment was answered with this certificate; `None`: with none that is remembered.
+    EnrollmentAnswerIs {
+        enrollment: Digest,
+        certificate: Option<CertificateId>,
+    },
 }
 
 impl fmt::Display for Guard {
@@ -151,6 +166,12 @@ impl fmt::Display for Guard {
                 let owner = owner.as_ref().map_or("nobody", OwnerId::as_str);
                 write!(f, "device {device} belongs to {owner}")
             }
+            Self::PendingEnrollmentIs { id, .. } => {
+                write!(f, "enrollment {id} waits as it was shown")
+            }
+            Self::EnrollmentAnswerIs { enrollment, .. } => {
+                write!(f, "enrollment {enrollment} was not answered meanwhile")
+            }
         }
     }
 }
@@ -158,6 +179,15 @@ impl fmt::Display for Guard {
 /// One write. Each says below what it refuses by itself, whatever the guards are.
 #[derive(Debug, Clone)]
 pub enum Write {
+    /// A CA of ours: creates its row or moves it to another state. Conflict: its Name has another
+    /// certificate already.
+    PutAuthority(Authority),
+    /// Signatures of an issuer of which nothing is on record, found by the signer's own count.
+    NoteUnrecorded {
+        issuer: Digest,
+        kind: String,
+        count: u64,
+    },
     /// A trust anchor is never silently replaced: the same id with another CA is a conflict, the
     /// same again changes nothing.
     PutManufacturer(Manufacturer),
@@ -228,6 +258,19 @@ pub enum Write {
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
     ForgetTokens { expired_before: Timestamp },
+    /// Creates or replaces the one enrollment of a device that waits. Approved it gives rights, and
+    /// belongs in a grant. Conflict: an unregistered manufacturer.
+    PutPendingEnrollment(PendingEnrollment),
+    /// The device waits no more. One that does not wait changes nothing.
+    DropPendingEnrollment {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    /// Creates or replaces what a request is answered with when it is asked again.
+    PutEnrollmentAnswer(EnrollmentAnswer),
+    /// Removes enrollments that wait and answers that expired before this moment, up to 10,000 of
+    /// each.
+    ForgetEnrollments { expired_before: Timestamp },
     /// Cuts a device off. It need not be known. The same again keeps the first one's time, incident
     /// and author; a harder one replaces a softer one. Conflict: a softer one than is in force, unless
     /// the change is a [`Direction::Grant`]: to soften gives back.
@@ -265,6 +308,7 @@ impl Write {
     pub(crate) fn grants(&self) -> bool {
         match self {
             Self::PutManufacturer(_)
+            | Self::PutAuthority(_)
             | Self::PutExpectedDevices(_)
             | Self::PutImportedFleet(_)
             | Self::PinLeaves(_)
@@ -272,15 +316,21 @@ impl Write {
             | Self::PutClaimTokens(_)
             | Self::UseClaimToken { .. }
             | Self::PutDevice(_)
-            | Self::PutCertificate(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::DropContainment { .. } => true,
+            // That of our own doors gives nobody anything.
+            Self::PutCertificate(row) => row.holder != Holder::Server,
+            Self::PutPendingEnrollment(row) => row
+                .decision
+                .as_ref()
+                .is_some_and(|decision| decision.approved),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
             | Self::DropClaimTokens { .. }
             | Self::PutOwnership(_)
+            | Self::NoteUnrecorded { .. }
             | Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
@@ -292,6 +342,9 @@ impl Write {
             | Self::DropOutbox { .. }
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
+            | Self::DropPendingEnrollment { .. }
+            | Self::PutEnrollmentAnswer(_)
+            | Self::ForgetEnrollments { .. }
             | Self::PutMeta { .. }
             | Self::Seal { .. }
             | Self::Unseal => false,

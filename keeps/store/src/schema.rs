@@ -235,11 +235,65 @@ CREATE TABLE outbox (
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 ";
 
-/// Format 3: existing fleets, attributes, claim tokens, owners.
+/// Format 3: our CAs and what they issued, enrollments that wait for a person, answers that may be
+/// asked for again; existing fleets, attributes, claim tokens, owners.
 ///
-/// An imported fleet vouches for devices as a manufacturer does, and has a row there as well, with
-/// an empty CA: the lists of devices refer to it.
+/// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
+/// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
+/// manufacturer does, and has a row there as well, with an empty CA: the lists of devices refer to
+/// it.
 const TABLES_3: &str = "
+CREATE TABLE certificate_authority (
+    tenant TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    name TEXT,
+    uses TEXT,
+    state TEXT NOT NULL CHECK (state IN ('next', 'current', 'retiring', 'ended')),
+    certificate BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, subject)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE issuance (
+    tenant TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    recorded INTEGER NOT NULL,
+    unrecorded INTEGER NOT NULL,
+    PRIMARY KEY (tenant, issuer, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO issuance SELECT tenant, issuer, kind, count(*), 0 FROM certificate
+    GROUP BY tenant, issuer, kind;
+
+CREATE TABLE pending_enrollment (
+    tenant TEXT NOT NULL,
+    id BLOB NOT NULL,
+    manufacturer TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    product TEXT,
+    key_kind TEXT NOT NULL,
+    key BLOB NOT NULL,
+    asked_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    approved INTEGER,
+    decided_at INTEGER,
+    by_whom TEXT,
+    PRIMARY KEY (tenant, manufacturer, serial),
+    FOREIGN KEY (tenant, manufacturer) REFERENCES manufacturer (tenant, manufacturer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE enrollment_answer (
+    tenant TEXT NOT NULL,
+    enrollment BLOB NOT NULL,
+    issuer BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, enrollment)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX enrollment_answer_by_end ON enrollment_answer (tenant, expires_at);
+
 CREATE TABLE imported_fleet (
     tenant TEXT NOT NULL,
     fleet TEXT NOT NULL,

@@ -1,7 +1,8 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
 use model::{
-    CertificateId, DeviceId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp,
+    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber,
+    Timestamp,
 };
 
 /// Who can make the next attempt succeed.
@@ -197,6 +198,10 @@ pub enum Refusal {
     )]
     ImportedUnnamed { fleet: ManufacturerId },
     #[error(
+        "the device is not on the list of {fleet}; operator: add it to the import if it is yours"
+    )]
+    ImportedUnlisted { fleet: ManufacturerId },
+    #[error(
         "certificates of {fleet} opened the MQTT door until {until}; device: enroll with it at the \
          EST door and connect with the certificate it hands out"
     )]
@@ -263,6 +268,42 @@ pub enum Refusal {
          (RFC 7030 section 4.2.2); device: ask for one URI, {uri}, and the unchanged subject"
     )]
     NameChanged { uri: String },
+    #[error(
+        "serial number {serial} of {manufacturer} was refused by a person on {at}; operator: \
+         approve it with `fleetward identity pending approve` if that was a mistake"
+    )]
+    EnrollmentRefused {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        at: Timestamp,
+    },
+    #[error(
+        "the path asks for a certificate of product {label}, but {device} is a {product}; device: \
+         ask without a label or under its own product's"
+    )]
+    OtherProduct {
+        device: DeviceId,
+        product: ProductId,
+        label: ProductId,
+    },
+    #[error(
+        "keys are not made here for product {product}; device: make the key itself and use \
+         simpleenroll; operator: or set server_keygen = true for that product"
+    )]
+    KeygenOff { product: ProductId },
+    #[error(
+        "a key cannot be sent encrypted here, as the request asks; device: make the key itself, \
+         or leave out the identifier of a decryption key"
+    )]
+    KeygenEncrypted,
+    #[error(
+        "the request is for a key of the kind {found}, but its product takes {wanted} only; \
+         device: ask csrattrs and make such a key"
+    )]
+    KeyUnwanted {
+        wanted: &'static str,
+        found: &'static str,
+    },
 }
 
 impl Refusal {
@@ -288,6 +329,7 @@ impl Refusal {
             Self::UnlistedSerial { .. } => "serial-unlisted",
             Self::UnrecordedCertificate { .. } => "certificate-unrecorded",
             Self::ImportedUnnamed { .. } => "imported-unnamed",
+            Self::ImportedUnlisted { .. } => "imported-unlisted",
             Self::ImportEnded { .. } => "import-ended",
             Self::ImportRetired { .. } => "import-retired",
             Self::SharedCertificate => "shared-certificate",
@@ -301,6 +343,11 @@ impl Refusal {
             Self::NotAnLdevid => "reenroll-needs-ldevid",
             Self::NotADevice => "enroll-not-a-device",
             Self::NameChanged { .. } => "reenroll-name-changed",
+            Self::EnrollmentRefused { .. } => "enrollment-refused",
+            Self::KeyUnwanted { .. } => "request-key-unwanted",
+            Self::OtherProduct { .. } => "label-of-another-product",
+            Self::KeygenOff { .. } => "server-keygen-off",
+            Self::KeygenEncrypted => "server-keygen-encrypted",
         }
     }
 
@@ -316,7 +363,9 @@ impl Refusal {
             | Self::UnlistedSerial { .. }
             | Self::UnrecordedCertificate { .. }
             | Self::NotADevice
+            | Self::EnrollmentRefused { .. }
             | Self::ImportedUnnamed { .. }
+            | Self::ImportedUnlisted { .. }
             | Self::ImportRetired { .. }
             | Self::SharedCertificate
             | Self::SharedUnlisted { .. }
@@ -330,7 +379,11 @@ impl Refusal {
             | Self::CertificateRevoked { .. }
             | Self::NotAnIdevid
             | Self::NotAnLdevid
-            | Self::NameChanged { .. } => Actor::Device,
+            | Self::NameChanged { .. }
+            | Self::KeyUnwanted { .. }
+            | Self::OtherProduct { .. }
+            | Self::KeygenOff { .. }
+            | Self::KeygenEncrypted => Actor::Device,
         }
     }
 }

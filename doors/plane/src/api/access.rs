@@ -108,6 +108,8 @@ pub struct Planned {
     grant_classes: usize,
     /// Names that would come or go, as `+ channel telemetry` and `- policy old`.
     changes: Vec<String>,
+    /// What may hurt, though it can be applied.
+    warnings: Vec<String>,
 }
 
 /// Says what applying a fleet would do, and does nothing.
@@ -125,6 +127,7 @@ pub async fn plan(
         unchanged: plan.unchanged,
         grant_classes: plan.grant_classes,
         changes: plan.changes,
+        warnings: plan.warnings,
     }))
 }
 
@@ -236,7 +239,9 @@ pub async fn sign_in(
 ) -> Result<Response, Problem> {
     let from = match caller {
         Caller::Local { .. } => None,
-        Caller::Peer { peer, .. } | Caller::Stranger { peer } => Some(peer.ip()),
+        Caller::Peer { peer, .. } | Caller::Asking { peer, .. } | Caller::Stranger { peer } => {
+            Some(peer.ip())
+        }
     };
     let cookie = sign_in::sign_in(&plane, &request.token, from).await?;
     let value = format!("{COOKIE}={cookie}; Path=/; Secure; HttpOnly; SameSite=Strict");

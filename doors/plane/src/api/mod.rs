@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod authorities;
 mod caller;
 mod console;
 mod detection;
@@ -15,6 +16,7 @@ mod health;
 mod identity;
 mod inventory;
 mod overview;
+mod pending;
 mod problem;
 mod reach;
 mod read;
@@ -79,6 +81,15 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
         )
+        .route("/api/v1/identity/pending", get(pending::list))
+        .route(
+            "/api/v1/identity/pending/{id}/approve",
+            post(pending::approve),
+        )
+        .route(
+            "/api/v1/identity/pending/{id}/refuse",
+            post(pending::refuse),
+        )
         .route("/api/v1/identity/revocations", post(identity::revoke))
         .route(
             "/api/v1/identity/imports",
@@ -103,6 +114,14 @@ fn api() -> Router<Shared> {
                 .delete(identity::claims::withdraw_tokens),
         )
         .route("/api/v1/identity/ca", get(identity::ca))
+        .route(
+            "/api/v1/identity/authorities",
+            get(authorities::authorities).post(authorities::create_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/rollover",
+            post(authorities::roll_authority_over),
+        )
         .route("/api/v1/identity/crl", get(identity::crl))
         .route(
             "/api/v1/access/fleet",
@@ -232,6 +251,9 @@ async fn method_not_allowed() -> Problem {
         identity::devices,
         identity::device,
         identity::certify_service,
+        pending::list,
+        pending::approve,
+        pending::refuse,
         identity::revoke,
         identity::imports::list,
         identity::imports::import,
@@ -242,6 +264,9 @@ async fn method_not_allowed() -> Problem {
         identity::claims::make_tokens,
         identity::claims::withdraw_tokens,
         identity::ca,
+        authorities::authorities,
+        authorities::create_authority,
+        authorities::roll_authority_over,
         identity::crl,
         access::fleet,
         access::apply,

@@ -4,6 +4,7 @@
 use super::lists::{PART_ROWS, expecting, learn_expected};
 use crate::clock;
 use crate::entries::{self, Actor};
+use crate::fleet::planning;
 use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
 use crate::withdrawing;
@@ -111,7 +112,7 @@ pub async fn import_fleet(
         }
         None => fleets.push(row.clone()),
     }
-    let anchors = Anchors::new(plane.realm.clone(), &plane.own_cas, manufacturers)
+    let anchors = Anchors::new(plane.realm.clone(), &plane.tree().own_cas(), manufacturers)
         .and_then(|anchors| anchors.with_imported(anchors_of(&fleets).unwrap_or_default()))
         .map_err(|refusal| Trouble::refused("ca-refused", refusal.to_string()))?;
     if rehearsal {
@@ -308,7 +309,7 @@ const OF_ANOTHER: &str = "of-another-manufacturer";
 const FINGERPRINT_TAKEN: &str = "fingerprint-taken";
 const NOT_SHARED: &str = "shared-not-accepted";
 const CLIENT_ID_TWICE: &str = "client-id-twice";
-const ATTRIBUTE_TWICE: &str = "attribute-twice";
+const TOPICS_SHARED: &str = "topics-shared";
 /// What a list is refused for.
 const REFUSING: [&str; 7] = [
     NAME_TAKEN,
@@ -317,7 +318,7 @@ const REFUSING: [&str; 7] = [
     FINGERPRINT_TAKEN,
     NOT_SHARED,
     CLIENT_ID_TWICE,
-    ATTRIBUTE_TWICE,
+    TOPICS_SHARED,
 ];
 
 /// Every line of a list, held against what is known.
@@ -388,6 +389,9 @@ fn judge(
         {
             found(FINGERPRINT_TAKEN, device);
         }
+    }
+    for (_, _, device) in planning::shared_topics(&registry, &in_force, list) {
+        found(TOPICS_SHARED, &device);
     }
     findings
 }

@@ -3,6 +3,7 @@
 use super::imports;
 use crate::clock;
 use crate::entries::{self, Actor};
+use crate::fleet::planning;
 use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
 use identity::expected::{ATTRIBUTES_MAX, ExpectedDevice};
@@ -35,7 +36,7 @@ pub async fn add_manufacturer(
         manufacturers.push((id.clone(), ca.clone()));
     }
     let imported = imports::anchors_of(&plane.store.imported_fleets()?)?;
-    let anchors = Anchors::new(plane.realm.clone(), &plane.own_cas, manufacturers)
+    let anchors = Anchors::new(plane.realm.clone(), &plane.tree().own_cas(), manufacturers)
         .and_then(|anchors| anchors.with_imported(imported))
         .map_err(|refusal| Trouble::refused("ca-refused", refusal.to_string()))?;
     let at = clock::now();
@@ -83,6 +84,15 @@ pub async fn expect_devices(
             "list-pins",
             "a manufacturer's devices are known by its CA; fingerprints belong to an import",
         ));
+    }
+    let in_force = plane.admission.fleet.get();
+    let shared = planning::shared_topics(&plane.trust().registry(), &in_force, &list);
+    if let Some((channel, one, other)) = shared.first() {
+        let text = format!(
+            "{one} and {other} would own the same topics of channel {channel}: give them different \
+             attributes"
+        );
+        return Err(Trouble::refused("topics-shared", text));
     }
     let list_digest = digest(text.as_bytes());
     let mut receipt = None;
@@ -154,7 +164,7 @@ pub struct MadeCrl {
     der: Arc<Vec<u8>>,
 }
 
-/// The CRL of the issuing CA, made again only if something was revoked since or it is an hour old.
+/// The CRL of the standard issuing CA, made again only if something was revoked since or it is an hour old.
 ///
 /// # Errors
 /// The signer refused, which is a fault of ours.
@@ -167,10 +177,12 @@ pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
     {
         return Ok(Arc::clone(&made.der));
     }
-    let entries = plane.trust().registry().crl_entries(plane.issuer.id(), now);
+    let tree = plane.tree();
+    let issuer = &tree.for_device(None)?.issuer;
+    let entries = plane.trust().registry().crl_entries(issuer.id(), now);
     // Milliseconds as the number: it grows with each list, also over a restart.
     let unsigned = identity::crl::crl(
-        &plane.issuer,
+        issuer,
         now.as_millis(),
         &entries,
         now.minus(identity::profile::BACKDATED),

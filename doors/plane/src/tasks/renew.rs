@@ -2,6 +2,7 @@
 //! once: new handshakes see the new one, live connections are left alone. On SIGHUP it reads the
 //! certificates that were not issued here once more.
 
+use crate::certify::serving;
 use crate::plane::Plane;
 use crate::shared::off_thread;
 use crate::startup;
@@ -34,7 +35,7 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.changed() => return,
         }
         let renewing = Arc::clone(&plane);
-        let renewed = off_thread(move || startup::renew_server_certificate(&renewing)).await;
+        let renewed = off_thread(move || serving::renew(&renewing)).await;
         match renewed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("the server certificate is not renewed ({error:#})"),

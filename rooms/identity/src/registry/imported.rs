@@ -89,6 +89,15 @@ impl Registry {
             .map_or(&[], |attributes| attributes)
     }
 
+    /// All devices of which an import said more, in no order.
+    pub fn described(&self) -> impl Iterator<Item = (DeviceId, &[(AttributeId, AttributeValue)])> {
+        let described = self.imports.attributes.iter();
+        described.filter_map(|(row, attributes)| {
+            let device = DeviceId::new(self.devices.name(*row)?).ok()?;
+            Some((device, attributes.as_ref()))
+        })
+    }
+
     /// Whom a fingerprint is pinned to, if to one.
     #[must_use]
     pub fn pinned_to(&self, fingerprint: &Digest) -> Option<DeviceId> {
@@ -211,14 +220,14 @@ impl Registry {
                 });
             }
             (None, Some(serial)) => {
-                (self.device_by_serial(fleet, serial)).ok_or_else(|| unlisted(fleet, serial))?
+                (self.device_by_serial(fleet, serial)).ok_or_else(|| unlisted(fleet))?
             }
         };
         // What one fleet pinned another one's CA does not vouch for.
         if device.manufacturer == fleet {
             Ok(device.device)
         } else {
-            Err(unlisted(fleet, &device.serial))
+            Err(unlisted(fleet))
         }
     }
 
@@ -322,9 +331,8 @@ impl Registry {
     }
 }
 
-fn unlisted(fleet: &ManufacturerId, serial: &SerialNumber) -> Refusal {
-    Refusal::UnlistedSerial {
-        manufacturer: fleet.clone(),
-        serial: serial.clone(),
+fn unlisted(fleet: &ManufacturerId) -> Refusal {
+    Refusal::ImportedUnlisted {
+        fleet: fleet.clone(),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Names stand in one arena and indexes hold row numbers only: see [`table`].
 
+mod asking;
 mod fact;
 mod imported;
 mod table;
@@ -142,6 +143,8 @@ pub enum EnrollmentKind {
     Renewal,
     /// By its own certificate, new key.
     Rekey,
+    /// By its own certificate, which ended a short while ago.
+    Returning,
 }
 
 impl EnrollmentKind {
@@ -152,6 +155,7 @@ impl EnrollmentKind {
             Self::Again => "again",
             Self::Renewal => "renewal",
             Self::Rekey => "rekey",
+            Self::Returning => "returning",
         }
     }
 }

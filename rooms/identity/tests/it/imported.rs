@@ -19,8 +19,8 @@ struct Imported {
 
 fn own(world: &World) -> OwnCas {
     OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.issuing.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
     }
 }
 
@@ -112,10 +112,10 @@ fn an_imported_certificate_opens_both_doors_and_an_idevid_still_one() {
 fn what_is_not_on_the_list_is_nobody() {
     let it = Imported::new(false);
     let refused = it.enter(Door::Gateway, &it.leaf("OLD2"), NOW).unwrap_err();
-    assert_eq!(refused.code(), "serial-unlisted");
+    assert_eq!(refused.code(), "imported-unlisted");
     // The same serial number at a manufacturer is another device.
     let refused = it.enter(Door::Gateway, &it.leaf("SN1"), NOW).unwrap_err();
-    assert_eq!(refused.code(), "serial-unlisted");
+    assert_eq!(refused.code(), "imported-unlisted");
 }
 
 #[test]
