@@ -10,7 +10,9 @@ use crate::files;
 use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
+use crate::served::Served;
 use crate::show::{self, Column, Output};
+use crate::tpm::TpmVerb;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -52,6 +54,9 @@ pub enum IdentityVerb {
     /// One-time tokens for devices that have no certificate.
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// TPMs in devices: which are expected, and whose vendors are believed.
+    #[command(subcommand)]
+    Tpm(TpmVerb),
     /// List enrolled devices, in the order of their names.
     #[command(after_help = "Examples:\n  fleetward identity list\n  \
         fleetward identity list --after cam-0999 --limit 1000 --output json")]
@@ -88,6 +93,10 @@ pub enum IdentityVerb {
         A revoked device is barred at every door, with its factory certificate too. On a terminal \
         it asks first; elsewhere it does not.")]
     Revoke(Revoke),
+    /// List the certificates that the doors show; `served reload` reads their files again.
+    #[command(after_help = "Examples:\n  fleetward identity served\n  \
+        fleetward identity served --output json\n  fleetward identity served reload")]
+    Served(Served),
     /// Print the root certificate (PEM), which devices and clients trust; or act on the CAs.
     #[command(args_conflicts_with_subcommands = true)]
     #[command(after_help = "Examples:\n  fleetward identity ca > root.pem\n  \
@@ -228,6 +237,7 @@ impl IdentityVerb {
             }
             Self::Import(verb) => verb.run(output),
             Self::Token(verb) => verb.run(output),
+            Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
                 list,
@@ -247,7 +257,11 @@ impl IdentityVerb {
             Self::Show { device, place } => {
                 let path = format!("/api/v1/identity/devices/{device}");
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::fields(output, &found, &DEVICES)?;
+                let more = [
+                    ("assurance", "/assurance"),
+                    ("evidence", "/attestation/why"),
+                ];
+                show::fields(output, &found, &[&DEVICES[..], &more].concat())?;
                 match found.pointer("/certificates") {
                     Some(certificates) if output == Output::Table => {
                         show::line("")?;
@@ -259,6 +273,7 @@ impl IdentityVerb {
             Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
+            Self::Served(served) => served.run(output),
             Self::Ca {
                 verb: Some(verb), ..
             } => verb.run(output),

@@ -4,6 +4,7 @@
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
 use crate::respond::notify;
+use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -48,41 +49,9 @@ pub struct Listen {
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
     pub mqtt: SocketAddr,
-    /// `[[listen.certificates]]`: server certificates that were not issued here, such as those that
-    /// the clients of an existing fleet trust. The first one that fits is shown; read again on
-    /// SIGHUP.
-    pub certificates: Vec<CertificateConfig>,
-}
-
-/// One of `[[listen.certificates]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CertificateConfig {
-    /// The chain, PEM, the server's own certificate first.
-    pub chain_file: PathBuf,
-    /// Its private key, PEM, mode 0600.
-    pub key_file: PathBuf,
-    /// The names (SNI) for which it is shown instead of ours.
-    pub names: Vec<String>,
-    /// Also to clients that ask for no name: old ones, and those that connect by address.
-    #[serde(default)]
-    pub nameless: bool,
-    /// At which doors.
-    #[serde(default = "mqtt_alone")]
-    pub doors: Vec<DoorName>,
-}
-
-fn mqtt_alone() -> Vec<DoorName> {
-    vec![DoorName::Mqtt]
-}
-
-/// A door, as the configuration names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DoorName {
-    People,
-    Devices,
-    Mqtt,
+    /// Chains of other CAs that are shown beside our own certificate; 32 at most.
+    pub certificates: Vec<ImportedCertificate>,
+    pub acme: AcmeSettings,
 }
 
 /// `[gateway]`
@@ -265,6 +234,27 @@ impl ResponseConfig {
     }
 }
 
+impl Listen {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let doors = [self.people, self.devices, self.mqtt];
+        for (i, door) in doors.iter().enumerate() {
+            if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
+                let rule = format!("two doors share {door}; give each its own");
+                return Err(("listen", rule));
+            }
+        }
+        if self.certificates.len() > IMPORTED_MAX {
+            return Err(("listen.certificates", "32 at most".into()));
+        }
+        for certificate in &self.certificates {
+            certificate
+                .check()
+                .map_err(|rule| ("listen.certificates", rule))?;
+        }
+        self.acme.check(is_dns_name)
+    }
+}
+
 /// Scheme and host: what comes behind may be a secret.
 fn without_path(url: &str) -> String {
     match url.split_once("://") {
@@ -302,6 +292,7 @@ impl Default for Listen {
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
             certificates: Vec::new(),
+            acme: AcmeSettings::default(),
         }
     }
 }
@@ -483,29 +474,9 @@ impl Config {
                 );
             }
         }
-        let doors = [self.listen.people, self.listen.devices, self.listen.mqtt];
-        for (i, door) in doors.iter().enumerate() {
-            if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
-                return refuse(
-                    "listen",
-                    &format!("two doors share {door}; give each its own"),
-                );
-            }
-        }
-        for certificate in &self.listen.certificates {
-            if let Some(name) = certificate.names.iter().find(|name| !is_dns_name(name)) {
-                return refuse(
-                    "listen.certificates",
-                    &format!("{name:?} is no DNS name in lower case"),
-                );
-            }
-            if certificate.names.is_empty() && !certificate.nameless {
-                return refuse(
-                    "listen.certificates",
-                    "one is for no name and not for nameless clients: it would never be shown",
-                );
-            }
-        }
+        self.listen
+            .check()
+            .or_else(|(key, rule)| refuse(key, &rule))?;
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -631,12 +602,12 @@ impl Config {
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
-        for certificate in &self.listen.certificates {
-            text.push_str(&format!(
-                "listen.certificates = {:?} for {:?}\n",
-                certificate.chain_file, certificate.names
-            ));
-        }
+        let chains = self.listen.certificates.iter().map(|one| &one.chain_file);
+        let chains: Vec<_> = chains.collect();
+        text.push_str(&format!("listen.certificates = {chains:?}\n"));
+        let acme = &self.listen.acme;
+        text.push_str(&format!("listen.acme.directory = {:?}\n", acme.directory));
+        text.push_str(&format!("listen.acme.names = {:?}\n", acme.names));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
         for (variable, path) in ENVIRONMENT {
             text.push_str(&format!(

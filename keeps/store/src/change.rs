@@ -3,15 +3,14 @@
 use crate::access::Fleet;
 use crate::authority::Authority;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
-use crate::first_identity::{
-    ClaimToken, ClaimTokenUse, Described, ImportedFleet, Ownership, PinnedLeaf,
-};
+use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
+use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, OwnerId,
-    RevocationReason, SerialNumber, ServiceId, Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, RevocationReason,
+    SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -122,11 +121,6 @@ pub enum Guard {
         device: DeviceId,
         containment: Option<Containment>,
     },
-    /// The device belongs to this owner; `None`: to nobody.
-    OwnerIs {
-        device: DeviceId,
-        owner: Option<OwnerId>,
-    },
     /// The enrollment of this device that waits is this one, and this was decided of it (`None`:
     /// nothing yet).
     PendingEnrollmentIs {
@@ -161,10 +155,6 @@ impl fmt::Display for Guard {
             } => {
                 let how = containment.map_or("not contained", Containment::name);
                 write!(f, "device {device} is {how}")
-            }
-            Self::OwnerIs { device, owner } => {
-                let owner = owner.as_ref().map_or("nobody", OwnerId::as_str);
-                write!(f, "device {device} belongs to {owner}")
             }
             Self::PendingEnrollmentIs { id, .. } => {
                 write!(f, "enrollment {id} waits as it was shown")
@@ -222,8 +212,6 @@ pub enum Write {
         manufacturer: ManufacturerId,
         serial: Option<SerialNumber>,
     },
-    /// Whose a device is from here on.
-    PutOwnership(Ownership),
     /// Creates the row (version 1) or replaces it (version + 1). Conflict: the device is revoked;
     /// the serial belongs to another device; the device has another serial; an unregistered
     /// manufacturer.
@@ -250,6 +238,19 @@ pub enum Write {
         at: Timestamp,
         reason: RevocationReason,
     },
+    /// Rows of an import. Listed again for the same serial changes nothing. Conflict: listed for
+    /// another serial; a serial that is not expected.
+    PutEndorsementKeys(Vec<EndorsementKey>),
+    /// The same CA again changes nothing. Conflict: an unregistered manufacturer.
+    PutTpmVendor(TpmVendor),
+    /// What a chip was shown to hold; replaces what was shown before. Conflict: the device has no
+    /// row.
+    PutHeldKey(HeldKey),
+    /// Its key lies in no chip that we know of any more. A result that affirmed goes with it, one
+    /// that did not stays: nobody gets rid of it by changing keys.
+    DropHeldKey { device: DeviceId },
+    /// Replaces the result before. Grants if it affirms. Conflict: it affirms, and no key is held.
+    PutAttestationResult(AttestationResult),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
     /// A single-use sign-in token, by its hash.
@@ -316,10 +317,14 @@ impl Write {
             | Self::PutClaimTokens(_)
             | Self::UseClaimToken { .. }
             | Self::PutDevice(_)
+            | Self::PutEndorsementKeys(_)
+            | Self::PutTpmVendor(_)
+            | Self::PutHeldKey(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::DropContainment { .. } => true,
+            Self::PutAttestationResult(row) => row.status == AttestationStatus::Affirming,
             // That of our own doors gives nobody anything.
             Self::PutCertificate(row) => row.holder != Holder::Server,
             Self::PutPendingEnrollment(row) => row
@@ -329,11 +334,11 @@ impl Write {
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
             | Self::DropClaimTokens { .. }
-            | Self::PutOwnership(_)
             | Self::NoteUnrecorded { .. }
             | Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
+            | Self::DropHeldKey { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
@@ -361,6 +366,7 @@ impl Write {
                 .map(|row| row.attributes.len())
                 .fold(rows.len(), usize::saturating_add),
             Self::PutClaimTokens(rows) => rows.len(),
+            Self::PutEndorsementKeys(rows) => rows.len(),
             _ => 1,
         }
     }

@@ -1,12 +1,12 @@
-//! Rows of the ways in: existing fleets, attributes of devices, claim tokens, owners.
+//! Rows of the ways in: existing fleets, attributes of devices, claim tokens.
 
 use crate::error::ReadError;
 use crate::reader::{at, digest};
-use crate::row::{name, optional_at, optional_name};
+use crate::row::{name, optional_at};
 use crate::store::Store;
 use model::{
-    AttributeId, AttributeValue, CertificateId, DeviceId, Digest, ManufacturerId, OwnerId,
-    SerialNumber, Timestamp,
+    AttributeId, AttributeValue, CertificateId, DeviceId, Digest, ManufacturerId, SerialNumber,
+    Timestamp,
 };
 use rusqlite::{Row, params};
 
@@ -58,15 +58,6 @@ pub struct ClaimTokenUse {
     /// SHA-256 of the public key that was certified.
     pub key: Digest,
     pub certificate: CertificateId,
-}
-
-/// Whose a device is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ownership {
-    pub device: DeviceId,
-    /// `None`: it was released, and may be claimed by somebody else.
-    pub owner: Option<OwnerId>,
-    pub changed_at: Timestamp,
 }
 
 impl Store {
@@ -163,24 +154,6 @@ impl Store {
             &format!("{CLAIM_TOKENS} WHERE tenant = ?1 ORDER BY serial, manufacturer"),
             params![self.tenant_text()],
             |row| claim_token(row).map(&mut each),
-        )
-    }
-
-    /// `None`: nobody ever claimed it.
-    ///
-    /// # Errors
-    /// The disk, or a row that is not valid.
-    pub fn ownership(&self, device: &DeviceId) -> Result<Option<Ownership>, ReadError> {
-        self.readers().one(
-            "SELECT device, owner, changed_at FROM ownership WHERE tenant = ?1 AND device = ?2",
-            params![self.tenant_text(), device.as_str()],
-            |row| {
-                Ok(Ownership {
-                    device: name(row, 0, "ownership")?,
-                    owner: optional_name(row, 1, "ownership")?,
-                    changed_at: at(row.get(2)?),
-                })
-            },
         )
     }
 }

@@ -36,6 +36,7 @@ mod response;
 mod row;
 mod schema;
 mod store;
+mod tpm;
 mod writer;
 
 pub use access::Fleet;
@@ -50,9 +51,7 @@ pub use error::{OpenError, ReadError};
 pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,
 };
-pub use first_identity::{
-    ClaimToken, ClaimTokenUse, Described, ImportedFleet, Ownership, PinnedLeaf,
-};
+pub use first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 pub use identity::{
     Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,
     Population, Revocation, Revoked, Token,
@@ -65,3 +64,4 @@ pub use journal::{
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};
+pub use tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};

@@ -105,10 +105,17 @@ impl Grants {
             groups: Vec::new(),
             attributes: Default::default(),
             containment: None,
+            assurance: model::Assurance::default(),
         });
         for facts in services.chain(population) {
-            if let Ok(key) = rules.vocabulary.classify(fleet, &facts) {
-                keys.insert(key);
+            for assurance in rules.vocabulary.assurances() {
+                let facts = Facts {
+                    assurance: *assurance,
+                    ..facts.clone()
+                };
+                if let Ok(key) = rules.vocabulary.classify(fleet, &facts) {
+                    keys.insert(key);
+                }
             }
             if keys.len() > CLASSES_MAX {
                 return Err(vec![too_many(fleet, &rules.vocabulary, &keys)]);
@@ -667,6 +674,7 @@ mod tests {
             groups: Vec::new(),
             attributes: Default::default(),
             containment: None,
+            assurance: model::Assurance::default(),
         });
         let denied = grants.publish(&subject, "a").unwrap_err();
         assert_eq!(denied.reason, DenyReason::UnknownClass);

@@ -260,6 +260,7 @@ impl<'r> Reader<'r> {
                 // Only services leave records, and they are not contained but revoked.
                 attributes: Default::default(),
                 containment: None,
+                assurance: model::Assurance::default(),
             },
             client_id,
             expiry_seconds: u32::from_le_bytes(self.array()?),
@@ -314,6 +315,7 @@ mod tests {
             groups: vec![GroupId::new("eu").unwrap()],
             attributes: Default::default(),
             containment: None,
+            assurance: model::Assurance::default(),
         };
         let message = Outbound {
             topic: "v1/cam-1/up/x",

@@ -14,7 +14,7 @@ use der::{Decode, Encode, Reader, SliceReader};
 use model::{DeviceId, Digest, ProductId, SerialNumber, Timestamp};
 use rustls_pki_types::TrustAnchor;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use x509_cert::Certificate;
+use x509_cert::{Certificate, Version};
 
 /// Names kept of each kind of finding.
 const EXAMPLES_MAX: usize = 10;
@@ -34,7 +34,7 @@ pub enum Found {
     Expired,
     /// Its issuer signed with SHA-1 or the like. Only a pin helps.
     WeakSignature,
-    /// No certificate that can be read.
+    /// No X.509 version 3 certificate that can be read.
     Unreadable,
     /// No CA of the fleet issued it, and it is not to be pinned.
     NoChain,
@@ -297,6 +297,10 @@ impl Import {
     fn flaws(&self, der: &[u8], read: &Certificate) -> Vec<Found> {
         let tbs = read.tbs_certificate();
         let mut flaws = Vec::new();
+        if tbs.version() != Version::V3 {
+            // TLS as it is spoken here takes no other.
+            flaws.push(Found::Unreadable);
+        }
         let (_, ended) = certificate::window(tbs.validity());
         let has_ended = self.now.as_seconds() > ended.as_seconds();
         if has_ended {
@@ -326,6 +330,7 @@ impl Import {
                 Err(Refused::WrongPurpose) => flaws.push(Found::NotAClient),
                 // Said above already.
                 Err(Refused::Algorithm) if flaws.contains(&Found::WeakSignature) => {}
+                Err(Refused::Malformed { .. }) if flaws.contains(&Found::Unreadable) => {}
                 Err(_) => flaws.push(Found::NoChain),
             }
         }

@@ -33,11 +33,13 @@ pub mod profile;
 mod refusal;
 mod registry;
 mod renewal;
+mod server_chain;
 
 pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
 pub use first_identity::claim_token;
 pub use first_identity::imported::{InvalidNaming, Naming, NamingFault};
+pub use first_identity::tpm;
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
     AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
@@ -45,7 +47,8 @@ pub use path::{
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict,
-    FirstIdentity, ImportProgress, ImportTerms, Operation, Registry, Revocation,
+    AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
+    FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Registry, Revocation,
 };
 pub use renewal::renew_after;
+pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};

@@ -6,6 +6,7 @@
 //!
 //! A noun enters here when two rooms exchange it, and not before (rule 3 of the house).
 
+mod assurance;
 mod authority;
 mod certificate;
 mod containment;
@@ -15,13 +16,14 @@ mod observed;
 mod time;
 mod verdict;
 
+pub use assurance::Assurance;
 pub use authority::{CertificateUse, CertificateUses};
 pub use certificate::{CertificateId, Digest, RevocationReason};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
     AttributeId, AttributeValue, AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId,
-    OperatorId, OwnerId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
+    OperatorId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use time::Timestamp;

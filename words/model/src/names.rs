@@ -149,10 +149,6 @@ name!(
     AttributeValue, "attribute value", is_value, VALUE_RULE
 );
 name!(
-    /// Whom a device belongs to, by a name that says nothing of a person.
-    OwnerId, "owner", is_name, NAME_RULE
-);
-name!(
     /// The serial number a manufacturer gave a device (X.520 `serialNumber`). Unique at that
     /// manufacturer only.
     SerialNumber, "serial number", is_serial, SERIAL_RULE

@@ -140,18 +140,22 @@ fn publish(home: &Home, port: u16, name: &str, client_id: &str, topic: &str) -> 
 
 /// A home whose MQTT door shows `localhost` the certificate of the old root, at this port.
 fn configure(home: &Home, port: u16) {
-    home.configure(&Settings::default());
-    let text = std::fs::read_to_string(home.path("plane.toml")).unwrap();
-    let text = text.replace(
-        "mqtt = \"127.0.0.1:0\"\n",
-        &format!(
-            "mqtt = \"127.0.0.1:{port}\"\n[[listen.certificates]]\nchain_file = {:?}\n\
-             key_file = {:?}\nnames = [\"localhost\"]\n",
-            home.path("old-server.pem"),
-            home.path("old-server.key"),
-        ),
+    let certificates = format!(
+        "[[listen.certificates]]\nchain_file = {:?}\nkey_file = {:?}\nnames = [\"localhost\"]\n\
+         doors = [\"mqtt\"]\n",
+        home.path("old-server.pem"),
+        home.path("old-server.key"),
     );
-    home.write("plane.toml", text.as_bytes());
+    home.configure(&Settings {
+        gateway: certificates,
+        ..Settings::default()
+    });
+    let text = std::fs::read_to_string(home.path("plane.toml")).unwrap();
+    let mqtt = format!("mqtt = \"127.0.0.1:{port}\"");
+    home.write(
+        "plane.toml",
+        text.replace("mqtt = \"127.0.0.1:0\"", &mqtt).as_bytes(),
+    );
 }
 
 fn scene() -> (Home, Plane) {
@@ -180,18 +184,21 @@ fn an_import_is_rehearsed_taken_and_retired() {
     let weak = ["genrsa", "-out", "weak.key", "1024"];
     openssl_well(&home, &weak, b"");
     leaves += &leaf(&home, "weak", "/CN=old-4", CLIENT, "30");
-    let stranger = [
-        "req",
-        "-x509",
-        "-new",
-        "-key",
-        "old-1.key",
-        "-subj",
-        "/CN=old-5",
+    key(&home, "stranger");
+    let asks = ["req", "-new", "-key", "stranger.key", "-subj", "/CN=old-5"];
+    let request = openssl_well(&home, &asks, b"");
+    home.write("extensions", CLIENT.as_bytes());
+    let sign = [
+        "x509",
+        "-req",
+        "-signkey",
+        "stranger.key",
         "-days",
         "30",
+        "-extfile",
+        "extensions",
     ];
-    leaves += &String::from_utf8(openssl_well(&home, &stranger, b"")).unwrap();
+    leaves += &String::from_utf8(openssl_well(&home, &sign, &request)).unwrap();
     home.write("leaves.pem", leaves.as_bytes());
     home.write(
         "devices.csv",
@@ -306,7 +313,7 @@ fn enroll(home: &Home, plane: &Plane, old: &str, new: &str) -> String {
             "-H",
             "Content-Type: application/pkcs10",
             "-H",
-            "Accept: application/x-pem-file",
+            "Accept: application/pem-certificate-chain",
             "--data-binary",
             "@request",
         ],
@@ -420,7 +427,7 @@ fn by_token(
             "-H",
             "Content-Type: application/pkcs10",
             "-H",
-            "Accept: application/x-pem-file",
+            "Accept: application/pem-certificate-chain",
             "--data-binary",
             "@request",
         ],

@@ -1,11 +1,12 @@
 //! Certificates and the lists behind them: who vouches, who is expected, what is issued.
 
+pub mod attesting;
 pub mod authorities;
 pub mod enrolling;
 pub mod imports;
 pub mod issuing;
 pub mod lists;
-pub mod serving;
 pub mod tokens;
+pub mod tpm;
 pub mod tree;
 pub mod waiting;

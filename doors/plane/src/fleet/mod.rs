@@ -268,6 +268,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 groups: device.groups.to_vec(),
                 attributes: Default::default(),
                 containment: None,
+                assurance: model::Assurance::default(),
             });
         }
     }
@@ -278,6 +279,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         groups: service.groups.clone(),
         attributes: Default::default(),
         containment: None,
+        assurance: model::Assurance::default(),
     }));
     population
 }

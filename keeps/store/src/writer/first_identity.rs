@@ -1,12 +1,10 @@
-//! What a change does to the rows of existing fleets, attributes, claim tokens and owners.
+//! What a change does to the rows of existing fleets, attributes and claim tokens.
 
 use super::Writer;
 use super::apply::{Outcome, conflict, millis};
-use crate::first_identity::{
-    ClaimToken, ClaimTokenUse, Described, ImportedFleet, Ownership, PinnedLeaf,
-};
-use model::{DeviceId, Digest, ManufacturerId, OwnerId, SerialNumber, Timestamp};
-use rusqlite::{OptionalExtension, params};
+use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
+use model::{Digest, ManufacturerId, SerialNumber, Timestamp};
+use rusqlite::params;
 
 impl Writer {
     pub(super) fn put_imported_fleet(&self, row: &ImportedFleet) -> Outcome<()> {
@@ -191,28 +189,5 @@ impl Writer {
             ],
         )
         .map(drop)
-    }
-
-    pub(super) fn put_ownership(&self, row: &Ownership) -> Outcome<()> {
-        self.perform(
-            "INSERT INTO ownership (tenant, device, owner, changed_at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET owner = excluded.owner, changed_at = excluded.changed_at",
-            params![
-                self.tenant,
-                row.device.as_str(),
-                row.owner.as_ref().map(OwnerId::as_str),
-                millis(row.changed_at)
-            ],
-        )
-        .map(drop)
-    }
-
-    pub(super) fn owner_of(&self, device: &DeviceId) -> Outcome<Option<String>> {
-        let found: Option<Option<String>> = self
-            .connection
-            .prepare_cached("SELECT owner FROM ownership WHERE tenant = ?1 AND device = ?2")?
-            .query_row(params![self.tenant, device.as_str()], |row| row.get(0))
-            .optional()?;
-        Ok(found.flatten())
     }
 }

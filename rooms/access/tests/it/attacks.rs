@@ -377,7 +377,6 @@ fn what_a_contained_device_can_reach_is_said_without_its_policies() {
     let grants = example();
     let reach = |containment| {
         let facts = access::Facts {
-            attributes: Default::default(),
             containment,
             ..device("cam-1", "camera", &[])
         };

@@ -7,6 +7,7 @@
     reason = "all of this is tests, their helpers too: what is wrong should fail loudly"
 )]
 
+mod assurance;
 mod attacks;
 mod differential;
 mod example;
@@ -80,6 +81,7 @@ pub fn device(name: &str, product: &str, groups: &[&str]) -> Facts {
             .collect(),
         attributes: Default::default(),
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 
@@ -90,6 +92,7 @@ pub fn service(name: &str) -> Facts {
         groups: Vec::new(),
         attributes: Default::default(),
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 

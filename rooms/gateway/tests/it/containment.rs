@@ -16,7 +16,6 @@ fn id(name: &str) -> DeviceId {
 
 fn contained(name: &str, containment: Containment) -> Facts {
     Facts {
-        attributes: Default::default(),
         containment: Some(containment),
         ..device(name)
     }

@@ -86,6 +86,7 @@ pub fn device(name: &str) -> Facts {
         groups: vec![GroupId::new("site").unwrap()],
         attributes: Default::default(),
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 
@@ -96,6 +97,7 @@ pub fn service(name: &str) -> Facts {
         groups: Vec::new(),
         attributes: Default::default(),
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 

@@ -5,3 +5,4 @@
 pub mod claim_token;
 pub(crate) mod idevid;
 pub mod imported;
+pub mod tpm;

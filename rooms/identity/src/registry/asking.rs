@@ -101,7 +101,7 @@ impl Registry {
         if check_time(presented.not_before, presented.not_after.plus(grace), now).is_err() {
             return Err(ended.into());
         }
-        self.check_bars(principal, Some(presented.certificate))?;
+        self.check_bars(principal, presented.certificate)?;
         if self.owner(&presented.certificate).as_ref() != Some(principal) {
             return Err(Refusal::UnrecordedCertificate {
                 certificate: presented.certificate,

@@ -1,5 +1,6 @@
 //! What can become true of devices and certificates.
 
+use super::tpm::AttestationStatus;
 use model::{
     AttributeId, AttributeValue, CertificateId, Containment, DeviceId, Digest, GroupId,
     ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber, Timestamp,
@@ -41,6 +42,25 @@ pub enum Fact {
         fingerprint: Digest,
         device: DeviceId,
         shared: bool,
+    },
+    /// A TPM is on the list: its endorsement key (SHA-256 of the SubjectPublicKeyInfo) is in the
+    /// device of this serial number, which must be expected.
+    EndorsementListed {
+        endorsement: Digest,
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    /// A chip was shown to hold the key of a device's certificates; `None`: not any more.
+    KeyHeld {
+        device: DeviceId,
+        key: Option<Digest>,
+    },
+    /// A device's evidence was appraised. One that affirms counts until `ends_at`, the other one
+    /// until a better comes.
+    Appraised {
+        device: DeviceId,
+        status: AttestationStatus,
+        ends_at: Timestamp,
     },
     /// A certificate of ours was issued to a device or a service.
     CertificateIssued {
@@ -102,6 +122,20 @@ pub enum FactConflict {
     },
     #[error("{fleet} is no imported fleet; operator: import its terms first")]
     NotImported { fleet: ManufacturerId },
+    #[error(
+        "endorsement key {endorsement} is already listed for {device}; operator: correct the list"
+    )]
+    EndorsementTaken {
+        endorsement: Digest,
+        device: DeviceId,
+    },
+    #[error(
+        "serial number {serial} of {manufacturer} is not expected; operator: list the device first"
+    )]
+    UnknownSerial {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
     #[error("certificate {certificate} is already recorded as {owner}'s; report this to us")]
     CertificateTaken {
         certificate: CertificateId,

@@ -9,9 +9,11 @@ mod imported;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tpm;
 
 pub use fact::{Fact, FactConflict};
 pub use imported::{CLIENT_ID, ImportProgress, ImportTerms};
+pub use tpm::AttestationStatus;
 
 use crate::csr::CertificateRequest;
 use crate::first_identity::claim_token::Claimed;
@@ -46,6 +48,7 @@ pub struct Registry {
     revoked_certificates: HashMap<CertificateId, Revocation>,
     contained: HashMap<DeviceId, (Containment, Timestamp)>,
     imports: Imports,
+    chips: tpm::Chips,
 }
 
 /// One device as it is known.
@@ -77,6 +80,12 @@ impl Authenticated {
     #[must_use]
     pub fn certificate(&self) -> CertificateId {
         self.presented.certificate
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo whose key it proved to hold.
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        self.presented.key
     }
 
     /// A session may not outlive this.
@@ -116,6 +125,7 @@ pub enum FirstIdentity {
     Idevid,
     Imported,
     ClaimToken,
+    Tpm,
     /// The certificate of ours that is being renewed.
     Ldevid,
 }
@@ -128,6 +138,7 @@ impl FirstIdentity {
             Self::Idevid => "idevid",
             Self::Imported => "imported-certificate",
             Self::ClaimToken => "claim-token",
+            Self::Tpm => "tpm",
             Self::Ldevid => "ldevid",
         }
     }
@@ -184,7 +195,7 @@ impl Registry {
             return Err(Refusal::IdevidAtGateway);
         }
         let principal = self.principal_behind(&presented)?;
-        self.check_bars(&principal, Some(presented.certificate))?;
+        self.check_bars(&principal, presented.certificate)?;
         if presented.kind() == IdentityKind::Ldevid
             && self.owner(&presented.certificate).as_ref() != Some(&principal)
         {
@@ -217,7 +228,7 @@ impl Registry {
         let Principal::Device(id) = &who.principal else {
             return Err(Refusal::NotADevice);
         };
-        self.check_bars(&who.principal, Some(presented.certificate))?;
+        self.check_bars(&who.principal, presented.certificate)?;
         let (kind, by) = match (operation, &presented.claim) {
             (Operation::SimpleEnroll, Claim::Ldevid { .. }) => return Err(Refusal::NotAnIdevid),
             (Operation::SimpleReenroll, Claim::Idevid { .. } | Claim::Imported { .. }) => {
@@ -259,7 +270,7 @@ impl Registry {
                     serial: claimed.serial.clone(),
                 }
             })?;
-        self.check_bars(&Principal::Device(device.device.clone()), None)?;
+        self.check_principal(&Principal::Device(device.device.clone()))?;
         Ok(decision(
             device,
             EnrollmentKind::First,
@@ -297,6 +308,23 @@ impl Registry {
                 device,
                 shared,
             } => self.pin(*fingerprint, device, *shared),
+            Fact::EndorsementListed {
+                endorsement,
+                manufacturer,
+                serial,
+            } => self.list_endorsement(*endorsement, manufacturer, serial),
+            Fact::KeyHeld { device, key } => {
+                self.chips.hold(device, *key);
+                Ok(())
+            }
+            Fact::Appraised {
+                device,
+                status,
+                ends_at,
+            } => {
+                self.chips.appraised(device, *status, *ends_at);
+                Ok(())
+            }
             Fact::CertificateIssued {
                 principal,
                 certificate,
@@ -520,25 +548,24 @@ impl Registry {
         }
     }
 
-    fn check_bars(
-        &self,
-        principal: &Principal,
-        certificate: Option<CertificateId>,
-    ) -> Result<(), Refusal> {
+    fn check_bars(&self, principal: &Principal, certificate: CertificateId) -> Result<(), Refusal> {
+        self.check_principal(principal)?;
+        match self.revoked_certificates.get(&certificate) {
+            None => Ok(()),
+            Some(Revocation { reason, at }) => Err(Refusal::CertificateRevoked {
+                certificate,
+                reason: *reason,
+                at: *at,
+            }),
+        }
+    }
+
+    fn check_principal(&self, principal: &Principal) -> Result<(), Refusal> {
         if let Some(Revocation { reason, at }) = self.principal_revocation(principal) {
             return Err(Refusal::PrincipalRevoked {
                 principal: principal.clone(),
                 reason,
                 at,
-            });
-        }
-        if let Some(certificate) = certificate
-            && let Some(Revocation { reason, at }) = self.revoked_certificates.get(&certificate)
-        {
-            return Err(Refusal::CertificateRevoked {
-                certificate,
-                reason: *reason,
-                at: *at,
             });
         }
         if let Principal::Device(device) = principal
