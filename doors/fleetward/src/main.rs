@@ -20,6 +20,7 @@ mod inventory;
 mod place;
 mod request;
 mod response;
+mod revocation;
 mod serve;
 mod show;
 mod status;

@@ -20,17 +20,18 @@ use crate::respond::timeline::{self, Lines};
 use crate::shared::Latest;
 use crate::trouble::Trouble;
 use crate::withdrawing::{
-    self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
+    self, Containing, ContainmentReceipt, Releasing, RestoreReceipt, Restoring, RevocationReceipt,
+    Revoking,
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
-use identity::{Authenticated, CertificateRequest, Door, Operation, Presented, Refusal};
-use model::{Principal, RevocationReason, ServiceId};
+use identity::{Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal};
+use model::{Principal, Revocable, RevocationReason, ServiceId};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Change, Direction, Guard, Write};
+use store::{Change, Direction, Guard, Receipt, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -123,11 +124,15 @@ pub async fn enroll(
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
     if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
-        if let Refusal::CertificateRevoked { reason, .. }
-        | Refusal::PrincipalRevoked { reason, .. } = &refusal
-        {
-            let heir = Revoking::Certificate(made.certificate);
-            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        if let Refusal::Revoked { reason, .. } = &refusal {
+            // A hold would have to be released twice: the device enrolls again instead.
+            let reason = if reason.is_hold() {
+                RevocationReason::Superseded
+            } else {
+                *reason
+            };
+            let heir = Revoking::one(Revocable::Certificate(made.certificate), reason);
+            revoke(plane, &heir, &Actor::Plane).await?;
         }
         return Err(refusal.into());
     }
@@ -180,27 +185,65 @@ pub async fn issue_to_service(
 /// Only that it could not be recorded; the withdrawal itself has been carried out.
 pub async fn revoke(
     plane: &Arc<Plane>,
-    what: &Revoking,
-    reason: RevocationReason,
+    revoking: &Revoking,
     actor: &Actor,
 ) -> Result<RevocationReceipt, Trouble> {
     let started = Instant::now();
     let at = clock::now();
-    let known = plane.knows(what);
-    let (withdrawal, fact) = what.withdrawn(reason, at);
-    plane.learn(&fact)?;
-    let sessions_closed = plane.withdraw(&withdrawal).await;
+    let unknown = (revoking.what.iter())
+        .filter(|what| !plane.knows(what))
+        .count() as u64;
+    let facts = revoking.facts(at);
+    let sessions_closed = plane.withdraw(&facts, revoking.what.clone()).await?;
     let in_force_after = started.elapsed();
-    let leaf = plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?;
-    let change = withdrawing::change(leaf)?.write(what.row(at, reason));
-    let receipt = plane.commit_withdrawal(change).await?;
+    let recorded = withdrawing::record(plane, revoking, at, sessions_closed, actor).await;
+    let recorded_after = started.elapsed();
+    // It is in force, recorded or not.
+    for fact in &facts {
+        plane.note(fact);
+    }
+    let (receipt, entry) = recorded?;
     Ok(RevocationReceipt {
-        known,
+        unknown,
         sessions_closed,
         in_force_after,
-        recorded_after: started.elapsed(),
+        recorded_after,
         receipt,
+        entry,
     })
+}
+
+/// Lifts a hold: durable first, then in force. What is revoked for good is never given back.
+///
+/// # Errors
+/// It is not on hold, or was revoked meanwhile; trouble of ours.
+pub async fn release(
+    plane: &Arc<Plane>,
+    releasing: &Releasing,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    let what = releasing.what.clone();
+    let stands = plane.trust().registry().revocation(&what);
+    match stands {
+        Some(why) if why.reason.is_hold() => {}
+        Some(why) => {
+            let why = why.reason.name();
+            let text = format!("{what} was revoked for good ({why}); it is never released");
+            return Err(Trouble::refused("revoked-for-good", text));
+        }
+        None => {
+            let text = format!("{what} is not on hold");
+            return Err(Trouble::refused("not-on-hold", text));
+        }
+    }
+    let change = Change::new(Direction::Grant)
+        .write(Write::Release { what: what.clone() })
+        .entry(plane.leaf(&entries::released(clock::now(), actor, releasing))?);
+    let receipt = plane.commit(change).await?;
+    plane.learn(&Fact::Released { what })?;
+    *plane.crl.lock() = None;
+    Ok(receipt)
 }
 
 /// Cuts a device off: bites on every shard and at every door first, is acknowledged when it is
@@ -229,7 +272,7 @@ pub async fn contain(
         // Before the record, which may not come: the device's own fence is part of it.
         plane.tell_containment(&what.device).await;
         let leaf = plane.leaf(&entries::contained(actor, what, &asked, sessions_touched))?;
-        let change = withdrawing::change(leaf)?.write(asked.row(&what.device));
+        let change = withdrawing::change(vec![leaf])?.write(asked.row(&what.device));
         done.receipt = Some(plane.commit_withdrawal(change).await?);
         done.recorded_after = started.elapsed();
     }

@@ -15,14 +15,13 @@ use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use crate::trouble::Trouble;
-use crate::withdrawing::{Containments, Revoking, Standing};
+use crate::withdrawing::{Containments, RevocationPreview, Standing};
 use access::{Facts, Grants};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use gateway::Withdrawal;
 use identity::{Fact, Realm, profile};
 use inventory::{Cut, Inventory};
-use model::{Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
+use model::{Containment, DeviceId, Digest, Principal, Revocable, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
 use std::sync::Arc;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
@@ -212,24 +211,52 @@ impl Plane {
 
     /// Whether what is to be revoked is on record.
     #[must_use]
-    pub fn knows(&self, what: &Revoking) -> bool {
-        let registry = self.trust().registry();
-        match what {
-            Revoking::Device(device) => registry.device(device).is_some(),
-            Revoking::Service(service) => {
-                let principal = Principal::Service(service.clone());
-                self.admission.fleet.get().has_service(service)
-                    || !registry.certificates_of(&principal).is_empty()
+    pub fn knows(&self, what: &Revocable) -> bool {
+        let listed = match what {
+            Revocable::Principal(Principal::Service(id)) => {
+                self.admission.fleet.get().has_service(id)
             }
-            Revoking::Certificate(certificate) => registry.owner(certificate).is_some(),
-        }
+            Revocable::Issuer(id) => *id == self.issuer.id(),
+            _ => false,
+        };
+        listed || self.trust().registry().knows(what)
     }
 
-    /// Closes every session of what is withdrawn; the number of them.
-    pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
-        let closed = self.shards.withdraw(what).await;
+    /// What a revocation would do: how much is not on record, whom it would bar, how many sessions
+    /// it would close.
+    pub async fn preview(
+        self: &Arc<Self>,
+        what: Vec<Revocable>,
+    ) -> Result<RevocationPreview, Trouble> {
+        let what: Arc<[Revocable]> = what.into();
+        let sessions = self.shards.sessions_of(&what).await;
+        let plane = Arc::clone(self);
+        off_thread(move || {
+            let unknown = what.iter().filter(|one| !plane.knows(one)).count() as u64;
+            let meant = what.iter().cloned().collect();
+            let reach = plane.trust().registry().reach(&meant);
+            RevocationPreview {
+                unknown,
+                reach,
+                sessions,
+            }
+        })
+        .await
+    }
+
+    /// Bars all of it at every door and closes its sessions; the number of them.
+    pub async fn withdraw(&self, facts: &[Fact], what: Vec<Revocable>) -> Result<u32, Trouble> {
+        // A look-up at a door never waits for a whole list.
+        const FACTS_AT_ONCE: usize = 1000;
+        for part in facts.chunks(FACTS_AT_ONCE) {
+            let mut registry = self.trust().registry_mut();
+            for fact in part {
+                registry.apply(fact).map_err(Trouble::fault)?;
+            }
+        }
+        let closed = self.shards.withdraw(what.into()).await;
         *self.crl.lock() = None;
-        closed
+        Ok(closed)
     }
 
     /// Cuts a device off in memory and on every shard; whether it is news, and the number of

@@ -431,7 +431,8 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
             }
             match entries::withdrawal_told_by(&entry) {
                 Some(Withdrawn::Revoked(what, reason)) => {
-                    let write = what.row(entry.time, reason);
+                    let at = entry.time;
+                    let write = Write::Revoke { what, at, reason };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::Contained(device, standing)) => {
@@ -593,24 +594,14 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             learn(Fact::CertificateIssued {
                 principal,
                 certificate: row.certificate.id,
+                key: key_of(&row.certificate),
                 not_after: row.certificate.not_after,
             });
         }
     })?;
     store.for_each_revocation(|what, revocation| {
         let (at, reason) = (revocation.at, revocation.reason);
-        learn(match what {
-            store::Revoked::Principal(principal) => Fact::PrincipalRevoked {
-                principal,
-                reason,
-                at,
-            },
-            store::Revoked::Certificate(certificate) => Fact::CertificateRevoked {
-                certificate,
-                reason,
-                at,
-            },
-        });
+        learn(Fact::Revoked { what, reason, at });
     })?;
     store.for_each_containment(|row| {
         learn(Fact::DeviceContained {
@@ -632,6 +623,14 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
         }
         None => Ok((registry, containments)),
     }
+}
+
+/// A row of an earlier format has no digest of its key. What cannot be read opens no door either.
+fn key_of(certificate: &store::Certificate) -> model::Digest {
+    certificate
+        .key
+        .or_else(|| identity::public_key_digest(&certificate.der).ok())
+        .unwrap_or_else(|| digest(&certificate.der))
 }
 
 /// The judgement as it was: what was learned and raised comes from `facts.db`, what is declared

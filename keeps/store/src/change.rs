@@ -5,8 +5,8 @@ use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, RevocationReason, ServiceId,
-    Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, Revocable, RevocationReason,
+    ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -98,15 +98,16 @@ pub enum Direction {
 /// What must hold when the change is made. A guard that does not hold refuses the whole change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
-    /// The device was never revoked. It need not be known.
+    /// Neither the device nor its product is revoked or on hold. It need not be known.
     DeviceNotRevoked(DeviceId),
-    /// The service was never revoked.
+    /// The service is not revoked or on hold.
     ServiceNotRevoked(ServiceId),
     /// The device's row has this version; 0 says that there is no row yet.
     DeviceVersion { device: DeviceId, version: u64 },
-    /// No certificate with this issuer and serial number is stored, nor was one revoked.
+    /// No certificate with this issuer and serial number is stored, nor was one revoked, nor its
+    /// issuer.
     CertificateUnknown(CertificateId),
-    /// The certificate was not revoked. It need not be known.
+    /// Neither the certificate nor its issuer is revoked or on hold. It need not be known.
     CertificateNotRevoked(CertificateId),
     /// The fleet in force has this version; 0 says that none was applied yet.
     FleetVersion(u64),
@@ -151,34 +152,26 @@ pub enum Write {
     PutManufacturer(Manufacturer),
     /// Rows of an import. Sort a long list by serial before cutting it into changes: a random order
     /// costs many times as much. A row whose manufacturer and serial are listed already replaces that one.
-    /// Conflict: an unregistered manufacturer; a device name listed for another serial.
+    /// Conflict: an unregistered manufacturer; a device name listed for another serial; another
+    /// product for a device whose product is revoked or on hold.
     PutExpectedDevices(Vec<ExpectedDevice>),
     /// Creates the row (version 1) or replaces it (version + 1). Conflict: the device is revoked;
     /// the serial belongs to another device; the device has another serial; an unregistered
     /// manufacturer.
     PutDevice(Device),
-    /// Conflict: issuer and serial number were used before; the holder is revoked; the holder is a
-    /// device without a row.
+    /// Conflict: issuer and serial number were used before; the holder or the issuer is revoked; the
+    /// holder is a device without a row.
     PutCertificate(Certificate),
-    /// The first revocation stays as it is; a second one changes nothing. The device need not be
-    /// known (a restored backup may not know it), and is barred all the same.
-    RevokeDevice {
-        device: DeviceId,
+    /// The first revocation stays as it is; a second one changes nothing. A hold keeps its time and
+    /// takes the reason of the revocation that follows it. What is revoked need not be known (a
+    /// restored backup may not know it), and is barred all the same.
+    Revoke {
+        what: Revocable,
         at: Timestamp,
         reason: RevocationReason,
     },
-    /// As for a device.
-    RevokeService {
-        service: ServiceId,
-        at: Timestamp,
-        reason: RevocationReason,
-    },
-    /// As for a device.
-    RevokeCertificate {
-        certificate: CertificateId,
-        at: Timestamp,
-        reason: RevocationReason,
-    },
+    /// Lifts a hold. Conflict: it is not on hold, or revoked for good.
+    Release { what: Revocable },
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
     /// A single-use sign-in token, by its hash.
@@ -230,11 +223,10 @@ impl Write {
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
+            | Self::Release { .. }
             | Self::DropContainment { .. } => true,
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
-            Self::RevokeDevice { .. }
-            | Self::RevokeService { .. }
-            | Self::RevokeCertificate { .. }
+            Self::Revoke { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }

@@ -47,7 +47,7 @@ pub use facts::{
 };
 pub use identity::{
     Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,
-    Population, Revocation, Revoked, Token,
+    Population, Revocation, Token,
 };
 pub use inventory::DeviceRecord;
 pub use journal::{

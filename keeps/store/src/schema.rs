@@ -22,7 +22,7 @@ impl Layout {
 /// `control.db`: "FLTW".
 pub(crate) const CONTROL: Layout = Layout {
     application_id: 0x464C_5457,
-    steps: &[(1, TABLES_1), (2, TABLES_2)],
+    steps: &[(1, TABLES_1), (2, TABLES_2), (3, TABLES_3)],
     tenant: "SELECT tenant FROM state",
     put_tenant: "INSERT INTO state (tenant, sequence) VALUES (?1, 0)",
 };
@@ -233,6 +233,20 @@ CREATE TABLE outbox (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+";
+
+/// Format 3: revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
+/// digest of each certificate's key, absent in rows of an earlier format.
+const TABLES_3: &str = "
+CREATE TABLE scope_revocation (
+    tenant TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    revoked_at INTEGER NOT NULL,
+    reason INTEGER NOT NULL,
+    PRIMARY KEY (tenant, scope)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE certificate ADD COLUMN key BLOB;
 ";
 
 const FACTS_1: &str = "

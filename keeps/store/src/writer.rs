@@ -6,6 +6,7 @@
 mod apply;
 mod queue;
 mod respond;
+mod revoke;
 
 pub(crate) use queue::{Queue, Reply, Status, Task};
 

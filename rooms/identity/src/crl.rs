@@ -100,8 +100,12 @@ fn revoked_certificate(entry: &Entry) -> Result<RevokedCert, ProfileError> {
         // Section 5.3.1: absent rather than "unspecified".
         RevocationReason::Unspecified => None,
         RevocationReason::KeyCompromise => Some(CrlReason::KeyCompromise),
+        RevocationReason::CaCompromise => Some(CrlReason::CaCompromise),
+        RevocationReason::AffiliationChanged => Some(CrlReason::AffiliationChanged),
         RevocationReason::Superseded => Some(CrlReason::Superseded),
         RevocationReason::CessationOfOperation => Some(CrlReason::CessationOfOperation),
+        RevocationReason::CertificateHold => Some(CrlReason::CertificateHold),
+        RevocationReason::PrivilegeWithdrawn => Some(CrlReason::PrivilegeWithdrawn),
     };
     Ok(RevokedCert {
         serial_number: SerialNumber::new(entry.certificate.serial())

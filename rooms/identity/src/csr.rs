@@ -68,6 +68,11 @@ pub enum CsrRefusal {
     RsaSize { bits: usize },
     #[error("the RSA key's public exponent is below 65537 or even; device: use 65537")]
     RsaExponent,
+    #[error(
+        "the RSA key was made by a generator whose keys can be factored (ROCA, CVE-2017-15361); \
+         device: make the key with other hardware or software, or better use P-256"
+    )]
+    Roca,
     #[error("the key's point is not uncompressed; device: send it as 04, X, Y")]
     PointForm,
 }
@@ -83,6 +88,7 @@ impl CsrRefusal {
             Self::KeyAlgorithm => "request-key-algorithm",
             Self::RsaSize { .. } => "request-rsa-size",
             Self::RsaExponent => "request-rsa-exponent",
+            Self::Roca => "request-rsa-roca",
             Self::PointForm => "request-point-form",
         }
     }
@@ -134,7 +140,9 @@ impl CertificateRequest {
         self.digest
     }
 
-    pub(crate) fn key_digest(&self) -> Digest {
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn key_digest(&self) -> Digest {
         sha256(&self.public_key)
     }
 
@@ -320,17 +328,18 @@ fn has_null_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> bool {
 }
 
 fn rsa(bits: &[u8]) -> Result<KeyKind, CsrRefusal> {
-    let read = || -> der::Result<(usize, &[u8])> {
+    let read = || -> der::Result<(&[u8], &[u8])> {
         let mut reader = SliceReader::new(bits)?;
         let key = reader.sequence(|reader| {
             let modulus = UintRef::decode(reader)?;
             let exponent = UintRef::decode(reader)?;
-            Ok::<_, der::Error>((bit_length(modulus.as_bytes()), exponent.as_bytes()))
+            Ok::<_, der::Error>((modulus.as_bytes(), exponent.as_bytes()))
         })?;
         reader.finish()?;
         Ok(key)
     };
-    let (modulus_bits, exponent) = read().map_err(|_| malformed("RSA key"))?;
+    let (modulus, exponent) = read().map_err(|_| malformed("RSA key"))?;
+    let modulus_bits = bit_length(modulus);
     let size = u16::try_from(modulus_bits)
         .ok()
         .filter(|bits| (2048..=4096).contains(bits))
@@ -340,7 +349,31 @@ fn rsa(bits: &[u8]) -> Result<KeyKind, CsrRefusal> {
     if !is_odd || bit_length(exponent) < 17 {
         return Err(CsrRefusal::RsaExponent);
     }
+    if is_roca(modulus) {
+        return Err(CsrRefusal::Roca);
+    }
     Ok(KeyKind::Rsa { bits: size })
+}
+
+/// Whether a modulus bears the mark of the Infineon RSALib (Nemec and others, "The Return of
+/// Coppersmith's Attack", 2017): modulo each small prime it is a power of 65537. Of other moduli
+/// one in some hundred million does.
+fn is_roca(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.iter().all(|prime| {
+        let residue =
+            (modulus.iter()).fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let mut power = 1;
+        // Fermat: the powers come round within so many steps.
+        (0..*prime).any(|_| {
+            let found = power == residue;
+            power = power * (65_537 % prime) % prime;
+            found
+        })
+    })
 }
 
 fn bit_length(big_endian: &[u8]) -> usize {
@@ -380,4 +413,33 @@ fn verify(kind: KeyKind, outer: &Outer<'_>, spki_der: &[u8]) -> Result<(), CsrRe
 
 fn malformed(what: &'static str) -> CsrRefusal {
     CsrRefusal::Malformed { what }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A power of 65537 is one modulo each prime, as a product of two of RSALib's primes is.
+    #[test]
+    fn attack_a_key_that_can_be_factored_is_refused() {
+        let mut number = vec![0, 1];
+        for _ in 0..128 {
+            // times 65537: shifted by two bytes, and itself.
+            let mut sum: Vec<u8> = [number.as_slice(), &[0, 0]].concat();
+            let mut carry = 0;
+            for at in (0..sum.len()).rev() {
+                let own = at.checked_sub(2).and_then(|at| number.get(at)).copied();
+                let digit = u16::from(sum[at]) + u16::from(own.unwrap_or(0)) + carry;
+                sum[at] = (digit & 0xff) as u8;
+                carry = digit >> 8;
+            }
+            number = sum;
+        }
+        let start = number.iter().position(|byte| *byte != 0).unwrap();
+        assert!(bit_length(&number) >= 2048);
+        assert!(is_roca(&number[start..]));
+        let last = number.len() - 1;
+        number[last] ^= 2;
+        assert!(!is_roca(&number));
+    }
 }

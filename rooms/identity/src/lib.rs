@@ -31,7 +31,7 @@ mod refusal;
 mod registry;
 mod renewal;
 
-pub use certificate::{certificate_id, validity};
+pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
@@ -41,6 +41,6 @@ pub use path::{
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
     Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
-    Registry, Revocation,
+    Reach, Registry, Revocation,
 };
 pub use renewal::renew_after;

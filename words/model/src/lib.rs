@@ -11,10 +11,11 @@ mod containment;
 mod deviation;
 mod names;
 mod observed;
+mod revocation;
 mod time;
 mod verdict;
 
-pub use certificate::{CertificateId, Digest, RevocationReason};
+pub use certificate::{CertificateId, Digest, InvalidCertificateId};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
@@ -22,5 +23,6 @@ pub use names::{
     ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
+pub use revocation::{InvalidRevocable, Revocable, RevocationReason};
 pub use time::Timestamp;
 pub use verdict::{DenyReason, Verdict};

@@ -19,6 +19,7 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod revocation;
 mod watched;
 
 pub use caller::Caller;
@@ -77,7 +78,12 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
         )
-        .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route("/api/v1/identity/revocations", post(revocation::revoke))
+        .route(
+            "/api/v1/identity/revocations/list",
+            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/identity/releases", post(revocation::release))
         .route("/api/v1/identity/ca", get(identity::ca))
         .route("/api/v1/identity/crl", get(identity::crl))
         .route(
@@ -208,7 +214,9 @@ async fn method_not_allowed() -> Problem {
         identity::devices,
         identity::device,
         identity::certify_service,
-        identity::revoke,
+        revocation::revoke,
+        revocation::revoke_list,
+        revocation::release,
         identity::ca,
         identity::crl,
         access::fleet,

@@ -3,7 +3,7 @@
 use crate::plane::{Plane, random};
 use crate::trouble::Trouble;
 use identity::{CertificateRequest, EnrollmentDecision, Fact, est, profile};
-use model::{CertificateId, Principal, ServiceId, Timestamp};
+use model::{CertificateId, Digest, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
 
@@ -11,6 +11,7 @@ use store::{Holder, Receipt, Write};
 pub struct Made {
     der: Vec<u8>,
     pub certificate: CertificateId,
+    key: Digest,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -34,6 +35,7 @@ impl Made {
             },
             not_before: self.not_before,
             not_after: self.not_after,
+            key: Some(self.key),
             der: self.der.clone(),
         })
     }
@@ -43,6 +45,7 @@ impl Made {
         Fact::CertificateIssued {
             principal,
             certificate: self.certificate,
+            key: self.key,
             not_after: self.not_after,
         }
     }
@@ -82,7 +85,7 @@ pub fn ldevid(
         plane.issuer(),
         &terms,
     )?;
-    made(plane, Purpose::DeviceCertificate, unsigned)
+    made(plane, Purpose::DeviceCertificate, unsigned, request)
 }
 
 /// The certificate of a service.
@@ -102,16 +105,22 @@ pub fn service(
         lifetime: plane.config.service_lifetime(),
     };
     let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
-    made(plane, Purpose::ServiceCertificate, unsigned)
+    made(plane, Purpose::ServiceCertificate, unsigned, request)
 }
 
-fn made(plane: &Plane, purpose: Purpose, unsigned: profile::Unsigned) -> Result<Made, Trouble> {
+fn made(
+    plane: &Plane,
+    purpose: Purpose,
+    unsigned: profile::Unsigned,
+    request: &CertificateRequest,
+) -> Result<Made, Trouble> {
     let certificate = unsigned.certificate();
     let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
     let signature = plane.sign(purpose, unsigned.to_be_signed())?;
     Ok(Made {
         der: unsigned.assemble(&signature)?,
         certificate,
+        key: request.key_digest(),
         not_before,
         not_after,
     })

@@ -2,11 +2,13 @@
 
 use crate::clock;
 use crate::entries::{self, Actor};
+use crate::flow;
 use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
+use crate::withdrawing::Revoking;
 use identity::expected::ExpectedDevice;
-use identity::{Anchors, Fact};
-use model::{ManufacturerId, Principal, Timestamp};
+use identity::{Anchors, Fact, FactConflict};
+use model::{ManufacturerId, Principal, Revocable, RevocationReason, Timestamp};
 use signer::Purpose;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -108,7 +110,20 @@ async fn learn_expected(
     for row in part {
         let principal = Principal::Device(row.device.clone());
         let before = plane.admission.facts_of(&principal);
-        plane.learn(&row.clone().into_fact(manufacturer))?;
+        let fact = row.clone().into_fact(manufacturer);
+        let taken = plane.trust().registry_mut().apply(&fact);
+        match taken {
+            Ok(()) => plane.note(&fact),
+            // Its product was barred while the list was recorded. On record the device has left it.
+            Err(FactConflict::ProductBarred { .. }) => {
+                let reason = RevocationReason::PrivilegeWithdrawn;
+                let bar = Revoking::one(Revocable::Principal(principal.clone()), reason);
+                flow::revoke(plane, &bar, &Actor::Plane).await?;
+            }
+            Err(conflict) => {
+                return Err(Trouble::refused("fact-conflict", conflict.to_string()));
+            }
+        }
         let facts = plane.admission.facts_of(&principal);
         if kinds.insert((facts.product.clone(), facts.groups.clone())) {
             plane.cover(&facts).await?;

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use identity::{crl, est, profile};
-use model::{RevocationReason, Timestamp};
+use model::{Revocable, RevocationReason, Timestamp};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -193,8 +193,8 @@ fn openssl_obeys_our_crl() {
     assert!(verify("gone.pem").status.success());
     world
         .registry
-        .apply(&identity::Fact::CertificateRevoked {
-            certificate: identity::certificate_id(&gone).unwrap(),
+        .apply(&identity::Fact::Revoked {
+            what: Revocable::Certificate(identity::certificate_id(&gone).unwrap()),
             reason: RevocationReason::KeyCompromise,
             at: NOW,
         })
@@ -213,8 +213,8 @@ fn openssl_obeys_our_crl() {
     assert!(verify("kept.pem").status.success());
     world
         .registry
-        .apply(&identity::Fact::PrincipalRevoked {
-            principal: device("d1"),
+        .apply(&identity::Fact::Revoked {
+            what: Revocable::Principal(device("d1")),
             reason: RevocationReason::Unspecified,
             at: NOW,
         })
