@@ -3,6 +3,7 @@
 
 mod abuse;
 mod keeping;
+mod revoking;
 
 use crate::certify::lists;
 use crate::config::Config;
