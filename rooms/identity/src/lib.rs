@@ -5,13 +5,14 @@
 //! **In:** certificates, chains, certificate requests and EST bodies as bytes; lists of expected
 //! devices; facts that the plane has made durable; the time; random bytes.
 //! **Out:** tickets ([`Path`], [`Presented`], [`Authenticated`]) that only this room can make, an
-//! [`EnrollmentDecision`], bytes to be signed ([`profile::Unsigned`], [`crl::UnsignedCrl`]), and
+//! [`EnrollmentDecision`], bytes to be signed ([`profile::Unsigned`], [`crl::UnsignedCrl`],
+//! [`ocsp::UnsignedResponse`]), and
 //! refusals that say who must act.
 //! **Refuses to know:** private keys (it never signs), sockets and TLS, HTTP, rows, the clock,
 //! what the identified may do (`access`).
 //!
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
-//! (EST), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
+//! (EST), RFC 6960, 9654 and 9919 (OCSP), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
 //! form of URI.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
@@ -25,11 +26,13 @@ pub mod est;
 pub mod expected;
 mod first_identity;
 mod names;
+pub mod ocsp;
 mod path;
 pub mod profile;
 mod refusal;
 mod registry;
 mod renewal;
+mod status;
 
 pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
@@ -44,3 +47,4 @@ pub use registry::{
     Reach, Registry, Revocation,
 };
 pub use renewal::renew_after;
+pub use status::{InvalidStatusPoint, OCSP_PATH, StatusPoint, crl_path};

@@ -427,16 +427,22 @@ impl Registry {
         self.principal_at(other)
     }
 
-    /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all that is revoked
-    /// and ended less than [`crate::crl::KEPT_AFTER_END`] ago. Ordered by serial number.
+    /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all of this shard that
+    /// is revoked and ended less than [`crate::crl::KEPT_AFTER_END`] ago. Ordered by serial number.
     #[must_use]
-    pub fn crl_entries(&self, issuer: Digest, now: Timestamp) -> Vec<crate::crl::Entry> {
+    pub fn crl_entries(
+        &self,
+        issuer: Digest,
+        shard: crate::crl::Shard,
+        now: Timestamp,
+    ) -> Vec<crate::crl::Entry> {
         let mut entries: Vec<crate::crl::Entry> = Vec::new();
         if self.bars.is_empty() {
             return entries;
         }
         for (certificate, record) in self.certificates.iter() {
             if certificate.issuer() != issuer
+                || !shard.holds(&certificate)
                 || record.not_after().plus(crate::crl::KEPT_AFTER_END) < now
             {
                 continue;

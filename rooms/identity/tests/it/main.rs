@@ -16,4 +16,5 @@ mod hostile;
 mod limbo;
 mod openssl;
 mod requests;
+mod status;
 mod support;
