@@ -1,7 +1,9 @@
 //! `fleetward identity …`: whose devices, which devices, whose certificates.
 
+use crate::authorities::{self, CaVerb};
 use crate::client::Ask;
 use crate::files;
+use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
 use crate::revocation::{Release, Revoke};
@@ -13,7 +15,7 @@ use model::{DeviceId, ManufacturerId, ServiceId};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-const PEM_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const PEM_BYTES_MAX: usize = 64 * 1024;
 /// What the plane takes in one list.
 pub const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const CRL_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -60,6 +62,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Devices with a genuine factory identity that wait for a person.
+    #[command(subcommand)]
+    Pending(PendingVerb),
     /// Give a service of the fleet a certificate.
     #[command(after_help = "Examples:\n  \
         fleetward identity certify ingest --new-key ingest.key --out ingest.pem\n  \
@@ -83,9 +88,13 @@ pub enum IdentityVerb {
         fleetward identity release --device cam-1 --reason 'found in the store room'\n  \
         fleetward identity release --product camera --reason 'fixed by release 2.1'")]
     Release(Release),
-    /// Print the root certificate (PEM): what devices and clients trust.
-    #[command(after_help = "Examples:\n  fleetward identity ca > root.pem")]
+    /// Print the root certificate (PEM), which devices and clients trust; or act on the CAs.
+    #[command(args_conflicts_with_subcommands = true)]
+    #[command(after_help = "Examples:\n  fleetward identity ca > root.pem\n  \
+        fleetward identity ca list")]
     Ca {
+        #[command(subcommand)]
+        verb: Option<CaVerb>,
         #[command(flatten)]
         place: Place,
     },
@@ -170,7 +179,7 @@ const CERTIFICATES: [Column; 4] = [
     ("revoked", "/revoked/reason"),
 ];
 
-const RECORDED: [Column; 2] = [("entry", "/entry"), ("sequence", "/sequence")];
+pub(crate) const RECORDED: [Column; 2] = [("entry", "/entry"), ("sequence", "/sequence")];
 
 impl IdentityVerb {
     /// # Errors
@@ -217,21 +226,14 @@ impl IdentityVerb {
                     _ => Ok(()),
                 }
             }
+            Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
             Self::Release(release) => release.run(output),
-            Self::Ca { place } => {
-                let pem = place
-                    .client()?
-                    .bytes(Ask::get("/api/v1/identity/ca"), PEM_BYTES_MAX)?;
-                let pem = String::from_utf8(pem).context("the plane's answer is not text")?;
-                if output == Output::Json {
-                    return show::value(&json!({ "root_pem": pem }));
-                }
-                // PEM is plain ASCII; whatever is not is dropped rather than shown.
-                let plain = |c: &char| *c == '\n' || c.is_ascii_graphic() || *c == ' ';
-                show::line(pem.chars().filter(plain).collect::<String>().trim_end())
-            }
+            Self::Ca {
+                verb: Some(verb), ..
+            } => verb.run(output),
+            Self::Ca { verb: None, place } => authorities::print_root(place, output),
             Self::Crl { out, place } => {
                 let crl = place
                     .client()?

@@ -10,6 +10,7 @@
 mod access;
 mod ask;
 mod audit;
+mod authorities;
 mod client;
 mod demo;
 mod detection;
@@ -17,6 +18,7 @@ mod files;
 mod gateway;
 mod identity;
 mod inventory;
+mod pending;
 mod place;
 mod request;
 mod response;

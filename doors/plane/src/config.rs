@@ -99,6 +99,12 @@ pub struct IdentityConfig {
     pub tls_1_2: bool,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
+    /// Where outsiders reach this plane's revocation lists and OCSP responder, as it is written
+    /// into new certificates: `http://host[:port][/path]`, what leads to `/status` on the doors for
+    /// people or devices. Empty: certificates name no such address.
+    pub status_url: String,
+    /// Revocation lists of each CA among which its certificates are dealt out: 1, 2, 4 up to 256.
+    pub crl_shards: u16,
 }
 
 /// `[inventory]`: how long what was observed of devices is kept.
@@ -290,6 +296,8 @@ impl Default for IdentityConfig {
         Self {
             tls_1_2: true,
             service_days: 90,
+            status_url: String::new(),
+            crl_shards: 1,
         }
     }
 }
@@ -300,7 +308,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 28] = [
+const ENVIRONMENT: [(&str, &[&str]); 30] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -329,6 +337,8 @@ const ENVIRONMENT: [(&str, &[&str]); 28] = [
         "FLEETWARD_IDENTITY_SERVICE_DAYS",
         &["identity", "service_days"],
     ),
+    ("FLEETWARD_IDENTITY_STATUS_URL", &["identity", "status_url"]),
+    ("FLEETWARD_IDENTITY_CRL_SHARDS", &["identity", "crl_shards"]),
     (
         "FLEETWARD_INVENTORY_ADDRESSES_DAYS",
         &["inventory", "addresses_days"],
@@ -456,6 +466,13 @@ impl Config {
                 );
             }
         }
+        if let Err(rule) = self.status_point() {
+            let key = match rule {
+                identity::InvalidStatusPoint::Base => "identity.status_url",
+                identity::InvalidStatusPoint::Shards => "identity.crl_shards",
+            };
+            return refuse(key, &rule.to_string());
+        }
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -547,6 +564,20 @@ impl Config {
         self.data_dir.join("admin-link")
     }
 
+    /// What new certificates say of where their status is told.
+    ///
+    /// # Errors
+    /// The address or the number of lists cannot be.
+    pub fn status_point(
+        &self,
+    ) -> Result<Option<identity::StatusPoint>, identity::InvalidStatusPoint> {
+        let (url, shards) = (&self.identity.status_url, self.identity.crl_shards);
+        // The number is checked also where nothing is written.
+        let base = if url.is_empty() { "http://unset" } else { url };
+        let point = identity::StatusPoint::new(base, shards)?;
+        Ok((!url.is_empty()).then_some(point))
+    }
+
     #[must_use]
     pub fn service_lifetime(&self) -> Duration {
         Duration::from_secs(u64::from(self.identity.service_days) * 86_400)
@@ -573,6 +604,8 @@ impl Config {
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
+                ["identity", "status_url"] => format!("{:?}", self.identity.status_url),
+                ["identity", "crl_shards"] => self.identity.crl_shards.to_string(),
                 ["inventory", "addresses_days"] => self.inventory.addresses_days.to_string(),
                 ["inventory", "peers_days"] => self.inventory.peers_days.to_string(),
                 ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),

@@ -4,6 +4,7 @@
 mod abuse;
 mod keeping;
 mod revoking;
+mod status;
 
 use crate::certify::lists;
 use crate::config::Config;
@@ -37,6 +38,7 @@ struct House {
     told: Vec<Told>,
     factory: Factory,
     at: sim::device::Doors,
+    devices_port: u16,
     stopping: watch::Sender<bool>,
     _scratch: TempDir,
 }
@@ -47,7 +49,8 @@ impl House {
         let scratch = tempfile::tempdir().unwrap();
         let text = format!(
             "data_dir = {:?}\n[listen]\npeople = \"127.0.0.1:0\"\ndevices = \"127.0.0.1:0\"\n\
-             mqtt = \"127.0.0.1:0\"\n[gateway]\nshards = 2\ndurability = \"process\"\n",
+             mqtt = \"127.0.0.1:0\"\n[gateway]\nshards = 2\ndurability = \"process\"\n\
+             [identity]\nstatus_url = \"http://status.test\"\ncrl_shards = 4\n",
             scratch.path().join("data")
         );
         let config = Config::from_text(&text, &|_| None).unwrap();
@@ -64,7 +67,7 @@ impl House {
         let signals = plane.signals.clone();
         tokio::spawn(serve_door(doors.devices, door, router, signals, stopped));
         let inbox = plane.inbox.lock().take().unwrap();
-        let roots = [plane.own_cas.root.clone()];
+        let roots = [plane.tree().root().to_vec()];
         let at = sim::device::Doors {
             est: Endpoint::new(addresses.devices, "localhost", &roots).unwrap(),
             mqtt: Endpoint::new(addresses.mqtt, "localhost", &roots).unwrap(),
@@ -76,6 +79,7 @@ impl House {
             told: Vec::new(),
             factory,
             at,
+            devices_port: addresses.devices.port(),
             stopping,
             _scratch: scratch,
         };

@@ -5,8 +5,8 @@
 use crate::plane::digest;
 use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, Revocable,
-    RevocationReason, Timestamp,
+    AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
+    Principal, Revocable, RevocationReason, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -116,6 +116,29 @@ pub fn server_certified(at: Timestamp, certificate: CertificateId, names: &[Stri
     .with("names", names.join(" "))
 }
 
+/// An issuing CA has a certificate and serves from now on; one before it of that name retires.
+#[must_use]
+pub fn authority_certified(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    certificate: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-certified", object)
+        .with("uses", uses)
+        .with("certificate_sha256", certificate)
+}
+
+/// The last certificate of a CA that retired has ended, and the CA with it.
+#[must_use]
+pub fn authority_ended(at: Timestamp, name: &AuthorityId, certificate: Digest) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, Actor::Plane, "identity.authority-ended", object)
+        .with("certificate_sha256", certificate)
+}
+
 #[must_use]
 pub fn manufacturer_added(
     at: Timestamp,
@@ -165,11 +188,41 @@ pub fn enrolled(
     by: CertificateId,
     certificate: CertificateId,
     kind: &str,
+    key_made_here: bool,
 ) -> Act {
-    Act::new(at, principal, "identity.device-enrolled", principal)
+    let act = Act::new(at, principal, "identity.device-enrolled", principal)
         .with("by_certificate", by)
         .with("certificate", certificate)
-        .with("kind", kind)
+        .with("kind", kind);
+    if key_made_here {
+        // Worth knowing for ever: this key was not born in the device.
+        return act.with("key", "made-by-plane");
+    }
+    act
+}
+
+/// A person decided of a device that waited; approved, it also says as what.
+#[must_use]
+pub fn enrollment_decided(
+    actor: &Actor,
+    row: &store::PendingEnrollment,
+    decision: &store::Decision,
+    device: Option<(&DeviceId, &model::ProductId)>,
+) -> Act {
+    let action = if decision.approved {
+        "identity.enrollment-approved"
+    } else {
+        "identity.enrollment-refused"
+    };
+    let object = format_args!("idevid/{}/{}", row.manufacturer, row.serial);
+    let act = Act::new(decision.at, actor, action, object)
+        .with("enrollment", row.id)
+        .with("by_certificate", row.certificate)
+        .with("key_sha256", row.key);
+    match device {
+        Some((device, product)) => act.with("device", device).with("product", product),
+        None => act,
+    }
 }
 
 #[must_use]
@@ -226,6 +279,15 @@ pub fn list_revoked(
 #[must_use]
 pub fn released(at: Timestamp, actor: &Actor, what: &Releasing) -> Act {
     Act::new(at, actor, "identity.hold-released", &what.what).with("reason", &what.reason)
+}
+
+/// Our OCSP responder may answer for a CA, for some days.
+#[must_use]
+pub fn responder_certified(at: Timestamp, certificate: CertificateId, ca: &AuthorityId) -> Act {
+    let action = "identity.ocsp-responder-certified";
+    Act::new(at, Actor::Plane, action, "plane")
+        .with("certificate", certificate)
+        .with("ca", ca)
 }
 
 #[must_use]

@@ -6,7 +6,9 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
+use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
+use crate::certify::waiting::{self, Waited};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
@@ -25,13 +27,13 @@ use crate::withdrawing::{
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
-use identity::{Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal};
+use identity::{CertificateRequest, Door, Fact, Operation, Presented, Refusal};
 use model::{Principal, Revocable, RevocationReason, ServiceId};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Change, Direction, Guard, Receipt, Write};
+use store::{Change, CommitError, Direction, Guard, Receipt, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -86,44 +88,69 @@ impl Admission {
     }
 }
 
-/// EST: a device that proved its factory identity (or its present certificate) gets an LDevID.
+/// A device that proved its factory identity, or its present certificate, gets an LDevID; or it
+/// waits for a person, if it is on no list or its product wants that.
 ///
 /// # Errors
 /// A refusal of the device, or trouble of ours.
-pub async fn enroll(
-    plane: &Arc<Plane>,
-    presented: &Presented,
-    operation: Operation,
-    request: &CertificateRequest,
-) -> Result<Issued, Trouble> {
+pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, Trouble> {
     let now = clock::now();
-    let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
-    let decision = plane
-        .trust()
-        .registry()
-        .enroll(operation, &who, request, now)?;
+    let mut decided = enrolling::decide(plane, asked, now);
+    if let Err(Refusal::UnlistedSerial { .. }) = &decided
+        && asked.way == Way::Est(Operation::SimpleEnroll)
+    {
+        if let Some(waits) = waiting::ask(plane, asked, asked.label.as_ref(), now).await? {
+            return Ok(waits);
+        }
+        // A person put it on the list a moment ago.
+        decided = enrolling::decide(plane, asked, now);
+    }
+    let decision = decided?;
+    enrolling::check_product(plane, asked, &decision)?;
+    let earlier = Earlier::look_up(plane, asked, &decision, now)?;
+    if let Some(answer) = earlier.answer {
+        return Ok(Enrolled::Issued(answer));
+    }
     plane.granting_allowed()?;
+    let is_approved = match enrolling::approval(plane, asked, &decision, now).await? {
+        Approval::Waits(waits) => return Ok(waits),
+        Approval::Given => true,
+        Approval::NotNeeded => false,
+    };
 
-    let made = issuing::ldevid(plane, &decision, request, now)?;
+    let key = asked.generated.unwrap_or(asked.request.public_key());
+    let made = issuing::ldevid(plane, &decision, key, now)?;
     let principal = Principal::Device(decision.device.clone());
-    let change = Change::new(Direction::Grant)
+    let by = asked.presented.certificate();
+    let (kind, key_made_here) = (decision.kind.name(), asked.generated.is_some());
+    let act = entries::enrolled(now, &principal, by, made.certificate, kind, key_made_here);
+    let mut change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
-        .guard(Guard::CertificateNotRevoked(who.certificate()))
+        .guard(Guard::CertificateNotRevoked(by))
         .guard(Guard::CertificateUnknown(made.certificate))
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
-        .entry(plane.leaf(&entries::enrolled(
-            now,
-            &principal,
-            who.certificate(),
-            made.certificate,
-            decision.kind.name(),
-        ))?);
-    let receipt = plane.commit(change).await?;
+        .entry(plane.leaf(&act)?);
+    change = earlier.remember(change, asked, &made, now);
+    let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
+    match &waited {
+        Some(waited) => change = waited.settled_by(change, asked, is_approved),
+        None if is_approved => return Err(enrolling::under_way()),
+        None => {}
+    }
+    let receipt = match plane.commit(change).await {
+        Err(Trouble::Commit(CommitError::Guard(Guard::EnrollmentAnswerIs { .. }))) => {
+            // The same request came twice at once, and the other was first.
+            let first = Earlier::look_up(plane, asked, &decision, now)?.answer;
+            return first.map(Enrolled::Issued).ok_or_else(enrolling::under_way);
+        }
+        recorded => recorded?,
+    };
     plane.learn(&made.fact(principal))?;
+    waited.map(Waited::forget);
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
-    if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
+    if let Err(refusal) = enrolling::decide(plane, asked, clock::now()) {
         if let Refusal::Revoked { reason, .. } = &refusal {
             // A hold would have to be released twice: the device enrolls again instead.
             let reason = if reason.is_hold() {
@@ -140,7 +167,7 @@ pub async fn enroll(
         .admission
         .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
-    Ok(made.recorded(receipt))
+    Ok(Enrolled::Issued(made.recorded(receipt).der))
 }
 
 /// A service of the fleet gets a certificate for the key in its request.
@@ -242,7 +269,7 @@ pub async fn release(
         .entry(plane.leaf(&entries::released(clock::now(), actor, releasing))?);
     let receipt = plane.commit(change).await?;
     plane.learn(&Fact::Released { what })?;
-    *plane.crl.lock() = None;
+    plane.status.changed();
     Ok(receipt)
 }
 
@@ -383,6 +410,7 @@ pub async fn apply(
     let _one_at_a_time = plane.applying.begin().await;
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
+    next.check_authorities(&plane.tree())?;
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)

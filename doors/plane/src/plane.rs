@@ -1,6 +1,7 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
-use crate::certify::lists::MadeCrl;
+use crate::certify::status::StatusDesk;
+use crate::certify::tree::Tree;
 use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
@@ -19,7 +20,8 @@ use crate::withdrawing::{Containments, RevocationPreview, Standing};
 use access::{Facts, Grants};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use identity::{Fact, Realm, profile};
+use identity::pending::Pending;
+use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
 use model::{Containment, DeviceId, Digest, Principal, Revocable, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
@@ -48,8 +50,12 @@ pub struct Plane {
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
-    /// Held while a list (manufacturers, expected devices) goes from the record to memory.
+    /// Held while a list (our CAs, manufacturers, expected devices) goes from the record to memory.
     pub listing: OneAtATime,
+    /// Enrollments that wait for a person; changed only while `waiting` is held.
+    pub pending: Locked<Pending>,
+    /// Held while an enrollment that waits goes from the record to memory.
+    pub(crate) waiting: OneAtATime,
     /// Held while grants are replaced.
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.
@@ -70,14 +76,14 @@ pub struct Plane {
     pub(crate) notifier: Notifier,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
-    pub(crate) own_cas: identity::OwnCas,
-    pub(crate) issuer: profile::Issuer,
+    /// Which CAs there are; replaced while `listing` is held.
+    pub(crate) tree: Latest<Tree>,
     pub(crate) grants: Latest<Grants>,
     pub(crate) shards: Shards,
     /// Withdrawals in force that the store has not taken yet.
     pub(crate) unrecorded: Locked<Vec<Change>>,
-    /// The last CRL made; none after a revocation.
-    pub(crate) crl: Locked<Option<MadeCrl>>,
+    /// What outsiders are told of our certificates.
+    pub(crate) status: StatusDesk,
     /// The one sequencer; locked for one batch.
     pub(crate) sequencer: Locked<audit::Sequencer>,
     pub(crate) sequencer_trouble: Locked<Option<String>>,
@@ -93,9 +99,10 @@ impl Plane {
         &self.realm
     }
 
+    /// Our CAs.
     #[must_use]
-    pub fn issuer(&self) -> &profile::Issuer {
-        &self.issuer
+    pub fn tree(&self) -> Arc<Tree> {
+        self.tree.get()
     }
 
     /// The MQTT door's threads.
@@ -216,7 +223,10 @@ impl Plane {
             Revocable::Principal(Principal::Service(id)) => {
                 self.admission.fleet.get().has_service(id)
             }
-            Revocable::Issuer(id) => *id == self.issuer.id(),
+            Revocable::Issuer(id) => {
+                let tree = self.tree();
+                tree.issuing().iter().any(|one| one.issuer.id() == *id)
+            }
             _ => false,
         };
         listed || self.trust().registry().knows(what)
@@ -255,7 +265,7 @@ impl Plane {
             }
         }
         let closed = self.shards.withdraw(what.into()).await;
-        *self.crl.lock() = None;
+        self.status.changed();
         Ok(closed)
     }
 
@@ -410,6 +420,9 @@ impl Plane {
             judgement.detector.declare(&fleet.declared());
             judgement.responder.playbooks(fleet.playbooks.clone());
         }
+        self.trust()
+            .grace
+            .replace(Arc::new(fleet.renewal_grace_max()));
         self.admission.fleet.replace(fleet);
         self.regrant(grants).await;
     }

@@ -1,12 +1,14 @@
 //! A change as data: what must hold, what is written, what the log will say.
 
 use crate::access::Fleet;
-use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
+use crate::authority::Authority;
+use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, Revocable, RevocationReason,
-    ServiceId, Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, Revocable,
+    RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -118,6 +120,19 @@ pub enum Guard {
         device: DeviceId,
         containment: Option<Containment>,
     },
+    /// The enrollment of this device that waits is this one, and this was decided of it (`None`:
+    /// nothing yet).
+    PendingEnrollmentIs {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        id: Digest,
+        approved: Option<bool>,
+    },
+    /// The enrollment was answered with this certificate; `None`: with none that is remembered.
+    EnrollmentAnswerIs {
+        enrollment: Digest,
+        certificate: Option<CertificateId>,
+    },
 }
 
 impl fmt::Display for Guard {
@@ -140,6 +155,12 @@ impl fmt::Display for Guard {
                 let how = containment.map_or("not contained", Containment::name);
                 write!(f, "device {device} is {how}")
             }
+            Self::PendingEnrollmentIs { id, .. } => {
+                write!(f, "enrollment {id} waits as it was shown")
+            }
+            Self::EnrollmentAnswerIs { enrollment, .. } => {
+                write!(f, "enrollment {enrollment} was not answered meanwhile")
+            }
         }
     }
 }
@@ -147,6 +168,15 @@ impl fmt::Display for Guard {
 /// One write. Each says below what it refuses by itself, whatever the guards are.
 #[derive(Debug, Clone)]
 pub enum Write {
+    /// A CA of ours: creates its row or moves it to another state. Conflict: its Name has another
+    /// certificate already.
+    PutAuthority(Authority),
+    /// Signatures of an issuer of which nothing is on record, found by the signer's own count.
+    NoteUnrecorded {
+        issuer: Digest,
+        kind: String,
+        count: u64,
+    },
     /// A trust anchor is never silently replaced: the same id with another CA is a conflict, the
     /// same again changes nothing.
     PutManufacturer(Manufacturer),
@@ -180,6 +210,19 @@ pub enum Write {
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
     ForgetTokens { expired_before: Timestamp },
+    /// Creates or replaces the one enrollment of a device that waits. Approved it gives rights, and
+    /// belongs in a grant. Conflict: an unregistered manufacturer.
+    PutPendingEnrollment(PendingEnrollment),
+    /// The device waits no more. One that does not wait changes nothing.
+    DropPendingEnrollment {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    /// Creates or replaces what a request is answered with when it is asked again.
+    PutEnrollmentAnswer(EnrollmentAnswer),
+    /// Removes enrollments that wait and answers that expired before this moment, up to 10,000 of
+    /// each.
+    ForgetEnrollments { expired_before: Timestamp },
     /// Cuts a device off. It need not be known. The same again keeps the first one's time, incident
     /// and author; a harder one replaces a softer one. Conflict: a softer one than is in force, unless
     /// the change is a [`Direction::Grant`]: to soften gives back.
@@ -217,16 +260,23 @@ impl Write {
     pub(crate) fn grants(&self) -> bool {
         match self {
             Self::PutManufacturer(_)
+            | Self::PutAuthority(_)
             | Self::PutExpectedDevices(_)
             | Self::PutDevice(_)
-            | Self::PutCertificate(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::Release { .. }
             | Self::DropContainment { .. } => true,
+            // That of our own doors gives nobody anything.
+            Self::PutCertificate(row) => row.holder != Holder::Server,
+            Self::PutPendingEnrollment(row) => row
+                .decision
+                .as_ref()
+                .is_some_and(|decision| decision.approved),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
-            Self::Revoke { .. }
+            Self::NoteUnrecorded { .. }
+            | Self::Revoke { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
@@ -235,6 +285,9 @@ impl Write {
             | Self::DropOutbox { .. }
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
+            | Self::DropPendingEnrollment { .. }
+            | Self::PutEnrollmentAnswer(_)
+            | Self::ForgetEnrollments { .. }
             | Self::PutMeta { .. }
             | Self::Seal { .. }
             | Self::Unseal => false,

@@ -20,7 +20,9 @@
 
 mod access;
 mod audit;
+mod authority;
 mod change;
+mod enrollment;
 mod error;
 mod facts;
 mod folder;
@@ -37,10 +39,12 @@ mod writer;
 
 pub use access::Fleet;
 pub use audit::{Checkpoint, CheckpointError, ImportError};
+pub use authority::{Authority, AuthorityRole, AuthorityState, Issuance};
 pub use change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
     RECEIPTS_KEPT_CHANGES, Receipt, Write,
 };
+pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,

@@ -235,9 +235,64 @@ CREATE TABLE outbox (
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 ";
 
-/// Format 3: revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
-/// digest of each certificate's key, absent in rows of an earlier format.
+/// Format 3: our CAs and what they issued, enrollments that wait for a person, answers that may be
+/// asked for again; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`;
+/// the digest of each certificate's key, absent in rows of an earlier format.
+///
+/// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
+/// themselves are forgotten some time after they ended.
 const TABLES_3: &str = "
+CREATE TABLE certificate_authority (
+    tenant TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    name TEXT,
+    uses TEXT,
+    state TEXT NOT NULL CHECK (state IN ('next', 'current', 'retiring', 'ended')),
+    certificate BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, subject)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE issuance (
+    tenant TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    recorded INTEGER NOT NULL,
+    unrecorded INTEGER NOT NULL,
+    PRIMARY KEY (tenant, issuer, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO issuance SELECT tenant, issuer, kind, count(*), 0 FROM certificate
+    GROUP BY tenant, issuer, kind;
+
+CREATE TABLE pending_enrollment (
+    tenant TEXT NOT NULL,
+    id BLOB NOT NULL,
+    manufacturer TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    product TEXT,
+    key_kind TEXT NOT NULL,
+    key BLOB NOT NULL,
+    asked_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    approved INTEGER,
+    decided_at INTEGER,
+    by_whom TEXT,
+    PRIMARY KEY (tenant, manufacturer, serial),
+    FOREIGN KEY (tenant, manufacturer) REFERENCES manufacturer (tenant, manufacturer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE enrollment_answer (
+    tenant TEXT NOT NULL,
+    enrollment BLOB NOT NULL,
+    issuer BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, enrollment)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX enrollment_answer_by_end ON enrollment_answer (tenant, expires_at);
+
 CREATE TABLE scope_revocation (
     tenant TEXT NOT NULL,
     scope TEXT NOT NULL,

@@ -29,6 +29,7 @@ pub struct CertificateRequest {
     subject: Name,
     names: Option<SubjectAltName>,
     asks_for_other_name: bool,
+    asks_for_encrypted_key: bool,
     digest: Digest,
 }
 
@@ -42,6 +43,15 @@ pub enum KeyKind {
     Rsa {
         bits: u16,
     },
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rsa { bits } => write!(f, "RSA {bits}"),
+            other => f.write_str(other.name()),
+        }
+    }
 }
 
 /// Why a request is refused. The device's firmware must act, whatever the reason.
@@ -111,14 +121,15 @@ impl CertificateRequest {
         let outer = Outer::read(der).map_err(|_| malformed("not a signed request"))?;
         let info = Info::read(outer.info).map_err(|_| malformed("request info"))?;
         let key_kind = KeyKind::of(info.public_key)?;
-        let (names, asks_for_other_name) = info.attributes()?;
+        let asked = info.attributes()?;
         verify(key_kind, &outer, info.public_key)?;
         Ok(Self {
             public_key: info.public_key.to_vec(),
             key_kind,
             subject: info.subject,
-            names,
-            asks_for_other_name,
+            names: asked.names,
+            asks_for_other_name: asked.other_name,
+            asks_for_encrypted_key: asked.encrypted_key,
             digest: sha256(der),
         })
     }
@@ -132,6 +143,12 @@ impl CertificateRequest {
     #[must_use]
     pub fn key_kind(&self) -> KeyKind {
         self.key_kind
+    }
+
+    /// Does it want a key that the server makes to come encrypted (RFC 7030 section 4.4.1)?
+    #[must_use]
+    pub fn asks_for_encrypted_key(&self) -> bool {
+        self.asks_for_encrypted_key
     }
 
     /// SHA-256 of the request as it came: the same request asked twice (RFC 7030 section 4.2.3).
@@ -159,6 +176,17 @@ impl CertificateRequest {
 }
 
 impl KeyKind {
+    /// For logs and screens.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::Ed25519 => "Ed25519",
+            Self::Rsa { .. } => "RSA",
+        }
+    }
+
     /// # Errors
     /// If it is not a SubjectPublicKeyInfo in DER of a permitted key.
     pub fn of(spki_der: &[u8]) -> Result<Self, CsrRefusal> {
@@ -256,11 +284,10 @@ impl<'a> Info<'a> {
         Ok(info)
     }
 
-    /// The subjectAltName asked for, and whether another name is asked for by
-    /// id-cmc-changeSubjectName (RFC 6402 section 2.8). Other attributes ask in vain.
-    fn attributes(&self) -> Result<(Option<SubjectAltName>, bool), CsrRefusal> {
-        let read = || -> der::Result<(Option<SubjectAltName>, bool)> {
-            let (mut names, mut asks_for_other_name, mut seen) = (None, false, false);
+    /// What the attributes ask for, as far as it matters here; others ask in vain.
+    fn attributes(&self) -> Result<Asked, CsrRefusal> {
+        let read = || -> der::Result<Asked> {
+            let (mut asked, mut seen) = (Asked::default(), false);
             let mut reader = SliceReader::new(self.attributes.unwrap_or_default())?;
             while !reader.is_finished() {
                 let (oid, values) = reader.sequence(|reader| {
@@ -269,20 +296,36 @@ impl<'a> Info<'a> {
                     values.tag().assert_eq(Tag::Set)?;
                     Ok::<_, der::Error>((oid, values.value()))
                 })?;
-                asks_for_other_name |= oid == CHANGE_SUBJECT_NAME;
+                asked.other_name |= oid == CHANGE_SUBJECT_NAME;
+                asked.encrypted_key |= ENCRYPT_KEY.contains(&oid);
                 if oid == rfc5912::ID_EXTENSION_REQ {
                     // Twice could be read two ways.
                     if std::mem::replace(&mut seen, true) {
                         return Err(der::ErrorKind::Failed.into());
                     }
-                    names = requested_names(values)?;
+                    asked.names = requested_names(values)?;
                 }
             }
-            Ok((names, asks_for_other_name))
+            Ok(asked)
         };
         read().map_err(|_| malformed("attributes"))
     }
 }
+
+#[derive(Default)]
+struct Asked {
+    /// The subjectAltName.
+    names: Option<SubjectAltName>,
+    /// Another name by id-cmc-changeSubjectName (RFC 6402 section 2.8).
+    other_name: bool,
+    encrypted_key: bool,
+}
+
+/// id-aa-decryptKeyID and id-aa-asymmDecryptKeyID (RFC 4108, RFC 7030 section 4.4.1).
+const ENCRYPT_KEY: [ObjectIdentifier; 2] = [
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.37"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.54"),
+];
 
 /// id-cmc-changeSubjectName.
 const CHANGE_SUBJECT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.7.36");

@@ -12,7 +12,8 @@
 //! what the identified may do (`access`).
 //!
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
-//! (EST), RFC 6960, 9654 and 9919 (OCSP), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
+//! (EST), RFC 9908 (CSR attributes), RFC 6960, 9654 and 9919 (OCSP), RFC 2986 (PKCS #10), RFC 5652
+//! (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
 //! form of URI.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
@@ -22,12 +23,14 @@
 mod certificate;
 pub mod crl;
 pub mod csr;
+pub mod csrattrs;
 pub mod est;
 pub mod expected;
 mod first_identity;
 mod names;
 pub mod ocsp;
 mod path;
+pub mod pending;
 pub mod profile;
 mod refusal;
 mod registry;
@@ -38,8 +41,8 @@ pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
-    AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind, OwnCas,
-    Path, Presented, Voucher,
+    AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
+    IssuingCa, OwnCas, Path, Presented, Voucher,
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{

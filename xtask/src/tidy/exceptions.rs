@@ -31,7 +31,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         rule: "concurrency in its place",
         path: "keeps/signer/src/lib.rs",
         what: "Mutex",
-        reason: "two checkpoints signed at once could both pass the high-water mark",
+        reason: "two checkpoints signed at once could both pass the high-water mark; a CA made at run time joins the keys",
     },
     Exception {
         rule: "concurrency in its place",

@@ -11,6 +11,7 @@
 mod agent;
 mod attacks;
 mod crash;
+mod est;
 mod fixture;
 mod hostile_text;
 mod http;
@@ -19,6 +20,7 @@ mod log;
 mod notify;
 mod plane;
 mod real_clients;
+mod recipes;
 mod refusals;
 mod response;
 mod restore;

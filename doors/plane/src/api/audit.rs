@@ -7,6 +7,7 @@ use super::{Problem, Shared, bytes};
 use crate::clock;
 use crate::entries;
 use crate::shared::off_thread;
+use crate::tasks::sequence::publish_all;
 use crate::trouble::Trouble;
 use audit::{Checkpoint, PublishedTree};
 use axum::Json;
@@ -115,12 +116,14 @@ pub async fn bundle(
         let refuse = |error: &dyn std::fmt::Display| {
             Problem::new(StatusCode::CONFLICT, "bundle-refused", error.to_string())
         };
+        // What was acknowledged before this was asked is in the bundle, proven.
+        publish_all(&plane).map_err(|e| refuse(&e))?;
         let note = plane
             .published
             .checkpoint()
             .map_err(|e| refuse(&e))?
             .and_then(|note| String::from_utf8(note).ok())
-            .ok_or_else(|| refuse(&"nothing is published yet; ask again in a second"))?;
+            .ok_or_else(|| refuse(&"the log has no entry yet"))?;
         let keys = [plane.log_key.clone()];
         let size = Checkpoint::open(&note, &keys)
             .map_err(|e| refuse(&e))?
@@ -128,9 +131,13 @@ pub async fn bundle(
             .size;
         let mut load = |path: &str| plane.published.read(path).ok().flatten();
         let mut tree = PublishedTree::new(size, &mut load);
-        let indices: BTreeSet<u64> = (asked.from.unwrap_or(0)..asked.to.unwrap_or(size).min(size))
-            .take(65_537)
-            .collect();
+        let to = asked.to.unwrap_or(size);
+        if to > size {
+            return Err(refuse(&format_args!(
+                "the log has {size} entries, not {to}"
+            )));
+        }
+        let indices: BTreeSet<u64> = (asked.from.unwrap_or(0)..to).take(65_537).collect();
         audit::build(&note, &keys, &mut tree, &indices, asked.since).map_err(|e| refuse(&e))
     });
     let bundle = made.await??;

@@ -1,5 +1,5 @@
 //! `/api/v1/identity`: manufacturers, expected devices, devices, services' certificates,
-//! the CA and its CRL.
+//! the CA.
 
 use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
@@ -320,19 +320,11 @@ pub async fn certify_service(
 #[utoipa::path(get, path = "/api/v1/identity/ca", tag = "identity",
     responses((status = 200, content_type = "application/x-pem-file", body = String)))]
 pub async fn ca(State(plane): State<Shared>) -> Response {
-    let pem = crate::pem::encode("CERTIFICATE", &plane.own_cas.root);
+    let pem = crate::pem::encode("CERTIFICATE", plane.tree().root());
     bytes("application/x-pem-file", pem.into_bytes())
 }
 
-/// The certificate revocation list of the issuing CA, DER (RFC 5280). Open to everybody.
-#[utoipa::path(get, path = "/api/v1/identity/crl", tag = "identity",
-    responses((status = 200, content_type = "application/pkix-crl", body = Vec<u8>)))]
-pub async fn crl(State(plane): State<Shared>) -> Result<Response, Problem> {
-    let crl = lists::current_crl(&plane)?;
-    Ok(bytes("application/pkix-crl", crl.as_ref().clone()))
-}
-
-fn invalid(error: impl std::fmt::Display) -> Problem {
+pub(super) fn invalid(error: impl std::fmt::Display) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "request-refused",

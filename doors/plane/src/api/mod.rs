@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod authorities;
 mod caller;
 mod console;
 mod detection;
@@ -15,11 +16,13 @@ mod health;
 mod identity;
 mod inventory;
 mod overview;
+mod pending;
 mod problem;
 mod reach;
 mod read;
 mod response;
 mod revocation;
+mod status;
 mod watched;
 
 pub use caller::Caller;
@@ -43,6 +46,8 @@ use utoipa::OpenApi;
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
+/// What is longer is refused as malformed, in OCSP's own words.
+const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
 
@@ -78,6 +83,15 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
         )
+        .route("/api/v1/identity/pending", get(pending::list))
+        .route(
+            "/api/v1/identity/pending/{id}/approve",
+            post(pending::approve),
+        )
+        .route(
+            "/api/v1/identity/pending/{id}/refuse",
+            post(pending::refuse),
+        )
         .route("/api/v1/identity/revocations", post(revocation::revoke))
         .route(
             "/api/v1/identity/revocations/list",
@@ -85,7 +99,15 @@ fn api() -> Router<Shared> {
         )
         .route("/api/v1/identity/releases", post(revocation::release))
         .route("/api/v1/identity/ca", get(identity::ca))
-        .route("/api/v1/identity/crl", get(identity::crl))
+        .route(
+            "/api/v1/identity/authorities",
+            get(authorities::authorities).post(authorities::create_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/rollover",
+            post(authorities::roll_authority_over),
+        )
+        .route("/api/v1/identity/crl", get(status::crl))
         .route(
             "/api/v1/access/fleet",
             get(access::fleet).put(access::apply),
@@ -116,6 +138,12 @@ fn api() -> Router<Shared> {
         .route("/api/v1/audit/bundle", get(audit::bundle))
         .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
         .route("/log/{*path}", get(audit::published))
+        .route("/status/crl/{issuer}/{count}/{file}", get(status::crl_of))
+        .route(
+            "/status/ocsp",
+            post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
+        )
+        .route("/status/ocsp/{*request}", get(status::ocsp_get))
 }
 
 /// What was seen, what it means and what is done about it.
@@ -214,11 +242,17 @@ async fn method_not_allowed() -> Problem {
         identity::devices,
         identity::device,
         identity::certify_service,
+        pending::list,
+        pending::approve,
+        pending::refuse,
         revocation::revoke,
         revocation::revoke_list,
         revocation::release,
         identity::ca,
-        identity::crl,
+        authorities::authorities,
+        authorities::create_authority,
+        authorities::roll_authority_over,
+        status::crl,
         access::fleet,
         access::apply,
         access::plan,

@@ -98,6 +98,20 @@ impl From<Trouble> for Problem {
                 Self::new(status, refusal.code(), detail)
             }
             Trouble::Refused { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Trouble::Later {
+                code,
+                seconds,
+                too_often,
+                ..
+            } => {
+                let status = if too_often {
+                    StatusCode::TOO_MANY_REQUESTS
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                Self::new(status, code, detail).retry_after(seconds)
+            }
+            Trouble::Unknown { code, .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
             Trouble::Fleet(diagnostics) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fleet-refused", detail)
                     .with_errors(diagnostics.iter().map(ToString::to_string).collect())

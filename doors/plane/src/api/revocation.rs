@@ -2,7 +2,7 @@
 //! is given back.
 
 use super::caller::Administrator;
-use super::identity::Recorded;
+use super::identity::{Recorded, invalid};
 use super::read::{Asked, Body};
 use super::{Problem, Shared};
 use crate::flow;
@@ -248,12 +248,4 @@ fn reason(name: &str) -> Result<RevocationReason, Problem> {
         let names = RevocationReason::ALL.map(RevocationReason::name).join(", ");
         invalid(format!("reason is one of {names}"))
     })
-}
-
-fn invalid(error: impl std::fmt::Display) -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        "request-refused",
-        error.to_string(),
-    )
 }

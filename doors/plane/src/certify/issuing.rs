@@ -1,11 +1,15 @@
 //! Certificates as they are made: the room gives the bytes, the signer signs, the room assembles.
 
-use crate::plane::{Plane, random};
+use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
-use identity::{CertificateRequest, EnrollmentDecision, Fact, est, profile};
-use model::{CertificateId, Digest, Principal, ServiceId, Timestamp};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use identity::est::{self, BodyForm};
+use identity::{CertificateRequest, EnrollmentDecision, Fact, profile};
+use model::{CertificateId, CertificateUse, Digest, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
+use zeroize::Zeroizing;
 
 /// A certificate that is signed and not on record: nobody may have it yet.
 pub struct Made {
@@ -25,6 +29,10 @@ pub struct Issued {
 }
 
 impl Made {
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
     /// Its row.
     pub fn row(&self, holder: &Principal) -> Write {
         Write::PutCertificate(store::Certificate {
@@ -61,31 +69,33 @@ impl Made {
     }
 }
 
-/// The LDevID of a device.
+/// The LDevID of a device for this key (SubjectPublicKeyInfo in DER).
 ///
 /// # Errors
 /// Trouble of ours.
 pub fn ldevid(
     plane: &Plane,
     decision: &EnrollmentDecision,
-    request: &CertificateRequest,
+    public_key: &[u8],
     now: Timestamp,
 ) -> Result<Made, Trouble> {
     let fleet = plane.admission.fleet.get();
     let terms = profile::Terms {
-        public_key: request.public_key(),
+        public_key,
         serial_random: random()?,
         now,
         lifetime: fleet.ldevid_lifetime(&decision.product),
     };
+    let tree = plane.tree();
+    let authority = tree.for_device(fleet.authority_of(&decision.product))?;
     let unsigned = profile::ldevid(
         plane.realm(),
         &decision.device,
-        None,
-        plane.issuer(),
+        plane.status.point(),
+        &authority.issuer,
         &terms,
     )?;
-    made(plane, Purpose::DeviceCertificate, unsigned, request)
+    made(plane, Purpose::DeviceCertificate, unsigned, public_key)
 }
 
 /// The certificate of a service.
@@ -104,15 +114,22 @@ pub fn service(
         now,
         lifetime: plane.config.service_lifetime(),
     };
-    let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
-    made(plane, Purpose::ServiceCertificate, unsigned, request)
+    let tree = plane.tree();
+    let issuer = &tree.for_use(CertificateUse::Service)?.issuer;
+    let unsigned = profile::service(plane.realm(), service, plane.status.point(), issuer, &terms)?;
+    made(
+        plane,
+        Purpose::ServiceCertificate,
+        unsigned,
+        request.public_key(),
+    )
 }
 
 fn made(
     plane: &Plane,
     purpose: Purpose,
     unsigned: profile::Unsigned,
-    request: &CertificateRequest,
+    public_key: &[u8],
 ) -> Result<Made, Trouble> {
     let certificate = unsigned.certificate();
     let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
@@ -120,7 +137,7 @@ fn made(
     Ok(Made {
         der: unsigned.assemble(&signature)?,
         certificate,
-        key: request.key_digest(),
+        key: digest(public_key),
         not_before,
         not_after,
     })
@@ -145,7 +162,29 @@ pub fn device_row(decision: &EnrollmentDecision, now: Timestamp) -> Write {
 pub fn read_request(
     content_type: Option<&str>,
     body: &[u8],
-) -> Result<CertificateRequest, Trouble> {
-    let der = est::decode_body(content_type, body)?;
-    Ok(CertificateRequest::parse(&der)?)
+) -> Result<(CertificateRequest, BodyForm), Trouble> {
+    let body = est::decode_body(content_type, body)?;
+    Ok((CertificateRequest::parse(&body.der)?, body.form))
+}
+
+/// A key that was made here for a device.
+pub struct GeneratedKey {
+    /// SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
+    pub pkcs8: Zeroizing<Vec<u8>>,
+}
+
+/// # Errors
+/// The system gives no random bytes.
+pub fn generate_key() -> Result<GeneratedKey, Trouble> {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(Trouble::fault)?;
+    let public_key = AsDer::<PublicKeyX509Der<'_>>::as_der(key.public_key())
+        .map_err(Trouble::fault)?
+        .as_ref()
+        .to_vec();
+    let pkcs8 = key.to_pkcs8v1().map_err(Trouble::fault)?;
+    Ok(GeneratedKey {
+        public_key,
+        pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()),
+    })
 }

@@ -1,4 +1,4 @@
-//! Acts on lists: manufacturers, expected devices, the CRL.
+//! Acts on lists: manufacturers, expected devices.
 
 use crate::clock;
 use crate::entries::{self, Actor};
@@ -8,11 +8,9 @@ use crate::trouble::Trouble;
 use crate::withdrawing::Revoking;
 use identity::expected::ExpectedDevice;
 use identity::{Anchors, Fact, FactConflict};
-use model::{ManufacturerId, Principal, Revocable, RevocationReason, Timestamp};
-use signer::Purpose;
+use model::{ManufacturerId, Principal, Revocable, RevocationReason};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Receipt, Write};
 
 /// Registers a manufacturer's CA: its devices can prove a first identity from here on.
@@ -35,7 +33,7 @@ pub async fn add_manufacturer(
     if !manufacturers.iter().any(|(known, _)| *known == id) {
         manufacturers.push((id.clone(), ca.clone()));
     }
-    let anchors = Anchors::new(plane.realm.clone(), &plane.own_cas, manufacturers)
+    let anchors = Anchors::new(plane.realm.clone(), &plane.tree().own_cas(), manufacturers)
         .map_err(|refusal| Trouble::refused("ca-refused", refusal.to_string()))?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)
@@ -101,7 +99,7 @@ pub async fn expect_devices(
     receipt.ok_or_else(|| Trouble::refused("list-empty", "the list holds no device"))
 }
 
-async fn learn_expected(
+pub(super) async fn learn_expected(
     plane: &Arc<Plane>,
     manufacturer: &ManufacturerId,
     part: &[ExpectedDevice],
@@ -135,47 +133,6 @@ async fn learn_expected(
         }
     }
     Ok(())
-}
-
-/// A CRL is good for a day and made anew each hour, and at once after a revocation.
-const CRL_LIFETIME: Duration = Duration::from_secs(86_400);
-const CRL_RENEWED: Duration = Duration::from_secs(3600);
-
-/// The last CRL made, and when.
-pub struct MadeCrl {
-    made_at: Timestamp,
-    der: Arc<Vec<u8>>,
-}
-
-/// The CRL of the issuing CA, made again only if something was revoked since or it is an hour old.
-///
-/// # Errors
-/// The signer refused, which is a fault of ours.
-pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
-    let now = clock::now();
-    // Held while a list is made: a revocation that comes meanwhile empties the place afterwards.
-    let mut last = plane.crl.lock();
-    if let Some(made) = last.as_ref()
-        && now.since(made.made_at) < CRL_RENEWED
-    {
-        return Ok(Arc::clone(&made.der));
-    }
-    let entries = plane.trust().registry().crl_entries(plane.issuer.id(), now);
-    // Milliseconds as the number: it grows with each list, also over a restart.
-    let unsigned = identity::crl::crl(
-        &plane.issuer,
-        now.as_millis(),
-        &entries,
-        now.minus(identity::profile::BACKDATED),
-        now.plus(CRL_LIFETIME),
-    )?;
-    let signature = plane.sign(Purpose::Crl, unsigned.to_be_signed())?;
-    let der = Arc::new(unsigned.assemble(&signature)?);
-    *last = Some(MadeCrl {
-        made_at: now,
-        der: Arc::clone(&der),
-    });
-    Ok(der)
 }
 
 /// The facts that a device row stands for, to rebuild the registry.

@@ -11,14 +11,14 @@ use sim::device::{Manner, Shown};
 use std::time::Instant;
 
 impl House {
-    async fn revoke(&self, what: &str, reason: RevocationReason) -> RevocationReceipt {
+    pub(super) async fn revoke(&self, what: &str, reason: RevocationReason) -> RevocationReceipt {
         let what = Revoking::one(what.parse().unwrap(), reason);
         deciding::revoke(&self.plane, &what, &Actor::Plane)
             .await
             .unwrap()
     }
 
-    async fn release(&self, what: &str) -> Result<store::Receipt, String> {
+    pub(super) async fn release(&self, what: &str) -> Result<store::Receipt, String> {
         let releasing = Releasing {
             what: what.parse().unwrap(),
             reason: "found again".into(),
@@ -151,7 +151,10 @@ async fn a_product_bars_all_its_devices_as_one_fact() {
 async fn a_revoked_ca_ends_all_that_it_issued_and_issues_nothing_more() {
     let house = House::with(&["cam-1", "cam-2"]).await;
     let camera = house.connected("cam-1").await;
-    let ca = format!("ca/{}", house.plane.issuer().id());
+    let ca = format!(
+        "ca/{}",
+        house.plane.tree().for_device(None).unwrap().issuer.id()
+    );
     let done = house.revoke(&ca, RevocationReason::CaCompromise).await;
     assert_eq!((done.unknown, done.sessions_closed), (0, 1));
     house.is_out(camera).await;

@@ -2,10 +2,11 @@
 
 pub mod planning;
 
+use crate::certify::tree::Tree;
 use crate::trouble::Trouble;
-use access::{Diagnostic, Facts, Fleet, SourceFile};
+use access::{Diagnostic, Enrollment, Facts, Fleet, SourceFile};
 use identity::profile;
-use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use model::{AuthorityId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use response::Playbook;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -136,6 +137,58 @@ impl FleetInForce {
             .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| {
                 known.ldevid_lifetime
             })
+    }
+
+    /// The issuing CA that a product names.
+    #[must_use]
+    pub fn authority_of(&self, product: &ProductId) -> Option<&AuthorityId> {
+        let fleet = self.fleet.as_ref()?;
+        fleet.product(product)?.authority.as_ref()
+    }
+
+    /// # Errors
+    /// A product names a CA that certifies no devices: they could not enroll.
+    pub fn check_authorities(&self, tree: &Tree) -> Result<(), Trouble> {
+        let products = self.fleet.iter().flat_map(Fleet::products);
+        let wrong: Vec<Diagnostic> = products
+            .filter_map(|product| {
+                let refusal = tree.for_device(product.authority.as_ref()).err()?;
+                Some(Diagnostic {
+                    path: "products".to_owned(),
+                    line: 1,
+                    column: 1,
+                    message: format!("product {}: {refusal}", product.id),
+                    help: None,
+                })
+            })
+            .collect();
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(Trouble::Fleet(wrong))
+        }
+    }
+
+    /// How devices of a product come by a certificate.
+    #[must_use]
+    pub fn enrollment(&self, product: &ProductId) -> Enrollment {
+        let fleet = self.fleet.as_ref();
+        let known = fleet.and_then(|fleet| fleet.product(product));
+        known.map(|known| known.enrollment).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn has_product(&self, id: &ProductId) -> bool {
+        let fleet = self.fleet.as_ref();
+        fleet.is_some_and(|fleet| fleet.product(id).is_some())
+    }
+
+    /// The longest grace of any product.
+    #[must_use]
+    pub fn renewal_grace_max(&self) -> Duration {
+        let products = self.fleet.iter().flat_map(Fleet::products);
+        let graces = products.map(|product| product.enrollment.renewal_grace);
+        graces.max().unwrap_or_default()
     }
 
     /// Its row, with the sources as JSON.

@@ -20,6 +20,7 @@ use rustls::{
     SignatureScheme, SupportedProtocolVersion,
 };
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 /// What all doors share: our certificates, whom we trust, who is known.
 pub struct Trust {
@@ -30,6 +31,8 @@ pub struct Trust {
     registry: ReadMostly<Registry>,
     /// Chains that were found good.
     paths: Locked<Paths<Anchors, Path>>,
+    /// The longest time after its end that a certificate of ours lets anybody ask for the next one.
+    pub grace: Latest<Duration>,
 }
 
 /// The certificate we show, and the names it is good for.
@@ -46,6 +49,9 @@ pub struct Seen {
     pub foreign_server_name: bool,
     /// Only what was found after possession of the key was proven stands here.
     pub proven: Option<Proven>,
+    /// Who proved its key, is believed and is not admitted: it may ask for a certificate, and
+    /// everything else is refused.
+    pub asking: Option<Presented>,
     pub refusal: Option<Refusal>,
     /// Whose certificate was shown by somebody who did not prove to hold its key.
     pub claimed: Option<Principal>,
@@ -62,6 +68,11 @@ pub struct Proven {
     pub presented: Presented,
 }
 
+enum Admission {
+    Admitted(Principal),
+    MayAsk,
+}
+
 /// The certificate part of one connection; keep it beside the connection.
 pub type Sight = Arc<Locked<Seen>>;
 
@@ -73,6 +84,7 @@ impl Trust {
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
             paths: Locked::default(),
+            grace: Latest::new(Duration::ZERO),
         }
     }
 
@@ -108,6 +120,43 @@ impl Trust {
         let path = anchors.verify_path(door, end_entity, &chain, now)?;
         self.paths.lock().keep(&anchors, name, path.clone());
         Ok(path)
+    }
+
+    /// The path of a certificate of ours that ended within the grace: it gets as far as asking for
+    /// the next one. Seldom, so it is found anew each time.
+    fn ended_path_of(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Option<Path> {
+        let grace = *self.grace.get();
+        if grace.is_zero() {
+            return None;
+        }
+        let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+        let anchors = self.anchors.get();
+        anchors
+            .verify_ended_path(end_entity, &chain, now, grace)
+            .ok()
+    }
+
+    /// How far somebody comes who proved its key: in, or no further than to ask for a certificate.
+    fn admit(&self, door: Door, presented: &Presented) -> Result<Admission, Refusal> {
+        let refusal = match self.authenticate(door, presented) {
+            Ok(who) => return Ok(Admission::Admitted(who.principal().clone())),
+            Err(refusal) if door == Door::Gateway => return Err(refusal),
+            Err(refusal) => refusal,
+        };
+        let (registry, now) = (self.registry(), clock::now());
+        match refusal {
+            Refusal::UnlistedSerial { .. } => registry.genuine(presented, now).map(drop)?,
+            Refusal::Path(PathRefusal::Expired { .. }) => {
+                registry.returning(presented, now, *self.grace.get())?;
+            }
+            other => return Err(other),
+        }
+        Ok(Admission::MayAsk)
     }
 
     /// Who is known, for a look-up; never held across a wait.
@@ -234,19 +283,21 @@ impl DoorVerifier {
             .get()
             .presented(&path, end_entity)
             .and_then(|presented| {
-                let who = self
-                    .trust
-                    .authenticate(self.door, &presented)
+                let admission = (self.trust.admit(self.door, &presented))
                     .inspect_err(|_| barred = self.trust.registry().named_by(&presented))?;
-                Ok(Proven {
-                    principal: who.principal().clone(),
-                    presented,
-                })
+                Ok((admission, presented))
             });
         seen.barred = barred;
         match decided {
-            Ok(proven) => {
-                seen.proven = Some(proven);
+            Ok((Admission::Admitted(principal), presented)) => {
+                seen.proven = Some(Proven {
+                    principal,
+                    presented,
+                });
+                Ok(())
+            }
+            Ok((Admission::MayAsk, presented)) => {
+                seen.asking = Some(presented);
                 Ok(())
             }
             Err(refusal) => {
@@ -293,9 +344,15 @@ impl ClientCertVerifier for DoorVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let now = Timestamp::from_seconds(now.as_secs());
-        let path = self
+        let path = match self
             .trust
-            .path_of(self.door, end_entity, intermediates, now);
+            .path_of(self.door, end_entity, intermediates, now)
+        {
+            Err(ended @ PathRefusal::Expired { .. }) if self.door == Door::Devices => (self.trust)
+                .ended_path_of(end_entity, intermediates, now)
+                .ok_or(ended),
+            path => path,
+        };
         let mut seen = self.sight.lock();
         match path {
             Ok(path) => {

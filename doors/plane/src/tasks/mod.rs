@@ -8,7 +8,7 @@ mod record;
 mod recount;
 mod remember;
 mod renew;
-mod sequence;
+pub mod sequence;
 
 use crate::plane::Plane;
 use crate::respond::notify::Way;

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct SequenceError(String);
+pub struct SequenceError(String);
 
 pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
     loop {
@@ -55,7 +55,11 @@ fn tell(plane: &Plane, trouble: Option<String>) {
     }
 }
 
-fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
+/// Publishes all that is committed by now. Whoever calls it: one batch is made at a time.
+///
+/// # Errors
+/// The disk, or a second sequencer; the task tries again within a second.
+pub fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
     let mut sequencer = plane.sequencer.lock();
     if plane.sequencer_trouble.lock().is_some() {
         // The last checkpoint may have been stored and not shown, and no entry may come for long.

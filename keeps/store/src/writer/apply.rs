@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, respond};
+use super::{Failure, Writer, enroll, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -54,6 +54,10 @@ impl Change {
 fn check_write(write: &Write) -> Result<(), String> {
     match write {
         Write::PutManufacturer(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutAuthority(row) => {
+            within("a CA certificate", row.certificate.len(), 1, DER_BYTES_MAX)
+        }
+        Write::NoteUnrecorded { kind, .. } => within("a kind", kind.len(), 1, KEY_BYTES_MAX),
         Write::PutCertificate(row) => within("a certificate", row.der.len(), 1, DER_BYTES_MAX),
         Write::PutFleet(row) => within("the fleet", row.files.len(), 0, FLEET_BYTES_MAX),
         Write::PutMeta { key, value } => {
@@ -61,7 +65,7 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a value", value.len(), 0, META_BYTES_MAX)
         }
         Write::Seal { reason } => within("a reason", reason.len(), 1, REASON_BYTES_MAX),
-        other => respond::check(other),
+        other => respond::check(other).and_then(|()| enroll::check(other)),
     }
 }
 
@@ -268,11 +272,27 @@ impl Writer {
                 device,
                 containment,
             } => Ok(self.containment_of(device)? == *containment),
+            Guard::PendingEnrollmentIs {
+                manufacturer,
+                serial,
+                id,
+                approved,
+            } => self.pending_is(manufacturer, serial, id, *approved),
+            Guard::EnrollmentAnswerIs {
+                enrollment,
+                certificate,
+            } => self.answer_is(enrollment, certificate.as_ref()),
         }
     }
 
     fn write(&mut self, write: &Write, direction: Direction) -> Outcome<()> {
         match write {
+            Write::PutAuthority(row) => self.put_authority(row),
+            Write::NoteUnrecorded {
+                issuer,
+                kind,
+                count,
+            } => self.note_unrecorded(*issuer, kind, *count),
             Write::PutManufacturer(row) => self.put_manufacturer(row),
             Write::PutExpectedDevices(rows) => {
                 rows.iter().try_for_each(|row| self.put_expected(row))
@@ -305,6 +325,13 @@ impl Writer {
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),
             Write::DropOutbox { id } => self.drop_outbox(id),
+            Write::PutPendingEnrollment(row) => self.put_pending(row),
+            Write::DropPendingEnrollment {
+                manufacturer,
+                serial,
+            } => self.drop_pending(manufacturer, serial),
+            Write::PutEnrollmentAnswer(row) => self.put_answer(row),
+            Write::ForgetEnrollments { expired_before } => self.forget_enrollments(*expired_before),
             Write::ForgetCertificates { ended_before } => self.forget_certificates(*ended_before),
             Write::PutMeta { key, value } => self
                 .perform(
@@ -487,7 +514,8 @@ impl Writer {
                 row.key.map(|digest| digest.0)
             ],
             || format!("certificate {} exists already", row.id),
-        )
+        )?;
+        self.count_issuance(row.id.issuer(), row.holder.kind())
     }
 
     fn put_fleet(&self, row: &Fleet) -> Outcome<()> {

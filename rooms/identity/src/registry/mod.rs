@@ -3,6 +3,7 @@
 //!
 //! Names stand in one arena and indexes hold row numbers only: see [`table`].
 
+mod asking;
 mod bars;
 mod fact;
 mod table;
@@ -116,6 +117,8 @@ pub enum EnrollmentKind {
     Renewal,
     /// By its own certificate, new key.
     Rekey,
+    /// By its own certificate, which ended a short while ago.
+    Returning,
 }
 
 impl EnrollmentKind {
@@ -126,6 +129,7 @@ impl EnrollmentKind {
             Self::Again => "again",
             Self::Renewal => "renewal",
             Self::Rekey => "rekey",
+            Self::Returning => "returning",
         }
     }
 }
@@ -203,9 +207,7 @@ impl Registry {
                 }
             }
         };
-        if let Some(holder) = self.other_holder_of(&request.key_digest(), &who.principal) {
-            return Err(Refusal::KeyOfAnother { holder });
-        }
+        self.check_key(request, &who.principal)?;
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;
@@ -538,6 +540,18 @@ impl Registry {
         let found = || all.iter().flatten();
         let worst = found().find(|(_, why)| !why.reason.is_hold());
         worst.or_else(|| found().next()).cloned()
+    }
+
+    /// A key lives in one device. The request is signed by it, so whoever asks does hold it.
+    fn check_key(
+        &self,
+        request: &CertificateRequest,
+        principal: &Principal,
+    ) -> Result<(), Refusal> {
+        match self.other_holder_of(&request.key_digest(), principal) {
+            Some(holder) => Err(Refusal::KeyOfAnother { holder }),
+            None => Ok(()),
+        }
     }
 
     fn product_of(&self, principal: &Principal) -> Option<&ProductId> {

@@ -59,7 +59,7 @@ fn mutated_certificates_and_requests_do_no_harm() {
         let body = est::encode_body(&request);
         let mut body = body.into_bytes();
         mutate(&mut body, &edits);
-        let _ = est::decode_body(None, &body).map(|der| CertificateRequest::parse(&der));
+        let _ = est::decode_body(None, &body).map(|read| CertificateRequest::parse(&read.der));
     });
 }
 
@@ -69,6 +69,9 @@ proptest! {
         let _ = CertificateRequest::parse(&bytes);
         let _ = identity::certificate_id(&bytes);
         let _ = est::decode_body(Some(&text), &bytes);
+        let _ = est::decode_body(None, &bytes);
+        let _ = est::request_in_pem(&bytes);
+        let _ = est::wants_pem(Some(&text));
         let _ = expected::parse_csv(&text);
         let _ = expected::parse_json(&text);
         let _ = expected::parse_csv(&format!("serial,product,groups\n{text}"));
@@ -76,7 +79,9 @@ proptest! {
     }
 
     #[test]
-    fn a_body_is_read_however_it_is_wrapped(der in prop::collection::vec(any::<u8>(), 1..2000), width in 1usize..90, crlf: bool) {
+    fn a_body_is_read_however_it_is_wrapped(rest in prop::collection::vec(any::<u8>(), 0..2000), width in 1usize..90, crlf: bool) {
+        // As all DER of a request begins.
+        let der = [&[0x30], rest.as_slice()].concat();
         let end = if crlf { "\r\n" } else { "\n" };
         let text = est::encode_body(&der);
         let mut wrapped = String::new();
@@ -87,8 +92,8 @@ proptest! {
             wrapped.push(character);
         }
         wrapped.push_str(end);
-        prop_assert_eq!(est::decode_body(None, wrapped.as_bytes()).unwrap(), der.clone());
-        prop_assert_eq!(est::decode_body(Some("application/pkcs10"), text.as_bytes()).unwrap(), der);
+        prop_assert_eq!(est::decode_body(None, wrapped.as_bytes()).unwrap().der, der.clone());
+        prop_assert_eq!(est::decode_body(Some("application/pkcs10"), text.as_bytes()).unwrap().der, der);
     }
 }
 
@@ -124,10 +129,92 @@ fn bodies_that_are_not_plain_base64_are_refused() {
         "c29t*Q==",
         "c29t-_==",
         "=",
-        "0\u{0}",
     ] {
         assert_eq!(code(None, body), "body-not-base64", "{body}");
     }
     assert_eq!(code(None, "\u{1}0\u{82}"), "body-not-base64");
     assert_eq!(code(None, &"A".repeat(16 * 1024 + 4)), "body-too-large");
+}
+
+#[test]
+fn a_request_comes_in_pem_under_its_own_media_type_only() {
+    let der = b"0 some request, longer than what fits in one line of PEM".to_vec();
+    let base64 = est::encode_body(&der);
+    let (first, rest) = base64.split_at(64);
+    let pem = |label: &str, end: &str| {
+        format!("-----BEGIN {label}-----{end}{first}{end}{rest}{end}-----END {label}-----{end}")
+    };
+    let read = |body: &str| est::decode_body(Some("application/x-pem-file"), body.as_bytes());
+    let good = pem("CERTIFICATE REQUEST", "\n");
+    for body in [
+        good.clone(),
+        pem("CERTIFICATE REQUEST", "\r\n"),
+        pem("NEW CERTIFICATE REQUEST", "\n"),
+        format!("{good}\0"),
+    ] {
+        let read = read(&body).unwrap();
+        assert_eq!((&read.der, read.form), (&der, est::BodyForm::Pem), "{body}");
+    }
+    for body in [
+        base64.clone(),
+        pem("CERTIFICATE", "\n"),
+        good.clone() + &good,
+        format!("text before\n{good}"),
+        good.replace("-----END CERTIFICATE", "-----END NEW CERTIFICATE"),
+        good.replace(first, "%%%"),
+        "-----BEGIN CERTIFICATE REQUEST-----".to_owned(),
+    ] {
+        assert_eq!(read(&body).unwrap_err().code(), "body-not-pem", "{body}");
+    }
+    for body in [
+        "",
+        "\r\n\0",
+        &pem("CERTIFICATE REQUEST", "").replace(&base64, ""),
+    ] {
+        assert_eq!(read(body).unwrap_err().code(), "body-empty", "{body}");
+    }
+    assert_eq!(
+        read(&"A".repeat(16 * 1024 + 1)).unwrap_err().code(),
+        "body-too-large"
+    );
+    let code = |header| {
+        est::decode_body(header, good.as_bytes())
+            .unwrap_err()
+            .code()
+    };
+    assert_eq!(code(Some("application/pkcs10")), "body-not-base64");
+    assert_eq!(code(None), "body-not-base64");
+}
+
+#[test]
+fn bare_der_is_told_from_base64() {
+    let read = est::decode_body(None, b"0\x03\x02\x01\x00").unwrap();
+    assert_eq!(read.form, est::BodyForm::Der);
+    assert_eq!(read.der, b"0\x03\x02\x01\x00");
+    let read = est::decode_body(None, est::encode_body(&read.der).as_bytes()).unwrap();
+    assert_eq!(read.form, est::BodyForm::Base64);
+}
+
+#[test]
+fn pem_is_for_who_asks_for_it_by_name() {
+    for accept in [
+        "application/pem-certificate-chain",
+        "Application/PEM-Certificate-Chain;q=0.4",
+        "text/plain, application/pem-certificate-chain;q=0.9, application/pkcs7-mime; q=0.5, */*",
+    ] {
+        assert!(est::wants_pem(Some(accept)), "{accept}");
+    }
+    assert!(!est::wants_pem(None));
+    for accept in [
+        "",
+        "*/*",
+        "application/*",
+        "application/pkcs7-mime",
+        "application/pkcs7-mime, application/pem-certificate-chain",
+        "application/pem-certificate-chain;q=0",
+        "application/pem-certificate-chain;q=x",
+        "application/pem-certificate-chains",
+    ] {
+        assert!(!est::wants_pem(Some(accept)), "{accept}");
+    }
 }

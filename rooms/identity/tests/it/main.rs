@@ -10,11 +10,14 @@
 
 mod attacks;
 mod chapter;
+mod csrattrs;
 mod doors;
 mod enrollment;
 mod hostile;
 mod limbo;
 mod openssl;
+mod pending;
 mod requests;
+mod returning;
 mod status;
 mod support;

@@ -1,0 +1,106 @@
+//! The recipes of the chapter, as they stand in it: what a reader copies is what runs here.
+
+use crate::plane::{Home, Plane, Settings};
+use crate::tools::{have, run, write_credential, write_root};
+
+/// Runs the shell blocks under these headings of a page, one after the other in one shell.
+#[track_caller]
+fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
+    let mut script = String::from("set -e\n");
+    for heading in headings {
+        let section = section(page, heading);
+        let mut lines = section.lines();
+        let before = script.len();
+        while lines.by_ref().any(|line| line == "```sh") {
+            for line in lines.by_ref().take_while(|line| *line != "```") {
+                script.push_str(line);
+                script.push('\n');
+            }
+        }
+        assert!(script.len() > before, "no recipe under {heading:?}");
+    }
+    // What differs from house to house.
+    let script = script
+        .replace(":8444/", &format!(":{}/", plane.devices.port()))
+        .replace("-p 8883", &format!("-p {}", plane.mqtt.port()))
+        .replace("fleet.example", "fleetward.internal");
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_fleetward"));
+    let path = format!(
+        "PATH={}:{}",
+        program.parent().unwrap().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let data = format!("FLEETWARD_DATA_DIR={}", home.data_dir().display());
+    let ran = run(home, "env", &[&path, &data, "sh", "-x", "-c", &script], b"");
+    assert!(ran.good, "{}\n{}", ran.text(), ran.err);
+}
+
+/// The text under a heading of the second level.
+fn section<'p>(page: &'p str, heading: &str) -> &'p str {
+    let title = format!("\n## {heading}\n");
+    let (_, rest) = page
+        .split_once(&title)
+        .unwrap_or_else(|| panic!("no {heading:?}"));
+    rest.split_once("\n## ")
+        .map_or(rest, |(section, _)| section)
+}
+
+/// A plane that expects the device of the chapter, with its factory identity and our root in files.
+fn scene() -> (Home, Plane) {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let device = home.device("d1");
+    plane.expect([&device]);
+    write_credential(&home, device.idevid(), "idevid");
+    write_root(&home, &plane);
+    (home, plane)
+}
+
+#[test]
+fn est_by_curl_and_openssl() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let (home, plane) = scene();
+    let page = include_str!("../../../../docs/identity/est.md");
+    let pem = "PEM, for devices that cannot read CMS";
+    follow(
+        &home,
+        &plane,
+        page,
+        &["The CA certificates", "Enroll", "Renew", pem],
+    );
+    let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();
+    assert_eq!(recorded["certificates"].as_array().unwrap().len(), 3);
+    // Small readers look for exactly this.
+    let small = std::fs::read_to_string(home.path("small.pem")).unwrap();
+    assert!(
+        small.starts_with("-----BEGIN CERTIFICATE-----\n"),
+        "{small}"
+    );
+    assert!(small.ends_with("\n-----END CERTIFICATE-----\n"), "{small}");
+    assert!(small.lines().all(|line| line.len() <= 64), "{small}");
+}
+
+#[test]
+fn approval_by_a_person() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    write_credential(&home, home.device("d1").idevid(), "idevid");
+    write_root(&home, &plane);
+    let page = include_str!("../../../../docs/identity/approval.md");
+    follow(
+        &home,
+        &plane,
+        page,
+        &["What the device does", "What the person does"],
+    );
+    let known = plane
+        .get("/api/v1/identity/devices/hall-1")
+        .expect(200)
+        .json();
+    assert_eq!(known["serial"], "SN-d1");
+}
