@@ -3,6 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
+use crate::broker::mosquitto;
 use crate::respond::notify;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ pub struct Config {
     pub identity: IdentityConfig,
     pub inventory: InventoryConfig,
     pub response: ResponseConfig,
+    pub brokers: BrokersConfig,
 }
 
 /// `[listen]`: the doors.
@@ -105,6 +107,59 @@ pub struct IdentityConfig {
     pub status_url: String,
     /// Revocation lists of each CA among which its certificates are dealt out: 1, 2, 4 up to 256.
     pub crl_shards: u16,
+}
+
+/// `[brokers]`: brokers that the fleet still uses, to which revocations are carried.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokersConfig {
+    /// Where Mosquitto's `crlfile` lies: the list of the standard CA goes there, PEM. Empty: none.
+    pub mosquitto_crl_file: PathBuf,
+    /// Mosquitto's `pid_file`: it is told (SIGHUP) to read each new list. Empty: it is not told.
+    pub mosquitto_pid_file: PathBuf,
+    /// `host:port` of a TLS listener of Mosquitto with the dynamic security plugin, which ends live
+    /// sessions. The client's name there is the device's. Empty: none is ended.
+    pub mosquitto_address: String,
+    /// Root certificates (PEM) that this listener is checked by.
+    pub mosquitto_roots_file: PathBuf,
+    /// A client certificate (PEM) that may write to the plugin's control topic.
+    pub mosquitto_certificate_file: PathBuf,
+    /// Its key (PEM); a file of mode 0600.
+    pub mosquitto_key_file: PathBuf,
+}
+
+impl BrokersConfig {
+    fn live(&self, key: &str) -> String {
+        match key {
+            "mosquitto_crl_file" => format!("{:?}", self.mosquitto_crl_file),
+            "mosquitto_pid_file" => format!("{:?}", self.mosquitto_pid_file),
+            "mosquitto_address" => format!("{:?}", self.mosquitto_address),
+            "mosquitto_roots_file" => format!("{:?}", self.mosquitto_roots_file),
+            "mosquitto_certificate_file" => format!("{:?}", self.mosquitto_certificate_file),
+            "mosquitto_key_file" => format!("{:?}", self.mosquitto_key_file),
+            _ => String::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.mosquitto_address.is_empty() {
+            return Ok(());
+        }
+        mosquitto::split(&self.mosquitto_address)
+            .map_err(|rule| ("brokers.mosquitto_address", rule.to_string()))?;
+        let files = [
+            ("brokers.mosquitto_roots_file", &self.mosquitto_roots_file),
+            (
+                "brokers.mosquitto_certificate_file",
+                &self.mosquitto_certificate_file,
+            ),
+            ("brokers.mosquitto_key_file", &self.mosquitto_key_file),
+        ];
+        match files.iter().find(|(_, file)| file.as_os_str().is_empty()) {
+            Some((key, _)) => Err((key, "name the file; the listener wants mutual TLS".into())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `[inventory]`: how long what was observed of devices is kept.
@@ -262,6 +317,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
+            brokers: BrokersConfig::default(),
         }
     }
 }
@@ -308,7 +364,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 30] = [
+const ENVIRONMENT: [(&str, &[&str]); 36] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -375,6 +431,30 @@ const ENVIRONMENT: [(&str, &[&str]); 30] = [
     ),
     ("FLEETWARD_RESPONSE_MAIL_FROM", &["response", "mail_from"]),
     ("FLEETWARD_RESPONSE_ROOTS_FILE", &["response", "roots_file"]),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_CRL_FILE",
+        &["brokers", "mosquitto_crl_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_PID_FILE",
+        &["brokers", "mosquitto_pid_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_ADDRESS",
+        &["brokers", "mosquitto_address"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_ROOTS_FILE",
+        &["brokers", "mosquitto_roots_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_CERTIFICATE_FILE",
+        &["brokers", "mosquitto_certificate_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_KEY_FILE",
+        &["brokers", "mosquitto_key_file"],
+    ),
 ];
 
 impl Config {
@@ -539,6 +619,9 @@ impl Config {
         if let Err((key, rule)) = self.response.check() {
             return refuse(key, &rule);
         }
+        if let Err((key, rule)) = self.brokers.check() {
+            return refuse(key, &rule);
+        }
         if self.log_dir.starts_with(&self.data_dir) {
             return refuse(
                 "log_dir",
@@ -610,6 +693,7 @@ impl Config {
                 ["inventory", "peers_days"] => self.inventory.peers_days.to_string(),
                 ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),
                 ["response", key] => self.response.live(key),
+                ["brokers", key] => self.brokers.live(key),
                 _ => String::new(),
             }
         };

@@ -2,6 +2,7 @@
 //! is named after what somebody would try.
 
 mod abuse;
+mod brokers;
 mod keeping;
 mod revoking;
 mod status;
@@ -46,11 +47,16 @@ struct House {
 impl House {
     /// A plane of the example fleet with devices that are expected.
     async fn with(devices: &[&str]) -> Self {
+        Self::with_config(devices, "").await
+    }
+
+    /// As [`House::with`], with more at the end of the configuration.
+    async fn with_config(devices: &[&str], more: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let text = format!(
             "data_dir = {:?}\n[listen]\npeople = \"127.0.0.1:0\"\ndevices = \"127.0.0.1:0\"\n\
              mqtt = \"127.0.0.1:0\"\n[gateway]\nshards = 2\ndurability = \"process\"\n\
-             [identity]\nstatus_url = \"http://status.test\"\ncrl_shards = 4\n",
+             [identity]\nstatus_url = \"http://status.test\"\ncrl_shards = 4\n{more}",
             scratch.path().join("data")
         );
         let config = Config::from_text(&text, &|_| None).unwrap();

@@ -6,6 +6,7 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
+use crate::broker::Telling;
 use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
 use crate::certify::waiting::{self, Waited};
@@ -33,7 +34,7 @@ use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Change, CommitError, Direction, Guard, Receipt, Write};
+use store::{CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, Receipt, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -264,12 +265,18 @@ pub async fn release(
             return Err(Trouble::refused("not-on-hold", text));
         }
     }
-    let change = Change::new(Direction::Grant)
+    let at = clock::now();
+    let mut change = Change::new(Direction::Grant)
         .write(Write::Release { what: what.clone() })
-        .entry(plane.leaf(&entries::released(clock::now(), actor, releasing))?);
+        .entry(plane.leaf(&entries::released(at, actor, releasing))?);
+    let told = plane.carried(std::slice::from_ref(&what), Telling::In, at);
+    change
+        .writes
+        .extend(told.into_iter().take(CHANGE_ROWS_MAX - 2));
     let receipt = plane.commit(change).await?;
     plane.learn(&Fact::Released { what })?;
     plane.status.changed();
+    plane.brokers.nudge();
     Ok(receipt)
 }
 

@@ -1,5 +1,6 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
+use crate::broker::Brokers;
 use crate::certify::status::StatusDesk;
 use crate::certify::tree::Tree;
 use crate::config::Config;
@@ -74,6 +75,8 @@ pub struct Plane {
     pub containments: Locked<Containments>,
     /// Who is told of incidents.
     pub(crate) notifier: Notifier,
+    /// Whom revocations are carried to.
+    pub(crate) brokers: Brokers,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     /// Which CAs there are; replaced while `listing` is held.
@@ -266,6 +269,7 @@ impl Plane {
         }
         let closed = self.shards.withdraw(what.into()).await;
         self.status.changed();
+        self.brokers.nudge();
         Ok(closed)
     }
 

@@ -1,6 +1,7 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::broker::Brokers;
 use crate::certify::status::StatusDesk;
 use crate::certify::tree::{self, Tree};
 use crate::certify::{lists, serving, waiting};
@@ -40,6 +41,7 @@ use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
     notifier: Notifier,
+    brokers: Brokers,
     status: StatusDesk,
     store: Store,
     published: Published,
@@ -68,6 +70,7 @@ impl Foundation {
         let now = clock::now();
         check_clock(now, built_at(), "this program was built")?;
         let notifier = Notifier::new(config)?;
+        let brokers = Brokers::new(config)?;
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
@@ -111,6 +114,7 @@ impl Foundation {
         let status = StatusDesk::open(&store, config.status_point()?)?;
         Ok(Self {
             notifier,
+            brokers,
             status,
             store,
             published,
@@ -176,6 +180,7 @@ impl Foundation {
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
+            brokers: self.brokers,
             signer: self.signer,
             realm: self.realm,
             tree: Latest::new(self.tree),

@@ -1,5 +1,6 @@
 //! What can be withdrawn, and what a withdrawal and its undoing leave behind.
 
+use crate::broker::Telling;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
@@ -37,8 +38,9 @@ impl Revoking {
     }
 }
 
-/// Lines of a list in one change: each has a row and an entry, and one more entry sums up.
-const LINES_OF_CHANGE_MAX: usize = CHANGE_ROWS_MAX / 2 - 1;
+/// Lines of a list in one change: each has a row, an entry and perhaps a message to a broker, and
+/// one more entry sums up.
+const LINES_OF_CHANGE_MAX: usize = CHANGE_ROWS_MAX / 3 - 1;
 /// The longest list.
 pub const LIST_LINES_MAX: usize = 1_000_000;
 
@@ -119,6 +121,10 @@ pub async fn record(
                 reason: revoking.reason,
             });
         }
+        // Of a product they may be many; what does not fit has changes of its own.
+        let mut carried = plane.carried(part, Telling::Out, at);
+        let rest = carried.split_off(carried.len().min(LINES_OF_CHANGE_MAX));
+        change.writes.append(&mut carried);
         recorded = match plane.commit_withdrawal(change).await {
             Ok(receipt) => Ok((receipt, receipt.first_leaf_index.saturating_add(entry))),
             Err(trouble) => {
@@ -126,7 +132,15 @@ pub async fn record(
                 Err(trouble)
             }
         };
+        for some in rest.chunks(CHANGE_ROWS_MAX) {
+            let mut more = Change::new(Direction::Neutral);
+            more.writes = some.to_vec();
+            if let Err(trouble) = plane.commit(more).await {
+                tracing::error!("{} broker message(s) are lost ({trouble})", some.len());
+            }
+        }
     }
+    plane.brokers.nudge();
     match failed {
         // The last part may be on record while an earlier one is not.
         Some(why) if recorded.is_ok() => Err(Trouble::fault(why)),

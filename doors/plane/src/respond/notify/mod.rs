@@ -8,6 +8,8 @@ pub mod mail;
 mod secret;
 pub mod webhook;
 
+pub(crate) use secret::{read_roots, read_secret_file};
+
 use crate::clock;
 use crate::config::Config;
 use crate::plane::{Plane, random};
@@ -81,7 +83,14 @@ pub struct NotSent {
 }
 
 impl NotSent {
-    fn for_now(why: impl std::fmt::Display) -> Self {
+    pub(crate) fn for_ever(why: impl std::fmt::Display) -> Self {
+        Self {
+            why: why.to_string(),
+            is_final: true,
+        }
+    }
+
+    pub(crate) fn for_now(why: impl std::fmt::Display) -> Self {
         Self {
             why: why.to_string(),
             is_final: false,

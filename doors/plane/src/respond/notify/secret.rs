@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 const SECRET_BYTES_MAX: u64 = 4096;
 const ROOTS_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The first line of a file that only its owner may read.
-pub fn read_secret(file: &Path, bytes_min: usize) -> anyhow::Result<Zeroizing<String>> {
+/// The text of a file that only its owner may read.
+pub fn read_secret_file(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut opened =
         std::fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let metadata = opened.metadata()?;
@@ -28,6 +28,12 @@ pub fn read_secret(file: &Path, bytes_min: usize) -> anyhow::Result<Zeroizing<St
         .take(SECRET_BYTES_MAX)
         .read_to_string(&mut text)
         .with_context(|| format!("{} is no text", file.display()))?;
+    Ok(text)
+}
+
+/// Its first line.
+pub fn read_secret(file: &Path, bytes_min: usize) -> anyhow::Result<Zeroizing<String>> {
+    let text = read_secret_file(file)?;
     let line = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
     if line.len() < bytes_min {
         bail!(
