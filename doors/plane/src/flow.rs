@@ -218,12 +218,12 @@ pub async fn revoke(
 ) -> Result<RevocationReceipt, Trouble> {
     let started = Instant::now();
     let at = clock::now();
-    let unknown = (revoking.what.iter())
-        .filter(|what| !plane.knows(what))
-        .count() as u64;
     let facts = revoking.facts(at);
     let sessions_closed = plane.withdraw(&facts, revoking.what.clone()).await?;
     let in_force_after = started.elapsed();
+    let unknown = (revoking.what.iter())
+        .filter(|what| !plane.knows(what))
+        .count() as u64;
     let recorded = withdrawing::record(plane, revoking, at, sessions_closed, actor).await;
     let recorded_after = started.elapsed();
     // It is in force, recorded or not.
