@@ -24,8 +24,10 @@ mod request;
 mod response;
 mod revocation;
 mod serve;
+mod served;
 mod show;
 mod status;
+mod tpm;
 mod watch;
 
 use clap::{Parser, Subcommand};

@@ -3,8 +3,9 @@
 
 use crate::broker::Brokers;
 use crate::certify::status::StatusDesk;
+use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{lists, serving, waiting};
+use crate::certify::{lists, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -19,6 +20,7 @@ use crate::listen::tls::Trust;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
+use crate::served::{Maker, Served};
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
@@ -45,6 +47,7 @@ pub struct Foundation {
     status: StatusDesk,
     store: Store,
     published: Published,
+    seal: SealKey,
     facts: store::Facts,
     inventory: inventory::Inventory,
     signer: Signer,
@@ -56,6 +59,7 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
+    chips: Chips,
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
@@ -95,7 +99,14 @@ impl Foundation {
         }
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
-        let served = serving::certificate(config, &store, &signer, &realm, &tree, now)?;
+        let maker = Maker {
+            config,
+            store: &store,
+            signer: &signer,
+            realm: &realm,
+            tree: &tree,
+        };
+        let served = Served::open(config, &store, &seal, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
@@ -108,6 +119,9 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
+        let chips = tpm::vendors(&store)
+            .and_then(Chips::new)
+            .map_err(readable)?;
         let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
@@ -118,6 +132,7 @@ impl Foundation {
             status,
             store,
             published,
+            seal,
             facts,
             inventory,
             signer,
@@ -129,6 +144,7 @@ impl Foundation {
             fleet,
             grants,
             journals,
+            chips,
             containments,
             pending,
             judgement,
@@ -175,12 +191,16 @@ impl Foundation {
             service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
+            serving: OneAtATime::default(),
+            obtaining: tokio::sync::Notify::new(),
+            seal: self.seal,
             pending: Locked::new(self.pending),
             waiting: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
             brokers: self.brokers,
+            chips: self.chips,
             signer: self.signer,
             realm: self.realm,
             tree: Latest::new(self.tree),
@@ -425,6 +445,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::Contraindicated(result)) => {
+                    let write = Write::PutAttestationResult(result);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 None => {}
             }
         }
@@ -465,6 +489,20 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
         let (at, reason) = (revocation.at, revocation.reason);
         learn(Fact::Revoked { what, reason, at });
     })?;
+    store.for_each_endorsement_key(|row| {
+        learn(Fact::EndorsementListed {
+            endorsement: row.endorsement,
+            manufacturer: row.manufacturer,
+            serial: row.serial,
+        });
+    })?;
+    store.for_each_held_key(|row| {
+        learn(Fact::KeyHeld {
+            device: row.device,
+            key: Some(row.key),
+        });
+    })?;
+    store.for_each_attestation_result(|row| learn(tpm::fact_of_result(row)))?;
     store.for_each_containment(|row| {
         learn(Fact::DeviceContained {
             device: row.device.clone(),

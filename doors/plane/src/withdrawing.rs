@@ -5,7 +5,10 @@ use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
 use identity::{Fact, Reach};
-use model::{Containment, DeviceId, Digest, IncidentId, Revocable, RevocationReason, Timestamp};
+use model::{
+    CertificateId, Containment, DeviceId, Digest, IncidentId, Revocable, RevocationReason,
+    Timestamp,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use store::{CHANGE_ROWS_MAX, Change, Direction, IdempotencyKey, Receipt, Write};
@@ -27,6 +30,18 @@ impl Revoking {
             reason,
             list: None,
         }
+    }
+
+    /// The certificate that was made by the word of what is revoked meanwhile. A hold would have to
+    /// be released twice: the device enrolls again instead.
+    #[must_use]
+    pub fn heir(certificate: CertificateId, reason: RevocationReason) -> Self {
+        let reason = if reason.is_hold() {
+            RevocationReason::Superseded
+        } else {
+            reason
+        };
+        Self::one(Revocable::Certificate(certificate), reason)
     }
 
     /// What the registry is told.

@@ -35,10 +35,12 @@ pub mod profile;
 mod refusal;
 mod registry;
 mod renewal;
+mod server_chain;
 mod status;
 
 pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::tpm;
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
     AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
@@ -46,8 +48,9 @@ pub use path::{
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
-    Reach, Registry, Revocation,
+    AttestationStatus, Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact,
+    FactConflict, Operation, Reach, Registry, Revocation,
 };
 pub use renewal::renew_after;
+pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};
 pub use status::{InvalidStatusPoint, OCSP_PATH, StatusPoint, crl_path};

@@ -5,7 +5,8 @@
 
 use super::link::Link;
 use crate::config::BrokersConfig;
-use crate::respond::notify::{NotSent, read_roots, read_secret_file};
+use crate::respond::notify::NotSent;
+use crate::secret::{read_private, read_roots};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
+const KEY_BYTES_MAX: u64 = 16 * 1024;
 const TOPIC: &str = "$CONTROL/dynamic-security/v1";
 const ANSWERS: &str = "$CONTROL/dynamic-security/v1/response";
 
@@ -125,9 +127,9 @@ impl Control {
         let (host, port) = split(&config.mosquitto_address)?;
         let chain = read_roots(&config.mosquitto_certificate_file)
             .context("brokers.mosquitto_certificate_file")?;
-        let key =
-            read_secret_file(&config.mosquitto_key_file).context("brokers.mosquitto_key_file")?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        let key = read_private(&config.mosquitto_key_file, KEY_BYTES_MAX)
+            .context("brokers.mosquitto_key_file")?;
+        let key = PrivateKeyDer::from_pem_slice(&key)
             .ok()
             .context("brokers.mosquitto_key_file holds no private key in PEM")?;
         let mut roots = rustls::RootCertStore::empty();

@@ -3,12 +3,12 @@
 //!
 //! Our own doors ask the registry and never read any of it.
 
-use crate::certify::serving::is_young;
 use crate::certify::tree::Tree;
 use crate::clock;
 use crate::entries;
 use crate::judge::signals::PerSecond;
 use crate::plane::{Plane, random};
+use crate::served::own::is_young;
 use crate::shared::{Locked, OneAtATime, off_thread};
 use crate::trouble::Trouble;
 use identity::crl::{self, Shard};

@@ -9,9 +9,11 @@ mod fact;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tpm;
 
 pub use bars::Revocation;
 pub use fact::{Fact, FactConflict};
+pub use tpm::AttestationStatus;
 
 use crate::csr::CertificateRequest;
 use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
@@ -36,6 +38,7 @@ pub struct Registry {
     certificates: Certificates,
     bars: Bars,
     contained: HashMap<DeviceId, (Containment, Timestamp)>,
+    chips: tpm::Chips,
 }
 
 /// One device as it is known.
@@ -75,6 +78,12 @@ impl Authenticated {
     #[must_use]
     pub fn certificate(&self) -> CertificateId {
         self.presented.certificate
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo whose key it proved to hold.
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        self.presented.key
     }
 
     /// A session may not outlive this.
@@ -239,6 +248,23 @@ impl Registry {
                 product,
                 groups,
             } => self.expect(manufacturer, serial, device, product, groups),
+            Fact::EndorsementListed {
+                endorsement,
+                manufacturer,
+                serial,
+            } => self.list_endorsement(*endorsement, manufacturer, serial),
+            Fact::KeyHeld { device, key } => {
+                self.chips.hold(device, *key);
+                Ok(())
+            }
+            Fact::Appraised {
+                device,
+                status,
+                ends_at,
+            } => {
+                self.chips.appraised(device, *status, *ends_at);
+                Ok(())
+            }
             Fact::CertificateIssued {
                 principal,
                 certificate,
@@ -500,6 +526,19 @@ impl Registry {
     }
 
     fn check_bars(&self, principal: &Principal, certificate: CertificateId) -> Result<(), Refusal> {
+        self.check_access(principal, Some(certificate))
+    }
+
+    /// Of somebody who has no certificate yet.
+    fn check_principal(&self, principal: &Principal) -> Result<(), Refusal> {
+        self.check_access(principal, None)
+    }
+
+    fn check_access(
+        &self,
+        principal: &Principal,
+        certificate: Option<CertificateId>,
+    ) -> Result<(), Refusal> {
         if let Some((what, Revocation { reason, at })) = self.bar_of(principal, certificate) {
             return Err(Refusal::Revoked { what, reason, at });
         }
@@ -519,23 +558,29 @@ impl Registry {
     fn bar_of(
         &self,
         principal: &Principal,
-        certificate: CertificateId,
+        certificate: Option<CertificateId>,
     ) -> Option<(Revocable, Revocation)> {
         if self.bars.is_empty() {
             return None;
         }
-        let issuer = certificate.issuer();
         let product = self.product_of(principal);
         let all = [
-            (self.bars.of_issuer(&issuer)).map(|why| (Revocable::Issuer(issuer), why)),
+            certificate.and_then(|certificate| {
+                let issuer = certificate.issuer();
+                let why = self.bars.of_issuer(&issuer)?;
+                Some((Revocable::Issuer(issuer), why))
+            }),
             product.and_then(|id| {
                 let why = self.bars.of_product(id)?;
                 Some((Revocable::Product(id.clone()), why))
             }),
             (self.bars.of_principal(principal))
                 .map(|why| (Revocable::Principal(principal.clone()), why)),
-            (self.bars.of(&Revocable::Certificate(certificate)))
-                .map(|why| (Revocable::Certificate(certificate), why)),
+            certificate.and_then(|certificate| {
+                let what = Revocable::Certificate(certificate);
+                let why = self.bars.of(&what)?;
+                Some((what, why))
+            }),
         ];
         let found = || all.iter().flatten();
         let worst = found().find(|(_, why)| !why.reason.is_hold());

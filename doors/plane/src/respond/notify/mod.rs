@@ -5,10 +5,7 @@
 //! `tasks/notify.rs`; here is what is sent and how.
 
 pub mod mail;
-mod secret;
 pub mod webhook;
-
-pub(crate) use secret::{read_roots, read_secret_file};
 
 use crate::clock;
 use crate::config::Config;
