@@ -6,6 +6,7 @@ pub mod enrolling;
 pub mod imports;
 pub mod issuing;
 pub mod lists;
+pub mod status;
 pub mod tokens;
 pub mod tpm;
 pub mod tree;
