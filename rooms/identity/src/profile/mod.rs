@@ -199,7 +199,8 @@ impl Unsigned {
     }
 }
 
-/// The root of our tree, signed by its own key: at most one CA below it.
+/// The root of our tree, signed by its own key: at most one CA below it, and while it takes another
+/// root's place a link certificate between.
 ///
 /// # Errors
 /// [`ProfileError`], as all functions here.
@@ -208,7 +209,7 @@ pub fn root(realm: &Realm, terms: &Terms<'_>) -> Result<Unsigned, ProfileError> 
     self_signed(
         own_organisation,
         "Root CA",
-        Some(1),
+        Some(2),
         terms,
         Kind::Root,
         false,
@@ -362,6 +363,34 @@ pub fn operator(
     )
 }
 
+/// A root as another root certifies it, so that whoever believes the one believes the other (RFC
+/// 4210 section 4.4). `terms.public_key` is not looked at.
+///
+/// # Errors
+/// [`ProfileError`]; [`ProfileError::NotAnIssuer`] if `root` is not a root.
+pub fn link(root: &[u8], issuer: &Issuer, terms: &Terms<'_>) -> Result<Unsigned, ProfileError> {
+    let linked = Issuer::from_certificate(root)?;
+    let certificate = certificate::read(root).map_err(|_| ProfileError::NotAnIssuer)?;
+    let tbs = certificate.tbs_certificate();
+    if tbs.subject() != tbs.issuer() || linked.id == issuer.id {
+        return Err(ProfileError::NotAnIssuer);
+    }
+    let key = tbs.subject_public_key_info().clone();
+    let contents = Contents {
+        kind: Kind::Link,
+        subject: linked.name,
+        path_length: Some(1),
+        limits: None,
+        names: Vec::new(),
+        crl_url: None,
+    };
+    let window = (
+        linked.not_before.max(issuer.not_before),
+        linked.not_after.min(issuer.not_after),
+    );
+    finish(contents, issuer, key, terms, window)
+}
+
 /// A factory's CA, signed by its own key, without end. For a manufacturer's line and for
 /// simulated ones; never a CA of this plane.
 ///
@@ -412,6 +441,7 @@ pub fn idevid(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Root,
+    Link,
     /// Of every use.
     Issuing,
     IssuingToClients,
@@ -606,6 +636,7 @@ fn extensions(
         Kind::Server => Some(ID_KP_SERVER_AUTH),
         Kind::Ldevid | Kind::Service | Kind::Operator => Some(ID_KP_CLIENT_AUTH),
         Kind::Root
+        | Kind::Link
         | Kind::Issuing
         | Kind::IssuingToClients
         | Kind::IssuingToServers
