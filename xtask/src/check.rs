@@ -16,6 +16,7 @@ const NEEDED: [Tool; 15] = [
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,
+    tools::SOFTHSM,
     tools::MOSQUITTO,
     tools::MOSQUITTO_CLIENTS,
     tools::CARGO_DENY,

@@ -60,6 +60,7 @@ pub const JETBRAINS_MONO: Tool = debian(
     "fonts-jetbrains-mono",
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
+pub const SOFTHSM: Tool = debian("softhsm2", &["softhsm2-util", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);
 pub const GXX: Tool = debian("g++", &["c++", "--version"]);
 pub const RUSTFMT: Tool = Tool {

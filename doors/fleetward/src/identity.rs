@@ -6,6 +6,7 @@ use crate::client::Ask;
 use crate::files;
 use crate::place::Place;
 use crate::request;
+use crate::root::RootVerb;
 use crate::show::{self, Column, Output};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -85,6 +86,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// The root: kept offline, moved there, replaced.
+    #[command(subcommand)]
+    Root(RootVerb),
     /// Write the certificate revocation list (DER).
     #[command(after_help = "Examples:\n  fleetward identity crl --out fleet.crl\n  \
         openssl crl -inform DER -in fleet.crl -noout -text")]
@@ -247,6 +251,7 @@ impl IdentityVerb {
                 verb: Some(verb), ..
             } => verb.run(output),
             Self::Ca { verb: None, place } => authorities::print_root(place, output),
+            Self::Root(verb) => verb.run(output),
             Self::Crl { out, place } => {
                 let crl = place
                     .client()?

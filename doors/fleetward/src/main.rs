@@ -21,6 +21,7 @@ mod inventory;
 mod place;
 mod request;
 mod response;
+mod root;
 mod serve;
 mod show;
 mod status;

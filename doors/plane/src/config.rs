@@ -33,6 +33,7 @@ pub struct Config {
     pub listen: Listen,
     pub gateway: GatewayConfig,
     pub identity: IdentityConfig,
+    pub signer: SignerConfig,
     pub inventory: InventoryConfig,
     pub response: ResponseConfig,
 }
@@ -99,6 +100,39 @@ pub struct IdentityConfig {
     pub tls_1_2: bool,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
+}
+
+/// `[signer]`: where the keys of the CAs are. All empty: in sealed files below `data_dir`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignerConfig {
+    /// The library of a PKCS #11 token, such as `/usr/lib/softhsm/libsofthsm2.so`. From the first
+    /// start on: keys that are in files do not move into a token, a rollover makes the next there.
+    pub pkcs11_module: PathBuf,
+    /// The token's label.
+    pub pkcs11_token: String,
+    /// A file of mode 0600 with the user's PIN in one line.
+    pub pkcs11_pin_file: PathBuf,
+}
+
+impl SignerConfig {
+    #[must_use]
+    pub fn token(&self) -> Option<signer::TokenPlace> {
+        (!self.pkcs11_module.as_os_str().is_empty()).then(|| signer::TokenPlace {
+            module: self.pkcs11_module.clone(),
+            label: self.pkcs11_token.clone(),
+            pin_file: self.pkcs11_pin_file.clone(),
+        })
+    }
+
+    fn is_half(&self) -> bool {
+        let empty = [
+            self.pkcs11_module.as_os_str().is_empty(),
+            self.pkcs11_token.is_empty(),
+            self.pkcs11_pin_file.as_os_str().is_empty(),
+        ];
+        empty.contains(&true) && empty.contains(&false)
+    }
 }
 
 /// `[inventory]`: how long what was observed of devices is kept.
@@ -254,6 +288,7 @@ impl Default for Config {
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
             identity: IdentityConfig::default(),
+            signer: SignerConfig::default(),
             inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
         }
@@ -300,7 +335,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 28] = [
+const ENVIRONMENT: [(&str, &[&str]); 31] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -323,6 +358,15 @@ const ENVIRONMENT: [(&str, &[&str]); 28] = [
     (
         "FLEETWARD_GATEWAY_CONNECTIONS_MAX",
         &["gateway", "connections_max"],
+    ),
+    (
+        "FLEETWARD_SIGNER_PKCS11_MODULE",
+        &["signer", "pkcs11_module"],
+    ),
+    ("FLEETWARD_SIGNER_PKCS11_TOKEN", &["signer", "pkcs11_token"]),
+    (
+        "FLEETWARD_SIGNER_PKCS11_PIN_FILE",
+        &["signer", "pkcs11_pin_file"],
     ),
     ("FLEETWARD_IDENTITY_TLS_1_2", &["identity", "tls_1_2"]),
     (
@@ -519,6 +563,12 @@ impl Config {
                 return refuse(key, &format!("{value} is not in {low} to {high}"));
             }
         }
+        if self.signer.is_half() {
+            return refuse(
+                "signer",
+                "a token needs pkcs11_module, pkcs11_token and pkcs11_pin_file; give all or none",
+            );
+        }
         if let Err((key, rule)) = self.response.check() {
             return refuse(key, &rule);
         }
@@ -571,6 +621,9 @@ impl Config {
                 ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
                 ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
+                ["signer", "pkcs11_module"] => format!("{:?}", self.signer.pkcs11_module),
+                ["signer", "pkcs11_token"] => format!("{:?}", self.signer.pkcs11_token),
+                ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
                 ["inventory", "addresses_days"] => self.inventory.addresses_days.to_string(),

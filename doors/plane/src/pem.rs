@@ -41,6 +41,27 @@ pub fn decode(text: &str, labels: &[&str]) -> Result<Vec<u8>, Trouble> {
     Err(refuse("the PEM block has no end"))
 }
 
+/// Reads up to `count_max` certificates, one block after the other.
+///
+/// # Errors
+/// As [`decode`], or there are more.
+pub fn decode_certificates(text: &str, count_max: usize) -> Result<Vec<Vec<u8>>, Trouble> {
+    const BEGIN: &str = "-----BEGIN ";
+    let mut blocks = text.split(BEGIN);
+    // What precedes the first block is talk.
+    blocks.next();
+    let ders: Vec<Vec<u8>> = (blocks.take(count_max.saturating_add(1)))
+        .map(|block| decode(&format!("{BEGIN}{block}"), &["CERTIFICATE"]))
+        .collect::<Result<_, _>>()?;
+    if ders.is_empty() || ders.len() > count_max {
+        return Err(Trouble::refused(
+            "pem-refused",
+            format!("send 1 to {count_max} certificates in PEM"),
+        ));
+    }
+    Ok(ders)
+}
+
 #[must_use]
 pub fn encode(label: &str, der: &[u8]) -> String {
     let base64 = STANDARD.encode(der);

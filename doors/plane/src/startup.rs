@@ -2,7 +2,7 @@
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
 use crate::certify::tree::{self, Tree};
-use crate::certify::{lists, serving};
+use crate::certify::{counting, lists, serving};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -88,6 +88,7 @@ impl Foundation {
         }
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
+        counting::reconcile(&store, &signer, &tree, &realm, now)?;
         let served = serving::certificate(config, &store, &signer, &realm, &tree, now)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
@@ -215,6 +216,7 @@ fn open_signer(
     tenant: &TenantId,
 ) -> anyhow::Result<Signer> {
     let keys = config.data_dir.join("keys");
+    let token = config.signer.token();
     if !keys.exists() {
         if tree::is_founded(store)? {
             bail!(
@@ -223,7 +225,7 @@ fn open_signer(
                 keys.display()
             );
         }
-        Signer::create(&keys, seal)?;
+        Signer::create(&keys, seal, token.as_ref())?;
     }
     // Whatever was signed last, here or in the published log, is never signed below again.
     let origin = config.log_origin();
@@ -243,7 +245,7 @@ fn open_signer(
         log_origin: origin.clone(),
         checkpoint: marks.max_by_key(|mark| mark.size),
     };
-    Ok(Signer::open(&keys, seal, rules)?)
+    Ok(Signer::open(&keys, seal, token.as_ref(), rules)?)
 }
 
 /// Compares the database with the published log. The same: go on. Published less: publish the rest

@@ -3,7 +3,7 @@
 //! A number is taken before a signature is made. It is written at once, which survives the end of
 //! this process, and not waited for; what is waited for, once in [`RESERVED`] signatures, is the
 //! bound that they stay below. After a power cut the count is therefore known between two numbers,
-//! after anything less exactly (`docs/decisions/`).
+//! after anything less exactly (`docs/decisions/0015-signatures-are-counted-before-they-are-made.md`).
 
 use crate::{Purpose, SignerError};
 use std::fs::{File, OpenOptions};

@@ -10,6 +10,7 @@
 
 mod agent;
 mod attacks;
+mod authorities;
 mod crash;
 mod fixture;
 mod hostile_text;

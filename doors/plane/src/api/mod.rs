@@ -20,6 +20,7 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod roots;
 mod watched;
 
 pub use caller::Caller;
@@ -87,6 +88,24 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/identity/authorities/{name}/rollover",
             post(authorities::roll_authority_over),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/request",
+            post(authorities::request_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/certificate",
+            post(authorities::install_authority),
+        )
+        .route("/api/v1/identity/roots", post(roots::announce_root))
+        .route(
+            "/api/v1/identity/roots/rollover",
+            post(roots::roll_root_over),
+        )
+        .route("/api/v1/identity/roots/export", post(roots::export_root))
+        .route(
+            "/api/v1/identity/roots/key",
+            delete(roots::destroy_root_key),
         )
         .route("/api/v1/identity/crl", get(identity::crl))
         .route(
@@ -222,6 +241,12 @@ async fn method_not_allowed() -> Problem {
         authorities::authorities,
         authorities::create_authority,
         authorities::roll_authority_over,
+        authorities::request_authority,
+        authorities::install_authority,
+        roots::announce_root,
+        roots::roll_root_over,
+        roots::export_root,
+        roots::destroy_root_key,
         identity::crl,
         access::fleet,
         access::apply,

@@ -89,10 +89,11 @@ pub fn certificate(
             der
         }
     };
-    let chain = vec![
+    let mut chain = vec![
         CertificateDer::from(der),
         CertificateDer::from(authority.certificate.clone()),
     ];
+    chain.extend((tree.link_shown()).map(|link| CertificateDer::from(link.to_vec())));
     let pkcs8 = signer.tls_key();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_slice()));
     let provider = rustls::crypto::aws_lc_rs::default_provider();

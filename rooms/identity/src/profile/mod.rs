@@ -4,10 +4,14 @@
 //! Each function returns [`Unsigned`]: the finished bytes, already read back and held against the
 //! kind's rules by [`lint`]. All signatures are ECDSA P-256 with SHA-256.
 
+mod authority;
 mod encode;
 mod limits;
 mod lint;
 
+pub use authority::{
+    AuthorityRefusal, AuthorityRequest, UnsignedRequest, check_issuing, check_link, check_root,
+};
 pub(crate) use encode::{ecdsa_with_sha256, internal, signed, time};
 pub use limits::NameLimits;
 
@@ -160,6 +164,12 @@ impl Issuer {
 
     pub(crate) fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Of its key: what its certificates give as their authorityKeyIdentifier.
+    #[must_use]
+    pub fn subject_key_identifier(&self) -> &[u8] {
+        &self.key_identifier
     }
 
     pub(crate) fn key_identifier(&self) -> Result<OctetString, ProfileError> {
