@@ -4,10 +4,13 @@ use crate::ask;
 use crate::authorities::{self, CaVerb};
 use crate::client::Ask;
 use crate::files;
+use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
 use crate::root::RootVerb;
+use crate::served::Served;
 use crate::show::{self, Column, Output};
+use crate::tpm::TpmVerb;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -43,6 +46,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// TPMs in devices: which are expected, and whose vendors are believed.
+    #[command(subcommand)]
+    Tpm(TpmVerb),
     /// List enrolled devices, in the order of their names.
     #[command(after_help = "Examples:\n  fleetward identity list\n  \
         fleetward identity list --after cam-0999 --limit 1000 --output json")]
@@ -63,6 +69,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Devices with a genuine factory identity that wait for a person.
+    #[command(subcommand)]
+    Pending(PendingVerb),
     /// Give a service of the fleet a certificate.
     #[command(after_help = "Examples:\n  \
         fleetward identity certify ingest --new-key ingest.key --out ingest.pem\n  \
@@ -76,6 +85,10 @@ pub enum IdentityVerb {
         A revoked device is barred at every door, with its factory certificate too. On a terminal \
         it asks first; elsewhere it does not.")]
     Revoke(Revoke),
+    /// List the certificates that the doors show; `served reload` reads their files again.
+    #[command(after_help = "Examples:\n  fleetward identity served\n  \
+        fleetward identity served --output json\n  fleetward identity served reload")]
+    Served(Served),
     /// Print the root certificate (PEM), which devices and clients trust; or act on the CAs.
     #[command(args_conflicts_with_subcommands = true)]
     #[command(after_help = "Examples:\n  fleetward identity ca > root.pem\n  \
@@ -217,6 +230,7 @@ impl IdentityVerb {
                     .json(Ask::get("/api/v1/identity/manufacturers"))?;
                 show::rows(output, &list, &MANUFACTURERS)
             }
+            Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
                 list,
@@ -236,7 +250,11 @@ impl IdentityVerb {
             Self::Show { device, place } => {
                 let path = format!("/api/v1/identity/devices/{device}");
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::fields(output, &found, &DEVICES)?;
+                let more = [
+                    ("assurance", "/assurance"),
+                    ("evidence", "/attestation/why"),
+                ];
+                show::fields(output, &found, &[&DEVICES[..], &more].concat())?;
                 match found.pointer("/certificates") {
                     Some(certificates) if output == Output::Table => {
                         show::line("")?;
@@ -245,8 +263,10 @@ impl IdentityVerb {
                     _ => Ok(()),
                 }
             }
+            Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
+            Self::Served(served) => served.run(output),
             Self::Ca {
                 verb: Some(verb), ..
             } => verb.run(output),

@@ -18,13 +18,16 @@ mod files;
 mod gateway;
 mod identity;
 mod inventory;
+mod pending;
 mod place;
 mod request;
 mod response;
 mod root;
 mod serve;
+mod served;
 mod show;
 mod status;
+mod tpm;
 mod watch;
 
 use clap::{Parser, Subcommand};

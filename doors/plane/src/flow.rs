@@ -6,7 +6,11 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
+use crate::certify::attesting::{self, Appraised};
+use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
+use crate::certify::tpm;
+use crate::certify::waiting::{self, Waited};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
@@ -24,13 +28,16 @@ use crate::withdrawing::{
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
-use identity::{Authenticated, CertificateRequest, Door, Operation, Presented, Refusal};
-use model::{Principal, RevocationReason, ServiceId};
+use identity::tpm::HardwareKey;
+use identity::{
+    AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
+};
+use model::{Assurance, Principal, RevocationReason, ServiceId};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Change, Direction, Guard, Write};
+use store::{Change, CommitError, Direction, Guard, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -61,68 +68,110 @@ impl Admission {
 
     /// All that policy may see of somebody, and whether it is contained.
     pub fn facts_of(&self, principal: &Principal) -> Facts {
-        let (product, groups, containment) = match principal {
+        let (product, groups, containment, assurance) = match principal {
             Principal::Device(device) => {
                 let registry = self.trust.registry();
                 let containment = registry.containment(device);
+                let assurance = registry.assurance(device, clock::now());
                 match registry.device(device) {
                     Some(known) => (
                         Some(known.product.clone()),
                         known.groups.to_vec(),
                         containment,
+                        assurance,
                     ),
-                    None => (None, Vec::new(), containment),
+                    None => (None, Vec::new(), containment, assurance),
                 }
             }
-            Principal::Service(service) => (None, self.fleet.get().groups_of(service), None),
+            Principal::Service(service) => {
+                let groups = self.fleet.get().groups_of(service);
+                (None, groups, None, Assurance::default())
+            }
         };
         Facts {
             principal: principal.clone(),
             product,
             groups,
             containment,
+            assurance,
         }
     }
 }
 
-/// EST: a device that proved its factory identity (or its present certificate) gets an LDevID.
+/// A device that proved its factory identity, or its present certificate, gets an LDevID; or it
+/// waits for a person, if it is on no list or its product wants that.
 ///
 /// # Errors
 /// A refusal of the device, or trouble of ours.
-pub async fn enroll(
-    plane: &Arc<Plane>,
-    presented: &Presented,
-    operation: Operation,
-    request: &CertificateRequest,
-) -> Result<Issued, Trouble> {
+pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, Trouble> {
     let now = clock::now();
-    let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
-    let decision = plane
-        .trust()
-        .registry()
-        .enroll(operation, &who, request, now)?;
+    let mut decided = enrolling::decide(plane, asked, now);
+    if let Err(Refusal::UnlistedSerial { .. }) = &decided
+        && asked.way == Way::Est(Operation::SimpleEnroll)
+    {
+        if let Some(waits) = waiting::ask(plane, asked, asked.label.as_ref(), now).await? {
+            return Ok(waits);
+        }
+        // A person put it on the list a moment ago.
+        decided = enrolling::decide(plane, asked, now);
+    }
+    let decision = decided?;
+    enrolling::check_product(plane, asked, &decision)?;
+    let earlier = Earlier::look_up(plane, asked, &decision, now)?;
+    if let Some(answer) = earlier.answer {
+        return Ok(Enrolled::Issued(answer));
+    }
     plane.granting_allowed()?;
+    let is_approved = match enrolling::approval(plane, asked, &decision, now).await? {
+        Approval::Waits(waits) => return Ok(waits),
+        Approval::Given => true,
+        Approval::NotNeeded => false,
+    };
 
-    let made = issuing::ldevid(plane, &decision, request, now)?;
+    let key = asked.generated.unwrap_or(asked.request.public_key());
+    let made = issuing::ldevid(plane, &decision, key, now)?;
     let principal = Principal::Device(decision.device.clone());
-    let change = Change::new(Direction::Grant)
+    let by = asked.presented.certificate();
+    let (kind, key_made_here) = (decision.kind.name(), asked.generated.is_some());
+    let act = entries::enrolled(now, &principal, by, made.certificate, kind, key_made_here);
+    let mut change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
-        .guard(Guard::CertificateNotRevoked(who.certificate()))
+        .guard(Guard::CertificateNotRevoked(by))
         .guard(Guard::CertificateUnknown(made.certificate))
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
-        .entry(plane.leaf(&entries::enrolled(
-            now,
-            &principal,
-            who.certificate(),
-            made.certificate,
-            decision.kind.name(),
-        ))?);
-    let receipt = plane.commit(change).await?;
+        .entry(plane.leaf(&act)?);
+    if enrolling::gives_up_chip(plane, &decision, key) {
+        // Nobody knows where the new key lies, so what the chip has shown counts no more: at once,
+        // as with all that withdraws.
+        let device = decision.device.clone();
+        let fact = Fact::KeyHeld {
+            device: device.clone(),
+            key: None,
+        };
+        plane.lower(&device, &fact).await?;
+        change = change.write(Write::DropHeldKey { device });
+    }
+    change = earlier.remember(change, asked, &made, now);
+    let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
+    match &waited {
+        Some(waited) => change = waited.settled_by(change, asked, is_approved),
+        None if is_approved => return Err(enrolling::under_way()),
+        None => {}
+    }
+    let receipt = match plane.commit(change).await {
+        Err(Trouble::Commit(CommitError::Guard(Guard::EnrollmentAnswerIs { .. }))) => {
+            // The same request came twice at once, and the other was first.
+            let first = Earlier::look_up(plane, asked, &decision, now)?.answer;
+            return first.map(Enrolled::Issued).ok_or_else(enrolling::under_way);
+        }
+        recorded => recorded?,
+    };
     plane.learn(&made.fact(principal))?;
+    waited.map(Waited::forget);
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
-    if let Err(refusal) = plane.trust().authenticate(Door::Devices, presented) {
+    if let Err(refusal) = enrolling::decide(plane, asked, clock::now()) {
         if let Refusal::CertificateRevoked { reason, .. }
         | Refusal::PrincipalRevoked { reason, .. } = &refusal
         {
@@ -135,7 +184,122 @@ pub async fn enroll(
         .admission
         .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
+    Ok(Enrolled::Issued(made.recorded(receipt).der))
+}
+
+/// A device without any certificate whose chip was shown to hold the key gets an LDevID for it.
+///
+/// # Errors
+/// A refusal of the device, or trouble of ours.
+pub async fn enroll_by_tpm(
+    plane: &Arc<Plane>,
+    held: &HardwareKey,
+    request: &CertificateRequest,
+) -> Result<Issued, Trouble> {
+    let now = clock::now();
+    let decision = enrolling::decide_by_tpm(plane, held, request)?;
+    plane.granting_allowed()?;
+
+    let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
+    let device = decision.device.clone();
+    let principal = Principal::Device(device.clone());
+    let mut change = Change::new(Direction::Grant)
+        .guard(Guard::DeviceNotRevoked(device.clone()))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(issuing::device_row(&decision, now))
+        .write(made.row(&principal))
+        .write(Write::PutHeldKey(store::HeldKey {
+            device: device.clone(),
+            key: held.key(),
+            endorsement: held.endorsement(),
+            attestation_key: held.attestation_key().to_vec(),
+            held_since: now,
+        }))
+        .entry(plane.leaf(&entries::enrolled_by_tpm(
+            now,
+            &principal,
+            held.endorsement(),
+            made.certificate,
+            decision.kind.name(),
+        ))?);
+    // What the device can do from here on it can do by the key in its chip alone. It needs no
+    // certificate to enroll so again, so a lost answer locks nobody out.
+    let reason = RevocationReason::Superseded;
+    let earlier = plane.certificates_in_force(&principal, now);
+    let earlier: Vec<Revoking> = earlier.into_iter().map(Revoking::Certificate).collect();
+    for what in &earlier {
+        change = change
+            .write(what.row(now, reason))
+            .entry(plane.leaf(&entries::superseded(now, what))?);
+    }
+    let receipt = plane.commit(change).await?;
+    for what in &earlier {
+        let (withdrawal, fact) = what.withdrawn(reason, now);
+        plane.learn(&fact)?;
+        plane.withdraw(&withdrawal).await;
+    }
+    plane.learn(&made.fact(principal.clone()))?;
+    let barred = plane.trust().registry().enroll_by_tpm(held).err();
+    if let Some(refusal) = barred {
+        if let Refusal::PrincipalRevoked { reason, .. } = &refusal {
+            let heir = Revoking::Certificate(made.certificate);
+            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        }
+        return Err(refusal.into());
+    }
+    plane.learn(&Fact::KeyHeld {
+        device,
+        key: Some(held.key()),
+    })?;
+    let facts = plane.admission.facts_of(&principal);
+    plane.cover(&facts).await?;
     Ok(made.recorded(receipt))
+}
+
+/// A device's evidence is appraised, and what it may do follows at once. What lowers its assurance
+/// bites first and is then recorded; what raises it the other way round.
+///
+/// # Errors
+/// A refusal of the device, or trouble of ours.
+pub async fn attest(
+    plane: &Arc<Plane>,
+    presented: &Presented,
+    statement: &[u8],
+    signature: &[u8],
+) -> Result<Appraised, Trouble> {
+    let now = clock::now();
+    let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
+    let asked = attesting::asked(plane, &who)?;
+    let quote = asked.quote(plane, statement, signature, now)?;
+    let result = quote.appraise(&asked.references()).map_err(Refusal::from)?;
+    let row = asked.row(&result, now);
+    let fact = tpm::fact_of_result(row.clone());
+    let leaf = plane.leaf(&entries::appraised(now, &asked.device, &row))?;
+    let receipt = match result.status {
+        AttestationStatus::Contraindicated => {
+            plane.lower(&asked.device, &fact).await?;
+            let change = withdrawing::change(leaf)?.write(Write::PutAttestationResult(row.clone()));
+            plane.commit_withdrawal(change).await?
+        }
+        AttestationStatus::Affirming => {
+            let change = Change::new(Direction::Grant)
+                .guard(Guard::DeviceNotRevoked(asked.device.clone()))
+                .write(Write::PutAttestationResult(row.clone()))
+                .entry(leaf);
+            let receipt = plane.commit(change).await?;
+            plane.learn(&fact)?;
+            let facts = plane.facts_of_device(&asked.device);
+            plane.cover(&facts).await?;
+            plane.reclassified(&facts).await;
+            receipt
+        }
+    };
+    let assurance = plane.trust().registry().assurance(&asked.device, now);
+    Ok(Appraised {
+        row,
+        assurance,
+        receipt,
+    })
 }
 
 /// A service of the fleet gets a certificate for the key in its request.

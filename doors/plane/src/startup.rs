@@ -1,8 +1,9 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{counting, lists, serving};
+use crate::certify::{counting, lists, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -17,6 +18,7 @@ use crate::listen::tls::Trust;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
+use crate::served::{Maker, Served};
 use crate::shards::{Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
@@ -27,6 +29,7 @@ use access::Grants;
 use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use detection::{Alerts, Detector};
+use identity::pending::Pending;
 use identity::{Anchors, Fact, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
 use response::Responder;
@@ -40,6 +43,7 @@ pub struct Foundation {
     notifier: Notifier,
     store: Store,
     published: Published,
+    seal: SealKey,
     facts: store::Facts,
     inventory: inventory::Inventory,
     signer: Signer,
@@ -51,7 +55,9 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
+    chips: Chips,
     containments: Containments,
+    pending: Pending,
     judgement: Judgement,
 }
 
@@ -89,7 +95,14 @@ impl Foundation {
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
         counting::reconcile(&store, &signer, &tree, &realm, now)?;
-        let served = serving::certificate(config, &store, &signer, &realm, &tree, now)?;
+        let maker = Maker {
+            config,
+            store: &store,
+            signer: &signer,
+            realm: &realm,
+            tree: &tree,
+        };
+        let served = Served::open(config, &store, &seal, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
@@ -102,11 +115,17 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
+        let chips = tpm::vendors(&store)
+            .and_then(Chips::new)
+            .map_err(readable)?;
+        let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
+        trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         Ok(Self {
             notifier,
             store,
             published,
+            seal,
             facts,
             inventory,
             signer,
@@ -118,7 +137,9 @@ impl Foundation {
             fleet,
             grants,
             journals,
+            chips,
             containments,
+            pending,
             judgement,
         })
     }
@@ -163,9 +184,15 @@ impl Foundation {
             service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
+            serving: OneAtATime::default(),
+            obtaining: tokio::sync::Notify::new(),
+            seal: self.seal,
+            pending: Locked::new(self.pending),
+            waiting: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
+            chips: self.chips,
             signer: self.signer,
             realm: self.realm,
             tree: Latest::new(self.tree),
@@ -410,6 +437,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::Contraindicated(result)) => {
+                    let write = Write::PutAttestationResult(result);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 None => {}
             }
         }
@@ -460,6 +491,20 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             },
         });
     })?;
+    store.for_each_endorsement_key(|row| {
+        learn(Fact::EndorsementListed {
+            endorsement: row.endorsement,
+            manufacturer: row.manufacturer,
+            serial: row.serial,
+        });
+    })?;
+    store.for_each_held_key(|row| {
+        learn(Fact::KeyHeld {
+            device: row.device,
+            key: Some(row.key),
+        });
+    })?;
+    store.for_each_attestation_result(|row| learn(tpm::fact_of_result(row)))?;
     store.for_each_containment(|row| {
         learn(Fact::DeviceContained {
             device: row.device.clone(),

@@ -16,6 +16,18 @@ pub enum Trouble {
     /// Asked for something that is not permitted or makes no sense; the text says what to do.
     #[error("{text}")]
     Refused { code: &'static str, text: String },
+    /// Nothing is wrong with it but the moment.
+    #[error("{text}")]
+    Later {
+        code: &'static str,
+        text: String,
+        seconds: u32,
+        /// Whoever asks comes too often; else we have no room.
+        too_often: bool,
+    },
+    /// There is no such thing.
+    #[error("{text}")]
+    Unknown { code: &'static str, text: String },
     #[error("the fleet is refused in {} place(s)", .0.len())]
     Fleet(Vec<Diagnostic>),
     #[error("{0}")]

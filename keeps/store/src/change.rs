@@ -2,12 +2,14 @@
 
 use crate::access::Fleet;
 use crate::authority::Authority;
+use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
+use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, RevocationReason, ServiceId,
-    Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, RevocationReason,
+    SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -118,6 +120,19 @@ pub enum Guard {
         device: DeviceId,
         containment: Option<Containment>,
     },
+    /// The enrollment of this device that waits is this one, and this was decided of it (`None`:
+    /// nothing yet).
+    PendingEnrollmentIs {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        id: Digest,
+        approved: Option<bool>,
+    },
+    /// The enrollment was answered with this certificate; `None`: with none that is remembered.
+    EnrollmentAnswerIs {
+        enrollment: Digest,
+        certificate: Option<CertificateId>,
+    },
 }
 
 impl fmt::Display for Guard {
@@ -139,6 +154,12 @@ impl fmt::Display for Guard {
             } => {
                 let how = containment.map_or("not contained", Containment::name);
                 write!(f, "device {device} is {how}")
+            }
+            Self::PendingEnrollmentIs { id, .. } => {
+                write!(f, "enrollment {id} waits as it was shown")
+            }
+            Self::EnrollmentAnswerIs { enrollment, .. } => {
+                write!(f, "enrollment {enrollment} was not answered meanwhile")
             }
         }
     }
@@ -189,6 +210,19 @@ pub enum Write {
         at: Timestamp,
         reason: RevocationReason,
     },
+    /// Rows of an import. Listed again for the same serial changes nothing. Conflict: listed for
+    /// another serial; a serial that is not expected.
+    PutEndorsementKeys(Vec<EndorsementKey>),
+    /// The same CA again changes nothing. Conflict: an unregistered manufacturer.
+    PutTpmVendor(TpmVendor),
+    /// What a chip was shown to hold; replaces what was shown before. Conflict: the device has no
+    /// row.
+    PutHeldKey(HeldKey),
+    /// Its key lies in no chip that we know of any more. A result that affirmed goes with it, one
+    /// that did not stays: nobody gets rid of it by changing keys.
+    DropHeldKey { device: DeviceId },
+    /// Replaces the result before. Grants if it affirms. Conflict: it affirms, and no key is held.
+    PutAttestationResult(AttestationResult),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
     /// A single-use sign-in token, by its hash.
@@ -197,6 +231,19 @@ pub enum Write {
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
     ForgetTokens { expired_before: Timestamp },
+    /// Creates or replaces the one enrollment of a device that waits. Approved it gives rights, and
+    /// belongs in a grant. Conflict: an unregistered manufacturer.
+    PutPendingEnrollment(PendingEnrollment),
+    /// The device waits no more. One that does not wait changes nothing.
+    DropPendingEnrollment {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    /// Creates or replaces what a request is answered with when it is asked again.
+    PutEnrollmentAnswer(EnrollmentAnswer),
+    /// Removes enrollments that wait and answers that expired before this moment, up to 10,000 of
+    /// each.
+    ForgetEnrollments { expired_before: Timestamp },
     /// Cuts a device off. It need not be known. The same again keeps the first one's time, incident
     /// and author; a harder one replaces a softer one. Conflict: a softer one than is in force, unless
     /// the change is a [`Direction::Grant`]: to soften gives back.
@@ -237,17 +284,26 @@ impl Write {
             | Self::PutAuthority(_)
             | Self::PutExpectedDevices(_)
             | Self::PutDevice(_)
+            | Self::PutEndorsementKeys(_)
+            | Self::PutTpmVendor(_)
+            | Self::PutHeldKey(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::DropContainment { .. } => true,
+            Self::PutAttestationResult(row) => row.status == AttestationStatus::Affirming,
             // That of our own doors gives nobody anything.
             Self::PutCertificate(row) => row.holder != Holder::Server,
+            Self::PutPendingEnrollment(row) => row
+                .decision
+                .as_ref()
+                .is_some_and(|decision| decision.approved),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::NoteUnrecorded { .. }
             | Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
+            | Self::DropHeldKey { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
@@ -256,6 +312,9 @@ impl Write {
             | Self::DropOutbox { .. }
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
+            | Self::DropPendingEnrollment { .. }
+            | Self::PutEnrollmentAnswer(_)
+            | Self::ForgetEnrollments { .. }
             | Self::PutMeta { .. }
             | Self::Seal { .. }
             | Self::Unseal => false,
@@ -266,6 +325,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::PutEndorsementKeys(rows) => rows.len(),
             _ => 1,
         }
     }

@@ -447,7 +447,7 @@ fn certificate(row: &Row<'_>) -> Result<CertificateRow, ReadError> {
 }
 
 /// Issuer and serial number out of two columns.
-fn certificate_id(
+pub(crate) fn certificate_id(
     row: &Row<'_>,
     column: usize,
     table: &'static str,

@@ -22,6 +22,7 @@ mod access;
 mod audit;
 mod authority;
 mod change;
+mod enrollment;
 mod error;
 mod facts;
 mod folder;
@@ -34,6 +35,7 @@ mod response;
 mod row;
 mod schema;
 mod store;
+mod tpm;
 mod writer;
 
 pub use access::Fleet;
@@ -43,6 +45,7 @@ pub use change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
     RECEIPTS_KEPT_CHANGES, Receipt, Write,
 };
+pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,
@@ -59,3 +62,4 @@ pub use journal::{
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};
+pub use tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};

@@ -5,8 +5,10 @@
 
 mod apply;
 mod authorities;
+mod enroll;
 mod queue;
 mod respond;
+mod tpm;
 
 pub(crate) use queue::{Queue, Reply, Status, Task};
 

@@ -3,10 +3,12 @@
 //! In each folder every top-level table declares one thing and its name is the thing's id; how
 //! they are spread over files is free.
 
+use crate::attestation::AttestationTable;
 use crate::behaviour::{self, BehaviourTable, Destination, DestinationId};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{
-    Channel, ChannelId, Direction, FAN_OUT_PER_MINUTE, Group, Part, Product, Service, caps, part_of,
+    Channel, ChannelId, Direction, Enrollment, FAN_OUT_PER_MINUTE, Group, LdevidKey, Part, Product,
+    Service, caps, part_of,
 };
 use crate::template::Template;
 use model::{AuthorityId, GroupId, ProductId, ServiceId};
@@ -18,10 +20,24 @@ use toml::Spanned;
 
 const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
+/// Longer than that a device is out of sight, and a person should look at it.
+const RENEWAL_GRACE_DAYS_MAX: u32 = 365;
 const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
 /// The gateway remembers each of these devices for a minute, 16 bytes each.
 const FAN_OUT_PER_MINUTE_MAX: u32 = 100_000;
+
+/// A product is the label in `/.well-known/est/<product>/<operation>` (RFC 7030 section 3.2.2), so
+/// it is called neither as an operation nor as the label of those who return.
+const LABELS_TAKEN: [&str; 7] = [
+    "cacerts",
+    "simpleenroll",
+    "simplereenroll",
+    "serverkeygen",
+    "csrattrs",
+    "fullcmc",
+    "returning",
+];
 
 /// What the TOML files declare.
 #[derive(Default)]
@@ -99,7 +115,25 @@ struct ProductTable {
     ldevid_lifetime_days: Option<Spanned<u32>>,
     ca: Option<Spanned<String>>,
     #[serde(default)]
+    enrollment: EnrollmentWord,
+    ldevid_key: Option<LdevidKey>,
+    #[serde(default)]
+    server_keygen: bool,
+    renewal_grace_days: Option<Spanned<u32>>,
+    #[serde(default)]
     behaviour: BehaviourTable,
+    attestation: Option<AttestationTable>,
+}
+
+/// Who lets a device of a product enroll.
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum EnrollmentWord {
+    /// The list of expected devices.
+    #[default]
+    List,
+    /// A person, each time.
+    Approval,
 }
 
 #[derive(Deserialize)]
@@ -191,6 +225,13 @@ impl Declared {
             let Some(id) = named(ProductId::new, &key, file, wrong) else {
                 continue;
             };
+            if LABELS_TAKEN.contains(&id.as_str()) {
+                wrong.push(Diagnostic::new(
+                    Place::in_file(file, key.span()),
+                    format!("no product can be called {id}: EST uses that word in its paths"),
+                    String::from("choose another name"),
+                ));
+            }
             let days = match &table.ldevid_lifetime_days {
                 Some(days) => in_range(days, LDEVID_LIFETIME_DAYS_MAX, file, wrong),
                 None => LDEVID_LIFETIME_DAYS,
@@ -201,7 +242,17 @@ impl Declared {
                 id: id.clone(),
                 authority,
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
+                enrollment: Enrollment {
+                    needs_approval: table.enrollment == EnrollmentWord::Approval,
+                    key: table.ldevid_key,
+                    server_keygen: table.server_keygen,
+                    renewal_grace: table.renewal_grace_days.map_or(Duration::ZERO, |days| {
+                        let days = in_range(&days, RENEWAL_GRACE_DAYS_MAX, file, wrong);
+                        Duration::from_secs(u64::from(days) * 86_400)
+                    }),
+                },
                 behaviour: table.behaviour.read(file, &self.destinations, wrong),
+                attestation: table.attestation.map(|table| table.read(file, wrong)),
             };
             if self.products.insert(id, product).is_some() {
                 wrong.push(declared_twice("product", &key, file));

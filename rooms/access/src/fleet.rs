@@ -1,5 +1,6 @@
 //! `fleet/` as text → a fleet in which every name that is used is declared.
 
+use crate::attestation::Attestation;
 use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
@@ -58,8 +59,37 @@ pub struct Product {
     pub ldevid_lifetime: Duration,
     /// The issuing CA of its devices; the standard one if not declared.
     pub authority: Option<AuthorityId>,
+    /// How its devices come by a certificate.
+    pub enrollment: Enrollment,
     /// What its devices are expected to do in the network.
     pub behaviour: Behaviour,
+    /// What they must attest; `None`: nothing is known of how they should start.
+    pub attestation: Option<Attestation>,
+}
+
+/// How devices of a product come by a certificate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Enrollment {
+    /// A person approves each enrollment by a factory identity, listed or not.
+    pub needs_approval: bool,
+    /// The one kind of key that is certified; `None`: any that is good enough.
+    pub key: Option<LdevidKey>,
+    /// The plane may make the key for a device that cannot (EST serverkeygen).
+    pub server_keygen: bool,
+    /// How long after its end a certificate still gets its device the next one, at a place of its
+    /// own. Zero: not at all.
+    pub renewal_grace: Duration,
+}
+
+/// Kinds of keys that a product can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LdevidKey {
+    #[serde(rename = "p256")]
+    P256,
+    #[serde(rename = "p384")]
+    P384,
+    Ed25519,
 }
 
 /// Distinct devices that a service may speak to in a minute if its fleet does not say otherwise.

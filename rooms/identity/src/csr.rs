@@ -29,6 +29,7 @@ pub struct CertificateRequest {
     subject: Name,
     names: Option<SubjectAltName>,
     asks_for_other_name: bool,
+    asks_for_encrypted_key: bool,
     digest: Digest,
 }
 
@@ -42,6 +43,15 @@ pub enum KeyKind {
     Rsa {
         bits: u16,
     },
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Rsa { bits } => write!(f, "RSA {bits}"),
+            other => f.write_str(other.name()),
+        }
+    }
 }
 
 /// Why a request is refused. The device's firmware must act, whatever the reason.
@@ -105,14 +115,15 @@ impl CertificateRequest {
         let outer = Outer::read(der).map_err(|_| malformed("not a signed request"))?;
         let info = Info::read(outer.info).map_err(|_| malformed("request info"))?;
         let key_kind = KeyKind::of(info.public_key)?;
-        let (names, asks_for_other_name) = info.attributes()?;
+        let asked = info.attributes()?;
         verify(key_kind, &outer, info.public_key)?;
         Ok(Self {
             public_key: info.public_key.to_vec(),
             key_kind,
             subject: info.subject,
-            names,
-            asks_for_other_name,
+            names: asked.names,
+            asks_for_other_name: asked.other_name,
+            asks_for_encrypted_key: asked.encrypted_key,
             digest: sha256(der),
         })
     }
@@ -128,13 +139,21 @@ impl CertificateRequest {
         self.key_kind
     }
 
+    /// Does it want a key that the server makes to come encrypted (RFC 7030 section 4.4.1)?
+    #[must_use]
+    pub fn asks_for_encrypted_key(&self) -> bool {
+        self.asks_for_encrypted_key
+    }
+
     /// SHA-256 of the request as it came: the same request asked twice (RFC 7030 section 4.2.3).
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    pub(crate) fn key_digest(&self) -> Digest {
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn key_digest(&self) -> Digest {
         sha256(&self.public_key)
     }
 
@@ -151,6 +170,17 @@ impl CertificateRequest {
 }
 
 impl KeyKind {
+    /// For logs and screens.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::Ed25519 => "Ed25519",
+            Self::Rsa { .. } => "RSA",
+        }
+    }
+
     /// # Errors
     /// If it is not a SubjectPublicKeyInfo in DER of a permitted key.
     pub fn of(spki_der: &[u8]) -> Result<Self, CsrRefusal> {
@@ -248,11 +278,10 @@ impl<'a> Info<'a> {
         Ok(info)
     }
 
-    /// The subjectAltName asked for, and whether another name is asked for by
-    /// id-cmc-changeSubjectName (RFC 6402 section 2.8). Other attributes ask in vain.
-    fn attributes(&self) -> Result<(Option<SubjectAltName>, bool), CsrRefusal> {
-        let read = || -> der::Result<(Option<SubjectAltName>, bool)> {
-            let (mut names, mut asks_for_other_name, mut seen) = (None, false, false);
+    /// What the attributes ask for, as far as it matters here; others ask in vain.
+    fn attributes(&self) -> Result<Asked, CsrRefusal> {
+        let read = || -> der::Result<Asked> {
+            let (mut asked, mut seen) = (Asked::default(), false);
             let mut reader = SliceReader::new(self.attributes.unwrap_or_default())?;
             while !reader.is_finished() {
                 let (oid, values) = reader.sequence(|reader| {
@@ -261,20 +290,36 @@ impl<'a> Info<'a> {
                     values.tag().assert_eq(Tag::Set)?;
                     Ok::<_, der::Error>((oid, values.value()))
                 })?;
-                asks_for_other_name |= oid == CHANGE_SUBJECT_NAME;
+                asked.other_name |= oid == CHANGE_SUBJECT_NAME;
+                asked.encrypted_key |= ENCRYPT_KEY.contains(&oid);
                 if oid == rfc5912::ID_EXTENSION_REQ {
                     // Twice could be read two ways.
                     if std::mem::replace(&mut seen, true) {
                         return Err(der::ErrorKind::Failed.into());
                     }
-                    names = requested_names(values)?;
+                    asked.names = requested_names(values)?;
                 }
             }
-            Ok((names, asks_for_other_name))
+            Ok(asked)
         };
         read().map_err(|_| malformed("attributes"))
     }
 }
+
+#[derive(Default)]
+struct Asked {
+    /// The subjectAltName.
+    names: Option<SubjectAltName>,
+    /// Another name by id-cmc-changeSubjectName (RFC 6402 section 2.8).
+    other_name: bool,
+    encrypted_key: bool,
+}
+
+/// id-aa-decryptKeyID and id-aa-asymmDecryptKeyID (RFC 4108, RFC 7030 section 4.4.1).
+const ENCRYPT_KEY: [ObjectIdentifier; 2] = [
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.37"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.16.2.54"),
+];
 
 /// id-cmc-changeSubjectName.
 const CHANGE_SUBJECT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.7.36");
@@ -356,7 +401,12 @@ fn bit_length(big_endian: &[u8]) -> usize {
 fn verify(kind: KeyKind, outer: &Outer<'_>, spki_der: &[u8]) -> Result<(), CsrRefusal> {
     let parameters_fit = match kind {
         KeyKind::Rsa { .. } => has_null_parameters(&outer.algorithm),
-        KeyKind::P256 | KeyKind::P384 | KeyKind::Ed25519 => outer.algorithm.parameters.is_none(),
+        // mbedTLS 2 and OpenSSL's provider for TPMs write NULL where RFC 5758 section 3.2 wants
+        // nothing. It is outside of what is signed, and no certificate is made of it.
+        KeyKind::P256 | KeyKind::P384 => {
+            outer.algorithm.parameters.is_none() || has_null_parameters(&outer.algorithm)
+        }
+        KeyKind::Ed25519 => outer.algorithm.parameters.is_none(),
     };
     let algorithm: &'static dyn VerificationAlgorithm = match (kind, outer.algorithm.oid) {
         _ if !parameters_fit => return Err(CsrRefusal::SignatureAlgorithm),
@@ -381,3 +431,6 @@ fn verify(kind: KeyKind, outer: &Outer<'_>, spki_der: &[u8]) -> Result<(), CsrRe
 fn malformed(what: &'static str) -> CsrRefusal {
     CsrRefusal::Malformed { what }
 }
+
+#[cfg(test)]
+mod tests;

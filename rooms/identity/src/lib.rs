@@ -11,7 +11,7 @@
 //! what the identified may do (`access`).
 //!
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
-//! (EST), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
+//! (EST), RFC 9908 (CSR attributes), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
 //! form of URI.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
@@ -21,18 +21,22 @@
 mod certificate;
 pub mod crl;
 pub mod csr;
+pub mod csrattrs;
 pub mod est;
 pub mod expected;
 mod first_identity;
 mod names;
 mod path;
+pub mod pending;
 pub mod profile;
 mod refusal;
 mod registry;
 mod renewal;
+mod server_chain;
 
 pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::tpm;
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
     AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
@@ -40,7 +44,8 @@ pub use path::{
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
-    Registry, Revocation,
+    AttestationStatus, Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact,
+    FactConflict, Operation, Registry, Revocation,
 };
 pub use renewal::renew_after;
+pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};

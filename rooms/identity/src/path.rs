@@ -11,7 +11,9 @@ use model::{
 };
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use std::time::Duration;
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs as algorithm};
+use webpki::{
+    EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert, aws_lc_rs as algorithm,
+};
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -262,6 +264,49 @@ impl Anchors {
         Err(refusal)
     }
 
+    /// Does a chain lead from a certificate of ours that ended, `grace` ago at the most, to our CAs,
+    /// as it did at its end? Such a path is refused wherever its time is asked for; it is good for
+    /// [`crate::Registry::enroll_returning`] alone.
+    ///
+    /// # Errors
+    /// [`PathRefusal`]; one that has not ended is [`Anchors::verify_path`]'s affair.
+    pub fn verify_ended_path(
+        &self,
+        end_entity: &[u8],
+        intermediates: &[&[u8]],
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Path, PathRefusal> {
+        check_sizes(end_entity, intermediates)?;
+        let (_, last_day) = certificate::read(end_entity)
+            .map(|leaf| certificate::window(leaf.tbs_certificate().validity()))?;
+        if now <= last_day {
+            return Err(PathRefusal::UnknownIssuer);
+        }
+        if last_day.plus(grace) < now {
+            return Err(PathRefusal::Expired {
+                not_after: last_day,
+                now,
+            });
+        }
+        let leaf_der = CertificateDer::from(end_entity);
+        let leaf = EndEntityCert::try_from(&leaf_der).map_err(|error| refusal(error, last_day))?;
+        let chain: Vec<CertificateDer<'_>> = intermediates
+            .iter()
+            .map(|der| CertificateDer::from(*der))
+            .collect();
+        let (own, algorithms) = (&self.own, OUR_ALGORITHMS);
+        let (not_before, not_after) =
+            build_path(&leaf, end_entity, &chain, own, algorithms, last_day)?;
+        check_says_client(end_entity)?;
+        Ok(Path {
+            voucher: Voucher::Ours,
+            end_entity: certificate::sha256(end_entity),
+            not_before,
+            not_after,
+        })
+    }
+
     /// Whom does the certificate name? To be called once the handshake's signature has held.
     ///
     /// # Errors
@@ -383,8 +428,8 @@ pub(crate) fn check_time(
 /// What our CAs sign with: nothing else can be ours.
 static OUR_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[algorithm::ECDSA_P256_SHA256];
 
-/// What factories sign with. No SHA-1, no RSA under 2048 bits.
-static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+/// What factories and other CAs sign with. No SHA-1, no RSA under 2048 bits.
+pub(crate) static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithm::ECDSA_P256_SHA256,
     algorithm::ECDSA_P256_SHA384,
     algorithm::ECDSA_P384_SHA256,
@@ -479,19 +524,46 @@ fn build_path(
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_seconds()));
     let usage = KeyUsage::client_auth();
     let path = leaf
-        .verify_for_usage(algorithms, anchors, chain, time, usage, None, None)
+        .verify_for_usage(
+            algorithms,
+            anchors,
+            chain,
+            time,
+            usage,
+            None,
+            Some(&issuers_may_sign),
+        )
         .map_err(|error| refusal(error, now))?;
-    let window = |der: &[u8]| {
-        certificate::read(der)
-            .map(|certificate| certificate::window(certificate.tbs_certificate().validity()))
-    };
-    let (mut not_before, mut not_after) = window(leaf_der)?;
+    let certificate = certificate::read(leaf_der)?;
+    // TLS proves possession by a signature (RFC 5246 section 7.4.6, RFC 8446 section 4.4.2.2).
+    let signs = certificate::key_usage(&certificate)?.is_none_or(|usage| usage.digital_signature());
+    if !signs {
+        return Err(PathRefusal::WrongPurpose);
+    }
+    let window =
+        |certificate: &Certificate| certificate::window(certificate.tbs_certificate().validity());
+    let (mut not_before, mut not_after) = window(&certificate);
     for intermediate in path.intermediate_certificates() {
-        let (from, until) = window(intermediate.der().as_ref())?;
+        let (from, until) = window(&certificate::read(intermediate.der().as_ref())?);
         not_before = not_before.max(from);
         not_after = not_after.min(until);
     }
     Ok((not_before, not_after))
+}
+
+/// webpki passes over keyUsage. A CA that says what its key is for, and does not say certificates,
+/// has issued none (RFC 5280 section 6.1.4 (n)).
+fn issuers_may_sign(path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
+    for intermediate in path.intermediate_certificates() {
+        let may_sign = certificate::read(intermediate.der().as_ref())
+            .and_then(|certificate| certificate::key_usage(&certificate))
+            .map_err(|_| webpki::Error::BadDer)?
+            .is_none_or(|usage| usage.key_cert_sign());
+        if !may_sign {
+            return Err(webpki::Error::EndEntityUsedAsCa);
+        }
+    }
+    Ok(())
 }
 
 fn refusal(error: webpki::Error, now: Timestamp) -> PathRefusal {

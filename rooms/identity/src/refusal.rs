@@ -1,7 +1,8 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
 use model::{
-    CertificateId, DeviceId, ManufacturerId, Principal, RevocationReason, SerialNumber, Timestamp,
+    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber,
+    Timestamp,
 };
 
 /// Who can make the next attempt succeed.
@@ -127,6 +128,8 @@ impl PathRefusal {
 pub enum Refusal {
     #[error(transparent)]
     Path(#[from] PathRefusal),
+    #[error(transparent)]
+    Tpm(#[from] crate::tpm::TpmRefusal),
 
     // Who is it?
     #[error(
@@ -209,6 +212,42 @@ pub enum Refusal {
          (RFC 7030 section 4.2.2); device: ask for one URI, {uri}, and the unchanged subject"
     )]
     NameChanged { uri: String },
+    #[error(
+        "serial number {serial} of {manufacturer} was refused by a person on {at}; operator: \
+         approve it with `fleetward identity pending approve` if that was a mistake"
+    )]
+    EnrollmentRefused {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        at: Timestamp,
+    },
+    #[error(
+        "the path asks for a certificate of product {label}, but {device} is a {product}; device: \
+         ask without a label or under its own product's"
+    )]
+    OtherProduct {
+        device: DeviceId,
+        product: ProductId,
+        label: ProductId,
+    },
+    #[error(
+        "keys are not made here for product {product}; device: make the key itself and use \
+         simpleenroll; operator: or set server_keygen = true for that product"
+    )]
+    KeygenOff { product: ProductId },
+    #[error(
+        "a key cannot be sent encrypted here, as the request asks; device: make the key itself, \
+         or leave out the identifier of a decryption key"
+    )]
+    KeygenEncrypted,
+    #[error(
+        "the request is for a key of the kind {found}, but its product takes {wanted} only; \
+         device: ask csrattrs and make such a key"
+    )]
+    KeyUnwanted {
+        wanted: &'static str,
+        found: &'static str,
+    },
 }
 
 impl Refusal {
@@ -217,6 +256,7 @@ impl Refusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Path(refusal) => refusal.code(),
+            Self::Tpm(refusal) => refusal.code(),
             Self::NamesNobody => "certificate-names-nobody",
             Self::NoSerialNumber { .. } => "idevid-without-serial-number",
             Self::ForgedIssuer { .. } => "idevid-forged-issuer",
@@ -237,6 +277,11 @@ impl Refusal {
             Self::NotAnLdevid => "reenroll-needs-ldevid",
             Self::NotADevice => "enroll-not-a-device",
             Self::NameChanged { .. } => "reenroll-name-changed",
+            Self::EnrollmentRefused { .. } => "enrollment-refused",
+            Self::KeyUnwanted { .. } => "request-key-unwanted",
+            Self::OtherProduct { .. } => "label-of-another-product",
+            Self::KeygenOff { .. } => "server-keygen-off",
+            Self::KeygenEncrypted => "server-keygen-encrypted",
         }
     }
 
@@ -244,6 +289,7 @@ impl Refusal {
     pub const fn who_must_act(&self) -> Actor {
         match self {
             Self::Path(refusal) => refusal.who_must_act(),
+            Self::Tpm(refusal) => refusal.who_must_act(),
             Self::NoSerialNumber { .. } => Actor::Manufacturer,
             Self::NamesNobody
             | Self::ForgedIssuer { .. }
@@ -251,12 +297,17 @@ impl Refusal {
             | Self::DeviceIsolated { .. }
             | Self::UnlistedSerial { .. }
             | Self::UnrecordedCertificate { .. }
-            | Self::NotADevice => Actor::Operator,
+            | Self::NotADevice
+            | Self::EnrollmentRefused { .. } => Actor::Operator,
             Self::IdevidAtGateway
             | Self::CertificateRevoked { .. }
             | Self::NotAnIdevid
             | Self::NotAnLdevid
-            | Self::NameChanged { .. } => Actor::Device,
+            | Self::NameChanged { .. }
+            | Self::KeyUnwanted { .. }
+            | Self::OtherProduct { .. }
+            | Self::KeygenOff { .. }
+            | Self::KeygenEncrypted => Actor::Device,
         }
     }
 }

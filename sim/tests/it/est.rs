@@ -133,7 +133,9 @@ fn answer(
         "/.well-known/est/simpleenroll" | "/.well-known/est/simplereenroll" if known => {
             let body = &request[body_at..body_at + length];
             // The room's ear for what our devices say.
-            let der = identity::est::decode_body(Some("application/pkcs10"), body).unwrap();
+            let der = identity::est::decode_body(Some("application/pkcs10"), body)
+                .unwrap()
+                .der;
             identity::CertificateRequest::parse(&der).unwrap();
             let certificate = issue(folder, body, path.ends_with("simplereenroll"));
             Ok(match framing {

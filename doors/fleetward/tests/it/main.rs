@@ -8,10 +8,12 @@
     reason = "the makers of a test may fail as loudly as the test itself"
 )]
 
+mod acme;
 mod agent;
 mod attacks;
 mod authorities;
 mod crash;
+mod est;
 mod fixture;
 mod hostile_text;
 mod http;
@@ -20,10 +22,14 @@ mod log;
 mod notify;
 mod plane;
 mod real_clients;
+mod recipes;
 mod refusals;
 mod response;
 mod restore;
+mod served;
+mod small_device;
 mod start;
 mod streams;
 mod tamper;
 mod tools;
+mod tpm;

@@ -236,7 +236,9 @@ pub async fn sign_in(
 ) -> Result<Response, Problem> {
     let from = match caller {
         Caller::Local { .. } => None,
-        Caller::Peer { peer, .. } | Caller::Stranger { peer } => Some(peer.ip()),
+        Caller::Peer { peer, .. } | Caller::Asking { peer, .. } | Caller::Stranger { peer } => {
+            Some(peer.ip())
+        }
     };
     let cookie = sign_in::sign_in(&plane, &request.token, from).await?;
     let value = format!("{COOKIE}={cookie}; Path=/; Secure; HttpOnly; SameSite=Strict");

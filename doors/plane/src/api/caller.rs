@@ -23,6 +23,12 @@ pub enum Caller {
         peer: SocketAddr,
         presented: Arc<Presented>,
     },
+    /// Proved a certificate at the door for devices with which it is not admitted: a genuine device
+    /// on no list, or one whose certificate has just ended. EST alone looks at it.
+    Asking {
+        peer: SocketAddr,
+        presented: Arc<Presented>,
+    },
     /// Showed nothing; may hold a session's cookie.
     Stranger { peer: SocketAddr },
 }
@@ -90,7 +96,7 @@ impl Caller {
                     .and_then(|cookie| plane.sign_ins.actor(cookie))
                     .ok_or_else(not_signed_in)
             }
-            Self::Peer { .. } => Err(Problem::new(
+            Self::Peer { .. } | Self::Asking { .. } => Err(Problem::new(
                 StatusCode::FORBIDDEN,
                 "not-an-administrator",
                 "a device or service may not do this; sign in at the door for people or use the \
@@ -139,20 +145,37 @@ impl Caller {
         ))
     }
 
-    /// The certificate that was proven at the door.
+    /// The certificate of somebody who is admitted.
     ///
     /// # Errors
-    /// 401: none was.
+    /// 401: none was proven, or it admits nobody.
     pub fn presented(&self) -> Result<&Presented, Problem> {
         match self {
             Self::Peer { presented, .. } => Ok(presented),
-            _ => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "no-certificate",
-                "present the factory certificate, or the one to be renewed, in the TLS handshake",
-            )),
+            _ => Err(no_certificate()),
         }
     }
+
+    /// The certificate that was proven, by somebody who is admitted or only asks for another.
+    ///
+    /// # Errors
+    /// 401: none was.
+    pub fn shown(&self) -> Result<(SocketAddr, &Arc<Presented>), Problem> {
+        match self {
+            Self::Peer { peer, presented } | Self::Asking { peer, presented } => {
+                Ok((*peer, presented))
+            }
+            _ => Err(no_certificate()),
+        }
+    }
+}
+
+fn no_certificate() -> Problem {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "no-certificate",
+        "present the factory certificate, or the one to be renewed, in the TLS handshake",
+    )
 }
 
 /// The cookie is kept from other sites, but another port of this host is the same site: browsers

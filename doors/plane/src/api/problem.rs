@@ -47,12 +47,17 @@ impl Problem {
         }
     }
 
+    pub(super) fn set_status(&mut self, status: StatusCode) {
+        self.status = status;
+        self.body.status = status.as_u16();
+    }
+
     pub fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.body.errors = errors;
         self
     }
 
-    fn retry_after(mut self, seconds: u32) -> Self {
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }
@@ -98,6 +103,20 @@ impl From<Trouble> for Problem {
                 Self::new(status, refusal.code(), detail)
             }
             Trouble::Refused { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Trouble::Later {
+                code,
+                seconds,
+                too_often,
+                ..
+            } => {
+                let status = if too_often {
+                    StatusCode::TOO_MANY_REQUESTS
+                } else {
+                    StatusCode::SERVICE_UNAVAILABLE
+                };
+                Self::new(status, code, detail).retry_after(seconds)
+            }
+            Trouble::Unknown { code, .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
             Trouble::Fleet(diagnostics) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fleet-refused", detail)
                     .with_errors(diagnostics.iter().map(ToString::to_string).collect())

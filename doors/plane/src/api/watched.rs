@@ -64,7 +64,8 @@ enum Who {
 impl Who {
     fn of(plane: &Shared, request: &Request) -> Option<Self> {
         match request.extensions().get::<Caller>()? {
-            Caller::Local { .. } => None,
+            // EST says itself what it refuses them; nothing else is theirs.
+            Caller::Local { .. } | Caller::Asking { .. } => None,
             Caller::Peer { presented, .. } => {
                 let who = plane.trust().authenticate(Door::Devices, presented).ok()?;
                 Some(Self::Known(who.principal().clone()))

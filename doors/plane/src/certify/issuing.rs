@@ -2,10 +2,14 @@
 
 use crate::plane::{Plane, random};
 use crate::trouble::Trouble;
-use identity::{CertificateRequest, EnrollmentDecision, Fact, est, profile};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use identity::est::{self, BodyForm};
+use identity::{CertificateRequest, EnrollmentDecision, Fact, profile};
 use model::{CertificateId, CertificateUse, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
+use zeroize::Zeroizing;
 
 /// A certificate that is signed and not on record: nobody may have it yet.
 pub struct Made {
@@ -24,6 +28,10 @@ pub struct Issued {
 }
 
 impl Made {
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
     /// Its row.
     pub fn row(&self, holder: &Principal) -> Write {
         Write::PutCertificate(store::Certificate {
@@ -58,19 +66,19 @@ impl Made {
     }
 }
 
-/// The LDevID of a device.
+/// The LDevID of a device for this key (SubjectPublicKeyInfo in DER).
 ///
 /// # Errors
 /// Trouble of ours.
 pub fn ldevid(
     plane: &Plane,
     decision: &EnrollmentDecision,
-    request: &CertificateRequest,
+    public_key: &[u8],
     now: Timestamp,
 ) -> Result<Made, Trouble> {
     let fleet = plane.admission.fleet.get();
     let terms = profile::Terms {
-        public_key: request.public_key(),
+        public_key,
         serial_random: random()?,
         now,
         lifetime: fleet.ldevid_lifetime(&decision.product),
@@ -140,7 +148,29 @@ pub fn device_row(decision: &EnrollmentDecision, now: Timestamp) -> Write {
 pub fn read_request(
     content_type: Option<&str>,
     body: &[u8],
-) -> Result<CertificateRequest, Trouble> {
-    let der = est::decode_body(content_type, body)?;
-    Ok(CertificateRequest::parse(&der)?)
+) -> Result<(CertificateRequest, BodyForm), Trouble> {
+    let body = est::decode_body(content_type, body)?;
+    Ok((CertificateRequest::parse(&body.der)?, body.form))
+}
+
+/// A key that was made here for a device.
+pub struct GeneratedKey {
+    /// SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
+    pub pkcs8: Zeroizing<Vec<u8>>,
+}
+
+/// # Errors
+/// The system gives no random bytes.
+pub fn generate_key() -> Result<GeneratedKey, Trouble> {
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(Trouble::fault)?;
+    let public_key = AsDer::<PublicKeyX509Der<'_>>::as_der(key.public_key())
+        .map_err(Trouble::fault)?
+        .as_ref()
+        .to_vec();
+    let pkcs8 = key.to_pkcs8v1().map_err(Trouble::fault)?;
+    Ok(GeneratedKey {
+        public_key,
+        pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()),
+    })
 }

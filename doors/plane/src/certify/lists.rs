@@ -99,7 +99,7 @@ pub async fn expect_devices(
     receipt.ok_or_else(|| Trouble::refused("list-empty", "the list holds no device"))
 }
 
-async fn learn_expected(
+pub(super) async fn learn_expected(
     plane: &Arc<Plane>,
     manufacturer: &ManufacturerId,
     part: &[ExpectedDevice],

@@ -1,9 +1,12 @@
 //! Certificates and the lists behind them: who vouches, who is expected, what is issued.
 
+pub mod attesting;
 pub mod authorities;
 pub mod counting;
+pub mod enrolling;
 pub mod issuing;
 pub mod lists;
 pub mod roots;
-pub mod serving;
+pub mod tpm;
 pub mod tree;
+pub mod waiting;

@@ -1,11 +1,11 @@
 //! Acts on the root: it moves offline, and another takes its place.
 
 use super::authorities::{believe, is_online};
-use super::serving;
 use super::tree::{Root, Tree, row};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest};
+use crate::served;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
 use identity::profile::{self, AuthorityRefusal, check_link, check_root};
@@ -182,10 +182,7 @@ pub async fn roll_over(plane: &Arc<Plane>, actor: &Actor) -> Result<Receipt, Tro
         .entry(plane.leaf(&act)?);
     let receipt = plane.commit(change).await?;
     believe(plane)?;
-    let serving = Arc::clone(plane);
-    off_thread(move || serving::renew(&serving))
-        .await?
-        .map_err(Trouble::fault)?;
+    served::renew_own(plane).await.map_err(Trouble::fault)?;
     Ok(receipt)
 }
 

@@ -4,7 +4,7 @@ pub mod planning;
 
 use crate::certify::tree::Tree;
 use crate::trouble::Trouble;
-use access::{Diagnostic, Facts, Fleet, SourceFile};
+use access::{Diagnostic, Enrollment, Facts, Fleet, SourceFile};
 use identity::profile;
 use model::{AuthorityId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use response::Playbook;
@@ -169,6 +169,28 @@ impl FleetInForce {
         }
     }
 
+    /// How devices of a product come by a certificate.
+    #[must_use]
+    pub fn enrollment(&self, product: &ProductId) -> Enrollment {
+        let fleet = self.fleet.as_ref();
+        let known = fleet.and_then(|fleet| fleet.product(product));
+        known.map(|known| known.enrollment).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn has_product(&self, id: &ProductId) -> bool {
+        let fleet = self.fleet.as_ref();
+        fleet.is_some_and(|fleet| fleet.product(id).is_some())
+    }
+
+    /// The longest grace of any product.
+    #[must_use]
+    pub fn renewal_grace_max(&self) -> Duration {
+        let products = self.fleet.iter().flat_map(Fleet::products);
+        let graces = products.map(|product| product.enrollment.renewal_grace);
+        graces.max().unwrap_or_default()
+    }
+
     /// Its row, with the sources as JSON.
     ///
     /// # Errors
@@ -216,6 +238,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 product: Some(device.product.clone()),
                 groups: device.groups.to_vec(),
                 containment: None,
+                assurance: model::Assurance::default(),
             });
         }
     }
@@ -225,6 +248,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         product: None,
         groups: service.groups.clone(),
         containment: None,
+        assurance: model::Assurance::default(),
     }));
     population
 }

@@ -23,12 +23,17 @@ impl HttpDoor for DevicesDoor {
     }
 
     fn caller(&self, peer: SocketAddr, sight: &Sight) -> Caller {
-        match sight.lock().proven.take() {
-            Some(proven) => Caller::Peer {
+        let mut seen = sight.lock();
+        match (seen.proven.take(), seen.asking.take()) {
+            (Some(proven), _) => Caller::Peer {
                 peer,
                 presented: Arc::new(proven.presented),
             },
-            None => Caller::Stranger { peer },
+            (None, Some(presented)) => Caller::Asking {
+                peer,
+                presented: Arc::new(presented),
+            },
+            (None, None) => Caller::Stranger { peer },
         }
     }
 }

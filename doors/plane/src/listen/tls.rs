@@ -6,6 +6,8 @@
 
 use super::paths::{Paths, name_of};
 use crate::clock;
+use crate::served::acme::{ALPN, Answers};
+use crate::served::{DoorName, Served};
 use crate::shared::{Latest, Locked, ReadMostly};
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
 use model::{Principal, Timestamp};
@@ -20,23 +22,21 @@ use rustls::{
     SignatureScheme, SupportedProtocolVersion,
 };
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 /// What all doors share: our certificates, whom we trust, who is known.
 pub struct Trust {
     provider: Arc<CryptoProvider>,
     pub served: Latest<Served>,
+    /// What a CA that looks at our doors is shown meanwhile.
+    pub answers: Latest<Answers>,
     pub anchors: Latest<Anchors>,
     /// Locked for a look-up or one change, never across a wait.
     registry: ReadMostly<Registry>,
     /// Chains that were found good.
     paths: Locked<Paths<Anchors, Path>>,
-}
-
-/// The certificate we show, and the names it is good for.
-#[derive(Debug)]
-pub struct Served {
-    pub names: Vec<String>,
-    pub key: Arc<CertifiedKey>,
+    /// The longest time after its end that a certificate of ours lets anybody ask for the next one.
+    pub grace: Latest<Duration>,
 }
 
 /// What one connection has shown so far. It tells a refused handshake's story.
@@ -46,6 +46,9 @@ pub struct Seen {
     pub foreign_server_name: bool,
     /// Only what was found after possession of the key was proven stands here.
     pub proven: Option<Proven>,
+    /// Who proved its key, is believed and is not admitted: it may ask for a certificate, and
+    /// everything else is refused.
+    pub asking: Option<Presented>,
     pub refusal: Option<Refusal>,
     /// Whose certificate was shown by somebody who did not prove to hold its key.
     pub claimed: Option<Principal>,
@@ -62,6 +65,11 @@ pub struct Proven {
     pub presented: Presented,
 }
 
+enum Admission {
+    Admitted(Principal),
+    MayAsk,
+}
+
 /// The certificate part of one connection; keep it beside the connection.
 pub type Sight = Arc<Locked<Seen>>;
 
@@ -70,9 +78,11 @@ impl Trust {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             served: Latest::new(served),
+            answers: Latest::new(Answers::default()),
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
             paths: Locked::default(),
+            grace: Latest::new(Duration::ZERO),
         }
     }
 
@@ -110,6 +120,43 @@ impl Trust {
         Ok(path)
     }
 
+    /// The path of a certificate of ours that ended within the grace: it gets as far as asking for
+    /// the next one. Seldom, so it is found anew each time.
+    fn ended_path_of(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Option<Path> {
+        let grace = *self.grace.get();
+        if grace.is_zero() {
+            return None;
+        }
+        let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+        let anchors = self.anchors.get();
+        anchors
+            .verify_ended_path(end_entity, &chain, now, grace)
+            .ok()
+    }
+
+    /// How far somebody comes who proved its key: in, or no further than to ask for a certificate.
+    fn admit(&self, door: Door, presented: &Presented) -> Result<Admission, Refusal> {
+        let refusal = match self.authenticate(door, presented) {
+            Ok(who) => return Ok(Admission::Admitted(who.principal().clone())),
+            Err(refusal) if door == Door::Gateway => return Err(refusal),
+            Err(refusal) => refusal,
+        };
+        let (registry, now) = (self.registry(), clock::now());
+        match refusal {
+            Refusal::UnlistedSerial { .. } => registry.genuine(presented, now).map(drop)?,
+            Refusal::Path(PathRefusal::Expired { .. }) => {
+                registry.returning(presented, now, *self.grace.get())?;
+            }
+            other => return Err(other),
+        }
+        Ok(Admission::MayAsk)
+    }
+
     /// Who is known, for a look-up; never held across a wait.
     pub fn registry(&self) -> RwLockReadGuard<'_, Registry> {
         self.registry.read()
@@ -130,6 +177,10 @@ impl Trust {
         tls_1_2: bool,
     ) -> Result<(Arc<ServerConfig>, Sight), Error> {
         let sight = Sight::default();
+        let name = match door {
+            Door::Devices => DoorName::Devices,
+            Door::Gateway => DoorName::Mqtt,
+        };
         let verifier = DoorVerifier {
             door,
             trust: Arc::clone(self),
@@ -138,13 +189,14 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(tls_1_2))?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(name, &sight));
         config.alpn_protocols = match door {
             Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
             // Not HTTP/2: a refusal that comes before the body is read resets the stream there,
             // and clients then show the reset instead of the refusal.
             Door::Devices => vec![b"http/1.1".to_vec()],
         };
+        self.await_ca(name, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
     }
@@ -158,14 +210,23 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(true))?
             .with_no_client_auth()
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(DoorName::People, &sight));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self.await_ca(DoorName::People, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
     }
 
-    fn resolver(self: &Arc<Self>, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
+    /// Behind all others, so that only who speaks nothing else is answered in it.
+    fn await_ca(&self, door: DoorName, config: &mut ServerConfig) {
+        if self.answers.get().awaits_at(door) {
+            config.alpn_protocols.push(ALPN.to_vec());
+        }
+    }
+
+    fn resolver(self: &Arc<Self>, door: DoorName, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
         Arc::new(NameResolver {
+            door,
             trust: Arc::clone(self),
             sight: Arc::clone(sight),
         })
@@ -186,28 +247,32 @@ fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
     if tls_1_2 { &BOTH } else { &NEWEST }
 }
 
-/// Chooses our certificate by the name asked for; a name that is not ours gets none.
+/// Chooses what is shown by the name asked for; a name that nothing here is for gets none.
 #[derive(Debug)]
 struct NameResolver {
+    door: DoorName,
     trust: Arc<Trust>,
     sight: Sight,
 }
 
 impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let served = self.trust.served.get();
         // A client that connects by address sends no name (RFC 6066 section 3).
-        let Some(name) = hello.server_name() else {
-            return Some(Arc::clone(&served.key));
-        };
-        let ours = served
-            .names
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(name));
-        let mut seen = self.sight.lock();
-        seen.server_name = Some(name.chars().take(253).collect());
-        seen.foreign_server_name = !ours;
-        ours.then(|| Arc::clone(&served.key))
+        let name = hello.server_name();
+        if hello
+            .alpn()
+            .is_some_and(|mut offered| offered.all(|one| one == ALPN))
+        {
+            return self.trust.answers.get().certificate(self.door, name);
+        }
+        let served = self.trust.served.get();
+        let chosen = served.choose(self.door, name, hello.signature_schemes(), clock::now());
+        if let Some(name) = name {
+            let mut seen = self.sight.lock();
+            seen.server_name = Some(name.chars().take(253).collect());
+            seen.foreign_server_name = chosen.is_none();
+        }
+        chosen
     }
 }
 
@@ -234,19 +299,21 @@ impl DoorVerifier {
             .get()
             .presented(&path, end_entity)
             .and_then(|presented| {
-                let who = self
-                    .trust
-                    .authenticate(self.door, &presented)
+                let admission = (self.trust.admit(self.door, &presented))
                     .inspect_err(|_| barred = self.trust.registry().named_by(&presented))?;
-                Ok(Proven {
-                    principal: who.principal().clone(),
-                    presented,
-                })
+                Ok((admission, presented))
             });
         seen.barred = barred;
         match decided {
-            Ok(proven) => {
-                seen.proven = Some(proven);
+            Ok((Admission::Admitted(principal), presented)) => {
+                seen.proven = Some(Proven {
+                    principal,
+                    presented,
+                });
+                Ok(())
+            }
+            Ok((Admission::MayAsk, presented)) => {
+                seen.asking = Some(presented);
                 Ok(())
             }
             Err(refusal) => {
@@ -295,9 +362,15 @@ impl ClientCertVerifier for DoorVerifier {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let now = Timestamp::from_seconds(now.as_secs());
-        let path = self
+        let path = match self
             .trust
-            .path_of(self.door, end_entity, intermediates, now);
+            .path_of(self.door, end_entity, intermediates, now)
+        {
+            Err(ended @ PathRefusal::Expired { .. }) if self.door == Door::Devices => (self.trust)
+                .ended_path_of(end_entity, intermediates, now)
+                .ok_or(ended),
+            path => path,
+        };
         let mut seen = self.sight.lock();
         match path {
             Ok(path) => {

@@ -56,7 +56,10 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
 /// # Errors
 /// The store's; memory then knows all of them still.
 pub(crate) async fn forget(plane: &Plane, now: Timestamp) -> Result<usize, Trouble> {
-    let ended_before = now.minus(KEPT_AFTER_END);
+    forget_enrollments(plane, now).await?;
+    // One that may still be renewed by must not be forgotten, nor that it was revoked.
+    let grace = *plane.trust().grace.get();
+    let ended_before = now.minus(KEPT_AFTER_END.max(grace));
     let count = plane.trust().registry().ended_count(ended_before);
     // The record first: what it still held would be back after a restart.
     for _ in 0..count.div_ceil(CHANGE_ROWS_MAX) {
@@ -68,4 +71,17 @@ pub(crate) async fn forget(plane: &Plane, now: Timestamp) -> Result<usize, Troub
         plane.trust().registry_mut().forget_ended(ended_before);
     }
     Ok(count)
+}
+
+/// Enrollments that nobody decided, or that were decided and not fetched, and answers that nobody
+/// asks for again.
+async fn forget_enrollments(plane: &Plane, now: Timestamp) -> Result<(), Trouble> {
+    let write = Write::ForgetEnrollments {
+        expired_before: now,
+    };
+    plane
+        .commit(Change::new(Direction::Neutral).write(write))
+        .await?;
+    plane.pending.lock().forget_expired(now);
+    Ok(())
 }

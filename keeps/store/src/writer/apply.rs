@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, respond};
+use super::{Failure, Writer, enroll, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -65,7 +65,10 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a value", value.len(), 0, META_BYTES_MAX)
         }
         Write::Seal { reason } => within("a reason", reason.len(), 1, REASON_BYTES_MAX),
-        other => respond::check(other),
+        Write::PutTpmVendor(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutHeldKey(row) => within("an attestation key", row.attestation_key.len(), 1, 1024),
+        Write::PutAttestationResult(row) => within("a reason", row.why.len(), 0, REASON_BYTES_MAX),
+        other => respond::check(other).and_then(|()| enroll::check(other)),
     }
 }
 
@@ -272,6 +275,16 @@ impl Writer {
                 device,
                 containment,
             } => Ok(self.containment_of(device)? == *containment),
+            Guard::PendingEnrollmentIs {
+                manufacturer,
+                serial,
+                id,
+                approved,
+            } => self.pending_is(manufacturer, serial, id, *approved),
+            Guard::EnrollmentAnswerIs {
+                enrollment,
+                certificate,
+            } => self.answer_is(enrollment, certificate.as_ref()),
         }
     }
 
@@ -315,6 +328,13 @@ impl Writer {
                     ],
                 )
                 .map(drop),
+            Write::PutEndorsementKeys(rows) => rows
+                .iter()
+                .try_for_each(|row| self.put_endorsement_key(row)),
+            Write::PutTpmVendor(row) => self.put_tpm_vendor(row),
+            Write::PutHeldKey(row) => self.put_held_key(row),
+            Write::DropHeldKey { device } => self.drop_held_key(device),
+            Write::PutAttestationResult(row) => self.put_attestation_result(row),
             Write::PutFleet(row) => self.put_fleet(row),
             Write::PutToken { hash, expires_at } => self.insert(
                 "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",
@@ -339,6 +359,13 @@ impl Writer {
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),
             Write::DropOutbox { id } => self.drop_outbox(id),
+            Write::PutPendingEnrollment(row) => self.put_pending(row),
+            Write::DropPendingEnrollment {
+                manufacturer,
+                serial,
+            } => self.drop_pending(manufacturer, serial),
+            Write::PutEnrollmentAnswer(row) => self.put_answer(row),
+            Write::ForgetEnrollments { expired_before } => self.forget_enrollments(*expired_before),
             Write::ForgetCertificates { ended_before } => self.forget_certificates(*ended_before),
             Write::PutMeta { key, value } => self
                 .perform(

@@ -11,6 +11,7 @@ mod bench;
 mod change;
 mod crash;
 mod disk;
+mod enrollment;
 mod facts;
 mod fixture;
 mod folder;

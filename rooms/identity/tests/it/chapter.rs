@@ -54,7 +54,7 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
             at,
         },
         Refusal::UnlistedSerial {
-            manufacturer,
+            manufacturer: manufacturer.clone(),
             serial: serial("SN1"),
         },
         Refusal::UnrecordedCertificate { certificate },
@@ -62,6 +62,24 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         Refusal::NotAnLdevid,
         Refusal::NotADevice,
         Refusal::NameChanged { uri: String::new() },
+        Refusal::EnrollmentRefused {
+            manufacturer: manufacturer.clone(),
+            serial: serial("SN1"),
+            at,
+        },
+        Refusal::KeyUnwanted {
+            wanted: "P-256",
+            found: "RSA",
+        },
+        Refusal::OtherProduct {
+            device: device_id("d1"),
+            product: "lock".parse().unwrap(),
+            label: "camera".parse().unwrap(),
+        },
+        Refusal::KeygenOff {
+            product: "camera".parse().unwrap(),
+        },
+        Refusal::KeygenEncrypted,
     ];
     let requests = [
         CsrRefusal::TooLarge,
@@ -80,6 +98,7 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         BodyRefusal::TooLarge,
         BodyRefusal::Empty,
         BodyRefusal::NotBase64,
+        BodyRefusal::NotPem,
     ];
     let all = path
         .into_iter()

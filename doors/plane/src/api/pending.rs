@@ -1,0 +1,185 @@
+//! `/api/v1/identity/pending`: devices that wait for a person, and what the person decides.
+
+use super::caller::Administrator;
+use super::identity::Recorded;
+use super::read::{Asked, Body, Named};
+use super::{Problem, Shared};
+use crate::certify::waiting::{self, Assignment};
+use crate::clock;
+use crate::entries::read_digest;
+use crate::shared::to_its_end;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use identity::pending::PendingEnrollment;
+use model::{DeviceId, Digest, GroupId, ProductId};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PendingPage {
+    /// Begin after this enrollment.
+    after: Option<String>,
+    /// 1 to 1000, 100 if absent.
+    limit: Option<usize>,
+}
+
+/// A device whose factory identity is genuine and that waits for a person.
+#[derive(Serialize, ToSchema)]
+pub struct Pending {
+    /// Names this request, shown with this certificate: what a decision takes.
+    id: String,
+    manufacturer: String,
+    serial: String,
+    /// `unlisted` (on no list of expected devices) or `approval` (its product wants a person).
+    reason: &'static str,
+    /// As the list says, or as the device asked by its label.
+    product: Option<String>,
+    /// Its name here, if it is on a list.
+    device: Option<String>,
+    /// `waiting`, `approved` (not fetched yet) or `refused`.
+    state: &'static str,
+    asked_at: String,
+    expires_at: String,
+    /// The kind of its new key, and SHA-256 of its SubjectPublicKeyInfo, hex.
+    key_kind: String,
+    key_sha256: String,
+    /// The factory certificate that was shown, `<issuer digest>:<serial>`.
+    certificate: String,
+}
+
+/// Devices that wait for a person, the one that has waited longest first.
+#[utoipa::path(get, path = "/api/v1/identity/pending", tag = "identity", operation_id = "pending",
+    params(PendingPage),
+    responses((status = 200, body = [Pending]), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn list(
+    State(plane): State<Shared>,
+    _: Administrator,
+    Asked(page): Asked<PendingPage>,
+) -> Result<Json<Vec<Pending>>, Problem> {
+    let after = page.after.as_deref().map(read_id).transpose()?;
+    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
+    let pending = plane.pending.lock();
+    let mut all = pending.list(clock::now()).into_iter();
+    if let Some(after) = after {
+        // One that is gone meanwhile leaves nothing after it: the caller begins anew.
+        all.by_ref().find(|one| one.id == after);
+    }
+    Ok(Json(
+        all.take(limit).map(|one| shown(&plane, one)).collect(),
+    ))
+}
+
+/// As what a device that is on no list is let in; empty for one that is listed.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// Needed for a device on no list, unless it asked under its product's label.
+    product: Option<String>,
+    /// Its name; without one the serial number serves.
+    device: Option<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Approved {
+    device: String,
+    product: String,
+    recorded: Recorded,
+}
+
+/// Lets a device have its certificate: it gets it when it asks again.
+#[utoipa::path(post, path = "/api/v1/identity/pending/{id}/approve", tag = "identity",
+    operation_id = "approve", params(("id" = String, Path, description = "The enrollment.")),
+    request_body = Approval,
+    responses((status = 200, body = Approved), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 404, body = super::problem::ProblemBody),
+        (status = 409, body = super::problem::ProblemBody)))]
+pub async fn approve(
+    State(plane): State<Shared>,
+    Administrator(actor): Administrator,
+    Named(id): Named<String>,
+    Body(approval): Body<Approval>,
+) -> Result<Json<Approved>, Problem> {
+    let id = read_id(&id)?;
+    let groups = approval.groups.iter().map(|group| GroupId::new(group));
+    let assignment = Assignment {
+        product: (approval.product.as_deref())
+            .map(ProductId::new)
+            .transpose()
+            .map_err(invalid)?,
+        device: (approval.device.as_deref())
+            .map(DeviceId::new)
+            .transpose()
+            .map_err(invalid)?,
+        groups: groups.collect::<Result<_, _>>().map_err(invalid)?,
+    };
+    if assignment.groups.len() > identity::expected::GROUPS_MAX {
+        return Err(invalid("a device is in 64 groups at most"));
+    }
+    let done =
+        to_its_end(async move { waiting::approve(&plane, id, assignment, &actor).await }).await?;
+    Ok(Json(Approved {
+        device: done.device.to_string(),
+        product: done.product.to_string(),
+        recorded: done.receipt.into(),
+    }))
+}
+
+/// Does not let a device in: for 30 days it is refused, whatever it sends.
+#[utoipa::path(post, path = "/api/v1/identity/pending/{id}/refuse", tag = "identity",
+    operation_id = "refuse", params(("id" = String, Path, description = "The enrollment.")),
+    responses((status = 200, body = Recorded), (status = 401, body = super::problem::ProblemBody),
+        (status = 404, body = super::problem::ProblemBody)))]
+pub async fn refuse(
+    State(plane): State<Shared>,
+    Administrator(actor): Administrator,
+    Named(id): Named<String>,
+) -> Result<Json<Recorded>, Problem> {
+    let id = read_id(&id)?;
+    let receipt = to_its_end(async move { waiting::refuse(&plane, id, &actor).await }).await?;
+    Ok(Json(receipt.into()))
+}
+
+fn shown(plane: &Shared, one: &PendingEnrollment) -> Pending {
+    let listed = {
+        let registry = plane.trust().registry();
+        let device = registry.device_by_serial(&one.manufacturer, &one.serial);
+        device.map(|device| (device.device.to_string(), device.product.to_string()))
+    };
+    let (device, listed_as) = listed.unzip();
+    Pending {
+        id: one.id.to_string(),
+        manufacturer: one.manufacturer.to_string(),
+        serial: one.serial.to_string(),
+        reason: if device.is_some() {
+            "approval"
+        } else {
+            "unlisted"
+        },
+        product: listed_as.or_else(|| one.product.as_ref().map(ToString::to_string)),
+        device,
+        state: one.state.name(),
+        asked_at: one.asked_at.to_string(),
+        expires_at: one.expires_at.to_string(),
+        key_kind: one.key_kind.clone(),
+        key_sha256: one.key.to_string(),
+        certificate: one.certificate.to_string(),
+    }
+}
+
+fn read_id(text: &str) -> Result<Digest, Problem> {
+    read_digest(text)
+        .ok_or_else(|| invalid("an enrollment is named by 64 hex digits, as the list shows it"))
+}
+
+fn invalid(error: impl std::fmt::Display) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "request-refused",
+        error.to_string(),
+    )
+}

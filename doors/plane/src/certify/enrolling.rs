@@ -1,0 +1,265 @@
+//! Between a request and its certificate: what a device asks for, whether its product allows it, and
+//! what it is told when it asks the same again.
+
+use crate::certify::issuing::Made;
+use crate::certify::waiting;
+use crate::plane::{Plane, digest};
+use crate::trouble::Trouble;
+use access::LdevidKey;
+use identity::csrattrs::WantedKey;
+use identity::pending::enrollment_id;
+use identity::tpm::HardwareKey;
+use identity::{
+    CertificateRequest, Door, EnrollmentDecision, EnrollmentKind, Operation, Presented, Refusal,
+};
+use model::{CertificateId, Digest, Principal, ProductId, Timestamp};
+use std::time::Duration;
+use store::{Change, EnrollmentAnswer, Guard, Write};
+
+/// How long the same request gets the same certificate, for whoever lost the answer.
+const ANSWER_KEPT: Duration = Duration::from_secs(86_400);
+
+/// What a device asks for.
+pub struct Asked<'a> {
+    pub presented: &'a Presented,
+    pub way: Way,
+    pub request: &'a CertificateRequest,
+    /// The product that it asks as, by the label.
+    pub label: Option<ProductId>,
+    /// A key that was made here is certified in place of the request's (SubjectPublicKeyInfo).
+    pub generated: Option<&'a [u8]>,
+}
+
+/// Where it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Est(Operation),
+    /// The one place for a certificate that has ended.
+    Returning,
+}
+
+/// What a device gets.
+pub enum Enrolled {
+    /// Its certificate, DER; on record.
+    Issued(Vec<u8>),
+    /// A person must decide first.
+    Waits {
+        id: Digest,
+        retry_after: Duration,
+        /// It has not been told so before.
+        is_new: bool,
+    },
+}
+
+/// Whether this device may have a certificate, now. Asked again once it is on record.
+///
+/// # Errors
+/// The refusal; [`Refusal::UnlistedSerial`] of a device that may wait.
+pub fn decide(
+    plane: &Plane,
+    asked: &Asked<'_>,
+    now: Timestamp,
+) -> Result<EnrollmentDecision, Refusal> {
+    let authenticated = plane.trust().authenticate(Door::Devices, asked.presented);
+    let registry = plane.trust().registry();
+    let operation = match (asked.way, &authenticated) {
+        (Way::Est(operation), _) => operation,
+        (Way::Returning, Err(Refusal::Path(identity::PathRefusal::Expired { .. }))) => {
+            let grace = *plane.trust().grace.get();
+            let (presented, request) = (asked.presented, asked.request);
+            let decision = registry.enroll_returning(presented, request, now, grace)?;
+            // That was the longest of all; its own product's decides.
+            let fleet = plane.admission.fleet.get();
+            let grace = fleet.enrollment(&decision.product).renewal_grace;
+            registry.returning(presented, now, grace)?;
+            return Ok(decision);
+        }
+        // One that is not over yet, by a device whose clock says otherwise.
+        (Way::Returning, _) => Operation::SimpleReenroll,
+    };
+    registry.enroll(operation, &authenticated?, asked.request, now)
+}
+
+/// Does the product of the device allow what is asked?
+///
+/// # Errors
+/// The refusal.
+pub fn check_product(
+    plane: &Plane,
+    asked: &Asked<'_>,
+    decision: &EnrollmentDecision,
+) -> Result<(), Refusal> {
+    let product = &decision.product;
+    if let Some(label) = asked.label.as_ref().filter(|label| *label != product) {
+        return Err(Refusal::OtherProduct {
+            device: decision.device.clone(),
+            product: product.clone(),
+            label: label.clone(),
+        });
+    }
+    let enrollment = plane.admission.fleet.get().enrollment(product);
+    if asked.generated.is_some() {
+        if !enrollment.server_keygen {
+            return Err(Refusal::KeygenOff {
+                product: product.clone(),
+            });
+        }
+        return Ok(());
+    }
+    match enrollment.key {
+        Some(key) => wanted(key).check(asked.request),
+        None => Ok(()),
+    }
+}
+
+/// The same for a chip that was shown to hold the key of the request.
+///
+/// # Errors
+/// The refusal; a product whose devices a person must approve, who sees only certificates so far.
+pub fn decide_by_tpm(
+    plane: &Plane,
+    held: &HardwareKey,
+    request: &CertificateRequest,
+) -> Result<EnrollmentDecision, Trouble> {
+    let decision = plane.trust().registry().enroll_by_tpm(held)?;
+    let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
+    if let Some(key) = enrollment.key {
+        wanted(key).check(request)?;
+    }
+    if enrollment.needs_approval {
+        return Err(Trouble::refused(
+            "tpm-needs-approval",
+            "a person must approve the devices of this product, and cannot yet approve one that \
+             shows a TPM alone; operator: list its TPMs under a product without enrollment = \"approval\"",
+        ));
+    }
+    Ok(decision)
+}
+
+/// Whether a device whose chip holds its key asks for a certificate of another one.
+#[must_use]
+pub fn gives_up_chip(plane: &Plane, decision: &EnrollmentDecision, public_key: &[u8]) -> bool {
+    let held = plane.trust().registry().held_key(&decision.device);
+    held.is_some_and(|held| held != digest(public_key))
+}
+
+/// The room's word for a product's key.
+#[must_use]
+pub fn wanted(key: LdevidKey) -> WantedKey {
+    match key {
+        LdevidKey::P256 => WantedKey::P256,
+        LdevidKey::P384 => WantedKey::P384,
+        LdevidKey::Ed25519 => WantedKey::Ed25519,
+    }
+}
+
+/// Must a person approve this enrollment, and if so, did one?
+///
+/// # Errors
+/// A person said no; trouble of ours.
+pub async fn approval(
+    plane: &Plane,
+    asked: &Asked<'_>,
+    decision: &EnrollmentDecision,
+    now: Timestamp,
+) -> Result<Approval, Trouble> {
+    let by_factory = matches!(decision.kind, EnrollmentKind::First | EnrollmentKind::Again);
+    let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
+    if !by_factory || !enrollment.needs_approval {
+        return Ok(Approval::NotNeeded);
+    }
+    let product = Some(&decision.product);
+    match waiting::ask(plane, asked, product, now).await? {
+        None => Ok(Approval::Given),
+        Some(waits) => Ok(Approval::Waits(waits)),
+    }
+}
+
+/// Whether a person must approve, and did.
+pub enum Approval {
+    NotNeeded,
+    Given,
+    Waits(Enrolled),
+}
+
+/// Somebody else's turn is between this one's look and its act.
+#[must_use]
+pub fn under_way() -> Trouble {
+    Trouble::Later {
+        code: "enrollment-under-way",
+        text: "the same enrollment is under way; device: ask again".to_owned(),
+        seconds: 1,
+        too_often: false,
+    }
+}
+
+/// What this very request was answered a while ago.
+pub struct Earlier {
+    id: Digest,
+    /// As it stands on record, good or not any more.
+    recorded: Option<CertificateId>,
+    /// The certificate, if it is to be given again.
+    pub answer: Option<Vec<u8>>,
+}
+
+impl Earlier {
+    /// Looks it up. A certificate that was revoked or has ended is not given again.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn look_up(
+        plane: &Plane,
+        asked: &Asked<'_>,
+        decision: &EnrollmentDecision,
+        now: Timestamp,
+    ) -> Result<Self, Trouble> {
+        let id = enrollment_id(asked.presented.certificate(), asked.request);
+        let mut earlier = Self {
+            id,
+            recorded: None,
+            answer: None,
+        };
+        let Some(row) = plane.store.enrollment_answer(&id)? else {
+            return Ok(earlier);
+        };
+        earlier.recorded = Some(row.certificate);
+        let principal = Principal::Device(decision.device.clone());
+        let is_good = {
+            let registry = plane.trust().registry();
+            row.expires_at > now
+                && registry.owner(&row.certificate).as_ref() == Some(&principal)
+                && registry.certificate_revocation(&row.certificate).is_none()
+        };
+        if is_good && asked.generated.is_none() {
+            let found = plane.store.certificate(&row.certificate)?;
+            earlier.answer = found.map(|found| found.certificate.der);
+        }
+        Ok(earlier)
+    }
+
+    /// Puts the new answer in the place of what was seen there. The same request, sent twice at
+    /// once, makes one certificate. A key that was made here is never remembered.
+    pub fn remember(
+        &self,
+        change: Change,
+        asked: &Asked<'_>,
+        made: &Made,
+        now: Timestamp,
+    ) -> Change {
+        if asked.generated.is_some() {
+            return change;
+        }
+        // Never so long that it would be given when it is time for the next one.
+        let life = made.not_after().since(now);
+        change
+            .guard(Guard::EnrollmentAnswerIs {
+                enrollment: self.id,
+                certificate: self.recorded,
+            })
+            .write(Write::PutEnrollmentAnswer(EnrollmentAnswer {
+                enrollment: self.id,
+                certificate: made.certificate,
+                expires_at: now.plus(ANSWER_KEPT.min(life / 3)),
+            }))
+    }
+}
