@@ -41,25 +41,32 @@ pub fn decode(text: &str, labels: &[&str]) -> Result<Vec<u8>, Trouble> {
     Err(refuse("the PEM block has no end"))
 }
 
-/// Reads up to `count_max` certificates, one block after the other.
+/// Reads every block of a text, each labelled `label`, up to `most` of them. Text between blocks
+/// (as OpenSSL writes it) is passed over.
 ///
 /// # Errors
-/// As [`decode`], or there are more.
-pub fn decode_certificates(text: &str, count_max: usize) -> Result<Vec<Vec<u8>>, Trouble> {
-    const BEGIN: &str = "-----BEGIN ";
-    let mut blocks = text.split(BEGIN);
-    // What precedes the first block is talk.
-    blocks.next();
-    let ders: Vec<Vec<u8>> = (blocks.take(count_max.saturating_add(1)))
-        .map(|block| decode(&format!("{BEGIN}{block}"), &["CERTIFICATE"]))
-        .collect::<Result<_, _>>()?;
-    if ders.is_empty() || ders.len() > count_max {
-        return Err(Trouble::refused(
-            "pem-refused",
-            format!("send 1 to {count_max} certificates in PEM"),
-        ));
+/// What is wrong with the text.
+pub fn decode_all(text: &str, label: &str, most: usize) -> Result<Vec<Vec<u8>>, Trouble> {
+    let begin = format!("-----BEGIN {label}-----");
+    let end = format!("-----END {label}-----");
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, block)) = rest.split_once(&begin) {
+        let Some((inside, after)) = block.split_once(&end) else {
+            return Err(Trouble::refused("pem-refused", "a PEM block has no end"));
+        };
+        if blocks.len() >= most {
+            let what = format!("there are more than {most} PEM blocks");
+            return Err(Trouble::refused("pem-refused", what));
+        }
+        blocks.push(decode(&format!("{begin}{inside}{end}"), &[label])?);
+        rest = after;
     }
-    Ok(ders)
+    if rest.contains("-----BEGIN ") {
+        let what = format!("a PEM block is something else; send {label} alone");
+        return Err(Trouble::refused("pem-refused", what));
+    }
+    Ok(blocks)
 }
 
 #[must_use]

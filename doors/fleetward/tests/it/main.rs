@@ -14,6 +14,7 @@ mod attacks;
 mod authorities;
 mod crash;
 mod est;
+mod existing_fleet;
 mod fixture;
 mod hostile_text;
 mod http;

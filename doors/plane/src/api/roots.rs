@@ -31,7 +31,7 @@ pub async fn announce_root(
     Administrator(actor): Administrator,
     Body(next): Body<NextRoot>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
-    let certificates = crate::pem::decode_certificates(&next.certificates_pem, 3)?;
+    let certificates = crate::pem::decode_all(&next.certificates_pem, "CERTIFICATE", 3)?;
     let receipt =
         to_its_end(async move { roots::announce(&plane, certificates, &actor).await }).await?;
     Ok((StatusCode::CREATED, Json(receipt.into())))

@@ -1,7 +1,7 @@
 //! Acts on our CA tree: an issuing CA is made, replaced, and ends.
 
 use super::tree::{ISSUING_LIFETIME, Issuing, Root, Tree, row, terms};
-use super::roots;
+use super::{imports, roots};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest};
@@ -265,7 +265,9 @@ pub(super) fn believe(plane: &Plane) -> Result<(), Trouble> {
     plane
         .store
         .for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
+    let imported = imports::anchors_of(&plane.store.imported_fleets()?)?;
     let anchors = Anchors::new(plane.realm.clone(), &tree.own_cas(), manufacturers)
+        .and_then(|anchors| anchors.with_imported(imported))
         .map_err(Trouble::fault)?;
     plane.trust().anchors.replace(Arc::new(anchors));
     plane.tree.replace(Arc::new(tree));
