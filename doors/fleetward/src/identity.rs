@@ -10,6 +10,7 @@ use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
 use crate::revocation::{Release, Revoke};
+use crate::root::RootVerb;
 use crate::served::Served;
 use crate::show::{self, Column, Output};
 use crate::tpm::TpmVerb;
@@ -116,6 +117,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// The root: kept offline, moved there, replaced.
+    #[command(subcommand)]
+    Root(RootVerb),
     /// Write the certificate revocation list (DER).
     #[command(after_help = "Examples:\n  fleetward identity crl --out fleet.crl\n  \
         openssl crl -inform DER -in fleet.crl -noout -text")]
@@ -260,6 +264,7 @@ impl IdentityVerb {
                 verb: Some(verb), ..
             } => verb.run(output),
             Self::Ca { verb: None, place } => authorities::print_root(place, output),
+            Self::Root(verb) => verb.run(output),
             Self::Crl { out, place } => {
                 let crl = place
                     .client()?

@@ -35,6 +35,7 @@ pub struct Config {
     pub listen: Listen,
     pub gateway: GatewayConfig,
     pub identity: IdentityConfig,
+    pub signer: SignerConfig,
     pub inventory: InventoryConfig,
     pub response: ResponseConfig,
     pub brokers: BrokersConfig,
@@ -164,6 +165,39 @@ impl BrokersConfig {
             Some((key, _)) => Err((key, "name the file; the listener wants mutual TLS".into())),
             None => Ok(()),
         }
+    }
+}
+
+/// `[signer]`: where the keys of the CAs are. All empty: in sealed files below `data_dir`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignerConfig {
+    /// The library of a PKCS #11 token, such as `/usr/lib/softhsm/libsofthsm2.so`. From the first
+    /// start on: keys that are in files do not move into a token, a rollover makes the next there.
+    pub pkcs11_module: PathBuf,
+    /// The token's label.
+    pub pkcs11_token: String,
+    /// A file of mode 0600 with the user's PIN in one line.
+    pub pkcs11_pin_file: PathBuf,
+}
+
+impl SignerConfig {
+    #[must_use]
+    pub fn token(&self) -> Option<signer::TokenPlace> {
+        (!self.pkcs11_module.as_os_str().is_empty()).then(|| signer::TokenPlace {
+            module: self.pkcs11_module.clone(),
+            label: self.pkcs11_token.clone(),
+            pin_file: self.pkcs11_pin_file.clone(),
+        })
+    }
+
+    fn is_half(&self) -> bool {
+        let empty = [
+            self.pkcs11_module.as_os_str().is_empty(),
+            self.pkcs11_token.is_empty(),
+            self.pkcs11_pin_file.as_os_str().is_empty(),
+        ];
+        empty.contains(&true) && empty.contains(&false)
     }
 }
 
@@ -341,6 +375,7 @@ impl Default for Config {
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
             identity: IdentityConfig::default(),
+            signer: SignerConfig::default(),
             inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
             brokers: BrokersConfig::default(),
@@ -392,7 +427,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 36] = [
+const ENVIRONMENT: [(&str, &[&str]); 39] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -415,6 +450,15 @@ const ENVIRONMENT: [(&str, &[&str]); 36] = [
     (
         "FLEETWARD_GATEWAY_CONNECTIONS_MAX",
         &["gateway", "connections_max"],
+    ),
+    (
+        "FLEETWARD_SIGNER_PKCS11_MODULE",
+        &["signer", "pkcs11_module"],
+    ),
+    ("FLEETWARD_SIGNER_PKCS11_TOKEN", &["signer", "pkcs11_token"]),
+    (
+        "FLEETWARD_SIGNER_PKCS11_PIN_FILE",
+        &["signer", "pkcs11_pin_file"],
     ),
     ("FLEETWARD_IDENTITY_TLS_1_2", &["identity", "tls_1_2"]),
     (
@@ -638,6 +682,12 @@ impl Config {
                 return refuse(key, &format!("{value} is not in {low} to {high}"));
             }
         }
+        if self.signer.is_half() {
+            return refuse(
+                "signer",
+                "a token needs pkcs11_module, pkcs11_token and pkcs11_pin_file; give all or none",
+            );
+        }
         if let Err((key, rule)) = self.response.check() {
             return refuse(key, &rule);
         }
@@ -707,6 +757,9 @@ impl Config {
                 ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
                 ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
+                ["signer", "pkcs11_module"] => format!("{:?}", self.signer.pkcs11_module),
+                ["signer", "pkcs11_token"] => format!("{:?}", self.signer.pkcs11_token),
+                ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
                 ["identity", "status_url"] => format!("{:?}", self.identity.status_url),

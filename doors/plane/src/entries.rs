@@ -158,6 +158,74 @@ pub fn authority_certified(
         .with("certificate_sha256", certificate)
 }
 
+/// A CA asks a root that is kept elsewhere for its certificate.
+#[must_use]
+pub fn authority_requested(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    request: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-requested", object)
+        .with("uses", uses)
+        .with("request_sha256", request)
+}
+
+/// The root's key left this machine, in a bundle.
+#[must_use]
+pub fn root_exported(at: Timestamp, actor: &Actor, bundle: Digest) -> Act {
+    Act::new(at, actor, "identity.root-exported", "plane").with("bundle_sha256", bundle)
+}
+
+#[must_use]
+pub fn root_key_destroyed(at: Timestamp, actor: &Actor, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-key-destroyed", "plane").with(ROOT_SHA256, root)
+}
+
+#[must_use]
+pub fn root_announced(at: Timestamp, actor: &Actor, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-announced", "plane").with(ROOT_SHA256, root)
+}
+
+#[must_use]
+pub fn root_rolled_over(at: Timestamp, actor: &Actor, before: Digest, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-rolled-over", "plane")
+        .with("before_sha256", before)
+        .with(ROOT_SHA256, root)
+}
+
+const ROOT_SHA256: &str = "root_certificate_sha256";
+
+/// How the signer's count of one purpose differs from the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Signatures that were made and are on no record.
+    pub unrecorded: u64,
+    /// Signatures that may have been made: a power cut took the exact number.
+    pub in_doubt: u64,
+    /// Records beyond all that was counted: the count is an older copy.
+    pub uncounted: u64,
+}
+
+impl Gap {
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        (self.unrecorded, self.in_doubt, self.uncounted) == (0, 0, 0)
+    }
+}
+
+#[must_use]
+pub fn signatures_differ(at: Timestamp, name: &AuthorityId, purpose: &str, gap: &Gap) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, Actor::Plane, "identity.signatures-differ", object)
+        .with("purpose", purpose)
+        .with("unrecorded", gap.unrecorded)
+        .with("in_doubt", gap.in_doubt)
+        .with("uncounted", gap.uncounted)
+}
+
 /// The last certificate of a CA that retired has ended, and the CA with it.
 #[must_use]
 pub fn authority_ended(at: Timestamp, name: &AuthorityId, certificate: Digest) -> Act {

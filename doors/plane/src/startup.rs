@@ -5,7 +5,7 @@ use crate::broker::Brokers;
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{imports, lists, waiting};
+use crate::certify::{counting, imports, lists, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -99,6 +99,7 @@ impl Foundation {
         }
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
+        counting::reconcile(&store, &signer, &tree, &realm, now)?;
         let maker = Maker {
             config,
             store: &store,
@@ -253,6 +254,7 @@ fn open_signer(
     tenant: &TenantId,
 ) -> anyhow::Result<Signer> {
     let keys = config.data_dir.join("keys");
+    let token = config.signer.token();
     if !keys.exists() {
         if tree::is_founded(store)? {
             bail!(
@@ -261,7 +263,7 @@ fn open_signer(
                 keys.display()
             );
         }
-        Signer::create(&keys, seal)?;
+        Signer::create(&keys, seal, token.as_ref())?;
     }
     // Whatever was signed last, here or in the published log, is never signed below again.
     let origin = config.log_origin();
@@ -281,7 +283,7 @@ fn open_signer(
         log_origin: origin.clone(),
         checkpoint: marks.max_by_key(|mark| mark.size),
     };
-    Ok(Signer::open(&keys, seal, rules)?)
+    Ok(Signer::open(&keys, seal, token.as_ref(), rules)?)
 }
 
 /// Compares the database with the published log. The same: go on. Published less: publish the rest

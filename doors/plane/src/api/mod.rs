@@ -23,6 +23,7 @@ mod reach;
 mod read;
 mod response;
 mod revocation;
+mod roots;
 mod served;
 mod status;
 mod tpm;
@@ -152,6 +153,24 @@ fn api() -> Router<Shared> {
             post(authorities::roll_authority_over),
         )
         .route("/api/v1/identity/crl", get(status::crl))
+        .route(
+            "/api/v1/identity/authorities/{name}/request",
+            post(authorities::request_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/certificate",
+            post(authorities::install_authority),
+        )
+        .route("/api/v1/identity/roots", post(roots::announce_root))
+        .route(
+            "/api/v1/identity/roots/rollover",
+            post(roots::roll_root_over),
+        )
+        .route("/api/v1/identity/roots/export", post(roots::export_root))
+        .route(
+            "/api/v1/identity/roots/key",
+            delete(roots::destroy_root_key),
+        )
         .route(
             "/api/v1/access/fleet",
             get(access::fleet).put(access::apply),
@@ -314,6 +333,12 @@ async fn method_not_allowed() -> Problem {
         authorities::create_authority,
         authorities::roll_authority_over,
         status::crl,
+        authorities::request_authority,
+        authorities::install_authority,
+        roots::announce_root,
+        roots::roll_root_over,
+        roots::export_root,
+        roots::destroy_root_key,
         access::fleet,
         access::apply,
         access::plan,

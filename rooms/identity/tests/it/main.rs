@@ -27,4 +27,5 @@ mod server_chain;
 mod status;
 mod support;
 mod tpm;
+mod tree;
 mod vectors;
