@@ -122,7 +122,8 @@ fn server_certificates_of_another_ca() {
     let import = "A chain of another CA";
     let blocks = |kind: &str| -> Vec<String> {
         let text = section(page, import);
-        let all = text.split(&format!("```{kind}\n")).skip(1);
+        let begin = format!("```{kind}\n");
+        let all = text.split(&begin).skip(1);
         all.map(|block| block.split("```").next().unwrap().to_owned())
             .collect()
     };
