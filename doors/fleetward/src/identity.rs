@@ -9,6 +9,7 @@ use crate::place::Place;
 use crate::request;
 use crate::served::Served;
 use crate::show::{self, Column, Output};
+use crate::tpm::TpmVerb;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,6 +45,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// TPMs in devices: which are expected, and whose vendors are believed.
+    #[command(subcommand)]
+    Tpm(TpmVerb),
     /// List enrolled devices, in the order of their names.
     #[command(after_help = "Examples:\n  fleetward identity list\n  \
         fleetward identity list --after cam-0999 --limit 1000 --output json")]
@@ -222,6 +226,7 @@ impl IdentityVerb {
                     .json(Ask::get("/api/v1/identity/manufacturers"))?;
                 show::rows(output, &list, &MANUFACTURERS)
             }
+            Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
                 list,
@@ -241,7 +246,11 @@ impl IdentityVerb {
             Self::Show { device, place } => {
                 let path = format!("/api/v1/identity/devices/{device}");
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::fields(output, &found, &DEVICES)?;
+                let more = [
+                    ("assurance", "/assurance"),
+                    ("evidence", "/attestation/why"),
+                ];
+                show::fields(output, &found, &[&DEVICES[..], &more].concat())?;
                 match found.pointer("/certificates") {
                     Some(certificates) if output == Output::Table => {
                         show::line("")?;

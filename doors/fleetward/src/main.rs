@@ -26,6 +26,7 @@ mod serve;
 mod served;
 mod show;
 mod status;
+mod tpm;
 mod watch;
 
 use clap::{Parser, Subcommand};

@@ -1,6 +1,7 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
 use crate::certify::lists::MadeCrl;
+use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
 use crate::config::Config;
 use crate::entries::Act;
@@ -24,7 +25,7 @@ use gateway::Withdrawal;
 use identity::pending::Pending;
 use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
-use model::{Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
+use model::{CertificateId, Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
 use signer::{Purpose, SealKey, Signer};
 use std::sync::Arc;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
@@ -81,6 +82,8 @@ pub struct Plane {
     pub containments: Locked<Containments>,
     /// Who is told of incidents.
     pub(crate) notifier: Notifier,
+    /// What is asked of TPMs.
+    pub(crate) chips: Chips,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     /// Which CAs there are; replaced while `listing` is held.
@@ -223,6 +226,20 @@ impl Plane {
         Ok(())
     }
 
+    /// Certificates of a principal that open doors now.
+    #[must_use]
+    pub fn certificates_in_force(
+        &self,
+        principal: &Principal,
+        now: Timestamp,
+    ) -> Vec<CertificateId> {
+        let registry = self.trust().registry();
+        (registry.certificates_of(principal).into_iter())
+            .filter(|(id, end)| *end >= now && registry.certificate_revocation(id).is_none())
+            .map(|(id, _)| id)
+            .collect()
+    }
+
     /// Whether what is to be revoked is on record.
     #[must_use]
     pub fn knows(&self, what: &Revoking) -> bool {
@@ -263,6 +280,20 @@ impl Plane {
         }
         let facts = self.facts_of_device(device);
         Ok((is_news, self.shards.contain(&facts).await))
+    }
+
+    /// Takes in what lowers a device's assurance: when this returns it bites on its live session.
+    pub async fn lower(&self, device: &DeviceId, fact: &Fact) -> Result<(), Trouble> {
+        self.learn(fact)?;
+        self.reclassified(&self.facts_of_device(device)).await;
+        Ok(())
+    }
+
+    /// Returns when the sessions of this principal are judged by what is known of it now.
+    pub async fn reclassified(&self, facts: &Facts) {
+        self.shards.reclassify(facts);
+        // Letters are read in order: this one comes back when the one before was read.
+        self.shards.contain(facts).await;
     }
 
     /// Gives back, unless another containment came since `change`.

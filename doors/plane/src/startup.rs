@@ -1,6 +1,7 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
 use crate::certify::{lists, waiting};
 use crate::clock;
@@ -54,6 +55,7 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
+    chips: Chips,
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
@@ -112,6 +114,9 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
+        let chips = tpm::vendors(&store)
+            .and_then(Chips::new)
+            .map_err(readable)?;
         let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
@@ -131,6 +136,7 @@ impl Foundation {
             fleet,
             grants,
             journals,
+            chips,
             containments,
             pending,
             judgement,
@@ -185,6 +191,7 @@ impl Foundation {
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
+            chips: self.chips,
             signer: self.signer,
             realm: self.realm,
             tree: Latest::new(self.tree),
@@ -428,6 +435,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::Contraindicated(result)) => {
+                    let write = Write::PutAttestationResult(result);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 None => {}
             }
         }
@@ -478,6 +489,20 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             },
         });
     })?;
+    store.for_each_endorsement_key(|row| {
+        learn(Fact::EndorsementListed {
+            endorsement: row.endorsement,
+            manufacturer: row.manufacturer,
+            serial: row.serial,
+        });
+    })?;
+    store.for_each_held_key(|row| {
+        learn(Fact::KeyHeld {
+            device: row.device,
+            key: Some(row.key),
+        });
+    })?;
+    store.for_each_attestation_result(|row| learn(tpm::fact_of_result(row)))?;
     store.for_each_containment(|row| {
         learn(Fact::DeviceContained {
             device: row.device.clone(),

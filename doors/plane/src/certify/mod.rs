@@ -1,8 +1,10 @@
 //! Certificates and the lists behind them: who vouches, who is expected, what is issued.
 
+pub mod attesting;
 pub mod authorities;
 pub mod enrolling;
 pub mod issuing;
 pub mod lists;
+pub mod tpm;
 pub mod tree;
 pub mod waiting;

@@ -3,6 +3,7 @@
 mod beat;
 pub(crate) mod forget;
 mod judge;
+mod lapse;
 mod notify;
 mod obtain;
 mod record;
@@ -24,6 +25,7 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(forget::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(lapse::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(recount::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
