@@ -21,7 +21,7 @@ use crate::listen::tls::Sight;
 use access::Grants;
 use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
 use identity::Presented;
-use model::{Principal, Timestamp};
+use model::{Principal, Revocable, Timestamp};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -87,6 +87,8 @@ struct Handshaking {
     peer: SocketAddr,
     sight: Sight,
     early: Vec<u8>,
+    /// Proved a certificate that many devices share, and has not called itself anything yet.
+    unnamed: Option<Presented>,
 }
 
 struct Live {
@@ -246,7 +248,7 @@ impl Shard {
                 .collect()
         };
         for principal in revoked {
-            let what = gateway::Withdrawal::Principal(principal);
+            let what = [Revocable::Principal(principal)];
             self.gateway.revoke(&what, now, &mut self.turn);
         }
     }
@@ -670,6 +672,21 @@ impl Shard {
                     self.carry_out(now);
                     // Whoever asked may have gone; the withdrawal stands.
                     let _ = reply.send(closed);
+                }
+                Letter::WithdrawRetired(reply) => {
+                    let closed = {
+                        let registry = self.admission.trust.registry();
+                        let is_retired = |principal: &Principal, certificate| match principal {
+                            Principal::Device(id) => registry.is_retired(id, &certificate),
+                            Principal::Service(_) => false,
+                        };
+                        self.gateway.revoke_where(is_retired, now, &mut self.turn)
+                    };
+                    self.carry_out(now);
+                    let _ = reply.send(closed);
+                }
+                Letter::Count(what, reply) => {
+                    let _ = reply.send(self.gateway.sessions_of(&what));
                 }
                 Letter::Regrant(grants, reply) => {
                     self.gateway.regrant(grants, now, &mut self.turn);
