@@ -890,6 +890,28 @@ mod tests {
                 "response.mail_from and response.mail_to: \"\" is no mail address",
             ),
             (
+                "[[listen.certificates]]\nchain_file = \"a\"",
+                "listen.certificates: name a chain_file and a key_file",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"http://ca.example/dir\"",
+                "listen.acme.directory: write https://",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"",
+                "listen.acme.terms_agreed: read the CA's terms",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
+                 names = [\"*.example.com\"]",
+                "listen.acme.names: \"*.example.com\" is no DNS name",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
+                 names = [\"a.example.com\"]\nchallenge_door = \"mqtt\"",
+                "listen.acme.challenge_door: write people or devices",
+            ),
+            (
                 "[response]\ntell_severity_min = \"loud\"",
                 "response.tell_severity_min: write low",
             ),
