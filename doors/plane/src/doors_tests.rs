@@ -3,6 +3,7 @@
 
 mod abuse;
 mod keeping;
+mod returning;
 
 use crate::certify::lists;
 use crate::config::Config;

@@ -1,7 +1,7 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
-use crate::certify::{lists, waiting};
+use crate::certify::{lists, over_mqtt, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -16,7 +16,7 @@ use crate::listen::tls::{Served, Trust};
 use crate::plane::{Plane, digest, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
-use crate::shards::{Journals, Shards};
+use crate::shards::{self, Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use crate::stock::sightings;
@@ -153,13 +153,17 @@ impl Foundation {
             fleet: Latest::new(self.fleet),
         });
         let (signals, inbox) = Signals::new();
+        let (requests, asking) = over_mqtt::queue();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
             &doors.mqtt,
-            &admission,
-            &grants,
-            &signals,
+            &shards::Around {
+                admission: Arc::clone(&admission),
+                grants: Arc::clone(&grants),
+                signals: signals.clone(),
+                requests,
+            },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
         Ok(Arc::new(Plane {
@@ -173,6 +177,7 @@ impl Foundation {
             sign_ins: SignIns::default(),
             signals,
             inbox: Locked::new(Some(inbox)),
+            asking: Locked::new(Some(asking)),
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),

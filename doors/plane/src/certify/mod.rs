@@ -3,4 +3,5 @@
 pub mod enrolling;
 pub mod issuing;
 pub mod lists;
+pub mod over_mqtt;
 pub mod waiting;

@@ -1,6 +1,7 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
 mod beat;
+mod certify;
 pub(crate) mod forget;
 mod judge;
 mod notify;
@@ -27,6 +28,9 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
+    }
+    if let Some(asking) = plane.asking.lock().take() {
+        tasks.spawn(certify::run(Arc::clone(plane), asking, stopping.clone()));
     }
     tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));
     for way in Way::ALL {
