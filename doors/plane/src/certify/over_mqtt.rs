@@ -7,11 +7,13 @@
 
 use crate::certify::enrolling::{Asked, Enrolled, Way};
 use crate::flow;
+use crate::judge::signals::Told;
 use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
+use detection::Feature;
 use identity::est::{self, BodyRefusal};
 use identity::{CertificateRequest, Door, Operation, Presented, Refusal};
-use model::{CertificateId, DeviceId, Principal, Timestamp};
+use model::{Attribution, CertificateId, DeviceId, Principal, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -73,6 +75,16 @@ pub async fn answer(plane: Arc<Plane>, request: Request) {
                 request.device,
                 problem.body.who_must_act.unwrap_or("device")
             );
+            plane.signals.tell(Told::seen(
+                Principal::Device(request.device.clone()),
+                Attribution::Proven,
+                Feature::Denied {
+                    action: "enroll".to_owned(),
+                    target: String::new(),
+                    reason: code.to_owned(),
+                },
+                request.at,
+            ));
             refused(&request.payload, code, detail)
         }
     };
