@@ -1,6 +1,7 @@
 //! `fleetward identity …`: whose devices, which devices, whose certificates.
 
 use crate::ask;
+use crate::authorities::{self, CaVerb};
 use crate::client::Ask;
 use crate::files;
 use crate::pending::PendingVerb;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-const PEM_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const PEM_BYTES_MAX: usize = 64 * 1024;
 /// What the plane takes in one list.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const CRL_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -78,9 +79,13 @@ pub enum IdentityVerb {
         A revoked device is barred at every door, with its factory certificate too. On a terminal \
         it asks first; elsewhere it does not.")]
     Revoke(Revoke),
-    /// Print the root certificate (PEM): what devices and clients trust.
-    #[command(after_help = "Examples:\n  fleetward identity ca > root.pem")]
+    /// Print the root certificate (PEM), which devices and clients trust; or act on the CAs.
+    #[command(args_conflicts_with_subcommands = true)]
+    #[command(after_help = "Examples:\n  fleetward identity ca > root.pem\n  \
+        fleetward identity ca list")]
     Ca {
+        #[command(subcommand)]
+        verb: Option<CaVerb>,
         #[command(flatten)]
         place: Place,
     },
@@ -193,7 +198,7 @@ const CERTIFICATES: [Column; 4] = [
     ("revoked", "/revoked/reason"),
 ];
 
-const RECORDED: [Column; 2] = [("entry", "/entry"), ("sequence", "/sequence")];
+pub(crate) const RECORDED: [Column; 2] = [("entry", "/entry"), ("sequence", "/sequence")];
 
 impl IdentityVerb {
     /// # Errors
@@ -243,18 +248,10 @@ impl IdentityVerb {
             Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
-            Self::Ca { place } => {
-                let pem = place
-                    .client()?
-                    .bytes(Ask::get("/api/v1/identity/ca"), PEM_BYTES_MAX)?;
-                let pem = String::from_utf8(pem).context("the plane's answer is not text")?;
-                if output == Output::Json {
-                    return show::value(&json!({ "root_pem": pem }));
-                }
-                // PEM is plain ASCII; whatever is not is dropped rather than shown.
-                let plain = |c: &char| *c == '\n' || c.is_ascii_graphic() || *c == ' ';
-                show::line(pem.chars().filter(plain).collect::<String>().trim_end())
-            }
+            Self::Ca {
+                verb: Some(verb), ..
+            } => verb.run(output),
+            Self::Ca { verb: None, place } => authorities::print_root(place, output),
             Self::Crl { out, place } => {
                 let crl = place
                     .client()?

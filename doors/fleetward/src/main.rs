@@ -10,6 +10,7 @@
 mod access;
 mod ask;
 mod audit;
+mod authorities;
 mod client;
 mod demo;
 mod detection;

@@ -64,7 +64,7 @@ impl House {
         let signals = plane.signals.clone();
         tokio::spawn(serve_door(doors.devices, door, router, signals, stopped));
         let inbox = plane.inbox.lock().take().unwrap();
-        let roots = [plane.own_cas.root.clone()];
+        let roots = [plane.tree().root().to_vec()];
         let at = sim::device::Doors {
             est: Endpoint::new(addresses.devices, "localhost", &roots).unwrap(),
             mqtt: Endpoint::new(addresses.mqtt, "localhost", &roots).unwrap(),

@@ -5,8 +5,8 @@
 use crate::plane::digest;
 use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, RevocationReason,
-    Timestamp,
+    AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
+    Principal, RevocationReason, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -114,6 +114,29 @@ pub fn server_certified(at: Timestamp, certificate: CertificateId, names: &[Stri
     )
     .with("certificate", certificate)
     .with("names", names.join(" "))
+}
+
+/// An issuing CA has a certificate and serves from now on; one before it of that name retires.
+#[must_use]
+pub fn authority_certified(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    certificate: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-certified", object)
+        .with("uses", uses)
+        .with("certificate_sha256", certificate)
+}
+
+/// The last certificate of a CA that retired has ended, and the CA with it.
+#[must_use]
+pub fn authority_ended(at: Timestamp, name: &AuthorityId, certificate: Digest) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, Actor::Plane, "identity.authority-ended", object)
+        .with("certificate_sha256", certificate)
 }
 
 #[must_use]

@@ -367,6 +367,7 @@ pub async fn apply(
     let _one_at_a_time = plane.applying.begin().await;
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
+    next.check_authorities(&plane.tree())?;
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)

@@ -2,6 +2,7 @@
 
 use crate::certify::lists::MadeCrl;
 use crate::certify::over_mqtt::Asking;
+use crate::certify::tree::Tree;
 use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
@@ -22,7 +23,7 @@ use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway::Withdrawal;
 use identity::pending::Pending;
-use identity::{Fact, Realm, profile};
+use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
 use model::{Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
 use signer::{Purpose, Signer};
@@ -53,7 +54,7 @@ pub struct Plane {
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
-    /// Held while a list (manufacturers, expected devices) goes from the record to memory.
+    /// Held while a list (our CAs, manufacturers, expected devices) goes from the record to memory.
     pub listing: OneAtATime,
     /// Enrollments that wait for a person; changed only while `waiting` is held.
     pub pending: Locked<Pending>,
@@ -79,8 +80,8 @@ pub struct Plane {
     pub(crate) notifier: Notifier,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
-    pub(crate) own_cas: identity::OwnCas,
-    pub(crate) issuer: profile::Issuer,
+    /// Which CAs there are; replaced while `listing` is held.
+    pub(crate) tree: Latest<Tree>,
     pub(crate) grants: Latest<Grants>,
     pub(crate) shards: Shards,
     /// Withdrawals in force that the store has not taken yet.
@@ -102,9 +103,10 @@ impl Plane {
         &self.realm
     }
 
+    /// Our CAs.
     #[must_use]
-    pub fn issuer(&self) -> &profile::Issuer {
-        &self.issuer
+    pub fn tree(&self) -> Arc<Tree> {
+        self.tree.get()
     }
 
     /// The MQTT door's threads.

@@ -1,7 +1,8 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
-use crate::certify::{lists, over_mqtt, waiting};
+use crate::certify::tree::{self, Tree};
+use crate::certify::{lists, over_mqtt, serving, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -12,8 +13,8 @@ use crate::flow::Admission;
 use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
-use crate::listen::tls::{Served, Trust};
-use crate::plane::{Plane, digest, leaf, random};
+use crate::listen::tls::Trust;
+use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
 use crate::shards::{self, Journals, Shards};
@@ -27,25 +28,13 @@ use anyhow::{Context, bail};
 use audit::{Checkpoint, KeyKind, PublishedTree, Sequencer, Standing, Vkey, merkle};
 use detection::{Alerts, Detector};
 use identity::pending::Pending;
-use identity::{Anchors, Fact, OwnCas, Realm, Registry, profile};
+use identity::{Anchors, Fact, Realm, Registry, profile};
 use model::{TenantId, Timestamp};
 use response::Responder;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
-use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer};
+use signer::{HighMark, Rules, SealKey, Signer};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write};
-
-const ROOT_LIFETIME: Duration = Duration::from_secs(20 * 365 * 86_400);
-const ISSUING_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
-const SERVER_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
-
-const ROOT: &str = "identity.root-certificate";
-const ISSUING: &str = "identity.issuing-certificate";
-const SERVER: &str = "identity.server-certificate";
-const SERVER_NAMES: &str = "identity.server-names";
 
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
@@ -58,8 +47,7 @@ pub struct Foundation {
     log_key: Vkey,
     sequencer: Sequencer,
     realm: Realm,
-    own_cas: OwnCas,
-    issuer: profile::Issuer,
+    tree: Tree,
     trust: Trust,
     fleet: FleetInForce,
     grants: Grants,
@@ -101,13 +89,11 @@ impl Foundation {
             check_clock(now, written, "the last entry of the log was written")?;
         }
 
-        let own_cas = certificate_authorities(&store, &signer, &realm, &log_key, now)?;
-        let issuing = own_cas.issuing.first().context("no issuing CA")?;
-        let issuer = profile::Issuer::from_certificate(issuing)?;
-        let served = serve_certificate(config, &store, &signer, &realm, &own_cas, &issuer, now)?;
+        let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
+        let served = serving::certificate(config, &store, &signer, &realm, &tree, now)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
-        let anchors = Anchors::new(realm.clone(), &own_cas, manufacturers)?;
+        let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
         let (registry, containments) = remember(&store)?;
         let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
@@ -130,8 +116,7 @@ impl Foundation {
             log_key,
             sequencer,
             realm,
-            own_cas,
-            issuer,
+            tree,
             trust,
             fleet,
             grants,
@@ -194,8 +179,7 @@ impl Foundation {
             notifier: self.notifier,
             signer: self.signer,
             realm: self.realm,
-            own_cas: self.own_cas,
-            issuer: self.issuer,
+            tree: Latest::new(self.tree),
             grants: Latest::of(grants),
             shards,
             unrecorded: Locked::default(),
@@ -204,24 +188,6 @@ impl Foundation {
             sequencer_trouble: Locked::default(),
         }))
     }
-}
-
-/// Makes and serves the next server certificate if the present one is past two thirds of its life.
-///
-/// # Errors
-/// The store or the signer; the present certificate is served on.
-pub fn renew_server_certificate(plane: &Plane) -> anyhow::Result<()> {
-    let served = serve_certificate(
-        &plane.config,
-        &plane.store,
-        &plane.signer,
-        &plane.realm,
-        &plane.own_cas,
-        &plane.issuer,
-        clock::now(),
-    )?;
-    plane.trust().served.replace(Arc::new(served));
-    Ok(())
 }
 
 fn built_at() -> Timestamp {
@@ -262,7 +228,7 @@ fn open_signer(
 ) -> anyhow::Result<Signer> {
     let keys = config.data_dir.join("keys");
     if !keys.exists() {
-        if store.meta(ROOT)?.is_some() {
+        if tree::is_founded(store)? {
             bail!(
                 "{} is not there, but the database knows a CA; operator: restore the keys of the \
                  same backup",
@@ -467,126 +433,6 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
         store.commit(Change::new(Direction::Neutral).write(write))?;
     }
     Ok(())
-}
-
-/// The CA tree; made at the first start, with the entry that says so.
-fn certificate_authorities(
-    store: &Store,
-    signer: &Signer,
-    realm: &Realm,
-    log_key: &Vkey,
-    now: Timestamp,
-) -> anyhow::Result<OwnCas> {
-    if let (Some(root), Some(issuing)) = (store.meta(ROOT)?, store.meta(ISSUING)?) {
-        return Ok(OwnCas {
-            root,
-            issuing: vec![issuing],
-        });
-    }
-    let root = {
-        let terms = terms(signer.public_key(KeyName::Root), now, ROOT_LIFETIME)?;
-        let unsigned = profile::root(realm, &terms)?;
-        let signature = signer.sign(Purpose::RootCertificate, unsigned.to_be_signed())?;
-        unsigned.assemble(&signature)?
-    };
-    let issuing = {
-        let issuer = profile::Issuer::from_certificate(&root)?;
-        let terms = terms(signer.public_key(KeyName::Issuing), now, ISSUING_LIFETIME)?;
-        let unsigned = profile::issuing(realm, &issuer, &terms)?;
-        let signature = signer.sign(Purpose::IssuingCertificate, unsigned.to_be_signed())?;
-        unsigned.assemble(&signature)?
-    };
-    let act = entries::initialised(now, digest(&root), &log_key.to_string());
-    let change = Change::new(Direction::Grant)
-        .write(Write::PutMeta {
-            key: ROOT.into(),
-            value: root.clone(),
-        })
-        .write(Write::PutMeta {
-            key: ISSUING.into(),
-            value: issuing.clone(),
-        })
-        .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
-    store.commit(change)?;
-    Ok(OwnCas {
-        root,
-        issuing: vec![issuing],
-    })
-}
-
-fn terms(
-    public_key: &[u8],
-    now: Timestamp,
-    lifetime: Duration,
-) -> anyhow::Result<profile::Terms<'_>> {
-    let serial_random = random().map_err(readable)?;
-    Ok(profile::Terms {
-        public_key,
-        serial_random,
-        now,
-        lifetime,
-    })
-}
-
-/// The certificate of our doors: the stored one while it is good, else a new one.
-fn serve_certificate(
-    config: &Config,
-    store: &Store,
-    signer: &Signer,
-    realm: &Realm,
-    own_cas: &OwnCas,
-    issuer: &profile::Issuer,
-    now: Timestamp,
-) -> anyhow::Result<Served> {
-    let names = config.server_names.join(" ");
-    let stored = store.meta(SERVER)?.filter(
-        |_| matches!(store.meta(SERVER_NAMES), Ok(Some(stored)) if stored == names.as_bytes()),
-    );
-    let der = match stored {
-        Some(der) if is_young(&der, now) => der,
-        _ => {
-            let terms = terms(signer.public_key(KeyName::Server), now, SERVER_LIFETIME)?;
-            let asked: Vec<&str> = config.server_names.iter().map(String::as_str).collect();
-            let unsigned = profile::server(realm, &asked, issuer, &terms)?;
-            let certificate = unsigned.certificate();
-            let signature = signer.sign(Purpose::ServerCertificate, unsigned.to_be_signed())?;
-            let der = unsigned.assemble(&signature)?;
-            let act = entries::server_certified(now, certificate, &config.server_names);
-            let change = Change::new(Direction::Neutral)
-                .write(Write::PutMeta {
-                    key: SERVER.into(),
-                    value: der.clone(),
-                })
-                .write(Write::PutMeta {
-                    key: SERVER_NAMES.into(),
-                    value: names.into_bytes(),
-                })
-                .entry(leaf(realm.tenant().clone(), &act).map_err(readable)?);
-            store.commit(change)?;
-            der
-        }
-    };
-    let chain = std::iter::once(der)
-        .chain(own_cas.issuing.iter().cloned())
-        .map(CertificateDer::from)
-        .collect();
-    let pkcs8 = signer.tls_key();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_slice()));
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let certified = CertifiedKey::from_der(chain, key.clone_key(), &provider)?;
-    Ok(Served {
-        names: config.server_names.clone(),
-        key: Arc::new(certified),
-    })
-}
-
-/// Whether less than two thirds of its life are over.
-fn is_young(der: &[u8], now: Timestamp) -> bool {
-    let Ok((not_before, not_after)) = identity::validity(der) else {
-        return false;
-    };
-    let life = not_after.since(not_before);
-    not_before <= now && now < not_before.plus(life * 2 / 3)
 }
 
 /// The registry as the rows tell it.

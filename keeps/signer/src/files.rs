@@ -14,9 +14,12 @@ const MAGIC: &[u8] = b"fleetward-sealed-key-1\n";
 /// A sealed P-256 key is some 200 bytes long.
 const FILE_BYTES_MAX: u64 = 4096;
 const SEAL_KEY_BYTES: usize = 32;
+/// Ends the name of a file that is being written.
+const DRAFT: &str = ".new";
 
 /// The key under which all others are sealed: 32 bytes in a file of mode 0600, to be kept and
 /// backed up apart from the key folder. Wiped when dropped.
+#[derive(Clone)]
 pub struct SealKey(Zeroizing<[u8; SEAL_KEY_BYTES]>);
 
 impl SealKey {
@@ -121,6 +124,36 @@ impl<'a> Folder<'a> {
         }
         check_private(dir, &metadata, "700")?;
         Ok(Self { dir, seal })
+    }
+
+    /// The names of the files, in order. Half-written ones of a crash are removed: their keys have
+    /// signed nothing.
+    pub(crate) fn names(&self) -> Result<Vec<String>, SignerError> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.dir).map_err(|source| io(self.dir, source))? {
+            let entry = entry.map_err(|source| io(self.dir, source))?;
+            let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
+            if name.ends_with(DRAFT) {
+                std::fs::remove_file(entry.path()).map_err(|source| io(&entry.path(), source))?;
+            } else {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Adds a key, durable when this returns.
+    pub(crate) fn create(&self, name: &str, key: &[u8]) -> Result<(), SignerError> {
+        let (path, draft) = (self.dir.join(name), self.dir.join(format!("{name}{DRAFT}")));
+        if path.exists() {
+            return Err(SignerError::Exists { path });
+        }
+        write_new(&draft, &sealed(self.seal, name, key)?)?;
+        std::fs::rename(&draft, &path).map_err(|source| io(&path, source))?;
+        sync_folder(self.dir)
     }
 
     pub(crate) fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, SignerError> {

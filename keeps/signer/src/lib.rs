@@ -7,74 +7,53 @@
 //! itself: a caller that was taken over cannot have a CA signed as a device, nor a second history
 //! of the log.
 //!
-//! Keys are born here at the first start and rest sealed (AES-256-GCM). One key per purpose where
-//! purposes differ in power: [`KeyName`]. Certificates and CRLs are signed with ECDSA P-256 and
+//! Keys are born here and rest sealed (AES-256-GCM). Purposes that differ in power have keys of
+//! their own: the root, each issuing CA, the log, the TLS server. Certificates and CRLs are signed with ECDSA P-256 and
 //! SHA-256 (DER, RFC 3279), checkpoints with Ed25519 (64 bytes, C2SP signed-note).
 
 mod checkpoint;
 mod files;
+mod keys;
 mod rules;
 
 pub use checkpoint::HighMark;
 pub use files::SealKey;
+pub use keys::IssuingKey;
 pub use rules::Rules;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use keys::{CertificateKey, OpenIssuing};
+use model::{AuthorityId, CertificateUse, CertificateUses};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
-
-/// The keys, one file each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeyName {
-    /// The root of the CA tree: signs itself and issuing CAs.
-    Root,
-    /// The issuing CA: signs leaf certificates and its CRL.
-    Issuing,
-    /// The transparency log: signs checkpoints.
-    Log,
-    /// The TLS server's own.
-    Server,
-}
-
-impl KeyName {
-    pub const ALL: [Self; 4] = [Self::Root, Self::Issuing, Self::Log, Self::Server];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Root => "root",
-            Self::Issuing => "issuing",
-            Self::Log => "log",
-            Self::Server => "server",
-        }
-    }
-}
 
 /// What a signature is for. Each has rules of its own ([`Rules`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     RootCertificate,
     IssuingCertificate,
+    /// The request of an issuing CA to a root that is elsewhere, signed by the CA's own key.
+    AuthorityRequest,
     ServerCertificate,
     /// An LDevID.
     DeviceCertificate,
     ServiceCertificate,
+    OperatorCertificate,
     Crl,
     Checkpoint,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::RootCertificate,
         Self::IssuingCertificate,
+        Self::AuthorityRequest,
         Self::ServerCertificate,
         Self::DeviceCertificate,
         Self::ServiceCertificate,
+        Self::OperatorCertificate,
         Self::Crl,
         Self::Checkpoint,
     ];
@@ -85,19 +64,41 @@ impl Purpose {
         match self {
             Self::RootCertificate => "root-certificate",
             Self::IssuingCertificate => "issuing-certificate",
+            Self::AuthorityRequest => "authority-request",
             Self::ServerCertificate => "server-certificate",
             Self::DeviceCertificate => "device-certificate",
             Self::ServiceCertificate => "service-certificate",
+            Self::OperatorCertificate => "operator-certificate",
             Self::Crl => "crl",
             Self::Checkpoint => "checkpoint",
+        }
+    }
+
+    /// The use of the end-entity certificates of this purpose.
+    #[must_use]
+    pub const fn certificate_use(self) -> Option<CertificateUse> {
+        match self {
+            Self::ServerCertificate => Some(CertificateUse::Server),
+            Self::DeviceCertificate => Some(CertificateUse::Device),
+            Self::ServiceCertificate => Some(CertificateUse::Service),
+            Self::OperatorCertificate => Some(CertificateUse::Operator),
+            Self::RootCertificate
+            | Self::IssuingCertificate
+            | Self::AuthorityRequest
+            | Self::Crl
+            | Self::Checkpoint => None,
         }
     }
 }
 
 /// The keys of one plane, open.
 pub struct Signer {
-    root: CertificateKey,
-    issuing: CertificateKey,
+    dir: PathBuf,
+    seal: SealKey,
+    /// `None` where the root is kept elsewhere.
+    root: Option<CertificateKey>,
+    /// Grows when a CA is made; a key that is here stays as it is.
+    issuing: Mutex<Vec<Arc<OpenIssuing>>>,
     log: Ed25519KeyPair,
     log_public: Vec<u8>,
     server: Zeroizing<Vec<u8>>,
@@ -105,15 +106,6 @@ pub struct Signer {
     rules: Rules,
     high_mark: Mutex<Option<HighMark>>,
     counts: [AtomicU64; Purpose::ALL.len()],
-}
-
-/// An ECDSA key with what certificates say of it.
-struct CertificateKey {
-    pair: EcdsaKeyPair,
-    /// SubjectPublicKeyInfo in DER.
-    public: Vec<u8>,
-    /// RFC 7093 section 2, method 1.
-    identifier: Vec<u8>,
 }
 
 /// Why there is no signature, or no signer.
@@ -154,44 +146,59 @@ pub enum SignerError {
 }
 
 impl Signer {
-    /// Makes all keys in a new folder `dir` (mode 0700), sealed, durable when this returns: all
-    /// or, after a crash, none.
+    /// Makes the first keys in a new folder `dir` (mode 0700), sealed, durable when this returns:
+    /// all or, after a crash, none.
     ///
     /// # Errors
     /// [`SignerError::Exists`] if `dir` exists and is not empty; I/O.
     pub fn create(dir: &Path, seal: &SealKey) -> Result<(), SignerError> {
-        let mut keys = Vec::with_capacity(KeyName::ALL.len());
-        for name in KeyName::ALL {
-            keys.push((name.name(), generate(name)?));
-        }
+        let keys = [
+            (keys::ROOT, keys::generate_p256()?),
+            (keys::FIRST_ISSUING, keys::generate_p256()?),
+            (keys::LOG, keys::generate_ed25519()?),
+            (keys::SERVER, keys::generate_p256()?),
+        ];
         files::create_folder(dir, seal, &keys)
     }
 
-    /// Opens the keys that [`Signer::create`] made. `rules.checkpoint` must be the last
-    /// checkpoint known to have been signed, so that a restart cannot sign an earlier one.
+    /// Opens the keys that [`Signer::create`] and [`Signer::create_issuing`] made.
+    /// `rules.checkpoint` must be the last checkpoint known to have been signed, so that a restart
+    /// cannot sign an earlier one.
     ///
     /// # Errors
     /// [`SignerError`]: the folder or a file open to others, missing, or sealed otherwise.
     pub fn open(dir: &Path, seal: &SealKey, rules: Rules) -> Result<Self, SignerError> {
-        let keys = files::Folder::open(dir, seal)?;
-        let unusable = |name: KeyName| SignerError::Unusable {
-            path: dir.join(name.name()),
+        let folder = files::Folder::open(dir, seal)?;
+        let unusable = |name: &str| SignerError::Unusable {
+            path: dir.join(name),
             what: "holds no usable key",
         };
-        let certificate_key = |name: KeyName| -> Result<CertificateKey, SignerError> {
-            let pkcs8 = keys.read(name.name())?;
+        let certificate_key = |name: &str| -> Result<CertificateKey, SignerError> {
+            let pkcs8 = folder.read(name)?;
             CertificateKey::read(&pkcs8).ok_or_else(|| unusable(name))
         };
-        let log = Ed25519KeyPair::from_pkcs8(&keys.read(KeyName::Log.name())?)
-            .map_err(|_| unusable(KeyName::Log))?;
-        let server = keys.read(KeyName::Server.name())?;
+        let mut root = None;
+        let mut issuing = Vec::new();
+        for name in folder.names()? {
+            if name == keys::ROOT {
+                root = Some(certificate_key(&name)?);
+            } else if let Some((authority, uses)) = keys::read_issuing_name(&name) {
+                let key = certificate_key(&name)?;
+                issuing.push(Arc::new(OpenIssuing::new(authority, uses, key)));
+            }
+        }
+        let log = Ed25519KeyPair::from_pkcs8(&folder.read(keys::LOG)?)
+            .map_err(|_| unusable(keys::LOG))?;
+        let server = folder.read(keys::SERVER)?;
         let server_public = CertificateKey::read(&server)
-            .ok_or_else(|| unusable(KeyName::Server))?
+            .ok_or_else(|| unusable(keys::SERVER))?
             .public;
         Ok(Self {
-            root: certificate_key(KeyName::Root)?,
-            issuing: certificate_key(KeyName::Issuing)?,
-            log_public: public_der(log.public_key()).ok_or_else(|| unusable(KeyName::Log))?,
+            dir: dir.to_owned(),
+            seal: seal.clone(),
+            root,
+            issuing: Mutex::new(issuing),
+            log_public: keys::public_der(log.public_key()).ok_or_else(|| unusable(keys::LOG))?,
             log,
             server,
             server_public,
@@ -201,15 +208,49 @@ impl Signer {
         })
     }
 
+    /// Makes the key of an issuing CA, durable when this returns. It may sign what `uses` says and
+    /// its own request and lists, and nothing else, as long as it lives.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn create_issuing(
+        &self,
+        authority: &AuthorityId,
+        uses: CertificateUses,
+    ) -> Result<IssuingKey, SignerError> {
+        let pkcs8 = keys::generate_p256()?;
+        let key = CertificateKey::read(&pkcs8).ok_or(SignerError::Crypto {
+            doing: "making a key",
+        })?;
+        let name = keys::issuing_name(authority, uses, &key);
+        files::Folder::open(&self.dir, &self.seal)?.create(&name, &pkcs8)?;
+        let made = Arc::new(OpenIssuing::new(authority.clone(), uses, key));
+        self.issuing().push(Arc::clone(&made));
+        Ok(made.about.clone())
+    }
+
+    /// Every issuing CA's key that is here.
+    #[must_use]
+    pub fn issuing_keys(&self) -> Vec<IssuingKey> {
+        (self.issuing().iter())
+            .map(|one| one.about.clone())
+            .collect()
+    }
+
+    fn issuing(&self) -> MutexGuard<'_, Vec<Arc<OpenIssuing>>> {
+        self.issuing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// SubjectPublicKeyInfo in DER; `None` if the root is kept elsewhere.
+    #[must_use]
+    pub fn root_public_key(&self) -> Option<&[u8]> {
+        self.root.as_ref().map(|root| root.public.as_slice())
+    }
+
     /// SubjectPublicKeyInfo in DER.
     #[must_use]
-    pub fn public_key(&self, name: KeyName) -> &[u8] {
-        match name {
-            KeyName::Root => &self.root.public,
-            KeyName::Issuing => &self.issuing.public,
-            KeyName::Log => &self.log_public,
-            KeyName::Server => &self.server_public,
-        }
+    pub fn server_public_key(&self) -> &[u8] {
+        &self.server_public
     }
 
     /// The log's Ed25519 key as 32 bytes: what a verifier key (vkey) of a signed note holds.
@@ -222,42 +263,46 @@ impl Signer {
         raw
     }
 
-    /// Signs, if the bytes are what `purpose` allows: a TBSCertificate or TBSCertList in DER, or
-    /// a checkpoint's text up to and with its last newline.
+    /// Signs, if the bytes are what `purpose` allows: a TBSCertificate, TBSCertList or
+    /// CertificationRequestInfo in DER, or a checkpoint's text up to and with its last newline.
+    /// Which CA's key signs stands in the bytes, as their authorityKeyIdentifier.
     ///
     /// # Errors
     /// [`SignerError::Refused`] with the rule that is broken; nothing was signed then.
     pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, SignerError> {
         let refused = |rule| SignerError::Refused { purpose, rule };
-        let signature = match purpose {
-            Purpose::Checkpoint => {
-                let mark =
-                    checkpoint::read(to_be_signed, &self.rules.log_origin).map_err(refused)?;
-                // Held while signing: of two callers with the same size, the second sees the first.
-                let mut highest = self
-                    .high_mark
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                checkpoint::check_advance(highest.as_ref(), &mark).map_err(refused)?;
-                let signature = self.log.sign(to_be_signed).as_ref().to_vec();
-                *highest = Some(mark);
-                signature
-            }
-            Purpose::RootCertificate | Purpose::IssuingCertificate => {
-                self.check(purpose, to_be_signed).map_err(refused)?;
-                self.root.sign(to_be_signed)?
-            }
-            Purpose::ServerCertificate
-            | Purpose::DeviceCertificate
-            | Purpose::ServiceCertificate
-            | Purpose::Crl => {
-                self.check(purpose, to_be_signed).map_err(refused)?;
-                self.issuing.sign(to_be_signed)?
-            }
+        let signature = if purpose == Purpose::Checkpoint {
+            self.sign_checkpoint(to_be_signed).map_err(refused)?
+        } else {
+            let issuing = self.issuing().clone();
+            let keys = rules::Keys {
+                root: self.root.as_ref(),
+                issuing: &issuing,
+                log: &self.log_public,
+                server: &self.server_public,
+            };
+            let key = self
+                .rules
+                .check(purpose, &keys, to_be_signed)
+                .map_err(refused)?;
+            key.sign(to_be_signed)?
         };
         if let Some(count) = self.count_of(purpose) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(signature)
+    }
+
+    fn sign_checkpoint(&self, text: &[u8]) -> Result<Vec<u8>, &'static str> {
+        let mark = checkpoint::read(text, &self.rules.log_origin)?;
+        // Held while signing: of two callers with the same size, the second sees the first.
+        let mut highest = self
+            .high_mark
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        checkpoint::check_advance(highest.as_ref(), &mark)?;
+        let signature = self.log.sign(text).as_ref().to_vec();
+        *highest = Some(mark);
         Ok(signature)
     }
 
@@ -285,69 +330,8 @@ impl Signer {
         })
     }
 
-    fn check(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<(), &'static str> {
-        let keys = rules::Keys {
-            root: &self.root.public,
-            root_identifier: &self.root.identifier,
-            issuing: &self.issuing.public,
-            issuing_identifier: &self.issuing.identifier,
-            log: &self.log_public,
-            server: &self.server_public,
-        };
-        self.rules.check(purpose, &keys, to_be_signed)
-    }
-
     fn count_of(&self, purpose: Purpose) -> Option<&AtomicU64> {
         let place = Purpose::ALL.iter().position(|one| *one == purpose)?;
         self.counts.get(place)
     }
-}
-
-impl CertificateKey {
-    fn read(pkcs8: &[u8]) -> Option<Self> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).ok()?;
-        let public = public_der(pair.public_key())?;
-        let bits = pair.public_key().as_ref();
-        let identifier = digest(&SHA256, bits)
-            .as_ref()
-            .iter()
-            .take(20)
-            .copied()
-            .collect();
-        Some(Self {
-            pair,
-            public,
-            identifier,
-        })
-    }
-
-    fn sign(&self, to_be_signed: &[u8]) -> Result<Vec<u8>, SignerError> {
-        self.pair
-            .sign(&SystemRandom::new(), to_be_signed)
-            .map(|signature| signature.as_ref().to_vec())
-            .map_err(|_| SignerError::Crypto { doing: "signing" })
-    }
-}
-
-fn public_der(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {
-    key.as_der().ok().map(|der| der.as_ref().to_vec())
-}
-
-/// A fresh key as PKCS#8.
-fn generate(name: KeyName) -> Result<Zeroizing<Vec<u8>>, SignerError> {
-    let failed = |_| SignerError::Crypto {
-        doing: "making a key",
-    };
-    let pkcs8 = match name {
-        KeyName::Log => Ed25519KeyPair::generate()
-            .and_then(|pair| pair.to_pkcs8v1())
-            .map_err(failed)?,
-        KeyName::Root | KeyName::Issuing | KeyName::Server => {
-            EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
-                .and_then(|pair| pair.to_pkcs8v1())
-                .map_err(failed)?
-        }
-    };
-    // The document wipes itself when dropped.
-    Ok(Zeroizing::new(pkcs8.as_ref().to_vec()))
 }

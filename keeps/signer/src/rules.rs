@@ -5,8 +5,10 @@
 
 use crate::Purpose;
 use crate::checkpoint::HighMark;
+use crate::keys::{CertificateKey, OpenIssuing};
 use der::{Decode, Encode};
-use model::{DeviceId, ServiceId, TenantId};
+use model::{CertificateUses, DeviceId, OperatorId, ServiceId, TenantId};
+use std::sync::Arc;
 use std::time::Duration;
 use x509_cert::TbsCertificate;
 use x509_cert::certificate::{Rfc5280, Version};
@@ -15,8 +17,10 @@ use x509_cert::der::flagset::FlagSet;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
+    NameConstraints, SubjectAltName,
 };
+use x509_cert::request::CertReqInfo;
 use x509_cert::spki::{AlgorithmIdentifierOwned, ObjectIdentifier};
 
 /// The largest certificate looked at, in bytes of DER.
@@ -35,6 +39,7 @@ const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
 const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
 const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
 const CRL_NUMBER: ObjectIdentifier = oid("2.5.29.20");
+const NAME_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.30");
 const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
@@ -55,42 +60,70 @@ pub struct Rules {
     pub checkpoint: Option<HighMark>,
 }
 
-/// The public halves, as SubjectPublicKeyInfo in DER, and their identifiers.
+/// The keys of this signer, as far as rules look at them.
 pub(crate) struct Keys<'a> {
-    pub root: &'a [u8],
-    pub root_identifier: &'a [u8],
-    pub issuing: &'a [u8],
-    pub issuing_identifier: &'a [u8],
+    pub root: Option<&'a CertificateKey>,
+    pub issuing: &'a [Arc<OpenIssuing>],
     pub log: &'a [u8],
     pub server: &'a [u8],
 }
 
+impl<'a> Keys<'a> {
+    /// The issuing CA with this key identifier.
+    fn issuing(&self, identifier: &[u8]) -> Result<&'a OpenIssuing, &'static str> {
+        (self.issuing.iter())
+            .find(|one| one.key.identifier == identifier)
+            .map(Arc::as_ref)
+            .ok_or(NOT_OURS)
+    }
+
+    fn root(&self) -> Result<&'a CertificateKey, &'static str> {
+        self.root.ok_or("the root's key is not on this machine")
+    }
+
+    fn holds(&self, public: &[u8]) -> bool {
+        self.root.is_some_and(|root| root.public == public)
+            || self.issuing.iter().any(|one| one.key.public == public)
+            || [self.log, self.server].contains(&public)
+    }
+}
+
+const NOT_OURS: &str = "the authorityKeyIdentifier is that of the key that signs";
+
 impl Rules {
-    pub(crate) fn check(
+    /// The key that signs these bytes for this purpose.
+    pub(crate) fn check<'a>(
         &self,
         purpose: Purpose,
-        keys: &Keys<'_>,
+        keys: &Keys<'a>,
         to_be_signed: &[u8],
-    ) -> Result<(), &'static str> {
+    ) -> Result<&'a CertificateKey, &'static str> {
         match purpose {
-            Purpose::RootCertificate => check_ca(to_be_signed, keys, keys.root, 1),
-            Purpose::IssuingCertificate => check_ca(to_be_signed, keys, keys.issuing, 0),
+            Purpose::RootCertificate => check_root(to_be_signed, keys.root()?),
+            Purpose::IssuingCertificate => self.check_issuing(to_be_signed, keys),
+            Purpose::AuthorityRequest => self.check_request(to_be_signed, keys),
             Purpose::ServerCertificate
             | Purpose::DeviceCertificate
-            | Purpose::ServiceCertificate => self.check_leaf(purpose, keys, to_be_signed),
-            Purpose::Crl => check_crl(to_be_signed, keys.issuing_identifier),
+            | Purpose::ServiceCertificate
+            | Purpose::OperatorCertificate => self.check_leaf(purpose, keys, to_be_signed),
+            Purpose::Crl => check_crl(to_be_signed, keys),
             // Has its own path, as it needs the high mark.
             Purpose::Checkpoint => Err("a checkpoint is not a certificate"),
         }
     }
 
-    fn check_leaf(
+    fn check_leaf<'a>(
         &self,
         purpose: Purpose,
-        keys: &Keys<'_>,
+        keys: &Keys<'a>,
         to_be_signed: &[u8],
-    ) -> Result<(), &'static str> {
-        let tbs = read_certificate(to_be_signed, keys.issuing_identifier)?;
+    ) -> Result<&'a CertificateKey, &'static str> {
+        let tbs = read_certificate(to_be_signed)?;
+        let signing = keys.issuing(&authority_of(tbs.extensions())?)?;
+        hold(
+            (purpose.certificate_use()).is_some_and(|one| signing.about.uses.contains(one)),
+            "a CA signs the uses it was made for and no other",
+        )?;
         hold(
             tbs.subject() != tbs.issuer(),
             "a leaf is not its own issuer",
@@ -121,25 +154,21 @@ impl Rules {
                 key == keys.server,
                 "a server certificate is for our server key",
             )?;
-            let is_address =
-                |name| matches!(name, &GeneralName::DnsName(_) | &GeneralName::IpAddress(_));
             hold(
                 !names.is_empty() && names.iter().all(is_address),
                 "a server is named by DNS names and IP addresses",
             )?;
-            return hold(
+            hold(
                 has_only(&tbs, &LEAF_EXTENSIONS),
                 "a server certificate has no other extensions",
-            );
+            )?;
+            return Ok(&signing.key);
         }
         hold(
             purposes == [CLIENT_AUTH],
             "a client's purpose is clientAuth",
         )?;
-        hold(
-            ![keys.root, keys.issuing, keys.log, keys.server].contains(&key.as_slice()),
-            "a client's key is none of ours",
-        )?;
+        hold(!keys.holds(&key), "a client's key is none of ours")?;
         let [GeneralName::UniformResourceIdentifier(uri)] = names.as_slice() else {
             return Err("a client has one name, a URI");
         };
@@ -151,18 +180,111 @@ impl Rules {
             .and_then(|rest| rest.strip_prefix(self.tenant.as_str()))
             .and_then(|rest| rest.strip_prefix('/'))
             .ok_or("a client's URI is in our trust domain and tenant")?;
-        let is_name = if purpose == Purpose::DeviceCertificate {
-            name.strip_prefix("device/")
-                .is_some_and(|name| DeviceId::new(name).is_ok())
-        } else {
-            name.strip_prefix("service/")
-                .is_some_and(|name| ServiceId::new(name).is_ok())
+        let is_name = match purpose {
+            Purpose::DeviceCertificate => {
+                (name.strip_prefix("device/")).is_some_and(|name| DeviceId::new(name).is_ok())
+            }
+            Purpose::ServiceCertificate => {
+                (name.strip_prefix("service/")).is_some_and(|name| ServiceId::new(name).is_ok())
+            }
+            _ => (name.strip_prefix("operator/")).is_some_and(|name| OperatorId::new(name).is_ok()),
         };
-        hold(is_name, "a client's URI names one device, or one service")?;
+        hold(is_name, "a client's URI names one principal of its kind")?;
         let is_listed =
             has_only(&tbs, &LEAF_EXTENSIONS) || has_only(&tbs, &LEAF_EXTENSIONS_WITH_CRL);
-        hold(is_listed, "a client certificate has no other extensions")
+        hold(is_listed, "a client certificate has no other extensions")?;
+        Ok(&signing.key)
     }
+
+    /// An issuing CA below the root that is here: for a key that is here too.
+    fn check_issuing<'a>(
+        &self,
+        to_be_signed: &[u8],
+        keys: &Keys<'a>,
+    ) -> Result<&'a CertificateKey, &'static str> {
+        let root = keys.root()?;
+        let tbs = read_certificate(to_be_signed)?;
+        hold(authority_of(tbs.extensions())? == root.identifier, NOT_OURS)?;
+        let key = key_of(&tbs)?;
+        let certified = (keys.issuing.iter())
+            .find(|one| one.key.public == key)
+            .ok_or("a CA certificate is for our own key")?;
+        check_ca(&tbs, 0)?;
+        self.check_limits(&tbs, certified.about.uses)?;
+        Ok(root)
+    }
+
+    /// A CA that serves every use is bound to nothing; one for clients to our trust domain, one
+    /// for servers to listed names and addresses. Small stacks refuse the whole certificate over a
+    /// critical extension they do not know, and they read server chains only: so a server CA's
+    /// limits are not critical.
+    fn check_limits(
+        &self,
+        tbs: &TbsCertificate,
+        uses: CertificateUses,
+    ) -> Result<(), &'static str> {
+        if uses == CertificateUses::EVERY {
+            return hold(
+                has_only(tbs, &CA_EXTENSIONS),
+                "a CA certificate has no other extensions",
+            );
+        }
+        let is_server = uses == CertificateUses::SERVER;
+        let extensions: Vec<_> = (CA_EXTENSIONS.into_iter())
+            .chain([(NAME_CONSTRAINTS, !is_server)])
+            .collect();
+        hold(
+            has_only(tbs, &extensions),
+            "a CA of some uses has name constraints and no other extensions",
+        )?;
+        let limits: NameConstraints = extension(tbs)?;
+        let permitted = limits.permitted_subtrees.unwrap_or_default();
+        hold(
+            limits.excluded_subtrees.is_none()
+                && (permitted.iter())
+                    .all(|subtree| subtree.minimum == 0 && subtree.maximum.is_none()),
+            "name constraints permit whole subtrees and exclude none",
+        )?;
+        if is_server {
+            return hold(
+                !permitted.is_empty() && permitted.iter().all(|subtree| is_address(&subtree.base)),
+                "a CA for servers is bound to DNS names and addresses",
+            );
+        }
+        let bound = match permitted.as_slice() {
+            [one] => match &one.base {
+                GeneralName::UniformResourceIdentifier(host) => host.as_str() == self.trust_domain,
+                _ => false,
+            },
+            _ => false,
+        };
+        hold(bound, "a CA for clients is bound to our trust domain")
+    }
+
+    /// A PKCS #10 request of one of our own issuing CAs, signed by the key it is for.
+    fn check_request<'a>(
+        &self,
+        to_be_signed: &[u8],
+        keys: &Keys<'a>,
+    ) -> Result<&'a CertificateKey, &'static str> {
+        hold(
+            to_be_signed.len() <= CERTIFICATE_BYTES_MAX,
+            "a request has 8 KiB at most",
+        )?;
+        let request = CertReqInfo::from_der(to_be_signed).map_err(|_| "a request is DER")?;
+        let key = request
+            .public_key
+            .to_der()
+            .map_err(|_| "a request has a readable key")?;
+        (keys.issuing.iter())
+            .find(|one| one.key.public == key)
+            .map(|one| &one.key)
+            .ok_or("a request is for a key of an issuing CA of ours")
+    }
+}
+
+fn is_address(name: &GeneralName) -> bool {
+    matches!(name, GeneralName::DnsName(_) | GeneralName::IpAddress(_))
 }
 
 /// Each with whether it is critical.
@@ -190,43 +312,47 @@ const LEAF_EXTENSIONS_WITH_CRL: [(ObjectIdentifier, bool); 7] = [
     (CRL_DISTRIBUTION_POINTS, false),
 ];
 
-fn check_ca(
+fn check_root<'a>(
     to_be_signed: &[u8],
-    keys: &Keys<'_>,
-    own_key: &[u8],
-    path_length: u8,
-) -> Result<(), &'static str> {
-    let tbs = read_certificate(to_be_signed, keys.root_identifier)?;
-    let is_root = own_key == keys.root;
+    root: &'a CertificateKey,
+) -> Result<&'a CertificateKey, &'static str> {
+    let tbs = read_certificate(to_be_signed)?;
+    hold(authority_of(tbs.extensions())? == root.identifier, NOT_OURS)?;
     hold(
-        (tbs.subject() == tbs.issuer()) == is_root,
-        "a root, and only a root, is its own issuer",
-    )?;
-    hold(
-        key_of(&tbs)? == own_key,
+        key_of(&tbs)? == root.public,
         "a CA certificate is for our own key",
     )?;
+    check_ca(&tbs, 1)?;
     hold(
-        life(&tbs)? <= CA_LIFETIME_MAX,
-        "a CA lives 31 years at most",
-    )?;
-    let constraints: BasicConstraints = extension(&tbs)?;
-    hold(
-        constraints.ca && constraints.path_len_constraint == Some(path_length),
-        "a CA's path length is 1 for the root and 0 for the issuing CA",
-    )?;
-    let KeyUsage(usage) = extension(&tbs)?;
-    hold(
-        usage == KeyUsages::KeyCertSign | KeyUsages::CRLSign,
-        "a CA's key signs certificates and CRLs and nothing else",
+        tbs.subject() == tbs.issuer(),
+        "a root, and only a root, is its own issuer",
     )?;
     hold(
         has_only(&tbs, &CA_EXTENSIONS),
         "a CA certificate has no other extensions",
+    )?;
+    Ok(root)
+}
+
+fn check_ca(tbs: &TbsCertificate, path_length: u8) -> Result<(), &'static str> {
+    hold(
+        (tbs.subject() == tbs.issuer()) == (path_length == 1),
+        "a root, and only a root, is its own issuer",
+    )?;
+    hold(life(tbs)? <= CA_LIFETIME_MAX, "a CA lives 31 years at most")?;
+    let constraints: BasicConstraints = extension(tbs)?;
+    hold(
+        constraints.ca && constraints.path_len_constraint == Some(path_length),
+        "a CA's path length is 1 for the root and 0 for the issuing CA",
+    )?;
+    let KeyUsage(usage) = extension(tbs)?;
+    hold(
+        usage == KeyUsages::KeyCertSign | KeyUsages::CRLSign,
+        "a CA's key signs certificates and CRLs and nothing else",
     )
 }
 
-fn check_crl(to_be_signed: &[u8], issuer_identifier: &[u8]) -> Result<(), &'static str> {
+fn check_crl<'a>(to_be_signed: &[u8], keys: &Keys<'a>) -> Result<&'a CertificateKey, &'static str> {
     hold(
         to_be_signed.len() <= CRL_BYTES_MAX,
         "a CRL has 32 MiB at most",
@@ -254,14 +380,11 @@ fn check_crl(to_be_signed: &[u8], issuer_identifier: &[u8]) -> Result<(), &'stat
         number.extn_id == CRL_NUMBER && !number.critical && !authority.critical,
         "a CRL has an authorityKeyIdentifier and a cRLNumber",
     )?;
-    check_authority(authority, issuer_identifier)
+    Ok(&keys.issuing(&authority_of(Some(&extensions))?)?.key)
 }
 
-/// What holds for every certificate, and that its issuer is the key about to sign.
-fn read_certificate(
-    to_be_signed: &[u8],
-    issuer_identifier: &[u8],
-) -> Result<TbsCertificate, &'static str> {
+/// What holds for every certificate.
+fn read_certificate(to_be_signed: &[u8]) -> Result<TbsCertificate, &'static str> {
     hold(
         to_be_signed.len() <= CERTIFICATE_BYTES_MAX,
         "a certificate has 8 KiB at most",
@@ -282,14 +405,6 @@ fn read_certificate(
         !tbs.subject().is_empty() && !tbs.issuer().is_empty(),
         "a certificate has a subject and an issuer",
     )?;
-    let authority = tbs
-        .extensions()
-        .and_then(|all| {
-            all.iter()
-                .find(|one| one.extn_id == AUTHORITY_KEY_IDENTIFIER)
-        })
-        .ok_or("a certificate has an authorityKeyIdentifier")?;
-    check_authority(authority, issuer_identifier)?;
     Ok(tbs)
 }
 
@@ -300,19 +415,23 @@ fn check_algorithm(algorithm: &AlgorithmIdentifierOwned) -> Result<(), &'static 
     )
 }
 
-/// The issuer is known by its key: a wrong issuer *name* only makes a certificate that nobody
-/// believes.
-fn check_authority(extension: &Extension, issuer_identifier: &[u8]) -> Result<(), &'static str> {
-    let rule = "the authorityKeyIdentifier is that of the key that signs";
-    hold(extension.extn_id == AUTHORITY_KEY_IDENTIFIER, rule)?;
+/// The identifier of the key that is to sign. The issuer is known by its key: a wrong issuer *name*
+/// only makes a certificate that nobody believes.
+fn authority_of(extensions: Option<&Vec<Extension>>) -> Result<Vec<u8>, &'static str> {
+    let mut found =
+        (extensions.into_iter().flatten()).filter(|one| one.extn_id == AUTHORITY_KEY_IDENTIFIER);
+    let (Some(extension), None) = (found.next(), found.next()) else {
+        return Err("one authorityKeyIdentifier names the key that signs");
+    };
     let authority =
-        AuthorityKeyIdentifier::from_der(extension.extn_value.as_bytes()).map_err(|_| rule)?;
+        AuthorityKeyIdentifier::from_der(extension.extn_value.as_bytes()).map_err(|_| NOT_OURS)?;
     hold(
-        authority.key_identifier.as_ref().map(|id| id.as_bytes()) == Some(issuer_identifier)
-            && authority.authority_cert_issuer.is_none()
+        authority.authority_cert_issuer.is_none()
             && authority.authority_cert_serial_number.is_none(),
-        rule,
-    )
+        NOT_OURS,
+    )?;
+    let identifier = authority.key_identifier.ok_or(NOT_OURS)?;
+    Ok(identifier.as_bytes().to_vec())
 }
 
 /// In any order; each exactly once.

@@ -9,10 +9,10 @@
 )]
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
-use identity::profile::{self, Issuer, ProfileError, Terms, Unsigned};
+use identity::profile::{self, Issuer, NameLimits, ProfileError, Terms, Unsigned};
 use identity::{Realm, crl};
 use model::{TenantId, Timestamp};
-use signer::{HighMark, KeyName, Purpose, Rules, SealKey, Signer, SignerError};
+use signer::{HighMark, Purpose, Rules, SealKey, Signer, SignerError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -62,6 +62,12 @@ fn terms(key: &[u8], lifetime: Duration) -> Terms<'_> {
     }
 }
 
+/// The key of the CA that a first start makes.
+fn first(signer: &Signer) -> Vec<u8> {
+    let [key] = signer.issuing_keys().try_into().unwrap();
+    key.public
+}
+
 impl Plane {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -75,9 +81,10 @@ impl Plane {
             Issuer::from_certificate(&unsigned.assemble(&signature).unwrap()).unwrap()
         };
         let realm = realm("fleet.example");
-        let root_terms = terms(signer.public_key(KeyName::Root), 7000 * DAY);
+        let root_terms = terms(signer.root_public_key().unwrap(), 7000 * DAY);
         let root = make(Purpose::RootCertificate, profile::root(&realm, &root_terms));
-        let issuing_terms = terms(signer.public_key(KeyName::Issuing), 1800 * DAY);
+        let key = first(&signer);
+        let issuing_terms = terms(&key, 1800 * DAY);
         let issuing = make(
             Purpose::IssuingCertificate,
             profile::issuing(&realm, &root, &issuing_terms),
@@ -131,12 +138,14 @@ fn every_profile_of_the_room_is_signed_under_its_own_purpose_only() {
     let realm = realm("fleet.example");
     let key = foreign_key();
     let leaf_terms = terms(&key, 30 * DAY);
-    let server_terms = terms(plane.signer.public_key(KeyName::Server), 30 * DAY);
-    let root_terms = terms(plane.signer.public_key(KeyName::Root), DAY);
-    let issuing_terms = terms(plane.signer.public_key(KeyName::Issuing), DAY);
+    let server_terms = terms(plane.signer.server_public_key(), 30 * DAY);
+    let root_terms = terms(plane.signer.root_public_key().unwrap(), DAY);
+    let issuing_key = first(&plane.signer);
+    let issuing_terms = terms(&issuing_key, DAY);
     let tbs = |unsigned: Result<Unsigned, ProfileError>| unsigned.unwrap().to_be_signed().to_vec();
     let url = Some("http://crl.example/a.crl");
     let (device, service) = ("d1".parse().unwrap(), "s1".parse().unwrap());
+    let operator = "ann".parse().unwrap();
     let next = NOW.plus(DAY);
     let list = crl::crl(&plane.issuing, 1, &[], NOW, next).unwrap();
     let made = [
@@ -177,23 +186,36 @@ fn every_profile_of_the_room_is_signed_under_its_own_purpose_only() {
                 &leaf_terms,
             )),
         ),
+        (
+            Purpose::OperatorCertificate,
+            tbs(profile::operator(
+                &realm,
+                &operator,
+                None,
+                &plane.issuing,
+                &leaf_terms,
+            )),
+        ),
         (Purpose::Crl, list.to_be_signed().to_vec()),
         (Purpose::Checkpoint, checkpoint(3, ROOT_A).into_bytes()),
     ];
     let before = plane.signer.counts();
+    let root_key = plane.signer.root_public_key().unwrap().to_vec();
     for (purpose, bytes) in &made {
         let signature = plane.signer.sign(*purpose, bytes).unwrap();
-        let (algorithm, name): (&dyn aws_lc_rs::signature::VerificationAlgorithm, _) = match purpose
-        {
-            Purpose::Checkpoint => (&ED25519, KeyName::Log),
-            Purpose::RootCertificate | Purpose::IssuingCertificate => {
-                (&ECDSA_P256_SHA256_ASN1, KeyName::Root)
-            }
-            _ => (&ECDSA_P256_SHA256_ASN1, KeyName::Issuing),
-        };
-        UnparsedPublicKey::new(algorithm, plane.signer.public_key(name))
-            .verify(bytes, &signature)
-            .unwrap();
+        if *purpose == Purpose::Checkpoint {
+            UnparsedPublicKey::new(&ED25519, plane.signer.log_public_key())
+                .verify(bytes, &signature)
+                .unwrap();
+        } else {
+            let key = match purpose {
+                Purpose::RootCertificate | Purpose::IssuingCertificate => &root_key,
+                _ => &issuing_key,
+            };
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
+                .verify(bytes, &signature)
+                .unwrap();
+        }
         for other in Purpose::ALL {
             if other != *purpose {
                 plane.rule(other, bytes);
@@ -201,15 +223,9 @@ fn every_profile_of_the_room_is_signed_under_its_own_purpose_only() {
         }
     }
     for ((purpose, was), (_, is)) in before.iter().zip(plane.signer.counts()) {
-        assert_eq!(is, was + 1, "{purpose:?}: refusals do not count");
+        let made = u64::from(made.iter().any(|(one, _)| one == purpose));
+        assert_eq!(is, was + made, "{purpose:?}: refusals do not count");
     }
-    let signature = plane
-        .signer
-        .sign(Purpose::Checkpoint, checkpoint(3, ROOT_A).as_bytes())
-        .unwrap();
-    UnparsedPublicKey::new(&ED25519, plane.signer.log_public_key())
-        .verify(checkpoint(3, ROOT_A).as_bytes(), &signature)
-        .unwrap();
 }
 
 #[test]
@@ -231,6 +247,107 @@ fn a_ca_is_not_signed_as_a_device() {
     );
     let root = profile::root(&realm, &terms(&key, DAY)).unwrap();
     plane.rule(Purpose::RootCertificate, root.to_be_signed());
+}
+
+/// An issuing CA of some uses: key, certificate by the root, and what the room makes of it.
+fn scoped(plane: &Plane, name: &str, uses: &str) -> Issuer {
+    let (authority, uses) = (name.parse().unwrap(), uses.parse().unwrap());
+    let key = plane.signer.create_issuing(&authority, uses).unwrap();
+    let limits = NameLimits::of(uses, &realm("fleet.example"), &["localhost", "10.0.0.1"]);
+    let unsigned = profile::issuing_of(
+        &realm("fleet.example"),
+        &authority,
+        &limits,
+        &plane.root,
+        &terms(&key.public, 1800 * DAY),
+    )
+    .unwrap();
+    let signature = plane
+        .signer
+        .sign(Purpose::IssuingCertificate, unsigned.to_be_signed())
+        .unwrap();
+    Issuer::from_certificate(&unsigned.assemble(&signature).unwrap()).unwrap()
+}
+
+#[test]
+fn a_ca_signs_nothing_but_the_uses_it_was_made_for() {
+    let plane = Plane::new();
+    let realm = realm("fleet.example");
+    let key = foreign_key();
+    let term = terms(&key, DAY);
+    let own = terms(plane.signer.server_public_key(), DAY);
+    let (device, service) = ("d1".parse().unwrap(), "s1".parse().unwrap());
+    let cameras = scoped(&plane, "cameras", "device");
+    let doors = scoped(&plane, "doors", "server");
+    let tbs = |unsigned: Result<Unsigned, ProfileError>| unsigned.unwrap().to_be_signed().to_vec();
+
+    let good = tbs(profile::ldevid(&realm, &device, None, &cameras, &term));
+    assert!(plane.signer.sign(Purpose::DeviceCertificate, &good).is_ok());
+    let good = tbs(profile::server(
+        &realm,
+        &["localhost", "10.0.0.1"],
+        &doors,
+        &own,
+    ));
+    assert!(plane.signer.sign(Purpose::ServerCertificate, &good).is_ok());
+    let list = crl::crl(&cameras, 1, &[], NOW, NOW.plus(DAY)).unwrap();
+    assert!(plane.signer.sign(Purpose::Crl, list.to_be_signed()).is_ok());
+
+    // A device's CA names no service, whatever the room says.
+    let wrong = tbs(profile::service(&realm, &service, None, &cameras, &term));
+    assert_eq!(
+        plane.rule(Purpose::ServiceCertificate, &wrong),
+        "a CA signs the uses it was made for and no other"
+    );
+    // The room does not even build what the CA's name constraints forbid.
+    for outside in [
+        profile::server(&realm, &["localhost"], &cameras, &own),
+        profile::server(&realm, &["evil.example"], &doors, &own),
+        profile::server(&realm, &["10.0.0.2"], &doors, &own),
+        profile::ldevid(&realm, &device, None, &doors, &term),
+    ] {
+        assert!(
+            matches!(outside, Err(ProfileError::Lint { .. })),
+            "{outside:?}"
+        );
+    }
+    // Nor is a CA of some uses signed without its limits, or with those of another trust domain.
+    let unlimited = "cameras-2".parse().unwrap();
+    let key = plane
+        .signer
+        .create_issuing(&unlimited, "device".parse().unwrap())
+        .unwrap();
+    for limits in [
+        NameLimits::Unlimited,
+        NameLimits::TrustDomain("evil.example".into()),
+        NameLimits::Servers(vec!["localhost".into()]),
+    ] {
+        let made = profile::issuing_of(
+            &realm,
+            &unlimited,
+            &limits,
+            &plane.root,
+            &terms(&key.public, DAY),
+        );
+        plane.rule(Purpose::IssuingCertificate, &tbs(made));
+    }
+}
+
+#[test]
+fn a_key_s_uses_are_sealed_with_it() {
+    let plane = Plane::new();
+    scoped(&plane, "cameras", "device");
+    let again = Signer::open(&plane.keys(), &plane.seal(), rules()).unwrap();
+    assert_eq!(again.issuing_keys(), plane.signer.issuing_keys());
+    let names = std::fs::read_dir(plane.keys()).unwrap();
+    let name = names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .find(|name| name.starts_with("issuing.device."))
+        .unwrap();
+    let other = name.replace("issuing.device.", "issuing.every.");
+    std::fs::rename(plane.keys().join(&name), plane.keys().join(other)).unwrap();
+    let refused = Signer::open(&plane.keys(), &plane.seal(), rules()).err();
+    assert!(matches!(refused, Some(SignerError::Unsealable { .. })));
 }
 
 #[test]
@@ -256,8 +373,13 @@ fn a_foreign_trust_domain_or_tenant_is_not_signed() {
         ),
         "a leaf lives no longer than configured"
     );
-    for name in [KeyName::Root, KeyName::Issuing, KeyName::Server] {
-        let tbs = plane.ldevid(&realm, plane.signer.public_key(name), DAY);
+    let issuing = first(&plane.signer);
+    for own in [
+        plane.signer.root_public_key().unwrap(),
+        &issuing,
+        plane.signer.server_public_key(),
+    ] {
+        let tbs = plane.ldevid(&realm, own, DAY);
         let rule = plane.rule(Purpose::DeviceCertificate, &tbs);
         assert_eq!(rule, "a client's key is none of ours");
     }
@@ -329,9 +451,10 @@ fn a_lower_checkpoint_is_not_signed_even_after_a_restart() {
 fn keys_survive_a_restart_and_are_never_overwritten() {
     let plane = Plane::new();
     let again = Signer::open(&plane.keys(), &plane.seal(), rules()).unwrap();
-    for name in KeyName::ALL {
-        assert_eq!(again.public_key(name), plane.signer.public_key(name));
-    }
+    assert_eq!(again.root_public_key(), plane.signer.root_public_key());
+    assert_eq!(again.issuing_keys(), plane.signer.issuing_keys());
+    assert_eq!(again.log_public_key(), plane.signer.log_public_key());
+    assert_eq!(again.server_public_key(), plane.signer.server_public_key());
     assert_eq!(*again.tls_key(), *plane.signer.tls_key());
     let exists = Signer::create(&plane.keys(), &plane.seal());
     assert!(matches!(exists, Err(SignerError::Exists { .. })));
@@ -435,8 +558,11 @@ fn changed_swapped_missing_and_foreign_files_are_refused() {
     }
     std::fs::write(keys.join("root"), vec![0; 5000]).unwrap();
     assert!(matches!(open(&plane.seal()), SignerError::Unusable { .. }));
-    std::fs::remove_file(keys.join("root")).unwrap();
+    std::fs::write(keys.join("root"), &root).unwrap();
+    std::fs::rename(keys.join("log"), keys.join("kept")).unwrap();
     assert!(matches!(open(&plane.seal()), SignerError::Io { .. }));
+    std::fs::rename(keys.join("kept"), keys.join("log")).unwrap();
+    std::fs::remove_file(keys.join("root")).unwrap();
     std::os::unix::fs::symlink(keys.join("issuing"), keys.join("root")).unwrap();
     assert!(matches!(open(&plane.seal()), SignerError::Io { .. }));
     let short = plane.dir.path().join("short.key");

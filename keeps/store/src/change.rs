@@ -1,8 +1,9 @@
 //! A change as data: what must hold, what is written, what the log will say.
 
 use crate::access::Fleet;
+use crate::authority::Authority;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
-use crate::identity::{Certificate, Device, ExpectedDevice, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use model::{
@@ -166,6 +167,15 @@ impl fmt::Display for Guard {
 /// One write. Each says below what it refuses by itself, whatever the guards are.
 #[derive(Debug, Clone)]
 pub enum Write {
+    /// A CA of ours: creates its row or moves it to another state. Conflict: its Name has another
+    /// certificate already.
+    PutAuthority(Authority),
+    /// Signatures of an issuer of which nothing is on record, found by the signer's own count.
+    NoteUnrecorded {
+        issuer: Digest,
+        kind: String,
+        count: u64,
+    },
     /// A trust anchor is never silently replaced: the same id with another CA is a conflict, the
     /// same again changes nothing.
     PutManufacturer(Manufacturer),
@@ -257,19 +267,22 @@ impl Write {
     pub(crate) fn grants(&self) -> bool {
         match self {
             Self::PutManufacturer(_)
+            | Self::PutAuthority(_)
             | Self::PutExpectedDevices(_)
             | Self::PutDevice(_)
-            | Self::PutCertificate(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::DropContainment { .. } => true,
+            // That of our own doors gives nobody anything.
+            Self::PutCertificate(row) => row.holder != Holder::Server,
             Self::PutPendingEnrollment(row) => row
                 .decision
                 .as_ref()
                 .is_some_and(|decision| decision.approved),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
-            Self::RevokeDevice { .. }
+            Self::NoteUnrecorded { .. }
+            | Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
             | Self::PutContainment(_)

@@ -20,6 +20,7 @@
 
 mod access;
 mod audit;
+mod authority;
 mod change;
 mod enrollment;
 mod error;
@@ -38,6 +39,7 @@ mod writer;
 
 pub use access::Fleet;
 pub use audit::{Checkpoint, CheckpointError, ImportError};
+pub use authority::{Authority, AuthorityRole, AuthorityState, Issuance};
 pub use change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
     RECEIPTS_KEPT_CHANGES, Receipt, Write,

@@ -235,8 +235,34 @@ CREATE TABLE outbox (
 CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 ";
 
-/// Format 3: enrollments that wait for a person, and answers that may be asked for again.
+/// Format 3: our CAs and what they issued, enrollments that wait for a person, answers that may be
+/// asked for again.
+///
+/// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
+/// themselves are forgotten some time after they ended.
 const TABLES_3: &str = "
+CREATE TABLE certificate_authority (
+    tenant TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    name TEXT,
+    uses TEXT,
+    state TEXT NOT NULL CHECK (state IN ('next', 'current', 'retiring', 'ended')),
+    certificate BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, subject)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE issuance (
+    tenant TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    recorded INTEGER NOT NULL,
+    unrecorded INTEGER NOT NULL,
+    PRIMARY KEY (tenant, issuer, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO issuance SELECT tenant, issuer, kind, count(*), 0 FROM certificate
+    GROUP BY tenant, issuer, kind;
+
 CREATE TABLE pending_enrollment (
     tenant TEXT NOT NULL,
     id BLOB NOT NULL,

@@ -4,6 +4,7 @@
 //! gives each change a savepoint of its own, and answers only after the COMMIT returned.
 
 mod apply;
+mod authorities;
 mod enroll;
 mod queue;
 mod respond;

@@ -10,7 +10,7 @@ use crate::fleet::{
     Service, caps, part_of,
 };
 use crate::template::Template;
-use model::{GroupId, ProductId, ServiceId};
+use model::{AuthorityId, GroupId, ProductId, ServiceId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -112,6 +112,7 @@ struct ProductTable {
     #[serde(rename = "description")]
     _description: Option<String>,
     ldevid_lifetime_days: Option<Spanned<u32>>,
+    ca: Option<Spanned<String>>,
     #[serde(default)]
     enrollment: EnrollmentWord,
     ldevid_key: Option<LdevidKey>,
@@ -233,8 +234,11 @@ impl Declared {
                 Some(days) => in_range(days, LDEVID_LIFETIME_DAYS_MAX, file, wrong),
                 None => LDEVID_LIFETIME_DAYS,
             };
+            let authority =
+                (table.ca.as_ref()).and_then(|name| named(AuthorityId::new, name, file, wrong));
             let product = Product {
                 id: id.clone(),
+                authority,
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
                 enrollment: Enrollment {
                     needs_approval: table.enrollment == EnrollmentWord::Approval,

@@ -5,7 +5,7 @@ use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::policy::{self, Policy};
 use crate::template::{Template, is_name};
-use model::{Digest, GroupId, PolicyId, ProductId, ServiceId};
+use model::{AuthorityId, Digest, GroupId, PolicyId, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -56,6 +56,8 @@ pub struct Product {
     pub id: ProductId,
     /// How long a certificate of its devices is valid (30 days if not declared).
     pub ldevid_lifetime: Duration,
+    /// The issuing CA of its devices; the standard one if not declared.
+    pub authority: Option<AuthorityId>,
     /// How its devices come by a certificate.
     pub enrollment: Enrollment,
     /// What its devices are expected to do in the network.

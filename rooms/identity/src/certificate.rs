@@ -100,6 +100,11 @@ extension!(
     "basicConstraints"
 );
 extension!(
+    name_constraints,
+    x509_cert::ext::pkix::NameConstraints,
+    "nameConstraints"
+);
+extension!(
     subject_key_identifier,
     x509_cert::ext::pkix::SubjectKeyIdentifier,
     "subjectKeyIdentifier"

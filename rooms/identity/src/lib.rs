@@ -37,8 +37,8 @@ pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
-    AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind, OwnCas,
-    Path, Presented, Voucher,
+    AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
+    IssuingCa, OwnCas, Path, Presented, Voucher,
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{

@@ -5,7 +5,10 @@ use crate::first_identity::idevid;
 use crate::names::Realm;
 use crate::refusal::{PathRefusal, Refusal};
 use const_oid::db::rfc5280::ID_KP_CLIENT_AUTH;
-use model::{CertificateId, Digest, ManufacturerId, Principal, SerialNumber, Timestamp};
+use model::{
+    CertificateId, CertificateUse, CertificateUses, Digest, ManufacturerId, Principal,
+    SerialNumber, Timestamp,
+};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use std::time::Duration;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs as algorithm};
@@ -29,9 +32,29 @@ pub enum Door {
 /// Our CA certificates in DER.
 #[derive(Debug, Clone)]
 pub struct OwnCas {
-    pub root: Vec<u8>,
-    /// Those whose certificates open doors: the current one, and earlier ones until they end.
-    pub issuing: Vec<Vec<u8>>,
+    /// Those believed; the one that serves comes first.
+    pub roots: Vec<Vec<u8>>,
+    /// Those whose certificates open doors: current ones, and earlier ones until they end.
+    pub issuing: Vec<IssuingCa>,
+}
+
+/// An issuing CA of ours.
+#[derive(Debug, Clone)]
+pub struct IssuingCa {
+    /// DER.
+    pub certificate: Vec<u8>,
+    pub uses: CertificateUses,
+}
+
+impl IssuingCa {
+    /// One that serves everybody.
+    #[must_use]
+    pub fn of_every_use(certificate: Vec<u8>) -> Self {
+        Self {
+            certificate,
+            uses: CertificateUses::EVERY,
+        }
+    }
 }
 
 /// Whose signatures are believed, per door. Immutable.
@@ -41,7 +64,10 @@ pub struct OwnCas {
 pub struct Anchors {
     realm: Realm,
     own: Vec<TrustAnchor<'static>>,
+    /// The names of all our CAs.
     own_issuers: Vec<Digest>,
+    /// What each issuing CA may say of whom, by its name.
+    own_uses: Vec<(Digest, CertificateUses)>,
     manufacturers: Vec<(ManufacturerId, TrustAnchor<'static>)>,
 }
 
@@ -126,14 +152,22 @@ impl Anchors {
         own: &OwnCas,
         manufacturers: Vec<(ManufacturerId, Vec<u8>)>,
     ) -> Result<Self, AnchorRefusal> {
-        let root = read_ca(&own.root, "own root")?;
-        let mut own_names = vec![root.name];
-        let mut own_keys = vec![root.key];
+        let (mut own_names, mut own_keys) = (Vec::new(), Vec::new());
+        for der in &own.roots {
+            let root = read_ca(der, "own root")?;
+            own_names.push(root.name);
+            own_keys.push(root.key);
+        }
         let mut own_anchors = Vec::with_capacity(own.issuing.len());
-        for der in &own.issuing {
-            let ca = read_ca(der, "own issuing")?;
+        let mut own_uses = Vec::with_capacity(own.issuing.len());
+        for issuing in &own.issuing {
+            let mut ca = read_ca(&issuing.certificate, "own issuing")?;
             own_names.push(ca.name);
             own_keys.push(ca.key);
+            own_uses.push((ca.name, issuing.uses));
+            // webpki refuses every URI below a CA that is bound to URIs. What our CAs are bound to
+            // is held, and more narrowly, where the name is read.
+            ca.anchor.name_constraints = None;
             own_anchors.push(ca.anchor);
         }
         let mut known: Vec<(ManufacturerId, Digest, Digest)> = Vec::new();
@@ -159,6 +193,7 @@ impl Anchors {
             realm,
             own: own_anchors,
             own_issuers: own_names,
+            own_uses,
             manufacturers: anchors,
         })
     }
@@ -303,9 +338,22 @@ impl Anchors {
         let [GeneralName::UniformResourceIdentifier(uri)] = names.0.as_slice() else {
             return Err(Refusal::NamesNobody);
         };
-        let principal = self.realm.principal_of(uri.as_str());
+        let principal = self
+            .realm
+            .principal_of(uri.as_str())
+            .ok_or(Refusal::NamesNobody)?;
+        let wanted = match principal {
+            Principal::Device(_) => CertificateUse::Device,
+            Principal::Service(_) => CertificateUse::Service,
+        };
+        let issuer = certificate::name_digest(certificate.tbs_certificate().issuer())?;
+        let may_name =
+            (self.own_uses.iter()).any(|(own, uses)| *own == issuer && uses.contains(wanted));
+        if !may_name {
+            return Err(Refusal::NamesNobody);
+        }
         Ok(Claim::Ldevid {
-            principal: principal.ok_or(Refusal::NamesNobody)?,
+            principal,
             uri: uri.as_str().to_owned(),
         })
     }

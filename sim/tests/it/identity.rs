@@ -10,7 +10,7 @@ fn anchors(factory: &Factory) -> Anchors {
     // Any CA will do for ours: nothing of ours is judged here.
     let ours = Factory::new("Ours", sim::now()).unwrap();
     let own = OwnCas {
-        root: ours.certificate().to_vec(),
+        roots: vec![ours.certificate().to_vec()],
         issuing: Vec::new(),
     };
     let realm = Realm::new("fleet.example", TenantId::new("acme").unwrap()).unwrap();

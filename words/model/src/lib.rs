@@ -6,6 +6,7 @@
 //!
 //! A noun enters here when two rooms exchange it, and not before (rule 3 of the house).
 
+mod authority;
 mod certificate;
 mod containment;
 mod deviation;
@@ -14,12 +15,13 @@ mod observed;
 mod time;
 mod verdict;
 
+pub use authority::{CertificateUse, CertificateUses};
 pub use certificate::{CertificateId, Digest, RevocationReason};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    DeviceId, GroupId, InvalidName, ManufacturerId, PolicyId, Principal, ProductId, SerialNumber,
-    ServiceId, TenantId,
+    AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId, OperatorId, PolicyId, Principal,
+    ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use time::Timestamp;

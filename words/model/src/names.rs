@@ -13,6 +13,16 @@ pub struct InvalidName {
     rule: &'static str,
 }
 
+impl InvalidName {
+    pub(crate) fn new(kind: &'static str, text: &str, rule: &'static str) -> Self {
+        Self {
+            kind,
+            text: text.chars().take(64).collect(),
+            rule,
+        }
+    }
+}
+
 const NAME_RULE: &str = "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit";
 const SERIAL_RULE: &str = "use 1 to 64 printable ASCII characters, no space at either end";
 
@@ -96,6 +106,10 @@ name!(
     ServiceId, "service", is_name, NAME_RULE
 );
 name!(
+    /// A person who operates a plane, as certificates name them.
+    OperatorId, "operator", is_name, NAME_RULE
+);
+name!(
     /// A kind of device: a model line with its own channels and lifetime.
     ProductId, "product", is_name, NAME_RULE
 );
@@ -108,6 +122,10 @@ name!(
     ManufacturerId, "manufacturer", is_name, NAME_RULE
 );
 name!(
+    /// An issuing CA of ours. It keeps its name when its key is replaced.
+    AuthorityId, "issuing CA", is_name, NAME_RULE
+);
+name!(
     /// A Cedar policy, by its `@id`.
     PolicyId, "policy", is_name, NAME_RULE
 );
@@ -116,6 +134,14 @@ name!(
     /// manufacturer only.
     SerialNumber, "serial number", is_serial, SERIAL_RULE
 );
+
+impl AuthorityId {
+    /// The one that is made at the first start and serves whatever has none of its own.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self("default".into())
+    }
+}
 
 /// Who speaks: the one question `identity` answers and all other rooms start from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -101,13 +101,8 @@ async fn cacerts(State(plane): State<Shared>, label: Label, headers: HeaderMap) 
     if let Err(refused) = label.product() {
         return refused;
     }
-    let chain: Vec<&[u8]> = plane
-        .own_cas
-        .issuing
-        .iter()
-        .chain([&plane.own_cas.root])
-        .map(Vec::as_slice)
-        .collect();
+    let tree = plane.tree();
+    let chain: Vec<&[u8]> = tree.published().collect();
     certificates(&chain, &headers)
 }
 

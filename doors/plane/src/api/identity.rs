@@ -388,7 +388,7 @@ pub async fn revoke(
 #[utoipa::path(get, path = "/api/v1/identity/ca", tag = "identity",
     responses((status = 200, content_type = "application/x-pem-file", body = String)))]
 pub async fn ca(State(plane): State<Shared>) -> Response {
-    let pem = crate::pem::encode("CERTIFICATE", &plane.own_cas.root);
+    let pem = crate::pem::encode("CERTIFICATE", plane.tree().root());
     bytes("application/x-pem-file", pem.into_bytes())
 }
 
@@ -400,7 +400,7 @@ pub async fn crl(State(plane): State<Shared>) -> Result<Response, Problem> {
     Ok(bytes("application/pkix-crl", crl.as_ref().clone()))
 }
 
-fn invalid(error: impl std::fmt::Display) -> Problem {
+pub(super) fn invalid(error: impl std::fmt::Display) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
         "request-refused",

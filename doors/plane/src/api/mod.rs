@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod authorities;
 mod caller;
 mod console;
 mod detection;
@@ -89,6 +90,14 @@ fn api() -> Router<Shared> {
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
         .route("/api/v1/identity/ca", get(identity::ca))
+        .route(
+            "/api/v1/identity/authorities",
+            get(authorities::authorities).post(authorities::create_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/rollover",
+            post(authorities::roll_authority_over),
+        )
         .route("/api/v1/identity/crl", get(identity::crl))
         .route(
             "/api/v1/access/fleet",
@@ -223,6 +232,9 @@ async fn method_not_allowed() -> Problem {
         pending::refuse,
         identity::revoke,
         identity::ca,
+        authorities::authorities,
+        authorities::create_authority,
+        authorities::roll_authority_over,
         identity::crl,
         access::fleet,
         access::apply,

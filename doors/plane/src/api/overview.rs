@@ -2,6 +2,7 @@
 
 use super::caller::Administrator;
 use super::{Problem, Shared};
+use crate::certify::authorities;
 use crate::clock;
 use axum::Json;
 use axum::extract::State;
@@ -21,6 +22,8 @@ pub struct Overview {
     level: &'static str,
     /// Why it is not calm, the gravest first.
     causes: Vec<Cause>,
+    /// What somebody should change about the plane itself in quiet times.
+    findings: Vec<String>,
     devices: Devices,
     incidents_open: usize,
     alerts_open: usize,
@@ -109,6 +112,7 @@ pub async fn overview(
         sentence,
         level,
         causes,
+        findings: authorities::findings(&plane),
         devices,
         incidents_open,
         alerts_open,

@@ -6,7 +6,7 @@ use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use identity::est::{self, BodyForm};
 use identity::{CertificateRequest, EnrollmentDecision, Fact, profile};
-use model::{CertificateId, Principal, ServiceId, Timestamp};
+use model::{CertificateId, CertificateUse, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
 use zeroize::Zeroizing;
@@ -83,11 +83,13 @@ pub fn ldevid(
         now,
         lifetime: fleet.ldevid_lifetime(&decision.product),
     };
+    let tree = plane.tree();
+    let authority = tree.for_device(fleet.authority_of(&decision.product))?;
     let unsigned = profile::ldevid(
         plane.realm(),
         &decision.device,
         None,
-        plane.issuer(),
+        &authority.issuer,
         &terms,
     )?;
     made(plane, Purpose::DeviceCertificate, unsigned)
@@ -109,7 +111,9 @@ pub fn service(
         now,
         lifetime: plane.config.service_lifetime(),
     };
-    let unsigned = profile::service(plane.realm(), service, None, plane.issuer(), &terms)?;
+    let tree = plane.tree();
+    let issuer = &tree.for_use(CertificateUse::Service)?.issuer;
+    let unsigned = profile::service(plane.realm(), service, None, issuer, &terms)?;
     made(plane, Purpose::ServiceCertificate, unsigned)
 }
 

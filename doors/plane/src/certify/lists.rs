@@ -33,7 +33,7 @@ pub async fn add_manufacturer(
     if !manufacturers.iter().any(|(known, _)| *known == id) {
         manufacturers.push((id.clone(), ca.clone()));
     }
-    let anchors = Anchors::new(plane.realm.clone(), &plane.own_cas, manufacturers)
+    let anchors = Anchors::new(plane.realm.clone(), &plane.tree().own_cas(), manufacturers)
         .map_err(|refusal| Trouble::refused("ca-refused", refusal.to_string()))?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)
@@ -132,7 +132,7 @@ pub struct MadeCrl {
     der: Arc<Vec<u8>>,
 }
 
-/// The CRL of the issuing CA, made again only if something was revoked since or it is an hour old.
+/// The CRL of the standard issuing CA, made again only if something was revoked since or it is an hour old.
 ///
 /// # Errors
 /// The signer refused, which is a fault of ours.
@@ -145,10 +145,12 @@ pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
     {
         return Ok(Arc::clone(&made.der));
     }
-    let entries = plane.trust().registry().crl_entries(plane.issuer.id(), now);
+    let tree = plane.tree();
+    let issuer = &tree.for_device(None)?.issuer;
+    let entries = plane.trust().registry().crl_entries(issuer.id(), now);
     // Milliseconds as the number: it grows with each list, also over a restart.
     let unsigned = identity::crl::crl(
-        &plane.issuer,
+        issuer,
         now.as_millis(),
         &entries,
         now.minus(identity::profile::BACKDATED),

@@ -43,8 +43,9 @@ impl House {
             now: clock::now().minus(Duration::from_secs(540)),
             lifetime: Duration::from_secs(60),
         };
-        let unsigned =
-            profile::ldevid(plane.realm(), &id(name), None, plane.issuer(), &terms).unwrap();
+        let tree = plane.tree();
+        let issuer = &tree.for_device(None).unwrap().issuer;
+        let unsigned = profile::ldevid(plane.realm(), &id(name), None, issuer, &terms).unwrap();
         let signature = plane
             .sign(Purpose::DeviceCertificate, unsigned.to_be_signed())
             .unwrap();

@@ -2,10 +2,11 @@
 
 pub mod planning;
 
+use crate::certify::tree::Tree;
 use crate::trouble::Trouble;
 use access::{Diagnostic, Enrollment, Facts, Fleet, SourceFile};
 use identity::profile;
-use model::{Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use model::{AuthorityId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use response::Playbook;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -136,6 +137,36 @@ impl FleetInForce {
             .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| {
                 known.ldevid_lifetime
             })
+    }
+
+    /// The issuing CA that a product names.
+    #[must_use]
+    pub fn authority_of(&self, product: &ProductId) -> Option<&AuthorityId> {
+        let fleet = self.fleet.as_ref()?;
+        fleet.product(product)?.authority.as_ref()
+    }
+
+    /// # Errors
+    /// A product names a CA that certifies no devices: they could not enroll.
+    pub fn check_authorities(&self, tree: &Tree) -> Result<(), Trouble> {
+        let products = self.fleet.iter().flat_map(Fleet::products);
+        let wrong: Vec<Diagnostic> = products
+            .filter_map(|product| {
+                let refusal = tree.for_device(product.authority.as_ref()).err()?;
+                Some(Diagnostic {
+                    path: "products".to_owned(),
+                    line: 1,
+                    column: 1,
+                    message: format!("product {}: {refusal}", product.id),
+                    help: None,
+                })
+            })
+            .collect();
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(Trouble::Fleet(wrong))
+        }
     }
 
     /// How devices of a product come by a certificate.

@@ -29,6 +29,7 @@ pub struct Plan {
 pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trouble> {
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, files)?);
+    next.check_authorities(&plane.tree())?;
     let grants = plane.compile(&next).await?;
     let (old, new) = (before.names(), next.names());
     let mut changes: Vec<String> = old

@@ -107,8 +107,7 @@ pub fn issuers(plane: &Plane) -> Result<Context, Trouble> {
         // Whatever was registered was read as a certificate before.
         let _ = context.add_issuer(der);
     };
-    add(&plane.own_cas.root);
-    plane.own_cas.issuing.iter().for_each(|der| add(der));
+    plane.tree().published().for_each(&mut add);
     plane.store.for_each_manufacturer(|row| add(&row.ca))?;
     Ok(context)
 }

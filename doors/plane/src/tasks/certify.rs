@@ -3,26 +3,27 @@
 use crate::certify::over_mqtt::{self, Asking};
 use crate::plane::Plane;
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// As many at once as a commit likes to take together.
 const AT_ONCE: usize = 8;
 
 pub async fn run(plane: Arc<Plane>, mut asking: Asking, mut stopping: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut answering = JoinSet::new();
     loop {
         let request = tokio::select! {
             request = asking.recv() => request,
-            _ = stopping.changed() => return,
+            _ = stopping.changed() => break,
         };
-        let (Some(request), Ok(place)) = (request, Arc::clone(&places).acquire_owned().await)
-        else {
-            return;
+        let Some(request) = request else {
+            break;
         };
-        let plane = Arc::clone(&plane);
-        tokio::spawn(async move {
-            over_mqtt::answer(plane, request).await;
-            drop(place);
-        });
+        if answering.len() >= AT_ONCE {
+            answering.join_next().await;
+        }
+        answering.spawn(over_mqtt::answer(Arc::clone(&plane), request));
     }
+    // What was begun is on record or not, never half done.
+    while answering.join_next().await.is_some() {}
 }

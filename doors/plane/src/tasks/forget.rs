@@ -1,6 +1,7 @@
 //! Forgets certificates of ours that ended, once a day: a fleet that renews each month would fill
-//! disk and memory with them.
+//! disk and memory with them. A CA that retired ends when the last of its certificates has.
 
+use crate::certify::authorities;
 use crate::clock;
 use crate::plane::Plane;
 use crate::trouble::Trouble;
@@ -33,6 +34,11 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
                 "no ended certificate is forgotten: the clock was set forward; tried again in a day"
             );
             continue;
+        }
+        match authorities::end_retired(&plane, now).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("{count} retired CA(s) ended"),
+            Err(trouble) => tracing::warn!("no retired CA is ended ({trouble}); tried again"),
         }
         match forget(&plane, now).await {
             Ok(0) => {}

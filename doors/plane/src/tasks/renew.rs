@@ -1,9 +1,9 @@
 //! Renews the certificate of the plane's own doors at two thirds of its life, and serves it at
 //! once: new handshakes see the new one, live connections are left alone.
 
+use crate::certify::serving;
 use crate::plane::Plane;
 use crate::shared::off_thread;
-use crate::startup;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.changed() => return,
         }
         let renewing = Arc::clone(&plane);
-        let renewed = off_thread(move || startup::renew_server_certificate(&renewing)).await;
+        let renewed = off_thread(move || serving::renew(&renewing)).await;
         match renewed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!("the server certificate is not renewed ({error:#})"),

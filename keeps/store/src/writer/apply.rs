@@ -54,6 +54,10 @@ impl Change {
 fn check_write(write: &Write) -> Result<(), String> {
     match write {
         Write::PutManufacturer(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutAuthority(row) => {
+            within("a CA certificate", row.certificate.len(), 1, DER_BYTES_MAX)
+        }
+        Write::NoteUnrecorded { kind, .. } => within("a kind", kind.len(), 1, KEY_BYTES_MAX),
         Write::PutCertificate(row) => within("a certificate", row.der.len(), 1, DER_BYTES_MAX),
         Write::PutFleet(row) => within("the fleet", row.files.len(), 0, FLEET_BYTES_MAX),
         Write::PutMeta { key, value } => {
@@ -283,6 +287,12 @@ impl Writer {
 
     fn write(&mut self, write: &Write, direction: Direction) -> Outcome<()> {
         match write {
+            Write::PutAuthority(row) => self.put_authority(row),
+            Write::NoteUnrecorded {
+                issuer,
+                kind,
+                count,
+            } => self.note_unrecorded(*issuer, kind, *count),
             Write::PutManufacturer(row) => self.put_manufacturer(row),
             Write::PutExpectedDevices(rows) => {
                 rows.iter().try_for_each(|row| self.put_expected(row))
@@ -526,7 +536,8 @@ impl Writer {
                 row.der
             ],
             || format!("certificate {} exists already", row.id),
-        )
+        )?;
+        self.count_issuance(row.id.issuer(), row.holder.kind())
     }
 
     fn revoke(

@@ -129,12 +129,12 @@ fn what_is_not_our_database_is_left_alone() {
             .execute_batch(sql)
             .unwrap();
     };
-    raw("PRAGMA user_version = 3");
+    raw("PRAGMA user_version = 4");
     assert!(matches!(
         refusal(&data),
         OpenError::Newer {
-            found: 3,
-            known: 2,
+            found: 4,
+            known: 3,
             ..
         }
     ));

@@ -37,6 +37,7 @@ pub(super) fn serial(mut random: [u8; 16]) -> [u8; 16] {
 /// names of its certificates, with an earlier one.
 pub(super) fn ca_name(
     organisation: &str,
+    unit: Option<&str>,
     role: &str,
     key: &SubjectPublicKeyInfoOwned,
 ) -> Result<Name, ProfileError> {
@@ -45,10 +46,10 @@ pub(super) fn ca_name(
     for byte in key_identifier(key).iter().take(4) {
         write!(common_name, "{byte:02x}").map_err(internal("CA name"))?;
     }
-    name(&[
-        (rfc4519::ORGANIZATION_NAME, organisation),
-        (rfc4519::COMMON_NAME, &common_name),
-    ])
+    let mut attributes = vec![(rfc4519::ORGANIZATION_NAME, organisation)];
+    attributes.extend(unit.map(|unit| (rfc4519::ORGANIZATIONAL_UNIT_NAME, unit)));
+    attributes.push((rfc4519::COMMON_NAME, &common_name));
+    name(&attributes)
 }
 
 /// RDNs from typed values, never by parsing RFC 4514 text, in which a value could add RDNs.

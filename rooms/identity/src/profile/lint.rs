@@ -12,7 +12,7 @@ use x509_cert::TbsCertificate;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
-    SubjectAltName, SubjectKeyIdentifier,
+    NameConstraints, SubjectAltName, SubjectKeyIdentifier,
 };
 
 /// # Errors
@@ -53,7 +53,7 @@ fn check(kind: Kind, tbs_der: &[u8], issuer: &Issuer) -> Result<(), &'static str
         "no unique identifiers",
     )?;
     check_validity(kind, &tbs, issuer)?;
-    check_extensions(kind, &tbs)?;
+    check_extensions(kind, &tbs, issuer)?;
     check_keys(&tbs, issuer)
 }
 
@@ -64,8 +64,10 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
     let life = not_after.since(not_before);
     match kind {
         Kind::Idevid | Kind::ManufacturerCa => hold(not_after == NO_END, "no end"),
-        Kind::Root | Kind::Issuing => hold(life <= CA_LIFETIME_MAX, "a CA's longest life"),
-        Kind::Server | Kind::Ldevid | Kind::Service => {
+        Kind::Root | Kind::Issuing | Kind::IssuingToClients | Kind::IssuingToServers => {
+            hold(life <= CA_LIFETIME_MAX, "a CA's longest life")
+        }
+        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator => {
             hold(life <= LEAF_LIFETIME_MAX, "a leaf's longest life")
         }
     }?;
@@ -81,10 +83,11 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
 }
 
 /// Which extensions, which of them critical, and nothing else.
-fn check_extensions(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str> {
-    let is_ca = matches!(kind, Kind::Root | Kind::Issuing | Kind::ManufacturerCa);
-    let has_purpose = matches!(kind, Kind::Server | Kind::Ldevid | Kind::Service);
-    let may_have_crl = matches!(kind, Kind::Ldevid | Kind::Service);
+fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
+    let is_limited = matches!(kind, Kind::IssuingToClients | Kind::IssuingToServers);
+    let is_ca = is_limited || matches!(kind, Kind::Root | Kind::Issuing | Kind::ManufacturerCa);
+    let is_client = matches!(kind, Kind::Ldevid | Kind::Service | Kind::Operator);
+    let has_purpose = is_client || kind == Kind::Server;
     let extensions = tbs.extensions().ok_or("extensions")?;
     let mut seen: Vec<ObjectIdentifier> = Vec::new();
     for extension in extensions {
@@ -97,7 +100,8 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str
                 false
             }
             rfc5280::ID_CE_EXT_KEY_USAGE | rfc5280::ID_CE_SUBJECT_ALT_NAME if has_purpose => false,
-            rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS if may_have_crl => false,
+            rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS if is_client => false,
+            rfc5280::ID_CE_NAME_CONSTRAINTS if is_limited => kind == Kind::IssuingToClients,
             _ => return Err("no unlisted extension"),
         };
         hold(extension.critical == critical, "criticality of extensions")?;
@@ -106,8 +110,10 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str
     let constraints: BasicConstraints = extension(tbs)?;
     let path_length = match kind {
         Kind::Root => Some(1),
-        Kind::Issuing | Kind::ManufacturerCa => Some(0),
-        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Idevid => None,
+        Kind::Issuing | Kind::IssuingToClients | Kind::IssuingToServers | Kind::ManufacturerCa => {
+            Some(0)
+        }
+        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator | Kind::Idevid => None,
     };
     hold(
         constraints.ca == is_ca && constraints.path_len_constraint == path_length,
@@ -120,13 +126,18 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str
         KeyUsages::DigitalSignature.into()
     };
     hold(usage == wanted, "keyUsage")?;
+    hold(
+        tbs.get_extension::<NameConstraints>()
+            .is_ok_and(|found| found.is_some() == is_limited),
+        "nameConstraints",
+    )?;
     if has_purpose {
-        check_purpose(kind, tbs)?;
+        check_purpose(kind, tbs, issuer)?;
     }
     Ok(())
 }
 
-fn check_purpose(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str> {
+fn check_purpose(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
     let ExtendedKeyUsage(purposes) = extension(tbs)?;
     let wanted = if kind == Kind::Server {
         rfc5280::ID_KP_SERVER_AUTH
@@ -135,6 +146,10 @@ fn check_purpose(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str> {
     };
     hold(purposes == [wanted], "extendedKeyUsage")?;
     let SubjectAltName(names) = extension(tbs)?;
+    hold(
+        names.iter().all(|name| issuer.limits.permit(name)),
+        "names within the issuer's name constraints",
+    )?;
     match (kind, names.as_slice()) {
         (Kind::Server, [_, ..]) => hold(
             names
@@ -147,6 +162,9 @@ fn check_purpose(kind: Kind, tbs: &TbsCertificate) -> Result<(), &'static str> {
         }
         (Kind::Service, [GeneralName::UniformResourceIdentifier(uri)]) => {
             hold(uri.as_str().contains("/service/"), "a service's URI")
+        }
+        (Kind::Operator, [GeneralName::UniformResourceIdentifier(uri)]) => {
+            hold(uri.as_str().contains("/operator/"), "an operator's URI")
         }
         _ => Err("exactly one URI"),
     }

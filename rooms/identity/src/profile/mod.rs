@@ -5,9 +5,11 @@
 //! kind's rules by [`lint`]. All signatures are ECDSA P-256 with SHA-256.
 
 mod encode;
+mod limits;
 mod lint;
 
 pub(crate) use encode::{ecdsa_with_sha256, internal, signed, time};
+pub use limits::NameLimits;
 
 use crate::certificate;
 use crate::names::Realm;
@@ -17,7 +19,8 @@ use der::asn1::OctetString;
 use der::{Encode, Sequence};
 use encode::{ca_name, extension, key_identifier, name, read_key, serial, server_name, uri};
 use model::{
-    CertificateId, DeviceId, Digest, ManufacturerId, Principal, SerialNumber, ServiceId, Timestamp,
+    AuthorityId, CertificateId, DeviceId, Digest, ManufacturerId, OperatorId, Principal,
+    SerialNumber, ServiceId, Timestamp,
 };
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use std::time::Duration;
@@ -27,7 +30,7 @@ use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, ExtendedKeyUsage, KeyUsage,
-    KeyUsages, SubjectAltName, SubjectKeyIdentifier,
+    KeyUsages, NameConstraints, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber as CertificateSerial;
@@ -63,6 +66,7 @@ pub struct Issuer {
     name: Name,
     id: Digest,
     key_identifier: Vec<u8>,
+    limits: NameLimits,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -114,15 +118,39 @@ impl Issuer {
             id: certificate::name_digest(tbs.subject()).map_err(not_one)?,
             name: tbs.subject().clone(),
             key_identifier: key_identifier.0.as_bytes().to_vec(),
+            limits: NameLimits::read(&certificate).map_err(not_one)?,
             not_before,
             not_after,
         })
+    }
+
+    /// Whether it is the CA of this key, a SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn has_key(&self, public_key: &[u8]) -> bool {
+        read_key(public_key).is_ok_and(|key| key_identifier(&key) == self.key_identifier)
+    }
+
+    /// Whether its certificates may hold these DNS names and addresses.
+    #[must_use]
+    pub fn permits_servers(&self, names: &[&str]) -> bool {
+        (names.iter()).all(|name| server_name(name).is_ok_and(|name| self.limits.permit(&name)))
+    }
+
+    /// The names that its certificates may hold.
+    #[must_use]
+    pub fn limits(&self) -> &NameLimits {
+        &self.limits
     }
 
     /// SHA-256 of the Name in DER: the issuer in every [`CertificateId`] of its certificates.
     #[must_use]
     pub fn id(&self) -> Digest {
         self.id
+    }
+
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.not_before
     }
 
     #[must_use]
@@ -187,7 +215,8 @@ pub fn root(realm: &Realm, terms: &Terms<'_>) -> Result<Unsigned, ProfileError> 
     )
 }
 
-/// The CA that issues to devices and services, and to this plane's server.
+/// The CA of every use, bound to no names: it issues to devices and services, and to this plane's
+/// server.
 ///
 /// # Errors
 /// [`ProfileError`].
@@ -196,12 +225,32 @@ pub fn issuing(
     issuer: &Issuer,
     terms: &Terms<'_>,
 ) -> Result<Unsigned, ProfileError> {
+    let every = AuthorityId::standard();
+    issuing_of(realm, &every, &NameLimits::Unlimited, issuer, terms)
+}
+
+/// An issuing CA of its own for a product or purpose, bound to the names in `limits`.
+///
+/// # Errors
+/// [`ProfileError`].
+pub fn issuing_of(
+    realm: &Realm,
+    authority: &AuthorityId,
+    limits: &NameLimits,
+    issuer: &Issuer,
+    terms: &Terms<'_>,
+) -> Result<Unsigned, ProfileError> {
     let key = read_key(terms.public_key)?;
-    let subject = ca_name(realm.tenant().as_str(), "Issuing CA", &key)?;
+    let subject = issuing_name(realm, authority, &key)?;
     let contents = Contents {
-        kind: Kind::Issuing,
+        kind: match limits {
+            NameLimits::Unlimited => Kind::Issuing,
+            NameLimits::TrustDomain(_) => Kind::IssuingToClients,
+            NameLimits::Servers(_) => Kind::IssuingToServers,
+        },
         subject,
         path_length: Some(0),
+        limits: limits.extension()?,
         names: Vec::new(),
         crl_url: None,
     };
@@ -212,6 +261,16 @@ pub fn issuing(
         terms,
         capped(terms, issuer, CA_LIFETIME_MAX)?,
     )
+}
+
+/// The first CA goes without its name, as it did before there were others.
+fn issuing_name(
+    realm: &Realm,
+    authority: &AuthorityId,
+    key: &SubjectPublicKeyInfoOwned,
+) -> Result<Name, ProfileError> {
+    let unit = Some(authority.as_str()).filter(|_| *authority != AuthorityId::standard());
+    ca_name(realm.tenant().as_str(), unit, "Issuing CA", key)
 }
 
 /// This plane's own TLS server, under its DNS names and IP addresses.
@@ -274,6 +333,35 @@ pub fn service(
     )
 }
 
+/// A person's client certificate, like a service's but for its URI. Its life is short and its key
+/// the person's own.
+///
+/// # Errors
+/// [`ProfileError`].
+pub fn operator(
+    realm: &Realm,
+    operator: &OperatorId,
+    crl_url: Option<&str>,
+    issuer: &Issuer,
+    terms: &Terms<'_>,
+) -> Result<Unsigned, ProfileError> {
+    let uri = uri(&format!(
+        "spiffe://{}/{}/operator/{operator}",
+        realm.trust_domain(),
+        realm.tenant()
+    ))?;
+    let name = operator.as_str();
+    leaf(
+        Kind::Operator,
+        realm,
+        name,
+        vec![uri],
+        crl_url,
+        issuer,
+        terms,
+    )
+}
+
 /// A factory's CA, signed by its own key, without end. For a manufacturer's line and for
 /// simulated ones; never a CA of this plane.
 ///
@@ -313,6 +401,7 @@ pub fn idevid(
         kind: Kind::Idevid,
         subject,
         path_length: None,
+        limits: None,
         names: Vec::new(),
         crl_url: None,
     };
@@ -323,10 +412,14 @@ pub fn idevid(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Root,
+    /// Of every use.
     Issuing,
+    IssuingToClients,
+    IssuingToServers,
     Server,
     Ldevid,
     Service,
+    Operator,
     ManufacturerCa,
     Idevid,
 }
@@ -337,6 +430,7 @@ struct Contents<'a> {
     subject: Name,
     /// `Some` makes it a CA.
     path_length: Option<u8>,
+    limits: Option<NameConstraints>,
     names: Vec<GeneralName>,
     crl_url: Option<&'a str>,
 }
@@ -366,12 +460,13 @@ fn self_signed(
     endless: bool,
 ) -> Result<Unsigned, ProfileError> {
     let key = read_key(terms.public_key)?;
-    let subject = ca_name(organisation, role, &key)?;
+    let subject = ca_name(organisation, None, role, &key)?;
     let issuer = Issuer {
         id: certificate::name_digest(&subject)
             .map_err(|_| ProfileError::Internal { what: "CA name" })?,
         name: subject.clone(),
         key_identifier: key_identifier(&key),
+        limits: NameLimits::Unlimited,
         not_before: terms.now.minus(BACKDATED),
         not_after: NO_END,
     };
@@ -384,6 +479,7 @@ fn self_signed(
         kind,
         subject,
         path_length,
+        limits: None,
         names: Vec::new(),
         crl_url: None,
     };
@@ -408,6 +504,7 @@ fn leaf(
         kind,
         subject,
         path_length: None,
+        limits: None,
         names,
         crl_url,
     };
@@ -499,10 +596,21 @@ fn extensions(
         extension(subject, (true, &constraints))?,
         extension(subject, &usage)?,
     ];
+    if let Some(limits) = &contents.limits {
+        // Small stacks refuse a whole certificate over a critical extension that they do not know,
+        // and the only chains they read are servers'.
+        let critical = contents.kind != Kind::IssuingToServers;
+        list.push(extension(subject, (critical, limits))?);
+    }
     let purpose = match contents.kind {
         Kind::Server => Some(ID_KP_SERVER_AUTH),
-        Kind::Ldevid | Kind::Service => Some(ID_KP_CLIENT_AUTH),
-        Kind::Root | Kind::Issuing | Kind::ManufacturerCa | Kind::Idevid => None,
+        Kind::Ldevid | Kind::Service | Kind::Operator => Some(ID_KP_CLIENT_AUTH),
+        Kind::Root
+        | Kind::Issuing
+        | Kind::IssuingToClients
+        | Kind::IssuingToServers
+        | Kind::ManufacturerCa
+        | Kind::Idevid => None,
     };
     if let Some(purpose) = purpose {
         list.push(extension(

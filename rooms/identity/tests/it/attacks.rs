@@ -213,8 +213,8 @@ fn a_device_that_is_not_known_yet_can_be_contained_in_advance() {
 fn a_manufacturer_cannot_name_itself_our_ca() {
     let world = World::new();
     let own = OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.issuing.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     // A self-made CA certificate with the very name of our issuing CA: not registered.
     let impostor = Key::new();
@@ -428,8 +428,8 @@ fn a_manufacturers_uri_names_nobody() {
     let anchors = Anchors::new(
         realm(),
         &OwnCas {
-            root: world.root.der.clone(),
-            issuing: vec![world.issuing.der.clone()],
+            roots: vec![world.root.der.clone()],
+            issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
         },
         vec![(manufacturer("mallory"), mallory.der.clone())],
     )

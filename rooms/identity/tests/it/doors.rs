@@ -132,8 +132,8 @@ fn strangers_and_misfits_are_told_apart() {
 
     // One of ours that does not say what it is for, as RFC 5280 would let pass.
     let own = OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.factory.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![identity::IssuingCa::of_every_use(world.factory.der.clone())],
     };
     let anchors = Anchors::new(realm(), &own, Vec::new()).unwrap();
     let silent = world.factory.idevid("maker", "SN1", &key);
@@ -250,8 +250,8 @@ fn a_service_enters_by_its_own_name() {
 fn two_manufacturers_may_not_share_a_ca() {
     let world = World::new();
     let own = OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.issuing.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     let theirs = |der: &Vec<u8>, name| (manufacturer(name), der.clone());
     let both = vec![

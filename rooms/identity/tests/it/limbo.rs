@@ -47,8 +47,8 @@ fn limbo_client_cases_are_judged_as_they_should_be() {
     };
     let world = World::new();
     let own = OwnCas {
-        root: world.root.der.clone(),
-        issuing: vec![world.issuing.der.clone()],
+        roots: vec![world.root.der.clone()],
+        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
     };
     let (mut right, mut wrong_accepts, mut wrong_refusals) = (0, Vec::new(), Vec::new());
     for case in all["testcases"].as_array().unwrap() {

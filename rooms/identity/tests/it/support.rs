@@ -152,8 +152,8 @@ impl World {
         let anchors = Anchors::new(
             realm(),
             &OwnCas {
-                root: root.der.clone(),
-                issuing: vec![issuing.der.clone()],
+                roots: vec![root.der.clone()],
+                issuing: vec![identity::IssuingCa::of_every_use(issuing.der.clone())],
             },
             vec![(manufacturer("maker"), factory.der.clone())],
         )

@@ -1,0 +1,109 @@
+//! `fleetward identity ca …`: the CAs of a plane.
+
+use crate::client::Ask;
+use crate::identity::{PEM_BYTES_MAX, RECORDED};
+use crate::place::Place;
+use crate::show::{self, Column, Output};
+use anyhow::Context;
+use clap::Subcommand;
+use model::{AuthorityId, CertificateUses};
+use serde_json::{Value, json};
+
+#[derive(Debug, Subcommand)]
+pub enum CaVerb {
+    /// List roots and issuing CAs, and what should be changed about them.
+    #[command(after_help = "Examples:\n  fleetward identity ca list")]
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make an issuing CA of its own for a product or purpose, under a root on the plane's machine.
+    #[command(
+        after_help = "Examples:\n  fleetward identity ca create cameras --for device\n  \
+        fleetward identity ca create doors --for server\n\n\
+        A CA for devices serves the products that name it in the fleet: ca = \"cameras\". One for \
+        servers, services or operators serves all of them from now on."
+    )]
+    Create {
+        name: AuthorityId,
+        /// What it certifies: device, service, operator (several joined by +), server, or every.
+        #[arg(long = "for", value_name = "USES")]
+        uses: CertificateUses,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give an issuing CA its next key. What it certified before is believed to its end.
+    #[command(after_help = "Examples:\n  fleetward identity ca rollover cameras")]
+    Rollover {
+        name: AuthorityId,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+const ROOTS: [Column; 4] = [
+    ("root", "/state"),
+    ("key on this machine", "/online"),
+    ("until", "/not_after"),
+    ("sha-256", "/sha256"),
+];
+
+const ISSUING: [Column; 5] = [
+    ("issuing CA", "/name"),
+    ("for", "/uses"),
+    ("state", "/state"),
+    ("names permitted", "/permitted"),
+    ("until", "/not_after"),
+];
+
+impl CaVerb {
+    /// # Errors
+    /// The plane, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        const PATH: &str = "/api/v1/identity/authorities";
+        match self {
+            Self::List { place } => list(&place.client()?.json(Ask::get(PATH))?, output),
+            Self::Create { name, uses, place } => {
+                let body = json!({ "name": name.as_str(), "uses": uses.to_string() });
+                let ask = Ask::post(PATH).json(&body);
+                show::fields(output, &place.client()?.json(ask)?, &RECORDED)
+            }
+            Self::Rollover { name, place } => {
+                let path = format!("{PATH}/{name}/rollover");
+                let ask = Ask::post(&path).json(&json!({}));
+                show::fields(output, &place.client()?.json(ask)?, &RECORDED)
+            }
+        }
+    }
+}
+
+fn list(found: &Value, output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return show::value(found);
+    }
+    let part = |name: &str| found.pointer(name).cloned().unwrap_or_default();
+    show::rows(output, &part("/roots"), &ROOTS)?;
+    show::line("")?;
+    show::rows(output, &part("/issuing"), &ISSUING)?;
+    let findings = part("/findings");
+    for finding in findings.as_array().into_iter().flatten() {
+        let text = finding.as_str().unwrap_or_default();
+        show::line(&format!("\nfinding: {}", show::escaped(text)))?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// The plane.
+pub fn print_root(place: &Place, output: Output) -> anyhow::Result<()> {
+    let pem = place
+        .client()?
+        .bytes(Ask::get("/api/v1/identity/ca"), PEM_BYTES_MAX)?;
+    let pem = String::from_utf8(pem).context("the plane's answer is not text")?;
+    if output == Output::Json {
+        return show::value(&json!({ "root_pem": pem }));
+    }
+    // PEM is plain ASCII; whatever is not is dropped rather than shown.
+    let plain = |c: &char| *c == '\n' || c.is_ascii_graphic() || *c == ' ';
+    show::line(pem.chars().filter(plain).collect::<String>().trim_end())
+}

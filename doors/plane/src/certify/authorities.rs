@@ -1,0 +1,217 @@
+//! Acts on our CA tree: an issuing CA is made, replaced, and ends.
+
+use super::serving;
+use super::tree::{ISSUING_LIFETIME, Issuing, Root, Tree, row, terms};
+use crate::clock;
+use crate::entries::{self, Actor};
+use crate::plane::{Plane, digest};
+use crate::shared::off_thread;
+use crate::trouble::Trouble;
+use identity::{Anchors, profile};
+use model::{AuthorityId, CertificateUses, Timestamp};
+use profile::NameLimits;
+use signer::{IssuingKey, Purpose};
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Authority, AuthorityRole, AuthorityState, Change, Direction, Receipt, Write};
+
+/// A CA that ends within two years is told of: its certificates may not outlive it.
+const ENDS_SOON: Duration = Duration::from_secs(2 * 365 * 86_400);
+
+/// Makes an issuing CA under the root of this machine, or the next one of a name.
+///
+/// # Errors
+/// The name exists (does not, for a rollover); the root is kept elsewhere.
+pub async fn create(
+    plane: &Arc<Plane>,
+    name: AuthorityId,
+    uses: Option<CertificateUses>,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
+    let uses = uses_of(&plane.tree(), &name, uses)?;
+    let making = Arc::clone(plane);
+    let certificate = off_thread(move || {
+        let key = making.signer.create_issuing(&name, uses);
+        certify(&making, &key.map_err(Trouble::fault)?, clock::now()).map(|der| (name, der))
+    });
+    let (name, certificate) = certificate.await??;
+    put_in_service(plane, name, uses, certificate, actor).await
+}
+
+/// Whether a root's key is on this machine, where whoever takes the machine takes the fleet.
+#[must_use]
+pub fn is_online(plane: &Plane, root: &Root) -> bool {
+    plane
+        .signer
+        .root_public_key()
+        .is_some_and(|key| root.issuer.has_key(key))
+}
+
+/// What somebody should change about our CAs.
+#[must_use]
+pub fn findings(plane: &Plane) -> Vec<String> {
+    let tree = plane.tree();
+    let mut findings = Vec::new();
+    if tree.roots().iter().any(|root| is_online(plane, root)) {
+        findings.push(
+            "the root's key is on this machine: whoever takes it can be any device for 20 years. \
+             Move it to a bundle that is kept offline: fleetward identity root export"
+                .to_owned(),
+        );
+    }
+    let soon = clock::now().plus(ENDS_SOON);
+    for one in tree.issuing() {
+        if one.state == AuthorityState::Current && one.issuer.not_after() < soon {
+            findings.push(format!(
+                "the issuing CA {} ends at {}: fleetward identity ca rollover {}",
+                one.name,
+                one.issuer.not_after(),
+                one.name
+            ));
+        }
+    }
+    findings
+}
+
+/// The uses of a new CA, or of the next one of a name: they never change.
+fn uses_of(
+    tree: &Tree,
+    name: &AuthorityId,
+    asked: Option<CertificateUses>,
+) -> Result<CertificateUses, Trouble> {
+    match (tree.current(name), asked) {
+        (None, Some(uses)) => Ok(uses),
+        (Some(current), None) => Ok(current.uses),
+        (Some(_), Some(_)) => Err(Trouble::refused(
+            "authority-exists",
+            format!("a CA {name} exists; roll it over, or choose another name"),
+        )),
+        (None, None) => Err(Trouble::refused(
+            "authority-unknown",
+            format!("there is no CA {name} to be rolled over; create it first"),
+        )),
+    }
+}
+
+/// The certificate of an issuing CA, by the root of this machine.
+fn certify(plane: &Plane, key: &IssuingKey, now: Timestamp) -> Result<Vec<u8>, Trouble> {
+    if plane.signer.root_public_key().is_none() {
+        return Err(Trouble::refused(
+            "root-offline",
+            "the root's key is kept elsewhere: `fleetward identity ca request` writes a request \
+             for it",
+        ));
+    }
+    let tree = plane.tree();
+    let root = profile::Issuer::from_certificate(tree.root())?;
+    let limits = limits_of(plane, key.uses);
+    let terms = terms(&key.public, now, ISSUING_LIFETIME)?;
+    let unsigned = profile::issuing_of(plane.realm(), &key.authority, &limits, &root, &terms)?;
+    let signature = plane.sign(Purpose::IssuingCertificate, unsigned.to_be_signed())?;
+    Ok(unsigned.assemble(&signature)?)
+}
+
+fn limits_of(plane: &Plane, uses: CertificateUses) -> NameLimits {
+    let names: Vec<&str> = (plane.config.server_names.iter())
+        .map(String::as_str)
+        .collect();
+    NameLimits::of(uses, plane.realm(), &names)
+}
+
+/// From here on the CA certifies, and the one before it of that name retires: its certificates are
+/// believed to their end. On record first; believed before it certifies.
+async fn put_in_service(
+    plane: &Arc<Plane>,
+    name: AuthorityId,
+    uses: CertificateUses,
+    certificate: Vec<u8>,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    let at = clock::now();
+    let act = entries::authority_certified(at, actor, &name, uses, digest(&certificate));
+    let retiring = plane.tree().current(&name).map(|before| Authority {
+        state: AuthorityState::Retiring,
+        ..stored(before)
+    });
+    let mut next = row(AuthorityRole::Issuing { name, uses }, certificate)?;
+    next.created_at = at;
+    let mut change = Change::new(Direction::Grant)
+        .write(Write::PutAuthority(next))
+        .entry(plane.leaf(&act)?);
+    if let Some(before) = retiring {
+        change = change.write(Write::PutAuthority(before));
+    }
+    let receipt = plane.commit(change).await?;
+    believe(plane)?;
+    if uses.contains(model::CertificateUse::Server) {
+        let serving = Arc::clone(plane);
+        off_thread(move || serving::renew(&serving))
+            .await?
+            .map_err(Trouble::fault)?;
+    }
+    Ok(receipt)
+}
+
+/// Ends CAs that retired and of whose certificates none is valid any more; returns how many. Needs
+/// no order: what it ends vouches for nobody.
+///
+/// # Errors
+/// The store's.
+pub async fn end_retired(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Trouble> {
+    let _one_at_a_time = plane.listing.begin().await;
+    let mut ended = 0;
+    for retired in plane.tree().issuing() {
+        if retired.state != AuthorityState::Retiring {
+            continue;
+        }
+        let last = plane.store.last_certificate_end(&retired.issuer.id())?;
+        if last.is_some_and(|end| end >= now) {
+            continue;
+        }
+        let act = entries::authority_ended(now, &retired.name, digest(&retired.certificate));
+        let row = Authority {
+            state: AuthorityState::Ended,
+            ..stored(retired)
+        };
+        let change = Change::new(Direction::Grant)
+            .write(Write::PutAuthority(row))
+            .entry(plane.leaf(&act)?);
+        plane.commit(change).await?;
+        ended += 1;
+    }
+    if ended > 0 {
+        believe(plane)?;
+    }
+    Ok(ended)
+}
+
+/// Takes the tree into memory as it is on record: who is believed first, then who certifies. Only
+/// while `listing` is held.
+fn believe(plane: &Plane) -> Result<(), Trouble> {
+    let tree = Tree::of(plane.store.authorities()?)?;
+    let mut manufacturers = Vec::new();
+    plane
+        .store
+        .for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
+    let anchors = Anchors::new(plane.realm.clone(), &tree.own_cas(), manufacturers)
+        .map_err(Trouble::fault)?;
+    plane.trust().anchors.replace(Arc::new(anchors));
+    plane.tree.replace(Arc::new(tree));
+    Ok(())
+}
+
+/// The row of a CA that is in memory.
+fn stored(one: &Issuing) -> Authority {
+    Authority {
+        subject: one.issuer.id(),
+        role: AuthorityRole::Issuing {
+            name: one.name.clone(),
+            uses: one.uses,
+        },
+        state: one.state,
+        certificate: one.certificate.clone(),
+        created_at: one.created_at,
+    }
+}

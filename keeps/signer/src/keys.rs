@@ -1,0 +1,156 @@
+//! The keys that sign certificates, and how each is named at rest.
+
+use crate::SignerError;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use model::{AuthorityId, CertificateUses};
+use std::fmt::Write;
+use zeroize::Zeroizing;
+
+pub(crate) const ROOT: &str = "root";
+pub(crate) const LOG: &str = "log";
+pub(crate) const SERVER: &str = "server";
+/// The first issuing CA's, which serves every use.
+pub(crate) const FIRST_ISSUING: &str = "issuing";
+
+/// The key of an issuing CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuingKey {
+    /// Whose key: after a rollover a CA has two.
+    pub authority: AuthorityId,
+    /// What it may sign, for its whole life.
+    pub uses: CertificateUses,
+    /// SubjectPublicKeyInfo in DER.
+    pub public: Vec<u8>,
+}
+
+/// An issuing CA's key, open.
+pub(crate) struct OpenIssuing {
+    pub(crate) about: IssuingKey,
+    pub(crate) key: CertificateKey,
+}
+
+/// An ECDSA key with what certificates say of it.
+pub(crate) struct CertificateKey {
+    pair: EcdsaKeyPair,
+    /// SubjectPublicKeyInfo in DER.
+    pub(crate) public: Vec<u8>,
+    /// RFC 7093 section 2, method 1.
+    pub(crate) identifier: Vec<u8>,
+}
+
+impl CertificateKey {
+    pub(crate) fn read(pkcs8: &[u8]) -> Option<Self> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).ok()?;
+        let public = public_der(pair.public_key())?;
+        let identifier = identifier(pair.public_key().as_ref());
+        Some(Self {
+            pair,
+            public,
+            identifier,
+        })
+    }
+
+    pub(crate) fn sign(&self, to_be_signed: &[u8]) -> Result<Vec<u8>, SignerError> {
+        self.pair
+            .sign(&SystemRandom::new(), to_be_signed)
+            .map(|signature| signature.as_ref().to_vec())
+            .map_err(|_| SignerError::Crypto { doing: "signing" })
+    }
+}
+
+impl OpenIssuing {
+    pub(crate) fn new(authority: AuthorityId, uses: CertificateUses, key: CertificateKey) -> Self {
+        let public = key.public.clone();
+        Self {
+            about: IssuingKey {
+                authority,
+                uses,
+                public,
+            },
+            key,
+        }
+    }
+}
+
+/// `issuing.<uses>.<CA>.<first bytes of the key's identifier>`. The name is authenticated with the
+/// key it names, so nobody gives a key other uses by renaming its file.
+pub(crate) fn issuing_name(
+    authority: &AuthorityId,
+    uses: CertificateUses,
+    key: &CertificateKey,
+) -> String {
+    let mut name = format!("{FIRST_ISSUING}.{uses}.{authority}.");
+    for byte in key.identifier.iter().take(4) {
+        // Writing to a String cannot fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+/// Whose key a name is and what it may sign, if it names an issuing CA's.
+pub(crate) fn read_issuing_name(name: &str) -> Option<(AuthorityId, CertificateUses)> {
+    if name == FIRST_ISSUING {
+        return Some((AuthorityId::standard(), CertificateUses::EVERY));
+    }
+    let rest = name.strip_prefix(FIRST_ISSUING)?.strip_prefix('.')?;
+    let (uses, rest) = rest.split_once('.')?;
+    let (authority, _) = rest.rsplit_once('.')?;
+    Some((authority.parse().ok()?, uses.parse().ok()?))
+}
+
+/// RFC 7093 section 2, method 1, of the bits of a key.
+fn identifier(bits: &[u8]) -> Vec<u8> {
+    let all = digest(&SHA256, bits);
+    all.as_ref().iter().take(20).copied().collect()
+}
+
+pub(crate) fn public_der(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {
+    key.as_der().ok().map(|der| der.as_ref().to_vec())
+}
+
+/// A fresh ECDSA P-256 key as PKCS#8.
+pub(crate) fn generate_p256() -> Result<Zeroizing<Vec<u8>>, SignerError> {
+    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING)
+        .and_then(|pair| pair.to_pkcs8v1())
+        // The document wipes itself when dropped.
+        .map(|document| Zeroizing::new(document.as_ref().to_vec()))
+        .map_err(|_| MAKING)
+}
+
+/// A fresh Ed25519 key as PKCS#8.
+pub(crate) fn generate_ed25519() -> Result<Zeroizing<Vec<u8>>, SignerError> {
+    Ed25519KeyPair::generate()
+        .and_then(|pair| pair.to_pkcs8v1())
+        .map(|document| Zeroizing::new(document.as_ref().to_vec()))
+        .map_err(|_| MAKING)
+}
+
+const MAKING: SignerError = SignerError::Crypto {
+    doing: "making a key",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_s_name_says_whose_and_for_what() {
+        let key = CertificateKey::read(&generate_p256().unwrap()).unwrap();
+        let authority: AuthorityId = "cameras.v2".parse().unwrap();
+        let uses: CertificateUses = "device+service".parse().unwrap();
+        let name = issuing_name(&authority, uses, &key);
+        assert_eq!(read_issuing_name(&name), Some((authority, uses)));
+        for other in [
+            "root",
+            "issuing.",
+            "issuing.device",
+            "issuing.ca.x.00",
+            "issuingx",
+        ] {
+            assert_eq!(read_issuing_name(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Certificate authorities and the count of what they put on record.
+
+use super::Writer;
+use super::apply::{Outcome, conflict, millis, signed};
+use crate::authority::{Authority, AuthorityRole};
+use model::Digest;
+use rusqlite::params;
+
+impl Writer {
+    pub(super) fn put_authority(&self, row: &Authority) -> Outcome<()> {
+        let (name, uses) = match &row.role {
+            AuthorityRole::Root => (None, None),
+            AuthorityRole::Issuing { name, uses } => (Some(name.as_str()), Some(uses.to_string())),
+        };
+        let put = self.perform(
+            "INSERT INTO certificate_authority
+             (tenant, subject, name, uses, state, certificate, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (tenant, subject) DO UPDATE SET state = excluded.state
+             WHERE certificate = excluded.certificate",
+            params![
+                self.tenant,
+                row.subject.0,
+                name,
+                uses,
+                row.state.name(),
+                row.certificate,
+                millis(row.created_at)
+            ],
+        )?;
+        if put == 0 {
+            return Err(conflict(
+                "a CA of this name and key has another certificate already; make a new key"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_issuance(&self, issuer: Digest, kind: &str) -> Outcome<()> {
+        self.add_issuance(issuer, kind, 1, 0)
+    }
+
+    pub(super) fn note_unrecorded(&self, issuer: Digest, kind: &str, count: u64) -> Outcome<()> {
+        self.add_issuance(issuer, kind, 0, count)
+    }
+
+    fn add_issuance(
+        &self,
+        issuer: Digest,
+        kind: &str,
+        recorded: u64,
+        unrecorded: u64,
+    ) -> Outcome<()> {
+        self.perform(
+            "INSERT INTO issuance (tenant, issuer, kind, recorded, unrecorded)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (tenant, issuer, kind) DO UPDATE SET
+             recorded = recorded + excluded.recorded,
+             unrecorded = unrecorded + excluded.unrecorded",
+            params![
+                self.tenant,
+                issuer.0,
+                kind,
+                signed(recorded),
+                signed(unrecorded)
+            ],
+        )
+        .map(drop)
+    }
+}
