@@ -8,15 +8,24 @@ use crate::{console, demo};
 use anyhow::bail;
 use std::path::Path;
 
-const NEEDED: [Tool; 15] = [
+const NEEDED: &[Tool] = &[
     tools::RUSTFMT,
     tools::CLIPPY,
     tools::CURL,
     tools::OPENSSL,
+    tools::PEBBLE,
+    tools::ZSTD,
+    tools::GCC,
+    tools::MAKE,
+    tools::MBEDTLS,
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,
     tools::MOSQUITTO,
+    tools::SWTPM,
+    tools::SWTPM_TOOLS,
+    tools::TPM2_TOOLS,
+    tools::TPM2_OPENSSL,
     tools::MOSQUITTO_CLIENTS,
     tools::CARGO_DENY,
     tools::NODE,
@@ -33,7 +42,7 @@ const TESTS: &str = "tests";
 /// # Errors
 /// If a tool is missing and may not be installed here.
 pub fn run(root: &Path) -> anyhow::Result<bool> {
-    tools::ensure(root, &NEEDED)?;
+    tools::ensure(root, NEEDED)?;
     let mut steps = Steps::default();
     let mut heard: Option<Heard> = None;
     // First, so that the plane that is tested holds it.

@@ -36,6 +36,16 @@ pub const MOSQUITTO: Tool = debian("mosquitto", &["test", "-x", "/usr/sbin/mosqu
 pub const MOSQUITTO_CLIENTS: Tool = debian("mosquitto-clients", &["which", "mosquitto_pub"]);
 pub const CURL: Tool = debian("curl", &["curl", "--version"]);
 pub const OPENSSL: Tool = debian("openssl", &["openssl", "version"]);
+/// A TPM without a chip, the tools that speak to it, and OpenSSL's way to its keys.
+pub const SWTPM: Tool = debian("swtpm", &["swtpm", "--version"]);
+pub const SWTPM_TOOLS: Tool = debian("swtpm-tools", &["swtpm_ioctl", "--version"]);
+pub const TPM2_TOOLS: Tool = debian("tpm2-tools", &["tpm2_createek", "--version"]);
+pub const TPM2_OPENSSL: Tool = debian(
+    "tpm2-openssl",
+    &["openssl", "list", "-providers", "-provider", "tpm2"],
+);
+/// An ACME CA for tests.
+pub const PEBBLE: Tool = debian("pebble", &["test", "-x", "/usr/bin/pebble"]);
 pub const PYTHON: Tool = debian("python3", &["python3", "--version"]);
 pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",
@@ -60,7 +70,15 @@ pub const JETBRAINS_MONO: Tool = debian(
     "fonts-jetbrains-mono",
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
+/// Packs the vectors that tests read.
+pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);
+/// What builds and links the small device's client, with the compiler.
+pub const MAKE: Tool = debian("make", &["make", "--version"]);
+pub const MBEDTLS: Tool = debian(
+    "libmbedtls-dev",
+    &["test", "-e", "/usr/include/mbedtls/ssl.h"],
+);
 pub const GXX: Tool = debian("g++", &["c++", "--version"]);
 pub const RUSTFMT: Tool = Tool {
     name: "rustfmt",

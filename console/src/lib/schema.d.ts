@@ -284,6 +284,65 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/attestations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a device is to attest, and the nonce that makes it fresh. For a device by the certificate
+         *     whose key its TPM holds.
+         */
+        get: operations["identity_evidence_wanted"];
+        put?: never;
+        /** Appraises a device's evidence against the reference values of its product. */
+        post: operations["identity_attest"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/authorities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Our CAs, and what somebody should change about them. */
+        get: operations["identity_authorities"];
+        put?: never;
+        /** Makes an issuing CA under the root of this machine. */
+        post: operations["identity_create_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/authorities/{name}/rollover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Gives an issuing CA its next key and certificate; what it certified before is believed to its
+         *     end.
+         */
+        post: operations["identity_roll_authority_over"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/ca": {
         parameters: {
             query?: never;
@@ -387,6 +446,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/pending": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Devices that wait for a person, the one that has waited longest first. */
+        get: operations["identity_pending"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/pending/{id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a device have its certificate: it gets it when it asks again. */
+        post: operations["identity_approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/pending/{id}/refuse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Does not let a device in: for 30 days it is refused, whatever it sends. */
+        post: operations["identity_refuse"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/revocations": {
         parameters: {
             query?: never;
@@ -404,6 +514,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/served": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What our doors show, in the order of the configuration, our own last. */
+        get: operations["identity_served"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/served/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reads the files of imported certificates again. What is good is shown from now on, also if
+         *     another file is not and the answer is an error.
+         */
+        post: operations["identity_reload_served"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/services/{service}/certificates": {
         parameters: {
             query?: never;
@@ -415,6 +562,87 @@ export interface paths {
         put?: never;
         /** Gives a service of the fleet a certificate for the key in its request. */
         post: operations["identity_certify_service"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/tpm/challenges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A challenge that only the listed chip can open, and only if it holds the attestation key: the
+         *     file that `tpm2_activatecredential -i` takes. For a device without any certificate.
+         */
+        post: operations["identity_challenge_tpm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/tpm/endorsement-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes a list of TPMs: CSV with `serial,endorsement_key_sha256`, the digest of the public key
+         *     (SubjectPublicKeyInfo) in hex. Their devices must be expected.
+         */
+        post: operations["identity_list_endorsement_keys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/tpm/enrollments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A certificate for a key that the chip was shown to hold, PEM. Earlier certificates of the device
+         *     are superseded.
+         */
+        post: operations["identity_enroll_by_tpm"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/tpm/vendors": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The CAs of TPM vendors that are believed. */
+        get: operations["identity_tpm_vendors"];
+        put?: never;
+        /**
+         * Registers the CA of a TPM vendor: from now on TPMs in this manufacturer's devices must show a
+         *     certificate that leads to it, or to another one registered so.
+         */
+        post: operations["identity_add_tpm_vendor"];
         delete?: never;
         options?: never;
         head?: never;
@@ -766,6 +994,36 @@ export interface components {
             /** Format: int64 */
             version: number;
         };
+        /** @description As what a device that is on no list is let in; empty for one that is listed. */
+        Approval: {
+            /** @description Its name; without one the serial number serves. */
+            device?: string | null;
+            groups?: string[];
+            /** @description Needed for a device on no list, unless it asked under its product's label. */
+            product?: string | null;
+        };
+        Approved: {
+            device: string;
+            product: string;
+            recorded: components["schemas"]["Recorded"];
+        };
+        /** @description An attestation result. */
+        Attestation: {
+            appraised_at: string;
+            /** @description An affirming one counts until then. */
+            ends_at: string;
+            /** @description `affirming` or `contraindicated`. */
+            status: string;
+            why: string;
+        };
+        Authorities: {
+            /** @description What somebody should change about them, each a sentence. */
+            findings: string[];
+            /** @description By name; of one name the newest first. */
+            issuing: components["schemas"]["Issuing"][];
+            /** @description The one that serves comes first. */
+            roots: components["schemas"]["Root"][];
+        };
         Baseline: {
             accepted_at?: string | null;
             /** @description Who accepted it, as in the log. */
@@ -811,6 +1069,18 @@ export interface components {
             not_after: string;
             not_before: string;
             revoked?: null | components["schemas"]["RevokedWhy"];
+        };
+        /** @description What a chip shows of itself, each structure as the tools of tpm2-tools write it, in base64. */
+        ChallengeWanted: {
+            /** @description TPM2B_PUBLIC of the attestation key. */
+            attestation_key: string;
+            /**
+             * @description The endorsement key's certificate (DER), then the CAs above it. Needed where a CA of a TPM
+             *     vendor is registered.
+             */
+            endorsement_certificates?: string[];
+            /** @description TPM2B_PUBLIC of the endorsement key. */
+            endorsement_key: string;
         };
         Closing: {
             /** @description What was found: it stands in the timeline and in the log. */
@@ -890,8 +1160,32 @@ export interface components {
             total: number;
         };
         DeviceWithCertificates: components["schemas"]["Device"] & {
+            /**
+             * @description How far it is shown to be what it says: `contraindicated`, `identified`, `hardware-held` or
+             *     `attested`.
+             */
+            assurance: string;
+            attestation?: null | components["schemas"]["Attestation"];
             /** @description The one that ends last first. */
             certificates: components["schemas"]["Certificate"][];
+        };
+        /** @description The answer to a challenge, each structure as the tools of tpm2-tools write it, in base64. */
+        EnrollmentByTpm: {
+            /** @description TPM2B_PUBLIC of the attestation key. */
+            attestation_key: string;
+            /** @description TPM2B_PUBLIC of the endorsement key. */
+            endorsement_key: string;
+            /** @description TPM2B_PUBLIC of the key that the certificate is for. */
+            key: string;
+            /** @description PKCS #10, DER, signed by that key. */
+            request: string;
+            /** @description TPMT_SIGNATURE of it by the attestation key. */
+            signature: string;
+            /**
+             * @description TPMS_ATTEST of TPM2_CertifyCreation or TPM2_Certify over that key, with the opened secret
+             *     as qualifying data.
+             */
+            statement: string;
         };
         EntryRow: {
             action: string;
@@ -905,6 +1199,32 @@ export interface components {
             /** @description In the published checkpoint, so that anybody can prove it. */
             proven: boolean;
             time: string;
+        };
+        Evidence: {
+            /** @description TPMT_SIGNATURE of it by the attestation key that enrolled, base64. */
+            signature: string;
+            /** @description TPMS_ATTEST of TPM2_Quote over the nonce, base64. */
+            statement: string;
+        };
+        EvidenceAppraised: {
+            /** @description What the device has from now on. */
+            assurance: string;
+            /** @description An affirming result counts until then. */
+            ends_at: string;
+            /**
+             * Format: int64
+             * @description Index of its entry in the log.
+             */
+            entry: number;
+            /** @description `affirming` or `contraindicated`. */
+            status: string;
+            why: string;
+        };
+        EvidenceWanted: {
+            /** @description The qualifying data of the quote, hex: as `tpm2_quote -q` takes it. Good for two minutes. */
+            nonce: string;
+            /** @description The registers to be quoted, as `tpm2_quote -l` takes them: `sha256:0,1,7`. */
+            pcrs: string;
         };
         Finding: {
             /**
@@ -1011,6 +1331,22 @@ export interface components {
              */
             total: number;
         };
+        Issuing: {
+            certificate_pem: string;
+            /** @description SHA-256 of its name, hex: the issuer in the names of its certificates. */
+            issuer: string;
+            name: string;
+            not_after: string;
+            not_before: string;
+            /** @description The names that its certificates may hold; empty: any. */
+            permitted: string[];
+            /** @description Of the certificate, hex. */
+            sha256: string;
+            /** @description `current`, `retiring` (believed until its last certificate ended) or `ended`. */
+            state: string;
+            /** @description `every`, `server`, or some of `device`, `service` and `operator` joined by `+`. */
+            uses: string;
+        };
         Key: {
             /** @description The log's name. */
             origin: string;
@@ -1060,6 +1396,11 @@ export interface components {
             ca_sha256: string;
             manufacturer: string;
         };
+        NewAuthority: {
+            name: string;
+            /** @description `device`, `service`, `operator`, several of them joined by `+`; or `server`; or `every`. */
+            uses: string;
+        };
         NewContainment: {
             /** @description `quarantined`: talks to this plane only; `isolated`: to nothing. */
             containment: string;
@@ -1071,6 +1412,12 @@ export interface components {
             /** @description The CA that signs its factory certificates, one PEM block. */
             ca_pem: string;
             /** @description Its name here. */
+            manufacturer: string;
+        };
+        NewTpmVendor: {
+            /** @description A CA of the TPM's vendor, one PEM block. */
+            ca_pem: string;
+            /** @description Whose devices these TPMs are in. */
             manufacturer: string;
         };
         Observations: {
@@ -1142,6 +1489,8 @@ export interface components {
             /** @description Why it is not calm, the gravest first. */
             causes: components["schemas"]["Cause"][];
             devices: components["schemas"]["Devices"];
+            /** @description What somebody should change about the plane itself in quiet times. */
+            findings: string[];
             /**
              * Format: int64
              * @description 0: none was applied yet.
@@ -1156,6 +1505,28 @@ export interface components {
             sentence: string;
             /** @description It runs a demo: devices and attack are made up. */
             simulated: boolean;
+        };
+        /** @description A device whose factory identity is genuine and that waits for a person. */
+        Pending: {
+            asked_at: string;
+            /** @description The factory certificate that was shown, `<issuer digest>:<serial>`. */
+            certificate: string;
+            /** @description Its name here, if it is on a list. */
+            device?: string | null;
+            expires_at: string;
+            /** @description Names this request, shown with this certificate: what a decision takes. */
+            id: string;
+            /** @description The kind of its new key, and SHA-256 of its SubjectPublicKeyInfo, hex. */
+            key_kind: string;
+            key_sha256: string;
+            manufacturer: string;
+            /** @description As the list says, or as the device asked by its label. */
+            product?: string | null;
+            /** @description `unlisted` (on no list of expected devices) or `approval` (its product wants a person). */
+            reason: string;
+            serial: string;
+            /** @description `waiting`, `approved` (not fetched yet) or `refused`. */
+            state: string;
         };
         PlaneState: {
             ready: boolean;
@@ -1328,6 +1699,17 @@ export interface components {
             at: string;
             reason: string;
         };
+        Root: {
+            certificate_pem: string;
+            not_after: string;
+            not_before: string;
+            /** @description Its key is on this machine. */
+            online: boolean;
+            /** @description Of the certificate, hex. */
+            sha256: string;
+            /** @description `next`, `current`, `retiring` or `ended`. */
+            state: string;
+        };
         Seal: {
             /** @description Why nothing is granted; absent when all is well. */
             sealed?: string | null;
@@ -1363,6 +1745,30 @@ export interface components {
             protocol: string;
             source: string;
         };
+        /** @description One certificate with the place it has. */
+        ServedCertificate: {
+            /** @description The leaf first; empty while there is none yet. */
+            chain: components["schemas"]["ShownCertificate"][];
+            /** @description Also shown to clients that ask for no name. */
+            default: boolean;
+            /** @description `people`, `devices`, `mqtt`. */
+            doors: string[];
+            /** @description When the first certificate of the chain ends. */
+            ends_at?: string | null;
+            /** @description The file it was read from, or the directory of its CA. */
+            from?: string | null;
+            /** @description Names it is shown for. */
+            names: string[];
+            /** @description When its successor is asked for; absent for what is imported. */
+            renews_at?: string | null;
+            /** @description `own`, `imported` or `acme`. */
+            source: string;
+            /** @description Why its successor is not in force. */
+            trouble?: string | null;
+        };
+        ServedReloaded: {
+            recorded?: null | components["schemas"]["Recorded"];
+        };
         ServiceCertificate: {
             certificate: string;
             certificate_pem: string;
@@ -1385,6 +1791,12 @@ export interface components {
             /** Format: int32 */
             shard: number;
             subscriptions: number;
+        };
+        ShownCertificate: {
+            not_after: string;
+            not_before: string;
+            sha256: string;
+            subject: string;
         };
         SignIn: {
             /** @description From the link's fragment. */
@@ -1411,6 +1823,20 @@ export interface components {
         };
         Taken: {
             taken: number;
+        };
+        TpmsListed: {
+            endorsement_keys: number;
+            /**
+             * Format: int64
+             * @description Index of the last entry it made in the log.
+             */
+            entry: number;
+        };
+        TpmVendor: {
+            added_at: string;
+            /** @description SHA-256 of the CA certificate, hex. */
+            ca_sha256: string;
+            manufacturer: string;
         };
         Unseal: {
             /** @description What was found and why granting may go on: it stands in the log. */
@@ -2028,6 +2454,208 @@ export interface operations {
             };
         };
     };
+    identity_evidence_wanted: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EvidenceWanted"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_attest: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Evidence"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EvidenceAppraised"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_authorities: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Authorities"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_create_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewAuthority"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_roll_authority_over: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_ca: {
         parameters: {
             query?: never;
@@ -2260,6 +2888,134 @@ export interface operations {
             };
         };
     };
+    identity_pending: {
+        parameters: {
+            query?: {
+                /** @description Begin after this enrollment. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pending"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The enrollment. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Approval"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Approved"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_refuse: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The enrollment. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_revoke: {
         parameters: {
             query?: never;
@@ -2307,6 +3063,76 @@ export interface operations {
             };
         };
     };
+    identity_served: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedCertificate"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_reload_served: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServedReloaded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_certify_service: {
         parameters: {
             query?: never;
@@ -2337,6 +3163,216 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_challenge_tpm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChallengeWanted"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": number[];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_list_endorsement_keys: {
+        parameters: {
+            query: {
+                /** @description Who made the devices that the TPMs are in. */
+                manufacturer: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/csv": string;
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TpmsListed"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_enroll_by_tpm: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnrollmentByTpm"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-pem-file": string;
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_tpm_vendors: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TpmVendor"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_add_tpm_vendor: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTpmVendor"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
                 };
             };
             401: {

@@ -376,4 +376,6 @@ const fn certificate_alert(alert: AlertDescription) -> Option<&'static str> {
 }
 
 #[cfg(test)]
+mod limbo_tests;
+#[cfg(test)]
 mod tests;

@@ -7,7 +7,9 @@ use crate::files;
 use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
+use crate::served::Served;
 use crate::show::{self, Column, Output};
+use crate::tpm::TpmVerb;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -43,6 +45,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// TPMs in devices: which are expected, and whose vendors are believed.
+    #[command(subcommand)]
+    Tpm(TpmVerb),
     /// List enrolled devices, in the order of their names.
     #[command(after_help = "Examples:\n  fleetward identity list\n  \
         fleetward identity list --after cam-0999 --limit 1000 --output json")]
@@ -79,6 +84,10 @@ pub enum IdentityVerb {
         A revoked device is barred at every door, with its factory certificate too. On a terminal \
         it asks first; elsewhere it does not.")]
     Revoke(Revoke),
+    /// List the certificates that the doors show; `served reload` reads their files again.
+    #[command(after_help = "Examples:\n  fleetward identity served\n  \
+        fleetward identity served --output json\n  fleetward identity served reload")]
+    Served(Served),
     /// Print the root certificate (PEM), which devices and clients trust; or act on the CAs.
     #[command(args_conflicts_with_subcommands = true)]
     #[command(after_help = "Examples:\n  fleetward identity ca > root.pem\n  \
@@ -217,6 +226,7 @@ impl IdentityVerb {
                     .json(Ask::get("/api/v1/identity/manufacturers"))?;
                 show::rows(output, &list, &MANUFACTURERS)
             }
+            Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
                 list,
@@ -236,7 +246,11 @@ impl IdentityVerb {
             Self::Show { device, place } => {
                 let path = format!("/api/v1/identity/devices/{device}");
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::fields(output, &found, &DEVICES)?;
+                let more = [
+                    ("assurance", "/assurance"),
+                    ("evidence", "/attestation/why"),
+                ];
+                show::fields(output, &found, &[&DEVICES[..], &more].concat())?;
                 match found.pointer("/certificates") {
                     Some(certificates) if output == Output::Table => {
                         show::line("")?;
@@ -248,6 +262,7 @@ impl IdentityVerb {
             Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
+            Self::Served(served) => served.run(output),
             Self::Ca {
                 verb: Some(verb), ..
             } => verb.run(output),

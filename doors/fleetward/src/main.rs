@@ -23,8 +23,10 @@ mod place;
 mod request;
 mod response;
 mod serve;
+mod served;
 mod show;
 mod status;
+mod tpm;
 mod watch;
 
 use clap::{Parser, Subcommand};

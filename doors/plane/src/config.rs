@@ -4,6 +4,7 @@
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
 use crate::respond::notify;
+use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,9 @@ pub struct Listen {
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
     pub mqtt: SocketAddr,
+    /// Chains of other CAs that are shown beside our own certificate; 32 at most.
+    pub certificates: Vec<ImportedCertificate>,
+    pub acme: AcmeSettings,
 }
 
 /// `[gateway]`
@@ -230,6 +234,27 @@ impl ResponseConfig {
     }
 }
 
+impl Listen {
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let doors = [self.people, self.devices, self.mqtt];
+        for (i, door) in doors.iter().enumerate() {
+            if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
+                let rule = format!("two doors share {door}; give each its own");
+                return Err(("listen", rule));
+            }
+        }
+        if self.certificates.len() > IMPORTED_MAX {
+            return Err(("listen.certificates", "32 at most".into()));
+        }
+        for certificate in &self.certificates {
+            certificate
+                .check()
+                .map_err(|rule| ("listen.certificates", rule))?;
+        }
+        self.acme.check(is_dns_name)
+    }
+}
+
 /// Scheme and host: what comes behind may be a secret.
 fn without_path(url: &str) -> String {
     match url.split_once("://") {
@@ -266,6 +291,8 @@ impl Default for Listen {
             people: SocketAddr::from(([127, 0, 0, 1], 8443)),
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            certificates: Vec::new(),
+            acme: AcmeSettings::default(),
         }
     }
 }
@@ -447,15 +474,9 @@ impl Config {
                 );
             }
         }
-        let doors = [self.listen.people, self.listen.devices, self.listen.mqtt];
-        for (i, door) in doors.iter().enumerate() {
-            if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
-                return refuse(
-                    "listen",
-                    &format!("two doors share {door}; give each its own"),
-                );
-            }
-        }
+        self.listen
+            .check()
+            .or_else(|(key, rule)| refuse(key, &rule))?;
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -581,6 +602,12 @@ impl Config {
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
+        let chains = self.listen.certificates.iter().map(|one| &one.chain_file);
+        let chains: Vec<_> = chains.collect();
+        text.push_str(&format!("listen.certificates = {chains:?}\n"));
+        let acme = &self.listen.acme;
+        text.push_str(&format!("listen.acme.directory = {:?}\n", acme.directory));
+        text.push_str(&format!("listen.acme.names = {:?}\n", acme.names));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
         for (variable, path) in ENVIRONMENT {
             text.push_str(&format!(

@@ -2,6 +2,7 @@
 //! is named after what somebody would try.
 
 mod abuse;
+mod assurance;
 mod keeping;
 mod returning;
 

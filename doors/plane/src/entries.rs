@@ -3,6 +3,7 @@
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
 use crate::plane::digest;
+use crate::served::record::Told;
 use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
 use model::{
     AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
@@ -116,6 +117,32 @@ pub fn server_certified(at: Timestamp, certificate: CertificateId, names: &[Stri
     .with("names", names.join(" "))
 }
 
+/// A chain of another CA that our doors show from now on.
+#[must_use]
+pub fn certificate_shown(at: Timestamp, actor: &Actor, shown: &Told) -> Act {
+    told_of_shown(at, actor, "identity.server-certificate-shown", shown)
+}
+
+#[must_use]
+pub fn certificate_no_longer_shown(at: Timestamp, actor: &Actor, shown: &Told) -> Act {
+    told_of_shown(
+        at,
+        actor,
+        "identity.server-certificate-no-longer-shown",
+        shown,
+    )
+}
+
+fn told_of_shown(at: Timestamp, actor: &Actor, action: &'static str, shown: &Told) -> Act {
+    Act::new(at, actor, action, "plane")
+        .with("leaf_sha256", &shown.leaf_sha256)
+        .with("source", &shown.source)
+        .with("names", shown.names.join(" "))
+        .with("doors", shown.doors.join(" "))
+        .with("default", shown.default)
+        .with("not_after", &shown.not_after)
+}
+
 /// An issuing CA has a certificate and serves from now on; one before it of that name retires.
 #[must_use]
 pub fn authority_certified(
@@ -225,6 +252,57 @@ pub fn enrollment_decided(
     }
 }
 
+/// By a chip: the certificate's key never leaves it.
+#[must_use]
+pub fn enrolled_by_tpm(
+    at: Timestamp,
+    principal: &Principal,
+    endorsement: Digest,
+    certificate: CertificateId,
+    kind: &str,
+) -> Act {
+    Act::new(at, principal, "identity.device-enrolled", principal)
+        .with("by_endorsement_key", endorsement)
+        .with("certificate", certificate)
+        .with("kind", kind)
+        .with("assurance", model::Assurance::HardwareHeld.name())
+}
+
+/// Evidence was held against reference values.
+#[must_use]
+pub fn appraised(at: Timestamp, device: &DeviceId, result: &store::AttestationResult) -> Act {
+    let object = format_args!("device/{device}");
+    Act::new(at, object, EVIDENCE_APPRAISED, object)
+        .with(STATUS, result.status.name())
+        .with("why", &result.why)
+        .with("ends_at", result.ends_at)
+}
+
+#[must_use]
+pub fn tpms_listed(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    count: usize,
+    list: Digest,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    Act::new(at, actor, "identity.tpms-listed", object)
+        .with("endorsement_keys", count)
+        .with("list_sha256", list)
+}
+
+#[must_use]
+pub fn tpm_vendor_added(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    ca: Digest,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    Act::new(at, actor, "identity.tpm-vendor-added", object).with("ca_sha256", ca)
+}
+
 #[must_use]
 pub fn issued_to_service(
     at: Timestamp,
@@ -244,14 +322,17 @@ pub fn revoked(
     reason: RevocationReason,
     sessions_closed: u32,
 ) -> Act {
-    let (action, object) = match what {
-        Revoking::Device(id) => (DEVICE_REVOKED, format!("device/{id}")),
-        Revoking::Service(id) => (SERVICE_REVOKED, format!("service/{id}")),
-        Revoking::Certificate(id) => (CERTIFICATE_REVOKED, format!("certificate/{id}")),
-    };
+    let (action, object) = revoked_object(what);
     Act::new(at, actor, action, object)
         .with("reason", reason.name())
         .with("sessions_closed", sessions_closed)
+}
+
+/// By a certificate whose key lies in a chip.
+#[must_use]
+pub fn superseded(at: Timestamp, what: &Revoking) -> Act {
+    let (action, object) = revoked_object(what);
+    Act::new(at, Actor::Plane, action, object).with("reason", RevocationReason::Superseded.name())
 }
 
 #[must_use]
@@ -355,6 +436,16 @@ pub fn step(incident: IncidentId, step: &response::Step) -> Act {
     act
 }
 
+fn revoked_object(what: &Revoking) -> (&'static str, String) {
+    match what {
+        Revoking::Device(id) => (DEVICE_REVOKED, format!("device/{id}")),
+        Revoking::Service(id) => (SERVICE_REVOKED, format!("service/{id}")),
+        Revoking::Certificate(id) => (CERTIFICATE_REVOKED, format!("certificate/{id}")),
+    }
+}
+
+const EVIDENCE_APPRAISED: &str = "identity.evidence-appraised";
+const STATUS: &str = "status";
 const DEVICE_CONTAINED: &str = "response.device-contained";
 const CONTAINMENT: &str = "containment";
 const INCIDENT: &str = "incident";
@@ -367,6 +458,8 @@ const CERTIFICATE_REVOKED: &str = "identity.certificate-revoked";
 pub enum Withdrawn {
     Revoked(Revoking, RevocationReason),
     Contained(DeviceId, Standing),
+    /// Its evidence contradicted the reference values; better evidence is asked of it anew.
+    Contraindicated(store::AttestationResult),
 }
 
 /// The withdrawal that an entry tells of, if it does. What gives back is told by no entry: in
@@ -378,6 +471,23 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
         DEVICE_REVOKED => Revoking::Device(name.parse().ok()?),
         SERVICE_REVOKED => Revoking::Service(name.parse().ok()?),
         CERTIFICATE_REVOKED => Revoking::Certificate(read_certificate_id(name)?),
+        EVIDENCE_APPRAISED => {
+            let status = store::AttestationStatus::Contraindicated;
+            if entry
+                .details
+                .get(STATUS)
+                .is_none_or(|told| told != status.name())
+            {
+                return None;
+            }
+            return Some(Withdrawn::Contraindicated(store::AttestationResult {
+                device: name.parse().ok()?,
+                status,
+                why: entry.details.get("why").cloned().unwrap_or_default(),
+                appraised_at: entry.time,
+                ends_at: entry.time,
+            }));
+        }
         DEVICE_CONTAINED => {
             let detail = |key: &str| entry.details.get(key).map(String::as_str);
             let standing = Standing {
@@ -439,6 +549,28 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn evidence_that_contradicts_is_read_back_and_what_affirms_is_not() {
+        let result = |status| store::AttestationResult {
+            device: "cam-1".parse().unwrap(),
+            status,
+            why: "its registers 7 digest to something else".to_owned(),
+            appraised_at: Timestamp::from_seconds(1),
+            ends_at: Timestamp::from_seconds(1),
+        };
+        let told = |status| {
+            let result = result(status);
+            withdrawal_told_by(&written(appraised(
+                Timestamp::from_seconds(1),
+                &result.device,
+                &result,
+            )))
+        };
+        let bad = store::AttestationStatus::Contraindicated;
+        assert_eq!(told(bad), Some(Withdrawn::Contraindicated(result(bad))));
+        assert_eq!(told(store::AttestationStatus::Affirming), None);
+    }
 
     #[test]
     fn a_revocation_is_read_back_from_its_entry() {

@@ -6,8 +6,10 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
+use crate::certify::attesting::{self, Appraised};
 use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
+use crate::certify::tpm;
 use crate::certify::waiting::{self, Waited};
 use crate::clock;
 use crate::entries::{self, Actor};
@@ -26,8 +28,11 @@ use crate::withdrawing::{
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
-use identity::{CertificateRequest, Door, Operation, Presented, Refusal};
-use model::{Principal, RevocationReason, ServiceId};
+use identity::tpm::HardwareKey;
+use identity::{
+    AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
+};
+use model::{Assurance, Principal, RevocationReason, ServiceId};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,26 +68,32 @@ impl Admission {
 
     /// All that policy may see of somebody, and whether it is contained.
     pub fn facts_of(&self, principal: &Principal) -> Facts {
-        let (product, groups, containment) = match principal {
+        let (product, groups, containment, assurance) = match principal {
             Principal::Device(device) => {
                 let registry = self.trust.registry();
                 let containment = registry.containment(device);
+                let assurance = registry.assurance(device, clock::now());
                 match registry.device(device) {
                     Some(known) => (
                         Some(known.product.clone()),
                         known.groups.to_vec(),
                         containment,
+                        assurance,
                     ),
-                    None => (None, Vec::new(), containment),
+                    None => (None, Vec::new(), containment, assurance),
                 }
             }
-            Principal::Service(service) => (None, self.fleet.get().groups_of(service), None),
+            Principal::Service(service) => {
+                let groups = self.fleet.get().groups_of(service);
+                (None, groups, None, Assurance::default())
+            }
         };
         Facts {
             principal: principal.clone(),
             product,
             groups,
             containment,
+            assurance,
         }
     }
 }
@@ -130,6 +141,17 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
         .entry(plane.leaf(&act)?);
+    if enrolling::gives_up_chip(plane, &decision, key) {
+        // Nobody knows where the new key lies, so what the chip has shown counts no more: at once,
+        // as with all that withdraws.
+        let device = decision.device.clone();
+        let fact = Fact::KeyHeld {
+            device: device.clone(),
+            key: None,
+        };
+        plane.lower(&device, &fact).await?;
+        change = change.write(Write::DropHeldKey { device });
+    }
     change = earlier.remember(change, asked, &made, now);
     let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
     match &waited {
@@ -163,6 +185,121 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
     Ok(Enrolled::Issued(made.recorded(receipt).der))
+}
+
+/// A device without any certificate whose chip was shown to hold the key gets an LDevID for it.
+///
+/// # Errors
+/// A refusal of the device, or trouble of ours.
+pub async fn enroll_by_tpm(
+    plane: &Arc<Plane>,
+    held: &HardwareKey,
+    request: &CertificateRequest,
+) -> Result<Issued, Trouble> {
+    let now = clock::now();
+    let decision = enrolling::decide_by_tpm(plane, held, request)?;
+    plane.granting_allowed()?;
+
+    let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
+    let device = decision.device.clone();
+    let principal = Principal::Device(device.clone());
+    let mut change = Change::new(Direction::Grant)
+        .guard(Guard::DeviceNotRevoked(device.clone()))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(issuing::device_row(&decision, now))
+        .write(made.row(&principal))
+        .write(Write::PutHeldKey(store::HeldKey {
+            device: device.clone(),
+            key: held.key(),
+            endorsement: held.endorsement(),
+            attestation_key: held.attestation_key().to_vec(),
+            held_since: now,
+        }))
+        .entry(plane.leaf(&entries::enrolled_by_tpm(
+            now,
+            &principal,
+            held.endorsement(),
+            made.certificate,
+            decision.kind.name(),
+        ))?);
+    // What the device can do from here on it can do by the key in its chip alone. It needs no
+    // certificate to enroll so again, so a lost answer locks nobody out.
+    let reason = RevocationReason::Superseded;
+    let earlier = plane.certificates_in_force(&principal, now);
+    let earlier: Vec<Revoking> = earlier.into_iter().map(Revoking::Certificate).collect();
+    for what in &earlier {
+        change = change
+            .write(what.row(now, reason))
+            .entry(plane.leaf(&entries::superseded(now, what))?);
+    }
+    let receipt = plane.commit(change).await?;
+    for what in &earlier {
+        let (withdrawal, fact) = what.withdrawn(reason, now);
+        plane.learn(&fact)?;
+        plane.withdraw(&withdrawal).await;
+    }
+    plane.learn(&made.fact(principal.clone()))?;
+    let barred = plane.trust().registry().enroll_by_tpm(held).err();
+    if let Some(refusal) = barred {
+        if let Refusal::PrincipalRevoked { reason, .. } = &refusal {
+            let heir = Revoking::Certificate(made.certificate);
+            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        }
+        return Err(refusal.into());
+    }
+    plane.learn(&Fact::KeyHeld {
+        device,
+        key: Some(held.key()),
+    })?;
+    let facts = plane.admission.facts_of(&principal);
+    plane.cover(&facts).await?;
+    Ok(made.recorded(receipt))
+}
+
+/// A device's evidence is appraised, and what it may do follows at once. What lowers its assurance
+/// bites first and is then recorded; what raises it the other way round.
+///
+/// # Errors
+/// A refusal of the device, or trouble of ours.
+pub async fn attest(
+    plane: &Arc<Plane>,
+    presented: &Presented,
+    statement: &[u8],
+    signature: &[u8],
+) -> Result<Appraised, Trouble> {
+    let now = clock::now();
+    let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
+    let asked = attesting::asked(plane, &who)?;
+    let quote = asked.quote(plane, statement, signature, now)?;
+    let result = quote.appraise(&asked.references()).map_err(Refusal::from)?;
+    let row = asked.row(&result, now);
+    let fact = tpm::fact_of_result(row.clone());
+    let leaf = plane.leaf(&entries::appraised(now, &asked.device, &row))?;
+    let receipt = match result.status {
+        AttestationStatus::Contraindicated => {
+            plane.lower(&asked.device, &fact).await?;
+            let change = withdrawing::change(leaf)?.write(Write::PutAttestationResult(row.clone()));
+            plane.commit_withdrawal(change).await?
+        }
+        AttestationStatus::Affirming => {
+            let change = Change::new(Direction::Grant)
+                .guard(Guard::DeviceNotRevoked(asked.device.clone()))
+                .write(Write::PutAttestationResult(row.clone()))
+                .entry(leaf);
+            let receipt = plane.commit(change).await?;
+            plane.learn(&fact)?;
+            let facts = plane.facts_of_device(&asked.device);
+            plane.cover(&facts).await?;
+            plane.reclassified(&facts).await;
+            receipt
+        }
+    };
+    let assurance = plane.trust().registry().assurance(&asked.device, now);
+    Ok(Appraised {
+        row,
+        assurance,
+        receipt,
+    })
 }
 
 /// A service of the fleet gets a certificate for the key in its request.

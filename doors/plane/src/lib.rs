@@ -26,6 +26,8 @@ mod listen;
 mod pem;
 mod plane;
 mod respond;
+mod secret;
+mod served;
 mod shards;
 mod shared;
 mod sign_in;
@@ -103,6 +105,10 @@ pub async fn serve(
         plane.signals.clone(),
         stopped.clone(),
     ));
+    if let Some(listener) = doors.challenges {
+        let trust = Arc::clone(plane.trust());
+        served.spawn(listen::serve_challenges(listener, trust, stopped.clone()));
+    }
     if first_start {
         sign_in::make_admin_link(&plane, addresses.people.port()).await?;
     }

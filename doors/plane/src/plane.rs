@@ -2,6 +2,7 @@
 
 use crate::certify::lists::MadeCrl;
 use crate::certify::over_mqtt::Asking;
+use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
 use crate::config::Config;
 use crate::entries::Act;
@@ -25,8 +26,8 @@ use gateway::Withdrawal;
 use identity::pending::Pending;
 use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
-use model::{Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
-use signer::{Purpose, Signer};
+use model::{CertificateId, Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
+use signer::{Purpose, SealKey, Signer};
 use std::sync::Arc;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
 use tokio::sync::{Notify, oneshot};
@@ -56,6 +57,12 @@ pub struct Plane {
     pub applying: OneAtATime,
     /// Held while a list (our CAs, manufacturers, expected devices) goes from the record to memory.
     pub listing: OneAtATime,
+    /// Held while what our doors show is replaced.
+    pub(crate) serving: OneAtATime,
+    /// Told when a CA is worth asking again.
+    pub(crate) obtaining: Notify,
+    /// Seals secrets that are kept in the database and are no key of the signer's.
+    pub(crate) seal: SealKey,
     /// Enrollments that wait for a person; changed only while `waiting` is held.
     pub pending: Locked<Pending>,
     /// Held while an enrollment that waits goes from the record to memory.
@@ -78,6 +85,8 @@ pub struct Plane {
     pub containments: Locked<Containments>,
     /// Who is told of incidents.
     pub(crate) notifier: Notifier,
+    /// What is asked of TPMs.
+    pub(crate) chips: Chips,
     pub(crate) signer: Signer,
     pub(crate) realm: Realm,
     /// Which CAs there are; replaced while `listing` is held.
@@ -220,6 +229,20 @@ impl Plane {
         Ok(())
     }
 
+    /// Certificates of a principal that open doors now.
+    #[must_use]
+    pub fn certificates_in_force(
+        &self,
+        principal: &Principal,
+        now: Timestamp,
+    ) -> Vec<CertificateId> {
+        let registry = self.trust().registry();
+        (registry.certificates_of(principal).into_iter())
+            .filter(|(id, end)| *end >= now && registry.certificate_revocation(id).is_none())
+            .map(|(id, _)| id)
+            .collect()
+    }
+
     /// Whether what is to be revoked is on record.
     #[must_use]
     pub fn knows(&self, what: &Revoking) -> bool {
@@ -260,6 +283,20 @@ impl Plane {
         }
         let facts = self.facts_of_device(device);
         Ok((is_news, self.shards.contain(&facts).await))
+    }
+
+    /// Takes in what lowers a device's assurance: when this returns it bites on its live session.
+    pub async fn lower(&self, device: &DeviceId, fact: &Fact) -> Result<(), Trouble> {
+        self.learn(fact)?;
+        self.reclassified(&self.facts_of_device(device)).await;
+        Ok(())
+    }
+
+    /// Returns when the sessions of this principal are judged by what is known of it now.
+    pub async fn reclassified(&self, facts: &Facts) {
+        self.shards.reclassify(facts);
+        // Letters are read in order: this one comes back when the one before was read.
+        self.shards.contain(facts).await;
     }
 
     /// Gives back, unless another containment came since `change`.
@@ -431,6 +468,7 @@ impl Plane {
         }
         let trouble = self.sequencer_trouble.lock().clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
+        reasons.extend(self.trust().served.get().ended(crate::clock::now()));
         let reports = self.shards.reports(false).await;
         let ended = usize::from(self.shards.shard_count()).saturating_sub(reports.len());
         if ended > 0 {

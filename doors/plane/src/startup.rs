@@ -1,8 +1,9 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{lists, over_mqtt, serving, waiting};
+use crate::certify::{lists, over_mqtt, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -17,6 +18,7 @@ use crate::listen::tls::Trust;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
+use crate::served::{Maker, Served};
 use crate::shards::{self, Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
@@ -41,6 +43,7 @@ pub struct Foundation {
     notifier: Notifier,
     store: Store,
     published: Published,
+    seal: SealKey,
     facts: store::Facts,
     inventory: inventory::Inventory,
     signer: Signer,
@@ -52,6 +55,7 @@ pub struct Foundation {
     fleet: FleetInForce,
     grants: Grants,
     journals: Journals,
+    chips: Chips,
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
@@ -90,7 +94,14 @@ impl Foundation {
         }
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
-        let served = serving::certificate(config, &store, &signer, &realm, &tree, now)?;
+        let maker = Maker {
+            config,
+            store: &store,
+            signer: &signer,
+            realm: &realm,
+            tree: &tree,
+        };
+        let served = Served::open(config, &store, &seal, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
@@ -103,6 +114,9 @@ impl Foundation {
         let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
+        let chips = tpm::vendors(&store)
+            .and_then(Chips::new)
+            .map_err(readable)?;
         let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
@@ -110,6 +124,7 @@ impl Foundation {
             notifier,
             store,
             published,
+            seal,
             facts,
             inventory,
             signer,
@@ -121,6 +136,7 @@ impl Foundation {
             fleet,
             grants,
             journals,
+            chips,
             containments,
             pending,
             judgement,
@@ -172,11 +188,15 @@ impl Foundation {
             service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
+            serving: OneAtATime::default(),
+            obtaining: tokio::sync::Notify::new(),
+            seal: self.seal,
             pending: Locked::new(self.pending),
             waiting: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
+            chips: self.chips,
             signer: self.signer,
             realm: self.realm,
             tree: Latest::new(self.tree),
@@ -420,6 +440,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::Contraindicated(result)) => {
+                    let write = Write::PutAttestationResult(result);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 None => {}
             }
         }
@@ -470,6 +494,20 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             },
         });
     })?;
+    store.for_each_endorsement_key(|row| {
+        learn(Fact::EndorsementListed {
+            endorsement: row.endorsement,
+            manufacturer: row.manufacturer,
+            serial: row.serial,
+        });
+    })?;
+    store.for_each_held_key(|row| {
+        learn(Fact::KeyHeld {
+            device: row.device,
+            key: Some(row.key),
+        });
+    })?;
+    store.for_each_attestation_result(|row| learn(tpm::fact_of_result(row)))?;
     store.for_each_containment(|row| {
         learn(Fact::DeviceContained {
             device: row.device.clone(),

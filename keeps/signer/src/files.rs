@@ -63,6 +63,21 @@ impl SealKey {
         Ok(Self(Zeroizing::new(key)))
     }
 
+    /// Seals a secret that is kept elsewhere than in a key folder. The name is sealed with it: one
+    /// secret cannot be put in another's place, nor in a key's.
+    ///
+    /// # Errors
+    /// [`SignerError::Crypto`].
+    pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, SignerError> {
+        sealed(self, &elsewhere(name), secret)
+    }
+
+    /// # Errors
+    /// [`SignerError::Unsealable`]: changed, of another name, or sealed under another key.
+    pub fn unseal(&self, name: &str, bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, SignerError> {
+        unsealed(self, &elsewhere(name), bytes, Path::new(name))
+    }
+
     fn cipher(&self) -> Result<RandomizedNonceKey, SignerError> {
         RandomizedNonceKey::new(&AES_256_GCM, self.0.as_ref()).map_err(|_| SignerError::Crypto {
             doing: "reading the seal key",
@@ -159,22 +174,32 @@ impl<'a> Folder<'a> {
     pub(crate) fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, SignerError> {
         let path = self.dir.join(name);
         let bytes = read_private(&path)?;
-        let unsealable = || SignerError::Unsealable { path: path.clone() };
-        let (nonce, sealed) = bytes
-            .strip_prefix(MAGIC)
-            .and_then(|rest| rest.split_at_checked(NONCE_LEN))
-            .ok_or_else(unsealable)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| unsealable())?;
-        let mut buffer = Zeroizing::new(sealed.to_vec());
-        let length = self
-            .seal
-            .cipher()?
-            .open_in_place(nonce, Aad::from(context(name)), &mut buffer)
-            .map_err(|_| unsealable())?
-            .len();
-        buffer.truncate(length);
-        Ok(buffer)
+        unsealed(self.seal, name, &bytes, &path)
     }
+}
+
+fn unsealed(
+    seal: &SealKey,
+    name: &str,
+    bytes: &[u8],
+    path: &Path,
+) -> Result<Zeroizing<Vec<u8>>, SignerError> {
+    let unsealable = || SignerError::Unsealable {
+        path: path.to_owned(),
+    };
+    let (nonce, sealed) = bytes
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.split_at_checked(NONCE_LEN))
+        .ok_or_else(unsealable)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| unsealable())?;
+    let mut buffer = Zeroizing::new(sealed.to_vec());
+    let length = seal
+        .cipher()?
+        .open_in_place(nonce, Aad::from(context(name)), &mut buffer)
+        .map_err(|_| unsealable())?
+        .len();
+    buffer.truncate(length);
+    Ok(buffer)
 }
 
 fn sealed(seal: &SealKey, name: &str, key: &[u8]) -> Result<Vec<u8>, SignerError> {
@@ -188,6 +213,11 @@ fn sealed(seal: &SealKey, name: &str, key: &[u8]) -> Result<Vec<u8>, SignerError
             doing: "sealing a key",
         })?;
     Ok([MAGIC, nonce.as_ref(), &buffer].concat())
+}
+
+/// No file of a key folder has such a name.
+fn elsewhere(name: &str) -> String {
+    format!("elsewhere/{name}")
 }
 
 /// Authenticated with the key: one key's file cannot be put in another's place.

@@ -573,3 +573,30 @@ fn changed_swapped_missing_and_foreign_files_are_refused() {
         Some(SignerError::Unusable { .. })
     ));
 }
+
+/// Whoever may write the database but does not hold the seal key puts one secret in another's place.
+#[test]
+fn a_secret_kept_elsewhere_is_unsealed_under_its_own_name_and_key_alone() {
+    let (plane, other) = (Plane::new(), Plane::new());
+    let (seal, secret) = (plane.seal(), b"a secret of some length");
+    let sealed = seal.seal("acme-account", secret).unwrap();
+    assert_eq!(*seal.unseal("acme-account", &sealed).unwrap(), secret);
+    assert!(!sealed.windows(8).any(|part| part == &secret[..8]));
+    assert_ne!(sealed, seal.seal("acme-account", secret).unwrap());
+    let mut refused = vec![
+        seal.unseal("acme-certificate", &sealed),
+        other.seal().unseal("acme-account", &sealed),
+        seal.unseal("acme-account", &sealed[..20]),
+        seal.unseal("acme-account", b""),
+        // The file of a key is no secret from elsewhere.
+        seal.unseal("log", &std::fs::read(plane.keys().join("log")).unwrap()),
+    ];
+    for place in [0, 30, sealed.len() - 1] {
+        let mut changed = sealed.clone();
+        changed[place] ^= 1;
+        refused.push(seal.unseal("acme-account", &changed));
+    }
+    for one in refused {
+        assert!(matches!(one, Err(SignerError::Unsealable { .. })));
+    }
+}

@@ -6,6 +6,7 @@ use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
+use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use model::{
     CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, RevocationReason,
     SerialNumber, ServiceId, Timestamp,
@@ -209,6 +210,19 @@ pub enum Write {
         at: Timestamp,
         reason: RevocationReason,
     },
+    /// Rows of an import. Listed again for the same serial changes nothing. Conflict: listed for
+    /// another serial; a serial that is not expected.
+    PutEndorsementKeys(Vec<EndorsementKey>),
+    /// The same CA again changes nothing. Conflict: an unregistered manufacturer.
+    PutTpmVendor(TpmVendor),
+    /// What a chip was shown to hold; replaces what was shown before. Conflict: the device has no
+    /// row.
+    PutHeldKey(HeldKey),
+    /// Its key lies in no chip that we know of any more. A result that affirmed goes with it, one
+    /// that did not stays: nobody gets rid of it by changing keys.
+    DropHeldKey { device: DeviceId },
+    /// Replaces the result before. Grants if it affirms. Conflict: it affirms, and no key is held.
+    PutAttestationResult(AttestationResult),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
     /// A single-use sign-in token, by its hash.
@@ -270,10 +284,14 @@ impl Write {
             | Self::PutAuthority(_)
             | Self::PutExpectedDevices(_)
             | Self::PutDevice(_)
+            | Self::PutEndorsementKeys(_)
+            | Self::PutTpmVendor(_)
+            | Self::PutHeldKey(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::DropContainment { .. } => true,
+            Self::PutAttestationResult(row) => row.status == AttestationStatus::Affirming,
             // That of our own doors gives nobody anything.
             Self::PutCertificate(row) => row.holder != Holder::Server,
             Self::PutPendingEnrollment(row) => row
@@ -285,6 +303,7 @@ impl Write {
             | Self::RevokeDevice { .. }
             | Self::RevokeService { .. }
             | Self::RevokeCertificate { .. }
+            | Self::DropHeldKey { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
@@ -306,6 +325,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::PutEndorsementKeys(rows) => rows.len(),
             _ => 1,
         }
     }

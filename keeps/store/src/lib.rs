@@ -35,6 +35,7 @@ mod response;
 mod row;
 mod schema;
 mod store;
+mod tpm;
 mod writer;
 
 pub use access::Fleet;
@@ -61,3 +62,4 @@ pub use journal::{
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};
+pub use tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};

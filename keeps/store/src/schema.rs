@@ -236,7 +236,7 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 ";
 
 /// Format 3: our CAs and what they issued, enrollments that wait for a person, answers that may be
-/// asked for again.
+/// asked for again, TPMs that are expected and what they have shown.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
 /// themselves are forgotten some time after they ended.
@@ -291,6 +291,44 @@ CREATE TABLE enrollment_answer (
     PRIMARY KEY (tenant, enrollment)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX enrollment_answer_by_end ON enrollment_answer (tenant, expires_at);
+
+CREATE TABLE endorsement_key (
+    tenant TEXT NOT NULL,
+    endorsement BLOB NOT NULL,
+    manufacturer TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    PRIMARY KEY (tenant, endorsement),
+    FOREIGN KEY (tenant, manufacturer, serial)
+        REFERENCES expected_device (tenant, manufacturer, serial)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tpm_vendor (
+    tenant TEXT NOT NULL,
+    manufacturer TEXT NOT NULL,
+    ca BLOB NOT NULL,
+    added_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, manufacturer, ca)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE held_key (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    key BLOB NOT NULL,
+    endorsement BLOB NOT NULL,
+    attestation_key BLOB NOT NULL,
+    held_since INTEGER NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attestation_result (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('affirming', 'contraindicated')),
+    why TEXT NOT NULL,
+    appraised_at INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
 ";
 
 const FACTS_1: &str = "

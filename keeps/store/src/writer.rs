@@ -8,6 +8,7 @@ mod authorities;
 mod enroll;
 mod queue;
 mod respond;
+mod tpm;
 
 pub(crate) use queue::{Queue, Reply, Status, Task};
 

@@ -303,7 +303,7 @@ fn is_host(text: &str) -> bool {
         && text.parse::<IpAddr>().is_err()
 }
 
-fn digest(text: &str) -> Option<Digest> {
+pub(crate) fn digest(text: &str) -> Option<Digest> {
     let mut bytes = [0; 32];
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;

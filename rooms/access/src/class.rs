@@ -3,7 +3,7 @@
 use crate::compile::Cells;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::Fleet;
-use model::{Containment, GroupId, Principal, ProductId, ServiceId};
+use model::{Assurance, Containment, GroupId, Principal, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -20,6 +20,8 @@ pub struct Facts {
     pub groups: Vec<GroupId>,
     /// How far a device is cut off; `None`: it is free. No policy sees it, and none outweighs it.
     pub containment: Option<Containment>,
+    /// How far a device is shown to be what it says. Not looked at for a service.
+    pub assurance: Assurance,
 }
 
 /// What all policies together can see of a principal.
@@ -29,6 +31,8 @@ pub(crate) struct ClassKey {
     pub service: Option<ServiceId>,
     /// Only if a policy names it.
     pub product: Option<ProductId>,
+    /// Of a device, and only if a policy asks it.
+    pub assurance: Option<Assurance>,
     /// Those that some policy names, ancestors included, as numbers of the vocabulary. Sorted.
     pub groups: Vec<u16>,
 }
@@ -47,6 +51,7 @@ pub(crate) struct Vocabulary {
     /// Sorted; a group's place is its number.
     groups: Vec<GroupId>,
     products: BTreeSet<ProductId>,
+    asks_assurance: bool,
     /// For every declared group: the named ones among it and its ancestors.
     named: BTreeMap<GroupId, Vec<u16>>,
 }
@@ -81,7 +86,17 @@ impl Vocabulary {
         Self {
             groups,
             products,
+            asks_assurance: (fleet.policy_list().iter()).any(|policy| policy.names.assurance),
             named,
+        }
+    }
+
+    /// The levels that policies can tell apart: a device may come to any of them while it speaks.
+    pub(crate) fn assurances(&self) -> &'static [Assurance] {
+        if self.asks_assurance {
+            &Assurance::ALL
+        } else {
+            &[Assurance::Identified]
         }
     }
 
@@ -110,9 +125,11 @@ impl Vocabulary {
                 (self.named.get(group)).ok_or_else(|| Unclassified::Group(group.clone()))?;
             numbers.extend(named);
         }
+        let is_device = matches!(facts.principal, Principal::Device(_));
         Ok(ClassKey {
             service,
             product,
+            assurance: (is_device && self.asks_assurance).then_some(facts.assurance),
             groups: numbers.into_iter().collect(),
         })
     }
@@ -129,6 +146,10 @@ impl ClassKey {
             (Some(service), _) => format!("service {service}"),
             (None, Some(product)) => format!("product {product}"),
             (None, None) => "any product".to_owned(),
+        };
+        let product = match self.assurance {
+            Some(assurance) => format!("{product}, {}", assurance.name()),
+            None => product,
         };
         match groups.as_slice() {
             [] => format!("{product}, in no group that a policy names"),
@@ -148,13 +169,13 @@ pub(crate) fn too_many(
     let mut without: Vec<(usize, &GroupId)> = (0u16..)
         .zip(&vocabulary.groups)
         .map(|(number, group)| {
-            let merged: BTreeSet<(Option<&ServiceId>, Option<&ProductId>, Vec<u16>)> = (keys
-                .iter())
-            .map(|key| {
-                let groups = key.groups.iter().copied().filter(|other| *other != number);
-                (key.service.as_ref(), key.product.as_ref(), groups.collect())
-            })
-            .collect();
+            let merged: BTreeSet<_> = (keys.iter())
+                .map(|key| {
+                    let groups = key.groups.iter().copied().filter(|other| *other != number);
+                    let groups: Vec<u16> = groups.collect();
+                    (&key.service, &key.product, key.assurance, groups)
+                })
+                .collect();
             (merged.len(), group)
         })
         .collect();

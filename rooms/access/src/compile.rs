@@ -12,7 +12,7 @@ use cedar_policy::{
     Authorizer, Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request,
     RestrictedExpression,
 };
-use model::{GroupId, ProductId, ServiceId};
+use model::{Assurance, GroupId, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::str::FromStr;
@@ -103,6 +103,7 @@ struct Projection {
     is_service: bool,
     service: Option<ServiceId>,
     product: Option<ProductId>,
+    assurance: Option<Assurance>,
     groups: Vec<GroupId>,
 }
 
@@ -222,6 +223,7 @@ fn tag(fleet: &Fleet, key: &ClassKey) -> u64 {
     hash.update(&fleet.digest().to_string());
     hash.update(key.service.as_ref().map_or("", |id| id.as_str()));
     hash.update(key.product.as_ref().map_or("", |id| id.as_str()));
+    hash.update(key.assurance.map_or("", Assurance::name));
     for group in &key.groups {
         hash.update(&group.to_string());
     }
@@ -303,6 +305,7 @@ impl Projection {
             is_service: key.service.is_some(),
             service: key.service.clone().filter(|id| names.services.contains(id)),
             product: key.product.clone().filter(|id| names.products.contains(id)),
+            assurance: key.assurance.filter(|_| names.assurance),
             groups: (key.groups.iter())
                 .filter_map(|group| vocabulary.group(*group))
                 .filter(|group| names.groups.contains(*group))
@@ -376,6 +379,14 @@ impl Asker {
             .map(|group| uid(&self.types.group, group.as_str()))
             .chain((projection.product.iter()).map(|id| uid(&self.types.product, id.as_str())))
             .collect();
+        // A policy that does not ask sees what any device has at least.
+        let assurance = projection.assurance.unwrap_or_default().name().to_owned();
+        let of_principal = if projection.is_service {
+            HashMap::new()
+        } else {
+            let assurance = RestrictedExpression::new_string(assurance);
+            HashMap::from([("assurance".to_owned(), assurance)])
+        };
         let attributes = HashMap::from([
             (
                 "owner".to_owned(),
@@ -389,7 +400,7 @@ impl Asker {
         let error = |error: &dyn std::error::Error| error.to_string();
         let entities = Entities::from_entities(
             [
-                Entity::new_no_attrs(principal.clone(), parents),
+                Entity::new(principal.clone(), of_principal, parents).map_err(|e| error(&e))?,
                 Entity::new(resource.clone(), attributes, HashSet::new()).map_err(|e| error(&e))?,
             ],
             None,
@@ -451,6 +462,7 @@ mod tests {
             product: Some(ProductId::new("camera").unwrap()),
             groups: Vec::new(),
             containment: None,
+            assurance: model::Assurance::default(),
         };
         let grants = Grants::compile(&fleet, [facts.clone()]).unwrap();
         assert!(grants.publish(&grants.subject(&facts), "up/d").is_ok());

@@ -3,6 +3,7 @@
 //! In each folder every top-level table declares one thing and its name is the thing's id; how
 //! they are spread over files is free.
 
+use crate::attestation::AttestationTable;
 use crate::behaviour::{self, BehaviourTable, Destination, DestinationId};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{
@@ -121,6 +122,7 @@ struct ProductTable {
     renewal_grace_days: Option<Spanned<u32>>,
     #[serde(default)]
     behaviour: BehaviourTable,
+    attestation: Option<AttestationTable>,
 }
 
 /// Who lets a device of a product enroll.
@@ -250,6 +252,7 @@ impl Declared {
                     }),
                 },
                 behaviour: table.behaviour.read(file, &self.destinations, wrong),
+                attestation: table.attestation.map(|table| table.read(file, wrong)),
             };
             if self.products.insert(id, product).is_some() {
                 wrong.push(declared_twice("product", &key, file));

@@ -1,5 +1,6 @@
 //! `fleet/` as text → a fleet in which every name that is used is declared.
 
+use crate::attestation::Attestation;
 use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
@@ -62,6 +63,8 @@ pub struct Product {
     pub enrollment: Enrollment,
     /// What its devices are expected to do in the network.
     pub behaviour: Behaviour,
+    /// What they must attest; `None`: nothing is known of how they should start.
+    pub attestation: Option<Attestation>,
 }
 
 /// How devices of a product come by a certificate.

@@ -102,10 +102,17 @@ impl Grants {
             product: None,
             groups: Vec::new(),
             containment: None,
+            assurance: model::Assurance::default(),
         });
         for facts in services.chain(population) {
-            if let Ok(key) = rules.vocabulary.classify(fleet, &facts) {
-                keys.insert(key);
+            for assurance in rules.vocabulary.assurances() {
+                let facts = Facts {
+                    assurance: *assurance,
+                    ..facts.clone()
+                };
+                if let Ok(key) = rules.vocabulary.classify(fleet, &facts) {
+                    keys.insert(key);
+                }
             }
             if keys.len() > CLASSES_MAX {
                 return Err(vec![too_many(fleet, &rules.vocabulary, &keys)]);
@@ -657,6 +664,7 @@ mod tests {
             product: None,
             groups: Vec::new(),
             containment: None,
+            assurance: model::Assurance::default(),
         });
         let denied = grants.publish(&subject, "a").unwrap_err();
         assert_eq!(denied.reason, DenyReason::UnknownClass);

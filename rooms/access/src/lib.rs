@@ -13,6 +13,7 @@
 //! permits are refused. Cedar decides when a fleet is compiled, never when a message comes. A
 //! device that is contained has the plane's own channels at most, whatever policies say.
 
+mod attestation;
 mod behaviour;
 mod builtin;
 mod class;
@@ -28,6 +29,7 @@ mod subset;
 mod template;
 mod topics;
 
+pub use attestation::{Attestation, ReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
 pub use class::Facts;

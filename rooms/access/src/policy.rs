@@ -48,6 +48,8 @@ pub(crate) struct Names {
     pub products: BTreeSet<ProductId>,
     pub services: BTreeSet<ServiceId>,
     pub channels: BTreeSet<ChannelId>,
+    /// Whether it asks for a device's assurance.
+    pub assurance: bool,
 }
 
 /// Where a policy begins.
@@ -203,8 +205,8 @@ impl<'a> Source<'a> {
             }
         };
         let id = self.id(&policy, wrong);
-        let names = self.names(&policy, declared, wrong);
-        self.check_subset(&policy, wrong);
+        let mut names = self.names(&policy, declared, wrong);
+        names.assurance = self.check_subset(&policy, wrong);
         let id = id?;
         let policy = policy.new_id(cedar_policy::PolicyId::new(id.as_str()));
         let is_permit = policy.effect() == Effect::Permit;
@@ -316,15 +318,20 @@ impl<'a> Source<'a> {
         names
     }
 
-    fn check_subset(&self, policy: &cedar_policy::Policy, wrong: &mut Vec<Diagnostic>) {
+    /// Whether the policy asks for a device's assurance.
+    fn check_subset(&self, policy: &cedar_policy::Policy, wrong: &mut Vec<Diagnostic>) -> bool {
         match policy.to_pst() {
             Ok(policy) => {
                 let refusals = subset::refusals(policy.body()).into_iter();
                 wrong.extend(refusals.map(|refusal| {
                     self.in_conditions(&refusal.token, refusal.message, refusal.help)
                 }));
+                subset::asks_assurance(policy.body())
             }
-            Err(error) => wrong.push(self.diagnostic(0, error.to_string(), Some(SHAPE.into()))),
+            Err(error) => {
+                wrong.push(self.diagnostic(0, error.to_string(), Some(SHAPE.into())));
+                false
+            }
         }
     }
 }

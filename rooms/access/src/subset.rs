@@ -8,6 +8,7 @@
 
 use crate::fleet::Direction;
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, UnaryOp, Var};
+use model::Assurance;
 
 /// Something a policy may not use.
 pub(crate) struct Refusal {
@@ -56,6 +57,38 @@ pub(crate) fn refusals(policy: &Template) -> Vec<Refusal> {
     refusals
 }
 
+/// Whether a policy that is admitted asks for a device's assurance: it can then tell two devices
+/// apart by it.
+pub(crate) fn asks_assurance(policy: &Template) -> bool {
+    let mut expressions: Vec<&Expr> = (policy.clauses().iter())
+        .map(|clause| match clause {
+            Clause::When(expression) | Clause::Unless(expression) => expression.as_ref(),
+        })
+        .collect();
+    while let Some(expression) = expressions.pop() {
+        match expression {
+            Expr::UnaryOp { expr, .. } => expressions.push(expr),
+            Expr::BinaryOp { left, right, .. } => {
+                if is_assurance(left) || is_assurance(right) {
+                    return true;
+                }
+                expressions.extend([left.as_ref(), right.as_ref()]);
+            }
+            // Nothing else that is admitted has parts that could.
+            _ => {}
+        }
+    }
+    false
+}
+
+fn is_assurance(expression: &Expr) -> bool {
+    matches!(
+        expression,
+        Expr::GetAttr { expr, attr }
+            if matches!(expr.as_ref(), Expr::Var(Var::Principal)) && attr.as_str() == "assurance"
+    )
+}
+
 fn is_thing(expression: &Expr) -> bool {
     matches!(
         expression,
@@ -97,6 +130,14 @@ fn comparison(left: &Expr, right: &Expr) -> Option<Refusal> {
                     token: format!("\"{text}\""),
                     message: format!("no channel has the direction {text:?}"),
                     help: "write \"from-device\" or \"to-device\"",
+                });
+            }
+            (None, Expr::Literal(Literal::String(text))) if is_assurance(left) => {
+                return Assurance::from_name(text).is_none().then(|| Refusal {
+                    token: format!("\"{text}\""),
+                    message: format!("there is no assurance {text:?}"),
+                    help: "write \"contraindicated\", \"identified\", \"hardware-held\" or \
+                           \"attested\"",
                 });
             }
             (None, right) if is_thing(left) && is_entity(right) => return None,

@@ -259,6 +259,7 @@ impl<'r> Reader<'r> {
                 groups,
                 // Only services leave records, and they are not contained but revoked.
                 containment: None,
+                assurance: model::Assurance::default(),
             },
             client_id,
             expiry_seconds: u32::from_le_bytes(self.array()?),
@@ -312,6 +313,7 @@ mod tests {
             product: None,
             groups: vec![GroupId::new("eu").unwrap()],
             containment: None,
+            assurance: model::Assurance::default(),
         };
         let message = Outbound {
             topic: "v1/cam-1/up/x",

@@ -151,7 +151,9 @@ impl CertificateRequest {
         self.digest
     }
 
-    pub(crate) fn key_digest(&self) -> Digest {
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn key_digest(&self) -> Digest {
         sha256(&self.public_key)
     }
 
@@ -399,7 +401,12 @@ fn bit_length(big_endian: &[u8]) -> usize {
 fn verify(kind: KeyKind, outer: &Outer<'_>, spki_der: &[u8]) -> Result<(), CsrRefusal> {
     let parameters_fit = match kind {
         KeyKind::Rsa { .. } => has_null_parameters(&outer.algorithm),
-        KeyKind::P256 | KeyKind::P384 | KeyKind::Ed25519 => outer.algorithm.parameters.is_none(),
+        // mbedTLS 2 and OpenSSL's provider for TPMs write NULL where RFC 5758 section 3.2 wants
+        // nothing. It is outside of what is signed, and no certificate is made of it.
+        KeyKind::P256 | KeyKind::P384 => {
+            outer.algorithm.parameters.is_none() || has_null_parameters(&outer.algorithm)
+        }
+        KeyKind::Ed25519 => outer.algorithm.parameters.is_none(),
     };
     let algorithm: &'static dyn VerificationAlgorithm = match (kind, outer.algorithm.oid) {
         _ if !parameters_fit => return Err(CsrRefusal::SignatureAlgorithm),
@@ -424,3 +431,6 @@ fn verify(kind: KeyKind, outer: &Outer<'_>, spki_der: &[u8]) -> Result<(), CsrRe
 fn malformed(what: &'static str) -> CsrRefusal {
     CsrRefusal::Malformed { what }
 }
+
+#[cfg(test)]
+mod tests;

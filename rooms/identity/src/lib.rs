@@ -32,9 +32,11 @@ pub mod profile;
 mod refusal;
 mod registry;
 mod renewal;
+mod server_chain;
 
 pub use certificate::{certificate_id, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::tpm;
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
     AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
@@ -42,7 +44,8 @@ pub use path::{
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact, FactConflict, Operation,
-    Registry, Revocation,
+    AttestationStatus, Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact,
+    FactConflict, Operation, Registry, Revocation,
 };
 pub use renewal::renew_after;
+pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};

@@ -11,7 +11,9 @@ use model::{
 };
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use std::time::Duration;
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert, aws_lc_rs as algorithm};
+use webpki::{
+    EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert, aws_lc_rs as algorithm,
+};
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -426,8 +428,8 @@ pub(crate) fn check_time(
 /// What our CAs sign with: nothing else can be ours.
 static OUR_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[algorithm::ECDSA_P256_SHA256];
 
-/// What factories sign with. No SHA-1, no RSA under 2048 bits.
-static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+/// What factories and other CAs sign with. No SHA-1, no RSA under 2048 bits.
+pub(crate) static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
     algorithm::ECDSA_P256_SHA256,
     algorithm::ECDSA_P256_SHA384,
     algorithm::ECDSA_P384_SHA256,
@@ -522,19 +524,46 @@ fn build_path(
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_seconds()));
     let usage = KeyUsage::client_auth();
     let path = leaf
-        .verify_for_usage(algorithms, anchors, chain, time, usage, None, None)
+        .verify_for_usage(
+            algorithms,
+            anchors,
+            chain,
+            time,
+            usage,
+            None,
+            Some(&issuers_may_sign),
+        )
         .map_err(|error| refusal(error, now))?;
-    let window = |der: &[u8]| {
-        certificate::read(der)
-            .map(|certificate| certificate::window(certificate.tbs_certificate().validity()))
-    };
-    let (mut not_before, mut not_after) = window(leaf_der)?;
+    let certificate = certificate::read(leaf_der)?;
+    // TLS proves possession by a signature (RFC 5246 section 7.4.6, RFC 8446 section 4.4.2.2).
+    let signs = certificate::key_usage(&certificate)?.is_none_or(|usage| usage.digital_signature());
+    if !signs {
+        return Err(PathRefusal::WrongPurpose);
+    }
+    let window =
+        |certificate: &Certificate| certificate::window(certificate.tbs_certificate().validity());
+    let (mut not_before, mut not_after) = window(&certificate);
     for intermediate in path.intermediate_certificates() {
-        let (from, until) = window(intermediate.der().as_ref())?;
+        let (from, until) = window(&certificate::read(intermediate.der().as_ref())?);
         not_before = not_before.max(from);
         not_after = not_after.min(until);
     }
     Ok((not_before, not_after))
+}
+
+/// webpki passes over keyUsage. A CA that says what its key is for, and does not say certificates,
+/// has issued none (RFC 5280 section 6.1.4 (n)).
+fn issuers_may_sign(path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
+    for intermediate in path.intermediate_certificates() {
+        let may_sign = certificate::read(intermediate.der().as_ref())
+            .and_then(|certificate| certificate::key_usage(&certificate))
+            .map_err(|_| webpki::Error::BadDer)?
+            .is_none_or(|usage| usage.key_cert_sign());
+        if !may_sign {
+            return Err(webpki::Error::EndEntityUsedAsCa);
+        }
+    }
+    Ok(())
 }
 
 fn refusal(error: webpki::Error, now: Timestamp) -> PathRefusal {

@@ -128,6 +128,8 @@ impl PathRefusal {
 pub enum Refusal {
     #[error(transparent)]
     Path(#[from] PathRefusal),
+    #[error(transparent)]
+    Tpm(#[from] crate::tpm::TpmRefusal),
 
     // Who is it?
     #[error(
@@ -254,6 +256,7 @@ impl Refusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Path(refusal) => refusal.code(),
+            Self::Tpm(refusal) => refusal.code(),
             Self::NamesNobody => "certificate-names-nobody",
             Self::NoSerialNumber { .. } => "idevid-without-serial-number",
             Self::ForgedIssuer { .. } => "idevid-forged-issuer",
@@ -286,6 +289,7 @@ impl Refusal {
     pub const fn who_must_act(&self) -> Actor {
         match self {
             Self::Path(refusal) => refusal.who_must_act(),
+            Self::Tpm(refusal) => refusal.who_must_act(),
             Self::NoSerialNumber { .. } => Actor::Manufacturer,
             Self::NamesNobody
             | Self::ForgedIssuer { .. }

@@ -6,6 +6,7 @@
 //!
 //! A noun enters here when two rooms exchange it, and not before (rule 3 of the house).
 
+mod assurance;
 mod authority;
 mod certificate;
 mod containment;
@@ -15,6 +16,7 @@ mod observed;
 mod time;
 mod verdict;
 
+pub use assurance::Assurance;
 pub use authority::{CertificateUse, CertificateUses};
 pub use certificate::{CertificateId, Digest, RevocationReason};
 pub use containment::Containment;

@@ -112,14 +112,14 @@ impl Drop for Agent {
     }
 }
 
-/// What a consumer got of one run of an agent: (boot, n).
+/// What a consumer got of a device's own messages: (boot, n).
 #[derive(Default)]
-struct Got(BTreeSet<(String, u64)>);
+pub struct Got(pub BTreeSet<(String, u64)>);
 
 impl Got {
     /// Takes until `enough`, or fails.
     #[track_caller]
-    fn take_until(&mut self, service: &mut Service, enough: impl Fn(&Self) -> bool) {
+    pub fn take_until(&mut self, service: &mut Service, enough: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !enough(self) {
             assert!(Instant::now() < deadline, "too little came: {:?}", self.0);
@@ -135,7 +135,7 @@ impl Got {
     }
 
     /// Every run's numbers from 1 up to the highest are here.
-    fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         let boots: BTreeSet<&String> = self.0.iter().map(|(boot, _)| boot).collect();
         boots.iter().all(|boot| {
             let of_boot = self.0.iter().filter(|(b, _)| b == *boot);

@@ -8,6 +8,7 @@
     reason = "the makers of a test may fail as loudly as the test itself"
 )]
 
+mod acme;
 mod agent;
 mod attacks;
 mod crash;
@@ -24,7 +25,10 @@ mod recipes;
 mod refusals;
 mod response;
 mod restore;
+mod served;
+mod small_device;
 mod start;
 mod streams;
 mod tamper;
 mod tools;
+mod tpm;

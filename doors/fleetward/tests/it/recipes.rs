@@ -1,11 +1,15 @@
 //! The recipes of the chapter, as they stand in it: what a reader copies is what runs here.
 
 use crate::plane::{Home, Plane, Settings};
+use crate::small_device;
 use crate::tools::{have, run, write_credential, write_root};
+
+/// Where the chip of a page is.
+pub const TCTI: &str = "swtpm:path=tpm/sock";
 
 /// Runs the shell blocks under these headings of a page, one after the other in one shell.
 #[track_caller]
-fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
+pub fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
     let mut script = String::from("set -e\n");
     for heading in headings {
         let section = section(page, heading);
@@ -21,9 +25,25 @@ fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
     }
     // What differs from house to house.
     let script = script
+        .replace(":8443", &format!(":{}", plane.people.port()))
         .replace(":8444/", &format!(":{}/", plane.devices.port()))
+        .replace(
+            "localhost:8444",
+            &format!("localhost:{}", plane.devices.port()),
+        )
+        .replace(
+            "localhost:8883",
+            &format!("localhost:{}", plane.mqtt.port()),
+        )
         .replace("-p 8883", &format!("-p {}", plane.mqtt.port()))
         .replace("fleet.example", "fleetward.internal");
+    run_script(home, &script);
+}
+
+/// Runs it in the scratch folder, where `fleetward` is ours and knows this plane.
+#[track_caller]
+fn run_script(home: &Home, script: &str) {
+    let script = script.replace("/etc/fleetward/", &format!("{}/", home.path("").display()));
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_fleetward"));
     let path = format!(
         "PATH={}:{}",
@@ -31,7 +51,12 @@ fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
         std::env::var("PATH").unwrap_or_default()
     );
     let data = format!("FLEETWARD_DATA_DIR={}", home.data_dir().display());
-    let ran = run(home, "env", &[&path, &data, "sh", "-x", "-c", &script], b"");
+    // As the first shell of a page about TPMs says it; others do not ask.
+    let chip = ["TPM2TOOLS_TCTI", "TPM2OPENSSL_TCTI"].map(|name| format!("{name}={TCTI}"));
+    let [tools, openssl] = &chip;
+    let shell = ["sh", "-x", "-c", &script];
+    let arguments = [&[&*path, &data, tools, openssl], &shell[..]].concat();
+    let ran = run(home, "env", &arguments, b"");
     assert!(ran.good, "{}\n{}", ran.text(), ran.err);
 }
 
@@ -47,7 +72,11 @@ fn section<'p>(page: &'p str, heading: &str) -> &'p str {
 
 /// A plane that expects the device of the chapter, with its factory identity and our root in files.
 fn scene() -> (Home, Plane) {
-    let home = Home::new(&Settings::default());
+    scene_of(&Settings::default())
+}
+
+fn scene_of(settings: &Settings) -> (Home, Plane) {
+    let home = Home::new(settings);
     let plane = home.start_prepared();
     let device = home.device("d1");
     plane.expect([&device]);
@@ -83,6 +112,24 @@ fn est_by_curl_and_openssl() {
 }
 
 #[test]
+fn a_small_device_on_mbedtls() {
+    if !small_device::can_be_built() {
+        return;
+    }
+    let (home, plane) = scene_of(&Settings {
+        gateway: "tls_1_2 = true".into(),
+        ..Settings::default()
+    });
+    // The recipe is followed in the root of a checkout.
+    let device = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../device");
+    std::os::unix::fs::symlink(device, home.path("device")).unwrap();
+    let page = include_str!("../../../../docs/identity/small-devices.md");
+    follow(&home, &plane, page, &["Try it"]);
+    let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();
+    assert_eq!(recorded["certificates"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn approval_by_a_person() {
     if !have(&["curl", "openssl"]) {
         return;
@@ -103,4 +150,42 @@ fn approval_by_a_person() {
         .expect(200)
         .json();
     assert_eq!(known["serial"], "SN-d1");
+}
+
+#[test]
+fn server_certificates_of_another_ca() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let page = include_str!("../../../../docs/identity/server-certificates.md");
+    let import = "A chain of another CA";
+    let blocks = |kind: &str| -> Vec<String> {
+        let text = section(page, import);
+        let all = text.split(&format!("```{kind}\n")).skip(1);
+        all.map(|block| block.split("```").next().unwrap().to_owned())
+            .collect()
+    };
+    let home = Home::new(&Settings::default());
+    let [make, look] = &blocks("sh")[..] else {
+        panic!("the page has another form");
+    };
+    run_script(&home, &format!("set -e\n{make}"));
+    let [block] = &blocks("toml")[..] else {
+        panic!("the page has another form");
+    };
+    let block = block.replace("/etc/fleetward", &home.path("").display().to_string());
+    home.configure(&Settings {
+        gateway: block,
+        ..Settings::default()
+    });
+    let plane = home.start();
+    let look = look.replace(":8443", &format!(":{}", plane.people.port()));
+    run_script(&home, &format!("set -e\n{look}"));
+    let leaf = || {
+        let served = plane.get("/api/v1/identity/served").expect(200).json();
+        served[0]["chain"][0]["sha256"].clone()
+    };
+    let before = leaf();
+    follow(&home, &plane, page, &["A new file, live"]);
+    assert_ne!(leaf(), before);
 }

@@ -149,7 +149,7 @@ impl Caller {
     ///
     /// # Errors
     /// 401: none was proven, or it admits nobody.
-    fn presented(&self) -> Result<&Presented, Problem> {
+    pub fn presented(&self) -> Result<&Presented, Problem> {
         match self {
             Self::Peer { presented, .. } => Ok(presented),
             _ => Err(no_certificate()),

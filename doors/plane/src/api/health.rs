@@ -74,6 +74,14 @@ pub async fn metrics(State(plane): State<Shared>, _: Auditor) -> Result<Response
             registry.certificate_count() as u64,
         );
     }
+    let served = plane.trust().served.get();
+    let troubled = served.entries().iter().filter(|one| one.trouble.is_some());
+    say(
+        "identity_served_troubled",
+        "gauge",
+        "",
+        troubled.count() as u64,
+    );
     say(
         "access_fleet_version",
         "gauge",

@@ -221,8 +221,35 @@ pub async fn devices(
 pub struct DeviceWithCertificates {
     #[serde(flatten)]
     device: Device,
+    /// How far it is shown to be what it says: `contraindicated`, `identified`, `hardware-held` or
+    /// `attested`.
+    assurance: &'static str,
+    /// What became of its latest evidence.
+    attestation: Option<Attestation>,
     /// The one that ends last first.
     certificates: Vec<Certificate>,
+}
+
+/// An attestation result.
+#[derive(Serialize, ToSchema)]
+pub struct Attestation {
+    /// `affirming` or `contraindicated`.
+    status: &'static str,
+    why: String,
+    appraised_at: String,
+    /// An affirming one counts until then.
+    ends_at: String,
+}
+
+impl From<store::AttestationResult> for Attestation {
+    fn from(row: store::AttestationResult) -> Self {
+        Self {
+            status: row.status.name(),
+            why: row.why,
+            appraised_at: row.appraised_at.to_string(),
+            ends_at: row.ends_at.to_string(),
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -263,6 +290,8 @@ pub async fn device(
             format!("no device {id} has enrolled"),
         ));
     };
+    let assurance = (plane.trust().registry()).assurance(&id, crate::clock::now());
+    let attestation = plane.store.attestation_result(&id)?.map(Into::into);
     let certificates = plane
         .store
         .certificates_of(&Principal::Device(id))?
@@ -271,6 +300,8 @@ pub async fn device(
         .collect();
     Ok(Json(DeviceWithCertificates {
         device: row.into(),
+        assurance: assurance.name(),
+        attestation,
         certificates,
     }))
 }

@@ -4,6 +4,7 @@
 //! methods and paths are refused.
 
 mod access;
+mod attestation;
 mod audit;
 mod authorities;
 mod caller;
@@ -21,6 +22,8 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod served;
+mod tpm;
 mod watched;
 
 pub use caller::Caller;
@@ -56,7 +59,7 @@ pub fn people_router(plane: &Shared) -> Router {
 
 /// The same behind mutual TLS, and EST beside it.
 pub fn devices_router(plane: &Shared) -> Router {
-    finish(api().merge(est::router()), plane)
+    finish(api().merge(est::router()).merge(tpm::router()), plane)
 }
 
 fn api() -> Router<Shared> {
@@ -79,6 +82,18 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
         )
+        .route(
+            "/api/v1/identity/tpm/endorsement-keys",
+            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/tpm/vendors",
+            get(tpm::tpm_vendors).post(tpm::add_tpm_vendor),
+        )
+        .route(
+            "/api/v1/identity/attestations",
+            get(attestation::evidence_wanted).post(attestation::attest),
+        )
         .route("/api/v1/identity/pending", get(pending::list))
         .route(
             "/api/v1/identity/pending/{id}/approve",
@@ -89,6 +104,11 @@ fn api() -> Router<Shared> {
             post(pending::refuse),
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route("/api/v1/identity/served", get(served::served))
+        .route(
+            "/api/v1/identity/served/reload",
+            post(served::reload_served),
+        )
         .route("/api/v1/identity/ca", get(identity::ca))
         .route(
             "/api/v1/identity/authorities",
@@ -231,6 +251,15 @@ async fn method_not_allowed() -> Problem {
         pending::approve,
         pending::refuse,
         identity::revoke,
+        tpm::list_endorsement_keys,
+        tpm::tpm_vendors,
+        tpm::add_tpm_vendor,
+        tpm::challenge_tpm,
+        tpm::enroll_by_tpm,
+        attestation::evidence_wanted,
+        attestation::attest,
+        served::served,
+        served::reload_served,
         identity::ca,
         authorities::authorities,
         authorities::create_authority,

@@ -47,12 +47,17 @@ impl Problem {
         }
     }
 
+    pub(super) fn set_status(&mut self, status: StatusCode) {
+        self.status = status;
+        self.body.status = status.as_u16();
+    }
+
     pub fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.body.errors = errors;
         self
     }
 
-    fn retry_after(mut self, seconds: u32) -> Self {
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }

@@ -1,10 +1,10 @@
 //! Acts on our CA tree: an issuing CA is made, replaced, and ends.
 
-use super::serving;
 use super::tree::{ISSUING_LIFETIME, Issuing, Root, Tree, row, terms};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest};
+use crate::served;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
 use identity::{Anchors, profile};
@@ -146,10 +146,7 @@ async fn put_in_service(
     let receipt = plane.commit(change).await?;
     believe(plane)?;
     if uses.contains(model::CertificateUse::Server) {
-        let serving = Arc::clone(plane);
-        off_thread(move || serving::renew(&serving))
-            .await?
-            .map_err(Trouble::fault)?;
+        served::renew_own(plane).await.map_err(Trouble::fault)?;
     }
     Ok(receipt)
 }

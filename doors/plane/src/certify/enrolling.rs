@@ -3,11 +3,12 @@
 
 use crate::certify::issuing::Made;
 use crate::certify::waiting;
-use crate::plane::Plane;
+use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
 use access::LdevidKey;
 use identity::csrattrs::WantedKey;
 use identity::pending::enrollment_id;
+use identity::tpm::HardwareKey;
 use identity::{
     CertificateRequest, Door, EnrollmentDecision, EnrollmentKind, Operation, Presented, Refusal,
 };
@@ -109,6 +110,37 @@ pub fn check_product(
         Some(key) => wanted(key).check(asked.request),
         None => Ok(()),
     }
+}
+
+/// The same for a chip that was shown to hold the key of the request.
+///
+/// # Errors
+/// The refusal; a product whose devices a person must approve, who sees only certificates so far.
+pub fn decide_by_tpm(
+    plane: &Plane,
+    held: &HardwareKey,
+    request: &CertificateRequest,
+) -> Result<EnrollmentDecision, Trouble> {
+    let decision = plane.trust().registry().enroll_by_tpm(held)?;
+    let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
+    if let Some(key) = enrollment.key {
+        wanted(key).check(request)?;
+    }
+    if enrollment.needs_approval {
+        return Err(Trouble::refused(
+            "tpm-needs-approval",
+            "a person must approve the devices of this product, and cannot yet approve one that \
+             shows a TPM alone; operator: list its TPMs under a product without enrollment = \"approval\"",
+        ));
+    }
+    Ok(decision)
+}
+
+/// Whether a device whose chip holds its key asks for a certificate of another one.
+#[must_use]
+pub fn gives_up_chip(plane: &Plane, decision: &EnrollmentDecision, public_key: &[u8]) -> bool {
+    let held = plane.trust().registry().held_key(&decision.device);
+    held.is_some_and(|held| held != digest(public_key))
 }
 
 /// The room's word for a product's key.

@@ -1,10 +1,11 @@
 //! Certificates and the lists behind them: who vouches, who is expected, what is issued.
 
+pub mod attesting;
 pub mod authorities;
 pub mod enrolling;
 pub mod issuing;
 pub mod lists;
 pub mod over_mqtt;
-pub mod serving;
+pub mod tpm;
 pub mod tree;
 pub mod waiting;

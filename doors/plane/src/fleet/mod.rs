@@ -238,6 +238,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 product: Some(device.product.clone()),
                 groups: device.groups.to_vec(),
                 containment: None,
+                assurance: model::Assurance::default(),
             });
         }
     }
@@ -247,6 +248,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         product: None,
         groups: service.groups.clone(),
         containment: None,
+        assurance: model::Assurance::default(),
     }));
     population
 }

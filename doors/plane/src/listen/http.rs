@@ -6,6 +6,7 @@ use super::tls::Sight;
 use crate::api::Caller;
 use crate::clock;
 use crate::judge::signals::{PerSecond, Signals, Told};
+use crate::served::acme::ALPN;
 use crate::shared::Locked;
 use axum::Router;
 use detection::Feature;
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -178,7 +179,12 @@ async fn serve_connection<D: HttpDoor>(
     };
     let handshake = TlsAcceptor::from(config).accept(stream);
     let failed = match tokio::time::timeout(PATIENCE, handshake).await {
-        Ok(Ok(tls)) => {
+        Ok(Ok(mut tls)) => {
+            if tls.get_ref().1.alpn_protocol() == Some(ALPN) {
+                // A CA has seen what it came for; nothing else is ever spoken in this protocol.
+                let _ = tls.shutdown().await;
+                return;
+            }
             telling.proven::<D>(&sight, tls.get_ref().1);
             let caller = door.caller(peer, &sight);
             return serve_stream(tls, router, caller, until).await;

@@ -1,5 +1,6 @@
 //! The doors: sockets, TLS, and nothing that decides.
 
+mod challenges;
 mod devices;
 mod http;
 mod inherited;
@@ -9,11 +10,13 @@ mod people;
 pub mod refused;
 pub mod tls;
 
+pub use challenges::serve_challenges;
 pub use devices::DevicesDoor;
 pub use http::serve_door;
 pub use local::{bind_local, serve_local};
 pub use people::PeopleDoor;
 
+use crate::served::settings::ChallengeKind;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
@@ -26,6 +29,8 @@ pub struct Doors {
     pub people: TcpListener,
     pub devices: TcpListener,
     pub mqtt: TcpListener,
+    /// Plain HTTP for an ACME CA, if it is asked that way.
+    pub challenges: Option<TcpListener>,
 }
 
 impl Doors {
@@ -43,6 +48,13 @@ impl Doors {
             people,
             devices: bind("listen.devices", config.devices)?,
             mqtt: bind("listen.mqtt", config.mqtt)?,
+            challenges: match config.acme.challenge {
+                ChallengeKind::Http01 if config.acme.is_set() => {
+                    let address = config.acme.challenge_http;
+                    Some(bind("listen.acme.challenge_http", address)?)
+                }
+                _ => None,
+            },
         })
     }
 }

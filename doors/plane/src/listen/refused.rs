@@ -108,8 +108,8 @@ fn told_by(seen: &Seen, cause: &Cause<'_>) -> (&'static str, String, &'static st
             .unwrap_or_default()
             .escape_debug();
         let text = format!(
-            "it asked for \"{name}\", which is not in server_names; device: use a name of this \
-             plane; operator: add the name if it is right"
+            "it asked for \"{name}\", which no certificate here is for; device: use a name of this \
+             plane; operator: add the name to server_names, or import a certificate for it"
         );
         return ("unknown-server-name", text, "device");
     }

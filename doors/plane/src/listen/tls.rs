@@ -6,6 +6,8 @@
 
 use super::paths::{Paths, name_of};
 use crate::clock;
+use crate::served::acme::{ALPN, Answers};
+use crate::served::{DoorName, Served};
 use crate::shared::{Latest, Locked, ReadMostly};
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
 use model::{Principal, Timestamp};
@@ -26,6 +28,8 @@ use std::time::Duration;
 pub struct Trust {
     provider: Arc<CryptoProvider>,
     pub served: Latest<Served>,
+    /// What a CA that looks at our doors is shown meanwhile.
+    pub answers: Latest<Answers>,
     pub anchors: Latest<Anchors>,
     /// Locked for a look-up or one change, never across a wait.
     registry: ReadMostly<Registry>,
@@ -33,13 +37,6 @@ pub struct Trust {
     paths: Locked<Paths<Anchors, Path>>,
     /// The longest time after its end that a certificate of ours lets anybody ask for the next one.
     pub grace: Latest<Duration>,
-}
-
-/// The certificate we show, and the names it is good for.
-#[derive(Debug)]
-pub struct Served {
-    pub names: Vec<String>,
-    pub key: Arc<CertifiedKey>,
 }
 
 /// What one connection has shown so far. It tells a refused handshake's story.
@@ -81,6 +78,7 @@ impl Trust {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             served: Latest::new(served),
+            answers: Latest::new(Answers::default()),
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
             paths: Locked::default(),
@@ -179,6 +177,10 @@ impl Trust {
         tls_1_2: bool,
     ) -> Result<(Arc<ServerConfig>, Sight), Error> {
         let sight = Sight::default();
+        let name = match door {
+            Door::Devices => DoorName::Devices,
+            Door::Gateway => DoorName::Mqtt,
+        };
         let verifier = DoorVerifier {
             door,
             trust: Arc::clone(self),
@@ -187,13 +189,14 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(tls_1_2))?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(name, &sight));
         config.alpn_protocols = match door {
             Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
             // Not HTTP/2: a refusal that comes before the body is read resets the stream there,
             // and clients then show the reset instead of the refusal.
             Door::Devices => vec![b"http/1.1".to_vec()],
         };
+        self.await_ca(name, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
     }
@@ -207,14 +210,23 @@ impl Trust {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(versions(true))?
             .with_no_client_auth()
-            .with_cert_resolver(self.resolver(&sight));
+            .with_cert_resolver(self.resolver(DoorName::People, &sight));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self.await_ca(DoorName::People, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
     }
 
-    fn resolver(self: &Arc<Self>, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
+    /// Behind all others, so that only who speaks nothing else is answered in it.
+    fn await_ca(&self, door: DoorName, config: &mut ServerConfig) {
+        if self.answers.get().awaits_at(door) {
+            config.alpn_protocols.push(ALPN.to_vec());
+        }
+    }
+
+    fn resolver(self: &Arc<Self>, door: DoorName, sight: &Sight) -> Arc<dyn ResolvesServerCert> {
         Arc::new(NameResolver {
+            door,
             trust: Arc::clone(self),
             sight: Arc::clone(sight),
         })
@@ -235,28 +247,32 @@ fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
     if tls_1_2 { &BOTH } else { &NEWEST }
 }
 
-/// Chooses our certificate by the name asked for; a name that is not ours gets none.
+/// Chooses what is shown by the name asked for; a name that nothing here is for gets none.
 #[derive(Debug)]
 struct NameResolver {
+    door: DoorName,
     trust: Arc<Trust>,
     sight: Sight,
 }
 
 impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let served = self.trust.served.get();
         // A client that connects by address sends no name (RFC 6066 section 3).
-        let Some(name) = hello.server_name() else {
-            return Some(Arc::clone(&served.key));
-        };
-        let ours = served
-            .names
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(name));
-        let mut seen = self.sight.lock();
-        seen.server_name = Some(name.chars().take(253).collect());
-        seen.foreign_server_name = !ours;
-        ours.then(|| Arc::clone(&served.key))
+        let name = hello.server_name();
+        if hello
+            .alpn()
+            .is_some_and(|mut offered| offered.all(|one| one == ALPN))
+        {
+            return self.trust.answers.get().certificate(self.door, name);
+        }
+        let served = self.trust.served.get();
+        let chosen = served.choose(self.door, name, hello.signature_schemes(), clock::now());
+        if let Some(name) = name {
+            let mut seen = self.sight.lock();
+            seen.server_name = Some(name.chars().take(253).collect());
+            seen.foreign_server_name = chosen.is_none();
+        }
+        chosen
     }
 }
 

@@ -4,7 +4,9 @@ mod beat;
 mod certify;
 pub(crate) mod forget;
 mod judge;
+mod lapse;
 mod notify;
+mod obtain;
 mod record;
 mod recount;
 mod remember;
@@ -24,8 +26,10 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(record::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(remember::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(forget::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(lapse::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(recount::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
     }

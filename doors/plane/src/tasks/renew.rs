@@ -1,27 +1,33 @@
-//! Renews the certificate of the plane's own doors at two thirds of its life, and serves it at
-//! once: new handshakes see the new one, live connections are left alone.
+//! Keeps what our doors show young: our own certificate is made anew at two thirds of its life, and
+//! SIGHUP has files read again. New handshakes see the new one, live connections are left alone.
 
-use crate::certify::serving;
+use crate::entries::Actor;
 use crate::plane::Plane;
-use crate::shared::off_thread;
+use crate::served;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 const EVERY: Duration = Duration::from_secs(3600);
 
 pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => return tracing::error!("certificates are not renewed ({error})"),
+    };
     loop {
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(EVERY) => {
+                if let Err(error) = served::renew_own(&plane).await {
+                    tracing::error!("the server certificate is not renewed ({error:#})");
+                }
+            }
+            Some(()) = hangup.recv() => match served::reload(&plane, &Actor::Plane).await {
+                Ok(_) => tracing::info!("SIGHUP: certificates were read again"),
+                Err(trouble) => tracing::error!("SIGHUP: nothing was replaced ({trouble})"),
+            },
             _ = stopping.changed() => return,
-        }
-        let renewing = Arc::clone(&plane);
-        let renewed = off_thread(move || serving::renew(&renewing)).await;
-        match renewed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("the server certificate is not renewed ({error:#})"),
-            Err(fault) => tracing::error!("the server certificate is not renewed ({fault})"),
         }
     }
 }

@@ -65,6 +65,9 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a value", value.len(), 0, META_BYTES_MAX)
         }
         Write::Seal { reason } => within("a reason", reason.len(), 1, REASON_BYTES_MAX),
+        Write::PutTpmVendor(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutHeldKey(row) => within("an attestation key", row.attestation_key.len(), 1, 1024),
+        Write::PutAttestationResult(row) => within("a reason", row.why.len(), 0, REASON_BYTES_MAX),
         other => respond::check(other).and_then(|()| enroll::check(other)),
     }
 }
@@ -325,6 +328,13 @@ impl Writer {
                     ],
                 )
                 .map(drop),
+            Write::PutEndorsementKeys(rows) => rows
+                .iter()
+                .try_for_each(|row| self.put_endorsement_key(row)),
+            Write::PutTpmVendor(row) => self.put_tpm_vendor(row),
+            Write::PutHeldKey(row) => self.put_held_key(row),
+            Write::DropHeldKey { device } => self.drop_held_key(device),
+            Write::PutAttestationResult(row) => self.put_attestation_result(row),
             Write::PutFleet(row) => self.put_fleet(row),
             Write::PutToken { hash, expires_at } => self.insert(
                 "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",

@@ -244,7 +244,9 @@ impl World {
         for (d, name) in DEVICES.iter().enumerate() {
             let mut parents = set("Group", "g", &self.device_groups[d]);
             parents.insert(uid("Product", PRODUCTS[self.products[d]]));
-            all.push(Entity::new_no_attrs(uid("Device", name), parents));
+            let assurance = RestrictedExpression::new_string("identified".to_owned());
+            let attributes = HashMap::from([("assurance".to_owned(), assurance)]);
+            all.push(Entity::new(uid("Device", name), attributes, parents).unwrap());
         }
         for (s, name) in SERVICES.iter().enumerate() {
             let parents = set("Group", "g", &self.service_groups[s]);

@@ -7,6 +7,7 @@
     reason = "all of this is tests, their helpers too: what is wrong should fail loudly"
 )]
 
+mod assurance;
 mod attacks;
 mod differential;
 mod example;
@@ -79,6 +80,7 @@ pub fn device(name: &str, product: &str, groups: &[&str]) -> Facts {
             .map(|group| GroupId::new(group).unwrap())
             .collect(),
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 
@@ -88,6 +90,7 @@ pub fn service(name: &str) -> Facts {
         product: None,
         groups: Vec::new(),
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 

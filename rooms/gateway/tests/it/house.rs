@@ -85,6 +85,7 @@ pub fn device(name: &str) -> Facts {
         product: Some(ProductId::new("camera").unwrap()),
         groups: vec![GroupId::new("site").unwrap()],
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 
@@ -94,6 +95,7 @@ pub fn service(name: &str) -> Facts {
         product: None,
         groups: Vec::new(),
         containment: None,
+        assurance: model::Assurance::default(),
     }
 }
 

@@ -2,3 +2,4 @@
 //! manufacturer's serial number that must be on the list of expected devices.
 
 pub(crate) mod idevid;
+pub mod tpm;

@@ -1,7 +1,8 @@
 //! What can become true of devices and certificates.
 
+use super::tpm::AttestationStatus;
 use model::{
-    CertificateId, Containment, DeviceId, GroupId, ManufacturerId, Principal, ProductId,
+    CertificateId, Containment, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
     RevocationReason, SerialNumber, Timestamp,
 };
 
@@ -16,6 +17,25 @@ pub enum Fact {
         device: DeviceId,
         product: ProductId,
         groups: Vec<GroupId>,
+    },
+    /// A TPM is on the list: its endorsement key (SHA-256 of the SubjectPublicKeyInfo) is in the
+    /// device of this serial number, which must be expected.
+    EndorsementListed {
+        endorsement: Digest,
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    /// A chip was shown to hold the key of a device's certificates; `None`: not any more.
+    KeyHeld {
+        device: DeviceId,
+        key: Option<Digest>,
+    },
+    /// A device's evidence was appraised. One that affirms counts until `ends_at`, the other one
+    /// until a better comes.
+    Appraised {
+        device: DeviceId,
+        status: AttestationStatus,
+        ends_at: Timestamp,
     },
     /// A certificate of ours was issued to a device or a service.
     CertificateIssued {
@@ -64,6 +84,20 @@ pub enum FactConflict {
          operator: keep that name, a serial number never changes it"
     )]
     SerialTaken {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+    },
+    #[error(
+        "endorsement key {endorsement} is already listed for {device}; operator: correct the list"
+    )]
+    EndorsementTaken {
+        endorsement: Digest,
+        device: DeviceId,
+    },
+    #[error(
+        "serial number {serial} of {manufacturer} is not expected; operator: list the device first"
+    )]
+    UnknownSerial {
         manufacturer: ManufacturerId,
         serial: SerialNumber,
     },

@@ -8,8 +8,10 @@ mod fact;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tpm;
 
 pub use fact::{Fact, FactConflict};
+pub use tpm::AttestationStatus;
 
 use crate::csr::CertificateRequest;
 use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
@@ -41,6 +43,7 @@ pub struct Registry {
     revoked_principals: HashMap<Principal, Revocation>,
     revoked_certificates: HashMap<CertificateId, Revocation>,
     contained: HashMap<DeviceId, (Containment, Timestamp)>,
+    chips: tpm::Chips,
 }
 
 /// One device as it is known.
@@ -72,6 +75,12 @@ impl Authenticated {
     #[must_use]
     pub fn certificate(&self) -> CertificateId {
         self.presented.certificate
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo whose key it proved to hold.
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        self.presented.key
     }
 
     /// A session may not outlive this.
@@ -234,6 +243,23 @@ impl Registry {
                 product,
                 groups,
             } => self.expect(manufacturer, serial, device, product, groups),
+            Fact::EndorsementListed {
+                endorsement,
+                manufacturer,
+                serial,
+            } => self.list_endorsement(*endorsement, manufacturer, serial),
+            Fact::KeyHeld { device, key } => {
+                self.chips.hold(device, *key);
+                Ok(())
+            }
+            Fact::Appraised {
+                device,
+                status,
+                ends_at,
+            } => {
+                self.chips.appraised(device, *status, *ends_at);
+                Ok(())
+            }
             Fact::CertificateIssued {
                 principal,
                 certificate,
@@ -450,18 +476,23 @@ impl Registry {
     }
 
     fn check_bars(&self, principal: &Principal, certificate: CertificateId) -> Result<(), Refusal> {
+        self.check_principal(principal)?;
+        match self.revoked_certificates.get(&certificate) {
+            None => Ok(()),
+            Some(Revocation { reason, at }) => Err(Refusal::CertificateRevoked {
+                certificate,
+                reason: *reason,
+                at: *at,
+            }),
+        }
+    }
+
+    fn check_principal(&self, principal: &Principal) -> Result<(), Refusal> {
         if let Some(Revocation { reason, at }) = self.principal_revocation(principal) {
             return Err(Refusal::PrincipalRevoked {
                 principal: principal.clone(),
                 reason,
                 at,
-            });
-        }
-        if let Some(Revocation { reason, at }) = self.revoked_certificates.get(&certificate) {
-            return Err(Refusal::CertificateRevoked {
-                certificate,
-                reason: *reason,
-                at: *at,
             });
         }
         if let Principal::Device(device) = principal

@@ -166,6 +166,8 @@ impl Plain {
                 self.contained.remove(&device);
                 true
             }
+            // Of chips, which change nothing that is asked here.
+            Fact::EndorsementListed { .. } | Fact::KeyHeld { .. } | Fact::Appraised { .. } => true,
         }
     }
 

@@ -440,3 +440,43 @@ fn a_manufacturers_uri_names_nobody() {
     let refusal = anchors.presented(&path, &leaf).unwrap_err();
     assert_eq!(refusal.code(), "idevid-without-serial-number");
 }
+
+/// webpki passes over keyUsage: a factory's CA that was made to sign revocation lists alone could
+/// have made devices.
+#[test]
+fn an_intermediate_whose_key_usage_forbids_it_has_issued_nobody() {
+    let world = World::new();
+    let factory = Ca::factory_with_path_length();
+    let key = Key::new();
+    let realm_of_factory = identity::Realm::new("mallory.example", "mallory".parse().unwrap());
+    let terms = key.terms(NOW, 30 * DAY);
+    let unsigned = profile::issuing(&realm_of_factory.unwrap(), &factory.issuer(), &terms).unwrap();
+    let line = Ca {
+        der: factory.finish(unsigned),
+        key,
+    };
+    let own = OwnCas {
+        roots: vec![world.root.der.clone()],
+        issuing: vec![identity::IssuingCa::of_every_use(world.issuing.der.clone())],
+    };
+    let theirs = vec![(manufacturer("maker"), factory.der.clone())];
+    let anchors = Anchors::new(realm(), &own, theirs).unwrap();
+    let leaf = line.ldevid("d1", &Key::new(), NOW, DAY);
+    let judge = |leaf: &[u8], line: &[u8]| {
+        let path = anchors.verify_path(Door::Devices, leaf, &[line], NOW);
+        path.map(|_| ()).map_err(|refusal| refusal.code())
+    };
+    assert_eq!(judge(&leaf, &line.der), Ok(()));
+    // keyCertSign and cRLSign become cRLSign.
+    let certificates_too = tlv(4, &[3, 2, 1, 0b0000_0110]);
+    let lists_alone = tlv(4, &[3, 2, 1, 0b0000_0010]);
+    let crl_signer = rebuilt(&line.der, &certificates_too, &lists_alone, &factory.key);
+    assert_eq!(judge(&leaf, &crl_signer), Err("certificate-wrong-purpose"));
+    // A better certificate of the same CA beside it is found.
+    let path = anchors.verify_path(Door::Devices, &leaf, &[&crl_signer, &line.der], NOW);
+    assert!(path.is_ok());
+    // An end-entity key that may encrypt and not sign proves nothing in TLS.
+    let (signs, encrypts) = (tlv(4, &[3, 2, 7, 0x80]), tlv(4, &[3, 2, 5, 0x20]));
+    let leaf = rebuilt(&leaf, &signs, &encrypts, &line.key);
+    assert_eq!(judge(&leaf, &line.der), Err("certificate-wrong-purpose"));
+}

@@ -1,11 +1,11 @@
 //! Mutated input: nothing panics, and nothing that was changed is believed.
 
 use crate::support::*;
-use identity::{CertificateRequest, Door, Path, est, expected};
+use identity::{CertificateRequest, Door, IdentityKind, Path, est, expected};
 use proptest::prelude::*;
 
 /// What a mutation does, told by numbers so that a failure can be replayed.
-fn mutate(bytes: &mut Vec<u8>, edits: &[(u8, usize, u8)]) {
+pub fn mutate(bytes: &mut Vec<u8>, edits: &[(u8, usize, u8)]) {
     for (kind, at, value) in edits {
         if bytes.is_empty() {
             return;
@@ -26,7 +26,7 @@ fn mutate(bytes: &mut Vec<u8>, edits: &[(u8, usize, u8)]) {
     }
 }
 
-fn edits() -> impl Strategy<Value = Vec<(u8, usize, u8)>> {
+pub fn edits() -> impl Strategy<Value = Vec<(u8, usize, u8)>> {
     prop::collection::vec((any::<u8>(), any::<usize>(), any::<u8>()), 1..6)
 }
 
@@ -61,6 +61,46 @@ fn mutated_certificates_and_requests_do_no_harm() {
         mutate(&mut body, &edits);
         let _ = est::decode_body(None, &body).map(|read| CertificateRequest::parse(&read.der));
     });
+}
+
+/// Behind the signature: whatever our CA or a factory's would sign, by a stolen key or a fault of
+/// its own, is read without harm, and names one of ours only as a profile of ours would.
+#[test]
+fn whatever_a_ca_signs_is_read_without_harm() {
+    use x509_cert::der::{Decode, Encode};
+    let world = World::new();
+    let key = Key::new();
+    let tbs_of = |der: &[u8]| {
+        let certificate = x509_cert::Certificate::from_der(der).unwrap();
+        certificate.tbs_certificate().to_der().unwrap()
+    };
+    let ours = tbs_of(&world.issuing.ldevid("d1", &key, NOW, 30 * DAY));
+    let theirs = tbs_of(&world.factory.idevid("maker", "SN1", &key));
+    let (believed, named) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    proptest!(ProptestConfig::with_cases(2000), |(edits in edits())| {
+        for (good, ca) in [(&ours, &world.issuing), (&theirs, &world.factory)] {
+            let mut tbs = good.clone();
+            mutate(&mut tbs, &edits);
+            let der = signed(&tbs, &ca.key.sign(&tbs));
+            let _ = world.anchors.verify_path(Door::Devices, &der, &[&der], NOW);
+            let Ok(path) = world.anchors.verify_path(Door::Devices, &der, &[], NOW) else {
+                continue;
+            };
+            believed.set(believed.get() + 1);
+            let Ok(presented) = world.anchors.presented(&path, &der) else {
+                continue;
+            };
+            named.set(named.get() + 1);
+            prop_assert_eq!(identity::certificate_id(&der).unwrap(), presented.certificate());
+            let text = presented.to_string();
+            let is_ours = *path.voucher() == identity::Voucher::Ours;
+            prop_assert_eq!(is_ours, presented.kind() == IdentityKind::Ldevid, "{}", &text);
+            prop_assert!(text.starts_with(if is_ours { "device/" } else { "idevid maker " }), "{}", text);
+        }
+    });
+    let (believed, named) = (believed.get(), named.get());
+    println!("of 4000 certificates {believed} were believed and {named} named somebody");
+    assert!(named > 0);
 }
 
 proptest! {

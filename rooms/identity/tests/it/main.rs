@@ -10,13 +10,19 @@
 
 mod attacks;
 mod chapter;
+mod chip;
 mod csrattrs;
 mod doors;
 mod enrollment;
 mod hostile;
 mod limbo;
+mod odd;
 mod openssl;
 mod pending;
+mod pkits;
 mod requests;
 mod returning;
+mod server_chain;
 mod support;
+mod tpm;
+mod vectors;

@@ -125,6 +125,31 @@ fn attributes_may_be_absent_empty_or_out_of_order() {
     assert_eq!(parse(&[0xa1, 0]).unwrap_err().code(), "request-malformed");
 }
 
+/// mbedTLS 2, which small devices run, writes NULL parameters after ecdsa-with-SHA256.
+#[test]
+fn an_ecdsa_request_as_mbedtls_2_writes_it_is_taken() {
+    let key = Key::new();
+    let good = request_der(&key, &subject("d1"), &[0xa0, 0]);
+    let (bare, null) = ([0x30, 0x0a, 0x06, 0x08], [0x30, 0x0c, 0x06, 0x08]);
+    let at = good.windows(4).rposition(|window| window == bare).unwrap();
+    // The tag, and one or two bytes of length after the first.
+    let head = usize::from(good[1] & 0x7f) + 2;
+    let with = |parameters: [u8; 2]| {
+        let after = at + 12;
+        let inside = [
+            &good[head..at],
+            &null,
+            &good[at + 4..after],
+            &parameters,
+            &good[after..],
+        ];
+        CertificateRequest::parse(&tlv(0x30, &inside.concat())).map(|_| ())
+    };
+    assert_eq!(with([5, 0]), Ok(()));
+    let refusal = with([4, 0]).unwrap_err();
+    assert_eq!(refusal.code(), "request-signature-algorithm");
+}
+
 #[test]
 fn damaged_requests_are_refused() {
     let key = Key::new();

@@ -1,8 +1,8 @@
 //! E-mail by SMTP: encrypted, or to this machine.
 
-use super::secret::{read_roots, read_secret};
 use super::{Message, NotSent};
 use crate::config::ResponseConfig;
+use crate::secret::{read_roots, read_secret};
 use anyhow::{Context, bail};
 use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Mailboxes, MessageBuilder};

@@ -5,7 +5,6 @@
 //! `tasks/notify.rs`; here is what is sent and how.
 
 pub mod mail;
-mod secret;
 pub mod webhook;
 
 use crate::clock;

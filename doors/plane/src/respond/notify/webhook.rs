@@ -4,8 +4,8 @@
 //! the receiver answers is read no further than its status.
 
 use super::NotSent;
-use super::secret::{read_secret, trusted};
 use crate::config::ResponseConfig;
+use crate::secret::{read_secret, trusted};
 use anyhow::{Context, bail};
 use aws_lc_rs::hmac;
 use hyper::client::conn::http1;
@@ -45,7 +45,7 @@ impl Webhook {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let mut config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()?
-                .with_root_certificates(trusted(&settings.roots_file)?)
+                .with_root_certificates(trusted("response.roots_file", &settings.roots_file)?)
                 .with_no_client_auth();
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             let name = ServerName::try_from(host.clone()).context(RULE)?;

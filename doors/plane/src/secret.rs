@@ -1,4 +1,4 @@
-//! Files that a receiver's settings name: secrets that nobody else may read, roots to trust.
+//! Files that settings name: secrets that nobody else may read, roots to trust.
 
 use anyhow::{Context, bail};
 use rustls::RootCertStore;
@@ -14,20 +14,9 @@ const ROOTS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The first line of a file that only its owner may read.
 pub fn read_secret(file: &Path, bytes_min: usize) -> anyhow::Result<Zeroizing<String>> {
-    let mut opened =
-        std::fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let metadata = opened.metadata()?;
-    if !metadata.is_file() || metadata.permissions().mode() & 0o077 != 0 {
-        bail!(
-            "{} holds a secret and others may read it; operator: chmod 600 it",
-            file.display()
-        );
-    }
-    let mut text = Zeroizing::new(String::new());
-    (&mut opened)
-        .take(SECRET_BYTES_MAX)
-        .read_to_string(&mut text)
-        .with_context(|| format!("{} is no text", file.display()))?;
+    let bytes = read_private(file, SECRET_BYTES_MAX)?;
+    let text =
+        std::str::from_utf8(&bytes).with_context(|| format!("{} is no text", file.display()))?;
     let line = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
     if line.len() < bytes_min {
         bail!(
@@ -37,6 +26,28 @@ pub fn read_secret(file: &Path, bytes_min: usize) -> anyhow::Result<Zeroizing<St
         );
     }
     Ok(line)
+}
+
+/// The bytes of a file that only its owner may read, up to a size.
+pub fn read_private(file: &Path, bytes_max: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let opened =
+        std::fs::File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    // What was opened is looked at, not what the path says a moment later.
+    let metadata = opened.metadata()?;
+    if !metadata.is_file() || metadata.permissions().mode() & 0o077 != 0 {
+        bail!(
+            "{} holds a secret and others may read it; operator: chmod 600 it",
+            file.display()
+        );
+    }
+    // Room for all of it at once: growing would leave a copy behind.
+    let room = metadata.len().min(bytes_max);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(room)?));
+    opened
+        .take(room)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(bytes)
 }
 
 /// The certificates in a PEM file.
@@ -53,15 +64,16 @@ pub fn read_roots(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(roots)
 }
 
-/// Whom to trust: the roots of the file alone, or this system's where none is named.
-pub fn trusted(file: &Path) -> anyhow::Result<RootCertStore> {
+/// Whom to trust: the roots of the file alone, or this system's where none is named. `key` is what
+/// names the file in the configuration.
+pub fn trusted(key: &str, file: &Path) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     if file.as_os_str().is_empty() {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             bail!(
                 "this system has no root certificates; operator: install ca-certificates, or set \
-                 response.roots_file"
+                 {key}"
             );
         }
         return Ok(roots);

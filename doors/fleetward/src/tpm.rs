@@ -1,0 +1,106 @@
+//! `fleetward identity tpm …`: which TPMs are expected, and whose vendors are believed.
+
+use crate::client::Ask;
+use crate::files;
+use crate::place::Place;
+use crate::show::{self, Column, Output};
+use clap::Subcommand;
+use model::ManufacturerId;
+use serde_json::json;
+use std::path::PathBuf;
+
+const PEM_BYTES_MAX: usize = 64 * 1024;
+/// What the plane takes in one list.
+const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub enum TpmVerb {
+    /// Let the TPMs of a list enroll their devices: CSV with serial, endorsement_key_sha256.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity tpm expect --manufacturer acme tpms-17.csv\n\n\
+        A list:\n  serial,endorsement_key_sha256\n  SN-0001,5d41402a…\n\n\
+        The digest is of the public key in DER; on the device:\n  \
+        tpm2_createek -c ek.ctx -G rsa -f der -u ek.der && sha256sum ek.der")]
+    Expect {
+        /// Who made the devices; they must be expected already.
+        #[arg(long, value_name = "NAME")]
+        manufacturer: ManufacturerId,
+        /// The list.
+        list: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Vendors whose TPMs are believed.
+    #[command(subcommand)]
+    Vendor(VendorVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VendorVerb {
+    /// Register a CA of a TPM vendor: TPMs in this manufacturer's devices must lead to one.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity tpm vendor add --manufacturer acme --ca infineon-opaque-ca.pem\n\n\
+        From then on a listed TPM of that manufacturer must show the certificate of its \
+        endorsement key as well.")]
+    Add {
+        /// Whose devices the TPMs are in.
+        #[arg(long, value_name = "NAME")]
+        manufacturer: ManufacturerId,
+        /// The certificate of the vendor's CA, PEM.
+        #[arg(long, value_name = "FILE")]
+        ca: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List them.
+    #[command(after_help = "Examples:\n  fleetward identity tpm vendor list")]
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+const VENDORS: [Column; 3] = [
+    ("manufacturer", "/manufacturer"),
+    ("ca sha-256", "/ca_sha256"),
+    ("added", "/added_at"),
+];
+
+impl TpmVerb {
+    /// # Errors
+    /// The plane, a file, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::Expect {
+                manufacturer,
+                list,
+                place,
+            } => {
+                let text = files::read_text(list, LIST_BYTES_MAX)?;
+                let path =
+                    format!("/api/v1/identity/tpm/endorsement-keys?manufacturer={manufacturer}");
+                let ask = Ask::post(&path).text("text/csv", text);
+                let taken = place.client()?.json(ask)?;
+                let columns = [("TPMs", "/endorsement_keys"), ("entry", "/entry")];
+                show::fields(output, &taken, &columns)
+            }
+            Self::Vendor(VendorVerb::Add {
+                manufacturer,
+                ca,
+                place,
+            }) => {
+                let ca_pem = files::read_text(ca, PEM_BYTES_MAX)?;
+                let body = json!({ "manufacturer": manufacturer.as_str(), "ca_pem": ca_pem });
+                let ask = Ask::post("/api/v1/identity/tpm/vendors").json(&body);
+                let columns = [("entry", "/entry"), ("sequence", "/sequence")];
+                show::fields(output, &place.client()?.json(ask)?, &columns)
+            }
+            Self::Vendor(VendorVerb::List { place }) => {
+                let list = place
+                    .client()?
+                    .json(Ask::get("/api/v1/identity/tpm/vendors"))?;
+                show::rows(output, &list, &VENDORS)
+            }
+        }
+    }
+}

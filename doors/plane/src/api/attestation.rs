@@ -1,0 +1,116 @@
+//! `/api/v1/identity/attestations`: a device shows what it started.
+
+use super::read::Body;
+use super::{Caller, Problem, Shared};
+use crate::certify::attesting;
+use crate::shared::to_its_end;
+use crate::{clock, flow};
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use identity::{Door, Presented};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Whoever proved a certificate at the door for devices: asked before the body is read.
+pub struct Attester(Presented);
+
+impl FromRequestParts<Shared> for Attester {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) => Ok(Self(caller.presented()?.clone())),
+            None => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "no-certificate",
+                "attest with the certificate whose key the TPM holds",
+            )),
+        }
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct EvidenceWanted {
+    /// The qualifying data of the quote, hex: as `tpm2_quote -q` takes it. Good for two minutes.
+    nonce: String,
+    /// The registers to be quoted, as `tpm2_quote -l` takes them: `sha256:0,1,7`.
+    pcrs: String,
+}
+
+/// What a device is to attest, and the nonce that makes it fresh. For a device by the certificate
+/// whose key its TPM holds.
+#[utoipa::path(get, path = "/api/v1/identity/attestations", tag = "identity",
+    responses((status = 200, body = EvidenceWanted), (status = 401, body = super::problem::ProblemBody),
+        (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn evidence_wanted(
+    State(plane): State<Shared>,
+    Attester(presented): Attester,
+) -> Result<Json<EvidenceWanted>, Problem> {
+    let who = plane.trust().authenticate(Door::Devices, &presented)?;
+    let asked = attesting::asked(&plane, &who)?;
+    let nonce = asked.nonce(&plane, clock::now());
+    let pcrs: Vec<String> = asked.registers().iter().map(u8::to_string).collect();
+    Ok(Json(EvidenceWanted {
+        nonce: nonce.iter().map(|byte| format!("{byte:02x}")).collect(),
+        pcrs: format!("sha256:{}", pcrs.join(",")),
+    }))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// TPMS_ATTEST of TPM2_Quote over the nonce, base64.
+    statement: String,
+    /// TPMT_SIGNATURE of it by the attestation key that enrolled, base64.
+    signature: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct EvidenceAppraised {
+    /// `affirming` or `contraindicated`.
+    status: &'static str,
+    why: String,
+    /// What the device has from now on.
+    assurance: &'static str,
+    /// An affirming result counts until then.
+    ends_at: String,
+    /// Index of its entry in the log.
+    entry: u64,
+}
+
+/// Appraises a device's evidence against the reference values of its product.
+#[utoipa::path(post, path = "/api/v1/identity/attestations", tag = "identity",
+    request_body = Evidence,
+    responses((status = 200, body = EvidenceAppraised), (status = 401, body = super::problem::ProblemBody),
+        (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn attest(
+    State(plane): State<Shared>,
+    Attester(presented): Attester,
+    Body(evidence): Body<Evidence>,
+) -> Result<Json<EvidenceAppraised>, Problem> {
+    let decoded = |field: &str, text: &str| {
+        STANDARD.decode(text).map_err(|_| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "body-refused",
+                format!("{field} is not plain base64 in one line"),
+            )
+        })
+    };
+    let statement = decoded("statement", &evidence.statement)?;
+    let signature = decoded("signature", &evidence.signature)?;
+    let done =
+        to_its_end(async move { flow::attest(&plane, &presented, &statement, &signature).await })
+            .await?;
+    Ok(Json(EvidenceAppraised {
+        status: done.row.status.name(),
+        why: done.row.why,
+        assurance: done.assurance.name(),
+        ends_at: done.row.ends_at.to_string(),
+        entry: done.receipt.first_leaf_index,
+    }))
+}

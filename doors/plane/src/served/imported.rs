@@ -1,0 +1,70 @@
+//! Chains of other CAs, from files.
+
+use super::settings::ImportedCertificate;
+use super::{Entry, Shown, Source};
+use crate::secret::{read_private, read_roots};
+use anyhow::Context;
+use identity::{ServerChain, ServerChainRefusal};
+use model::Timestamp;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
+
+/// An RSA key of 4096 bits has some 3300.
+const KEY_BYTES_MAX: u64 = 16 * 1024;
+/// Behind the leaf, if the configuration does not say more.
+const INTERMEDIATES: usize = 1;
+
+/// Reads both files and checks that they can be shown.
+///
+/// # Errors
+/// Names the file; who must act and how.
+pub fn entry(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<Entry> {
+    let chain = read_roots(&settings.chain_file).context("listen.certificates")?;
+    let pem = read_private(&settings.key_file, KEY_BYTES_MAX).context("listen.certificates")?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).ok().with_context(|| {
+        format!(
+            "listen.certificates: {} holds no private key that can be read; operator: give PEM, \
+             not encrypted",
+            settings.key_file.display()
+        )
+    })?;
+    let max = settings.intermediates_max.unwrap_or(INTERMEDIATES);
+    let shown = shown(chain, key, max, &settings.names, now)
+        .with_context(|| format!("listen.certificates: {}", settings.chain_file.display()))?;
+    Ok(Entry {
+        source: Source::Imported {
+            chain_file: settings.chain_file.clone(),
+        },
+        doors: settings.doors(),
+        is_default: settings.default,
+        shown: Some(Arc::new(shown)),
+        renews_at: None,
+        trouble: None,
+    })
+}
+
+/// A chain with its key, for these of its names, or for all if none is named.
+pub fn shown(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    intermediates_max: usize,
+    names: &[String],
+    now: Timestamp,
+) -> anyhow::Result<Shown> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = (provider.key_provider)
+        .load_private_key(key)
+        .context("its key is of no kind that TLS takes; operator: use ECDSA, Ed25519 or RSA of 2048 bits or more")?;
+    let public = key.public_key().context("its key has no public half")?;
+    let refused =
+        |refusal: ServerChainRefusal| anyhow::anyhow!("refused {}: {refusal}", refusal.code());
+    let read =
+        ServerChain::read(&chain, public.as_ref(), intermediates_max, now).map_err(refused)?;
+    Ok(Shown {
+        names: read.names_for(names).map_err(refused)?,
+        chain: read,
+        key: Arc::new(CertifiedKey::new(chain, key)),
+    })
+}
