@@ -161,7 +161,8 @@ fn server_certificates_of_another_ca() {
     let import = "A chain of another CA";
     let blocks = |kind: &str| -> Vec<String> {
         let text = section(page, import);
-        let all = text.split(&format!("```{kind}\n")).skip(1);
+        let open = format!("```{kind}\n");
+        let all = text.split(open.as_str()).skip(1);
         all.map(|block| block.split("```").next().unwrap().to_owned())
             .collect()
     };
