@@ -42,11 +42,14 @@ pub enum Purpose {
     ServiceCertificate,
     OperatorCertificate,
     Crl,
+    /// Of this plane's OCSP responder, by the CA that it answers for.
+    OcspCertificate,
+    OcspResponse,
     Checkpoint,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::RootCertificate,
         Self::IssuingCertificate,
         Self::AuthorityRequest,
@@ -55,6 +58,8 @@ impl Purpose {
         Self::ServiceCertificate,
         Self::OperatorCertificate,
         Self::Crl,
+        Self::OcspCertificate,
+        Self::OcspResponse,
         Self::Checkpoint,
     ];
 
@@ -70,6 +75,8 @@ impl Purpose {
             Self::ServiceCertificate => "service-certificate",
             Self::OperatorCertificate => "operator-certificate",
             Self::Crl => "crl",
+            Self::OcspCertificate => "ocsp-certificate",
+            Self::OcspResponse => "ocsp-response",
             Self::Checkpoint => "checkpoint",
         }
     }
@@ -86,6 +93,8 @@ impl Purpose {
             | Self::IssuingCertificate
             | Self::AuthorityRequest
             | Self::Crl
+            | Self::OcspCertificate
+            | Self::OcspResponse
             | Self::Checkpoint => None,
         }
     }
@@ -103,6 +112,7 @@ pub struct Signer {
     log_public: Vec<u8>,
     server: Zeroizing<Vec<u8>>,
     server_public: Vec<u8>,
+    ocsp: CertificateKey,
     rules: Rules,
     high_mark: Mutex<Option<HighMark>>,
     counts: [AtomicU64; Purpose::ALL.len()],
@@ -157,6 +167,7 @@ impl Signer {
             (keys::FIRST_ISSUING, keys::generate_p256()?),
             (keys::LOG, keys::generate_ed25519()?),
             (keys::SERVER, keys::generate_p256()?),
+            (keys::OCSP, keys::generate_p256()?),
         ];
         files::create_folder(dir, seal, &keys)
     }
@@ -177,6 +188,10 @@ impl Signer {
             let pkcs8 = folder.read(name)?;
             CertificateKey::read(&pkcs8).ok_or_else(|| unusable(name))
         };
+        if !folder.names()?.iter().any(|name| name == keys::OCSP) {
+            // A folder of before there was a responder.
+            folder.create(keys::OCSP, &keys::generate_p256()?)?;
+        }
         let mut root = None;
         let mut issuing = Vec::new();
         for name in folder.names()? {
@@ -202,6 +217,7 @@ impl Signer {
             log,
             server,
             server_public,
+            ocsp: certificate_key(keys::OCSP)?,
             high_mark: Mutex::new(rules.checkpoint.clone()),
             rules,
             counts: Default::default(),
@@ -253,6 +269,12 @@ impl Signer {
         &self.server_public
     }
 
+    /// SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn ocsp_public_key(&self) -> &[u8] {
+        &self.ocsp.public
+    }
+
     /// The log's Ed25519 key as 32 bytes: what a verifier key (vkey) of a signed note holds.
     #[must_use]
     pub fn log_public_key(&self) -> [u8; 32] {
@@ -263,7 +285,7 @@ impl Signer {
         raw
     }
 
-    /// Signs, if the bytes are what `purpose` allows: a TBSCertificate, TBSCertList or
+    /// Signs, if the bytes are what `purpose` allows: a TBSCertificate, TBSCertList, ResponseData or
     /// CertificationRequestInfo in DER, or a checkpoint's text up to and with its last newline.
     /// Which CA's key signs stands in the bytes, as their authorityKeyIdentifier.
     ///
@@ -280,6 +302,7 @@ impl Signer {
                 issuing: &issuing,
                 log: &self.log_public,
                 server: &self.server_public,
+                ocsp: &self.ocsp,
             };
             let key = self
                 .rules

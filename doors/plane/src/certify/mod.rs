@@ -7,6 +7,7 @@ pub mod imports;
 pub mod issuing;
 pub mod lists;
 pub mod over_mqtt;
+pub mod status;
 pub mod tokens;
 pub mod tpm;
 pub mod tree;

@@ -338,9 +338,7 @@ impl DoorVerifier {
             }
             Err(refusal) => {
                 let alert = match &refusal {
-                    Refusal::CertificateRevoked { .. } | Refusal::PrincipalRevoked { .. } => {
-                        CertificateError::Revoked
-                    }
+                    Refusal::Revoked { .. } => CertificateError::Revoked,
                     _ => CertificateError::ApplicationVerificationFailure,
                 };
                 seen.refusal = Some(refusal);
