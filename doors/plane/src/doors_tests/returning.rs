@@ -9,7 +9,7 @@ use crate::plane::random;
 use crate::withdrawing::Revoking;
 use access::SourceFile;
 use identity::{Fact, profile};
-use model::{Principal, RevocationReason};
+use model::{Principal, Revocable, RevocationReason};
 use signer::Purpose;
 use sim::credential::Key;
 use sim::device::{Manner, Shown};
@@ -55,6 +55,7 @@ impl House {
             holder: Holder::Device(id(name)),
             not_before: unsigned.not_before(),
             not_after,
+            key: None,
             der: unsigned.assemble(&signature).unwrap(),
         };
         let mut device = self.device(name);
@@ -74,6 +75,7 @@ impl House {
         let fact = Fact::CertificateIssued {
             principal,
             certificate,
+            key: crate::plane::digest(&key.public_key_info().unwrap()),
             not_after,
         };
         plane.learn(&fact).unwrap();
@@ -183,9 +185,11 @@ async fn attack_another_products_grace_and_a_revoked_certificate_help_nobody_bac
         .store
         .certificates_of(&Principal::Device(id("cam-2")))
         .unwrap()[0];
-    let what = Revoking::Certificate(row.certificate.id);
-    let reason = RevocationReason::KeyCompromise;
-    flow::revoke(&house.plane, &what, reason, &Actor::Plane)
+    let what = Revoking::one(
+        Revocable::Certificate(row.certificate.id),
+        RevocationReason::KeyCompromise,
+    );
+    flow::revoke(&house.plane, &what, &Actor::Plane)
         .await
         .unwrap();
     assert!(house.returns(&stolen).await.is_err());
