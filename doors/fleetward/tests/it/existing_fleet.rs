@@ -807,7 +807,7 @@ fn a_migration_is_rehearsed_moved_rotated_and_rolled_back_without_touching_a_cli
     .unwrap();
     plane
         .lines
-        .wait_for(0, "server certificates were read again");
+        .wait_for(0, "SIGHUP: certificates were read again");
     assert_ne!(shown(&home, port), before);
     enroll(&home, &plane, "dev-0", "new-0");
     let fleets = fleetward(&home, &["identity", "import", "list"]).unwrap();

@@ -1,9 +1,7 @@
 //! Chips: which one is in which device, what they hold, and how far a device is shown to be what
 //! it says.
 
-use super::{
-    EnrollmentDecision, EnrollmentKind, FactConflict, FirstIdentity, Registry, decision,
-};
+use super::{EnrollmentDecision, EnrollmentKind, FactConflict, FirstIdentity, Registry, decision};
 use crate::refusal::Refusal;
 use crate::tpm::{EndorsementKey, HardwareKey, TpmRefusal};
 use model::{Assurance, DeviceId, Digest, ManufacturerId, Principal, SerialNumber, Timestamp};
