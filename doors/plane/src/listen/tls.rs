@@ -181,6 +181,10 @@ impl Trust {
 
     /// The configuration of one connection at a door for devices, and what it will have seen.
     ///
+    /// Where TLS 1.2 is spoken, small stacks come in, and a record larger than their buffer ends
+    /// their session. rustls does not answer max_fragment_length (RFC 6066), so everybody at such
+    /// a door is sent small records.
+    ///
     /// # Errors
     /// None in practice: the provider knows both versions.
     pub fn device_door(
@@ -208,6 +212,7 @@ impl Trust {
             // and clients then show the reset instead of the refusal.
             Door::Devices => vec![b"http/1.1".to_vec()],
         };
+        config.max_fragment_size = tls_1_2.then_some(SMALL_RECORD_BYTES);
         self.await_ca(name, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
@@ -251,6 +256,9 @@ fn forget_sessions(config: &mut ServerConfig) {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
 }
+
+/// 4 KiB of content and the header, as rustls counts.
+const SMALL_RECORD_BYTES: usize = 4096 + 5;
 
 fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
     static BOTH: [&SupportedProtocolVersion; 2] =
