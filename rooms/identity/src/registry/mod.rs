@@ -549,14 +549,17 @@ impl Registry {
     }
 
     fn check_bars(&self, principal: &Principal, certificate: CertificateId) -> Result<(), Refusal> {
-        self.check_principal(principal)?;
-        match self.revoked_certificates.get(&certificate) {
-            None => Ok(()),
-            Some(Revocation { reason, at }) => Err(Refusal::CertificateRevoked {
-                certificate,
-                reason: *reason,
-                at: *at,
-            }),
+        let barred = self.check_principal(principal);
+        match (&barred, self.revoked_certificates.get(&certificate)) {
+            // An isolation ends when the device is restored, a revocation does not.
+            (Ok(()) | Err(Refusal::DeviceIsolated { .. }), Some(Revocation { reason, at })) => {
+                Err(Refusal::CertificateRevoked {
+                    certificate,
+                    reason: *reason,
+                    at: *at,
+                })
+            }
+            _ => barred,
         }
     }
 
