@@ -104,7 +104,13 @@ pub const ADD: [&str; 9] = [
 ];
 
 /// How mosquitto's publisher ended that is pinned to the old root.
-pub fn publish(home: &Home, port: u16, name: &str, client_id: &str, topic: &str) -> Result<(), String> {
+pub fn publish(
+    home: &Home,
+    port: u16,
+    name: &str,
+    client_id: &str,
+    topic: &str,
+) -> Result<(), String> {
     let (port, cert, key) = (
         port.to_string(),
         format!("{name}.pem"),
