@@ -13,9 +13,9 @@ use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
 use access::{Facts, Grants};
-use gateway::{ToShard, Withdrawal};
+use gateway::ToShard;
 use mailbox::Mailbox;
-use model::{DeviceId, Principal};
+use model::{DeviceId, Principal, Revocable};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,9 @@ pub enum Letter {
     Connection(Box<Handed>),
     FromShard(ToShard),
     /// Bites at once; answered with the number of sessions closed.
-    Withdraw(Withdrawal, oneshot::Sender<u32>),
+    Withdraw(Arc<[Revocable]>, oneshot::Sender<u32>),
+    /// Answered with the number of sessions that `Withdraw` would close.
+    Count(Arc<[Revocable]>, oneshot::Sender<u32>),
     /// A new policy; answered when every session of the shard is under it.
     Regrant(Arc<Grants>, oneshot::Sender<()>),
     /// Somebody's product or groups are others now. Its facts are looked up when the letter is
@@ -163,9 +165,17 @@ impl Shards {
     }
 
     /// Closes every session of what is withdrawn, in every shard; returns how many there were.
-    pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
+    pub async fn withdraw(&self, what: Arc<[Revocable]>) -> u32 {
         let answers = self
-            .ask(|reply| Letter::Withdraw(what.clone(), reply))
+            .ask(|reply| Letter::Withdraw(Arc::clone(&what), reply))
+            .await;
+        answers.into_iter().sum()
+    }
+
+    /// How many sessions [`Shards::withdraw`] would close now.
+    pub async fn sessions_of(&self, what: &Arc<[Revocable]>) -> u32 {
+        let answers = self
+            .ask(|reply| Letter::Count(Arc::clone(what), reply))
             .await;
         answers.into_iter().sum()
     }

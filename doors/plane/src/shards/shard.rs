@@ -21,7 +21,7 @@ use crate::listen::tls::Sight;
 use access::Grants;
 use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
 use identity::Presented;
-use model::{Principal, Timestamp};
+use model::{Principal, Revocable, Timestamp};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -248,7 +248,7 @@ impl Shard {
                 .collect()
         };
         for principal in revoked {
-            let what = gateway::Withdrawal::Principal(principal);
+            let what = [Revocable::Principal(principal)];
             self.gateway.revoke(&what, now, &mut self.turn);
         }
     }
@@ -684,6 +684,9 @@ impl Shard {
                     };
                     self.carry_out(now);
                     let _ = reply.send(closed);
+                }
+                Letter::Count(what, reply) => {
+                    let _ = reply.send(self.gateway.sessions_of(&what));
                 }
                 Letter::Regrant(grants, reply) => {
                     self.gateway.regrant(grants, now, &mut self.turn);
