@@ -424,3 +424,115 @@ fn what_a_contained_device_can_reach_is_said_without_its_policies() {
         .find(|one| one.channel == "camera-command");
     assert!(command.is_some_and(|one| one.publishes && one.others && !one.receives));
 }
+
+/// A fleet whose old topics name attributes of their owners.
+fn with_slots() -> access::Fleet {
+    let files = [
+        ("fleet.toml", "name = \"old\"\n"),
+        ("products/p.toml", "[sensor]\n"),
+        ("services/s.toml", "[ingest]\n"),
+        (
+            "channels/c.toml",
+            "[readings]\ntopic = \"plant/{attribute.site}/{attribute.line}/readings\"\n\
+             direction = \"from-device\"\npayload_bytes_max = 100\n\
+             [state]\ntopic = \"{attribute.site}/dev/{device}/state\"\n\
+             direction = \"from-device\"\npayload_bytes_max = 100\n",
+        ),
+        (
+            "policies/p.cedar",
+            "@id(\"own\") permit (principal is Device, action, resource) \
+             when { resource.owner == principal };\n\
+             @id(\"all\") permit (principal == Service::\"ingest\", action == Action::\"receive\", \
+             resource);\n",
+        ),
+    ];
+    let files: Vec<_> = (files.iter())
+        .map(|(path, text)| access::SourceFile {
+            path: (*path).to_owned(),
+            text: (*text).to_owned(),
+        })
+        .collect();
+    access::Fleet::read(&files).unwrap()
+}
+
+fn sensor(name: &str, attributes: &[(&str, &str)]) -> access::Facts {
+    let attributes = attributes.iter().map(|(name, value)| {
+        let name = name.parse::<model::AttributeId>().unwrap();
+        (name, value.parse::<model::AttributeValue>().unwrap())
+    });
+    access::Facts {
+        attributes: attributes.collect(),
+        ..device(name, "sensor", &[])
+    }
+}
+
+#[test]
+fn a_device_owns_the_topics_in_whose_slots_its_attributes_stand_and_no_others() {
+    let fleet = with_slots();
+    let one = sensor("one", &[("site", "north"), ("line", "7")]);
+    let grants = access::Grants::compile(&fleet, [one.clone()]).unwrap();
+    let may =
+        |facts: &access::Facts, topic: &str| grants.publish(&grants.subject(facts), topic).is_ok();
+    assert!(may(&one, "plant/north/7/readings"));
+    assert!(may(&one, "north/dev/one/state"));
+    for topic in [
+        "plant/north/8/readings",
+        "plant/south/7/readings",
+        "plant/north/7/other",
+        "north/dev/two/state",
+        "south/dev/one/state",
+        "plant/north//readings",
+        "$SYS/dev/one/state",
+    ] {
+        assert!(!may(&one, topic), "{topic}");
+    }
+    // A name that is another's attribute, a missing attribute, a service by that name: nothing.
+    for other in [
+        sensor("north", &[("line", "7")]),
+        sensor("7", &[]),
+        sensor("one", &[]),
+        sensor("one", &[("site", "one"), ("line", "one")]),
+    ] {
+        assert!(!may(&other, "plant/north/7/readings"), "{other:?}");
+        assert!(!may(&other, "north/dev/one/state"), "{other:?}");
+    }
+    let own = |facts: &access::Facts, filter: &str| {
+        let filter = mqtt::Filter::new(filter).unwrap();
+        grants.subscribe(&grants.subject(facts), &filter).is_ok()
+    };
+    assert!(own(&one, "plant/north/7/readings"));
+    for filter in [
+        "plant/+/7/readings",
+        "plant/north/+/readings",
+        "plant/#",
+        "#",
+    ] {
+        assert!(!own(&one, filter), "{filter}");
+    }
+}
+
+#[test]
+fn devices_that_would_share_topics_by_equal_attributes_are_found() {
+    let fleet = with_slots();
+    let (one, two) = (
+        sensor("one", &[("site", "north"), ("line", "7")]),
+        sensor("two", &[("site", "north"), ("line", "7")]),
+    );
+    let other = sensor("other", &[("site", "north"), ("line", "8")]);
+    let bare = sensor("bare", &[("site", "north")]);
+    let shared = |all: &[&access::Facts]| {
+        let devices: Vec<_> = (all.iter())
+            .filter_map(|facts| match &facts.principal {
+                model::Principal::Device(id) => Some((id, facts.attributes.as_ref())),
+                model::Principal::Service(_) => None,
+            })
+            .collect();
+        let found = fleet.shared_topics(devices.into_iter());
+        found
+            .into_iter()
+            .map(|(channel, ..)| channel.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shared(&[&one, &two, &other, &bare]), ["readings"]);
+    assert!(shared(&[&one, &other, &bare]).is_empty());
+}
