@@ -61,12 +61,14 @@ pub struct Seen {
 /// Whom a connection proved to be. It was true when the handshake ended: ask again before use.
 #[derive(Debug)]
 pub struct Proven {
-    pub principal: Principal,
+    /// `None`: many devices share the certificate, and which one it is comes with its CONNECT.
+    pub principal: Option<Principal>,
     pub presented: Presented,
 }
 
 enum Admission {
-    Admitted(Principal),
+    /// As [`Proven::principal`] has it.
+    Admitted(Option<Principal>),
     MayAsk,
 }
 
@@ -115,7 +117,14 @@ impl Trust {
             return path.check_time(now).map(|()| path);
         }
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let path = anchors.verify_path(door, end_entity, &chain, now)?;
+        let path = match anchors.verify_path(door, end_entity, &chain, now) {
+            Ok(path) => path,
+            // What no anchor vouches for may be believed for itself.
+            Err(refusal) => match self.registry().pinned_path(end_entity, now) {
+                Some(pinned) => pinned?,
+                None => return Err(refusal),
+            },
+        };
         self.paths.lock().keep(&anchors, name, path.clone());
         Ok(path)
     }
@@ -142,7 +151,10 @@ impl Trust {
     /// How far somebody comes who proved its key: in, or no further than to ask for a certificate.
     fn admit(&self, door: Door, presented: &Presented) -> Result<Admission, Refusal> {
         let refusal = match self.authenticate(door, presented) {
-            Ok(who) => return Ok(Admission::Admitted(who.principal().clone())),
+            Ok(who) => return Ok(Admission::Admitted(Some(who.principal().clone()))),
+            Err(Refusal::SharedCertificate) if door == Door::Gateway => {
+                return Ok(Admission::Admitted(None));
+            }
             Err(refusal) if door == Door::Gateway => return Err(refusal),
             Err(refusal) => refusal,
         };
