@@ -182,12 +182,12 @@ impl Plain {
                 Principal::Device(_) => "device-revoked",
                 Principal::Service(_) => "service-revoked",
             })
-        } else if self.revoked_certificates.contains_key(&certificate) {
-            Some("certificate-revoked")
         } else if matches!(principal, Principal::Device(id)
             if self.contained.get(id) == Some(&Containment::Isolated))
         {
             Some("device-isolated")
+        } else if self.revoked_certificates.contains_key(&certificate) {
+            Some("certificate-revoked")
         } else if self.certificates.get(&certificate).map(|(owner, _)| owner) == Some(principal) {
             None
         } else {
