@@ -476,25 +476,29 @@ impl Registry {
     }
 
     fn check_bars(&self, principal: &Principal, certificate: CertificateId) -> Result<(), Refusal> {
-        self.check_principal(principal)?;
-        match self.revoked_certificates.get(&certificate) {
-            None => Ok(()),
-            Some(Revocation { reason, at }) => Err(Refusal::CertificateRevoked {
+        self.check_revoked(principal)?;
+        if let Some(Revocation { reason, at }) = self.revoked_certificates.get(&certificate) {
+            return Err(Refusal::CertificateRevoked {
                 certificate,
                 reason: *reason,
                 at: *at,
+            });
+        }
+        self.check_isolated(principal)
+    }
+
+    fn check_revoked(&self, principal: &Principal) -> Result<(), Refusal> {
+        match self.principal_revocation(principal) {
+            None => Ok(()),
+            Some(Revocation { reason, at }) => Err(Refusal::PrincipalRevoked {
+                principal: principal.clone(),
+                reason,
+                at,
             }),
         }
     }
 
-    fn check_principal(&self, principal: &Principal) -> Result<(), Refusal> {
-        if let Some(Revocation { reason, at }) = self.principal_revocation(principal) {
-            return Err(Refusal::PrincipalRevoked {
-                principal: principal.clone(),
-                reason,
-                at,
-            });
-        }
+    fn check_isolated(&self, principal: &Principal) -> Result<(), Refusal> {
         if let Principal::Device(device) = principal
             && let Some((Containment::Isolated, at)) = self.contained.get(device)
         {

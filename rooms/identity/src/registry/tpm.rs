@@ -121,7 +121,9 @@ impl Registry {
         let device = row
             .and_then(|row| self.device_at(*row))
             .ok_or(TpmRefusal::UnlistedEndorsement { endorsement })?;
-        self.check_principal(&Principal::Device(device.device.clone()))?;
+        let principal = Principal::Device(device.device.clone());
+        self.check_revoked(&principal)?;
+        self.check_isolated(&principal)?;
         Ok(device)
     }
 
