@@ -21,6 +21,7 @@ const NEEDED: &[Tool] = &[
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,
+    tools::PAHO,
     tools::MOSQUITTO,
     tools::SWTPM,
     tools::SWTPM_TOOLS,

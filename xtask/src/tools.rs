@@ -69,6 +69,11 @@ pub const AIOSMTPD: Tool = debian(
     "python3-aiosmtpd",
     &["/usr/bin/python3", "-c", "import aiosmtpd"],
 );
+/// Likewise; unmodified clients of a fleet that moves.
+pub const PAHO: Tool = debian(
+    "python3-paho-mqtt",
+    &["/usr/bin/python3", "-c", "import paho.mqtt.client"],
+);
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);

@@ -1,5 +1,8 @@
 //! `fleetward identity …`: whose devices, which devices, whose certificates.
 
+mod import;
+mod token;
+
 use crate::ask;
 use crate::authorities::{self, CaVerb};
 use crate::client::Ask;
@@ -45,6 +48,12 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Fleets that exist already, with certificates of their own.
+    #[command(subcommand)]
+    Import(import::ImportVerb),
+    /// One-time tokens for devices that have no certificate.
+    #[command(subcommand)]
+    Token(token::TokenVerb),
     /// TPMs in devices: which are expected, and whose vendors are believed.
     #[command(subcommand)]
     Tpm(TpmVerb),
@@ -226,6 +235,8 @@ impl IdentityVerb {
                     .json(Ask::get("/api/v1/identity/manufacturers"))?;
                 show::rows(output, &list, &MANUFACTURERS)
             }
+            Self::Import(verb) => verb.run(output),
+            Self::Token(verb) => verb.run(output),
             Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
@@ -290,16 +301,7 @@ fn expect(
         Some(extension) if extension.eq_ignore_ascii_case("json") => "application/json",
         _ => "text/csv",
     };
-    let progress = if text.len() < PROGRESS_BYTES_MIN {
-        ProgressBar::hidden()
-    } else {
-        let style =
-            "{bar:40} {bytes} of {total_bytes} sent, then the plane takes them up {spinner}";
-        let bar =
-            ProgressBar::new(text.len() as u64).with_style(ProgressStyle::with_template(style)?);
-        bar.enable_steady_tick(std::time::Duration::from_millis(200));
-        bar
-    };
+    let progress = list_progress(text.len())?;
     let path = format!("/api/v1/identity/expected-devices?manufacturer={manufacturer}");
     let ask = Ask::post(&path)
         .text(media_type, text)
@@ -311,6 +313,17 @@ fn expect(
         &taken?,
         &[("devices", "/devices"), ("entry", "/entry")],
     )
+}
+
+/// A bar for a list that takes a while to send.
+fn list_progress(bytes: usize) -> anyhow::Result<ProgressBar> {
+    if bytes < PROGRESS_BYTES_MIN {
+        return Ok(ProgressBar::hidden());
+    }
+    let style = "{bar:40} {bytes} of {total_bytes} sent, then the plane takes them up {spinner}";
+    let bar = ProgressBar::new(bytes as u64).with_style(ProgressStyle::with_template(style)?);
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    Ok(bar)
 }
 
 impl Certify {

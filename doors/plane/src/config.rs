@@ -63,7 +63,7 @@ pub struct GatewayConfig {
     /// `power`: an acknowledged message survives a power cut (one fdatasync a turn).
     /// `process`: it survives a crash of this program only.
     pub durability: Durability,
-    /// Also speak TLS 1.2 at the MQTT door.
+    /// Also speak TLS 1.2 at the MQTT door, and send records of at most 4 KiB: for small stacks.
     pub tls_1_2: bool,
     /// Largest MQTT packet taken after CONNECT, 1 KiB to 1 MiB.
     pub packet_bytes_max: usize,
@@ -99,7 +99,8 @@ impl Durability {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// Also speak TLS 1.2 at the door for devices (EST clients of small stacks need it).
+    /// Also speak TLS 1.2 at the door for devices, in records of at most 4 KiB: EST clients of
+    /// small stacks need it.
     pub tls_1_2: bool,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,

@@ -208,24 +208,99 @@ pub fn devices_expected(
     .with("list_sha256", list)
 }
 
+/// `by`: the certificate that it showed, unless it showed a claim token.
 #[must_use]
 pub fn enrolled(
     at: Timestamp,
-    principal: &Principal,
-    by: CertificateId,
+    decision: &identity::EnrollmentDecision,
+    by: Option<CertificateId>,
     certificate: CertificateId,
-    kind: &str,
     key_made_here: bool,
 ) -> Act {
-    let act = Act::new(at, principal, "identity.device-enrolled", principal)
-        .with("by_certificate", by)
+    let principal = Principal::Device(decision.device.clone());
+    let mut act = Act::new(at, &principal, "identity.device-enrolled", &principal)
+        .with("by", decision.by.name())
         .with("certificate", certificate)
-        .with("kind", kind);
+        .with("kind", decision.kind.name());
+    if let Some(by) = by {
+        act = act.with("by_certificate", by);
+    }
     if key_made_here {
         // Worth knowing for ever: this key was not born in the device.
-        return act.with("key", "made-by-plane");
+        act = act.with("key", "made-by-plane");
     }
     act
+}
+
+#[must_use]
+pub fn fleet_imported(at: Timestamp, actor: &Actor, row: &store::ImportedFleet) -> Act {
+    let cas: Vec<String> = row.cas.iter().map(|ca| digest(ca).to_string()).collect();
+    let object = format_args!("fleet/{}", row.fleet);
+    Act::new(at, actor, "identity.fleet-imported", object)
+        .with("naming", &row.naming)
+        .with("until", row.until)
+        .with("accept_expired", row.accept_expired)
+        .with("ca_sha256", cas.join(" "))
+}
+
+/// One part of a list.
+#[must_use]
+pub fn devices_imported(
+    at: Timestamp,
+    actor: &Actor,
+    fleet: &model::ManufacturerId,
+    part: &[identity::expected::ExpectedDevice],
+    list: Digest,
+) -> Act {
+    let pinned = part.iter().filter(|row| row.fingerprint.is_some()).count();
+    let object = format_args!("fleet/{fleet}");
+    Act::new(at, actor, "identity.devices-imported", object)
+        .with("devices", part.len())
+        .with("pinned", pinned)
+        .with("list_sha256", list)
+}
+
+#[must_use]
+pub fn fleet_retired(
+    at: Timestamp,
+    actor: &Actor,
+    fleet: &model::ManufacturerId,
+    left_behind: usize,
+    sessions_closed: u32,
+) -> Act {
+    let object = format_args!("fleet/{fleet}");
+    Act::new(at, actor, FLEET_RETIRED, object)
+        .with("left_behind", left_behind)
+        .with("sessions_closed", sessions_closed)
+}
+
+#[must_use]
+pub fn claim_tokens_made(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    count: usize,
+    expires_at: Timestamp,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    Act::new(at, actor, "identity.claim-tokens-made", object)
+        .with("tokens", count)
+        .with("expires_at", expires_at)
+}
+
+#[must_use]
+pub fn claim_tokens_withdrawn(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    serial: Option<&model::SerialNumber>,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    let act = Act::new(at, actor, "identity.claim-tokens-withdrawn", object);
+    match serial {
+        Some(serial) => act.with("serial", serial),
+        None => act,
+    }
 }
 
 /// A person decided of a device that waited; approved, it also says as what.
@@ -262,6 +337,7 @@ pub fn enrolled_by_tpm(
     kind: &str,
 ) -> Act {
     Act::new(at, principal, "identity.device-enrolled", principal)
+        .with("by", identity::FirstIdentity::Tpm.name())
         .with("by_endorsement_key", endorsement)
         .with("certificate", certificate)
         .with("kind", kind)
@@ -449,6 +525,7 @@ const STATUS: &str = "status";
 const DEVICE_CONTAINED: &str = "response.device-contained";
 const CONTAINMENT: &str = "containment";
 const INCIDENT: &str = "incident";
+const FLEET_RETIRED: &str = "identity.fleet-retired";
 const DEVICE_REVOKED: &str = "identity.device-revoked";
 const SERVICE_REVOKED: &str = "identity.service-revoked";
 const CERTIFICATE_REVOKED: &str = "identity.certificate-revoked";
@@ -458,6 +535,7 @@ const CERTIFICATE_REVOKED: &str = "identity.certificate-revoked";
 pub enum Withdrawn {
     Revoked(Revoking, RevocationReason),
     Contained(DeviceId, Standing),
+    FleetRetired(model::ManufacturerId),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
     Contraindicated(store::AttestationResult),
 }
@@ -471,6 +549,7 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
         DEVICE_REVOKED => Revoking::Device(name.parse().ok()?),
         SERVICE_REVOKED => Revoking::Service(name.parse().ok()?),
         CERTIFICATE_REVOKED => Revoking::Certificate(read_certificate_id(name)?),
+        FLEET_RETIRED => return Some(Withdrawn::FleetRetired(name.parse().ok()?)),
         EVIDENCE_APPRAISED => {
             let status = store::AttestationStatus::Contraindicated;
             if entry

@@ -94,6 +94,8 @@ pub struct Plane {
     pub(crate) unrecorded: Locked<Vec<Change>>,
     /// The last CRL made; none after a revocation.
     pub(crate) crl: Locked<Option<MadeCrl>>,
+    /// How often claim tokens were tried in this minute.
+    pub(crate) token_attempts: Locked<identity::claim_token::Attempts>,
     /// The one sequencer; locked for one batch.
     pub(crate) sequencer: Locked<audit::Sequencer>,
     pub(crate) sequencer_trouble: Locked<Option<String>>,

@@ -3,7 +3,7 @@
 
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{lists, waiting};
+use crate::certify::{imports, lists, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -104,7 +104,8 @@ impl Foundation {
         let served = Served::open(config, &store, &seal, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
-        let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
+        let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?
+            .with_imported(imports::anchors_of(&store.imported_fleets()?)?)?;
         let (registry, containments) = remember(&store)?;
         let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
@@ -199,6 +200,7 @@ impl Foundation {
             shards,
             unrecorded: Locked::default(),
             crl: Locked::default(),
+            token_attempts: Locked::default(),
             sequencer: Locked::new(self.sequencer),
             sequencer_trouble: Locked::default(),
         }))
@@ -435,6 +437,11 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::FleetRetired(fleet)) => {
+                    let at = entry.time;
+                    let write = Write::RetireImportedFleet { fleet, at };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 Some(Withdrawn::Contraindicated(result)) => {
                     let write = Write::PutAttestationResult(result);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
@@ -464,7 +471,23 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             conflict.get_or_insert(error);
         }
     };
+    for row in store.imported_fleets()? {
+        imports::facts_of(&row).into_iter().for_each(&mut learn);
+    }
     store.for_each_expected_device(|row| learn(lists::fact_of_expected(row)))?;
+    store.for_each_described(|row| {
+        learn(Fact::DeviceDescribed {
+            device: row.device,
+            attributes: row.attributes,
+        });
+    })?;
+    store.for_each_pinned_leaf(|row| {
+        learn(Fact::LeafPinned {
+            fingerprint: row.fingerprint,
+            device: row.device,
+            shared: row.shared,
+        });
+    })?;
     store.for_each_certificate(|row| {
         if let Some(principal) = row.certificate.holder.principal() {
             learn(Fact::CertificateIssued {

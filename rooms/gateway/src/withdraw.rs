@@ -5,7 +5,7 @@ use crate::signal::Signal;
 use crate::state::Phase;
 use crate::turn::{CloseReason, Turn};
 use access::{Facts, Grants};
-use model::Timestamp;
+use model::{CertificateId, Principal, Timestamp};
 use mqtt::Reason;
 use std::sync::Arc;
 
@@ -34,8 +34,43 @@ impl Gateway {
                 (None, open.collect())
             }
         };
+        let closed = self.shut_revoked(&connections, now, turn);
+        let sessions = (principal.and_then(|index| self.principals.get(index)))
+            .map(|known| known.sessions.clone())
+            .unwrap_or_default();
+        for session in sessions {
+            self.end_session(session, WillFate::Suppressed, turn);
+        }
+        self.settle(now, turn);
+        if let Some(index) = principal {
+            self.forget_if_idle(index, now);
+        }
+        closed
+    }
+
+    /// As [`Gateway::revoke`] of a certificate, for every live session whose holder and certificate
+    /// are withdrawn by this account. Returns the connections closed.
+    pub fn revoke_where(
+        &mut self,
+        is_withdrawn: impl Fn(&Principal, CertificateId) -> bool,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> u32 {
+        let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
+            let connection = slot.connection.as_ref()?;
+            let known = self.principals.get(connection.principal)?;
+            is_withdrawn(&known.facts.principal, connection.certificate).then_some(id)
+        });
+        let connections: Vec<u32> = open.collect();
+        let closed = self.shut_revoked(&connections, now, turn);
+        self.settle(now, turn);
+        closed
+    }
+
+    /// Closes connections whose access was revoked; output not yet drained is dropped.
+    fn shut_revoked(&mut self, connections: &[u32], now: Timestamp, turn: &mut Turn) -> u32 {
         let mut closed = 0;
-        for id in connections {
+        for id in connections.iter().copied() {
             let Some(connection) = self.connection_mut(id) else {
                 continue;
             };
@@ -53,17 +88,7 @@ impl Gateway {
                 );
             }
         }
-        let sessions = (principal.and_then(|index| self.principals.get(index)))
-            .map(|known| known.sessions.clone())
-            .unwrap_or_default();
-        for session in sessions {
-            self.end_session(session, WillFate::Suppressed, turn);
-        }
         self.counters.revoked += u64::from(closed);
-        self.settle(now, turn);
-        if let Some(index) = principal {
-            self.forget_if_idle(index, now);
-        }
         closed
     }
 

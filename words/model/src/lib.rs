@@ -22,8 +22,8 @@ pub use certificate::{CertificateId, Digest, RevocationReason};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId, OperatorId, PolicyId, Principal,
-    ProductId, SerialNumber, ServiceId, TenantId,
+    AttributeId, AttributeValue, AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId,
+    OperatorId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use time::Timestamp;

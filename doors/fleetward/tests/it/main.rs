@@ -13,6 +13,7 @@ mod agent;
 mod attacks;
 mod crash;
 mod est;
+mod existing_fleet;
 mod fixture;
 mod hostile_text;
 mod http;

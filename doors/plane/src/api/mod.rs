@@ -45,6 +45,8 @@ use utoipa::OpenApi;
 
 /// A list of expected devices may be large; nothing else is.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// But that of an existing fleet, with its fingerprints.
+const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -104,6 +106,28 @@ fn api() -> Router<Shared> {
             post(pending::refuse),
         )
         .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route(
+            "/api/v1/identity/imports",
+            get(identity::imports::list).post(identity::imports::import),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/devices",
+            post(identity::imports::devices).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/waiting",
+            get(identity::imports::waiting),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/retirement",
+            post(identity::imports::retire),
+        )
+        .route(
+            "/api/v1/identity/claim-tokens",
+            get(identity::claims::tokens)
+                .post(identity::claims::make_tokens)
+                .delete(identity::claims::withdraw_tokens),
+        )
         .route("/api/v1/identity/served", get(served::served))
         .route(
             "/api/v1/identity/served/reload",
@@ -251,6 +275,14 @@ async fn method_not_allowed() -> Problem {
         pending::approve,
         pending::refuse,
         identity::revoke,
+        identity::imports::list,
+        identity::imports::import,
+        identity::imports::devices,
+        identity::imports::waiting,
+        identity::imports::retire,
+        identity::claims::tokens,
+        identity::claims::make_tokens,
+        identity::claims::withdraw_tokens,
         tpm::list_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,

@@ -3,8 +3,10 @@
 pub mod attesting;
 pub mod authorities;
 pub mod enrolling;
+pub mod imports;
 pub mod issuing;
 pub mod lists;
+pub mod tokens;
 pub mod tpm;
 pub mod tree;
 pub mod waiting;

@@ -15,6 +15,7 @@ mod csrattrs;
 mod doors;
 mod enrollment;
 mod hostile;
+mod imported;
 mod limbo;
 mod odd;
 mod openssl;
