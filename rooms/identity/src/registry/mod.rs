@@ -560,6 +560,12 @@ impl Registry {
         self.check_isolated(principal)
     }
 
+    /// As for a certificate, where there is none.
+    fn check_principal(&self, principal: &Principal) -> Result<(), Refusal> {
+        self.check_revoked(principal)?;
+        self.check_isolated(principal)
+    }
+
     fn check_revoked(&self, principal: &Principal) -> Result<(), Refusal> {
         match self.principal_revocation(principal) {
             None => Ok(()),
