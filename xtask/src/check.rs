@@ -22,6 +22,7 @@ const NEEDED: &[Tool] = &[
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,
     tools::PAHO,
+    tools::SOFTHSM,
     tools::MOSQUITTO,
     tools::SWTPM,
     tools::SWTPM_TOOLS,

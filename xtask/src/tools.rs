@@ -86,6 +86,7 @@ pub const JETBRAINS_MONO: Tool = debian(
     "fonts-jetbrains-mono",
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
+pub const SOFTHSM: Tool = debian("softhsm2", &["softhsm2-util", "--version"]);
 /// Packs the vectors that tests read.
 pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);

@@ -1,9 +1,11 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::broker::Brokers;
+use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{imports, lists, waiting};
+use crate::certify::{counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -19,7 +21,7 @@ use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
 use crate::served::{Maker, Served};
-use crate::shards::{Journals, Shards};
+use crate::shards::{self, Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use crate::stock::sightings;
@@ -41,6 +43,8 @@ use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
     notifier: Notifier,
+    brokers: Brokers,
+    status: StatusDesk,
     store: Store,
     published: Published,
     seal: SealKey,
@@ -70,6 +74,7 @@ impl Foundation {
         let now = clock::now();
         check_clock(now, built_at(), "this program was built")?;
         let notifier = Notifier::new(config)?;
+        let brokers = Brokers::new(config)?;
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
@@ -94,6 +99,7 @@ impl Foundation {
         }
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
+        counting::reconcile(&store, &signer, &tree, &realm, now)?;
         let maker = Maker {
             config,
             store: &store,
@@ -121,8 +127,11 @@ impl Foundation {
         let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
+        let status = StatusDesk::open(&store, config.status_point()?)?;
         Ok(Self {
             notifier,
+            brokers,
+            status,
             store,
             published,
             seal,
@@ -155,13 +164,17 @@ impl Foundation {
             fleet: Latest::new(self.fleet),
         });
         let (signals, inbox) = Signals::new();
+        let (requests, asking) = over_mqtt::queue();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
             &doors.mqtt,
-            &admission,
-            &grants,
-            &signals,
+            &shards::Around {
+                admission: Arc::clone(&admission),
+                grants: Arc::clone(&grants),
+                signals: signals.clone(),
+                requests,
+            },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
         Ok(Arc::new(Plane {
@@ -175,6 +188,7 @@ impl Foundation {
             sign_ins: SignIns::default(),
             signals,
             inbox: Locked::new(Some(inbox)),
+            asking: Locked::new(Some(asking)),
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),
@@ -192,6 +206,7 @@ impl Foundation {
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
+            brokers: self.brokers,
             chips: self.chips,
             signer: self.signer,
             realm: self.realm,
@@ -199,8 +214,8 @@ impl Foundation {
             grants: Latest::of(grants),
             shards,
             unrecorded: Locked::default(),
-            crl: Locked::default(),
             token_attempts: Locked::default(),
+            status: self.status,
             sequencer: Locked::new(self.sequencer),
             sequencer_trouble: Locked::default(),
         }))
@@ -244,6 +259,7 @@ fn open_signer(
     tenant: &TenantId,
 ) -> anyhow::Result<Signer> {
     let keys = config.data_dir.join("keys");
+    let token = config.signer.token();
     if !keys.exists() {
         if tree::is_founded(store)? {
             bail!(
@@ -252,7 +268,7 @@ fn open_signer(
                 keys.display()
             );
         }
-        Signer::create(&keys, seal)?;
+        Signer::create(&keys, seal, token.as_ref())?;
     }
     // Whatever was signed last, here or in the published log, is never signed below again.
     let origin = config.log_origin();
@@ -272,7 +288,7 @@ fn open_signer(
         log_origin: origin.clone(),
         checkpoint: marks.max_by_key(|mark| mark.size),
     };
-    Ok(Signer::open(&keys, seal, rules)?)
+    Ok(Signer::open(&keys, seal, token.as_ref(), rules)?)
 }
 
 /// Compares the database with the published log. The same: go on. Published less: publish the rest
@@ -426,7 +442,8 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
             }
             match entries::withdrawal_told_by(&entry) {
                 Some(Withdrawn::Revoked(what, reason)) => {
-                    let write = what.row(entry.time, reason);
+                    let at = entry.time;
+                    let write = Write::Revoke { what, at, reason };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::Contained(device, standing)) => {
@@ -493,24 +510,14 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             learn(Fact::CertificateIssued {
                 principal,
                 certificate: row.certificate.id,
+                key: key_of(&row.certificate),
                 not_after: row.certificate.not_after,
             });
         }
     })?;
     store.for_each_revocation(|what, revocation| {
         let (at, reason) = (revocation.at, revocation.reason);
-        learn(match what {
-            store::Revoked::Principal(principal) => Fact::PrincipalRevoked {
-                principal,
-                reason,
-                at,
-            },
-            store::Revoked::Certificate(certificate) => Fact::CertificateRevoked {
-                certificate,
-                reason,
-                at,
-            },
-        });
+        learn(Fact::Revoked { what, reason, at });
     })?;
     store.for_each_endorsement_key(|row| {
         learn(Fact::EndorsementListed {
@@ -546,6 +553,14 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
         }
         None => Ok((registry, containments)),
     }
+}
+
+/// A row of an earlier format has no digest of its key. What cannot be read opens no door either.
+fn key_of(certificate: &store::Certificate) -> model::Digest {
+    certificate
+        .key
+        .or_else(|| identity::public_key_digest(&certificate.der).ok())
+        .unwrap_or_else(|| crate::plane::digest(&certificate.der))
 }
 
 /// The judgement as it was: what was learned and raised comes from `facts.db`, what is declared

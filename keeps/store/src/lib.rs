@@ -54,7 +54,7 @@ pub use facts::{
 pub use first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 pub use identity::{
     Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,
-    Population, Revocation, Revoked, Token,
+    Population, Revocation, Token,
 };
 pub use inventory::DeviceRecord;
 pub use journal::{

@@ -11,6 +11,7 @@
 mod acme;
 mod agent;
 mod attacks;
+mod authorities;
 mod crash;
 mod est;
 mod existing_fleet;

@@ -22,7 +22,10 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod revocation;
+mod roots;
 mod served;
+mod status;
 mod tpm;
 mod watched;
 
@@ -49,6 +52,8 @@ const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
+/// What is longer is refused as malformed, in OCSP's own words.
+const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
 
@@ -105,7 +110,6 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/pending/{id}/refuse",
             post(pending::refuse),
         )
-        .route("/api/v1/identity/revocations", post(identity::revoke))
         .route(
             "/api/v1/identity/imports",
             get(identity::imports::list).post(identity::imports::import),
@@ -128,6 +132,12 @@ fn api() -> Router<Shared> {
                 .post(identity::claims::make_tokens)
                 .delete(identity::claims::withdraw_tokens),
         )
+        .route("/api/v1/identity/revocations", post(revocation::revoke))
+        .route(
+            "/api/v1/identity/revocations/list",
+            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/identity/releases", post(revocation::release))
         .route("/api/v1/identity/served", get(served::served))
         .route(
             "/api/v1/identity/served/reload",
@@ -142,7 +152,25 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/authorities/{name}/rollover",
             post(authorities::roll_authority_over),
         )
-        .route("/api/v1/identity/crl", get(identity::crl))
+        .route("/api/v1/identity/crl", get(status::crl))
+        .route(
+            "/api/v1/identity/authorities/{name}/request",
+            post(authorities::request_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/certificate",
+            post(authorities::install_authority),
+        )
+        .route("/api/v1/identity/roots", post(roots::announce_root))
+        .route(
+            "/api/v1/identity/roots/rollover",
+            post(roots::roll_root_over),
+        )
+        .route("/api/v1/identity/roots/export", post(roots::export_root))
+        .route(
+            "/api/v1/identity/roots/key",
+            delete(roots::destroy_root_key),
+        )
         .route(
             "/api/v1/access/fleet",
             get(access::fleet).put(access::apply),
@@ -173,6 +201,12 @@ fn api() -> Router<Shared> {
         .route("/api/v1/audit/bundle", get(audit::bundle))
         .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
         .route("/log/{*path}", get(audit::published))
+        .route("/status/crl/{issuer}/{count}/{file}", get(status::crl_of))
+        .route(
+            "/status/ocsp",
+            post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
+        )
+        .route("/status/ocsp/{*request}", get(status::ocsp_get))
 }
 
 /// What was seen, what it means and what is done about it.
@@ -274,7 +308,6 @@ async fn method_not_allowed() -> Problem {
         pending::list,
         pending::approve,
         pending::refuse,
-        identity::revoke,
         identity::imports::list,
         identity::imports::import,
         identity::imports::devices,
@@ -283,6 +316,9 @@ async fn method_not_allowed() -> Problem {
         identity::claims::tokens,
         identity::claims::make_tokens,
         identity::claims::withdraw_tokens,
+        revocation::revoke,
+        revocation::revoke_list,
+        revocation::release,
         tpm::list_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,
@@ -296,7 +332,13 @@ async fn method_not_allowed() -> Problem {
         authorities::authorities,
         authorities::create_authority,
         authorities::roll_authority_over,
-        identity::crl,
+        status::crl,
+        authorities::request_authority,
+        authorities::install_authority,
+        roots::announce_root,
+        roots::roll_root_over,
+        roots::export_root,
+        roots::destroy_root_key,
         access::fleet,
         access::apply,
         access::plan,

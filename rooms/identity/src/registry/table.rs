@@ -299,6 +299,9 @@ pub(super) struct CertificateRow {
     pub owner: Owner,
     // Split: a u64 would pad each row by four bytes.
     not_after_seconds: [u32; 2],
+    /// The first 8 bytes of the key's digest. To find a key with the digest of another's costs
+    /// 2^64 keys, and gains a refusal of one's own.
+    key: [u8; 8],
 }
 
 impl CertificateRow {
@@ -314,6 +317,8 @@ pub(super) struct Certificates {
     issuers: Interner<Digest>,
     rows: Vec<CertificateRow>,
     ids: Index,
+    /// One row for each key and owner, so that a device that renews with its key adds none.
+    keys: Index,
     hasher: RandomState,
 }
 
@@ -338,6 +343,7 @@ impl Certificates {
         &mut self,
         id: &CertificateId,
         owner: Owner,
+        key: &Digest,
         not_after: Timestamp,
     ) -> Option<()> {
         let issuer = self.issuers.intern(&id.issuer())?;
@@ -350,7 +356,23 @@ impl Certificates {
                 u32::try_from(seconds >> 32).ok()?,
                 u32::try_from(seconds & 0xffff_ffff).ok()?,
             ],
+            key: short(key),
         })
+    }
+
+    pub(super) fn knows_issuer(&self, issuer: &Digest) -> bool {
+        self.issuers.number(issuer).is_some()
+    }
+
+    /// Somebody else who holds this key.
+    pub(super) fn other_owner_of(&self, key: &Digest, own: Option<Owner>) -> Option<Owner> {
+        let key = short(key);
+        let row = self.keys.find(self.hasher.hash_one(key), |row| {
+            self.rows
+                .get(index(row))
+                .is_some_and(|row| row.key == key && Some(row.owner) != own)
+        })?;
+        self.rows.get(index(row)).map(|row| row.owner)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
@@ -367,6 +389,7 @@ impl Certificates {
             .collect();
         self.rows = Vec::with_capacity(kept.len());
         self.ids = Index::default();
+        self.keys = Index::default();
         for row in kept {
             // No more rows than before: it cannot be full.
             let _placed = self.push(row);
@@ -385,6 +408,21 @@ impl Certificates {
             None => 0,
         });
         self.ids = ids;
+        placed?;
+        let hash = self.hasher.hash_one(new.key);
+        let is_same = |row: &CertificateRow| row.key == new.key && row.owner == new.owner;
+        let known = self
+            .keys
+            .find(hash, |row| self.rows.get(index(row)).is_some_and(is_same));
+        if known.is_some() {
+            return Some(());
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        let placed = keys.insert(hash, row, |row| match self.rows.get(index(row)) {
+            Some(row) => self.hasher.hash_one(row.key),
+            None => 0,
+        });
+        self.keys = keys;
         placed
     }
 
@@ -400,6 +438,14 @@ impl Certificates {
 fn padded(serial: &[u8]) -> [u8; 20] {
     let mut out = [0; 20];
     for (to, from) in out.iter_mut().rev().zip(serial.iter().rev()) {
+        *to = *from;
+    }
+    out
+}
+
+fn short(digest: &Digest) -> [u8; 8] {
+    let mut out = [0; 8];
+    for (to, from) in out.iter_mut().zip(&digest.0) {
         *to = *from;
     }
     out

@@ -24,6 +24,8 @@ mod pkits;
 mod requests;
 mod returning;
 mod server_chain;
+mod status;
 mod support;
 mod tpm;
+mod tree;
 mod vectors;
