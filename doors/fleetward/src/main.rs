@@ -22,6 +22,8 @@ mod pending;
 mod place;
 mod request;
 mod response;
+mod revocation;
+mod root;
 mod serve;
 mod served;
 mod show;

@@ -4,10 +4,10 @@
 
 use crate::plane::digest;
 use crate::served::record::Told;
-use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
+use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
 use model::{
     AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
-    Principal, RevocationReason, Timestamp,
+    Principal, Revocable, RevocationReason, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -158,6 +158,74 @@ pub fn authority_certified(
         .with("certificate_sha256", certificate)
 }
 
+/// A CA asks a root that is kept elsewhere for its certificate.
+#[must_use]
+pub fn authority_requested(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    request: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-requested", object)
+        .with("uses", uses)
+        .with("request_sha256", request)
+}
+
+/// The root's key left this machine, in a bundle.
+#[must_use]
+pub fn root_exported(at: Timestamp, actor: &Actor, bundle: Digest) -> Act {
+    Act::new(at, actor, "identity.root-exported", "plane").with("bundle_sha256", bundle)
+}
+
+#[must_use]
+pub fn root_key_destroyed(at: Timestamp, actor: &Actor, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-key-destroyed", "plane").with(ROOT_SHA256, root)
+}
+
+#[must_use]
+pub fn root_announced(at: Timestamp, actor: &Actor, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-announced", "plane").with(ROOT_SHA256, root)
+}
+
+#[must_use]
+pub fn root_rolled_over(at: Timestamp, actor: &Actor, before: Digest, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-rolled-over", "plane")
+        .with("before_sha256", before)
+        .with(ROOT_SHA256, root)
+}
+
+const ROOT_SHA256: &str = "root_certificate_sha256";
+
+/// How the signer's count of one purpose differs from the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Signatures that were made and are on no record.
+    pub unrecorded: u64,
+    /// Signatures that may have been made: a power cut took the exact number.
+    pub in_doubt: u64,
+    /// Records beyond all that was counted: the count is an older copy.
+    pub uncounted: u64,
+}
+
+impl Gap {
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        (self.unrecorded, self.in_doubt, self.uncounted) == (0, 0, 0)
+    }
+}
+
+#[must_use]
+pub fn signatures_differ(at: Timestamp, name: &AuthorityId, purpose: &str, gap: &Gap) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, Actor::Plane, "identity.signatures-differ", object)
+        .with("purpose", purpose)
+        .with("unrecorded", gap.unrecorded)
+        .with("in_doubt", gap.in_doubt)
+        .with("uncounted", gap.uncounted)
+}
+
 /// The last certificate of a CA that retired has ended, and the CA with it.
 #[must_use]
 pub fn authority_ended(at: Timestamp, name: &AuthorityId, certificate: Digest) -> Act {
@@ -208,24 +276,99 @@ pub fn devices_expected(
     .with("list_sha256", list)
 }
 
+/// `by`: the certificate that it showed, unless it showed a claim token.
 #[must_use]
 pub fn enrolled(
     at: Timestamp,
-    principal: &Principal,
-    by: CertificateId,
+    decision: &identity::EnrollmentDecision,
+    by: Option<CertificateId>,
     certificate: CertificateId,
-    kind: &str,
     key_made_here: bool,
 ) -> Act {
-    let act = Act::new(at, principal, "identity.device-enrolled", principal)
-        .with("by_certificate", by)
+    let principal = Principal::Device(decision.device.clone());
+    let mut act = Act::new(at, &principal, "identity.device-enrolled", &principal)
+        .with("by", decision.by.name())
         .with("certificate", certificate)
-        .with("kind", kind);
+        .with("kind", decision.kind.name());
+    if let Some(by) = by {
+        act = act.with("by_certificate", by);
+    }
     if key_made_here {
         // Worth knowing for ever: this key was not born in the device.
-        return act.with("key", "made-by-plane");
+        act = act.with("key", "made-by-plane");
     }
     act
+}
+
+#[must_use]
+pub fn fleet_imported(at: Timestamp, actor: &Actor, row: &store::ImportedFleet) -> Act {
+    let cas: Vec<String> = row.cas.iter().map(|ca| digest(ca).to_string()).collect();
+    let object = format_args!("fleet/{}", row.fleet);
+    Act::new(at, actor, "identity.fleet-imported", object)
+        .with("naming", &row.naming)
+        .with("until", row.until)
+        .with("accept_expired", row.accept_expired)
+        .with("ca_sha256", cas.join(" "))
+}
+
+/// One part of a list.
+#[must_use]
+pub fn devices_imported(
+    at: Timestamp,
+    actor: &Actor,
+    fleet: &model::ManufacturerId,
+    part: &[identity::expected::ExpectedDevice],
+    list: Digest,
+) -> Act {
+    let pinned = part.iter().filter(|row| row.fingerprint.is_some()).count();
+    let object = format_args!("fleet/{fleet}");
+    Act::new(at, actor, "identity.devices-imported", object)
+        .with("devices", part.len())
+        .with("pinned", pinned)
+        .with("list_sha256", list)
+}
+
+#[must_use]
+pub fn fleet_retired(
+    at: Timestamp,
+    actor: &Actor,
+    fleet: &model::ManufacturerId,
+    left_behind: usize,
+    sessions_closed: u32,
+) -> Act {
+    let object = format_args!("fleet/{fleet}");
+    Act::new(at, actor, FLEET_RETIRED, object)
+        .with("left_behind", left_behind)
+        .with("sessions_closed", sessions_closed)
+}
+
+#[must_use]
+pub fn claim_tokens_made(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    count: usize,
+    expires_at: Timestamp,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    Act::new(at, actor, "identity.claim-tokens-made", object)
+        .with("tokens", count)
+        .with("expires_at", expires_at)
+}
+
+#[must_use]
+pub fn claim_tokens_withdrawn(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    serial: Option<&model::SerialNumber>,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    let act = Act::new(at, actor, "identity.claim-tokens-withdrawn", object);
+    match serial {
+        Some(serial) => act.with("serial", serial),
+        None => act,
+    }
 }
 
 /// A person decided of a device that waited; approved, it also says as what.
@@ -262,6 +405,7 @@ pub fn enrolled_by_tpm(
     kind: &str,
 ) -> Act {
     Act::new(at, principal, "identity.device-enrolled", principal)
+        .with("by", identity::FirstIdentity::Tpm.name())
         .with("by_endorsement_key", endorsement)
         .with("certificate", certificate)
         .with("kind", kind)
@@ -314,25 +458,64 @@ pub fn issued_to_service(
         .with("certificate", certificate)
 }
 
+/// `sessions_closed` is of this one alone; of a list they are told together.
 #[must_use]
 pub fn revoked(
     at: Timestamp,
     actor: &Actor,
-    what: &Revoking,
+    what: &Revocable,
+    reason: RevocationReason,
+    sessions_closed: Option<u32>,
+) -> Act {
+    let action = match what {
+        Revocable::Principal(Principal::Device(_)) => "identity.device-revoked",
+        Revocable::Principal(Principal::Service(_)) => "identity.service-revoked",
+        Revocable::Certificate(_) => "identity.certificate-revoked",
+        Revocable::Product(_) => "identity.product-revoked",
+        Revocable::Issuer(_) => "identity.issuer-revoked",
+    };
+    let act = Act::new(at, actor, action, what).with("reason", reason.name());
+    match sessions_closed {
+        Some(count) => act.with("sessions_closed", count),
+        None => act,
+    }
+}
+
+/// Sums up a list; each of its lines has an entry of its own before this one.
+#[must_use]
+pub fn list_revoked(
+    at: Timestamp,
+    actor: &Actor,
+    list: Digest,
+    count: usize,
     reason: RevocationReason,
     sessions_closed: u32,
 ) -> Act {
-    let (action, object) = revoked_object(what);
-    Act::new(at, actor, action, object)
+    let object = format_args!("list/{list}");
+    Act::new(at, actor, "identity.list-revoked", object)
+        .with("revoked", count)
         .with("reason", reason.name())
         .with("sessions_closed", sessions_closed)
 }
 
 /// By a certificate whose key lies in a chip.
 #[must_use]
-pub fn superseded(at: Timestamp, what: &Revoking) -> Act {
-    let (action, object) = revoked_object(what);
-    Act::new(at, Actor::Plane, action, object).with("reason", RevocationReason::Superseded.name())
+pub fn superseded(at: Timestamp, what: &Revocable) -> Act {
+    revoked(at, &Actor::Plane, what, RevocationReason::Superseded, None)
+}
+
+#[must_use]
+pub fn released(at: Timestamp, actor: &Actor, what: &Releasing) -> Act {
+    Act::new(at, actor, "identity.hold-released", &what.what).with("reason", &what.reason)
+}
+
+/// Our OCSP responder may answer for a CA, for some days.
+#[must_use]
+pub fn responder_certified(at: Timestamp, certificate: CertificateId, ca: &AuthorityId) -> Act {
+    let action = "identity.ocsp-responder-certified";
+    Act::new(at, Actor::Plane, action, "plane")
+        .with("certificate", certificate)
+        .with("ca", ca)
 }
 
 #[must_use]
@@ -436,28 +619,27 @@ pub fn step(incident: IncidentId, step: &response::Step) -> Act {
     act
 }
 
-fn revoked_object(what: &Revoking) -> (&'static str, String) {
-    match what {
-        Revoking::Device(id) => (DEVICE_REVOKED, format!("device/{id}")),
-        Revoking::Service(id) => (SERVICE_REVOKED, format!("service/{id}")),
-        Revoking::Certificate(id) => (CERTIFICATE_REVOKED, format!("certificate/{id}")),
-    }
-}
-
 const EVIDENCE_APPRAISED: &str = "identity.evidence-appraised";
 const STATUS: &str = "status";
 const DEVICE_CONTAINED: &str = "response.device-contained";
 const CONTAINMENT: &str = "containment";
 const INCIDENT: &str = "incident";
-const DEVICE_REVOKED: &str = "identity.device-revoked";
-const SERVICE_REVOKED: &str = "identity.service-revoked";
-const CERTIFICATE_REVOKED: &str = "identity.certificate-revoked";
+const FLEET_RETIRED: &str = "identity.fleet-retired";
+/// The actions of [`revoked`]; the object says what.
+const REVOKED: [&str; 5] = [
+    "identity.device-revoked",
+    "identity.service-revoked",
+    "identity.certificate-revoked",
+    "identity.product-revoked",
+    "identity.issuer-revoked",
+];
 
 /// A withdrawal that an entry tells of: how a restored backup learns what it missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Withdrawn {
-    Revoked(Revoking, RevocationReason),
+    Revoked(Revocable, RevocationReason),
     Contained(DeviceId, Standing),
+    FleetRetired(model::ManufacturerId),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
     Contraindicated(store::AttestationResult),
 }
@@ -466,12 +648,14 @@ pub enum Withdrawn {
 /// doubt a device stays cut off, and a person restores it again.
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
-    let (_, name) = entry.object.split_once('/')?;
     let what = match entry.action.as_str() {
-        DEVICE_REVOKED => Revoking::Device(name.parse().ok()?),
-        SERVICE_REVOKED => Revoking::Service(name.parse().ok()?),
-        CERTIFICATE_REVOKED => Revoking::Certificate(read_certificate_id(name)?),
+        FLEET_RETIRED => {
+            let (_, name) = entry.object.split_once('/')?;
+            return Some(Withdrawn::FleetRetired(name.parse().ok()?));
+        }
+        action if REVOKED.contains(&action) => entry.object.parse().ok()?,
         EVIDENCE_APPRAISED => {
+            let (_, name) = entry.object.split_once('/')?;
             let status = store::AttestationStatus::Contraindicated;
             if entry
                 .details
@@ -489,6 +673,7 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
             }));
         }
         DEVICE_CONTAINED => {
+            let (_, name) = entry.object.split_once('/')?;
             let detail = |key: &str| entry.details.get(key).map(String::as_str);
             let standing = Standing {
                 // What this version cannot read is cut off all the same.
@@ -515,35 +700,6 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
 #[must_use]
 pub fn incident_told_by(entry: &audit::Entry) -> Option<IncidentId> {
     IncidentId::from_text(entry.object.strip_prefix("incident/")?)
-}
-
-/// Reads `<issuer digest>:<serial>` as [`CertificateId`] prints it.
-#[must_use]
-pub fn read_certificate_id(text: &str) -> Option<CertificateId> {
-    let (issuer, serial) = text.split_once(':')?;
-    let issuer: [u8; 32] = from_hex(issuer)?.try_into().ok()?;
-    CertificateId::new(Digest(issuer), &from_hex(serial)?)
-}
-
-/// A digest as it is shown: 64 hex digits.
-#[must_use]
-pub fn read_digest(text: &str) -> Option<Digest> {
-    from_hex(text)?.try_into().ok().map(Digest)
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() > 64 || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| {
-            let pair = std::str::from_utf8(pair).ok()?;
-            u8::from_str_radix(pair, 16)
-                .ok()
-                .filter(|_| !pair.starts_with('+'))
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -575,16 +731,28 @@ mod tests {
     #[test]
     fn a_revocation_is_read_back_from_its_entry() {
         let id = CertificateId::new(Digest([0xab; 32]), &[0x01, 0xff]).unwrap();
-        for what in [
-            Revoking::Device("cam-1".parse().unwrap()),
-            Revoking::Service("ingest".parse().unwrap()),
-            Revoking::Certificate(id),
-        ] {
-            let reason = RevocationReason::KeyCompromise;
-            let act = revoked(Timestamp::from_seconds(1), &Actor::Plane, &what, reason, 2);
-            let read = written(act);
-            let told = withdrawal_told_by(&read);
-            assert_eq!(told, Some(Withdrawn::Revoked(what, reason)));
+        let all: [Revocable; 5] = [
+            "device/cam-1".parse().unwrap(),
+            "service/ingest".parse().unwrap(),
+            "product/camera".parse().unwrap(),
+            Revocable::Issuer(Digest([0xab; 32])),
+            Revocable::Certificate(id),
+        ];
+        for what in all {
+            for reason in RevocationReason::ALL {
+                let at = Timestamp::from_seconds(1);
+                let act = revoked(at, &Actor::Plane, &what, reason, Some(2));
+                assert!(REVOKED.contains(&act.action));
+                let told = withdrawal_told_by(&written(act));
+                assert_eq!(told, Some(Withdrawn::Revoked(what.clone(), reason)));
+            }
+            // In doubt it stays on hold: a person releases it again.
+            let releasing = Releasing {
+                what,
+                reason: "found again".into(),
+            };
+            let act = released(Timestamp::from_seconds(2), &Actor::Plane, &releasing);
+            assert_eq!(withdrawal_told_by(&written(act)), None);
         }
     }
 
@@ -630,19 +798,6 @@ mod tests {
                 ));
                 assert_eq!(withdrawal_told_by(&read), None);
             }
-        }
-    }
-
-    #[test]
-    fn what_is_no_certificate_id_is_not_read_as_one() {
-        for text in [
-            "",
-            ":",
-            "ab:01",
-            &format!("{}:", "ab".repeat(32)),
-            &format!("{}:+1", "ab".repeat(32)),
-        ] {
-            assert_eq!(read_certificate_id(text), None, "{text:?}");
         }
     }
 }

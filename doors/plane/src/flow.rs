@@ -6,6 +6,7 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
+use crate::broker::Telling;
 use crate::certify::attesting::{self, Appraised};
 use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
@@ -15,7 +16,7 @@ use crate::certify::waiting::{self, Waited};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
-use crate::fleet::planning::ApplyReceipt;
+use crate::fleet::planning::{self, ApplyReceipt};
 use crate::judge::Judged;
 use crate::judge::signals::Told;
 use crate::listen::tls::Trust;
@@ -25,20 +26,25 @@ use crate::respond::timeline::{self, Lines};
 use crate::shared::Latest;
 use crate::trouble::Trouble;
 use crate::withdrawing::{
-    self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
+    self, Containing, ContainmentReceipt, Releasing, RestoreReceipt, Restoring, RevocationReceipt,
+    Revoking,
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
+use identity::claim_token::Claimed;
 use identity::tpm::HardwareKey;
 use identity::{
     AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
 };
-use model::{Assurance, Principal, RevocationReason, ServiceId, Timestamp};
+use model::{
+    Assurance, CertificateId, Principal, ProductId, Revocable, RevocationReason, ServiceId,
+    Timestamp,
+};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Change, CommitError, Direction, Guard, Write};
+use store::{CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, Receipt, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
@@ -81,33 +87,28 @@ impl Admission {
 
     /// All that policy may see of somebody, and whether it is contained.
     pub fn facts_of(&self, principal: &Principal) -> Facts {
-        let (product, groups, containment, assurance) = match principal {
+        let mut facts = Facts {
+            principal: principal.clone(),
+            product: None,
+            groups: Vec::new(),
+            attributes: Arc::default(),
+            containment: None,
+            assurance: Assurance::default(),
+        };
+        match principal {
             Principal::Device(device) => {
                 let registry = self.trust.registry();
-                let containment = registry.containment(device);
-                let assurance = registry.assurance(device, clock::now());
-                match registry.device(device) {
-                    Some(known) => (
-                        Some(known.product.clone()),
-                        known.groups.to_vec(),
-                        containment,
-                        assurance,
-                    ),
-                    None => (None, Vec::new(), containment, assurance),
+                facts.containment = registry.containment(device);
+                facts.assurance = registry.assurance(device, clock::now());
+                if let Some(known) = registry.device(device) {
+                    facts.product = Some(known.product.clone());
+                    facts.groups = known.groups.to_vec();
+                    facts.attributes = registry.attributes(device).into();
                 }
             }
-            Principal::Service(service) => {
-                let groups = self.fleet.get().groups_of(service);
-                (None, groups, None, Assurance::default())
-            }
-        };
-        Facts {
-            principal: principal.clone(),
-            product,
-            groups,
-            containment,
-            assurance,
+            Principal::Service(service) => facts.groups = self.fleet.get().groups_of(service),
         }
+        facts
     }
 }
 
@@ -129,7 +130,8 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         decided = enrolling::decide(plane, asked, now);
     }
     let decision = decided?;
-    enrolling::check_product(plane, asked, &decision)?;
+    let (label, generated) = (asked.label.as_ref(), asked.generated.is_some());
+    enrolling::check_product(plane, label, asked.request, generated, &decision)?;
     let earlier = Earlier::look_up(plane, asked, &decision, now)?;
     if let Some(answer) = earlier.answer {
         return Ok(Enrolled::Issued(answer));
@@ -145,8 +147,8 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     let made = issuing::ldevid(plane, &decision, key, now)?;
     let principal = Principal::Device(decision.device.clone());
     let by = asked.presented.certificate();
-    let (kind, key_made_here) = (decision.kind.name(), asked.generated.is_some());
-    let act = entries::enrolled(now, &principal, by, made.certificate, kind, key_made_here);
+    let key_made_here = asked.generated.is_some();
+    let act = entries::enrolled(now, &decision, Some(by), made.certificate, key_made_here);
     let mut change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
         .guard(Guard::CertificateNotRevoked(by))
@@ -185,19 +187,72 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
     if let Err(refusal) = enrolling::decide(plane, asked, clock::now()) {
-        if let Refusal::CertificateRevoked { reason, .. }
-        | Refusal::PrincipalRevoked { reason, .. } = &refusal
-        {
-            let heir = Revoking::Certificate(made.certificate);
-            revoke(plane, &heir, *reason, &Actor::Plane).await?;
-        }
-        return Err(refusal.into());
+        return Err(withdraw_heir(plane, made.certificate, refusal).await);
     }
     let facts = plane
         .admission
         .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
     Ok(Enrolled::Issued(made.recorded(receipt).der))
+}
+
+/// EST with a claim token instead of a certificate: used up with the first certificate it brings.
+/// Asked again with the same key it brings the same one, since the answer may have been lost. DER.
+///
+/// # Errors
+/// A refusal of the device, or trouble of ours.
+pub async fn enroll_by_token(
+    plane: &Arc<Plane>,
+    claimed: &Claimed,
+    label: Option<ProductId>,
+    request: &CertificateRequest,
+) -> Result<Vec<u8>, Trouble> {
+    let now = clock::now();
+    let decision = plane.trust().registry().enroll_claimed(claimed)?;
+    // Who made the token approved of the device: nobody is asked once more.
+    enrolling::check_product(plane, label.as_ref(), request, false, &decision)?;
+    if let Some(certificate) = claimed.answered_before(request.key_digest())? {
+        return issuing::issued_before(plane, certificate);
+    }
+    plane.granting_allowed()?;
+    let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
+    let principal = Principal::Device(decision.device.clone());
+    let act = entries::enrolled(now, &decision, None, made.certificate, false);
+    let change = Change::new(Direction::Grant)
+        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(Write::UseClaimToken {
+            manufacturer: decision.manufacturer.clone(),
+            serial: decision.serial.clone(),
+            hash: claimed.hash(),
+            used: store::ClaimTokenUse {
+                at: now,
+                key: request.key_digest(),
+                certificate: made.certificate,
+            },
+        })
+        .write(issuing::device_row(&decision, now))
+        .write(made.row(&principal))
+        .entry(plane.leaf(&act)?);
+    let receipt = plane.commit(change).await?;
+    plane.learn(&made.fact(principal.clone()))?;
+    let still = plane.trust().registry().enroll_claimed(claimed);
+    if let Err(refusal) = still {
+        return Err(withdraw_heir(plane, made.certificate, refusal).await);
+    }
+    plane.cover(&plane.admission.facts_of(&principal)).await?;
+    Ok(made.recorded(receipt).der)
+}
+
+/// What was issued on the word of an identity that was withdrawn meanwhile is withdrawn with it.
+async fn withdraw_heir(plane: &Arc<Plane>, heir: CertificateId, refusal: Refusal) -> Trouble {
+    if let Refusal::Revoked { reason, .. } = &refusal {
+        let heir = Revoking::heir(heir, *reason);
+        if let Err(trouble) = revoke(plane, &heir, &Actor::Plane).await {
+            return trouble;
+        }
+    }
+    refusal.into()
 }
 
 /// A device without any certificate whose chip was shown to hold the key gets an LDevID for it.
@@ -239,24 +294,32 @@ pub async fn enroll_by_tpm(
     // certificate to enroll so again, so a lost answer locks nobody out.
     let reason = RevocationReason::Superseded;
     let earlier = plane.certificates_in_force(&principal, now);
-    let earlier: Vec<Revoking> = earlier.into_iter().map(Revoking::Certificate).collect();
-    for what in &earlier {
+    let earlier = Revoking {
+        what: earlier.into_iter().map(Revocable::Certificate).collect(),
+        reason,
+        list: None,
+    };
+    for what in &earlier.what {
         change = change
-            .write(what.row(now, reason))
+            .write(Write::Revoke {
+                what: what.clone(),
+                at: now,
+                reason,
+            })
             .entry(plane.leaf(&entries::superseded(now, what))?);
     }
     let receipt = plane.commit(change).await?;
-    for what in &earlier {
-        let (withdrawal, fact) = what.withdrawn(reason, now);
-        plane.learn(&fact)?;
-        plane.withdraw(&withdrawal).await;
-    }
+    plane.withdraw(&earlier.facts(now), earlier.what).await?;
     plane.learn(&made.fact(principal.clone()))?;
     let barred = plane.trust().registry().enroll_by_tpm(held).err();
     if let Some(refusal) = barred {
-        if let Refusal::PrincipalRevoked { reason, .. } = &refusal {
-            let heir = Revoking::Certificate(made.certificate);
-            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        if let Refusal::Revoked { reason, .. } = &refusal {
+            revoke(
+                plane,
+                &Revoking::heir(made.certificate, *reason),
+                &Actor::Plane,
+            )
+            .await?;
         }
         return Err(refusal.into());
     }
@@ -291,7 +354,8 @@ pub async fn attest(
     let receipt = match result.status {
         AttestationStatus::Contraindicated => {
             plane.lower(&asked.device, &fact).await?;
-            let change = withdrawing::change(leaf)?.write(Write::PutAttestationResult(row.clone()));
+            let change =
+                withdrawing::change(vec![leaf])?.write(Write::PutAttestationResult(row.clone()));
             plane.commit_withdrawal(change).await?
         }
         AttestationStatus::Affirming => {
@@ -357,26 +421,31 @@ pub async fn issue_to_service(
 /// Only that it could not be recorded; the withdrawal itself has been carried out.
 pub async fn revoke(
     plane: &Arc<Plane>,
-    what: &Revoking,
-    reason: RevocationReason,
+    revoking: &Revoking,
     actor: &Actor,
 ) -> Result<RevocationReceipt, Trouble> {
     let started = Instant::now();
     let at = clock::now();
-    let known = plane.knows(what);
-    let (withdrawal, fact) = what.withdrawn(reason, at);
-    plane.learn(&fact)?;
-    let sessions_closed = plane.withdraw(&withdrawal).await;
+    let facts = revoking.facts(at);
+    let sessions_closed = plane.withdraw(&facts, revoking.what.clone()).await?;
     let in_force_after = started.elapsed();
-    let leaf = plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?;
-    let change = withdrawing::change(leaf)?.write(what.row(at, reason));
-    let receipt = plane.commit_withdrawal(change).await?;
+    let unknown = (revoking.what.iter())
+        .filter(|what| !plane.knows(what))
+        .count() as u64;
+    let recorded = withdrawing::record(plane, revoking, at, sessions_closed, actor).await;
+    let recorded_after = started.elapsed();
+    // It is in force, recorded or not.
+    for fact in &facts {
+        plane.note(fact);
+    }
+    let (receipt, entry) = recorded?;
     Ok(RevocationReceipt {
-        known,
+        unknown,
         sessions_closed,
         in_force_after,
-        recorded_after: started.elapsed(),
+        recorded_after,
         receipt,
+        entry,
     })
 }
 
@@ -422,10 +491,50 @@ pub async fn retire(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Trouble
         .registry()
         .retired(now, |product| fleet.rotation_overlap(product));
     for certificate in &retired {
-        let what = Revoking::Certificate(*certificate);
-        revoke(plane, &what, RevocationReason::Superseded, &Actor::Plane).await?;
+        let what = Revocable::Certificate(*certificate);
+        let revoking = Revoking::one(what, RevocationReason::Superseded);
+        revoke(plane, &revoking, &Actor::Plane).await?;
     }
     Ok(retired.len())
+}
+
+/// Lifts a hold: durable first, then in force. What is revoked for good is never given back.
+///
+/// # Errors
+/// It is not on hold, or was revoked meanwhile; trouble of ours.
+pub async fn release(
+    plane: &Arc<Plane>,
+    releasing: &Releasing,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    let what = releasing.what.clone();
+    let stands = plane.trust().registry().revocation(&what);
+    match stands {
+        Some(why) if why.reason.is_hold() => {}
+        Some(why) => {
+            let why = why.reason.name();
+            let text = format!("{what} was revoked for good ({why}); it is never released");
+            return Err(Trouble::refused("revoked-for-good", text));
+        }
+        None => {
+            let text = format!("{what} is not on hold");
+            return Err(Trouble::refused("not-on-hold", text));
+        }
+    }
+    let at = clock::now();
+    let mut change = Change::new(Direction::Grant)
+        .write(Write::Release { what: what.clone() })
+        .entry(plane.leaf(&entries::released(at, actor, releasing))?);
+    let told = plane.carried(std::slice::from_ref(&what), Telling::In, at);
+    change
+        .writes
+        .extend(told.into_iter().take(CHANGE_ROWS_MAX - 2));
+    let receipt = plane.commit(change).await?;
+    plane.learn(&Fact::Released { what })?;
+    plane.status.changed();
+    plane.brokers.nudge();
+    Ok(receipt)
 }
 
 /// Cuts a device off: bites on every shard and at every door first, is acknowledged when it is
@@ -454,7 +563,7 @@ pub async fn contain(
         // Before the record, which may not come: the device's own fence is part of it.
         plane.tell_containment(&what.device).await;
         let leaf = plane.leaf(&entries::contained(actor, what, &asked, sessions_touched))?;
-        let change = withdrawing::change(leaf)?.write(asked.row(&what.device));
+        let change = withdrawing::change(vec![leaf])?.write(asked.row(&what.device));
         done.receipt = Some(plane.commit_withdrawal(change).await?);
         done.recorded_after = started.elapsed();
     }
@@ -566,6 +675,7 @@ pub async fn apply(
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
     next.check_authorities(&plane.tree())?;
+    planning::check_slots(plane, &next)?;
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)

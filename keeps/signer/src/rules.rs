@@ -3,6 +3,8 @@
 //! The room that builds certificates has a lint of its own; this one is written apart from it on
 //! purpose, so that one mistake does not pass both.
 
+mod ocsp;
+
 use crate::Purpose;
 use crate::checkpoint::HighMark;
 use crate::keys::{CertificateKey, OpenIssuing};
@@ -15,7 +17,8 @@ use x509_cert::certificate::{Rfc5280, Version};
 use x509_cert::crl::TbsCertList;
 use x509_cert::der::flagset::FlagSet;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
     NameConstraints, SubjectAltName,
@@ -27,6 +30,9 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, ObjectIdentifier};
 const CERTIFICATE_BYTES_MAX: usize = 8192;
 /// The largest CRL looked at: some 600,000 entries.
 const CRL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A CA stands below a root, and a link certificate may stand between (RFC 4210 section 4.4).
+const ROOT_PATH_LENGTH: u8 = 2;
+const LINK_PATH_LENGTH: u8 = 1;
 const CA_LIFETIME_MAX: Duration = Duration::from_secs(31 * 366 * 86_400);
 
 const fn oid(text: &str) -> ObjectIdentifier {
@@ -40,7 +46,9 @@ const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
 const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
 const CRL_NUMBER: ObjectIdentifier = oid("2.5.29.20");
 const NAME_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.30");
+const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = oid("2.5.29.28");
 const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
+const AUTHORITY_INFO_ACCESS: ObjectIdentifier = oid("1.3.6.1.5.5.7.1.1");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
 const SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
@@ -66,6 +74,7 @@ pub(crate) struct Keys<'a> {
     pub issuing: &'a [Arc<OpenIssuing>],
     pub log: &'a [u8],
     pub server: &'a [u8],
+    pub ocsp: &'a CertificateKey,
 }
 
 impl<'a> Keys<'a> {
@@ -84,7 +93,7 @@ impl<'a> Keys<'a> {
     fn holds(&self, public: &[u8]) -> bool {
         self.root.is_some_and(|root| root.public == public)
             || self.issuing.iter().any(|one| one.key.public == public)
-            || [self.log, self.server].contains(&public)
+            || [self.log, self.server, &self.ocsp.public].contains(&public)
     }
 }
 
@@ -107,6 +116,9 @@ impl Rules {
             | Purpose::ServiceCertificate
             | Purpose::OperatorCertificate => self.check_leaf(purpose, keys, to_be_signed),
             Purpose::Crl => check_crl(to_be_signed, keys),
+            Purpose::OcspCertificate => ocsp::check_responder(to_be_signed, keys),
+            Purpose::OcspResponse => ocsp::check_response(to_be_signed, keys.ocsp),
+            Purpose::LinkCertificate => Err("roots are linked in a ceremony only"),
             // Has its own path, as it needs the high mark.
             Purpose::Checkpoint => Err("a checkpoint is not a certificate"),
         }
@@ -191,7 +203,7 @@ impl Rules {
         };
         hold(is_name, "a client's URI names one principal of its kind")?;
         let is_listed =
-            has_only(&tbs, &LEAF_EXTENSIONS) || has_only(&tbs, &LEAF_EXTENSIONS_WITH_CRL);
+            has_only(&tbs, &LEAF_EXTENSIONS) || has_only(&tbs, &LEAF_EXTENSIONS_WITH_STATUS);
         hold(is_listed, "a client certificate has no other extensions")?;
         Ok(&signing.key)
     }
@@ -212,6 +224,56 @@ impl Rules {
         check_ca(&tbs, 0)?;
         self.check_limits(&tbs, certified.about.uses)?;
         Ok(root)
+    }
+
+    /// What a root may sign in a ceremony. Keys are not known there: a person has looked at whose
+    /// they are.
+    pub(crate) fn check_ceremony(
+        &self,
+        purpose: Purpose,
+        root: &CertificateKey,
+        to_be_signed: &[u8],
+    ) -> Result<(), &'static str> {
+        if purpose == Purpose::RootCertificate {
+            return check_root(to_be_signed, root).map(drop);
+        }
+        let tbs = read_certificate(to_be_signed)?;
+        hold(authority_of(tbs.extensions())? == root.identifier, NOT_OURS)?;
+        hold(
+            key_of(&tbs)? != root.public,
+            "a root certifies itself as a root only",
+        )?;
+        match purpose {
+            Purpose::LinkCertificate => {
+                check_ca(&tbs, LINK_PATH_LENGTH)?;
+                hold(
+                    has_only(&tbs, &CA_EXTENSIONS),
+                    "a CA certificate has no other extensions",
+                )
+            }
+            Purpose::IssuingCertificate => {
+                check_ca(&tbs, 0)?;
+                let client = CertificateUses::only(model::CertificateUse::Device);
+                [CertificateUses::EVERY, client, CertificateUses::SERVER]
+                    .into_iter()
+                    .map(|uses| self.check_limits(&tbs, uses))
+                    .find(Result::is_ok)
+                    .unwrap_or(Err(
+                        "an issuing CA is bound to names in one of the known forms",
+                    ))
+            }
+            _ => Err("a root signs CA certificates and nothing else"),
+        }
+    }
+
+    pub(crate) fn of_ceremony(trust_domain: &str, tenant: TenantId) -> Self {
+        Self {
+            trust_domain: trust_domain.to_owned(),
+            tenant,
+            leaf_lifetime_max: Duration::ZERO,
+            log_origin: String::new(),
+            checkpoint: None,
+        }
     }
 
     /// A CA that serves every use is bound to nothing; one for clients to our trust domain, one
@@ -302,13 +364,14 @@ const LEAF_EXTENSIONS: [(ObjectIdentifier, bool); 6] = [
     (SUBJECT_KEY_IDENTIFIER, false),
     (AUTHORITY_KEY_IDENTIFIER, false),
 ];
-const LEAF_EXTENSIONS_WITH_CRL: [(ObjectIdentifier, bool); 7] = [
+const LEAF_EXTENSIONS_WITH_STATUS: [(ObjectIdentifier, bool); 8] = [
     (BASIC_CONSTRAINTS, true),
     (KEY_USAGE, true),
     (EXTENDED_KEY_USAGE, false),
     (SUBJECT_ALT_NAME, false),
     (SUBJECT_KEY_IDENTIFIER, false),
     (AUTHORITY_KEY_IDENTIFIER, false),
+    (AUTHORITY_INFO_ACCESS, false),
     (CRL_DISTRIBUTION_POINTS, false),
 ];
 
@@ -322,11 +385,7 @@ fn check_root<'a>(
         key_of(&tbs)? == root.public,
         "a CA certificate is for our own key",
     )?;
-    check_ca(&tbs, 1)?;
-    hold(
-        tbs.subject() == tbs.issuer(),
-        "a root, and only a root, is its own issuer",
-    )?;
+    check_ca(&tbs, ROOT_PATH_LENGTH)?;
     hold(
         has_only(&tbs, &CA_EXTENSIONS),
         "a CA certificate has no other extensions",
@@ -336,14 +395,14 @@ fn check_root<'a>(
 
 fn check_ca(tbs: &TbsCertificate, path_length: u8) -> Result<(), &'static str> {
     hold(
-        (tbs.subject() == tbs.issuer()) == (path_length == 1),
+        (tbs.subject() == tbs.issuer()) == (path_length == ROOT_PATH_LENGTH),
         "a root, and only a root, is its own issuer",
     )?;
     hold(life(tbs)? <= CA_LIFETIME_MAX, "a CA lives 31 years at most")?;
     let constraints: BasicConstraints = extension(tbs)?;
     hold(
         constraints.ca && constraints.path_len_constraint == Some(path_length),
-        "a CA's path length is 1 for the root and 0 for the issuing CA",
+        "a CA's path length is 2 for a root, 1 for a link to one and 0 for an issuing CA",
     )?;
     let KeyUsage(usage) = extension(tbs)?;
     hold(
@@ -373,14 +432,47 @@ fn check_crl<'a>(to_be_signed: &[u8], keys: &Keys<'a>) -> Result<&'a Certificate
         "a CRL without entries has no list",
     )?;
     let extensions = list.crl_extensions.unwrap_or_default();
-    let [authority, number] = extensions.as_slice() else {
-        return Err("a CRL has an authorityKeyIdentifier and a cRLNumber");
+    let (authority, number) = match extensions.as_slice() {
+        [authority, number] => (authority, number),
+        [authority, number, point] => {
+            check_point(point)?;
+            (authority, number)
+        }
+        _ => return Err("a CRL has an authorityKeyIdentifier and a cRLNumber"),
     };
     hold(
         number.extn_id == CRL_NUMBER && !number.critical && !authority.critical,
         "a CRL has an authorityKeyIdentifier and a cRLNumber",
     )?;
     Ok(&keys.issuing(&authority_of(Some(&extensions))?)?.key)
+}
+
+/// A list that is one of several says so, critically, and of which addresses; it leaves out neither
+/// reasons nor kinds of certificates.
+fn check_point(extension: &Extension) -> Result<(), &'static str> {
+    let rule = "a CRL's third extension is a critical issuing distribution point";
+    hold(
+        extension.extn_id == ISSUING_DISTRIBUTION_POINT && extension.critical,
+        rule,
+    )?;
+    let point =
+        IssuingDistributionPoint::from_der(extension.extn_value.as_bytes()).map_err(|_| rule)?;
+    let is_whole = !point.only_contains_user_certs
+        && !point.only_contains_ca_certs
+        && !point.indirect_crl
+        && !point.only_contains_attribute_certs
+        && point.only_some_reasons.is_none();
+    let has_addresses = match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => {
+            let is_uri = |name| matches!(name, &GeneralName::UniformResourceIdentifier(_));
+            !names.is_empty() && names.iter().all(is_uri)
+        }
+        _ => false,
+    };
+    hold(
+        is_whole && has_addresses,
+        "a distribution point names addresses and leaves nothing out",
+    )
 }
 
 /// What holds for every certificate.

@@ -6,8 +6,10 @@
 mod apply;
 mod authorities;
 mod enroll;
+mod first_identity;
 mod queue;
 mod respond;
+mod revoke;
 mod tpm;
 
 pub(crate) use queue::{Queue, Reply, Status, Task};

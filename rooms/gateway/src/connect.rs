@@ -186,6 +186,10 @@ impl Gateway {
         let client_id = connect.client_id;
         let is_own = (client_id.strip_prefix(name))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+        // What a list says it has always been called is its own too.
+        let is_own = is_own
+            || (known.facts.attributes.iter())
+                .any(|(name, value)| name.as_str() == "client_id" && value.as_str() == client_id);
         let is_assigned = client_id.is_empty() && connect.version == Version::V5;
         if !is_own && !is_assigned {
             self.signal(turn, principal, |principal| Signal::ForeignClientId {
@@ -261,7 +265,9 @@ impl Gateway {
             let subject = known.subject.uncontained();
             match self.grants.publish(&subject, will.topic) {
                 // The plane wants to hear from a device, not of it.
-                Ok(permitted) if permitted.is_report() => Denied::new(DenyReason::NoPermit),
+                Ok(permitted) if permitted.is_report() || permitted.is_request() => {
+                    Denied::new(DenyReason::NoPermit)
+                }
                 Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
                     Denied::new(DenyReason::PayloadTooLarge)
                 }

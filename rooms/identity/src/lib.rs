@@ -5,13 +5,15 @@
 //! **In:** certificates, chains, certificate requests and EST bodies as bytes; lists of expected
 //! devices; facts that the plane has made durable; the time; random bytes.
 //! **Out:** tickets ([`Path`], [`Presented`], [`Authenticated`]) that only this room can make, an
-//! [`EnrollmentDecision`], bytes to be signed ([`profile::Unsigned`], [`crl::UnsignedCrl`]), and
+//! [`EnrollmentDecision`], bytes to be signed ([`profile::Unsigned`], [`crl::UnsignedCrl`],
+//! [`ocsp::UnsignedResponse`]), and
 //! refusals that say who must act.
 //! **Refuses to know:** private keys (it never signs), sockets and TLS, HTTP, rows, the clock,
 //! what the identified may do (`access`).
 //!
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
-//! (EST), RFC 9908 (CSR attributes), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
+//! (EST), RFC 9908 (CSR attributes), RFC 6960, 9654 and 9919 (OCSP), RFC 2986 (PKCS #10), RFC 5652
+//! (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
 //! form of URI.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
@@ -25,7 +27,9 @@ pub mod csrattrs;
 pub mod est;
 pub mod expected;
 mod first_identity;
+pub mod import;
 mod names;
+pub mod ocsp;
 mod path;
 pub mod pending;
 pub mod profile;
@@ -33,19 +37,24 @@ mod refusal;
 mod registry;
 mod renewal;
 mod server_chain;
+mod status;
 
-pub use certificate::{certificate_id, validity};
+pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::claim_token;
+pub use first_identity::imported::{InvalidNaming, Naming, NamingFault};
 pub use first_identity::tpm;
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
     AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
-    IssuingCa, OwnCas, Path, Presented, Voucher,
+    ImportedFleet, IssuingCa, OwnCas, Path, Presented, Voucher,
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    AttestationStatus, Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact,
-    FactConflict, Operation, Registry, Revocation, Supersession,
+    AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
+    FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Reach, Registry,
+    Revocation, Supersession,
 };
 pub use renewal::renew_after;
 pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};
+pub use status::{InvalidStatusPoint, OCSP_PATH, StatusPoint, crl_path};

@@ -1,8 +1,8 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
 use model::{
-    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber,
-    Timestamp,
+    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, Revocable, RevocationReason,
+    SerialNumber, Timestamp,
 };
 
 /// Who can make the next attempt succeed.
@@ -155,22 +155,9 @@ pub enum Refusal {
     IdevidAtGateway,
 
     // May it be used?
-    #[error(
-        "certificate {certificate} was revoked at {at} ({}); device: enroll again with its \
-         factory identity, unless the device is revoked too", reason.name()
-    )]
-    CertificateRevoked {
-        certificate: CertificateId,
-        reason: RevocationReason,
-        at: Timestamp,
-    },
-    #[error(
-        "{principal} was revoked at {at} ({}) and is barred at every door; operator: decide what \
-         happens to it, this cannot be undone under the same name and serial number",
-        reason.name()
-    )]
-    PrincipalRevoked {
-        principal: Principal,
+    #[error("{}", revoked(what, *reason, *at))]
+    Revoked {
+        what: Revocable,
         reason: RevocationReason,
         at: Timestamp,
     },
@@ -194,6 +181,64 @@ pub enum Refusal {
     )]
     UnrecordedCertificate { certificate: CertificateId },
 
+    #[error(
+        "the certificate of {fleet} holds no name by that import's rule, and is not pinned; \
+         operator: correct the rule, or pin it by its fingerprint"
+    )]
+    ImportedUnnamed { fleet: ManufacturerId },
+    #[error(
+        "the device is not on the list of {fleet}; operator: add it to the import if it is yours"
+    )]
+    ImportedUnlisted { fleet: ManufacturerId },
+    #[error(
+        "certificates of {fleet} opened the MQTT door until {until}; device: enroll with it at the \
+         EST door and connect with the certificate it hands out"
+    )]
+    ImportEnded {
+        fleet: ManufacturerId,
+        until: Timestamp,
+    },
+    #[error(
+        "{fleet} was retired at {at}: its certificates open no door any more; operator: give the \
+         device a claim token"
+    )]
+    ImportRetired {
+        fleet: ManufacturerId,
+        at: Timestamp,
+    },
+    #[error(
+        "many devices share the certificate that was shown, so it opens the MQTT door alone; \
+         operator: give each device a claim token to enroll with"
+    )]
+    SharedCertificate,
+    #[error(
+        "the client identifier is not on the list of the shared certificate; operator: add the \
+         device to the import if it is yours"
+    )]
+    SharedUnlisted { client_id: String },
+    #[error(
+        "device/{device} has a certificate of its own, so the shared one speaks for it no longer; \
+         device: connect with its own certificate; operator: if it does, somebody else holds the \
+         shared key"
+    )]
+    SharedReplaced { device: DeviceId },
+
+    // A claim token instead of a certificate.
+    #[error(
+        "no token for this serial number is as given; operator: make a new one and bring it to the \
+         device"
+    )]
+    TokenUnknown,
+    #[error("the claim token ended at {expires_at}; operator: make a new one")]
+    TokenExpired { expires_at: Timestamp },
+    #[error(
+        "the claim token was used by another key; operator: if the device lost its key make a new \
+         token, else find out who used it"
+    )]
+    TokenUsed,
+    #[error("too many attempts with claim tokens; device: try again in a minute")]
+    TokenThrottled,
+
     // May it have another?
     #[error(
         "simpleenroll takes a factory identity; device: renew with simplereenroll when it holds \
@@ -205,6 +250,11 @@ pub enum Refusal {
          when it presents its factory identity"
     )]
     NotAnLdevid,
+    #[error(
+        "the key in the request is the key of {holder} already, and a key lives in one device \
+         only; device: make a new key; operator: find out which of the two was copied"
+    )]
+    KeyOfAnother { holder: Principal },
     #[error("a service does not enroll over EST; operator: issue its certificate with the CLI")]
     NotADevice,
     #[error(
@@ -261,18 +311,22 @@ impl Refusal {
             Self::NoSerialNumber { .. } => "idevid-without-serial-number",
             Self::ForgedIssuer { .. } => "idevid-forged-issuer",
             Self::IdevidAtGateway => "idevid-at-gateway",
-            Self::CertificateRevoked { .. } => "certificate-revoked",
-            Self::PrincipalRevoked {
-                principal: Principal::Device(_),
-                ..
-            } => "device-revoked",
-            Self::PrincipalRevoked {
-                principal: Principal::Service(_),
-                ..
-            } => "service-revoked",
+            Self::Revoked { what, reason, .. } => revoked_code(what, *reason),
+            Self::KeyOfAnother { .. } => "request-key-of-another",
             Self::DeviceIsolated { .. } => "device-isolated",
             Self::UnlistedSerial { .. } => "serial-unlisted",
             Self::UnrecordedCertificate { .. } => "certificate-unrecorded",
+            Self::ImportedUnnamed { .. } => "imported-unnamed",
+            Self::ImportedUnlisted { .. } => "imported-unlisted",
+            Self::ImportEnded { .. } => "import-ended",
+            Self::ImportRetired { .. } => "import-retired",
+            Self::SharedCertificate => "shared-certificate",
+            Self::SharedUnlisted { .. } => "shared-client-unlisted",
+            Self::SharedReplaced { .. } => "shared-certificate-replaced",
+            Self::TokenUnknown => "claim-token-unknown",
+            Self::TokenExpired { .. } => "claim-token-expired",
+            Self::TokenUsed => "claim-token-used",
+            Self::TokenThrottled => "claim-token-throttled",
             Self::NotAnIdevid => "enroll-needs-idevid",
             Self::NotAnLdevid => "reenroll-needs-ldevid",
             Self::NotADevice => "enroll-not-a-device",
@@ -293,14 +347,30 @@ impl Refusal {
             Self::NoSerialNumber { .. } => Actor::Manufacturer,
             Self::NamesNobody
             | Self::ForgedIssuer { .. }
-            | Self::PrincipalRevoked { .. }
             | Self::DeviceIsolated { .. }
             | Self::UnlistedSerial { .. }
             | Self::UnrecordedCertificate { .. }
             | Self::NotADevice
-            | Self::EnrollmentRefused { .. } => Actor::Operator,
+            | Self::EnrollmentRefused { .. }
+            | Self::ImportedUnnamed { .. }
+            | Self::ImportedUnlisted { .. }
+            | Self::ImportRetired { .. }
+            | Self::SharedCertificate
+            | Self::SharedUnlisted { .. }
+            | Self::TokenUnknown
+            | Self::TokenExpired { .. }
+            | Self::TokenUsed => Actor::Operator,
+            Self::Revoked { what, reason, .. } => match what {
+                Revocable::Certificate(_) | Revocable::Issuer(_) if !reason.is_hold() => {
+                    Actor::Device
+                }
+                _ => Actor::Operator,
+            },
             Self::IdevidAtGateway
-            | Self::CertificateRevoked { .. }
+            | Self::KeyOfAnother { .. }
+            | Self::ImportEnded { .. }
+            | Self::SharedReplaced { .. }
+            | Self::TokenThrottled
             | Self::NotAnIdevid
             | Self::NotAnLdevid
             | Self::NameChanged { .. }
@@ -310,4 +380,38 @@ impl Refusal {
             | Self::KeygenEncrypted => Actor::Device,
         }
     }
+}
+
+const fn revoked_code(what: &Revocable, reason: RevocationReason) -> &'static str {
+    let codes = match what {
+        Revocable::Certificate(_) => ["certificate-revoked", "certificate-on-hold"],
+        Revocable::Principal(Principal::Device(_)) => ["device-revoked", "device-on-hold"],
+        Revocable::Principal(Principal::Service(_)) => ["service-revoked", "service-on-hold"],
+        Revocable::Product(_) => ["product-revoked", "product-on-hold"],
+        Revocable::Issuer(_) => ["issuer-revoked", "issuer-on-hold"],
+    };
+    let [for_good, on_hold] = codes;
+    if reason.is_hold() { on_hold } else { for_good }
+}
+
+fn revoked(what: &Revocable, reason: RevocationReason, at: Timestamp) -> String {
+    if reason.is_hold() {
+        return format!(
+            "{what} was put on hold at {at} and opens no door; operator: look into it, then \
+             release or revoke it"
+        );
+    }
+    let then = match what {
+        Revocable::Certificate(_) => {
+            "device: enroll again with its factory identity, unless the device is revoked too"
+        }
+        Revocable::Issuer(_) => {
+            "device: enroll again with its factory identity; operator: if it is a factory's CA, \
+             its devices need a first identity of another"
+        }
+        Revocable::Principal(_) | Revocable::Product(_) => {
+            "operator: decide what happens to it, this cannot be undone under the same name"
+        }
+    };
+    format!("{what} was revoked at {at} ({}); {then}", reason.name())
 }

@@ -13,18 +13,20 @@ mod containment;
 mod deviation;
 mod names;
 mod observed;
+mod revocation;
 mod time;
 mod verdict;
 
 pub use assurance::Assurance;
 pub use authority::{CertificateUse, CertificateUses};
-pub use certificate::{CertificateId, Digest, RevocationReason};
+pub use certificate::{CertificateId, Digest, InvalidCertificateId};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId, OperatorId, PolicyId, Principal,
-    ProductId, SerialNumber, ServiceId, TenantId,
+    AttributeId, AttributeValue, AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId,
+    OperatorId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
+pub use revocation::{InvalidRevocable, Revocable, RevocationReason};
 pub use time::Timestamp;
 pub use verdict::{DenyReason, Verdict};

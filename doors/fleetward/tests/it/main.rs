@@ -11,13 +11,16 @@
 mod acme;
 mod agent;
 mod attacks;
+mod authorities;
 mod crash;
 mod est;
+mod existing_fleet;
 mod fixture;
 mod hostile_text;
 mod http;
 mod inventory;
 mod log;
+mod migration;
 mod notify;
 mod plane;
 mod real_clients;

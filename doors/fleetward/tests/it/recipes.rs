@@ -4,8 +4,15 @@ use crate::plane::{Home, Plane, Settings};
 use crate::small_device;
 use crate::tools::{have, run, write_credential, write_root};
 
-/// Where the chip of a page is.
-pub const TCTI: &str = "swtpm:path=tpm/sock";
+/// How a page's chip is spoken to, as the first shell of that page says it; others do not ask.
+pub fn chip(home: &Home) -> [String; 3] {
+    let bus = home.path("tpm/bus");
+    [
+        format!("DBUS_SESSION_BUS_ADDRESS=unix:path={}", bus.display()),
+        "TPM2TOOLS_TCTI=tabrmd:bus_type=session".to_owned(),
+        "TPM2OPENSSL_TCTI=tabrmd:bus_type=session".to_owned(),
+    ]
+}
 
 /// Runs the shell blocks under these headings of a page, one after the other in one shell.
 #[track_caller]
@@ -51,11 +58,9 @@ fn run_script(home: &Home, script: &str) {
         std::env::var("PATH").unwrap_or_default()
     );
     let data = format!("FLEETWARD_DATA_DIR={}", home.data_dir().display());
-    // As the first shell of a page about TPMs says it; others do not ask.
-    let chip = ["TPM2TOOLS_TCTI", "TPM2OPENSSL_TCTI"].map(|name| format!("{name}={TCTI}"));
-    let [tools, openssl] = &chip;
+    let [bus, tools, openssl] = chip(home);
     let shell = ["sh", "-x", "-c", &script];
-    let arguments = [&[&*path, &data, tools, openssl], &shell[..]].concat();
+    let arguments = [&[&*path, &data, &bus, &tools, &openssl], &shell[..]].concat();
     let ran = run(home, "env", &arguments, b"");
     assert!(ran.good, "{}\n{}", ran.text(), ran.err);
 }
@@ -153,6 +158,49 @@ fn approval_by_a_person() {
 }
 
 #[test]
+fn claim_tokens() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    write_root(&home, &plane);
+    let list = "serial,product,device\nSN1,sensor,t1\n";
+    plane.expect_csv(list).expect(201);
+    home.write("batch.csv", list.as_bytes());
+    let page = include_str!("../../../../docs/identity/claim-token.md");
+    let headings = ["Make tokens", "Enroll with one", "Withdraw"];
+    follow(&home, &plane, page, &headings);
+    plane.get("/api/v1/identity/devices/t1").expect(200);
+}
+
+#[test]
+fn an_existing_fleet() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    write_root(&home, &plane);
+    let old = "\
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout old-ca.key -out old-ca.pem -days 30 \
+          -subj '/CN=Old Root' -addext keyUsage=keyCertSign 2>/dev/null\n\
+        openssl req -newkey rsa:2048 -nodes -keyout old.key -subj /CN=old-0001 2>/dev/null |\
+          openssl x509 -req -CA old-ca.pem -CAkey old-ca.key -days 30 -extfile ext > old.pem\n\
+        cp old.pem leaves.pem";
+    home.write("ext", b"extendedKeyUsage=clientAuth\n");
+    let made = run(&home, "sh", &["-ec", old], b"");
+    assert!(made.good, "{}", made.err);
+    let list = "serial,product,device,groups,client_id,attribute.site\n\
+                old-0001,sensor,old-1,,urn:dev:0001,north\nold-0002,sensor,,,,south\n";
+    home.write("devices.csv", list.as_bytes());
+    let page = include_str!("../../../../docs/identity/existing-fleet.md");
+    let headings = ["Rehearse", "Import", "Move a device", "Retire"];
+    follow(&home, &plane, page, &headings);
+    plane.get("/api/v1/identity/devices/old-1").expect(200);
+}
+
+#[test]
 fn server_certificates_of_another_ca() {
     if !have(&["curl", "openssl"]) {
         return;
@@ -161,7 +209,8 @@ fn server_certificates_of_another_ca() {
     let import = "A chain of another CA";
     let blocks = |kind: &str| -> Vec<String> {
         let text = section(page, import);
-        let all = text.split(&format!("```{kind}\n")).skip(1);
+        let fence = format!("```{kind}\n");
+        let all = text.split(&fence).skip(1);
         all.map(|block| block.split("```").next().unwrap().to_owned())
             .collect()
     };

@@ -22,7 +22,10 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod revocation;
+mod roots;
 mod served;
+mod status;
 mod tpm;
 mod watched;
 
@@ -45,10 +48,16 @@ use utoipa::OpenApi;
 
 /// A list of expected devices may be large; nothing else is.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// But that of an existing fleet, with its fingerprints.
+const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
+/// What is longer is refused as malformed, in OCSP's own words.
+const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
+/// A million rows on a slow disk.
+const LIST_SECONDS_MAX: Duration = Duration::from_secs(600);
 
 type Shared = Arc<Plane>;
 
@@ -71,10 +80,6 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/identity/manufacturers",
             get(identity::manufacturers).post(identity::add_manufacturer),
-        )
-        .route(
-            "/api/v1/identity/expected-devices",
-            post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/identity/devices", get(identity::devices))
         .route("/api/v1/identity/devices/{device}", get(identity::device))
@@ -103,7 +108,30 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/pending/{id}/refuse",
             post(pending::refuse),
         )
-        .route("/api/v1/identity/revocations", post(identity::revoke))
+        .route(
+            "/api/v1/identity/imports",
+            get(identity::imports::list).post(identity::imports::import),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/waiting",
+            get(identity::imports::waiting),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/retirement",
+            post(identity::imports::retire),
+        )
+        .route(
+            "/api/v1/identity/claim-tokens",
+            get(identity::claims::tokens)
+                .post(identity::claims::make_tokens)
+                .delete(identity::claims::withdraw_tokens),
+        )
+        .route("/api/v1/identity/revocations", post(revocation::revoke))
+        .route(
+            "/api/v1/identity/revocations/list",
+            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/identity/releases", post(revocation::release))
         .route("/api/v1/identity/served", get(served::served))
         .route(
             "/api/v1/identity/served/reload",
@@ -118,7 +146,25 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/authorities/{name}/rollover",
             post(authorities::roll_authority_over),
         )
-        .route("/api/v1/identity/crl", get(identity::crl))
+        .route("/api/v1/identity/crl", get(status::crl))
+        .route(
+            "/api/v1/identity/authorities/{name}/request",
+            post(authorities::request_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/certificate",
+            post(authorities::install_authority),
+        )
+        .route("/api/v1/identity/roots", post(roots::announce_root))
+        .route(
+            "/api/v1/identity/roots/rollover",
+            post(roots::roll_root_over),
+        )
+        .route("/api/v1/identity/roots/export", post(roots::export_root))
+        .route(
+            "/api/v1/identity/roots/key",
+            delete(roots::destroy_root_key),
+        )
         .route(
             "/api/v1/access/fleet",
             get(access::fleet).put(access::apply),
@@ -149,6 +195,30 @@ fn api() -> Router<Shared> {
         .route("/api/v1/audit/bundle", get(audit::bundle))
         .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
         .route("/log/{*path}", get(audit::published))
+        .route("/status/crl/{issuer}/{count}/{file}", get(status::crl_of))
+        .route(
+            "/status/ocsp",
+            post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
+        )
+        .route("/status/ocsp/{*request}", get(status::ocsp_get))
+}
+
+/// Lists of whole fleets, which take their time.
+fn lists() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/expected-devices",
+            post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/devices",
+            post(identity::imports::devices).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
+        )
+        .layer(timeout(LIST_SECONDS_MAX))
+}
+
+fn timeout(limit: Duration) -> TimeoutLayer {
+    TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limit)
 }
 
 /// What was seen, what it means and what is done about it.
@@ -191,16 +261,14 @@ fn finish(router: Router<Shared>, plane: &Shared) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
+        .layer(timeout(REQUEST_SECONDS_MAX))
+        .merge(lists())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(plane),
             watched::watch,
-        ))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            REQUEST_SECONDS_MAX,
         ))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(set(header::CACHE_CONTROL, "no-store"))
@@ -250,7 +318,17 @@ async fn method_not_allowed() -> Problem {
         pending::list,
         pending::approve,
         pending::refuse,
-        identity::revoke,
+        identity::imports::list,
+        identity::imports::import,
+        identity::imports::devices,
+        identity::imports::waiting,
+        identity::imports::retire,
+        identity::claims::tokens,
+        identity::claims::make_tokens,
+        identity::claims::withdraw_tokens,
+        revocation::revoke,
+        revocation::revoke_list,
+        revocation::release,
         tpm::list_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,
@@ -264,7 +342,13 @@ async fn method_not_allowed() -> Problem {
         authorities::authorities,
         authorities::create_authority,
         authorities::roll_authority_over,
-        identity::crl,
+        status::crl,
+        authorities::request_authority,
+        authorities::install_authority,
+        roots::announce_root,
+        roots::roll_root_over,
+        roots::export_root,
+        roots::destroy_root_key,
         access::fleet,
         access::apply,
         access::plan,

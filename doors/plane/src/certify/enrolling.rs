@@ -10,7 +10,7 @@ use identity::csrattrs::WantedKey;
 use identity::pending::enrollment_id;
 use identity::tpm::HardwareKey;
 use identity::{
-    CertificateRequest, Door, EnrollmentDecision, EnrollmentKind, Operation, Presented, Refusal,
+    CertificateRequest, Door, EnrollmentDecision, FirstIdentity, Operation, Presented, Refusal,
 };
 use model::{CertificateId, Digest, Principal, ProductId, Timestamp};
 use std::time::Duration;
@@ -89,11 +89,13 @@ pub fn decide(
 /// The refusal.
 pub fn check_product(
     plane: &Plane,
-    asked: &Asked<'_>,
+    label: Option<&ProductId>,
+    request: &CertificateRequest,
+    generated: bool,
     decision: &EnrollmentDecision,
 ) -> Result<(), Refusal> {
     let product = &decision.product;
-    if let Some(label) = asked.label.as_ref().filter(|label| *label != product) {
+    if let Some(label) = label.filter(|label| *label != product) {
         return Err(Refusal::OtherProduct {
             device: decision.device.clone(),
             product: product.clone(),
@@ -101,7 +103,7 @@ pub fn check_product(
         });
     }
     let enrollment = plane.admission.fleet.get().enrollment(product);
-    if asked.generated.is_some() {
+    if generated {
         if !enrollment.server_keygen {
             return Err(Refusal::KeygenOff {
                 product: product.clone(),
@@ -110,7 +112,7 @@ pub fn check_product(
         return Ok(());
     }
     match enrollment.key {
-        Some(key) => wanted(key).check(asked.request),
+        Some(key) => wanted(key).check(request),
         None => Ok(()),
     }
 }
@@ -166,7 +168,8 @@ pub async fn approval(
     decision: &EnrollmentDecision,
     now: Timestamp,
 ) -> Result<Approval, Trouble> {
-    let by_factory = matches!(decision.kind, EnrollmentKind::First | EnrollmentKind::Again);
+    // What an operator imported was approved by that.
+    let by_factory = decision.by == FirstIdentity::Idevid;
     let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
     if !by_factory || !enrollment.needs_approval {
         return Ok(Approval::NotNeeded);

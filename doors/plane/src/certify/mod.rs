@@ -2,10 +2,16 @@
 
 pub mod attesting;
 pub mod authorities;
+pub mod counting;
 pub mod enrolling;
+pub mod imports;
 pub mod issuing;
 pub mod lists;
+pub mod over_mqtt;
+pub mod roots;
 pub mod rotation;
+pub mod status;
+pub mod tokens;
 pub mod tpm;
 pub mod tree;
 pub mod waiting;

@@ -49,13 +49,15 @@ impl Maker<'_> {
             Some(der) => der,
             None => self.make(authority, &asked, names, now)?,
         };
-        let chain = vec![
+        let mut chain = vec![
             CertificateDer::from(der),
             CertificateDer::from(authority.certificate.clone()),
         ];
+        let link = self.tree.link_shown();
+        chain.extend(link.map(|link| CertificateDer::from(link.to_vec())));
         let pkcs8 = self.signer.tls_key();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_slice())).clone_key();
-        let shown = shown(chain, key, 1, &[], now)?;
+        let shown = shown(chain, key, 1 + usize::from(link.is_some()), &[], now)?;
         Ok(Entry {
             source: Source::Own,
             doors: DoorName::ALL.to_vec(),
@@ -95,6 +97,7 @@ impl Maker<'_> {
                 holder: Holder::Server,
                 not_before,
                 not_after,
+                key: identity::public_key_digest(&der).ok(),
                 der: der.clone(),
             }))
             .entry(leaf(self.realm.tenant().clone(), &act)?);
@@ -104,7 +107,7 @@ impl Maker<'_> {
 }
 
 /// Whether less than two thirds of its life are over.
-fn is_young(der: &[u8], now: Timestamp) -> bool {
+pub(crate) fn is_young(der: &[u8], now: Timestamp) -> bool {
     let Ok((not_before, not_after)) = identity::validity(der) else {
         return false;
     };

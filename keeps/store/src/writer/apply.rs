@@ -8,7 +8,7 @@ use crate::change::{
 };
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::row::join_groups;
-use model::{CertificateId, Digest, Principal, RevocationReason, Timestamp};
+use model::{Digest, Principal, Timestamp};
 use rusqlite::{ErrorCode, OptionalExtension, Params, params};
 
 /// Largest packed sources of a fleet.
@@ -54,6 +54,11 @@ impl Change {
 fn check_write(write: &Write) -> Result<(), String> {
     match write {
         Write::PutManufacturer(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutImportedFleet(row) => {
+            within("a rule", row.naming.len(), 1, 256)?;
+            (row.cas.iter())
+                .try_for_each(|ca| within("a CA certificate", ca.len(), 1, DER_BYTES_MAX))
+        }
         Write::PutAuthority(row) => {
             within("a CA certificate", row.certificate.len(), 1, DER_BYTES_MAX)
         }
@@ -300,21 +305,27 @@ impl Writer {
             Write::PutExpectedDevices(rows) => {
                 rows.iter().try_for_each(|row| self.put_expected(row))
             }
+            Write::PutImportedFleet(row) => self.put_imported_fleet(row),
+            Write::RetireImportedFleet { fleet, at } => self.retire_imported_fleet(fleet, *at),
+            Write::PinLeaves(rows) => rows.iter().try_for_each(|row| self.pin_leaf(row)),
+            Write::DescribeDevices(rows) => rows.iter().try_for_each(|row| self.describe(row)),
+            Write::PutClaimTokens(rows) => {
+                rows.iter().try_for_each(|row| self.put_claim_token(row))
+            }
+            Write::UseClaimToken {
+                manufacturer,
+                serial,
+                hash,
+                used,
+            } => self.use_claim_token(manufacturer, serial, hash, used),
+            Write::DropClaimTokens {
+                manufacturer,
+                serial,
+            } => self.drop_claim_tokens(manufacturer, serial.as_ref()),
             Write::PutDevice(row) => self.put_device(row),
             Write::PutCertificate(row) => self.put_certificate(row),
-            Write::RevokeDevice { device, at, reason } => {
-                self.revoke(&Principal::Device(device.clone()), *at, *reason)
-            }
-            Write::RevokeService {
-                service,
-                at,
-                reason,
-            } => self.revoke(&Principal::Service(service.clone()), *at, *reason),
-            Write::RevokeCertificate {
-                certificate,
-                at,
-                reason,
-            } => self.revoke_certificate(certificate, *at, *reason),
+            Write::Revoke { what, at, reason } => self.revoke(what, *at, *reason),
+            Write::Release { what } => self.release(what),
             Write::PutSuperseded(rows) => rows.iter().try_for_each(|row| self.put_superseded(row)),
             Write::PutEndorsementKeys(rows) => rows
                 .iter()
@@ -397,6 +408,7 @@ impl Writer {
     }
 
     fn put_expected(&self, row: &ExpectedDevice) -> Outcome<()> {
+        self.refuse_to_leave_a_barred_product(row)?;
         let put = self
             .connection
             .prepare_cached(
@@ -521,8 +533,8 @@ impl Writer {
         }
         self.insert(
             "INSERT INTO certificate
-             (tenant, issuer, serial, kind, principal, not_before, not_after, der)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             (tenant, issuer, serial, kind, principal, not_before, not_after, der, key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 self.tenant,
                 row.id.issuer().0,
@@ -531,32 +543,12 @@ impl Writer {
                 principal.map(|principal| principal.to_string()),
                 millis(row.not_before),
                 millis(row.not_after),
-                row.der
+                row.der,
+                row.key.map(|digest| digest.0)
             ],
             || format!("certificate {} exists already", row.id),
         )?;
         self.count_issuance(row.id.issuer(), row.holder.kind())
-    }
-
-    fn revoke_certificate(
-        &self,
-        certificate: &CertificateId,
-        at: Timestamp,
-        reason: RevocationReason,
-    ) -> Outcome<()> {
-        let (issuer, serial) = (certificate.issuer().0, certificate.serial());
-        self.perform(
-            "INSERT INTO certificate_revocation
-             (tenant, issuer, serial, revoked_at, reason) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO NOTHING",
-            params![self.tenant, issuer, serial, millis(at), reason.code()],
-        )?;
-        self.perform(
-            "DELETE FROM superseded_certificate
-             WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
-            params![self.tenant, issuer, serial],
-        )
-        .map(drop)
     }
 
     fn put_superseded(&self, row: &Superseded) -> Outcome<()> {
@@ -574,25 +566,6 @@ impl Writer {
                 row.by.issuer().0,
                 row.by.serial(),
                 millis(row.at)
-            ],
-        )
-        .map(drop)
-    }
-
-    fn revoke(
-        &self,
-        principal: &Principal,
-        at: Timestamp,
-        reason: RevocationReason,
-    ) -> Outcome<()> {
-        self.perform(
-            "INSERT INTO principal_revocation (tenant, principal, revoked_at, reason)
-             VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
-            params![
-                self.tenant,
-                principal.to_string(),
-                millis(at),
-                reason.code()
             ],
         )
         .map(drop)
@@ -648,21 +621,6 @@ impl Writer {
             self.head.leaf_count = self.head.leaf_count.saturating_add(1);
         }
         Ok(())
-    }
-
-    fn is_revoked(&self, principal: &Principal) -> Outcome<bool> {
-        self.exists(
-            "SELECT 1 FROM principal_revocation WHERE tenant = ?1 AND principal = ?2",
-            params![self.tenant, principal.to_string()],
-        )
-    }
-
-    fn is_certificate_revoked(&self, id: &CertificateId) -> Outcome<bool> {
-        self.exists(
-            "SELECT 1 FROM certificate_revocation
-             WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
-            params![self.tenant, id.issuer().0, id.serial()],
-        )
     }
 
     fn fleet_version(&self) -> Outcome<i64> {

@@ -1,10 +1,8 @@
 //! Rows come back as they were written, one by one, in pages and in streams.
 
 use crate::fixture::*;
-use model::{Principal, RevocationReason};
-use store::{
-    Change, CommitError, Direction, Guard, Holder, Revocation, Revoked, Store, Superseded, Write,
-};
+use model::{Principal, Revocable, RevocationReason};
+use store::{Change, CommitError, Direction, Guard, Holder, Revocation, Store, Superseded, Write};
 
 #[test]
 fn a_device_and_its_certificates_come_back_as_written() {
@@ -25,13 +23,11 @@ fn a_device_and_its_certificates_come_back_as_written() {
         .commit(grant(Write::PutCertificate(certificate(3, Holder::Server))))
         .unwrap();
     store
-        .commit(
-            Change::new(Direction::Withdraw).write(Write::RevokeCertificate {
-                certificate: first.id,
-                at: seconds(40),
-                reason: RevocationReason::Superseded,
-            }),
-        )
+        .commit(Change::new(Direction::Withdraw).write(Write::Revoke {
+            what: Revocable::Certificate(first.id),
+            at: seconds(40),
+            reason: RevocationReason::Superseded,
+        }))
         .unwrap();
 
     let row = store.device(&device_id("cam-1")).unwrap().unwrap();
@@ -98,8 +94,8 @@ fn a_superseded_certificate_stays_noted_until_it_is_revoked_or_forgotten() {
     drop(store);
     let store = open(&data);
     assert_eq!(all(&store), notes);
-    let revoked = Write::RevokeCertificate {
-        certificate: certificate_id(9),
+    let revoked = Write::Revoke {
+        what: Revocable::Certificate(certificate_id(9)),
         at: seconds(60),
         reason: RevocationReason::Superseded,
     };
@@ -132,13 +128,11 @@ fn a_serial_number_is_never_issued_twice() {
     assert_eq!(refused, Err(CommitError::Guard(guard)));
     // Nor one that was revoked in a history this database no longer has.
     store
-        .commit(
-            Change::new(Direction::Withdraw).write(Write::RevokeCertificate {
-                certificate: certificate_id(2),
-                at: seconds(1),
-                reason: RevocationReason::Unspecified,
-            }),
-        )
+        .commit(Change::new(Direction::Withdraw).write(Write::Revoke {
+            what: Revocable::Certificate(certificate_id(2)),
+            at: seconds(1),
+            reason: RevocationReason::Unspecified,
+        }))
         .unwrap();
     let refused = store.commit(grant(Write::PutCertificate(certificate(2, Holder::Server))));
     assert!(matches!(refused, Err(CommitError::Guard(_))));
@@ -275,7 +269,7 @@ fn a_revocation_of_something_unknown_is_kept_and_bites() {
         at: seconds(30),
         reason: RevocationReason::KeyCompromise,
     };
-    let who = Revoked::Principal(Principal::Device(device_id("cam-1")));
+    let who = Revocable::Principal(Principal::Device(device_id("cam-1")));
     assert_eq!(all, [(who, expected)]);
 }
 

@@ -4,7 +4,7 @@
 
 use super::{CA_LIFETIME_MAX, Issuer, Kind, LEAF_LIFETIME_MAX, NO_END, ProfileError};
 use crate::certificate::{sha256, timestamp};
-use const_oid::db::{rfc5280, rfc5912};
+use const_oid::db::{rfc5280, rfc5912, rfc6960};
 use der::{Decode, Encode};
 use model::Digest;
 use spki::ObjectIdentifier;
@@ -64,10 +64,12 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
     let life = not_after.since(not_before);
     match kind {
         Kind::Idevid | Kind::ManufacturerCa => hold(not_after == NO_END, "no end"),
-        Kind::Root | Kind::Issuing | Kind::IssuingToClients | Kind::IssuingToServers => {
-            hold(life <= CA_LIFETIME_MAX, "a CA's longest life")
-        }
-        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator => {
+        Kind::Root
+        | Kind::Link
+        | Kind::Issuing
+        | Kind::IssuingToClients
+        | Kind::IssuingToServers => hold(life <= CA_LIFETIME_MAX, "a CA's longest life"),
+        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator | Kind::OcspResponder => {
             hold(life <= LEAF_LIFETIME_MAX, "a leaf's longest life")
         }
     }?;
@@ -85,9 +87,14 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
 /// Which extensions, which of them critical, and nothing else.
 fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
     let is_limited = matches!(kind, Kind::IssuingToClients | Kind::IssuingToServers);
-    let is_ca = is_limited || matches!(kind, Kind::Root | Kind::Issuing | Kind::ManufacturerCa);
+    let is_ca = is_limited
+        || matches!(
+            kind,
+            Kind::Root | Kind::Link | Kind::Issuing | Kind::ManufacturerCa
+        );
     let is_client = matches!(kind, Kind::Ldevid | Kind::Service | Kind::Operator);
-    let has_purpose = is_client || kind == Kind::Server;
+    let has_name = is_client || kind == Kind::Server;
+    let has_purpose = has_name || kind == Kind::OcspResponder;
     let extensions = tbs.extensions().ok_or("extensions")?;
     let mut seen: Vec<ObjectIdentifier> = Vec::new();
     for extension in extensions {
@@ -99,8 +106,14 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
             rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER | rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER => {
                 false
             }
-            rfc5280::ID_CE_EXT_KEY_USAGE | rfc5280::ID_CE_SUBJECT_ALT_NAME if has_purpose => false,
-            rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS if is_client => false,
+            rfc5280::ID_CE_EXT_KEY_USAGE if has_purpose => false,
+            rfc5280::ID_CE_SUBJECT_ALT_NAME if has_name => false,
+            rfc6960::ID_PKIX_OCSP_NOCHECK if kind == Kind::OcspResponder => false,
+            rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS | rfc5280::ID_PE_AUTHORITY_INFO_ACCESS
+                if is_client =>
+            {
+                false
+            }
             rfc5280::ID_CE_NAME_CONSTRAINTS if is_limited => kind == Kind::IssuingToClients,
             _ => return Err("no unlisted extension"),
         };
@@ -109,11 +122,17 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
 
     let constraints: BasicConstraints = extension(tbs)?;
     let path_length = match kind {
-        Kind::Root => Some(1),
+        Kind::Root => Some(2),
+        Kind::Link => Some(1),
         Kind::Issuing | Kind::IssuingToClients | Kind::IssuingToServers | Kind::ManufacturerCa => {
             Some(0)
         }
-        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator | Kind::Idevid => None,
+        Kind::Server
+        | Kind::Ldevid
+        | Kind::Service
+        | Kind::Operator
+        | Kind::Idevid
+        | Kind::OcspResponder => None,
     };
     hold(
         constraints.ca == is_ca && constraints.path_len_constraint == path_length,
@@ -139,12 +158,17 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
 
 fn check_purpose(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
     let ExtendedKeyUsage(purposes) = extension(tbs)?;
-    let wanted = if kind == Kind::Server {
-        rfc5280::ID_KP_SERVER_AUTH
-    } else {
-        rfc5280::ID_KP_CLIENT_AUTH
+    let wanted = match kind {
+        Kind::Server => rfc5280::ID_KP_SERVER_AUTH,
+        Kind::OcspResponder => rfc5280::ID_KP_OCSP_SIGNING,
+        _ => rfc5280::ID_KP_CLIENT_AUTH,
     };
     hold(purposes == [wanted], "extendedKeyUsage")?;
+    if kind == Kind::OcspResponder {
+        let unchecked = (tbs.extensions().into_iter().flatten())
+            .any(|one| one.extn_id == rfc6960::ID_PKIX_OCSP_NOCHECK);
+        return hold(unchecked, "ocsp-nocheck");
+    }
     let SubjectAltName(names) = extension(tbs)?;
     hold(
         names.iter().all(|name| issuer.limits.permit(name)),

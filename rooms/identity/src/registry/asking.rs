@@ -1,11 +1,11 @@
 //! Devices that may ask for a certificate and do nothing else: genuine ones on no list, and ours
 //! whose certificate ended a short while ago.
 
-use super::{EnrollmentDecision, EnrollmentKind, Registry, Revocation};
+use super::{EnrollmentDecision, EnrollmentKind, FirstIdentity, Registry, Revocation, decision};
 use crate::csr::CertificateRequest;
 use crate::path::{Claim, Presented, check_time};
 use crate::refusal::{PathRefusal, Refusal};
-use model::{ManufacturerId, Principal, SerialNumber, Timestamp};
+use model::{ManufacturerId, Principal, Revocable, SerialNumber, Timestamp};
 use std::time::Duration;
 
 impl Registry {
@@ -20,14 +20,13 @@ impl Registry {
         now: Timestamp,
     ) -> Result<(&'p ManufacturerId, &'p SerialNumber), Refusal> {
         check_time(presented.not_before, presented.not_after, now)?;
-        if let Some(Revocation { reason, at }) =
-            self.revoked_certificates.get(&presented.certificate)
-        {
-            return Err(Refusal::CertificateRevoked {
-                certificate: presented.certificate,
-                reason: *reason,
-                at: *at,
-            });
+        for what in [
+            Revocable::Issuer(presented.certificate.issuer()),
+            Revocable::Certificate(presented.certificate),
+        ] {
+            if let Some(Revocation { reason, at }) = self.revocation(&what) {
+                return Err(Refusal::Revoked { what, reason, at });
+            }
         }
         match &presented.claim {
             Claim::Idevid {
@@ -35,6 +34,10 @@ impl Registry {
                 serial,
             } => Ok((manufacturer, serial)),
             Claim::Ldevid { .. } => Err(Refusal::NotAnIdevid),
+            // What an existing fleet has is on its list, or is not its.
+            Claim::Imported { fleet, .. } => Err(Refusal::ImportedUnlisted {
+                fleet: fleet.clone(),
+            }),
         }
     }
 
@@ -61,17 +64,15 @@ impl Registry {
         if !request.keeps_name(&presented.subject, uri) {
             return Err(Refusal::NameChanged { uri: uri.clone() });
         }
+        self.check_key(request, &Principal::Device(id.clone()))?;
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;
-        Ok(EnrollmentDecision {
-            kind: EnrollmentKind::Returning,
-            manufacturer: device.manufacturer.clone(),
-            product: device.product.clone(),
-            groups: device.groups.to_vec(),
-            serial: device.serial,
-            device: device.device,
-        })
+        Ok(decision(
+            device,
+            EnrollmentKind::Returning,
+            FirstIdentity::Ldevid,
+        ))
     }
 
     /// Is this a device of ours, barred by nothing, whose certificate ended no longer ago than

@@ -2,8 +2,8 @@
 
 use super::tpm::AttestationStatus;
 use model::{
-    CertificateId, Containment, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
-    RevocationReason, SerialNumber, Timestamp,
+    AttributeId, AttributeValue, CertificateId, Containment, DeviceId, Digest, GroupId,
+    ManufacturerId, Principal, ProductId, Revocable, RevocationReason, SerialNumber, Timestamp,
 };
 
 /// One thing that became true. The same facts are stored and replayed, in the same order.
@@ -17,6 +17,31 @@ pub enum Fact {
         device: DeviceId,
         product: ProductId,
         groups: Vec<GroupId>,
+    },
+    /// What else an import says of a device. All of it: what was said before is forgotten.
+    DeviceDescribed {
+        device: DeviceId,
+        attributes: Vec<(AttributeId, AttributeValue)>,
+    },
+    /// The certificates of an existing fleet are believed. Said again it moves the end.
+    FleetImported {
+        fleet: ManufacturerId,
+        /// Until then they open the MQTT door.
+        until: Timestamp,
+        /// Leaves that ended are taken as well.
+        accept_expired: bool,
+    },
+    /// They open no door any more.
+    FleetRetired {
+        fleet: ManufacturerId,
+        at: Timestamp,
+    },
+    /// A leaf of an imported fleet is believed for its fingerprint, SHA-256 of the whole
+    /// certificate. `shared`: it may be another device's as well, and was imported as such.
+    LeafPinned {
+        fingerprint: Digest,
+        device: DeviceId,
+        shared: bool,
     },
     /// A TPM is on the list: its endorsement key (SHA-256 of the SubjectPublicKeyInfo) is in the
     /// device of this serial number, which must be expected.
@@ -41,13 +66,9 @@ pub enum Fact {
     CertificateIssued {
         principal: Principal,
         certificate: CertificateId,
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        key: Digest,
         not_after: Timestamp,
-    },
-    /// This certificate, ours or a factory's, opens no door any more.
-    CertificateRevoked {
-        certificate: CertificateId,
-        reason: RevocationReason,
-        at: Timestamp,
     },
     /// A newer certificate of the same device opened a door at this time: this one is on its way
     /// out. It still opens doors until it is revoked.
@@ -56,13 +77,15 @@ pub enum Fact {
         by: CertificateId,
         at: Timestamp,
     },
-    /// No certificate of this principal opens a door any more, its factory identity included.
-    /// May be said of one not (yet) known, and bars it when it comes.
-    PrincipalRevoked {
-        principal: Principal,
+    /// It opens no door any more. May be said of what is not (yet) known, and bars it when it
+    /// comes. The first one stands, but for a hold, which a revocation follows.
+    Revoked {
+        what: Revocable,
         reason: RevocationReason,
         at: Timestamp,
     },
+    /// A hold was lifted. Takes back no revocation.
+    Released { what: Revocable },
     /// A device is cut off, or cut off otherwise than before: the last word counts. May be said of
     /// one not (yet) known, and holds when it comes.
     DeviceContained {
@@ -95,6 +118,16 @@ pub enum FactConflict {
         serial: SerialNumber,
     },
     #[error(
+        "the certificate with SHA-256 {fingerprint} is pinned to {owner} already; operator: if \
+         devices share it, import it as shared"
+    )]
+    FingerprintTaken {
+        fingerprint: Digest,
+        owner: DeviceId,
+    },
+    #[error("{fleet} is no imported fleet; operator: import its terms first")]
+    NotImported { fleet: ManufacturerId },
+    #[error(
         "endorsement key {endorsement} is already listed for {device}; operator: correct the list"
     )]
     EndorsementTaken {
@@ -112,6 +145,14 @@ pub enum FactConflict {
     CertificateTaken {
         certificate: CertificateId,
         owner: Principal,
+    },
+    #[error(
+        "product {product} is revoked or on hold, so its device {device} cannot become one of \
+         another; operator: release the hold first, or leave it there"
+    )]
+    ProductBarred {
+        device: DeviceId,
+        product: ProductId,
     },
     #[error("a certificate was issued to {device}, which nobody expected; report this to us")]
     UnknownDevice { device: DeviceId },

@@ -5,7 +5,7 @@
 //! old one is all that the device has. So nothing here begins before the newer one was seen.
 
 use super::{Registry, table};
-use model::{CertificateId, ProductId, Timestamp};
+use model::{CertificateId, ProductId, Revocable, Timestamp};
 use std::time::Duration;
 
 /// Earlier certificates of a device that are looked at. Who renews each hour has more of them on
@@ -40,7 +40,7 @@ impl Registry {
             .take(WALK_MAX)
             .take_while(|(id, _)| !self.superseded.contains_key(id))
             .filter(|(id, record)| {
-                record.not_after() >= now && !self.revoked_certificates.contains_key(id)
+                record.not_after() >= now && self.bars.of(&Revocable::Certificate(*id)).is_none()
             })
             .map(|(id, _)| id)
             .collect()
@@ -81,7 +81,7 @@ impl Registry {
     pub(super) fn supersede(&mut self, certificate: CertificateId, supersession: Supersession) {
         // One that is on no record is refused at each door anyway.
         if self.certificates.find(&certificate).is_some()
-            && !self.revoked_certificates.contains_key(&certificate)
+            && self.bars.of(&Revocable::Certificate(certificate)).is_none()
         {
             // The first proof counts: the overlap never begins anew.
             self.superseded.entry(certificate).or_insert(supersession);

@@ -249,6 +249,42 @@ impl Devices {
     }
 }
 
+/// Fingerprints of leaves and the devices they name, in the order in which they were pinned: about
+/// 50 bytes each.
+#[derive(Default)]
+pub(super) struct Pins {
+    rows: Vec<(Digest, u32)>,
+    fingerprints: Index,
+    hasher: RandomState,
+}
+
+impl Pins {
+    pub(super) fn find(&self, fingerprint: &Digest) -> Option<u32> {
+        let row = (self.fingerprints).find(self.hasher.hash_one(fingerprint.0), |row| {
+            (self.rows.get(index(row))).is_some_and(|(pinned, _)| pinned == fingerprint)
+        })?;
+        self.rows.get(index(row)).map(|(_, device)| *device)
+    }
+
+    /// It must not be in yet. `None` when full.
+    pub(super) fn add(&mut self, fingerprint: Digest, device: u32) -> Option<()> {
+        let row = u32::try_from(self.rows.len())
+            .ok()
+            .filter(|row| *row < u32::MAX)?;
+        self.rows.push((fingerprint, device));
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        self.fingerprints
+            .insert(hasher.hash_one(fingerprint.0), row, |row| {
+                rows.get(index(row))
+                    .map_or(0, |(pinned, _)| hasher.hash_one(pinned.0))
+            })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Digest, u32)> {
+        self.rows.iter().map(|(pinned, device)| (pinned, *device))
+    }
+}
+
 /// A row of [`Devices`] or a number of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -265,6 +301,9 @@ pub(super) struct CertificateRow {
     previous: u32,
     // Split: a u64 would pad each row by four bytes.
     not_after_seconds: [u32; 2],
+    /// The first 8 bytes of the key's digest. To find a key with the digest of another's costs
+    /// 2^64 keys, and gains a refusal of one's own.
+    key: [u8; 8],
 }
 
 impl CertificateRow {
@@ -283,6 +322,8 @@ pub(super) struct Certificates {
     /// By owner the row issued last, plus one; zero: none.
     newest_of_devices: Vec<u32>,
     newest_of_services: Vec<u32>,
+    /// One row for each key and owner, so that a device that renews with its key adds none.
+    keys: Index,
     hasher: RandomState,
 }
 
@@ -333,6 +374,7 @@ impl Certificates {
         &mut self,
         id: &CertificateId,
         owner: Owner,
+        key: &Digest,
         not_after: Timestamp,
     ) -> Option<()> {
         let issuer = self.issuers.intern(&id.issuer())?;
@@ -346,7 +388,23 @@ impl Certificates {
                 u32::try_from(seconds >> 32).ok()?,
                 u32::try_from(seconds & 0xffff_ffff).ok()?,
             ],
+            key: short(key),
         })
+    }
+
+    pub(super) fn knows_issuer(&self, issuer: &Digest) -> bool {
+        self.issuers.number(issuer).is_some()
+    }
+
+    /// Somebody else who holds this key.
+    pub(super) fn other_owner_of(&self, key: &Digest, own: Option<Owner>) -> Option<Owner> {
+        let key = short(key);
+        let row = self.keys.find(self.hasher.hash_one(key), |row| {
+            self.rows
+                .get(index(row))
+                .is_some_and(|row| row.key == key && Some(row.owner) != own)
+        })?;
+        self.rows.get(index(row)).map(|row| row.owner)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
@@ -365,6 +423,7 @@ impl Certificates {
         self.ids = Index::default();
         self.newest_of_devices.fill(0);
         self.newest_of_services.fill(0);
+        self.keys = Index::default();
         for row in kept {
             // No more rows than before: it cannot be full.
             let _placed = self.push(row);
@@ -391,6 +450,21 @@ impl Certificates {
             None => 0,
         });
         self.ids = ids;
+        placed?;
+        let hash = self.hasher.hash_one(new.key);
+        let is_same = |row: &CertificateRow| row.key == new.key && row.owner == new.owner;
+        let known = self
+            .keys
+            .find(hash, |row| self.rows.get(index(row)).is_some_and(is_same));
+        if known.is_some() {
+            return Some(());
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        let placed = keys.insert(hash, row, |row| match self.rows.get(index(row)) {
+            Some(row) => self.hasher.hash_one(row.key),
+            None => 0,
+        });
+        self.keys = keys;
         placed
     }
 
@@ -406,6 +480,14 @@ impl Certificates {
 fn padded(serial: &[u8]) -> [u8; 20] {
     let mut out = [0; 20];
     for (to, from) in out.iter_mut().rev().zip(serial.iter().rev()) {
+        *to = *from;
+    }
+    out
+}
+
+fn short(digest: &Digest) -> [u8; 8] {
+    let mut out = [0; 8];
+    for (to, from) in out.iter_mut().zip(&digest.0) {
         *to = *from;
     }
     out

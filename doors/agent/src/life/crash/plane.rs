@@ -11,13 +11,13 @@ use identity::{
     Refusal, Registry,
 };
 use model::{
-    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber,
-    TenantId, Timestamp,
+    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, Revocable, RevocationReason,
+    SerialNumber, TenantId, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use store::{Change, Direction, Guard, Holder, Options, Revoked, Store, Superseded, Write};
+use store::{Change, Direction, Guard, Holder, Options, Store, Superseded, Write};
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -166,19 +166,18 @@ impl Plane {
             }),
             store.for_each_issued(|row| {
                 learn(Fact::CertificateIssued {
+                    key: row.key.unwrap(),
                     principal: row.principal,
                     certificate: row.certificate,
                     not_after: row.not_after,
                 });
             }),
             store.for_each_revocation(|what, revocation| {
-                if let Revoked::Certificate(certificate) = what {
-                    learn(Fact::CertificateRevoked {
-                        certificate,
-                        reason: revocation.reason,
-                        at: revocation.at,
-                    });
-                }
+                learn(Fact::Revoked {
+                    what,
+                    reason: revocation.reason,
+                    at: revocation.at,
+                });
             }),
             store.for_each_superseded(|row| learn(fact_of(&row))),
         ];
@@ -239,8 +238,9 @@ impl Plane {
         }
         for certificate in running.registry.retired(now, |_| Some(overlap)) {
             let reason = RevocationReason::Superseded;
-            let fact = Fact::CertificateRevoked {
-                certificate,
+            let what = Revocable::Certificate(certificate);
+            let fact = Fact::Revoked {
+                what: what.clone(),
                 reason,
                 at: now,
             };
@@ -248,8 +248,8 @@ impl Plane {
             running.registry.apply(&fact).unwrap();
             self.power.step("retirement in force, not on record")?;
             let change = Change::new(Direction::Withdraw)
-                .write(Write::RevokeCertificate {
-                    certificate,
+                .write(Write::Revoke {
+                    what,
                     at: now,
                     reason,
                 })
@@ -338,6 +338,7 @@ impl Plane {
                 holder: Holder::Device(decision.device.clone()),
                 not_before,
                 not_after,
+                key: Some(request.key_digest()),
                 der: der.clone(),
             }))
             .entry(b"enrolled".to_vec());
@@ -346,6 +347,7 @@ impl Plane {
         let fact = Fact::CertificateIssued {
             principal: Principal::Device(decision.device),
             certificate,
+            key: request.key_digest(),
             not_after,
         };
         running.registry.apply(&fact).unwrap();
