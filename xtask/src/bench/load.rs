@@ -172,6 +172,12 @@ impl Load {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot run {}", self.program.display()))?;
+        // Beside the marks, or a report larger than a pipe holds would wait for us and we for it.
+        let mut stdout = child.stdout.take().context("no pipe to the load")?;
+        let report = std::thread::spawn(move || {
+            let mut report = String::new();
+            stdout.read_to_string(&mut report).map(|_| report)
+        });
         let marks = BufReader::new(child.stderr.take().context("no pipe to the load")?);
         let (mut before, mut after, mut last_words) = (None, None, String::new());
         for line in marks.lines() {
@@ -181,12 +187,9 @@ impl Load {
                 words => last_words = words.to_owned(),
             }
         }
-        let mut report = String::new();
-        child
-            .stdout
-            .take()
-            .context("no pipe to the load")?
-            .read_to_string(&mut report)?;
+        let report = report
+            .join()
+            .map_err(|_| anyhow::anyhow!("the report was not read by a fault of ours"))??;
         let status = child.wait()?;
         if !status.success() {
             bail!("the load failed ({status}): {last_words}");

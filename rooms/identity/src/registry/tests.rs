@@ -485,6 +485,7 @@ fn of_three() -> Registry {
         facts.push(Fact::CertificateIssued {
             principal,
             certificate: certificate(number),
+            key: Digest([number; 32]),
             not_after: NOW.plus(std::time::Duration::from_secs(u64::from(number))),
         });
     }
