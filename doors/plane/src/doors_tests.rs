@@ -7,6 +7,7 @@ mod brokers;
 mod keeping;
 mod returning;
 mod revoking;
+mod rotation;
 mod status;
 
 use crate::certify::lists;

@@ -10,6 +10,7 @@ use crate::broker::Telling;
 use crate::certify::attesting::{self, Appraised};
 use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
+use crate::certify::rotation::{self, Proofs};
 use crate::certify::tpm;
 use crate::certify::waiting::{self, Waited};
 use crate::clock;
@@ -37,6 +38,7 @@ use identity::{
 };
 use model::{
     Assurance, CertificateId, Principal, ProductId, Revocable, RevocationReason, ServiceId,
+    Timestamp,
 };
 use response::PersonAct;
 use std::net::IpAddr;
@@ -48,6 +50,8 @@ use store::{CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, Receipt, Wri
 pub struct Admission {
     pub trust: Arc<Trust>,
     pub fleet: Latest<FleetInForce>,
+    /// Newer certificates that were seen at a door.
+    pub proofs: Proofs,
 }
 
 impl Admission {
@@ -62,6 +66,7 @@ impl Admission {
         address: IpAddr,
     ) -> Result<Admitted, Refusal> {
         let who = self.trust.authenticate(Door::Gateway, presented)?;
+        self.proven(&who);
         Ok(Admitted {
             connection,
             address,
@@ -69,6 +74,15 @@ impl Admission {
             certificate: who.certificate(),
             expires_at: who.not_after(),
         })
+    }
+
+    /// A certificate has opened a door: what it supersedes may go, once that is on record.
+    pub fn proven(&self, who: &Authenticated) {
+        let (certificate, now) = (who.certificate(), clock::now());
+        let supersedes = self.trust.registry().supersedes(&certificate, now);
+        if !supersedes.is_empty() {
+            self.proofs.tell(certificate, now);
+        }
     }
 
     /// All that policy may see of somebody, and whether it is contained.
@@ -433,6 +447,55 @@ pub async fn revoke(
         receipt,
         entry,
     })
+}
+
+/// What doors saw of newer certificates goes on record: the overlap of those before them begins.
+///
+/// # Errors
+/// The store's; what was seen then waits for the next time.
+pub async fn supersede(plane: &Plane) -> Result<(), Trouble> {
+    let mut seen = plane.admission.proofs.take();
+    while let Some((by, at)) = seen.pop_first() {
+        let superseded = plane.trust().registry().supersedes(&by, at);
+        let rows: Vec<store::Superseded> = superseded
+            .into_iter()
+            .map(|certificate| store::Superseded {
+                certificate,
+                by,
+                at,
+            })
+            .collect();
+        let facts: Vec<Fact> = rows.iter().map(rotation::fact_of).collect();
+        let change = Change::new(Direction::Neutral).write(Write::PutSuperseded(rows));
+        if let Err(trouble) = plane.commit(change).await {
+            seen.insert(by, at);
+            plane.admission.proofs.put_back(seen);
+            return Err(trouble);
+        }
+        for fact in &facts {
+            plane.learn(fact)?;
+        }
+    }
+    Ok(())
+}
+
+/// Revokes what was superseded longer ago than its product allows; returns how many. Its device
+/// holds a newer certificate that has opened a door, so nobody is left without one.
+///
+/// # Errors
+/// Only that one could not be recorded; it is in force all the same.
+pub async fn retire(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Trouble> {
+    let fleet = plane.admission.fleet.get();
+    let retired = plane
+        .trust()
+        .registry()
+        .retired(now, |product| fleet.rotation_overlap(product));
+    for certificate in &retired {
+        let what = Revocable::Certificate(*certificate);
+        let revoking = Revoking::one(what, RevocationReason::Superseded);
+        revoke(plane, &revoking, &Actor::Plane).await?;
+    }
+    Ok(retired.len())
 }
 
 /// Lifts a hold: durable first, then in force. What is revoked for good is never given back.

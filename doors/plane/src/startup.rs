@@ -2,6 +2,7 @@
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
 use crate::broker::Brokers;
+use crate::certify::rotation::{self, Proofs};
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
@@ -162,6 +163,7 @@ impl Foundation {
         let admission = Arc::new(Admission {
             trust: Arc::new(self.trust),
             fleet: Latest::new(self.fleet),
+            proofs: Proofs::default(),
         });
         let (signals, inbox) = Signals::new();
         let (requests, asking) = over_mqtt::queue();
@@ -505,20 +507,19 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             shared: row.shared,
         });
     })?;
-    store.for_each_certificate(|row| {
-        if let Some(principal) = row.certificate.holder.principal() {
-            learn(Fact::CertificateIssued {
-                principal,
-                certificate: row.certificate.id,
-                key: key_of(&row.certificate),
-                not_after: row.certificate.not_after,
-            });
-        }
+    store.for_each_issued(|row| {
+        learn(Fact::CertificateIssued {
+            key: key_of(&row),
+            principal: row.principal,
+            certificate: row.certificate,
+            not_after: row.not_after,
+        });
     })?;
     store.for_each_revocation(|what, revocation| {
         let (at, reason) = (revocation.at, revocation.reason);
         learn(Fact::Revoked { what, reason, at });
     })?;
+    store.for_each_superseded(|row| learn(rotation::fact_of(&row)))?;
     store.for_each_endorsement_key(|row| {
         learn(Fact::EndorsementListed {
             endorsement: row.endorsement,
@@ -556,11 +557,11 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
 }
 
 /// A row of an earlier format has no digest of its key. What cannot be read opens no door either.
-fn key_of(certificate: &store::Certificate) -> model::Digest {
-    certificate
-        .key
-        .or_else(|| identity::public_key_digest(&certificate.der).ok())
-        .unwrap_or_else(|| crate::plane::digest(&certificate.der))
+fn key_of(row: &store::IssuedRow) -> model::Digest {
+    let der = row.der.as_deref().unwrap_or_default();
+    row.key
+        .or_else(|| identity::public_key_digest(der).ok())
+        .unwrap_or_else(|| crate::plane::digest(der))
 }
 
 /// The judgement as it was: what was learned and raised comes from `facts.db`, what is declared

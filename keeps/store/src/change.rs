@@ -4,7 +4,7 @@ use crate::access::Fleet;
 use crate::authority::Authority;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
-use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
@@ -229,6 +229,9 @@ pub enum Write {
         at: Timestamp,
         reason: RevocationReason,
     },
+    /// Certificates that a newer one of their device has superseded: a note, nothing opens or closes
+    /// by it. The first one of a certificate stays; one of a revoked certificate is not kept.
+    PutSuperseded(Vec<Superseded>),
     /// Lifts a hold. Conflict: it is not on hold, or revoked for good.
     Release { what: Revocable },
     /// Rows of an import. Listed again for the same serial changes nothing. Conflict: listed for
@@ -330,6 +333,7 @@ impl Write {
             | Self::DropClaimTokens { .. }
             | Self::NoteUnrecorded { .. }
             | Self::Revoke { .. }
+            | Self::PutSuperseded(_)
             | Self::DropHeldKey { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
@@ -352,6 +356,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::PutSuperseded(rows) => rows.len(),
             Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
             Self::PinLeaves(rows) => rows.len(),
             Self::DescribeDevices(rows) => (rows.iter())

@@ -108,6 +108,25 @@ pub struct Revocation {
     pub reason: RevocationReason,
 }
 
+/// A certificate that a newer one of its device has superseded, when that one opened a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded {
+    pub certificate: CertificateId,
+    pub by: CertificateId,
+    pub at: Timestamp,
+}
+
+/// What memory needs of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedRow {
+    pub certificate: CertificateId,
+    pub principal: Principal,
+    /// Of its public key; absent in rows of an earlier format, whose `der` is then given.
+    pub key: Option<Digest>,
+    pub der: Option<Vec<u8>>,
+    pub not_after: Timestamp,
+}
+
 /// A single-use sign-in token, known by its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
@@ -167,6 +186,55 @@ impl Store {
             &format!("{CERTIFICATES} WHERE c.tenant = ?1 ORDER BY c.issuer, c.serial"),
             params![self.tenant_text()],
             |row| certificate(row).map(&mut each),
+        )
+    }
+
+    /// Certificates of devices and services, in the order in which they were issued, to the second.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_issued(&self, mut each: impl FnMut(IssuedRow)) -> Result<u64, ReadError> {
+        const TABLE: &str = "certificate";
+        self.readers().for_each(
+            // The certificates themselves stay out of the sort.
+            "SELECT issuer, serial, principal, not_after, key,
+                 CASE WHEN key IS NULL THEN der END FROM certificate
+             WHERE tenant = ?1 AND principal IS NOT NULL ORDER BY not_before",
+            params![self.tenant_text()],
+            |row| {
+                each(IssuedRow {
+                    certificate: certificate_id(row, 0, TABLE)?,
+                    principal: name(row, 2, TABLE)?,
+                    not_after: at(row.get(3)?),
+                    key: match row.get_ref(4)? {
+                        rusqlite::types::ValueRef::Null => None,
+                        _ => Some(digest(row, 4, TABLE)?),
+                    },
+                    der: row.get(5)?,
+                });
+                Ok(())
+            },
+        )
+    }
+
+    /// Certificates that are superseded and not revoked yet.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_superseded(&self, mut each: impl FnMut(Superseded)) -> Result<u64, ReadError> {
+        const TABLE: &str = "superseded_certificate";
+        self.readers().for_each(
+            "SELECT issuer, serial, by_issuer, by_serial, superseded_at
+             FROM superseded_certificate WHERE tenant = ?1 ORDER BY issuer, serial",
+            params![self.tenant_text()],
+            |row| {
+                each(Superseded {
+                    certificate: certificate_id(row, 0, TABLE)?,
+                    by: certificate_id(row, 2, TABLE)?,
+                    at: at(row.get(4)?),
+                });
+                Ok(())
+            },
         )
     }
 

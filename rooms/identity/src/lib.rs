@@ -53,7 +53,7 @@ pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
     AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
     FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Reach, Registry,
-    Revocation,
+    Revocation, Supersession,
 };
 pub use renewal::renew_after;
 pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};

@@ -61,6 +61,9 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<EnrollmentDecision, Refusal> {
     let authenticated = plane.trust().authenticate(Door::Devices, asked.presented);
+    if let Ok(who) = &authenticated {
+        plane.admission.proven(who);
+    }
     let registry = plane.trust().registry();
     let operation = match (asked.way, &authenticated) {
         (Way::Est(operation), _) => operation,

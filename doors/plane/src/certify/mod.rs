@@ -9,6 +9,7 @@ pub mod issuing;
 pub mod lists;
 pub mod over_mqtt;
 pub mod roots;
+pub mod rotation;
 pub mod status;
 pub mod tokens;
 pub mod tpm;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 impl House {
     /// Its certificate opens no session, for this reason.
-    async fn refused(&mut self, device: Device, why: &str) -> Device {
+    pub(super) async fn refused(&mut self, device: Device, why: &str) -> Device {
         let at = self.at.clone();
         let device = blocking(move || {
             let refused = device.try_connect(&at, &Manner::default(), Shown::Ldevid);

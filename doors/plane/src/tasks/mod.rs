@@ -12,6 +12,7 @@ mod record;
 mod recount;
 mod remember;
 mod renew;
+mod retire;
 pub mod sequence;
 
 use crate::plane::Plane;
@@ -30,6 +31,7 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(lapse::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(recount::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(retire::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));

@@ -6,7 +6,7 @@ use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, LEAF_BYTES_MAX, Receipt, Write,
 };
-use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::row::join_groups;
 use model::{Digest, Principal, Timestamp};
 use rusqlite::{ErrorCode, OptionalExtension, Params, params};
@@ -326,6 +326,7 @@ impl Writer {
             Write::PutCertificate(row) => self.put_certificate(row),
             Write::Revoke { what, at, reason } => self.revoke(what, *at, *reason),
             Write::Release { what } => self.release(what),
+            Write::PutSuperseded(rows) => rows.iter().try_for_each(|row| self.put_superseded(row)),
             Write::PutEndorsementKeys(rows) => rows
                 .iter()
                 .try_for_each(|row| self.put_endorsement_key(row)),
@@ -548,6 +549,26 @@ impl Writer {
             || format!("certificate {} exists already", row.id),
         )?;
         self.count_issuance(row.id.issuer(), row.holder.kind())
+    }
+
+    fn put_superseded(&self, row: &Superseded) -> Outcome<()> {
+        if self.is_certificate_revoked(&row.certificate)? {
+            return Ok(());
+        }
+        self.perform(
+            "INSERT INTO superseded_certificate
+             (tenant, issuer, serial, by_issuer, by_serial, superseded_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            params![
+                self.tenant,
+                row.certificate.issuer().0,
+                row.certificate.serial(),
+                row.by.issuer().0,
+                row.by.serial(),
+                millis(row.at)
+            ],
+        )
+        .map(drop)
     }
 
     fn put_fleet(&self, row: &Fleet) -> Outcome<()> {

@@ -16,6 +16,15 @@ impl Writer {
     ) -> Outcome<()> {
         const AFTER_HOLD: &str = "ON CONFLICT DO UPDATE SET reason = excluded.reason
              WHERE reason = 6";
+        if let Revocable::Certificate(id) = what
+            && !reason.is_hold()
+        {
+            self.perform(
+                "DELETE FROM superseded_certificate
+                 WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
+                params![self.tenant, id.issuer().0, id.serial()],
+            )?;
+        }
         let (at, reason) = (millis(at), reason.code());
         match what {
             Revocable::Principal(principal) => self.perform(

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use model::{Principal, Revocable, RevocationReason};
-use store::{Change, CommitError, Direction, Guard, Holder, Revocation, Write};
+use store::{Change, CommitError, Direction, Guard, Holder, Revocation, Store, Superseded, Write};
 
 #[test]
 fn a_device_and_its_certificates_come_back_as_written() {
@@ -53,6 +53,64 @@ fn a_device_and_its_certificates_come_back_as_written() {
         all.iter()
             .any(|row| row.certificate.holder == Holder::Server)
     );
+}
+
+#[test]
+fn a_superseded_certificate_stays_noted_until_it_is_revoked_or_forgotten() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    enroll(&store, "SN1", "cam-1");
+    let holder = || Holder::Device(device_id("cam-1"));
+    let all = |store: &Store| {
+        let mut all = Vec::new();
+        store.for_each_superseded(|row| all.push(row)).unwrap();
+        all
+    };
+    // Numbers against the order of time: the order of issue is that of time.
+    for (number, begins) in [(9, 10), (7, 20), (8, 30)] {
+        let row = store::Certificate {
+            not_before: seconds(begins),
+            ..certificate(number, holder())
+        };
+        store.commit(grant(Write::PutCertificate(row))).unwrap();
+    }
+    let mut issued = Vec::new();
+    store
+        .for_each_issued(|row| issued.push(row.certificate))
+        .unwrap();
+    assert_eq!(issued, [9, 7, 8].map(certificate_id));
+
+    let note = |number, by, at| Superseded {
+        certificate: certificate_id(number),
+        by: certificate_id(by),
+        at: seconds(at),
+    };
+    let put = |rows| Change::new(Direction::Neutral).write(Write::PutSuperseded(rows));
+    let notes = vec![note(7, 8, 40), note(9, 8, 40)];
+    store.commit(put(notes.clone())).unwrap();
+    // The first proof counts.
+    store.commit(put(vec![note(9, 7, 50)])).unwrap();
+    assert_eq!(all(&store), notes);
+    drop(store);
+    let store = open(&data);
+    assert_eq!(all(&store), notes);
+    let revoked = Write::Revoke {
+        what: Revocable::Certificate(certificate_id(9)),
+        at: seconds(60),
+        reason: RevocationReason::Superseded,
+    };
+    store
+        .commit(Change::new(Direction::Withdraw).write(revoked))
+        .unwrap();
+    store.commit(put(vec![note(9, 8, 70)])).unwrap();
+    assert_eq!(all(&store), [note(7, 8, 40)]);
+    let forget = Write::ForgetCertificates {
+        ended_before: seconds(u32::MAX.into()),
+    };
+    store
+        .commit(Change::new(Direction::Neutral).write(forget))
+        .unwrap();
+    assert_eq!(all(&store), []);
 }
 
 #[test]

@@ -70,6 +70,13 @@ pub enum Fact {
         key: Digest,
         not_after: Timestamp,
     },
+    /// A newer certificate of the same device opened a door at this time: this one is on its way
+    /// out. It still opens doors until it is revoked.
+    CertificateSuperseded {
+        certificate: CertificateId,
+        by: CertificateId,
+        at: Timestamp,
+    },
     /// It opens no door any more. May be said of what is not (yet) known, and bars it when it
     /// comes. The first one stands, but for a hold, which a revocation follows.
     Revoked {

@@ -7,6 +7,7 @@ mod asking;
 mod bars;
 mod fact;
 mod imported;
+mod rotation;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod tpm;
 pub use bars::Revocation;
 pub use fact::{Fact, FactConflict};
 pub use imported::{CLIENT_ID, ImportProgress, ImportTerms};
+pub use rotation::Supersession;
 pub use tpm::AttestationStatus;
 
 use crate::csr::CertificateRequest;
@@ -42,6 +44,8 @@ pub struct Registry {
     certificates: Certificates,
     bars: Bars,
     contained: HashMap<DeviceId, (Containment, Timestamp)>,
+    /// Certificates that have a proven successor and are not revoked yet.
+    superseded: HashMap<CertificateId, Supersession>,
     imports: Imports,
     chips: tpm::Chips,
 }
@@ -337,8 +341,21 @@ impl Registry {
                 not_after,
             } => self.record(principal, certificate, key, *not_after),
             Fact::Revoked { what, reason, at } => {
+                if let Revocable::Certificate(certificate) = what
+                    && !reason.is_hold()
+                {
+                    self.superseded.remove(certificate);
+                }
                 let (reason, at) = (*reason, *at);
                 self.bars.put(what, Revocation { reason, at });
+                Ok(())
+            }
+            Fact::CertificateSuperseded {
+                certificate,
+                by,
+                at,
+            } => {
+                self.supersede(*certificate, Supersession { by: *by, at: *at });
                 Ok(())
             }
             Fact::Released { what } => {
@@ -423,21 +440,16 @@ impl Registry {
         self.principal_at(self.certificates.find(certificate)?.owner)
     }
 
-    /// Certificates of ours of a principal with their ends, the latest issued first. Walks all
-    /// records: for a page, not for a packet.
+    /// Certificates of ours of a principal with their ends, the latest issued first.
     #[must_use]
     pub fn certificates_of(&self, principal: &Principal) -> Vec<(CertificateId, Timestamp)> {
         let Some(owner) = self.owner_key(principal) else {
             return Vec::new();
         };
-        let mut found: Vec<_> = self
-            .certificates
-            .iter()
-            .filter(|(_, record)| record.owner == owner)
+        self.certificates
+            .of(owner)
             .map(|(id, record)| (id, record.not_after()))
-            .collect();
-        found.reverse();
-        found
+            .collect()
     }
 
     /// Its own revocation or hold. What bars it from above is not asked.
@@ -564,11 +576,12 @@ impl Registry {
     /// refused for their age anyway; leave [`crate::crl::KEPT_AFTER_END`] for CRLs. Costs a walk
     /// over all records.
     pub fn forget_ended(&mut self, before: Timestamp) {
-        let bars = &mut self.bars;
+        let (bars, superseded) = (&mut self.bars, &mut self.superseded);
         self.certificates.retain(|id, record| {
             let keep = record.not_after() >= before;
             if !keep {
                 bars.forget_certificate(id);
+                superseded.remove(id);
             }
             keep
         });

@@ -297,6 +297,8 @@ pub(super) struct CertificateRow {
     serial: [u8; 20],
     issuer: u32,
     pub owner: Owner,
+    /// Of the same owner, the one issued before this: row number plus one, or zero.
+    previous: u32,
     // Split: a u64 would pad each row by four bytes.
     not_after_seconds: [u32; 2],
     /// The first 8 bytes of the key's digest. To find a key with the digest of another's costs
@@ -317,6 +319,9 @@ pub(super) struct Certificates {
     issuers: Interner<Digest>,
     rows: Vec<CertificateRow>,
     ids: Index,
+    /// By owner the row issued last, plus one; zero: none.
+    newest_of_devices: Vec<u32>,
+    newest_of_services: Vec<u32>,
     /// One row for each key and owner, so that a device that renews with its key adds none.
     keys: Index,
     hasher: RandomState,
@@ -338,6 +343,32 @@ impl Certificates {
         self.rows.get(index(row))
     }
 
+    /// Of one owner, the latest issued first.
+    pub(super) fn of(
+        &self,
+        owner: Owner,
+    ) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
+        let (newest, number) = match owner {
+            Owner::Device(row) => (&self.newest_of_devices, row),
+            Owner::Service(number) => (&self.newest_of_services, number),
+        };
+        self.chain(newest.get(index(number)).copied().unwrap_or_default())
+    }
+
+    /// Those of the same owner that were issued before this one, the latest first.
+    pub(super) fn before(
+        &self,
+        row: &CertificateRow,
+    ) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
+        self.chain(row.previous)
+    }
+
+    fn chain(&self, first: u32) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
+        let at = |link: u32| self.rows.get(index(link.checked_sub(1)?));
+        std::iter::successors(at(first), move |row| at(row.previous))
+            .filter_map(|row| Some((self.id(row)?, row)))
+    }
+
     /// It must not be in yet. `None` when full.
     pub(super) fn add(
         &mut self,
@@ -352,6 +383,7 @@ impl Certificates {
             serial: padded(id.serial()),
             issuer,
             owner,
+            previous: 0,
             not_after_seconds: [
                 u32::try_from(seconds >> 32).ok()?,
                 u32::try_from(seconds & 0xffff_ffff).ok()?,
@@ -389,6 +421,8 @@ impl Certificates {
             .collect();
         self.rows = Vec::with_capacity(kept.len());
         self.ids = Index::default();
+        self.newest_of_devices.fill(0);
+        self.newest_of_services.fill(0);
         self.keys = Index::default();
         for row in kept {
             // No more rows than before: it cannot be full.
@@ -396,11 +430,19 @@ impl Certificates {
         }
     }
 
-    fn push(&mut self, new: CertificateRow) -> Option<()> {
+    fn push(&mut self, mut new: CertificateRow) -> Option<()> {
         let row = u32::try_from(self.rows.len())
             .ok()
             .filter(|row| *row < u32::MAX)?;
         let hash = self.hash(new.issuer, &new.serial);
+        let (newest, number) = match new.owner {
+            Owner::Device(row) => (&mut self.newest_of_devices, index(row)),
+            Owner::Service(number) => (&mut self.newest_of_services, index(number)),
+        };
+        if newest.len() <= number {
+            newest.resize(number + 1, 0);
+        }
+        new.previous = std::mem::replace(newest.get_mut(number)?, row + 1);
         self.rows.push(new);
         let mut ids = std::mem::take(&mut self.ids);
         let placed = ids.insert(hash, row, |row| match self.rows.get(index(row)) {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+const OVERLAP: std::time::Duration = std::time::Duration::from_secs(300);
 
 fn certificate(number: u8) -> CertificateId {
     CertificateId::new(Digest([number % 2; 32]), &[0x40, number]).unwrap()
@@ -78,6 +79,11 @@ fn fact() -> impl Strategy<Value = Fact> {
                 not_after: NOW.plus(std::time::Duration::from_secs(days * 86_400)),
             }
         }),
+        2 => (0u8..12, 0u8..12, at()).prop_map(|(old, new, at)| Fact::CertificateSuperseded {
+            certificate: certificate(old),
+            by: certificate(new),
+            at,
+        }),
         3 => (revocable(), reason(), at())
             .prop_map(|(what, reason, at)| Fact::Revoked { what, reason, at }),
         1 => revocable().prop_map(|what| Fact::Released { what }),
@@ -102,6 +108,9 @@ struct Plain {
     keys: BTreeMap<Digest, Vec<Principal>>,
     bars: BTreeMap<Revocable, Revocation>,
     contained: BTreeMap<DeviceId, Containment>,
+    /// In the order of issue.
+    issued: Vec<CertificateId>,
+    superseded: BTreeMap<CertificateId, Supersession>,
 }
 
 impl Plain {
@@ -153,12 +162,32 @@ impl Plain {
                 {
                     return false;
                 }
+                self.issued.push(certificate);
                 self.keys.entry(key).or_default().push(principal.clone());
                 self.certificates
                     .insert(certificate, (principal, not_after));
                 true
             }
+            Fact::CertificateSuperseded {
+                certificate,
+                by,
+                at,
+            } => {
+                if self.certificates.contains_key(&certificate)
+                    && !self.bars.contains_key(&Revocable::Certificate(certificate))
+                {
+                    self.superseded
+                        .entry(certificate)
+                        .or_insert(Supersession { by, at });
+                }
+                true
+            }
             Fact::Revoked { what, reason, at } => {
+                if let Revocable::Certificate(certificate) = &what
+                    && !reason.is_hold()
+                {
+                    self.superseded.remove(certificate);
+                }
                 let known = self.bars.entry(what).or_insert(Revocation { reason, at });
                 if known.reason == RevocationReason::CertificateHold {
                     known.reason = reason;
@@ -187,6 +216,37 @@ impl Plain {
             // Of chips, which change nothing that is asked here.
             Fact::EndorsementListed { .. } | Fact::KeyHeld { .. } | Fact::Appraised { .. } => true,
         }
+    }
+
+    fn supersedes(&self, certificate: CertificateId) -> Vec<CertificateId> {
+        let Some((owner @ Principal::Device(_), _)) = self.certificates.get(&certificate) else {
+            return Vec::new();
+        };
+        self.issued
+            .iter()
+            .rev()
+            .skip_while(|id| **id != certificate)
+            .skip(1)
+            .filter(|id| self.certificates[id].0 == *owner)
+            .take_while(|id| !self.superseded.contains_key(id))
+            .filter(|id| self.certificates[id].1 >= NOW)
+            .filter(|id| !self.bars.contains_key(&Revocable::Certificate(**id)))
+            .copied()
+            .collect()
+    }
+
+    /// With an overlap of five minutes for one product, and no end for the other.
+    fn retired(&self) -> Vec<CertificateId> {
+        let mut due: Vec<_> = (self.superseded.iter())
+            .filter(|(id, one)| {
+                matches!(&self.certificates[id].0, Principal::Device(device)
+                    if self.devices[device].2.as_str() == "p0")
+                    && NOW.since(one.at) >= OVERLAP
+            })
+            .map(|(id, one)| (one.at, *id))
+            .collect();
+        due.sort();
+        due.into_iter().map(|(_, id)| id).collect()
     }
 
     fn code(&self, principal: &Principal, certificate: CertificateId) -> Option<String> {
@@ -238,6 +298,8 @@ fn told(registry: &Registry) -> String {
         let id = certificate(number);
         let revocation = registry.certificate_revocation(&id);
         out += &format!("{:?} {revocation:?}\n", registry.owner(&id));
+        out += &format!("{:?}\n", registry.superseded_by(&id));
+        out += &format!("{:?}\n", registry.supersedes(&id, NOW));
     }
     for number in 0..6 {
         out += &format!("{:?}\n", registry.containment(&device_id(number)));
@@ -286,6 +348,15 @@ proptest! {
             let count = plain.certificates.values().filter(|(owner, _)| *owner == principal).count();
             prop_assert_eq!(registry.certificates_of(&principal).len(), count);
         }
+        for certificate in (0..12).map(certificate) {
+            prop_assert_eq!(
+                registry.superseded_by(&certificate),
+                plain.superseded.get(&certificate).copied()
+            );
+            prop_assert_eq!(registry.supersedes(&certificate, NOW), plain.supersedes(certificate));
+        }
+        let overlap = |product: &ProductId| (product.as_str() == "p0").then_some(OVERLAP);
+        prop_assert_eq!(registry.retired(NOW, overlap), plain.retired());
         for number in 0..6 {
             for kind in ["device/d", "service/s"] {
                 let principal: Principal = format!("{kind}{number}").parse().unwrap();
@@ -338,7 +409,11 @@ proptest! {
                 .certificates
                 .iter()
                 .filter(|(_, record)| record.not_after() >= tomorrow)
-                .map(|(id, record)| (id, record.owner, registry.certificate_revocation(&id)))
+                .map(|(id, record)| {
+                    let supersedes = registry.supersedes(&id, tomorrow);
+                    let revocation = registry.certificate_revocation(&id);
+                    (id, record.owner, revocation, supersedes)
+                })
                 .collect()
         };
         let before = live(&registry);
@@ -387,6 +462,94 @@ fn a_revoked_factory_certificate_bars_that_certificate() {
     };
     assert_eq!(code(1), Err("certificate-revoked"));
     assert_eq!(code(3), Ok("device/d1".to_owned()));
+}
+
+/// One device with three certificates, and a service with two.
+fn of_three() -> Registry {
+    let mut registry = Registry::new();
+    let mut facts = vec![Fact::DeviceExpected {
+        manufacturer: "m".parse().unwrap(),
+        serial: "SN1".parse().unwrap(),
+        device: device_id(1),
+        product: "p0".parse().unwrap(),
+        groups: Vec::new(),
+    }];
+    let service = Principal::Service("s1".parse().unwrap());
+    for (number, principal) in [
+        (1, Principal::Device(device_id(1))),
+        (2, service.clone()),
+        (3, Principal::Device(device_id(1))),
+        (4, service),
+        (5, Principal::Device(device_id(1))),
+    ] {
+        facts.push(Fact::CertificateIssued {
+            principal,
+            certificate: certificate(number),
+            key: Digest([number; 32]),
+            not_after: NOW.plus(std::time::Duration::from_secs(u64::from(number))),
+        });
+    }
+    for fact in &facts {
+        registry.apply(fact).unwrap();
+    }
+    registry
+}
+
+#[test]
+fn what_was_only_issued_supersedes_nothing_and_what_was_seen_all_before_it() {
+    let mut registry = of_three();
+    assert_eq!(registry.retired(NOW, |_| Some(OVERLAP)), []);
+    assert_eq!(registry.supersedes(&certificate(1), NOW), []);
+    assert_eq!(registry.supersedes(&certificate(3), NOW), [certificate(1)]);
+    let both = [certificate(3), certificate(1)];
+    assert_eq!(registry.supersedes(&certificate(5), NOW), both);
+    // What has ended needs no help.
+    let later = NOW.plus(std::time::Duration::from_secs(2));
+    assert_eq!(
+        registry.supersedes(&certificate(5), later),
+        [certificate(3)]
+    );
+    // Two programs may be one service.
+    assert_eq!(registry.supersedes(&certificate(4), NOW), []);
+    for old in both {
+        registry
+            .apply(&Fact::CertificateSuperseded {
+                certificate: old,
+                by: certificate(5),
+                at: NOW,
+            })
+            .unwrap();
+    }
+    assert_eq!(registry.supersedes(&certificate(5), NOW), []);
+}
+
+#[test]
+fn nothing_retires_before_its_overlap_is_over_and_no_later_proof_moves_it() {
+    let mut registry = of_three();
+    let fact = |by, at| Fact::CertificateSuperseded {
+        certificate: certificate(1),
+        by: certificate(by),
+        at,
+    };
+    registry.apply(&fact(3, NOW)).unwrap();
+    registry.apply(&fact(5, NOW.plus(OVERLAP))).unwrap();
+    let at = |time| registry.retired(time, |_| Some(OVERLAP));
+    assert_eq!(
+        at(NOW.plus(OVERLAP).minus(std::time::Duration::from_millis(1))),
+        []
+    );
+    assert_eq!(at(NOW.plus(OVERLAP)), [certificate(1)]);
+    let left = registry.retired(NOW.plus(OVERLAP), |_| None);
+    assert_eq!(
+        left,
+        [],
+        "a product that lets old certificates end by themselves"
+    );
+    let presented = ldevid(&Principal::Device(device_id(1)), certificate(1));
+    assert!(
+        registry.authenticate(Door::Gateway, presented, NOW).is_ok(),
+        "superseded is not revoked"
+    );
 }
 
 #[test]
