@@ -59,7 +59,7 @@
 #define MBEDTLS_SSL_SERVER_NAME_INDICATION
 #define MBEDTLS_SSL_ALPN
 #define MBEDTLS_SSL_MAX_FRAGMENT_LENGTH
-/* The plane's answers and packets to this device are smaller: see the page on small devices. */
+/* Where the plane speaks TLS 1.2 it sends records of at most 4 KiB. */
 #define MBEDTLS_SSL_IN_CONTENT_LEN 4096
 #define MBEDTLS_SSL_OUT_CONTENT_LEN 2048
 

@@ -124,7 +124,7 @@ static enum outcome set_up(struct tls *tls, struct trust *trust, const struct do
 #if defined(MBEDTLS_SSL_RENEGOTIATION)
     mbedtls_ssl_conf_renegotiation(config, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
 #endif
-    /* Binds what we send; the plane does not answer this extension, and sends as it likes. */
+    /* Binds what we send. The plane does not answer this extension; it sends 4 KiB at most. */
     if (error == 0)
         error = mbedtls_ssl_conf_max_frag_len(config, MBEDTLS_SSL_MAX_FRAG_LEN_2048);
     if (error == 0)

@@ -113,12 +113,20 @@ fn maker() -> ManufacturerId {
     ManufacturerId::new("maker").unwrap()
 }
 
-/// As it stands: read, believed by nobody, and no hindrance to the genuine beside it.
+/// Seeds that these CAs have truly signed: the only ones that are believed as they stand.
+const GENUINE: [&[u8]; 2] = [
+    include_bytes!("../seeds/certificate/ldevid"),
+    include_bytes!("../seeds/certificate/idevid"),
+];
+
+/// As it stands: read, believed by nobody else, and no hindrance to the genuine beside it.
 fn shown(der: &[u8]) {
     let _ = identity::certificate_id(der);
     let _ = identity::validity(der);
     let anchors = &WORLD.anchors;
-    assert!(anchors.verify_path(Door::Devices, der, &[], NOW).is_err());
+    if anchors.verify_path(Door::Devices, der, &[], NOW).is_ok() {
+        assert!(GENUINE.iter().any(|seed| seed.get(1..) == Some(der)));
+    }
     let path = anchors.verify_path(Door::Devices, &WORLD.leaf, &[der], NOW);
     if der.len() <= identity::CERTIFICATE_BYTES_MAX {
         let path = path.unwrap();

@@ -21,6 +21,8 @@ const NEEDED: &[Tool] = &[
     tools::PYTHON,
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,
+    tools::PAHO,
+    tools::SOFTHSM,
     tools::MOSQUITTO,
     tools::SWTPM,
     tools::SWTPM_TOOLS,

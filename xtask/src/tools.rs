@@ -58,6 +58,11 @@ pub const AIOSMTPD: Tool = debian(
     "python3-aiosmtpd",
     &["/usr/bin/python3", "-c", "import aiosmtpd"],
 );
+/// Likewise; unmodified clients of a fleet that moves.
+pub const PAHO: Tool = debian(
+    "python3-paho-mqtt",
+    &["/usr/bin/python3", "-c", "import paho.mqtt.client"],
+);
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);
@@ -70,6 +75,7 @@ pub const JETBRAINS_MONO: Tool = debian(
     "fonts-jetbrains-mono",
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
+pub const SOFTHSM: Tool = debian("softhsm2", &["softhsm2-util", "--version"]);
 /// Packs the vectors that tests read.
 pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);

@@ -1,6 +1,7 @@
 //! `fleetward identity ca …`: the CAs of a plane.
 
 use crate::client::Ask;
+use crate::files;
 use crate::identity::{PEM_BYTES_MAX, RECORDED};
 use crate::place::Place;
 use crate::show::{self, Column, Output};
@@ -8,6 +9,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use model::{AuthorityId, CertificateUses};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub enum CaVerb {
@@ -32,6 +34,32 @@ pub enum CaVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Write the request of an issuing CA to a root that is kept offline. Its key is born in the
+    /// plane and stays there.
+    #[command(
+        after_help = "Examples:\n  fleetward identity ca request cameras --for device --out cameras.csr\n  \
+        fleetward identity ca request default --out default.csr\n\n\
+        Without --for it is the next key of a CA that exists."
+    )]
+    Request {
+        name: AuthorityId,
+        /// As with create; for a CA that does not exist yet.
+        #[arg(long = "for", value_name = "USES")]
+        uses: Option<CertificateUses>,
+        /// Where the request (PEM) goes.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Put an issuing CA into service with the certificate that the root made for its request.
+    #[command(after_help = "Examples:\n  fleetward identity ca install cameras cameras.pem")]
+    Install {
+        name: AuthorityId,
+        certificate: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Give an issuing CA its next key. What it certified before is believed to its end.
     #[command(after_help = "Examples:\n  fleetward identity ca rollover cameras")]
     Rollover {
@@ -46,6 +74,14 @@ const ROOTS: [Column; 4] = [
     ("key on this machine", "/online"),
     ("until", "/not_after"),
     ("sha-256", "/sha256"),
+];
+
+const SIGNATURES: [Column; 5] = [
+    ("issuing CA", "/name"),
+    ("signatures", "/purpose"),
+    ("signed", "/signed"),
+    ("on record", "/recorded"),
+    ("without record", "/unrecorded"),
 ];
 
 const ISSUING: [Column; 5] = [
@@ -68,6 +104,35 @@ impl CaVerb {
                 let ask = Ask::post(PATH).json(&body);
                 show::fields(output, &place.client()?.json(ask)?, &RECORDED)
             }
+            Self::Request {
+                name,
+                uses,
+                out,
+                place,
+            } => {
+                let path = format!("{PATH}/{name}/request");
+                let body = json!({ "uses": uses.map(|uses| uses.to_string()) });
+                let made = place.client()?.json(Ask::post(&path).json(&body))?;
+                let request = made.pointer("/request_pem").and_then(Value::as_str);
+                let request =
+                    request.context("the plane's answer holds no request; update this program")?;
+                files::replace(out, request.as_bytes(), 0o644)?;
+                let said = json!({
+                    "file": out.display().to_string(),
+                    "entry": made.pointer("/recorded/entry"),
+                });
+                show::fields(output, &said, &[("file", "/file"), ("entry", "/entry")])
+            }
+            Self::Install {
+                name,
+                certificate,
+                place,
+            } => {
+                let path = format!("{PATH}/{name}/certificate");
+                let pem = files::read_text(certificate, PEM_BYTES_MAX)?;
+                let ask = Ask::post(&path).json(&json!({ "certificate_pem": pem }));
+                show::fields(output, &place.client()?.json(ask)?, &RECORDED)
+            }
             Self::Rollover { name, place } => {
                 let path = format!("{PATH}/{name}/rollover");
                 let ask = Ask::post(&path).json(&json!({}));
@@ -85,12 +150,30 @@ fn list(found: &Value, output: Output) -> anyhow::Result<()> {
     show::rows(output, &part("/roots"), &ROOTS)?;
     show::line("")?;
     show::rows(output, &part("/issuing"), &ISSUING)?;
+    show::line("")?;
+    show::rows(output, &signatures(&part("/issuing")), &SIGNATURES)?;
     let findings = part("/findings");
     for finding in findings.as_array().into_iter().flatten() {
         let text = finding.as_str().unwrap_or_default();
         show::line(&format!("\nfinding: {}", show::escaped(text)))?;
     }
     Ok(())
+}
+
+/// One row a CA and purpose.
+fn signatures(issuing: &Value) -> Value {
+    let mut rows = Vec::new();
+    for one in issuing.as_array().into_iter().flatten() {
+        let counts = one.pointer("/signatures").and_then(Value::as_array);
+        for count in counts.into_iter().flatten() {
+            let mut row = count.clone();
+            if let (Some(fields), Some(name)) = (row.as_object_mut(), one.pointer("/name")) {
+                fields.insert("name".into(), name.clone());
+            }
+            rows.push(row);
+        }
+    }
+    rows.into()
 }
 
 /// # Errors

@@ -1,5 +1,8 @@
 //! `fleetward identity …`: whose devices, which devices, whose certificates.
 
+mod import;
+mod token;
+
 use crate::authorities::{self, CaVerb};
 use crate::client::Ask;
 use crate::files;
@@ -7,6 +10,7 @@ use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
 use crate::revocation::{Release, Revoke};
+use crate::root::RootVerb;
 use crate::served::Served;
 use crate::show::{self, Column, Output};
 use crate::tpm::TpmVerb;
@@ -44,6 +48,12 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Fleets that exist already, with certificates of their own.
+    #[command(subcommand)]
+    Import(import::ImportVerb),
+    /// One-time tokens for devices that have no certificate.
+    #[command(subcommand)]
+    Token(token::TokenVerb),
     /// TPMs in devices: which are expected, and whose vendors are believed.
     #[command(subcommand)]
     Tpm(TpmVerb),
@@ -107,6 +117,9 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// The root: kept offline, moved there, replaced.
+    #[command(subcommand)]
+    Root(RootVerb),
     /// Write the certificate revocation list (DER).
     #[command(after_help = "Examples:\n  fleetward identity crl --out fleet.crl\n  \
         openssl crl -inform DER -in fleet.crl -noout -text")]
@@ -207,6 +220,8 @@ impl IdentityVerb {
                     .json(Ask::get("/api/v1/identity/manufacturers"))?;
                 show::rows(output, &list, &MANUFACTURERS)
             }
+            Self::Import(verb) => verb.run(output),
+            Self::Token(verb) => verb.run(output),
             Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
@@ -249,6 +264,7 @@ impl IdentityVerb {
                 verb: Some(verb), ..
             } => verb.run(output),
             Self::Ca { verb: None, place } => authorities::print_root(place, output),
+            Self::Root(verb) => verb.run(output),
             Self::Crl { out, place } => {
                 let crl = place
                     .client()?

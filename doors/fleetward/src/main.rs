@@ -23,6 +23,7 @@ mod place;
 mod request;
 mod response;
 mod revocation;
+mod root;
 mod serve;
 mod served;
 mod show;

@@ -63,7 +63,21 @@ pub fn new_key(service: &ServiceId) -> anyhow::Result<NewKey> {
     })
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+/// The bytes of the one block of a text.
+///
+/// # Errors
+/// It is no PEM, or of another label.
+pub fn from_pem(text: &str, label: &str) -> anyhow::Result<Vec<u8>> {
+    let (found, der) = x509_cert::der::pem::decode_vec(text.trim().as_bytes())
+        .map_err(|_| anyhow!("there is no single PEM block in it"))?;
+    if found != label {
+        anyhow::bail!("it holds no {label}");
+    }
+    Ok(der)
+}
+
+/// PEM (RFC 7468).
+pub fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let mut out = format!("-----BEGIN {label}-----\n");
     for (at, c) in text.chars().enumerate() {

@@ -35,6 +35,7 @@ pub struct Config {
     pub listen: Listen,
     pub gateway: GatewayConfig,
     pub identity: IdentityConfig,
+    pub signer: SignerConfig,
     pub inventory: InventoryConfig,
     pub response: ResponseConfig,
     pub brokers: BrokersConfig,
@@ -65,7 +66,7 @@ pub struct GatewayConfig {
     /// `power`: an acknowledged message survives a power cut (one fdatasync a turn).
     /// `process`: it survives a crash of this program only.
     pub durability: Durability,
-    /// Also speak TLS 1.2 at the MQTT door.
+    /// Also speak TLS 1.2 at the MQTT door, and send records of at most 4 KiB: for small stacks.
     pub tls_1_2: bool,
     /// Largest MQTT packet taken after CONNECT, 1 KiB to 1 MiB.
     pub packet_bytes_max: usize,
@@ -101,7 +102,8 @@ impl Durability {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
-    /// Also speak TLS 1.2 at the door for devices (EST clients of small stacks need it).
+    /// Also speak TLS 1.2 at the door for devices, in records of at most 4 KiB: EST clients of
+    /// small stacks need it.
     pub tls_1_2: bool,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
@@ -163,6 +165,39 @@ impl BrokersConfig {
             Some((key, _)) => Err((key, "name the file; the listener wants mutual TLS".into())),
             None => Ok(()),
         }
+    }
+}
+
+/// `[signer]`: where the keys of the CAs are. All empty: in sealed files below `data_dir`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignerConfig {
+    /// The library of a PKCS #11 token, such as `/usr/lib/softhsm/libsofthsm2.so`. From the first
+    /// start on: keys that are in files do not move into a token, a rollover makes the next there.
+    pub pkcs11_module: PathBuf,
+    /// The token's label.
+    pub pkcs11_token: String,
+    /// A file of mode 0600 with the user's PIN in one line.
+    pub pkcs11_pin_file: PathBuf,
+}
+
+impl SignerConfig {
+    #[must_use]
+    pub fn token(&self) -> Option<signer::TokenPlace> {
+        (!self.pkcs11_module.as_os_str().is_empty()).then(|| signer::TokenPlace {
+            module: self.pkcs11_module.clone(),
+            label: self.pkcs11_token.clone(),
+            pin_file: self.pkcs11_pin_file.clone(),
+        })
+    }
+
+    fn is_half(&self) -> bool {
+        let empty = [
+            self.pkcs11_module.as_os_str().is_empty(),
+            self.pkcs11_token.is_empty(),
+            self.pkcs11_pin_file.as_os_str().is_empty(),
+        ];
+        empty.contains(&true) && empty.contains(&false)
     }
 }
 
@@ -340,6 +375,7 @@ impl Default for Config {
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
             identity: IdentityConfig::default(),
+            signer: SignerConfig::default(),
             inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
             brokers: BrokersConfig::default(),
@@ -391,7 +427,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 36] = [
+const ENVIRONMENT: [(&str, &[&str]); 39] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -414,6 +450,15 @@ const ENVIRONMENT: [(&str, &[&str]); 36] = [
     (
         "FLEETWARD_GATEWAY_CONNECTIONS_MAX",
         &["gateway", "connections_max"],
+    ),
+    (
+        "FLEETWARD_SIGNER_PKCS11_MODULE",
+        &["signer", "pkcs11_module"],
+    ),
+    ("FLEETWARD_SIGNER_PKCS11_TOKEN", &["signer", "pkcs11_token"]),
+    (
+        "FLEETWARD_SIGNER_PKCS11_PIN_FILE",
+        &["signer", "pkcs11_pin_file"],
     ),
     ("FLEETWARD_IDENTITY_TLS_1_2", &["identity", "tls_1_2"]),
     (
@@ -637,6 +682,12 @@ impl Config {
                 return refuse(key, &format!("{value} is not in {low} to {high}"));
             }
         }
+        if self.signer.is_half() {
+            return refuse(
+                "signer",
+                "a token needs pkcs11_module, pkcs11_token and pkcs11_pin_file; give all or none",
+            );
+        }
         if let Err((key, rule)) = self.response.check() {
             return refuse(key, &rule);
         }
@@ -706,6 +757,9 @@ impl Config {
                 ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
                 ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
+                ["signer", "pkcs11_module"] => format!("{:?}", self.signer.pkcs11_module),
+                ["signer", "pkcs11_token"] => format!("{:?}", self.signer.pkcs11_token),
+                ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
                 ["identity", "status_url"] => format!("{:?}", self.identity.status_url),
@@ -834,6 +888,28 @@ mod tests {
             (
                 "[response]\nmail_smtp = \"smtps://mail.example.com\"\nmail_to = [\"a@b.example\"]",
                 "response.mail_from and response.mail_to: \"\" is no mail address",
+            ),
+            (
+                "[[listen.certificates]]\nchain_file = \"a\"",
+                "listen.certificates: name a chain_file and a key_file",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"http://ca.example/dir\"",
+                "listen.acme.directory: write https://",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"",
+                "listen.acme.terms_agreed: read the CA's terms",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
+                 names = [\"*.example.com\"]",
+                "listen.acme.names: \"*.example.com\" is no DNS name",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
+                 names = [\"a.example.com\"]\nchallenge_door = \"mqtt\"",
+                "listen.acme.challenge_door: write people or devices",
             ),
             (
                 "[response]\ntell_severity_min = \"loud\"",

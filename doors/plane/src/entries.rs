@@ -158,6 +158,74 @@ pub fn authority_certified(
         .with("certificate_sha256", certificate)
 }
 
+/// A CA asks a root that is kept elsewhere for its certificate.
+#[must_use]
+pub fn authority_requested(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    request: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-requested", object)
+        .with("uses", uses)
+        .with("request_sha256", request)
+}
+
+/// The root's key left this machine, in a bundle.
+#[must_use]
+pub fn root_exported(at: Timestamp, actor: &Actor, bundle: Digest) -> Act {
+    Act::new(at, actor, "identity.root-exported", "plane").with("bundle_sha256", bundle)
+}
+
+#[must_use]
+pub fn root_key_destroyed(at: Timestamp, actor: &Actor, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-key-destroyed", "plane").with(ROOT_SHA256, root)
+}
+
+#[must_use]
+pub fn root_announced(at: Timestamp, actor: &Actor, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-announced", "plane").with(ROOT_SHA256, root)
+}
+
+#[must_use]
+pub fn root_rolled_over(at: Timestamp, actor: &Actor, before: Digest, root: Digest) -> Act {
+    Act::new(at, actor, "identity.root-rolled-over", "plane")
+        .with("before_sha256", before)
+        .with(ROOT_SHA256, root)
+}
+
+const ROOT_SHA256: &str = "root_certificate_sha256";
+
+/// How the signer's count of one purpose differs from the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// Signatures that were made and are on no record.
+    pub unrecorded: u64,
+    /// Signatures that may have been made: a power cut took the exact number.
+    pub in_doubt: u64,
+    /// Records beyond all that was counted: the count is an older copy.
+    pub uncounted: u64,
+}
+
+impl Gap {
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        (self.unrecorded, self.in_doubt, self.uncounted) == (0, 0, 0)
+    }
+}
+
+#[must_use]
+pub fn signatures_differ(at: Timestamp, name: &AuthorityId, purpose: &str, gap: &Gap) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, Actor::Plane, "identity.signatures-differ", object)
+        .with("purpose", purpose)
+        .with("unrecorded", gap.unrecorded)
+        .with("in_doubt", gap.in_doubt)
+        .with("uncounted", gap.uncounted)
+}
+
 /// The last certificate of a CA that retired has ended, and the CA with it.
 #[must_use]
 pub fn authority_ended(at: Timestamp, name: &AuthorityId, certificate: Digest) -> Act {
@@ -208,24 +276,99 @@ pub fn devices_expected(
     .with("list_sha256", list)
 }
 
+/// `by`: the certificate that it showed, unless it showed a claim token.
 #[must_use]
 pub fn enrolled(
     at: Timestamp,
-    principal: &Principal,
-    by: CertificateId,
+    decision: &identity::EnrollmentDecision,
+    by: Option<CertificateId>,
     certificate: CertificateId,
-    kind: &str,
     key_made_here: bool,
 ) -> Act {
-    let act = Act::new(at, principal, "identity.device-enrolled", principal)
-        .with("by_certificate", by)
+    let principal = Principal::Device(decision.device.clone());
+    let mut act = Act::new(at, &principal, "identity.device-enrolled", &principal)
+        .with("by", decision.by.name())
         .with("certificate", certificate)
-        .with("kind", kind);
+        .with("kind", decision.kind.name());
+    if let Some(by) = by {
+        act = act.with("by_certificate", by);
+    }
     if key_made_here {
         // Worth knowing for ever: this key was not born in the device.
-        return act.with("key", "made-by-plane");
+        act = act.with("key", "made-by-plane");
     }
     act
+}
+
+#[must_use]
+pub fn fleet_imported(at: Timestamp, actor: &Actor, row: &store::ImportedFleet) -> Act {
+    let cas: Vec<String> = row.cas.iter().map(|ca| digest(ca).to_string()).collect();
+    let object = format_args!("fleet/{}", row.fleet);
+    Act::new(at, actor, "identity.fleet-imported", object)
+        .with("naming", &row.naming)
+        .with("until", row.until)
+        .with("accept_expired", row.accept_expired)
+        .with("ca_sha256", cas.join(" "))
+}
+
+/// One part of a list.
+#[must_use]
+pub fn devices_imported(
+    at: Timestamp,
+    actor: &Actor,
+    fleet: &model::ManufacturerId,
+    part: &[identity::expected::ExpectedDevice],
+    list: Digest,
+) -> Act {
+    let pinned = part.iter().filter(|row| row.fingerprint.is_some()).count();
+    let object = format_args!("fleet/{fleet}");
+    Act::new(at, actor, "identity.devices-imported", object)
+        .with("devices", part.len())
+        .with("pinned", pinned)
+        .with("list_sha256", list)
+}
+
+#[must_use]
+pub fn fleet_retired(
+    at: Timestamp,
+    actor: &Actor,
+    fleet: &model::ManufacturerId,
+    left_behind: usize,
+    sessions_closed: u32,
+) -> Act {
+    let object = format_args!("fleet/{fleet}");
+    Act::new(at, actor, FLEET_RETIRED, object)
+        .with("left_behind", left_behind)
+        .with("sessions_closed", sessions_closed)
+}
+
+#[must_use]
+pub fn claim_tokens_made(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    count: usize,
+    expires_at: Timestamp,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    Act::new(at, actor, "identity.claim-tokens-made", object)
+        .with("tokens", count)
+        .with("expires_at", expires_at)
+}
+
+#[must_use]
+pub fn claim_tokens_withdrawn(
+    at: Timestamp,
+    actor: &Actor,
+    manufacturer: &model::ManufacturerId,
+    serial: Option<&model::SerialNumber>,
+) -> Act {
+    let object = format_args!("manufacturer/{manufacturer}");
+    let act = Act::new(at, actor, "identity.claim-tokens-withdrawn", object);
+    match serial {
+        Some(serial) => act.with("serial", serial),
+        None => act,
+    }
 }
 
 /// A person decided of a device that waited; approved, it also says as what.
@@ -262,6 +405,7 @@ pub fn enrolled_by_tpm(
     kind: &str,
 ) -> Act {
     Act::new(at, principal, "identity.device-enrolled", principal)
+        .with("by", identity::FirstIdentity::Tpm.name())
         .with("by_endorsement_key", endorsement)
         .with("certificate", certificate)
         .with("kind", kind)
@@ -480,6 +624,7 @@ const STATUS: &str = "status";
 const DEVICE_CONTAINED: &str = "response.device-contained";
 const CONTAINMENT: &str = "containment";
 const INCIDENT: &str = "incident";
+const FLEET_RETIRED: &str = "identity.fleet-retired";
 /// The actions of [`revoked`]; the object says what.
 const REVOKED: [&str; 5] = [
     "identity.device-revoked",
@@ -494,6 +639,7 @@ const REVOKED: [&str; 5] = [
 pub enum Withdrawn {
     Revoked(Revocable, RevocationReason),
     Contained(DeviceId, Standing),
+    FleetRetired(model::ManufacturerId),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
     Contraindicated(store::AttestationResult),
 }
@@ -503,6 +649,10 @@ pub enum Withdrawn {
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let what = match entry.action.as_str() {
+        FLEET_RETIRED => {
+            let (_, name) = entry.object.split_once('/')?;
+            return Some(Withdrawn::FleetRetired(name.parse().ok()?));
+        }
         action if REVOKED.contains(&action) => entry.object.parse().ok()?,
         EVIDENCE_APPRAISED => {
             let (_, name) = entry.object.split_once('/')?;

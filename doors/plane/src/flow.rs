@@ -15,7 +15,7 @@ use crate::certify::waiting::{self, Waited};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
-use crate::fleet::planning::ApplyReceipt;
+use crate::fleet::planning::{self, ApplyReceipt};
 use crate::judge::Judged;
 use crate::judge::signals::Told;
 use crate::listen::tls::Trust;
@@ -30,11 +30,14 @@ use crate::withdrawing::{
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
+use identity::claim_token::Claimed;
 use identity::tpm::HardwareKey;
 use identity::{
     AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
 };
-use model::{Assurance, Principal, Revocable, RevocationReason, ServiceId};
+use model::{
+    Assurance, CertificateId, Principal, ProductId, Revocable, RevocationReason, ServiceId,
+};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,33 +73,28 @@ impl Admission {
 
     /// All that policy may see of somebody, and whether it is contained.
     pub fn facts_of(&self, principal: &Principal) -> Facts {
-        let (product, groups, containment, assurance) = match principal {
+        let mut facts = Facts {
+            principal: principal.clone(),
+            product: None,
+            groups: Vec::new(),
+            attributes: Arc::default(),
+            containment: None,
+            assurance: Assurance::default(),
+        };
+        match principal {
             Principal::Device(device) => {
                 let registry = self.trust.registry();
-                let containment = registry.containment(device);
-                let assurance = registry.assurance(device, clock::now());
-                match registry.device(device) {
-                    Some(known) => (
-                        Some(known.product.clone()),
-                        known.groups.to_vec(),
-                        containment,
-                        assurance,
-                    ),
-                    None => (None, Vec::new(), containment, assurance),
+                facts.containment = registry.containment(device);
+                facts.assurance = registry.assurance(device, clock::now());
+                if let Some(known) = registry.device(device) {
+                    facts.product = Some(known.product.clone());
+                    facts.groups = known.groups.to_vec();
+                    facts.attributes = registry.attributes(device).into();
                 }
             }
-            Principal::Service(service) => {
-                let groups = self.fleet.get().groups_of(service);
-                (None, groups, None, Assurance::default())
-            }
-        };
-        Facts {
-            principal: principal.clone(),
-            product,
-            groups,
-            containment,
-            assurance,
+            Principal::Service(service) => facts.groups = self.fleet.get().groups_of(service),
         }
+        facts
     }
 }
 
@@ -118,7 +116,8 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         decided = enrolling::decide(plane, asked, now);
     }
     let decision = decided?;
-    enrolling::check_product(plane, asked, &decision)?;
+    let (label, generated) = (asked.label.as_ref(), asked.generated.is_some());
+    enrolling::check_product(plane, label, asked.request, generated, &decision)?;
     let earlier = Earlier::look_up(plane, asked, &decision, now)?;
     if let Some(answer) = earlier.answer {
         return Ok(Enrolled::Issued(answer));
@@ -134,8 +133,8 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     let made = issuing::ldevid(plane, &decision, key, now)?;
     let principal = Principal::Device(decision.device.clone());
     let by = asked.presented.certificate();
-    let (kind, key_made_here) = (decision.kind.name(), asked.generated.is_some());
-    let act = entries::enrolled(now, &principal, by, made.certificate, kind, key_made_here);
+    let key_made_here = asked.generated.is_some();
+    let act = entries::enrolled(now, &decision, Some(by), made.certificate, key_made_here);
     let mut change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
         .guard(Guard::CertificateNotRevoked(by))
@@ -174,21 +173,72 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
     if let Err(refusal) = enrolling::decide(plane, asked, clock::now()) {
-        if let Refusal::Revoked { reason, .. } = &refusal {
-            revoke(
-                plane,
-                &Revoking::heir(made.certificate, *reason),
-                &Actor::Plane,
-            )
-            .await?;
-        }
-        return Err(refusal.into());
+        return Err(withdraw_heir(plane, made.certificate, refusal).await);
     }
     let facts = plane
         .admission
         .facts_of(&Principal::Device(decision.device));
     plane.cover(&facts).await?;
     Ok(Enrolled::Issued(made.recorded(receipt).der))
+}
+
+/// EST with a claim token instead of a certificate: used up with the first certificate it brings.
+/// Asked again with the same key it brings the same one, since the answer may have been lost. DER.
+///
+/// # Errors
+/// A refusal of the device, or trouble of ours.
+pub async fn enroll_by_token(
+    plane: &Arc<Plane>,
+    claimed: &Claimed,
+    label: Option<ProductId>,
+    request: &CertificateRequest,
+) -> Result<Vec<u8>, Trouble> {
+    let now = clock::now();
+    let decision = plane.trust().registry().enroll_claimed(claimed)?;
+    // Who made the token approved of the device: nobody is asked once more.
+    enrolling::check_product(plane, label.as_ref(), request, false, &decision)?;
+    if let Some(certificate) = claimed.answered_before(request.key_digest())? {
+        return issuing::issued_before(plane, certificate);
+    }
+    plane.granting_allowed()?;
+    let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
+    let principal = Principal::Device(decision.device.clone());
+    let act = entries::enrolled(now, &decision, None, made.certificate, false);
+    let change = Change::new(Direction::Grant)
+        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
+        .guard(Guard::CertificateUnknown(made.certificate))
+        .write(Write::UseClaimToken {
+            manufacturer: decision.manufacturer.clone(),
+            serial: decision.serial.clone(),
+            hash: claimed.hash(),
+            used: store::ClaimTokenUse {
+                at: now,
+                key: request.key_digest(),
+                certificate: made.certificate,
+            },
+        })
+        .write(issuing::device_row(&decision, now))
+        .write(made.row(&principal))
+        .entry(plane.leaf(&act)?);
+    let receipt = plane.commit(change).await?;
+    plane.learn(&made.fact(principal.clone()))?;
+    let still = plane.trust().registry().enroll_claimed(claimed);
+    if let Err(refusal) = still {
+        return Err(withdraw_heir(plane, made.certificate, refusal).await);
+    }
+    plane.cover(&plane.admission.facts_of(&principal)).await?;
+    Ok(made.recorded(receipt).der)
+}
+
+/// What was issued on the word of an identity that was withdrawn meanwhile is withdrawn with it.
+async fn withdraw_heir(plane: &Arc<Plane>, heir: CertificateId, refusal: Refusal) -> Trouble {
+    if let Refusal::Revoked { reason, .. } = &refusal {
+        let heir = Revoking::heir(heir, *reason);
+        if let Err(trouble) = revoke(plane, &heir, &Actor::Plane).await {
+            return trouble;
+        }
+    }
+    refusal.into()
 }
 
 /// A device without any certificate whose chip was shown to hold the key gets an LDevID for it.
@@ -562,6 +612,7 @@ pub async fn apply(
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
     next.check_authorities(&plane.tree())?;
+    planning::check_slots(plane, &next)?;
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)

@@ -41,6 +41,34 @@ pub fn decode(text: &str, labels: &[&str]) -> Result<Vec<u8>, Trouble> {
     Err(refuse("the PEM block has no end"))
 }
 
+/// Reads every block of a text, each labelled `label`, up to `most` of them. Text between blocks
+/// (as OpenSSL writes it) is passed over.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn decode_all(text: &str, label: &str, most: usize) -> Result<Vec<Vec<u8>>, Trouble> {
+    let begin = format!("-----BEGIN {label}-----");
+    let end = format!("-----END {label}-----");
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, block)) = rest.split_once(&begin) {
+        let Some((inside, after)) = block.split_once(&end) else {
+            return Err(Trouble::refused("pem-refused", "a PEM block has no end"));
+        };
+        if blocks.len() >= most {
+            let what = format!("there are more than {most} PEM blocks");
+            return Err(Trouble::refused("pem-refused", what));
+        }
+        blocks.push(decode(&format!("{begin}{inside}{end}"), &[label])?);
+        rest = after;
+    }
+    if rest.contains("-----BEGIN ") {
+        let what = format!("a PEM block is something else; send {label} alone");
+        return Err(Trouble::refused("pem-refused", what));
+    }
+    Ok(blocks)
+}
+
 #[must_use]
 pub fn encode(label: &str, der: &[u8]) -> String {
     let base64 = STANDARD.encode(der);

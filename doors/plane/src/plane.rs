@@ -96,6 +96,8 @@ pub struct Plane {
     pub(crate) shards: Shards,
     /// Withdrawals in force that the store has not taken yet.
     pub(crate) unrecorded: Locked<Vec<Change>>,
+    /// How often claim tokens were tried in this minute.
+    pub(crate) token_attempts: Locked<identity::claim_token::Attempts>,
     /// What outsiders are told of our certificates.
     pub(crate) status: StatusDesk,
     /// The one sequencer; locked for one batch.

@@ -5,7 +5,7 @@ use crate::broker::Brokers;
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{lists, waiting};
+use crate::certify::{counting, imports, lists, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -99,6 +99,7 @@ impl Foundation {
         }
 
         let tree = Tree::open(&store, &signer, &realm, &log_key, now)?;
+        counting::reconcile(&store, &signer, &tree, &realm, now)?;
         let maker = Maker {
             config,
             store: &store,
@@ -109,7 +110,8 @@ impl Foundation {
         let served = Served::open(config, &store, &seal, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
-        let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?;
+        let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?
+            .with_imported(imports::anchors_of(&store.imported_fleets()?)?)?;
         let (registry, containments) = remember(&store)?;
         let inventory = sightings::remember(&config.inventory, &registry, &store, &facts)?;
         let fleet = match store.fleet()? {
@@ -207,6 +209,7 @@ impl Foundation {
             grants: Latest::of(grants),
             shards,
             unrecorded: Locked::default(),
+            token_attempts: Locked::default(),
             status: self.status,
             sequencer: Locked::new(self.sequencer),
             sequencer_trouble: Locked::default(),
@@ -251,6 +254,7 @@ fn open_signer(
     tenant: &TenantId,
 ) -> anyhow::Result<Signer> {
     let keys = config.data_dir.join("keys");
+    let token = config.signer.token();
     if !keys.exists() {
         if tree::is_founded(store)? {
             bail!(
@@ -259,7 +263,7 @@ fn open_signer(
                 keys.display()
             );
         }
-        Signer::create(&keys, seal)?;
+        Signer::create(&keys, seal, token.as_ref())?;
     }
     // Whatever was signed last, here or in the published log, is never signed below again.
     let origin = config.log_origin();
@@ -279,7 +283,7 @@ fn open_signer(
         log_origin: origin.clone(),
         checkpoint: marks.max_by_key(|mark| mark.size),
     };
-    Ok(Signer::open(&keys, seal, rules)?)
+    Ok(Signer::open(&keys, seal, token.as_ref(), rules)?)
 }
 
 /// Compares the database with the published log. The same: go on. Published less: publish the rest
@@ -445,6 +449,11 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                         store.commit(Change::new(Direction::Withdraw).write(write))?;
                     }
                 }
+                Some(Withdrawn::FleetRetired(fleet)) => {
+                    let at = entry.time;
+                    let write = Write::RetireImportedFleet { fleet, at };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 Some(Withdrawn::Contraindicated(result)) => {
                     let write = Write::PutAttestationResult(result);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
@@ -474,7 +483,23 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             conflict.get_or_insert(error);
         }
     };
+    for row in store.imported_fleets()? {
+        imports::facts_of(&row).into_iter().for_each(&mut learn);
+    }
     store.for_each_expected_device(|row| learn(lists::fact_of_expected(row)))?;
+    store.for_each_described(|row| {
+        learn(Fact::DeviceDescribed {
+            device: row.device,
+            attributes: row.attributes,
+        });
+    })?;
+    store.for_each_pinned_leaf(|row| {
+        learn(Fact::LeafPinned {
+            fingerprint: row.fingerprint,
+            device: row.device,
+            shared: row.shared,
+        });
+    })?;
     store.for_each_certificate(|row| {
         if let Some(principal) = row.certificate.holder.principal() {
             learn(Fact::CertificateIssued {

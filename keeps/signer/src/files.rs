@@ -171,6 +171,13 @@ impl<'a> Folder<'a> {
         sync_folder(self.dir)
     }
 
+    /// Removes a key for good, durable when this returns.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), SignerError> {
+        let path = self.dir.join(name);
+        std::fs::remove_file(&path).map_err(|source| io(&path, source))?;
+        sync_folder(self.dir)
+    }
+
     pub(crate) fn read(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, SignerError> {
         let path = self.dir.join(name);
         let bytes = read_private(&path)?;
@@ -243,7 +250,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SignerError> {
 }
 
 /// Checks what was opened, not what the path says a moment later.
-fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SignerError> {
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, SignerError> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = OpenOptions::new()
         .read(true)

@@ -1,6 +1,7 @@
 //! The keys that sign certificates, and how each is named at rest.
 
 use crate::SignerError;
+use crate::token::TokenKey;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -36,11 +37,17 @@ pub(crate) struct OpenIssuing {
 
 /// An ECDSA key with what certificates say of it.
 pub(crate) struct CertificateKey {
-    pair: EcdsaKeyPair,
+    private: Private,
     /// SubjectPublicKeyInfo in DER.
     pub(crate) public: Vec<u8>,
     /// RFC 7093 section 2, method 1.
     pub(crate) identifier: Vec<u8>,
+}
+
+/// Where a private key is.
+enum Private {
+    Here(Box<EcdsaKeyPair>),
+    InToken(TokenKey),
 }
 
 impl CertificateKey {
@@ -49,17 +56,29 @@ impl CertificateKey {
         let public = public_der(pair.public_key())?;
         let identifier = identifier(pair.public_key().as_ref());
         Some(Self {
-            pair,
+            private: Private::Here(Box::new(pair)),
             public,
             identifier,
         })
     }
 
+    /// `bits` is the key's point.
+    pub(crate) fn in_token(private: TokenKey, public: Vec<u8>, bits: &[u8]) -> Self {
+        Self {
+            private: Private::InToken(private),
+            public,
+            identifier: identifier(bits),
+        }
+    }
+
     pub(crate) fn sign(&self, to_be_signed: &[u8]) -> Result<Vec<u8>, SignerError> {
-        self.pair
-            .sign(&SystemRandom::new(), to_be_signed)
-            .map(|signature| signature.as_ref().to_vec())
-            .map_err(|_| SignerError::Crypto { doing: "signing" })
+        match &self.private {
+            Private::Here(pair) => pair
+                .sign(&SystemRandom::new(), to_be_signed)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| SignerError::Crypto { doing: "signing" }),
+            Private::InToken(key) => key.sign(to_be_signed),
+        }
     }
 }
 
@@ -104,7 +123,7 @@ pub(crate) fn read_issuing_name(name: &str) -> Option<(AuthorityId, CertificateU
 }
 
 /// RFC 7093 section 2, method 1, of the bits of a key.
-fn identifier(bits: &[u8]) -> Vec<u8> {
+pub(crate) fn identifier(bits: &[u8]) -> Vec<u8> {
     let all = digest(&SHA256, bits);
     all.as_ref().iter().take(20).copied().collect()
 }

@@ -11,21 +11,27 @@
 //! their own: the root, each issuing CA, the log, the TLS server. Certificates and CRLs are signed with ECDSA P-256 and
 //! SHA-256 (DER, RFC 3279), checkpoints with Ed25519 (64 bytes, C2SP signed-note).
 
+mod ceremony;
 mod checkpoint;
+mod counts;
 mod files;
 mod keys;
 mod rules;
+mod token;
 
+pub use ceremony::{BUNDLE_BYTES_MAX, OpenRoot, PASSPHRASE_BYTES_MIN, RootBundle};
 pub use checkpoint::HighMark;
+pub use counts::Count;
 pub use files::SealKey;
 pub use keys::IssuingKey;
 pub use rules::Rules;
+pub use token::TokenPlace;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use counts::Counts;
 use keys::{CertificateKey, OpenIssuing};
 use model::{AuthorityId, CertificateUse, CertificateUses};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
@@ -34,6 +40,8 @@ use zeroize::Zeroizing;
 pub enum Purpose {
     RootCertificate,
     IssuingCertificate,
+    /// One root by another, while one takes the other's place (RFC 4210 section 4.4).
+    LinkCertificate,
     /// The request of an issuing CA to a root that is elsewhere, signed by the CA's own key.
     AuthorityRequest,
     ServerCertificate,
@@ -49,9 +57,10 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RootCertificate,
         Self::IssuingCertificate,
+        Self::LinkCertificate,
         Self::AuthorityRequest,
         Self::ServerCertificate,
         Self::DeviceCertificate,
@@ -69,6 +78,7 @@ impl Purpose {
         match self {
             Self::RootCertificate => "root-certificate",
             Self::IssuingCertificate => "issuing-certificate",
+            Self::LinkCertificate => "link-certificate",
             Self::AuthorityRequest => "authority-request",
             Self::ServerCertificate => "server-certificate",
             Self::DeviceCertificate => "device-certificate",
@@ -81,6 +91,38 @@ impl Purpose {
         }
     }
 
+    /// At rest. A number is never given again.
+    const fn code(self) -> u8 {
+        match self {
+            Self::RootCertificate => 1,
+            Self::IssuingCertificate => 2,
+            Self::LinkCertificate => 3,
+            Self::AuthorityRequest => 4,
+            Self::ServerCertificate => 5,
+            Self::DeviceCertificate => 6,
+            Self::ServiceCertificate => 7,
+            Self::OperatorCertificate => 8,
+            Self::Crl => 9,
+            Self::Checkpoint => 10,
+            Self::OcspCertificate => 11,
+            Self::OcspResponse => 12,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.code() == code)
+    }
+
+    /// What it signs gives somebody rights: not signed if it cannot be counted. Lists,
+    /// answers and checkpoints are signed all the same, as what they withdraw and prove is in force
+    /// already.
+    const fn grants(self) -> bool {
+        !matches!(
+            self,
+            Self::Crl | Self::OcspCertificate | Self::OcspResponse | Self::Checkpoint
+        )
+    }
+
     /// The use of the end-entity certificates of this purpose.
     #[must_use]
     pub const fn certificate_use(self) -> Option<CertificateUse> {
@@ -91,6 +133,7 @@ impl Purpose {
             Self::OperatorCertificate => Some(CertificateUse::Operator),
             Self::RootCertificate
             | Self::IssuingCertificate
+            | Self::LinkCertificate
             | Self::AuthorityRequest
             | Self::Crl
             | Self::OcspCertificate
@@ -104,18 +147,20 @@ impl Purpose {
 pub struct Signer {
     dir: PathBuf,
     seal: SealKey,
+    token: Option<Arc<token::Token>>,
     /// `None` where the root is kept elsewhere.
-    root: Option<CertificateKey>,
+    root: Mutex<Option<Arc<CertificateKey>>>,
     /// Grows when a CA is made; a key that is here stays as it is.
     issuing: Mutex<Vec<Arc<OpenIssuing>>>,
     log: Ed25519KeyPair,
     log_public: Vec<u8>,
+    log_identifier: Vec<u8>,
     server: Zeroizing<Vec<u8>>,
     server_public: Vec<u8>,
     ocsp: CertificateKey,
     rules: Rules,
     high_mark: Mutex<Option<HighMark>>,
-    counts: [AtomicU64; Purpose::ALL.len()],
+    counts: Mutex<Counts>,
 }
 
 /// Why there is no signature, or no signer.
@@ -151,24 +196,53 @@ pub enum SignerError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(
+        "the token failed while {doing} ({detail}); operator: check that it is there, its PIN and \
+         its label"
+    )]
+    Token { doing: &'static str, detail: String },
+    #[error("the token holds CA keys of another plane; operator: initialise a token for this one")]
+    TokenUsed,
+    #[error("the root's key is in a token and cannot leave it; operator: keep that token offline")]
+    RootInToken,
+    #[error("the root's key is not on this machine")]
+    NoRoot,
+    #[error("this is no root bundle of this version; operator: name the file that was written")]
+    NoBundle,
+    #[error("the passphrase {what}")]
+    Passphrase { what: &'static str },
     #[error("the cryptographic library failed while {doing}; report this to us")]
     Crypto { doing: &'static str },
 }
 
 impl Signer {
     /// Makes the first keys in a new folder `dir` (mode 0700), sealed, durable when this returns:
-    /// all or, after a crash, none.
+    /// all or, after a crash, none. Those of the CAs in a token, if there is one.
     ///
     /// # Errors
-    /// [`SignerError::Exists`] if `dir` exists and is not empty; I/O.
-    pub fn create(dir: &Path, seal: &SealKey) -> Result<(), SignerError> {
-        let keys = [
-            (keys::ROOT, keys::generate_p256()?),
-            (keys::FIRST_ISSUING, keys::generate_p256()?),
+    /// [`SignerError::Exists`] if `dir` exists and is not empty; I/O; the token.
+    pub fn create(
+        dir: &Path,
+        seal: &SealKey,
+        token: Option<&TokenPlace>,
+    ) -> Result<(), SignerError> {
+        let mut keys = vec![
             (keys::LOG, keys::generate_ed25519()?),
             (keys::SERVER, keys::generate_p256()?),
             (keys::OCSP, keys::generate_p256()?),
         ];
+        if let Some(place) = token {
+            let token = token::Token::open(place)?;
+            if token.names()?.iter().any(|name| token::is_ca_name(name)) {
+                return Err(SignerError::TokenUsed);
+            }
+            for name in [keys::ROOT, keys::FIRST_ISSUING] {
+                token.create(|_| name.to_owned())?;
+            }
+        } else {
+            keys.push((keys::ROOT, keys::generate_p256()?));
+            keys.push((keys::FIRST_ISSUING, keys::generate_p256()?));
+        }
         files::create_folder(dir, seal, &keys)
     }
 
@@ -178,28 +252,44 @@ impl Signer {
     ///
     /// # Errors
     /// [`SignerError`]: the folder or a file open to others, missing, or sealed otherwise.
-    pub fn open(dir: &Path, seal: &SealKey, rules: Rules) -> Result<Self, SignerError> {
+    pub fn open(
+        dir: &Path,
+        seal: &SealKey,
+        token: Option<&TokenPlace>,
+        rules: Rules,
+    ) -> Result<Self, SignerError> {
         let folder = files::Folder::open(dir, seal)?;
+        let token = token.map(token::Token::open).transpose()?;
         let unusable = |name: &str| SignerError::Unusable {
             path: dir.join(name),
             what: "holds no usable key",
-        };
-        let certificate_key = |name: &str| -> Result<CertificateKey, SignerError> {
-            let pkcs8 = folder.read(name)?;
-            CertificateKey::read(&pkcs8).ok_or_else(|| unusable(name))
         };
         if !folder.names()?.iter().any(|name| name == keys::OCSP) {
             // A folder of before there was a responder.
             folder.create(keys::OCSP, &keys::generate_p256()?)?;
         }
-        let mut root = None;
-        let mut issuing = Vec::new();
+        let mut found: Vec<(String, CertificateKey)> = Vec::new();
         for name in folder.names()? {
-            if name == keys::ROOT {
-                root = Some(certificate_key(&name)?);
-            } else if let Some((authority, uses)) = keys::read_issuing_name(&name) {
-                let key = certificate_key(&name)?;
-                issuing.push(Arc::new(OpenIssuing::new(authority, uses, key)));
+            if token::is_ca_name(&name) {
+                let key = CertificateKey::read(&folder.read(&name)?);
+                found.push((name.clone(), key.ok_or_else(|| unusable(&name))?));
+            }
+        }
+        if let Some(token) = &token {
+            for name in token.names()? {
+                if token::is_ca_name(&name) {
+                    let key = token.read(&name)?;
+                    found.push((name, key));
+                }
+            }
+        }
+        let (mut root, mut issuing) = (None, Vec::new());
+        for (name, key) in found {
+            match keys::read_issuing_name(&name) {
+                Some((authority, uses)) => {
+                    issuing.push(Arc::new(OpenIssuing::new(authority, uses, key)));
+                }
+                None => root = Some(Arc::new(key)),
             }
         }
         let log = Ed25519KeyPair::from_pkcs8(&folder.read(keys::LOG)?)
@@ -209,18 +299,21 @@ impl Signer {
             .ok_or_else(|| unusable(keys::SERVER))?
             .public;
         Ok(Self {
+            counts: Mutex::new(Counts::open(dir)?),
             dir: dir.to_owned(),
             seal: seal.clone(),
-            root,
+            token,
+            root: Mutex::new(root),
             issuing: Mutex::new(issuing),
             log_public: keys::public_der(log.public_key()).ok_or_else(|| unusable(keys::LOG))?,
+            log_identifier: keys::identifier(log.public_key().as_ref()),
             log,
             server,
             server_public,
-            ocsp: certificate_key(keys::OCSP)?,
+            ocsp: CertificateKey::read(&folder.read(keys::OCSP)?)
+                .ok_or_else(|| unusable(keys::OCSP))?,
             high_mark: Mutex::new(rules.checkpoint.clone()),
             rules,
-            counts: Default::default(),
         })
     }
 
@@ -234,12 +327,19 @@ impl Signer {
         authority: &AuthorityId,
         uses: CertificateUses,
     ) -> Result<IssuingKey, SignerError> {
-        let pkcs8 = keys::generate_p256()?;
-        let key = CertificateKey::read(&pkcs8).ok_or(SignerError::Crypto {
-            doing: "making a key",
-        })?;
-        let name = keys::issuing_name(authority, uses, &key);
-        files::Folder::open(&self.dir, &self.seal)?.create(&name, &pkcs8)?;
+        let key = if let Some(token) = &self.token {
+            token
+                .create(|key| keys::issuing_name(authority, uses, key))?
+                .1
+        } else {
+            let pkcs8 = keys::generate_p256()?;
+            let key = CertificateKey::read(&pkcs8).ok_or(SignerError::Crypto {
+                doing: "making a key",
+            })?;
+            let name = keys::issuing_name(authority, uses, &key);
+            files::Folder::open(&self.dir, &self.seal)?.create(&name, &pkcs8)?;
+            key
+        };
         let made = Arc::new(OpenIssuing::new(authority.clone(), uses, key));
         self.issuing().push(Arc::clone(&made));
         Ok(made.about.clone())
@@ -259,8 +359,51 @@ impl Signer {
 
     /// SubjectPublicKeyInfo in DER; `None` if the root is kept elsewhere.
     #[must_use]
-    pub fn root_public_key(&self) -> Option<&[u8]> {
-        self.root.as_ref().map(|root| root.public.as_slice())
+    pub fn root_public_key(&self) -> Option<Vec<u8>> {
+        self.root().map(|root| root.public.clone())
+    }
+
+    fn root(&self) -> Option<Arc<CertificateKey>> {
+        let root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        root.clone()
+    }
+
+    /// The root as a bundle that can be kept offline. It stays here until
+    /// [`Signer::destroy_root`].
+    ///
+    /// # Errors
+    /// It is not here, or in a token; the passphrase is too short.
+    pub fn export_root(
+        &self,
+        certificate: &[u8],
+        passphrase: &[u8],
+    ) -> Result<RootBundle, SignerError> {
+        self.root().ok_or(SignerError::NoRoot)?;
+        let folder = files::Folder::open(&self.dir, &self.seal)?;
+        if !folder.names()?.iter().any(|name| name == keys::ROOT) {
+            return Err(SignerError::RootInToken);
+        }
+        let pkcs8 = folder.read(keys::ROOT)?;
+        OpenRoot::of(pkcs8, &self.rules.trust_domain, self.rules.tenant.clone())?
+            .seal(certificate, passphrase)
+    }
+
+    /// Forgets the root's key and removes its file: from here on this machine makes no CA.
+    ///
+    /// # Errors
+    /// It is not here, or in a token; I/O.
+    pub fn destroy_root(&self) -> Result<(), SignerError> {
+        let mut root = self.root.lock().unwrap_or_else(PoisonError::into_inner);
+        if root.is_none() {
+            return Err(SignerError::NoRoot);
+        }
+        let folder = files::Folder::open(&self.dir, &self.seal)?;
+        if !folder.names()?.iter().any(|name| name == keys::ROOT) {
+            return Err(SignerError::RootInToken);
+        }
+        folder.remove(keys::ROOT)?;
+        *root = None;
+        Ok(())
     }
 
     /// SubjectPublicKeyInfo in DER.
@@ -293,27 +436,35 @@ impl Signer {
     /// [`SignerError::Refused`] with the rule that is broken; nothing was signed then.
     pub fn sign(&self, purpose: Purpose, to_be_signed: &[u8]) -> Result<Vec<u8>, SignerError> {
         let refused = |rule| SignerError::Refused { purpose, rule };
-        let signature = if purpose == Purpose::Checkpoint {
-            self.sign_checkpoint(to_be_signed).map_err(refused)?
-        } else {
-            let issuing = self.issuing().clone();
-            let keys = rules::Keys {
-                root: self.root.as_ref(),
-                issuing: &issuing,
-                log: &self.log_public,
-                server: &self.server_public,
-                ocsp: &self.ocsp,
-            };
-            let key = self
-                .rules
-                .check(purpose, &keys, to_be_signed)
-                .map_err(refused)?;
-            key.sign(to_be_signed)?
-        };
-        if let Some(count) = self.count_of(purpose) {
-            count.fetch_add(1, Ordering::Relaxed);
+        if purpose == Purpose::Checkpoint {
+            let signature = self.sign_checkpoint(to_be_signed).map_err(refused)?;
+            self.count(&self.log_identifier, purpose)?;
+            return Ok(signature);
         }
-        Ok(signature)
+        let (root, issuing) = (self.root(), self.issuing().clone());
+        let keys = rules::Keys {
+            root: root.as_deref(),
+            issuing: &issuing,
+            log: &self.log_public,
+            server: &self.server_public,
+            ocsp: &self.ocsp,
+        };
+        let key = self
+            .rules
+            .check(purpose, &keys, to_be_signed)
+            .map_err(refused)?;
+        self.count(&key.identifier, purpose)?;
+        key.sign(to_be_signed)
+    }
+
+    /// Takes a number before it is used: there may be a number without a signature, never a
+    /// signature without a number.
+    fn count(&self, key: &[u8], purpose: Purpose) -> Result<(), SignerError> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.take(key, purpose) {
+            Err(error) if purpose.grants() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn sign_checkpoint(&self, text: &[u8]) -> Result<Vec<u8>, &'static str> {
@@ -341,20 +492,24 @@ impl Signer {
         self.server.clone()
     }
 
-    /// Signatures made since the start, per purpose.
+    /// Signatures ever made, per key and purpose. `None` where nothing was counted before: the
+    /// keys are new, or of a version that did not count.
     #[must_use]
-    pub fn counts(&self) -> [(Purpose, u64); Purpose::ALL.len()] {
-        Purpose::ALL.map(|purpose| {
-            let count = self.count_of(purpose);
-            (
-                purpose,
-                count.map_or(0, |count| count.load(Ordering::Relaxed)),
-            )
-        })
+    pub fn counts(&self) -> Option<Vec<Count>> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        (!counts.is_new || !counts.all().is_empty()).then(|| counts.all())
     }
 
-    fn count_of(&self, purpose: Purpose) -> Option<&AtomicU64> {
-        let place = Purpose::ALL.iter().position(|one| *one == purpose)?;
-        self.counts.get(place)
+    /// Takes what the log knows of a key's signatures as what was made: called at a start, once
+    /// what differed stands in the log. An empty list settles all as they are.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn settle(&self, known: &[Count]) -> Result<(), SignerError> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        for count in known {
+            counts.settle(&count.key, count.purpose, count.signed)?;
+        }
+        counts.settle_all()
     }
 }

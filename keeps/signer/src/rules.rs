@@ -30,6 +30,9 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, ObjectIdentifier};
 const CERTIFICATE_BYTES_MAX: usize = 8192;
 /// The largest CRL looked at: some 600,000 entries.
 const CRL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A CA stands below a root, and a link certificate may stand between (RFC 4210 section 4.4).
+const ROOT_PATH_LENGTH: u8 = 2;
+const LINK_PATH_LENGTH: u8 = 1;
 const CA_LIFETIME_MAX: Duration = Duration::from_secs(31 * 366 * 86_400);
 
 const fn oid(text: &str) -> ObjectIdentifier {
@@ -115,6 +118,7 @@ impl Rules {
             Purpose::Crl => check_crl(to_be_signed, keys),
             Purpose::OcspCertificate => ocsp::check_responder(to_be_signed, keys),
             Purpose::OcspResponse => ocsp::check_response(to_be_signed, keys.ocsp),
+            Purpose::LinkCertificate => Err("roots are linked in a ceremony only"),
             // Has its own path, as it needs the high mark.
             Purpose::Checkpoint => Err("a checkpoint is not a certificate"),
         }
@@ -220,6 +224,56 @@ impl Rules {
         check_ca(&tbs, 0)?;
         self.check_limits(&tbs, certified.about.uses)?;
         Ok(root)
+    }
+
+    /// What a root may sign in a ceremony. Keys are not known there: a person has looked at whose
+    /// they are.
+    pub(crate) fn check_ceremony(
+        &self,
+        purpose: Purpose,
+        root: &CertificateKey,
+        to_be_signed: &[u8],
+    ) -> Result<(), &'static str> {
+        if purpose == Purpose::RootCertificate {
+            return check_root(to_be_signed, root).map(drop);
+        }
+        let tbs = read_certificate(to_be_signed)?;
+        hold(authority_of(tbs.extensions())? == root.identifier, NOT_OURS)?;
+        hold(
+            key_of(&tbs)? != root.public,
+            "a root certifies itself as a root only",
+        )?;
+        match purpose {
+            Purpose::LinkCertificate => {
+                check_ca(&tbs, LINK_PATH_LENGTH)?;
+                hold(
+                    has_only(&tbs, &CA_EXTENSIONS),
+                    "a CA certificate has no other extensions",
+                )
+            }
+            Purpose::IssuingCertificate => {
+                check_ca(&tbs, 0)?;
+                let client = CertificateUses::only(model::CertificateUse::Device);
+                [CertificateUses::EVERY, client, CertificateUses::SERVER]
+                    .into_iter()
+                    .map(|uses| self.check_limits(&tbs, uses))
+                    .find(Result::is_ok)
+                    .unwrap_or(Err(
+                        "an issuing CA is bound to names in one of the known forms",
+                    ))
+            }
+            _ => Err("a root signs CA certificates and nothing else"),
+        }
+    }
+
+    pub(crate) fn of_ceremony(trust_domain: &str, tenant: TenantId) -> Self {
+        Self {
+            trust_domain: trust_domain.to_owned(),
+            tenant,
+            leaf_lifetime_max: Duration::ZERO,
+            log_origin: String::new(),
+            checkpoint: None,
+        }
     }
 
     /// A CA that serves every use is bound to nothing; one for clients to our trust domain, one
@@ -331,11 +385,7 @@ fn check_root<'a>(
         key_of(&tbs)? == root.public,
         "a CA certificate is for our own key",
     )?;
-    check_ca(&tbs, 1)?;
-    hold(
-        tbs.subject() == tbs.issuer(),
-        "a root, and only a root, is its own issuer",
-    )?;
+    check_ca(&tbs, ROOT_PATH_LENGTH)?;
     hold(
         has_only(&tbs, &CA_EXTENSIONS),
         "a CA certificate has no other extensions",
@@ -345,14 +395,14 @@ fn check_root<'a>(
 
 fn check_ca(tbs: &TbsCertificate, path_length: u8) -> Result<(), &'static str> {
     hold(
-        (tbs.subject() == tbs.issuer()) == (path_length == 1),
+        (tbs.subject() == tbs.issuer()) == (path_length == ROOT_PATH_LENGTH),
         "a root, and only a root, is its own issuer",
     )?;
     hold(life(tbs)? <= CA_LIFETIME_MAX, "a CA lives 31 years at most")?;
     let constraints: BasicConstraints = extension(tbs)?;
     hold(
         constraints.ca && constraints.path_len_constraint == Some(path_length),
-        "a CA's path length is 1 for the root and 0 for the issuing CA",
+        "a CA's path length is 2 for a root, 1 for a link to one and 0 for an issuing CA",
     )?;
     let KeyUsage(usage) = extension(tbs)?;
     hold(

@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
 use identity::profile::{self, Issuer, NameLimits, ProfileError, Terms, Unsigned};
 use identity::{Realm, crl};
 use model::{TenantId, Timestamp};
-use signer::{HighMark, Purpose, Rules, SealKey, Signer, SignerError};
+use signer::{HighMark, Purpose, RootBundle, Rules, SealKey, Signer, SignerError};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -73,15 +73,16 @@ impl Plane {
         let dir = tempfile::tempdir().unwrap();
         let seal = SealKey::create(&dir.path().join("seal.key")).unwrap();
         let keys = dir.path().join("keys");
-        Signer::create(&keys, &seal).unwrap();
-        let signer = Signer::open(&keys, &seal, rules()).unwrap();
+        Signer::create(&keys, &seal, None).unwrap();
+        let signer = Signer::open(&keys, &seal, None, rules()).unwrap();
         let make = |purpose, unsigned: Result<Unsigned, ProfileError>| {
             let unsigned = unsigned.unwrap();
             let signature = signer.sign(purpose, unsigned.to_be_signed()).unwrap();
             Issuer::from_certificate(&unsigned.assemble(&signature).unwrap()).unwrap()
         };
         let realm = realm("fleet.example");
-        let root_terms = terms(signer.root_public_key().unwrap(), 7000 * DAY);
+        let root_key = signer.root_public_key().unwrap();
+        let root_terms = terms(&root_key, 7000 * DAY);
         let root = make(Purpose::RootCertificate, profile::root(&realm, &root_terms));
         let key = first(&signer);
         let issuing_terms = terms(&key, 1800 * DAY);
@@ -139,7 +140,8 @@ fn every_profile_of_the_room_is_signed_under_its_own_purpose_only() {
     let key = foreign_key();
     let leaf_terms = terms(&key, 30 * DAY);
     let server_terms = terms(plane.signer.server_public_key(), 30 * DAY);
-    let root_terms = terms(plane.signer.root_public_key().unwrap(), DAY);
+    let root_key = plane.signer.root_public_key().unwrap();
+    let root_terms = terms(&root_key, DAY);
     let issuing_key = first(&plane.signer);
     let issuing_terms = terms(&issuing_key, DAY);
     let tbs = |unsigned: Result<Unsigned, ProfileError>| unsigned.unwrap().to_be_signed().to_vec();
@@ -200,8 +202,7 @@ fn every_profile_of_the_room_is_signed_under_its_own_purpose_only() {
         (Purpose::Crl, list.to_be_signed().to_vec()),
         (Purpose::Checkpoint, checkpoint(3, ROOT_A).into_bytes()),
     ];
-    let before = plane.signer.counts();
-    let root_key = plane.signer.root_public_key().unwrap().to_vec();
+    let before = total(&plane.signer);
     for (purpose, bytes) in &made {
         let signature = plane.signer.sign(*purpose, bytes).unwrap();
         if *purpose == Purpose::Checkpoint {
@@ -223,10 +224,13 @@ fn every_profile_of_the_room_is_signed_under_its_own_purpose_only() {
             }
         }
     }
-    for ((purpose, was), (_, is)) in before.iter().zip(plane.signer.counts()) {
-        let made = u64::from(made.iter().any(|(one, _)| one == purpose));
-        assert_eq!(is, was + made, "{purpose:?}: refusals do not count");
-    }
+    // Refusals do not count.
+    assert_eq!(total(&plane.signer), before + made.len() as u64);
+}
+
+fn total(signer: &Signer) -> u64 {
+    let counts = signer.counts().unwrap_or_default();
+    counts.iter().map(|count| count.signed).sum()
 }
 
 #[test]
@@ -338,7 +342,7 @@ fn a_ca_signs_nothing_but_the_uses_it_was_made_for() {
 fn a_key_s_uses_are_sealed_with_it() {
     let plane = Plane::new();
     scoped(&plane, "cameras", "device");
-    let again = Signer::open(&plane.keys(), &plane.seal(), rules()).unwrap();
+    let again = Signer::open(&plane.keys(), &plane.seal(), None, rules()).unwrap();
     assert_eq!(again.issuing_keys(), plane.signer.issuing_keys());
     let names = std::fs::read_dir(plane.keys()).unwrap();
     let name = names
@@ -347,7 +351,7 @@ fn a_key_s_uses_are_sealed_with_it() {
         .unwrap();
     let other = name.replace("issuing.device.", "issuing.every.");
     std::fs::rename(plane.keys().join(&name), plane.keys().join(other)).unwrap();
-    let refused = Signer::open(&plane.keys(), &plane.seal(), rules()).err();
+    let refused = Signer::open(&plane.keys(), &plane.seal(), None, rules()).err();
     assert!(matches!(refused, Some(SignerError::Unsealable { .. })));
 }
 
@@ -376,7 +380,7 @@ fn a_foreign_trust_domain_or_tenant_is_not_signed() {
     );
     let issuing = first(&plane.signer);
     for own in [
-        plane.signer.root_public_key().unwrap(),
+        &plane.signer.root_public_key().unwrap(),
         &issuing,
         plane.signer.server_public_key(),
     ] {
@@ -442,7 +446,7 @@ fn a_lower_checkpoint_is_not_signed_even_after_a_restart() {
         checkpoint: Some(HighMark::read(&checkpoint(8, ROOT_B), ORIGIN).unwrap()),
         ..rules()
     };
-    let again = Signer::open(&plane.keys(), &plane.seal(), seeded).unwrap();
+    let again = Signer::open(&plane.keys(), &plane.seal(), None, seeded).unwrap();
     assert!(sign(&again, 7, ROOT_A).is_err());
     assert!(sign(&again, 8, ROOT_A).is_err());
     assert!(sign(&again, 8, ROOT_B).is_ok());
@@ -451,13 +455,13 @@ fn a_lower_checkpoint_is_not_signed_even_after_a_restart() {
 #[test]
 fn keys_survive_a_restart_and_are_never_overwritten() {
     let plane = Plane::new();
-    let again = Signer::open(&plane.keys(), &plane.seal(), rules()).unwrap();
+    let again = Signer::open(&plane.keys(), &plane.seal(), None, rules()).unwrap();
     assert_eq!(again.root_public_key(), plane.signer.root_public_key());
     assert_eq!(again.issuing_keys(), plane.signer.issuing_keys());
     assert_eq!(again.log_public_key(), plane.signer.log_public_key());
     assert_eq!(again.server_public_key(), plane.signer.server_public_key());
     assert_eq!(*again.tls_key(), *plane.signer.tls_key());
-    let exists = Signer::create(&plane.keys(), &plane.seal());
+    let exists = Signer::create(&plane.keys(), &plane.seal(), None);
     assert!(matches!(exists, Err(SignerError::Exists { .. })));
     let exists = SealKey::create(&plane.dir.path().join("seal.key"));
     assert!(matches!(exists, Err(SignerError::Exists { .. })));
@@ -482,8 +486,8 @@ fn a_first_start_that_was_cut_off_starts_again() {
     let keys = dir.path().join("keys");
     std::fs::create_dir(dir.path().join("keys.new")).unwrap();
     std::fs::write(dir.path().join("keys.new/root"), "half").unwrap();
-    Signer::create(&keys, &seal).unwrap();
-    assert!(Signer::open(&keys, &seal, rules()).is_ok());
+    Signer::create(&keys, &seal, None).unwrap();
+    assert!(Signer::open(&keys, &seal, None, rules()).is_ok());
     assert!(!dir.path().join("keys.new").exists());
 }
 
@@ -501,7 +505,7 @@ fn files_open_to_others_are_refused() {
         (mode(&seal_path), mode(&keys), mode(&keys.join("root"))),
         (0o600, 0o700, 0o600)
     );
-    let open = |seal: &SealKey| Signer::open(&keys, seal, rules()).err();
+    let open = |seal: &SealKey| Signer::open(&keys, seal, None, rules()).err();
 
     for (path, bad, good) in [
         (keys.clone(), 0o750, 0o700),
@@ -535,7 +539,7 @@ fn files_open_to_others_are_refused() {
 fn changed_swapped_missing_and_foreign_files_are_refused() {
     let plane = Plane::new();
     let keys = plane.keys();
-    let open = |seal: &SealKey| Signer::open(&keys, seal, rules()).err().unwrap();
+    let open = |seal: &SealKey| Signer::open(&keys, seal, None, rules()).err().unwrap();
     let other = SealKey::create(&plane.dir.path().join("other.key")).unwrap();
     assert!(matches!(open(&other), SignerError::Unsealable { .. }));
 
@@ -573,6 +577,137 @@ fn changed_swapped_missing_and_foreign_files_are_refused() {
         SealKey::read(&short).err(),
         Some(SignerError::Unusable { .. })
     ));
+}
+
+/// What a power cut leaves: the count's file of another boot.
+fn as_if_after_a_power_cut(keys: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(keys.join("counts"))
+        .unwrap();
+    file.write_all_at(b"another-boot", 24).unwrap();
+}
+
+fn devices_signed(signer: &Signer) -> (u64, u64) {
+    let counts = signer.counts().unwrap_or_default();
+    let mut found = counts
+        .iter()
+        .filter(|count| count.purpose == Purpose::DeviceCertificate);
+    let first = found.next().unwrap();
+    assert!(found.next().is_none());
+    (first.signed, first.signed_max)
+}
+
+#[test]
+fn counts_are_exact_after_a_crash_and_bounded_after_a_power_cut() {
+    let plane = Plane::new();
+    let tbs = plane.ldevid(&realm("fleet.example"), &foreign_key(), DAY);
+    let sign = |signer: &Signer, times: u64| {
+        for _ in 0..times {
+            signer.sign(Purpose::DeviceCertificate, &tbs).unwrap();
+        }
+    };
+    let open = || Signer::open(&plane.keys(), &plane.seal(), None, rules()).unwrap();
+    let signer = open();
+    sign(&signer, 300);
+    // A process that is killed runs no destructor.
+    std::mem::forget(signer);
+    let signer = open();
+    assert_eq!(devices_signed(&signer), (300, 300));
+    sign(&signer, 5);
+    std::mem::forget(signer);
+    as_if_after_a_power_cut(&plane.keys());
+    let signer = open();
+    let (signed, signed_max) = devices_signed(&signer);
+    assert_eq!(signed, 305);
+    assert!((306..=305 + 256).contains(&signed_max), "{signed_max}");
+    // As long as nobody has said what the log knows, it stays in doubt.
+    drop(signer);
+    assert_eq!(devices_signed(&open()), (signed, signed_max));
+    let signer = open();
+    let known: Vec<_> = signer
+        .counts()
+        .unwrap()
+        .into_iter()
+        .map(|count| signer::Count {
+            signed: if count.purpose == Purpose::DeviceCertificate {
+                305
+            } else {
+                count.signed
+            },
+            ..count
+        })
+        .collect();
+    signer.settle(&known).unwrap();
+    assert_eq!(devices_signed(&signer), (305, 305));
+    sign(&signer, 1);
+    drop(signer);
+    as_if_after_a_power_cut(&plane.keys());
+    assert_eq!(
+        devices_signed(&open()),
+        (306, 306),
+        "an orderly stop leaves no doubt"
+    );
+}
+
+#[test]
+fn a_root_in_a_bundle_opens_with_its_passphrase_alone_and_signs_cas_alone() {
+    let plane = Plane::new();
+    let passphrase = b"correct horse battery staple";
+    let short = plane.signer.export_root(b"certificate", b"too short");
+    assert!(matches!(short, Err(SignerError::Passphrase { .. })));
+    let bundle = plane
+        .signer
+        .export_root(b"certificate", passphrase)
+        .unwrap();
+    let text = bundle.to_text();
+    let read = RootBundle::read(&text).unwrap();
+    assert_eq!(read, bundle);
+    let wrong = read.open(b"incorrect horse battery");
+    assert!(matches!(wrong.err(), Some(SignerError::Passphrase { .. })));
+    // Whoever changes what can be read is found out.
+    let changed = RootBundle::read(&text.replace("fleet.example", "evil.example")).unwrap();
+    assert!(matches!(
+        changed.open(passphrase).err(),
+        Some(SignerError::Passphrase { .. })
+    ));
+    for bad in [
+        "",
+        "fleetward root bundle 1\n",
+        &text[1..],
+        &format!("{text}\n"),
+    ] {
+        assert!(matches!(RootBundle::read(bad), Err(SignerError::NoBundle)));
+    }
+
+    let open = read.open(passphrase).unwrap();
+    assert_eq!(open.public_key(), plane.signer.root_public_key().unwrap());
+    let (realm, key) = (realm("fleet.example"), foreign_key());
+    let good = profile::issuing(&realm, &plane.root, &terms(&key, 900 * DAY)).unwrap();
+    open.sign(Purpose::IssuingCertificate, good.to_be_signed())
+        .unwrap();
+    let device = plane.ldevid(&realm, &key, DAY);
+    for purpose in Purpose::ALL {
+        if purpose != Purpose::IssuingCertificate {
+            assert!(
+                open.sign(purpose, good.to_be_signed()).is_err(),
+                "{purpose:?}"
+            );
+        }
+        assert!(open.sign(purpose, &device).is_err(), "{purpose:?}");
+    }
+
+    // Once it is moved, nothing on this machine makes a CA.
+    plane.signer.destroy_root().unwrap();
+    assert_eq!(plane.signer.root_public_key(), None);
+    plane.rule(Purpose::IssuingCertificate, good.to_be_signed());
+    assert!(matches!(
+        plane.signer.destroy_root(),
+        Err(SignerError::NoRoot)
+    ));
+    let again = Signer::open(&plane.keys(), &plane.seal(), None, rules()).unwrap();
+    assert_eq!(again.root_public_key(), None);
 }
 
 /// Whoever may write the database but does not hold the seal key puts one secret in another's place.

@@ -3,6 +3,7 @@
 use crate::access::Fleet;
 use crate::authority::Authority;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
+use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
@@ -186,6 +187,33 @@ pub enum Write {
     /// Conflict: an unregistered manufacturer; a device name listed for another serial; another
     /// product for a device whose product is revoked or on hold.
     PutExpectedDevices(Vec<ExpectedDevice>),
+    /// Terms of an existing fleet; said again they move its end and add CAs. Conflict: its name is a
+    /// manufacturer's; it was imported by another rule; it is retired.
+    PutImportedFleet(ImportedFleet),
+    /// Its certificates open nothing any more. A fleet that is not known changes nothing.
+    RetireImportedFleet {
+        fleet: ManufacturerId,
+        at: Timestamp,
+    },
+    /// Conflict: a fingerprint that is another device's, unless both share it.
+    PinLeaves(Vec<PinnedLeaf>),
+    /// Replaces what was said of these devices before.
+    DescribeDevices(Vec<Described>),
+    /// One a serial number: a new one replaces the one before. Conflict: the serial number is on no
+    /// list.
+    PutClaimTokens(Vec<ClaimToken>),
+    /// Conflict: unknown, used, or ended.
+    UseClaimToken {
+        manufacturer: ManufacturerId,
+        serial: SerialNumber,
+        hash: Digest,
+        used: ClaimTokenUse,
+    },
+    /// Removes unused tokens: of one serial number, or all of a manufacturer.
+    DropClaimTokens {
+        manufacturer: ManufacturerId,
+        serial: Option<SerialNumber>,
+    },
     /// Creates the row (version 1) or replaces it (version + 1). Conflict: the device is revoked;
     /// the serial belongs to another device; the device has another serial; an unregistered
     /// manufacturer.
@@ -276,6 +304,11 @@ impl Write {
             Self::PutManufacturer(_)
             | Self::PutAuthority(_)
             | Self::PutExpectedDevices(_)
+            | Self::PutImportedFleet(_)
+            | Self::PinLeaves(_)
+            | Self::DescribeDevices(_)
+            | Self::PutClaimTokens(_)
+            | Self::UseClaimToken { .. }
             | Self::PutDevice(_)
             | Self::PutEndorsementKeys(_)
             | Self::PutTpmVendor(_)
@@ -293,7 +326,9 @@ impl Write {
                 .as_ref()
                 .is_some_and(|decision| decision.approved),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
-            Self::NoteUnrecorded { .. }
+            Self::RetireImportedFleet { .. }
+            | Self::DropClaimTokens { .. }
+            | Self::NoteUnrecorded { .. }
             | Self::Revoke { .. }
             | Self::DropHeldKey { .. }
             | Self::PutContainment(_)
@@ -317,6 +352,12 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
+            Self::PinLeaves(rows) => rows.len(),
+            Self::DescribeDevices(rows) => (rows.iter())
+                .map(|row| row.attributes.len())
+                .fold(rows.len(), usize::saturating_add),
+            Self::PutClaimTokens(rows) => rows.len(),
             Self::PutEndorsementKeys(rows) => rows.len(),
             _ => 1,
         }

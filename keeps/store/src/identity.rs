@@ -126,8 +126,8 @@ impl Store {
         mut each: impl FnMut(Manufacturer),
     ) -> Result<u64, ReadError> {
         self.readers().for_each(
-            "SELECT manufacturer, ca, added_at FROM manufacturer WHERE tenant = ?1
-             ORDER BY manufacturer",
+            "SELECT manufacturer, ca, added_at FROM manufacturer
+             WHERE tenant = ?1 AND length(ca) > 0 ORDER BY manufacturer",
             params![self.tenant_text()],
             |row| manufacturer(row).map(&mut each),
         )
@@ -226,7 +226,7 @@ impl Store {
     pub fn manufacturer(&self, id: &ManufacturerId) -> Result<Option<Manufacturer>, ReadError> {
         self.readers().one(
             "SELECT manufacturer, ca, added_at FROM manufacturer
-             WHERE tenant = ?1 AND manufacturer = ?2",
+             WHERE tenant = ?1 AND manufacturer = ?2 AND length(ca) > 0",
             params![self.tenant_text(), id.as_str()],
             manufacturer,
         )

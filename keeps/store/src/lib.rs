@@ -25,6 +25,7 @@ mod change;
 mod enrollment;
 mod error;
 mod facts;
+mod first_identity;
 mod folder;
 mod identity;
 mod inventory;
@@ -50,6 +51,7 @@ pub use error::{OpenError, ReadError};
 pub use facts::{
     AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,
 };
+pub use first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 pub use identity::{
     Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,
     Population, Revocation, Token,

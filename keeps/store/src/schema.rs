@@ -236,12 +236,14 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 ";
 
 /// Format 3: our CAs and what they issued, enrollments that wait for a person, answers that may be
-/// asked for again; TPMs that are expected and what they have shown; revocations that bar many at
-/// once, by `product/<id>` or `ca/<issuer digest>`; the digest of each certificate's key, absent in
-/// rows of an earlier format.
+/// asked for again; existing fleets, attributes, claim tokens; TPMs that are expected and what they
+/// have shown; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
+/// digest of each certificate's key, absent in rows of an earlier format.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
-/// themselves are forgotten some time after they ended.
+/// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
+/// manufacturer does, and has a row there as well, with an empty CA: the lists of devices refer to
+/// it.
 const TABLES_3: &str = "
 CREATE TABLE certificate_authority (
     tenant TEXT NOT NULL,
@@ -294,6 +296,57 @@ CREATE TABLE enrollment_answer (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX enrollment_answer_by_end ON enrollment_answer (tenant, expires_at);
 
+CREATE TABLE imported_fleet (
+    tenant TEXT NOT NULL,
+    fleet TEXT NOT NULL,
+    naming TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    accept_expired INTEGER NOT NULL,
+    imported_at INTEGER NOT NULL,
+    retired_at INTEGER,
+    PRIMARY KEY (tenant, fleet),
+    FOREIGN KEY (tenant, fleet) REFERENCES manufacturer (tenant, manufacturer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE imported_ca (
+    tenant TEXT NOT NULL,
+    fleet TEXT NOT NULL,
+    ca BLOB NOT NULL,
+    PRIMARY KEY (tenant, fleet, ca),
+    FOREIGN KEY (tenant, fleet) REFERENCES imported_fleet (tenant, fleet)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE pinned_leaf (
+    tenant TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    device TEXT NOT NULL,
+    shared INTEGER NOT NULL,
+    PRIMARY KEY (tenant, fingerprint, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE device_attribute (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    attribute TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (tenant, device, attribute)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE claim_token (
+    tenant TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    manufacturer TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    made_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER,
+    used_key BLOB,
+    used_issuer BLOB,
+    used_serial BLOB,
+    PRIMARY KEY (tenant, serial, manufacturer),
+    FOREIGN KEY (tenant, manufacturer, serial)
+        REFERENCES expected_device (tenant, manufacturer, serial)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE scope_revocation (
     tenant TEXT NOT NULL,
     scope TEXT NOT NULL,

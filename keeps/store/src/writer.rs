@@ -6,6 +6,7 @@
 mod apply;
 mod authorities;
 mod enroll;
+mod first_identity;
 mod queue;
 mod respond;
 mod revoke;

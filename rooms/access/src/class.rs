@@ -3,9 +3,12 @@
 use crate::compile::Cells;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::Fleet;
-use model::{Assurance, Containment, GroupId, Principal, ProductId, ServiceId};
+use model::{
+    Assurance, AttributeId, AttributeValue, Containment, GroupId, Principal, ProductId, ServiceId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// Above this the policies name too much: memory and the time of an apply would follow.
 pub(crate) const CLASSES_MAX: usize = 10_000;
@@ -18,6 +21,10 @@ pub struct Facts {
     pub product: Option<ProductId>,
     /// A device's groups. Not looked at for a service, whose groups `fleet/` declares.
     pub groups: Vec<GroupId>,
+    /// What stands in the slots of channels that name attributes, and under `client_id` how a
+    /// device may call itself besides its name. From a list, never from the device. No policy sees
+    /// them.
+    pub attributes: Arc<[(AttributeId, AttributeValue)]>,
     /// How far a device is cut off; `None`: it is free. No policy sees it, and none outweighs it.
     pub containment: Option<Containment>,
     /// How far a device is shown to be what it says. Not looked at for a service.

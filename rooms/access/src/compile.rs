@@ -461,6 +461,7 @@ mod tests {
             principal: Principal::Device(DeviceId::new("d").unwrap()),
             product: Some(ProductId::new("camera").unwrap()),
             groups: Vec::new(),
+            attributes: Default::default(),
             containment: None,
             assurance: model::Assurance::default(),
         };

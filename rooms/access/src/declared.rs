@@ -22,6 +22,7 @@ const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
 /// Longer than that a device is out of sight, and a person should look at it.
 const RENEWAL_GRACE_DAYS_MAX: u32 = 365;
+const EXPECTED_OFF_DAYS_MAX: u32 = 3650;
 const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
 /// The gateway remembers each of these devices for a minute, 16 bytes each.
@@ -120,6 +121,7 @@ struct ProductTable {
     #[serde(default)]
     server_keygen: bool,
     renewal_grace_days: Option<Spanned<u32>>,
+    expected_off_days: Option<Spanned<u32>>,
     #[serde(default)]
     behaviour: BehaviourTable,
     attestation: Option<AttestationTable>,
@@ -248,6 +250,10 @@ impl Declared {
                     server_keygen: table.server_keygen,
                     renewal_grace: table.renewal_grace_days.map_or(Duration::ZERO, |days| {
                         let days = in_range(&days, RENEWAL_GRACE_DAYS_MAX, file, wrong);
+                        Duration::from_secs(u64::from(days) * 86_400)
+                    }),
+                    expected_off_time: table.expected_off_days.map_or(Duration::ZERO, |days| {
+                        let days = in_range(&days, EXPECTED_OFF_DAYS_MAX, file, wrong);
                         Duration::from_secs(u64::from(days) * 86_400)
                     }),
                 },

@@ -42,7 +42,7 @@ impl Grants {
         let channel_name = channel.map(|channel| channel.id.to_string());
         let verdict_text = match (self.cells(&subject, &publish), channel) {
             (Some(cells), Some(channel)) => {
-                let relation = subject.relation(&publish);
+                let relation = self.relation(&subject, &publish);
                 let cell = cells.of(relation, Action::Publish);
                 let place = format!(
                     "The topic lies in channel {} ({}), {}.",
@@ -61,11 +61,13 @@ impl Grants {
                     let why = self.why_denied(facts, cell, channel, relation, Action::Publish);
                     let own = cells.of(Relation::Own, Action::Publish);
                     let own = match (relation, own.is_permit()) {
-                        (Relation::Other, true) => format!(
-                            " It may publish to its own: {} ({}).",
-                            channel.template.filter_text(Some(who.name())),
-                            self.policy_in_words(own)
-                        ),
+                        (Relation::Other, true) => (subject.slots())
+                            .and_then(|slots| channel.template.filter_text(Some(slots)))
+                            .map(|filter| {
+                                let policy = self.policy_in_words(own);
+                                format!(" It may publish to its own: {filter} ({policy}).")
+                            })
+                            .unwrap_or_default(),
                         _ => String::new(),
                     };
                     let text = format!("{who} may not publish to {shown}: {why} {place}{own}");

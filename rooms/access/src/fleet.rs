@@ -5,9 +5,12 @@ use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::policy::{self, Policy};
-use crate::template::{Template, is_name};
-use model::{AuthorityId, Digest, GroupId, PolicyId, ProductId, ServiceId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::template::{Slots, Template, is_name};
+use model::{
+    AttributeId, AttributeValue, AuthorityId, DeviceId, Digest, GroupId, PolicyId, ProductId,
+    ServiceId,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +82,9 @@ pub struct Enrollment {
     /// How long after its end a certificate still gets its device the next one, at a place of its
     /// own. Zero: not at all.
     pub renewal_grace: Duration,
+    /// How long its devices may lie in a box or be switched off. Decides nothing: a plan warns where
+    /// a device would need its first identity again afterwards.
+    pub expected_off_time: Duration,
 }
 
 /// Kinds of keys that a product can ask for.
@@ -242,6 +248,49 @@ impl Fleet {
     #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&Service> {
         self.0.services.get(id)
+    }
+
+    /// Whether a channel names attributes in its topic.
+    #[must_use]
+    pub fn has_attribute_slots(&self) -> bool {
+        self.0
+            .channels
+            .iter()
+            .any(|one| one.template.has_attributes())
+    }
+
+    /// Devices that would own the same topics of a channel, as (channel, one, another): their
+    /// attributes are equal where the channel's template tells owners apart by nothing else. The
+    /// first ten.
+    #[must_use]
+    pub fn shared_topics<'d>(
+        &self,
+        devices: impl Iterator<Item = (&'d DeviceId, &'d [(AttributeId, AttributeValue)])> + Clone,
+    ) -> Vec<(ChannelId, DeviceId, DeviceId)> {
+        const TOLD_MAX: usize = 10;
+        let mut shared = Vec::new();
+        let templates = self
+            .0
+            .channels
+            .iter()
+            .filter(|one| one.template.has_attributes());
+        for channel in templates {
+            let mut owners: HashMap<Vec<&str>, &DeviceId> = HashMap::new();
+            for (device, attributes) in devices.clone() {
+                let slots = Slots {
+                    device: device.as_str(),
+                    attributes,
+                };
+                let Some(key) = channel.template.shared_slots(slots) else {
+                    continue;
+                };
+                let owner = *owners.entry(key).or_insert(device);
+                if owner != device && shared.len() < TOLD_MAX {
+                    shared.push((channel.id.clone(), owner.clone(), device.clone()));
+                }
+            }
+        }
+        shared
     }
 
     /// With a policy that reading would have refused.

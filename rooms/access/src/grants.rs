@@ -5,8 +5,9 @@ use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary
 use crate::compile::{Action, Cell, Cells, Compiler, Relation};
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
+use crate::template::Slots;
 use crate::topics::Topics;
-use model::{Containment, DenyReason, PolicyId, Principal, Verdict};
+use model::{AttributeId, AttributeValue, Containment, DenyReason, PolicyId, Principal, Verdict};
 use mqtt::Filter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -38,6 +39,7 @@ struct Rules {
 #[derive(Debug, Clone)]
 pub struct Subject {
     principal: Principal,
+    attributes: Arc<[(AttributeId, AttributeValue)]>,
     class: u32,
     containment: Option<Containment>,
     tag: u64,
@@ -101,6 +103,7 @@ impl Grants {
             principal: Principal::Service(service.id.clone()),
             product: None,
             groups: Vec::new(),
+            attributes: Default::default(),
             containment: None,
             assurance: model::Assurance::default(),
         });
@@ -170,6 +173,7 @@ impl Grants {
             .unwrap_or(NO_CLASS);
         Subject {
             principal: facts.principal.clone(),
+            attributes: Arc::clone(&facts.attributes),
             class,
             containment: facts.containment,
             tag: (self.class_at(class)).map_or(0, |class| class.tag),
@@ -196,7 +200,7 @@ impl Grants {
         if let Some((Builtin::Report, _)) = Builtin::of(topic)
             && let Some(publish) = self.resolve(topic)
             && subject.is_quarantined_at_most()
-            && subject.relation(&publish) == Relation::Own
+            && self.relation(subject, &publish) == Relation::Own
         {
             return Ok(Permitted(publish));
         }
@@ -209,7 +213,7 @@ impl Grants {
         let publish = (self.resolve(topic)).ok_or(Denied::new(DenyReason::UnlistedTopic))?;
         // Of the plane's own channels, which have no cells, nothing is permitted here.
         let cells = class.cells.get(usize::from(publish.channel));
-        let relation = subject.relation(&publish);
+        let relation = self.relation(subject, &publish);
         let cell = cells
             .copied()
             .unwrap_or_default()
@@ -226,7 +230,8 @@ impl Grants {
     #[must_use]
     pub fn receive(&self, subject: &Subject, message: &Publish<'_>) -> bool {
         if message.channel == Builtin::Containment.channel() {
-            return subject.is_quarantined_at_most() && subject.relation(message) == Relation::Own;
+            return subject.is_quarantined_at_most()
+                && self.relation(subject, message) == Relation::Own;
         }
         if subject.containment.is_some() {
             return false;
@@ -244,7 +249,7 @@ impl Grants {
         };
         (class.cells.get(usize::from(message.channel))).is_some_and(|cells| {
             cells
-                .of(subject.relation(&message), Action::Receive)
+                .of(self.relation(subject, &message), Action::Receive)
                 .is_permit()
         })
     }
@@ -297,7 +302,7 @@ impl Grants {
         let class = self
             .class(subject)
             .ok_or(Denied::new(DenyReason::UnknownClass))?;
-        let touched = self.touched(class, &subject.principal, filter);
+        let touched = self.touched(class, subject, filter);
         let union: Vec<Filter> = (touched.iter())
             .filter(|part| part.cell.is_permit())
             .map(|part| part.filter.clone())
@@ -336,7 +341,7 @@ impl Grants {
                 if cells.of(Relation::Other, Action::Receive).is_permit() {
                     self.rules.filters.get(usize::from(index)).cloned()
                 } else if cells.of(Relation::Own, Action::Receive).is_permit() {
-                    own_filter(channel, &subject.principal)
+                    own_filter(channel, subject)
                 } else {
                     None
                 }
@@ -432,6 +437,25 @@ impl Grants {
         policies.get(usize::from(index)).map(|policy| &policy.id)
     }
 
+    /// A device owns what bears its name, or in its slots its attributes; a service owns nothing.
+    /// Allocates nothing.
+    pub(crate) fn relation(&self, subject: &Subject, message: &Publish<'_>) -> Relation {
+        let Some(slots) = subject.slots() else {
+            return Relation::Other;
+        };
+        let is_own = match self.channel_at(message.channel) {
+            Some(channel) if channel.template.has_attributes() => {
+                channel.template.is_own(message.topic, slots)
+            }
+            _ => message.owner == Some(slots.device),
+        };
+        if is_own {
+            Relation::Own
+        } else {
+            Relation::Other
+        }
+    }
+
     pub(crate) fn is_known(&self, subject: &Subject) -> bool {
         self.class(subject).is_some()
     }
@@ -453,17 +477,12 @@ impl Grants {
     /// The parts of the fleet's channels that `filter` reaches, as `subject` stands to them.
     pub(crate) fn parts(&self, subject: &Subject, filter: &Filter) -> Vec<Part<'_>> {
         match self.class(subject) {
-            Some(class) => self.touched(class, &subject.principal, filter),
+            Some(class) => self.touched(class, subject, filter),
             None => Vec::new(),
         }
     }
 
-    fn touched<'a>(
-        &'a self,
-        class: &Class,
-        principal: &Principal,
-        filter: &Filter,
-    ) -> Vec<Part<'a>> {
+    fn touched<'a>(&'a self, class: &Class, subject: &Subject, filter: &Filter) -> Vec<Part<'a>> {
         let mut parts = Vec::new();
         let channels = self.rules.fleet.channel_list().iter();
         for ((channel, all), cells) in channels.zip(&self.rules.filters).zip(class.cells.iter()) {
@@ -471,7 +490,7 @@ impl Grants {
                 continue;
             }
             let other = cells.of(Relation::Other, Action::Receive);
-            let own = (own_filter(channel, principal)).filter(|own| own.intersects(filter));
+            let own = (own_filter(channel, subject)).filter(|own| own.intersects(filter));
             if let Some(own) = own {
                 let is_own_only = own.covers(filter);
                 parts.push(Part {
@@ -496,15 +515,13 @@ impl Grants {
     }
 }
 
-/// The filter of `principal`'s own topics of `channel`, if it can have any. A service never does,
-/// be its name that of a device.
-fn own_filter(channel: &Channel, principal: &Principal) -> Option<Filter> {
-    match principal {
-        Principal::Device(id) if channel.template.has_owner() => {
-            channel.template.filter(Some(id.as_str()))
-        }
-        _ => None,
+/// The filter of `subject`'s own topics of `channel`, if it can have any. A service never does, be
+/// its name that of a device.
+fn own_filter(channel: &Channel, subject: &Subject) -> Option<Filter> {
+    if !channel.template.has_owner() {
+        return None;
     }
+    channel.template.filter(Some(subject.slots()?))
 }
 
 fn channel_filters(fleet: &Fleet) -> Result<Vec<Filter>, Vec<Diagnostic>> {
@@ -555,11 +572,14 @@ impl Subject {
         }
     }
 
-    /// A device owns what bears its name. A service owns nothing, be its name that of a device.
-    pub(crate) fn relation(&self, message: &Publish<'_>) -> Relation {
+    /// What of a device stands in slots. A service has none, be its name that of a device.
+    pub(crate) fn slots(&self) -> Option<Slots<'_>> {
         match &self.principal {
-            Principal::Device(id) if message.owner == Some(id.as_str()) => Relation::Own,
-            _ => Relation::Other,
+            Principal::Device(id) => Some(Slots {
+                device: id.as_str(),
+                attributes: &self.attributes,
+            }),
+            Principal::Service(_) => None,
         }
     }
 }
@@ -652,6 +672,7 @@ mod tests {
             principal: Principal::Device(device),
             product: None,
             groups: Vec::new(),
+            attributes: Default::default(),
             containment: None,
             assurance: model::Assurance::default(),
         });

@@ -1,5 +1,6 @@
 //! A channel's topic template, and what can be proven about two of them.
 
+use model::{AttributeId, AttributeValue};
 use mqtt::Filter;
 use std::fmt;
 
@@ -9,8 +10,8 @@ const BYTES_MAX: usize = 512;
 
 /// The shape of a channel's topics: `v1/camera/{device}/telemetry/{rest...}`.
 ///
-/// The first level is a literal that does not begin with `$`, or `{device}`; so no template
-/// admits a topic that begins with `$` (MQTT 5 section 4.7.2 leaves those to the server).
+/// The first level is a literal that does not begin with `$`, `{device}` or an attribute; so no
+/// template admits a topic that begins with `$` (MQTT 5 section 4.7.2 leaves those to the server).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Template {
     levels: Vec<Level>,
@@ -22,10 +23,27 @@ pub(crate) enum Level {
     Literal(Box<str>),
     /// `{device}`: the owner's name, and nothing that is not a device's name.
     Device,
+    /// `{attribute.site}`: the owner's attribute of that name, and nothing that cannot be one.
+    Attribute(AttributeId),
     /// `{any}`: one level of any content, the empty one too (`+`).
     Any,
     /// `{rest...}`: the remaining levels, none or more (`#`). Last level only.
     Rest,
+}
+
+/// What of a device stands in the slots of a template.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Slots<'a> {
+    pub device: &'a str,
+    pub attributes: &'a [(AttributeId, AttributeValue)],
+}
+
+impl<'a> Slots<'a> {
+    fn attribute(&self, wanted: &AttributeId) -> Option<&'a str> {
+        (self.attributes.iter())
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
+    }
 }
 
 /// Why a text is not a template: what is wrong, what to write, and at which byte.
@@ -102,10 +120,40 @@ impl Template {
         &self.levels
     }
 
-    /// True if each of its topics has an owner: the device that its `{device}` level names.
+    /// True if each of its topics has an owner: the device that its `{device}` level names, or whose
+    /// attributes stand in it.
     #[must_use]
     pub fn has_owner(&self) -> bool {
-        self.levels.contains(&Level::Device)
+        self.levels.contains(&Level::Device) || self.has_attributes()
+    }
+
+    pub(crate) fn has_attributes(&self) -> bool {
+        self.levels
+            .iter()
+            .any(|level| matches!(level, Level::Attribute(_)))
+    }
+
+    /// What tells its owners apart where no `{device}` does: two devices with the same would share
+    /// topics. `None`: `{device}` does, nobody owns it, or the device lacks an attribute.
+    pub(crate) fn shared_slots<'a>(&self, slots: Slots<'a>) -> Option<Vec<&'a str>> {
+        if self.levels.contains(&Level::Device) || !self.has_attributes() {
+            return None;
+        }
+        let wanted = self.levels.iter().filter_map(|level| match level {
+            Level::Attribute(name) => Some(name),
+            _ => None,
+        });
+        wanted.map(|name| slots.attribute(name)).collect()
+    }
+
+    /// Whether a topic of this template is that device's own.
+    pub(crate) fn is_own(&self, topic: &str, slots: Slots<'_>) -> bool {
+        let mut levels = self.levels.iter().zip(topic.split('/'));
+        levels.all(|(level, text)| match level {
+            Level::Device => text == slots.device,
+            Level::Attribute(name) => slots.attribute(name) == Some(text),
+            Level::Literal(_) | Level::Any | Level::Rest => true,
+        })
     }
 
     /// A topic that both admit, if there is one. Exact: `None` means disjoint.
@@ -132,22 +180,24 @@ impl Template {
         Some(topic.join("/"))
     }
 
-    /// The filter that matches its topics with `device` as owner, or with any owner.
-    /// `None` only if the filter would be longer than MQTT allows.
-    pub(crate) fn filter(&self, device: Option<&str>) -> Option<Filter> {
-        Filter::new(&self.filter_text(device)).ok()
+    /// The filter that matches its topics with this owner, or with any owner. `None` if the owner
+    /// lacks an attribute, or the filter would be longer than MQTT allows.
+    pub(crate) fn filter(&self, owner: Option<Slots<'_>>) -> Option<Filter> {
+        Filter::new(&self.filter_text(owner)?).ok()
     }
 
-    pub(crate) fn filter_text(&self, device: Option<&str>) -> String {
-        let level = |level: &Level| -> String {
-            match level {
-                Level::Literal(text) => text.to_string(),
-                Level::Device => device.unwrap_or("+").to_owned(),
-                Level::Any => "+".to_owned(),
-                Level::Rest => "#".to_owned(),
-            }
+    pub(crate) fn filter_text(&self, owner: Option<Slots<'_>>) -> Option<String> {
+        let level = |level: &Level| -> Option<String> {
+            Some(match (level, owner) {
+                (Level::Literal(text), _) => text.to_string(),
+                (Level::Device, Some(owner)) => owner.device.to_owned(),
+                (Level::Attribute(name), Some(owner)) => owner.attribute(name)?.to_owned(),
+                (Level::Device | Level::Attribute(_), None) | (Level::Any, _) => "+".to_owned(),
+                (Level::Rest, _) => "#".to_owned(),
+            })
         };
-        self.levels.iter().map(level).collect::<Vec<_>>().join("/")
+        let levels: Option<Vec<String>> = self.levels.iter().map(level).collect();
+        Some(levels?.join("/"))
     }
 }
 
@@ -187,10 +237,15 @@ impl Level {
             "#" => return Err(("`#` is a filter's wildcard".into(), "write {rest...}")),
             _ => {}
         }
+        let attribute = (text.strip_prefix("{attribute."))
+            .and_then(|rest| AttributeId::new(rest.strip_suffix('}')?).ok());
+        if let Some(name) = attribute {
+            return Ok(Self::Attribute(name));
+        }
         if text.contains(['{', '}']) {
             return Err((
                 format!("unknown slot in level {text:?}"),
-                "a level is literal text, {device}, {any}, or at the end {rest...}",
+                "a level is literal text, {device}, {attribute.NAME}, {any}, or at the end {rest...}",
             ));
         }
         if text.contains(['+', '#']) || text.chars().any(char::is_control) {
@@ -209,6 +264,8 @@ impl Level {
             (Self::Literal(text), Self::Device) | (Self::Device, Self::Literal(text)) => {
                 is_name(text).then_some(text)
             }
+            (Self::Literal(text), Self::Attribute(_))
+            | (Self::Attribute(_), Self::Literal(text)) => is_value(text).then_some(text),
             (Self::Literal(text), _) | (_, Self::Literal(text)) => Some(text),
             _ => Some("x"),
         }
@@ -217,7 +274,7 @@ impl Level {
     fn example(&self) -> Option<&str> {
         match self {
             Self::Literal(text) => Some(text),
-            Self::Device | Self::Any => Some("x"),
+            Self::Device | Self::Attribute(_) | Self::Any => Some("x"),
             Self::Rest => None,
         }
     }
@@ -225,12 +282,13 @@ impl Level {
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Literal(text) => text,
-            Self::Device => "{device}",
-            Self::Any => "{any}",
-            Self::Rest => "{rest...}",
-        })
+        match self {
+            Self::Literal(text) => f.write_str(text),
+            Self::Device => f.write_str("{device}"),
+            Self::Attribute(name) => write!(f, "{{attribute.{name}}}"),
+            Self::Any => f.write_str("{any}"),
+            Self::Rest => f.write_str("{rest...}"),
+        }
     }
 }
 
@@ -242,4 +300,13 @@ pub(crate) fn is_name(text: &str) -> bool {
         && bytes
             .iter()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// The grammar of `model`'s attribute values, likewise.
+pub(crate) fn is_value(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && !text.starts_with('$')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'+' | b'#'))
 }

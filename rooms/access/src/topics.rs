@@ -1,7 +1,7 @@
 //! Topic → channel and owner: one tree over levels, walked for every message.
 
 use crate::fleet::Channel;
-use crate::template::{Level, is_name};
+use crate::template::{Level, is_name, is_value};
 
 /// The templates of all channels as one tree.
 ///
@@ -18,6 +18,8 @@ struct Node {
     /// Sorted by text.
     literals: Vec<(Box<str>, Node)>,
     device: Option<Box<Node>>,
+    /// Of every attribute: templates that differ in its name alone admit the same topics.
+    attribute: Option<Box<Node>>,
     any: Option<Box<Node>>,
     /// The channel of topics that go on as they like, or end here.
     rest: Option<u16>,
@@ -67,6 +69,7 @@ impl Node {
                 }
             }
             Level::Device => self.device.get_or_insert_default().insert(levels, channel),
+            Level::Attribute(_) => (self.attribute.get_or_insert_default()).insert(levels, channel),
             Level::Any => self.any.get_or_insert_default().insert(levels, channel),
             Level::Rest => self.rest = Some(channel),
         }
@@ -95,6 +98,10 @@ impl Node {
                 let node = self.device.as_ref().filter(|_| is_name(level))?;
                 node.resolve(below, Some(level))
             })
+            .or_else(|| {
+                let node = self.attribute.as_ref().filter(|_| is_value(level))?;
+                node.resolve(below, owner.or(Some(level)))
+            })
             .or_else(|| self.any.as_ref()?.resolve(below, owner))
             .or_else(|| self.rest.map(found))
     }
@@ -120,6 +127,8 @@ mod tests {
                 Level::Literal(literal) if literal.as_ref() != *text => None,
                 Level::Device if model::DeviceId::new(text).is_err() => None,
                 Level::Device => admits(levels, topic, Some(text)),
+                Level::Attribute(_) if model::AttributeValue::new(text).is_err() => None,
+                Level::Attribute(_) => admits(levels, topic, owner.or(Some(text))),
                 _ => admits(levels, topic, owner),
             },
             _ => None,
@@ -217,6 +226,7 @@ mod tests {
             text in "[a-zA-Z0-9._+#$/ é-]{0,3}|[a-z]{60,68}"
         ) {
             prop_assert_eq!(is_name(&text), model::DeviceId::new(&text).is_ok());
+            prop_assert_eq!(is_value(&text), model::AttributeValue::new(&text).is_ok());
         }
     }
 }

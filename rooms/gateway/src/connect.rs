@@ -186,6 +186,10 @@ impl Gateway {
         let client_id = connect.client_id;
         let is_own = (client_id.strip_prefix(name))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+        // What a list says it has always been called is its own too.
+        let is_own = is_own
+            || (known.facts.attributes.iter())
+                .any(|(name, value)| name.as_str() == "client_id" && value.as_str() == client_id);
         let is_assigned = client_id.is_empty() && connect.version == Version::V5;
         if !is_own && !is_assigned {
             self.signal(turn, principal, |principal| Signal::ForeignClientId {

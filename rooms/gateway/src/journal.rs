@@ -258,6 +258,7 @@ impl<'r> Reader<'r> {
                 product,
                 groups,
                 // Only services leave records, and they are not contained but revoked.
+                attributes: Default::default(),
                 containment: None,
                 assurance: model::Assurance::default(),
             },
@@ -312,6 +313,7 @@ mod tests {
             principal: Principal::Service(ServiceId::new("ingest").unwrap()),
             product: None,
             groups: vec![GroupId::new("eu").unwrap()],
+            attributes: Default::default(),
             containment: None,
             assurance: model::Assurance::default(),
         };

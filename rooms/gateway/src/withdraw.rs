@@ -5,7 +5,7 @@ use crate::signal::Signal;
 use crate::state::Phase;
 use crate::turn::{CloseReason, Turn};
 use access::{Facts, Grants};
-use model::{Revocable, Timestamp};
+use model::{CertificateId, Principal, Revocable, Timestamp};
 use mqtt::Reason;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,8 +27,45 @@ impl Gateway {
     /// stays, as its owner may come back with another certificate.
     pub fn revoke(&mut self, what: &[Revocable], now: Timestamp, turn: &mut Turn) -> u32 {
         let hit = self.hit_by(what);
+        let closed = self.shut_revoked(hit.connections, now, turn);
+        for index in &hit.principals {
+            let sessions = (self.principals.get(*index))
+                .map(|known| known.sessions.clone())
+                .unwrap_or_default();
+            for session in sessions {
+                self.end_session(session, WillFate::Suppressed, turn);
+            }
+        }
+        self.settle(now, turn);
+        for index in hit.principals {
+            self.forget_if_idle(index, now);
+        }
+        closed
+    }
+
+    /// As [`Gateway::revoke`] of a certificate, for every live session whose holder and certificate
+    /// are withdrawn by this account. Returns the connections closed.
+    pub fn revoke_where(
+        &mut self,
+        is_withdrawn: impl Fn(&Principal, CertificateId) -> bool,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> u32 {
+        let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
+            let connection = slot.connection.as_ref()?;
+            let known = self.principals.get(connection.principal)?;
+            is_withdrawn(&known.facts.principal, connection.certificate).then_some(id)
+        });
+        let connections = open.collect();
+        let closed = self.shut_revoked(connections, now, turn);
+        self.settle(now, turn);
+        closed
+    }
+
+    /// Closes connections whose access was revoked; output not yet drained is dropped.
+    fn shut_revoked(&mut self, connections: BTreeSet<u32>, now: Timestamp, turn: &mut Turn) -> u32 {
         let mut closed = 0;
-        for id in hit.connections {
+        for id in connections {
             let Some(connection) = self.connection_mut(id) else {
                 continue;
             };
@@ -46,19 +83,7 @@ impl Gateway {
                 );
             }
         }
-        for index in &hit.principals {
-            let sessions = (self.principals.get(*index))
-                .map(|known| known.sessions.clone())
-                .unwrap_or_default();
-            for session in sessions {
-                self.end_session(session, WillFate::Suppressed, turn);
-            }
-        }
         self.counters.revoked += u64::from(closed);
-        self.settle(now, turn);
-        for index in hit.principals {
-            self.forget_if_idle(index, now);
-        }
         closed
     }
 

@@ -2,8 +2,12 @@
 
 use crate::refusal::PathRefusal;
 use aws_lc_rs::digest::{SHA256, digest};
-use der::{Decode, Encode};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use const_oid::db::rfc5912::ECDSA_WITH_SHA_256;
+use der::asn1::BitStringRef;
+use der::{Decode, Encode, Reader, SliceReader};
 use model::{CertificateId, Digest, Timestamp};
+use spki::AlgorithmIdentifierOwned;
 use x509_cert::Certificate;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 use x509_cert::name::Name;
@@ -72,6 +76,34 @@ pub(crate) fn key_digest(certificate: &Certificate) -> Result<Digest, PathRefusa
         .to_der()
         .map(|der| sha256(&der))
         .map_err(|_| malformed("public key"))
+}
+
+/// Whether the holder of `issuer`'s key signed a certificate, as our CAs sign: ECDSA P-256 with
+/// SHA-256. The bytes that came are looked at, not what was read of them.
+pub(crate) fn is_signed_by(certificate_der: &[u8], issuer: &Certificate) -> bool {
+    let read = || -> der::Result<(&[u8], AlgorithmIdentifierOwned, &[u8])> {
+        let mut reader = SliceReader::new(certificate_der)?;
+        let parts = reader.sequence(|reader| {
+            let tbs = reader.tlv_bytes()?;
+            let algorithm = AlgorithmIdentifierOwned::decode(reader)?;
+            let signature = BitStringRef::decode(reader)?;
+            let signature = signature.as_bytes().ok_or(der::ErrorKind::Failed)?;
+            Ok::<_, der::Error>((tbs, algorithm, signature))
+        })?;
+        reader.finish()?;
+        Ok(parts)
+    };
+    let Ok((tbs, algorithm, signature)) = read() else {
+        return false;
+    };
+    let Ok(key) = issuer.tbs_certificate().subject_public_key_info().to_der() else {
+        return false;
+    };
+    algorithm.oid == ECDSA_WITH_SHA_256
+        && algorithm.parameters.is_none()
+        && UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key)
+            .verify(tbs, signature)
+            .is_ok()
 }
 
 pub(crate) fn timestamp(time: &Time) -> Timestamp {

@@ -157,7 +157,7 @@ impl CertificateRequest {
         self.digest
     }
 
-    /// SHA-256 of the SubjectPublicKeyInfo.
+    /// SHA-256 of the key asked for, as SubjectPublicKeyInfo.
     #[must_use]
     pub fn key_digest(&self) -> Digest {
         sha256(&self.public_key)

@@ -1,13 +1,16 @@
 //! Lists of devices to expect, as an operator has them: CSV out of a spreadsheet, or JSON.
 //!
-//! CSV: a header line, then `serial,product[,device][,groups][,manufacturer]` in any order of
-//! columns; groups separated by `;`; fields may be quoted as in RFC 4180, but not hold a line end.
-//! JSON: an array of objects with the same names, `groups` an array. All errors are found in one
-//! go, each with its line.
+//! CSV: a header line, then `serial,product[,device][,groups][,manufacturer][,fingerprint]
+//! [,client_id][,attribute.NAME]…` in any order of columns; groups separated by `;`; fields may be
+//! quoted as in RFC 4180, but not hold a line end. JSON: an array of objects with the same names,
+//! `groups` an array and `attributes` an object. All errors are found in one go, each with its
+//! line.
 
-use crate::registry::Fact;
-use model::{DeviceId, GroupId, ManufacturerId, ProductId, SerialNumber};
-use std::collections::HashMap;
+use crate::registry::{CLIENT_ID, Fact};
+use model::{
+    AttributeId, AttributeValue, DeviceId, Digest, GroupId, ManufacturerId, ProductId, SerialNumber,
+};
+use std::collections::{BTreeMap, HashMap};
 
 /// The most devices in one list.
 pub const ROWS_MAX: usize = 1_000_000;
@@ -15,6 +18,8 @@ pub const ROWS_MAX: usize = 1_000_000;
 pub const LINE_BYTES_MAX: usize = 4096;
 /// The most groups of a device.
 pub const GROUPS_MAX: usize = 64;
+/// The most attributes of a device, its client identifier included.
+pub const ATTRIBUTES_MAX: usize = 16;
 /// Errors beyond these are counted, not listed.
 pub const ERRORS_MAX: usize = 100;
 
@@ -29,6 +34,10 @@ pub struct ExpectedDevice {
     pub device: DeviceId,
     /// In order, each once.
     pub groups: Vec<GroupId>,
+    /// SHA-256 of the certificate that the device has already: for an existing fleet.
+    pub fingerprint: Option<Digest>,
+    /// What channel templates may name of it, `client_id` among them; in order, each once.
+    pub attributes: Vec<(AttributeId, AttributeValue)>,
 }
 
 /// What is wrong with a line.
@@ -41,16 +50,72 @@ pub struct LineError {
 }
 
 impl ExpectedDevice {
-    /// The fact to be committed. `manufacturer` is for a line that names none.
+    /// The facts to be committed, in their order. `manufacturer` is for a line that names none;
+    /// `shared` says that its certificate is other devices' too.
     #[must_use]
-    pub fn into_fact(self, manufacturer: &ManufacturerId) -> Fact {
-        Fact::DeviceExpected {
+    pub fn into_facts(self, manufacturer: &ManufacturerId, shared: bool) -> Vec<Fact> {
+        let mut facts = vec![Fact::DeviceExpected {
             manufacturer: self.manufacturer.unwrap_or_else(|| manufacturer.clone()),
             serial: self.serial,
-            device: self.device,
+            device: self.device.clone(),
             product: self.product,
             groups: self.groups,
+        }];
+        if !self.attributes.is_empty() {
+            facts.push(Fact::DeviceDescribed {
+                device: self.device.clone(),
+                attributes: self.attributes,
+            });
         }
+        facts.extend(self.fingerprint.map(|fingerprint| Fact::LeafPinned {
+            fingerprint,
+            device: self.device,
+            shared,
+        }));
+        facts
+    }
+
+    /// The line of a CSV list under [`csv_header`].
+    #[must_use]
+    pub fn csv_line(&self, attributes: &[AttributeId]) -> String {
+        let groups: Vec<&str> = self.groups.iter().map(GroupId::as_str).collect();
+        let mut fields = vec![
+            quoted(self.serial.as_str()),
+            self.product.to_string(),
+            self.device.to_string(),
+            groups.join(";"),
+            self.fingerprint
+                .map_or_else(String::new, |digest| digest.to_string()),
+        ];
+        fields.extend(attributes.iter().map(|wanted| {
+            (self.attributes.iter())
+                .find(|(name, _)| name == wanted)
+                .map_or_else(String::new, |(_, value)| quoted(value.as_str()))
+        }));
+        fields.join(",")
+    }
+}
+
+/// The header of a CSV list whose devices have these attributes.
+#[must_use]
+pub fn csv_header(attributes: &[AttributeId]) -> String {
+    let named = attributes.iter().map(|name| match name.as_str() {
+        CLIENT_ID => CLIENT_ID.to_owned(),
+        other => format!("{ATTRIBUTE}{other}"),
+    });
+    ["serial", "product", "device", "groups", "fingerprint"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(named)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
     }
 }
 
@@ -113,11 +178,37 @@ struct Row {
     groups: Vec<String>,
     #[serde(default)]
     manufacturer: Option<String>,
+    #[serde(default)]
+    fingerprint: Option<String>,
+    #[serde(default)]
+    client_id: Option<String>,
+    #[serde(default)]
+    attributes: BTreeMap<String, String>,
 }
 
 impl Row {
-    fn check(self) -> Result<ExpectedDevice, String> {
+    fn check(mut self) -> Result<ExpectedDevice, String> {
         let said = |error: model::InvalidName| error.to_string();
+        if let Some(client_id) = self.client_id.take()
+            && self
+                .attributes
+                .insert(CLIENT_ID.to_owned(), client_id)
+                .is_some()
+        {
+            return Err("client_id stands twice".to_owned());
+        }
+        if self.attributes.len() > ATTRIBUTES_MAX {
+            return Err(format!("more than {ATTRIBUTES_MAX} attributes"));
+        }
+        let attributes = (self.attributes.iter())
+            .map(|(name, value)| {
+                let name = AttributeId::new(name).map_err(said)?;
+                Ok((name, AttributeValue::new(value).map_err(said)?))
+            })
+            .collect::<Result<_, String>>()?;
+        let fingerprint = (self.fingerprint.as_deref())
+            .map(|text| fingerprint(text).ok_or("fingerprint is SHA-256 in 64 hex digits"))
+            .transpose()?;
         if self.groups.len() > GROUPS_MAX {
             return Err(format!("more than {GROUPS_MAX} groups"));
         }
@@ -148,8 +239,23 @@ impl Row {
             serial,
             device,
             groups,
+            fingerprint,
+            attributes,
         })
     }
+}
+
+/// 64 hex digits, in pairs with colons between them or without.
+fn fingerprint(text: &str) -> Option<Digest> {
+    let digits: Vec<u8> = text.bytes().filter(|b| *b != b':').collect();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (to, pair) in digest.iter_mut().zip(digits.chunks(2)) {
+        *to = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(Digest(digest))
 }
 
 /// What was read so far.
@@ -205,14 +311,20 @@ impl List {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Column {
     Serial,
     Product,
     Device,
     Groups,
     Manufacturer,
+    Fingerprint,
+    ClientId,
+    Attribute(String),
 }
+
+/// What a column of an attribute begins with.
+const ATTRIBUTE: &str = "attribute.";
 
 struct Columns(Vec<Column>);
 
@@ -220,22 +332,28 @@ impl Columns {
     fn read(header: &str) -> Result<Self, String> {
         let mut columns = Vec::new();
         for name in fields(header)? {
-            let column = match name.trim().to_ascii_lowercase().as_str() {
+            let name = name.trim();
+            let column = match name.to_ascii_lowercase().as_str() {
                 "serial" => Column::Serial,
                 "product" => Column::Product,
                 "device" => Column::Device,
                 "groups" => Column::Groups,
                 "manufacturer" => Column::Manufacturer,
-                _ => {
-                    return Err(format!(
-                        "column {:?} is not known; use serial, product, device, groups, \
-                         manufacturer",
-                        name.chars().take(64).collect::<String>()
-                    ));
-                }
+                "fingerprint" => Column::Fingerprint,
+                "client_id" => Column::ClientId,
+                _ => match name.strip_prefix(ATTRIBUTE).map(AttributeId::new) {
+                    Some(Ok(attribute)) => Column::Attribute(attribute.to_string()),
+                    _ => {
+                        return Err(format!(
+                            "column {:?} is not known; use serial, product, device, groups, \
+                             manufacturer, fingerprint, client_id, attribute.NAME",
+                            name.chars().take(64).collect::<String>()
+                        ));
+                    }
+                },
             };
             if columns.contains(&column) {
-                return Err(format!("column {:?} stands twice", name.trim()));
+                return Err(format!("column {name:?} stands twice"));
             }
             columns.push(column);
         }
@@ -262,6 +380,12 @@ impl Columns {
                 Column::Product => row.product = field,
                 Column::Device => row.device = given,
                 Column::Manufacturer => row.manufacturer = given,
+                Column::Fingerprint => row.fingerprint = given,
+                Column::ClientId => row.client_id = given,
+                Column::Attribute(name) => {
+                    row.attributes
+                        .extend(given.map(|value| (name.clone(), value)));
+                }
                 Column::Groups => {
                     row.groups = field
                         .split(';')
@@ -440,8 +564,8 @@ mod tests {
         assert_eq!(second.serial.as_str(), "SN \"2\", b");
         let maker = ManufacturerId::new("other").unwrap();
         assert!(matches!(
-            second.clone().into_fact(&maker),
-            Fact::DeviceExpected { manufacturer, .. } if manufacturer.as_str() == "maker"
+            second.clone().into_facts(&maker, false).as_slice(),
+            [Fact::DeviceExpected { manufacturer, .. }] if manufacturer.as_str() == "maker"
         ));
     }
 
@@ -495,5 +619,38 @@ mod tests {
     fn the_same_serial_of_two_manufacturers_is_two_devices() {
         let csv = "serial,product,device,manufacturer\nS,p,a,m1\nS,p,b,m2\n";
         assert_eq!(parse_csv(csv).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_existing_fleets_list_is_read_as_it_is_written() {
+        let digest = "ab".repeat(32);
+        let csv = format!(
+            "serial,product,fingerprint,client_id,attribute.site\n\
+             \"a, b\",p,{digest},urn:dev:1,north\nc,p,,,\n"
+        );
+        let json = format!(
+            r#"[{{"serial": "a, b", "product": "p", "device": "a", "fingerprint": "{digest}",
+                 "client_id": "urn:dev:1", "attributes": {{"site": "north"}}}}]"#
+        );
+        assert_eq!(
+            lines(parse_csv(&csv)),
+            [2],
+            "its serial number is no device name"
+        );
+        let read = parse_json(&json).unwrap();
+        let names: Vec<AttributeId> = ["client_id", "site"].map(|n| n.parse().unwrap()).to_vec();
+        let written = format!("{}\n{}\n", csv_header(&names), read[0].csv_line(&names));
+        assert_eq!(parse_csv(&written).unwrap(), read, "{written}");
+        for wrong in [
+            "serial,product,fingerprint\nA,p,abcd\n",
+            "serial,product,client_id\nA,p,a/b\n",
+            "serial,product,client_id\nA,p,a b\n",
+            "serial,product,attribute.site\nA,p,a+b\n",
+        ] {
+            assert_eq!(lines(parse_csv(wrong)), [2], "{wrong}");
+        }
+        for header in ["serial,product,attribute.", "serial,product,attribute.a/b"] {
+            assert_eq!(lines(parse_csv(header)), [1], "{header}");
+        }
     }
 }

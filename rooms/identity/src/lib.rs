@@ -27,6 +27,7 @@ pub mod csrattrs;
 pub mod est;
 pub mod expected;
 mod first_identity;
+pub mod import;
 mod names;
 pub mod ocsp;
 mod path;
@@ -40,16 +41,19 @@ mod status;
 
 pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::claim_token;
+pub use first_identity::imported::{InvalidNaming, Naming, NamingFault};
 pub use first_identity::tpm;
 pub use names::{InvalidTrustDomain, Realm};
 pub use path::{
     AnchorRefusal, Anchors, CERTIFICATE_BYTES_MAX, Door, INTERMEDIATES_MAX, IdentityKind,
-    IssuingCa, OwnCas, Path, Presented, Voucher,
+    ImportedFleet, IssuingCa, OwnCas, Path, Presented, Voucher,
 };
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
-    AttestationStatus, Authenticated, Device, EnrollmentDecision, EnrollmentKind, Fact,
-    FactConflict, Operation, Reach, Registry, Revocation,
+    AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
+    FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Reach, Registry,
+    Revocation,
 };
 pub use renewal::renew_after;
 pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};

@@ -2,6 +2,7 @@
 
 use crate::certificate;
 use crate::first_identity::idevid;
+use crate::first_identity::imported::{self, Naming};
 use crate::names::Realm;
 use crate::refusal::{PathRefusal, Refusal};
 use const_oid::db::rfc5280::ID_KP_CLIENT_AUTH;
@@ -27,7 +28,7 @@ pub const INTERMEDIATES_MAX: usize = 4;
 pub enum Door {
     /// EST, updates and the API by mTLS (8444): certificates of ours and factory certificates.
     Devices,
-    /// MQTT (8883): certificates of ours only.
+    /// MQTT (8883): certificates of ours, and of imported fleets until their end.
     Gateway,
 }
 
@@ -59,10 +60,24 @@ impl IssuingCa {
     }
 }
 
+/// An existing fleet whose certificates are believed: by the CAs that issued them, or each by its
+/// fingerprint, which the registry knows.
+#[derive(Debug, Clone)]
+pub struct ImportedFleet {
+    /// Its name as a voucher: it shares one namespace with manufacturers.
+    pub fleet: ManufacturerId,
+    /// Its CA certificates in DER. None if its leaves are pinned one by one.
+    pub cas: Vec<Vec<u8>>,
+    pub naming: Naming,
+    /// `Some`: leaves that ended are taken until then.
+    pub expired_until: Option<Timestamp>,
+}
+
 /// Whose signatures are believed, per door. Immutable.
 ///
-/// Ours and each manufacturer's are separate sets, tried one after the other, ours first: which
-/// set held is the answer to "who vouches", and no name in a certificate takes part in it.
+/// Ours, each manufacturer's and each imported fleet's are separate sets, tried one after the other,
+/// ours first: which set held is the answer to "who vouches", and no name in a certificate takes part
+/// in it.
 pub struct Anchors {
     realm: Realm,
     own: Vec<TrustAnchor<'static>>,
@@ -71,6 +86,17 @@ pub struct Anchors {
     /// What each issuing CA may say of whom, by its name.
     own_uses: Vec<(Digest, CertificateUses)>,
     manufacturers: Vec<(ManufacturerId, TrustAnchor<'static>)>,
+    imported: Vec<Imported>,
+    /// Name and key of each foreign CA, to find one that is registered twice.
+    foreign: Vec<(ManufacturerId, Digest, Digest)>,
+    own_keys: Vec<Digest>,
+}
+
+struct Imported {
+    fleet: ManufacturerId,
+    anchors: Vec<TrustAnchor<'static>>,
+    naming: Naming,
+    expired_until: Option<Timestamp>,
 }
 
 /// Why a set of CA certificates cannot be used.
@@ -100,6 +126,8 @@ pub enum AnchorRefusal {
 pub enum Voucher {
     Ours,
     Manufacturer(ManufacturerId),
+    /// An existing fleet that was imported.
+    Imported(ManufacturerId),
 }
 
 /// The ticket that a chain of signatures leads to an anchor. It says nothing about possession of
@@ -120,6 +148,8 @@ pub enum IdentityKind {
     Idevid,
     /// A certificate of ours, a device's or a service's.
     Ldevid,
+    /// A certificate that the device had before it came to us.
+    Imported,
 }
 
 /// The ticket of whom a certificate names. Revocation and lists have not been asked yet.
@@ -142,6 +172,14 @@ pub(crate) enum Claim {
     Idevid {
         manufacturer: ManufacturerId,
         serial: SerialNumber,
+    },
+    Imported {
+        fleet: ManufacturerId,
+        /// Its name by the fleet's rule, if the rule finds one. A pin needs none.
+        serial: Option<SerialNumber>,
+        fingerprint: Digest,
+        /// What a device called itself that showed a certificate many devices share.
+        client_id: Option<String>,
     },
 }
 
@@ -172,32 +210,64 @@ impl Anchors {
             ca.anchor.name_constraints = None;
             own_anchors.push(ca.anchor);
         }
-        let mut known: Vec<(ManufacturerId, Digest, Digest)> = Vec::new();
-        let mut anchors = Vec::with_capacity(manufacturers.len());
-        for (manufacturer, der) in manufacturers {
-            let ca = read_ca(&der, manufacturer.as_str())?;
-            if own_names.contains(&ca.name) || own_keys.contains(&ca.key) {
-                return Err(AnchorRefusal::ManufacturerClaimsOurs { manufacturer });
-            }
-            let other = known.iter().find(|(other, name, key)| {
-                *other != manufacturer && (*name == ca.name || *key == ca.key)
-            });
-            if let Some((first, ..)) = other {
-                return Err(AnchorRefusal::ManufacturersOverlap {
-                    first: first.clone(),
-                    second: manufacturer,
-                });
-            }
-            known.push((manufacturer.clone(), ca.name, ca.key));
-            anchors.push((manufacturer, ca.anchor));
-        }
-        Ok(Self {
+        let mut anchors = Self {
             realm,
             own: own_anchors,
             own_issuers: own_names,
+            own_keys,
             own_uses,
-            manufacturers: anchors,
-        })
+            manufacturers: Vec::with_capacity(manufacturers.len()),
+            imported: Vec::new(),
+            foreign: Vec::new(),
+        };
+        for (manufacturer, der) in manufacturers {
+            let anchor = anchors.foreign(&manufacturer, &der)?;
+            anchors.manufacturers.push((manufacturer, anchor));
+        }
+        Ok(anchors)
+    }
+
+    /// The same with existing fleets, which are believed at the MQTT door as well.
+    ///
+    /// # Errors
+    /// As for a manufacturer.
+    pub fn with_imported(mut self, fleets: Vec<ImportedFleet>) -> Result<Self, AnchorRefusal> {
+        for fleet in fleets {
+            let anchors = (fleet.cas.iter())
+                .map(|der| self.foreign(&fleet.fleet, der))
+                .collect::<Result<_, _>>()?;
+            self.imported.push(Imported {
+                fleet: fleet.fleet,
+                anchors,
+                naming: fleet.naming,
+                expired_until: fleet.expired_until,
+            });
+        }
+        Ok(self)
+    }
+
+    /// A CA that is not ours and nobody else's among those before it.
+    fn foreign(
+        &mut self,
+        whose: &ManufacturerId,
+        der: &[u8],
+    ) -> Result<TrustAnchor<'static>, AnchorRefusal> {
+        let ca = read_ca(der, whose.as_str())?;
+        if self.own_issuers.contains(&ca.name) || self.own_keys.contains(&ca.key) {
+            return Err(AnchorRefusal::ManufacturerClaimsOurs {
+                manufacturer: whose.clone(),
+            });
+        }
+        let other = (self.foreign.iter())
+            .find(|(other, name, key)| other != whose && (*name == ca.name || *key == ca.key));
+        if let Some((first, ..)) = other {
+            return Err(AnchorRefusal::ManufacturersOverlap {
+                first: first.clone(),
+                second: whose.clone(),
+            });
+        }
+        self.foreign.push((whose.clone(), ca.name, ca.key));
+        Ok(ca.anchor)
     }
 
     #[must_use]
@@ -230,8 +300,8 @@ impl Anchors {
             .iter()
             .map(|der| CertificateDer::from(*der))
             .collect();
-        let find = |anchors: &[TrustAnchor<'static>], algorithms| {
-            build_path(&leaf, end_entity, &chain, anchors, algorithms, now)
+        let find = |anchors: &[TrustAnchor<'static>], algorithms, at| {
+            build_path(&leaf, end_entity, &chain, anchors, algorithms, at)
         };
         let path = |voucher, (not_before, not_after)| Path {
             voucher,
@@ -240,7 +310,7 @@ impl Anchors {
             not_after,
         };
 
-        let mut refusal = match find(&self.own, OUR_ALGORITHMS) {
+        let mut refusal = match find(&self.own, OUR_ALGORITHMS, now) {
             Ok(window) => {
                 check_says_client(end_entity)?;
                 return Ok(path(Voucher::Ours, window));
@@ -248,7 +318,7 @@ impl Anchors {
             Err(refusal) => refusal,
         };
         for (manufacturer, anchor) in &self.manufacturers {
-            match find(std::slice::from_ref(anchor), FOREIGN_ALGORITHMS) {
+            match find(std::slice::from_ref(anchor), FOREIGN_ALGORITHMS, now) {
                 // Looked for only to be told apart from a stranger; only a chain that names a
                 // registered CA costs a signature here.
                 Ok(_) if door == Door::Gateway => return Err(PathRefusal::FactoryIdentity),
@@ -256,6 +326,30 @@ impl Anchors {
                     return Ok(path(Voucher::Manufacturer(manufacturer.clone()), window));
                 }
                 // An anchor that has nothing to do with this chain says nothing about it.
+                Err(PathRefusal::UnknownIssuer) => {}
+                Err(other) if refusal == PathRefusal::UnknownIssuer => refusal = other,
+                Err(_) => {}
+            }
+        }
+        for fleet in &self.imported {
+            let found = find(&fleet.anchors, FOREIGN_ALGORITHMS, now).or_else(|refusal| {
+                match (&refusal, fleet.expired_until) {
+                    (PathRefusal::Expired { .. }, Some(until)) if now <= until => {
+                        // As it was at the leaf's end: what the import forgives is that alone.
+                        let (_, ended) = certificate::validity(end_entity)?;
+                        find(&fleet.anchors, FOREIGN_ALGORITHMS, ended)
+                    }
+                    _ => Err(refusal),
+                }
+            });
+            match found {
+                Ok((not_before, not_after)) => {
+                    let not_after = fleet
+                        .expired_until
+                        .map_or(not_after, |end| end.max(not_after));
+                    let voucher = Voucher::Imported(fleet.fleet.clone());
+                    return Ok(path(voucher, (not_before, not_after)));
+                }
                 Err(PathRefusal::UnknownIssuer) => {}
                 Err(other) if refusal == PathRefusal::UnknownIssuer => refusal = other,
                 Err(_) => {}
@@ -322,6 +416,17 @@ impl Anchors {
                 manufacturer: manufacturer.clone(),
                 serial: idevid::serial_number(&certificate, manufacturer, &self.own_issuers)?,
             },
+            Voucher::Imported(fleet) => {
+                imported::check(&certificate, fleet, &self.own_issuers)?;
+                let known = self.imported.iter().find(|known| known.fleet == *fleet);
+                Claim::Imported {
+                    fleet: fleet.clone(),
+                    serial: known
+                        .and_then(|known| known.naming.name(&certificate, path.end_entity).ok()),
+                    fingerprint: path.end_entity,
+                    client_id: None,
+                }
+            }
         };
         Ok(Presented {
             claim,
@@ -362,6 +467,27 @@ impl Anchors {
 }
 
 impl Path {
+    /// Of a leaf that is believed for itself and not for who issued it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is out of its time, which `expired_until` stretches.
+    pub(crate) fn pinned(
+        fleet: &ManufacturerId,
+        end_entity: &[u8],
+        fingerprint: Digest,
+        expired_until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Self, PathRefusal> {
+        let (not_before, not_after) = certificate::validity(end_entity)?;
+        let path = Self {
+            voucher: Voucher::Imported(fleet.clone()),
+            end_entity: fingerprint,
+            not_before,
+            not_after: expired_until.map_or(not_after, |end| end.max(not_after)),
+        };
+        path.check_time(now).map(|()| path)
+    }
+
     #[must_use]
     pub fn voucher(&self) -> &Voucher {
         &self.voucher
@@ -382,7 +508,18 @@ impl Presented {
         match self.claim {
             Claim::Ldevid { .. } => IdentityKind::Ldevid,
             Claim::Idevid { .. } => IdentityKind::Idevid,
+            Claim::Imported { .. } => IdentityKind::Imported,
         }
+    }
+
+    /// The same holder with the name it gave itself: asked where a certificate is shared by many
+    /// devices ([`crate::Registry::shares`]), and of no effect elsewhere.
+    #[must_use]
+    pub fn calling_itself(mut self, name: &str) -> Self {
+        if let Claim::Imported { client_id, .. } = &mut self.claim {
+            *client_id = Some(name.to_owned());
+        }
+        self
     }
 
     #[must_use]
@@ -397,7 +534,8 @@ impl Presented {
     }
 }
 
-/// Whom it names, for log lines: `device/d1`, or `idevid <manufacturer> <serial>`.
+/// Whom it names, for log lines: `device/d1`, `idevid <manufacturer> <serial>`, or
+/// `imported <fleet> <serial or fingerprint>`.
 impl std::fmt::Display for Presented {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.claim {
@@ -406,6 +544,14 @@ impl std::fmt::Display for Presented {
                 manufacturer,
                 serial,
             } => write!(f, "idevid {manufacturer} {serial}"),
+            Claim::Imported {
+                fleet,
+                serial: Some(serial),
+                ..
+            } => write!(f, "imported {fleet} {serial}"),
+            Claim::Imported {
+                fleet, fingerprint, ..
+            } => write!(f, "imported {fleet} {fingerprint}"),
         }
     }
 }
@@ -442,6 +588,23 @@ pub(crate) static FOREIGN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &
     algorithm::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
     algorithm::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
 ];
+
+/// The anchor that a CA certificate makes.
+pub(crate) fn read_anchor(der: &[u8], whose: &str) -> Result<TrustAnchor<'static>, AnchorRefusal> {
+    read_ca(der, whose).map(|ca| ca.anchor)
+}
+
+/// Whether one of `anchors` itself issued a foreign leaf, at that time.
+pub(crate) fn chain(
+    anchors: &[TrustAnchor<'static>],
+    leaf_der: &[u8],
+    at: Timestamp,
+) -> Result<(), PathRefusal> {
+    check_sizes(leaf_der, &[])?;
+    let der = CertificateDer::from(leaf_der);
+    let leaf = EndEntityCert::try_from(&der).map_err(|error| refusal(error, at))?;
+    build_path(&leaf, leaf_der, &[], anchors, FOREIGN_ALGORITHMS, at).map(drop)
+}
 
 struct Ca {
     anchor: TrustAnchor<'static>,

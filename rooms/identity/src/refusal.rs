@@ -181,6 +181,64 @@ pub enum Refusal {
     )]
     UnrecordedCertificate { certificate: CertificateId },
 
+    #[error(
+        "the certificate of {fleet} holds no name by that import's rule, and is not pinned; \
+         operator: correct the rule, or pin it by its fingerprint"
+    )]
+    ImportedUnnamed { fleet: ManufacturerId },
+    #[error(
+        "the device is not on the list of {fleet}; operator: add it to the import if it is yours"
+    )]
+    ImportedUnlisted { fleet: ManufacturerId },
+    #[error(
+        "certificates of {fleet} opened the MQTT door until {until}; device: enroll with it at the \
+         EST door and connect with the certificate it hands out"
+    )]
+    ImportEnded {
+        fleet: ManufacturerId,
+        until: Timestamp,
+    },
+    #[error(
+        "{fleet} was retired at {at}: its certificates open no door any more; operator: give the \
+         device a claim token"
+    )]
+    ImportRetired {
+        fleet: ManufacturerId,
+        at: Timestamp,
+    },
+    #[error(
+        "many devices share the certificate that was shown, so it opens the MQTT door alone; \
+         operator: give each device a claim token to enroll with"
+    )]
+    SharedCertificate,
+    #[error(
+        "the client identifier is not on the list of the shared certificate; operator: add the \
+         device to the import if it is yours"
+    )]
+    SharedUnlisted { client_id: String },
+    #[error(
+        "device/{device} has a certificate of its own, so the shared one speaks for it no longer; \
+         device: connect with its own certificate; operator: if it does, somebody else holds the \
+         shared key"
+    )]
+    SharedReplaced { device: DeviceId },
+
+    // A claim token instead of a certificate.
+    #[error(
+        "no token for this serial number is as given; operator: make a new one and bring it to the \
+         device"
+    )]
+    TokenUnknown,
+    #[error("the claim token ended at {expires_at}; operator: make a new one")]
+    TokenExpired { expires_at: Timestamp },
+    #[error(
+        "the claim token was used by another key; operator: if the device lost its key make a new \
+         token, else find out who used it"
+    )]
+    TokenUsed,
+    #[error("too many attempts with claim tokens; device: try again in a minute")]
+    TokenThrottled,
+
     // May it have another?
     #[error(
         "simpleenroll takes a factory identity; device: renew with simplereenroll when it holds \
@@ -258,6 +316,17 @@ impl Refusal {
             Self::DeviceIsolated { .. } => "device-isolated",
             Self::UnlistedSerial { .. } => "serial-unlisted",
             Self::UnrecordedCertificate { .. } => "certificate-unrecorded",
+            Self::ImportedUnnamed { .. } => "imported-unnamed",
+            Self::ImportedUnlisted { .. } => "imported-unlisted",
+            Self::ImportEnded { .. } => "import-ended",
+            Self::ImportRetired { .. } => "import-retired",
+            Self::SharedCertificate => "shared-certificate",
+            Self::SharedUnlisted { .. } => "shared-client-unlisted",
+            Self::SharedReplaced { .. } => "shared-certificate-replaced",
+            Self::TokenUnknown => "claim-token-unknown",
+            Self::TokenExpired { .. } => "claim-token-expired",
+            Self::TokenUsed => "claim-token-used",
+            Self::TokenThrottled => "claim-token-throttled",
             Self::NotAnIdevid => "enroll-needs-idevid",
             Self::NotAnLdevid => "reenroll-needs-ldevid",
             Self::NotADevice => "enroll-not-a-device",
@@ -282,7 +351,15 @@ impl Refusal {
             | Self::UnlistedSerial { .. }
             | Self::UnrecordedCertificate { .. }
             | Self::NotADevice
-            | Self::EnrollmentRefused { .. } => Actor::Operator,
+            | Self::EnrollmentRefused { .. }
+            | Self::ImportedUnnamed { .. }
+            | Self::ImportedUnlisted { .. }
+            | Self::ImportRetired { .. }
+            | Self::SharedCertificate
+            | Self::SharedUnlisted { .. }
+            | Self::TokenUnknown
+            | Self::TokenExpired { .. }
+            | Self::TokenUsed => Actor::Operator,
             Self::Revoked { what, reason, .. } => match what {
                 Revocable::Certificate(_) | Revocable::Issuer(_) if !reason.is_hold() => {
                     Actor::Device
@@ -291,6 +368,9 @@ impl Refusal {
             },
             Self::IdevidAtGateway
             | Self::KeyOfAnother { .. }
+            | Self::ImportEnded { .. }
+            | Self::SharedReplaced { .. }
+            | Self::TokenThrottled
             | Self::NotAnIdevid
             | Self::NotAnLdevid
             | Self::NameChanged { .. }

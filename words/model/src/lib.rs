@@ -23,8 +23,8 @@ pub use certificate::{CertificateId, Digest, InvalidCertificateId};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId, OperatorId, PolicyId, Principal,
-    ProductId, SerialNumber, ServiceId, TenantId,
+    AttributeId, AttributeValue, AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId,
+    OperatorId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use revocation::{InvalidRevocable, Revocable, RevocationReason};

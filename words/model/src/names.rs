@@ -25,6 +25,8 @@ impl InvalidName {
 
 const NAME_RULE: &str = "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit";
 const SERIAL_RULE: &str = "use 1 to 64 printable ASCII characters, no space at either end";
+const VALUE_RULE: &str =
+    "use 1 to 128 printable ASCII characters without space, / + #, and do not begin with $";
 
 /// True for the grammar shared by all names: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 ///
@@ -43,6 +45,15 @@ fn is_serial(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|b| (0x20..0x7f).contains(&b))
         && text.trim() == text
+}
+
+/// What may be one level of a topic, and an MQTT client identifier.
+fn is_value(text: &str) -> bool {
+    (1..=128).contains(&text.len())
+        && !text.starts_with('$')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'+' | b'#'))
 }
 
 macro_rules! name {
@@ -128,6 +139,14 @@ name!(
 name!(
     /// A Cedar policy, by its `@id`.
     PolicyId, "policy", is_name, NAME_RULE
+);
+name!(
+    /// What an import says of a device besides its name: `site`, `client_id`.
+    AttributeId, "attribute", is_name, NAME_RULE
+);
+name!(
+    /// The value of an attribute. One level of a topic.
+    AttributeValue, "attribute value", is_value, VALUE_RULE
 );
 name!(
     /// The serial number a manufacturer gave a device (X.520 `serialNumber`). Unique at that

@@ -11,8 +11,10 @@
 mod acme;
 mod agent;
 mod attacks;
+mod authorities;
 mod crash;
 mod est;
+mod existing_fleet;
 mod fixture;
 mod hostile_text;
 mod http;

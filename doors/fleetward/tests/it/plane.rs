@@ -127,7 +127,28 @@ impl Home {
     /// Starts the program and waits until every door answers, or it has ended: then how, and all
     /// that it said.
     pub fn try_start(&self) -> Result<Plane, (ExitStatus, Vec<String>)> {
+        self.try_start_with(&[])
+    }
+
+    /// As [`Self::start`], with more in its environment.
+    #[track_caller]
+    pub fn start_with(&self, environment: &[(&str, &Path)]) -> Plane {
+        match self.try_start_with(environment) {
+            Ok(plane) => plane,
+            Err(ended) => panic!(
+                "the plane did not start ({}):\n{}",
+                ended.0,
+                ended.1.join("\n")
+            ),
+        }
+    }
+
+    fn try_start_with(
+        &self,
+        environment: &[(&str, &Path)],
+    ) -> Result<Plane, (ExitStatus, Vec<String>)> {
         let mut child = serve_command(&self.path("plane.toml"))
+            .envs(environment.iter().copied())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -153,6 +153,49 @@ fn approval_by_a_person() {
 }
 
 #[test]
+fn claim_tokens() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    write_root(&home, &plane);
+    let list = "serial,product,device\nSN1,sensor,t1\n";
+    plane.expect_csv(list).expect(201);
+    home.write("batch.csv", list.as_bytes());
+    let page = include_str!("../../../../docs/identity/claim-token.md");
+    let headings = ["Make tokens", "Enroll with one", "Withdraw"];
+    follow(&home, &plane, page, &headings);
+    plane.get("/api/v1/identity/devices/t1").expect(200);
+}
+
+#[test]
+fn an_existing_fleet() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    write_root(&home, &plane);
+    let old = "\
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout old-ca.key -out old-ca.pem -days 30 \
+          -subj '/CN=Old Root' -addext keyUsage=keyCertSign 2>/dev/null\n\
+        openssl req -newkey rsa:2048 -nodes -keyout old.key -subj /CN=old-0001 2>/dev/null |\
+          openssl x509 -req -CA old-ca.pem -CAkey old-ca.key -days 30 -extfile ext > old.pem\n\
+        cp old.pem leaves.pem";
+    home.write("ext", b"extendedKeyUsage=clientAuth\n");
+    let made = run(&home, "sh", &["-ec", old], b"");
+    assert!(made.good, "{}", made.err);
+    let list = "serial,product,device,groups,client_id,attribute.site\n\
+                old-0001,sensor,old-1,,urn:dev:0001,north\nold-0002,sensor,,,,south\n";
+    home.write("devices.csv", list.as_bytes());
+    let page = include_str!("../../../../docs/identity/existing-fleet.md");
+    let headings = ["Rehearse", "Import", "Move a device", "Retire"];
+    follow(&home, &plane, page, &headings);
+    plane.get("/api/v1/identity/devices/old-1").expect(200);
+}
+
+#[test]
 fn server_certificates_of_another_ca() {
     if !have(&["curl", "openssl"]) {
         return;
@@ -161,8 +204,8 @@ fn server_certificates_of_another_ca() {
     let import = "A chain of another CA";
     let blocks = |kind: &str| -> Vec<String> {
         let text = section(page, import);
-        let open = format!("```{kind}\n");
-        let all = text.split(open.as_str()).skip(1);
+        let fence = format!("```{kind}\n");
+        let all = text.split(&fence).skip(1);
         all.map(|block| block.split("```").next().unwrap().to_owned())
             .collect()
     };

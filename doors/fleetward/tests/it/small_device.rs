@@ -2,20 +2,22 @@
 //! speaks with what is hostile.
 
 use crate::agent::Got;
-use crate::plane::{Home, Plane, Settings, wait_until};
+use crate::plane::{Home, PATIENCE, Plane, Settings, wait_until};
 use model::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, Stream};
 use sim::Device;
+use sim::device::Manner;
 use sim::load::{CertificatePaths, CertificateSet, make_certificates};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What it must fit into beside its own code: the heap's peak with one session, and its own code
 /// without mbedTLS, in bytes. Recorded in `docs/identity/small-devices.md`.
@@ -767,4 +769,59 @@ fn an_ended_certificate_of_the_plane_does_not_come_back_with_a_clock_of_its_time
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("or has ended (flags 0x1)"), "{said}");
     plane.stop_well();
+}
+
+/// Passes one connection on and looks at the records that the server sends.
+fn watch_records(listener: &TcpListener, server: SocketAddr, largest: &AtomicUsize) {
+    let (mut client, _) = listener.accept().unwrap();
+    let mut server = TcpStream::connect(server).unwrap();
+    let (mut to_server, mut from_client) =
+        (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+    // Type, version, length: the header is never encrypted.
+    let mut header = [0; 5];
+    while server.read_exact(&mut header).is_ok() {
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        largest.fetch_max(length, Ordering::SeqCst);
+        let mut record = vec![0; length];
+        let whole = server.read_exact(&mut record).is_ok();
+        if !whole || client.write_all(&[&header[..], &record].concat()).is_err() {
+            break;
+        }
+    }
+}
+
+/// What a small stack has room for: 4 KiB, and what encryption adds.
+#[test]
+fn records_are_small_where_small_stacks_come_in() {
+    let (home, plane) = plane();
+    let mut device = home.device("large");
+    plane.expect([&device]);
+    let (doors, manner) = (plane.doors(), Manner::default());
+    device.enroll(&doors, &manner).unwrap();
+    device.connect(&doors, &manner).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let watched = listener.local_addr().unwrap();
+    let largest = Arc::new(AtomicUsize::new(0));
+    let (mqtt, seen) = (plane.mqtt, Arc::clone(&largest));
+    let watching = std::thread::spawn(move || watch_records(&listener, mqtt, &seen));
+    let mut ingest = plane.ingest();
+    let mut endpoint = doors.mqtt;
+    endpoint.address = watched;
+    ingest.set_endpoint(endpoint);
+    ingest.connect().unwrap();
+    let payload = vec![b'x'; 100_000];
+    let session = device.session().unwrap();
+    session
+        .publish("v1/sensor/large/telemetry/x", &payload)
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let session = ingest.session().unwrap();
+    let delivery = session.next_delivery(deadline).unwrap().unwrap();
+    assert_eq!(delivery.payload, payload);
+    let largest = largest.load(Ordering::SeqCst);
+    println!("the largest record has {largest} bytes");
+    assert!((4096..4096 + 256).contains(&largest), "{largest}");
+    plane.stop_well();
+    watching.join().unwrap();
 }

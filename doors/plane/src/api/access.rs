@@ -108,6 +108,8 @@ pub struct Planned {
     grant_classes: usize,
     /// Names that would come or go, as `+ channel telemetry` and `- policy old`.
     changes: Vec<String>,
+    /// What may hurt, though it can be applied.
+    warnings: Vec<String>,
 }
 
 /// Says what applying a fleet would do, and does nothing.
@@ -125,6 +127,7 @@ pub async fn plan(
         unchanged: plan.unchanged,
         grant_classes: plan.grant_classes,
         changes: plan.changes,
+        warnings: plan.warnings,
     }))
 }
 

@@ -4,7 +4,8 @@ use super::caller::Administrator;
 use super::identity::{Recorded, invalid};
 use super::read::{Body, Named};
 use super::{Problem, Shared};
-use crate::certify::authorities;
+use crate::certify::tree::Issuing;
+use crate::certify::{authorities, counting};
 use crate::plane::digest;
 use crate::shared::to_its_end;
 use axum::Json;
@@ -13,6 +14,7 @@ use axum::http::StatusCode;
 use identity::profile::NameLimits;
 use model::{AuthorityId, CertificateUses};
 use serde::{Deserialize, Serialize};
+use signer::Purpose;
 use utoipa::ToSchema;
 
 #[derive(Serialize, ToSchema)]
@@ -20,7 +22,7 @@ pub struct Authorities {
     /// The one that serves comes first.
     roots: Vec<Root>,
     /// By name; of one name the newest first.
-    issuing: Vec<Issuing>,
+    issuing: Vec<IssuingCa>,
     /// What somebody should change about them, each a sentence.
     findings: Vec<String>,
 }
@@ -39,7 +41,7 @@ pub struct Root {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Issuing {
+pub struct IssuingCa {
     name: String,
     /// `every`, `server`, or some of `device`, `service` and `operator` joined by `+`.
     uses: String,
@@ -54,6 +56,19 @@ pub struct Issuing {
     /// Of the certificate, hex.
     sha256: String,
     certificate_pem: String,
+    /// Its signatures by purpose.
+    signatures: Vec<Signatures>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Signatures {
+    purpose: &'static str,
+    /// Counted by the signer.
+    signed: u64,
+    /// Certificates on record. Equal to `signed` but for those on their way, and for gaps.
+    recorded: u64,
+    /// Signatures of which nothing is on record. The log says when they were found.
+    unrecorded: u64,
 }
 
 /// Our CAs, and what somebody should change about them.
@@ -64,6 +79,26 @@ pub async fn authorities(
     _: Administrator,
 ) -> Result<Json<Authorities>, Problem> {
     let tree = plane.tree();
+    let issuance = plane.store.issuance()?;
+    let counts = plane.signer.counts().unwrap_or_default();
+    let signatures = |one: &Issuing| {
+        let key = one.issuer.subject_key_identifier();
+        let of = |(purpose, kind): (Purpose, &str)| {
+            let count = (counts.iter()).find(|count| count.purpose == purpose && count.key == key);
+            let known = counting::known(&issuance, &one.issuer.id(), kind);
+            Signatures {
+                purpose: purpose.name(),
+                signed: count.map_or(0, |count| count.signed),
+                recorded: known.map_or(0, |known| known.recorded),
+                unrecorded: known.map_or(0, |known| known.unrecorded),
+            }
+        };
+        counting::RECORDED
+            .into_iter()
+            .map(of)
+            .filter(|one| one.signed > 0)
+            .collect()
+    };
     let roots = tree.roots().iter().map(|one| Root {
         state: one.state.name(),
         online: authorities::is_online(&plane, one),
@@ -72,7 +107,8 @@ pub async fn authorities(
         sha256: digest(&one.certificate).to_string(),
         certificate_pem: crate::pem::encode("CERTIFICATE", &one.certificate),
     });
-    let issuing = tree.issuing().iter().map(|one| Issuing {
+    let issuing = tree.issuing().iter().map(|one| IssuingCa {
+        signatures: signatures(one),
         name: one.name.to_string(),
         uses: one.uses.to_string(),
         state: one.state.name(),
@@ -134,5 +170,67 @@ pub async fn roll_authority_over(
     let name = AuthorityId::new(&name).map_err(invalid)?;
     let receipt =
         to_its_end(async move { authorities::create(&plane, name, None, &actor).await }).await?;
+    Ok((StatusCode::CREATED, Json(receipt.into())))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RequestedAuthority {
+    /// For a new CA, as when one is created; absent for the next key of one that exists.
+    uses: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct AuthorityRequested {
+    /// PKCS #10, for `fleetward identity root sign`.
+    request_pem: String,
+    recorded: Recorded,
+}
+
+/// The request of an issuing CA to a root that is kept elsewhere; its key is born here.
+#[utoipa::path(post, path = "/api/v1/identity/authorities/{name}/request", tag = "identity",
+    params(("name" = String, Path, description = "its name")), request_body = RequestedAuthority,
+    responses((status = 201, body = AuthorityRequested), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn request_authority(
+    State(plane): State<Shared>,
+    Administrator(actor): Administrator,
+    Named(name): Named<String>,
+    Body(asked): Body<RequestedAuthority>,
+) -> Result<(StatusCode, Json<AuthorityRequested>), Problem> {
+    let name = AuthorityId::new(&name).map_err(invalid)?;
+    let uses = asked.uses.map(|uses| uses.parse()).transpose();
+    let uses: Option<CertificateUses> = uses.map_err(|error: model::InvalidName| invalid(error))?;
+    let (request, receipt) =
+        to_its_end(async move { authorities::request(&plane, name, uses, &actor).await }).await?;
+    let answer = AuthorityRequested {
+        request_pem: crate::pem::encode("CERTIFICATE REQUEST", &request),
+        recorded: receipt.into(),
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityCertificate {
+    /// What the root made of the request, one PEM block.
+    certificate_pem: String,
+}
+
+/// Puts an issuing CA into service with the certificate that the root made for its request.
+#[utoipa::path(post, path = "/api/v1/identity/authorities/{name}/certificate", tag = "identity",
+    params(("name" = String, Path, description = "its name")), request_body = AuthorityCertificate,
+    responses((status = 201, body = Recorded), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn install_authority(
+    State(plane): State<Shared>,
+    Administrator(actor): Administrator,
+    Named(name): Named<String>,
+    Body(answer): Body<AuthorityCertificate>,
+) -> Result<(StatusCode, Json<Recorded>), Problem> {
+    let name = AuthorityId::new(&name).map_err(invalid)?;
+    let der = crate::pem::decode(&answer.certificate_pem, &["CERTIFICATE"])?;
+    let receipt =
+        to_its_end(async move { authorities::install(&plane, name, der, &actor).await }).await?;
     Ok((StatusCode::CREATED, Json(receipt.into())))
 }

@@ -5,6 +5,8 @@
 //! A label between `est` and the operation is a product, or `returning`: the one place where a
 //! certificate of ours that has ended is looked at.
 
+mod token;
+
 use super::{Caller, Problem, Shared};
 use crate::certify::enrolling::{self, Asked, Enrolled, Way};
 use crate::certify::issuing;
@@ -162,10 +164,16 @@ impl FromRequestParts<Shared> for Holder {
 async fn simpleenroll(
     State(plane): State<Shared>,
     label: Label,
-    holder: Holder,
+    proof: token::Proof,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let holder = match proof {
+        token::Proof::Certificate(holder) => holder,
+        token::Proof::Token(shown) => {
+            return token::enroll(plane, label, shown, headers, body).await;
+        }
+    };
     let label = match label.product() {
         Ok(label) => label,
         Err(refused) => return refused,
@@ -241,7 +249,7 @@ async fn serverkeygen(
     let told = Telling::new(&plane, &holder);
     let presented = Arc::clone(&holder.presented);
     let way = Way::Est(match presented.kind() {
-        IdentityKind::Idevid => Operation::SimpleEnroll,
+        IdentityKind::Idevid | IdentityKind::Imported => Operation::SimpleEnroll,
         IdentityKind::Ldevid => Operation::SimpleReenroll,
     });
     let done = async {

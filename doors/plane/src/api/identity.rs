@@ -1,6 +1,9 @@
 //! `/api/v1/identity`: manufacturers, expected devices, devices, services' certificates,
 //! the CA.
 
+pub mod claims;
+pub mod imports;
+
 use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
@@ -118,19 +121,7 @@ pub async fn expect_devices(
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/json"));
-    let parsed = if is_json {
-        identity::expected::parse_json(&text)
-    } else {
-        identity::expected::parse_csv(&text)
-    };
-    let list = parsed.map_err(|errors| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "list-refused",
-            "the list was not taken",
-        )
-        .with_errors(errors.iter().map(ToString::to_string).collect())
-    })?;
+    let list = parse_list(&text, is_json)?;
     let devices = list.len();
     let receipt = to_its_end(async move {
         lists::expect_devices(&plane, &manufacturer, list, &text, &actor).await
@@ -143,6 +134,25 @@ pub async fn expect_devices(
             entry: receipt.first_leaf_index,
         }),
     ))
+}
+
+fn parse_list(
+    text: &str,
+    is_json: bool,
+) -> Result<Vec<identity::expected::ExpectedDevice>, Problem> {
+    let parsed = if is_json {
+        identity::expected::parse_json(text)
+    } else {
+        identity::expected::parse_csv(text)
+    };
+    parsed.map_err(|errors| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "list-refused",
+            "the list was not taken",
+        )
+        .with_errors(errors.iter().map(ToString::to_string).collect())
+    })
 }
 
 #[derive(Deserialize, IntoParams)]

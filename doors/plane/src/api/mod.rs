@@ -23,6 +23,7 @@ mod reach;
 mod read;
 mod response;
 mod revocation;
+mod roots;
 mod served;
 mod status;
 mod tpm;
@@ -47,6 +48,8 @@ use utoipa::OpenApi;
 
 /// A list of expected devices may be large; nothing else is.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// But that of an existing fleet, with its fingerprints.
+const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
 /// What is longer is refused as malformed, in OCSP's own words.
@@ -107,6 +110,28 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/pending/{id}/refuse",
             post(pending::refuse),
         )
+        .route(
+            "/api/v1/identity/imports",
+            get(identity::imports::list).post(identity::imports::import),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/devices",
+            post(identity::imports::devices).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/waiting",
+            get(identity::imports::waiting),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/retirement",
+            post(identity::imports::retire),
+        )
+        .route(
+            "/api/v1/identity/claim-tokens",
+            get(identity::claims::tokens)
+                .post(identity::claims::make_tokens)
+                .delete(identity::claims::withdraw_tokens),
+        )
         .route("/api/v1/identity/revocations", post(revocation::revoke))
         .route(
             "/api/v1/identity/revocations/list",
@@ -128,6 +153,24 @@ fn api() -> Router<Shared> {
             post(authorities::roll_authority_over),
         )
         .route("/api/v1/identity/crl", get(status::crl))
+        .route(
+            "/api/v1/identity/authorities/{name}/request",
+            post(authorities::request_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/certificate",
+            post(authorities::install_authority),
+        )
+        .route("/api/v1/identity/roots", post(roots::announce_root))
+        .route(
+            "/api/v1/identity/roots/rollover",
+            post(roots::roll_root_over),
+        )
+        .route("/api/v1/identity/roots/export", post(roots::export_root))
+        .route(
+            "/api/v1/identity/roots/key",
+            delete(roots::destroy_root_key),
+        )
         .route(
             "/api/v1/access/fleet",
             get(access::fleet).put(access::apply),
@@ -265,6 +308,14 @@ async fn method_not_allowed() -> Problem {
         pending::list,
         pending::approve,
         pending::refuse,
+        identity::imports::list,
+        identity::imports::import,
+        identity::imports::devices,
+        identity::imports::waiting,
+        identity::imports::retire,
+        identity::claims::tokens,
+        identity::claims::make_tokens,
+        identity::claims::withdraw_tokens,
         revocation::revoke,
         revocation::revoke_list,
         revocation::release,
@@ -282,6 +333,12 @@ async fn method_not_allowed() -> Problem {
         authorities::create_authority,
         authorities::roll_authority_over,
         status::crl,
+        authorities::request_authority,
+        authorities::install_authority,
+        roots::announce_root,
+        roots::roll_root_over,
+        roots::export_root,
+        roots::destroy_root_key,
         access::fleet,
         access::apply,
         access::plan,

@@ -79,7 +79,15 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let mut problem = Self::new(StatusCode::FORBIDDEN, refusal.code(), refusal.to_string());
+        let status = match refusal {
+            Refusal::TokenUnknown => StatusCode::UNAUTHORIZED,
+            Refusal::TokenThrottled => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::FORBIDDEN,
+        };
+        let mut problem = Self::new(status, refusal.code(), refusal.to_string());
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            problem = problem.retry_after(60);
+        }
         problem.body.who_must_act = Some(refusal.who_must_act().name());
         problem
     }

@@ -1,13 +1,15 @@
 //! Acts on our CA tree: an issuing CA is made, replaced, and ends.
 
 use super::tree::{ISSUING_LIFETIME, Issuing, Root, Tree, row, terms};
+use super::{imports, roots};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest};
 use crate::served;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
-use identity::{Anchors, profile};
+use identity::Anchors;
+use identity::profile::{self, AuthorityRequest};
 use model::{AuthorityId, CertificateUses, Timestamp};
 use profile::NameLimits;
 use signer::{IssuingKey, Purpose};
@@ -46,7 +48,7 @@ pub fn is_online(plane: &Plane, root: &Root) -> bool {
     plane
         .signer
         .root_public_key()
-        .is_some_and(|key| root.issuer.has_key(key))
+        .is_some_and(|key| root.issuer.has_key(&key))
 }
 
 /// What somebody should change about our CAs.
@@ -73,6 +75,73 @@ pub fn findings(plane: &Plane) -> Vec<String> {
         }
     }
     findings
+}
+
+/// What to carry to the root: the request of a CA, made with its next key, which is born here.
+/// Asking again gives the same request as long as it was not answered.
+///
+/// # Errors
+/// The name exists and `uses` is given, or the other way round.
+pub async fn request(
+    plane: &Arc<Plane>,
+    name: AuthorityId,
+    uses: Option<CertificateUses>,
+    actor: &Actor,
+) -> Result<(Vec<u8>, Receipt), Trouble> {
+    plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
+    let uses = uses_of(&plane.tree(), &name, uses)?;
+    let asking = Arc::clone(plane);
+    let (key, request) = off_thread(move || {
+        let waiting = waiting_key(&asking, &name).filter(|key| key.uses == uses);
+        let key = match waiting {
+            Some(key) => key,
+            None => (asking.signer.create_issuing(&name, uses)).map_err(Trouble::fault)?,
+        };
+        let limits = limits_of(&asking, key.uses);
+        let unsigned =
+            AuthorityRequest::build(asking.realm(), &key.authority, &limits, &key.public)?;
+        let signature = asking.sign(Purpose::AuthorityRequest, unsigned.to_be_signed())?;
+        Ok::<_, Trouble>((key, unsigned.assemble(&signature)?))
+    })
+    .await??;
+    let at = clock::now();
+    let act = entries::authority_requested(at, actor, &key.authority, key.uses, digest(&request));
+    let change = Change::new(Direction::Neutral).entry(plane.leaf(&act)?);
+    let receipt = plane.commit(change).await?;
+    Ok((request, receipt))
+}
+
+/// Puts a CA into service with the certificate that the root made for its request.
+///
+/// # Errors
+/// There was no request, or the certificate is not its answer.
+pub async fn install(
+    plane: &Arc<Plane>,
+    name: AuthorityId,
+    certificate: Vec<u8>,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
+    let key = waiting_key(plane, &name).ok_or_else(|| {
+        Trouble::refused(
+            "authority-not-requested",
+            format!("no request of a CA {name} waits for its certificate"),
+        )
+    })?;
+    let limits = limits_of(plane, key.uses);
+    roots::check_installed(plane, &plane.tree(), &certificate, &key, &limits)?;
+    put_in_service(plane, name, key.uses, certificate, actor).await
+}
+
+/// The newest key of a CA that has no certificate.
+fn waiting_key(plane: &Plane, name: &AuthorityId) -> Option<IssuingKey> {
+    let tree = plane.tree();
+    let has_certificate =
+        |key: &IssuingKey| (tree.issuing().iter()).any(|one| one.issuer.has_key(&key.public));
+    (plane.signer.issuing_keys().into_iter())
+        .rfind(|key| key.authority == *name && !has_certificate(key))
 }
 
 /// The uses of a new CA, or of the next one of a name: they never change.
@@ -105,7 +174,11 @@ fn certify(plane: &Plane, key: &IssuingKey, now: Timestamp) -> Result<Vec<u8>, T
         ));
     }
     let tree = plane.tree();
-    let root = profile::Issuer::from_certificate(tree.root())?;
+    let root = (tree.roots().iter())
+        .find(|root| is_online(plane, root))
+        .ok_or_else(|| Trouble::fault("the root's key is not that of a root"))?
+        .issuer
+        .clone();
     let limits = limits_of(plane, key.uses);
     let terms = terms(&key.public, now, ISSUING_LIFETIME)?;
     let unsigned = profile::issuing_of(plane.realm(), &key.authority, &limits, &root, &terms)?;
@@ -186,13 +259,15 @@ pub async fn end_retired(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Tr
 
 /// Takes the tree into memory as it is on record: who is believed first, then who certifies. Only
 /// while `listing` is held.
-fn believe(plane: &Plane) -> Result<(), Trouble> {
-    let tree = Tree::of(plane.store.authorities()?)?;
+pub(super) fn believe(plane: &Plane) -> Result<(), Trouble> {
+    let tree = Tree::load(&plane.store)?;
     let mut manufacturers = Vec::new();
     plane
         .store
         .for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
+    let imported = imports::anchors_of(&plane.store.imported_fleets()?)?;
     let anchors = Anchors::new(plane.realm.clone(), &tree.own_cas(), manufacturers)
+        .and_then(|anchors| anchors.with_imported(imported))
         .map_err(Trouble::fault)?;
     plane.trust().anchors.replace(Arc::new(anchors));
     plane.tree.replace(Arc::new(tree));

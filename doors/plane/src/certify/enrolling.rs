@@ -86,11 +86,13 @@ pub fn decide(
 /// The refusal.
 pub fn check_product(
     plane: &Plane,
-    asked: &Asked<'_>,
+    label: Option<&ProductId>,
+    request: &CertificateRequest,
+    generated: bool,
     decision: &EnrollmentDecision,
 ) -> Result<(), Refusal> {
     let product = &decision.product;
-    if let Some(label) = asked.label.as_ref().filter(|label| *label != product) {
+    if let Some(label) = label.filter(|label| *label != product) {
         return Err(Refusal::OtherProduct {
             device: decision.device.clone(),
             product: product.clone(),
@@ -98,7 +100,7 @@ pub fn check_product(
         });
     }
     let enrollment = plane.admission.fleet.get().enrollment(product);
-    if asked.generated.is_some() {
+    if generated {
         if !enrollment.server_keygen {
             return Err(Refusal::KeygenOff {
                 product: product.clone(),
@@ -107,7 +109,7 @@ pub fn check_product(
         return Ok(());
     }
     match enrollment.key {
-        Some(key) => wanted(key).check(asked.request),
+        Some(key) => wanted(key).check(request),
         None => Ok(()),
     }
 }

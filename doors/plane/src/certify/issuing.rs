@@ -98,6 +98,18 @@ pub fn ldevid(
     made(plane, Purpose::DeviceCertificate, unsigned, public_key)
 }
 
+/// A certificate that was issued earlier, for an answer that was lost on its way; DER.
+///
+/// # Errors
+/// It is not on record any more, or was revoked.
+pub fn issued_before(plane: &Plane, certificate: CertificateId) -> Result<Vec<u8>, Trouble> {
+    let row = plane.store.certificate(&certificate)?;
+    match row {
+        Some(row) if row.revoked.is_none() => Ok(row.certificate.der),
+        _ => Err(identity::Refusal::TokenUsed.into()),
+    }
+}
+
 /// The certificate of a service.
 ///
 /// # Errors

@@ -1,14 +1,16 @@
 //! Acts on lists: manufacturers, expected devices.
 
+use super::imports;
 use crate::clock;
 use crate::entries::{self, Actor};
+use crate::fleet::planning;
 use crate::flow;
 use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
 use crate::withdrawing::Revoking;
-use identity::expected::ExpectedDevice;
+use identity::expected::{ATTRIBUTES_MAX, ExpectedDevice};
 use identity::{Anchors, Fact, FactConflict};
-use model::{ManufacturerId, Principal, Revocable, RevocationReason};
+use model::{Digest, ManufacturerId, Principal, Revocable, RevocationReason};
 use std::collections::HashSet;
 use std::sync::Arc;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Receipt, Write};
@@ -33,7 +35,9 @@ pub async fn add_manufacturer(
     if !manufacturers.iter().any(|(known, _)| *known == id) {
         manufacturers.push((id.clone(), ca.clone()));
     }
+    let imported = imports::anchors_of(&plane.store.imported_fleets()?)?;
     let anchors = Anchors::new(plane.realm.clone(), &plane.tree().own_cas(), manufacturers)
+        .and_then(|anchors| anchors.with_imported(imported))
         .map_err(|refusal| Trouble::refused("ca-refused", refusal.to_string()))?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)
@@ -75,60 +79,87 @@ pub async fn expect_devices(
             ),
         ));
     }
+    if list.iter().any(|row| row.fingerprint.is_some()) {
+        return Err(Trouble::refused(
+            "list-pins",
+            "a manufacturer's devices are known by its CA; fingerprints belong to an import",
+        ));
+    }
+    let in_force = plane.admission.fleet.get();
+    let shared = planning::shared_topics(&plane.trust().registry(), &in_force, &list);
+    if let Some((channel, one, other)) = shared.first() {
+        let text = format!(
+            "{one} and {other} would own the same topics of channel {channel}: give them different \
+             attributes"
+        );
+        return Err(Trouble::refused("topics-shared", text));
+    }
     let list_digest = digest(text.as_bytes());
     let mut receipt = None;
-    for part in list.chunks(CHANGE_ROWS_MAX - 1) {
+    for part in list.chunks(PART_ROWS) {
         let at = clock::now();
-        let rows = part
-            .iter()
-            .map(|row| store::ExpectedDevice {
-                manufacturer: manufacturer.clone(),
-                serial: row.serial.clone(),
-                product: row.product.clone(),
-                device: row.device.clone(),
-                groups: row.groups.clone(),
-            })
-            .collect();
         let act = entries::devices_expected(at, actor, manufacturer, part.len(), list_digest);
-        let change = Change::new(Direction::Grant)
-            .write(Write::PutExpectedDevices(rows))
-            .entry(plane.leaf(&act)?);
+        let change = expecting(manufacturer, part).entry(plane.leaf(&act)?);
         receipt = Some(plane.commit(change).await?);
-        learn_expected(plane, manufacturer, part).await?;
+        learn_expected(plane, manufacturer, part, &HashSet::new()).await?;
     }
     receipt.ok_or_else(|| Trouble::refused("list-empty", "the list holds no device"))
 }
 
+/// Devices recorded in one change: with all their attributes they fit.
+pub(super) const PART_ROWS: usize = CHANGE_ROWS_MAX / (ATTRIBUTES_MAX + 4);
+
+/// The rows of a part of a list.
+pub(super) fn expecting(manufacturer: &ManufacturerId, part: &[ExpectedDevice]) -> Change {
+    let rows = part.iter().map(|row| store::ExpectedDevice {
+        manufacturer: manufacturer.clone(),
+        serial: row.serial.clone(),
+        product: row.product.clone(),
+        device: row.device.clone(),
+        groups: row.groups.clone(),
+    });
+    let described =
+        (part.iter().filter(|row| !row.attributes.is_empty())).map(|row| store::Described {
+            device: row.device.clone(),
+            attributes: row.attributes.clone(),
+        });
+    Change::new(Direction::Grant)
+        .write(Write::PutExpectedDevices(rows.collect()))
+        .write(Write::DescribeDevices(described.collect()))
+}
+
+/// Takes a part of a list into memory, once it is on record.
 pub(super) async fn learn_expected(
     plane: &Arc<Plane>,
     manufacturer: &ManufacturerId,
     part: &[ExpectedDevice],
+    shared: &HashSet<Digest>,
 ) -> Result<(), Trouble> {
     let mut kinds = HashSet::new();
     for row in part {
         let principal = Principal::Device(row.device.clone());
         let before = plane.admission.facts_of(&principal);
-        let fact = row.clone().into_fact(manufacturer);
-        let taken = plane.trust().registry_mut().apply(&fact);
-        match taken {
-            Ok(()) => plane.note(&fact),
-            // Its product was barred while the list was recorded. On record the device has left it.
-            Err(FactConflict::ProductBarred { .. }) => {
-                let reason = RevocationReason::PrivilegeWithdrawn;
-                let bar = Revoking::one(Revocable::Principal(principal.clone()), reason);
-                flow::revoke(plane, &bar, &Actor::Plane).await?;
-            }
-            Err(conflict) => {
-                return Err(Trouble::refused("fact-conflict", conflict.to_string()));
+        let is_shared = row.fingerprint.is_some_and(|pin| shared.contains(&pin));
+        for fact in row.clone().into_facts(manufacturer, is_shared) {
+            let taken = plane.trust().registry_mut().apply(&fact);
+            match taken {
+                Ok(()) => plane.note(&fact),
+                // Its product was barred while the list was recorded. On record the device has left it.
+                Err(FactConflict::ProductBarred { .. }) => {
+                    let reason = RevocationReason::PrivilegeWithdrawn;
+                    let bar = Revoking::one(Revocable::Principal(principal.clone()), reason);
+                    flow::revoke(plane, &bar, &Actor::Plane).await?;
+                }
+                Err(conflict) => {
+                    return Err(Trouble::refused("fact-conflict", conflict.to_string()));
+                }
             }
         }
         let facts = plane.admission.facts_of(&principal);
         if kinds.insert((facts.product.clone(), facts.groups.clone())) {
             plane.cover(&facts).await?;
         }
-        if before.product.is_some()
-            && (before.product != facts.product || before.groups != facts.groups)
-        {
+        if before.product.is_some() && before != facts {
             plane.shards().reclassify(&facts);
         }
     }

@@ -2,10 +2,14 @@
 
 pub mod attesting;
 pub mod authorities;
+pub mod counting;
 pub mod enrolling;
+pub mod imports;
 pub mod issuing;
 pub mod lists;
+pub mod roots;
 pub mod status;
+pub mod tokens;
 pub mod tpm;
 pub mod tree;
 pub mod waiting;

@@ -5,7 +5,7 @@ use crate::plane::{digest, leaf, random};
 use crate::trouble::Trouble;
 use audit::Vkey;
 use identity::{IssuingCa, OwnCas, Realm, profile};
-use model::{AuthorityId, CertificateUse, CertificateUses, Timestamp};
+use model::{AuthorityId, CertificateUse, CertificateUses, Digest, Timestamp};
 use signer::{Purpose, Signer};
 use std::time::Duration;
 use store::{Authority, AuthorityRole, AuthorityState, Change, Direction, Store, Write};
@@ -33,6 +33,8 @@ pub struct Root {
     pub certificate: Vec<u8>,
     pub issuer: profile::Issuer,
     pub created_at: Timestamp,
+    /// It by the root before it (NewWithOld), and that one by it (OldWithNew).
+    pub links: Option<[Vec<u8>; 2]>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub struct Issuing {
     pub name: AuthorityId,
     pub uses: CertificateUses,
     pub state: AuthorityState,
+    /// The name of the root that made it.
+    pub root: Digest,
     /// DER.
     pub certificate: Vec<u8>,
     pub issuer: profile::Issuer,
@@ -72,7 +76,7 @@ impl Tree {
                 _ => found(store, signer, realm, log_key, now)?,
             };
         }
-        let tree = Self::of(rows)?;
+        let tree = Self::of(store, rows)?;
         let keys = signer.issuing_keys();
         let without = (tree.issuing.iter())
             .filter(|one| one.state == AuthorityState::Current)
@@ -87,14 +91,27 @@ impl Tree {
         Ok(tree)
     }
 
+    /// The tree as it is on record.
+    ///
     /// # Errors
-    /// A row that holds no CA certificate, or no root that serves.
-    pub fn of(rows: Vec<Authority>) -> Result<Self, Trouble> {
+    /// The disk, or rows that hold no CA.
+    pub fn load(store: &Store) -> Result<Self, Trouble> {
+        Self::of(store, store.authorities()?)
+    }
+
+    /// Where the links of a root are kept: the link to it, the link back.
+    #[must_use]
+    pub fn link_keys(root: &Digest) -> [String; 2] {
+        ["root-link", "root-link-back"].map(|what| format!("identity.{what}.{root}"))
+    }
+
+    fn of(store: &Store, rows: Vec<Authority>) -> Result<Self, Trouble> {
         let (mut roots, mut issuing) = (Vec::new(), Vec::new());
         for row in rows {
             let issuer = profile::Issuer::from_certificate(&row.certificate)?;
             match row.role {
                 AuthorityRole::Root => roots.push(Root {
+                    links: links(store, &issuer.id())?,
                     state: row.state,
                     certificate: row.certificate,
                     issuer,
@@ -104,6 +121,9 @@ impl Tree {
                     name,
                     uses,
                     state: row.state,
+                    root: identity::certificate_id(&row.certificate)
+                        .map_err(Trouble::fault)?
+                        .issuer(),
                     certificate: row.certificate,
                     issuer,
                     created_at: row.created_at,
@@ -163,8 +183,23 @@ impl Tree {
     /// then roots.
     pub fn published(&self) -> impl Iterator<Item = &[u8]> {
         let roots = (self.roots.iter()).filter(|root| root.state != AuthorityState::Ended);
-        (self.believed().map(|one| one.certificate.as_slice()))
-            .chain(roots.map(|root| root.certificate.as_slice()))
+        let with_links = roots.flat_map(|root| {
+            let links = root.links.iter().flatten();
+            std::iter::once(&root.certificate).chain(links)
+        });
+        (self.believed().map(|one| &one.certificate))
+            .chain(with_links)
+            .map(Vec::as_slice)
+    }
+
+    /// What our server shows behind its own certificate and its CA's, so that whoever knows only
+    /// the root before this one finds a way: the link to this one, until that one has ended.
+    #[must_use]
+    pub fn link_shown(&self) -> Option<&[u8]> {
+        let is_retiring = |root: &Root| root.state == AuthorityState::Retiring;
+        let root = self.roots.first()?;
+        let [link, _] = root.links.as_ref()?;
+        self.roots.iter().any(is_retiring).then_some(link)
     }
 
     /// The CA that certifies now under a name.
@@ -205,21 +240,43 @@ impl Tree {
             .ok_or_else(|| no_authority(&standard, wanted))
     }
 
-    /// The CA of this plane's server: one for servers if it is bound to all these names, else the
-    /// standard one.
+    /// The CA of this plane's server, below the root that serves: one for servers if it is bound
+    /// to all these names, else the one of every use. One that retires does it while there is no
+    /// other below that root.
     ///
     /// # Errors
-    /// There is neither.
+    /// There is none.
     pub fn for_server(&self, names: &[&str]) -> Result<&Issuing, Trouble> {
-        let chosen = self.for_use(CertificateUse::Server)?;
-        if chosen.issuer.permits_servers(names) {
-            return Ok(chosen);
-        }
-        let standard = AuthorityId::standard();
-        self.current(&standard)
-            .filter(|one| one.uses.contains(CertificateUse::Server))
-            .ok_or_else(|| no_authority(&standard, CertificateUse::Server))
+        let root = self.roots.first().map(|root| root.issuer.id());
+        self.for_server_below(&root.unwrap_or(Digest([0; 32])), names)
     }
+
+    /// As [`Self::for_server`], below a certain root.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn for_server_below(&self, root: &Digest, names: &[&str]) -> Result<&Issuing, Trouble> {
+        self.believed()
+            .filter(|one| one.root == *root && one.uses.contains(CertificateUse::Server))
+            .filter(|one| one.issuer.permits_servers(names))
+            .max_by_key(|one| {
+                let is_current = one.state == AuthorityState::Current;
+                (
+                    is_current,
+                    one.uses != CertificateUses::EVERY,
+                    one.created_at,
+                )
+            })
+            .ok_or_else(|| no_authority(&AuthorityId::standard(), CertificateUse::Server))
+    }
+}
+
+fn links(store: &Store, root: &Digest) -> Result<Option<[Vec<u8>; 2]>, Trouble> {
+    let [key, key_back] = Tree::link_keys(root);
+    Ok(match (store.meta(&key)?, store.meta(&key_back)?) {
+        (Some(link), Some(link_back)) => Some([link, link_back]),
+        _ => None,
+    })
 }
 
 /// Whether the database knows a CA.
@@ -255,7 +312,7 @@ fn found(
         )
     })?;
     let root = {
-        let unsigned = profile::root(realm, &terms(root_key, now, ROOT_LIFETIME)?)?;
+        let unsigned = profile::root(realm, &terms(&root_key, now, ROOT_LIFETIME)?)?;
         let signature = signer.sign(Purpose::RootCertificate, unsigned.to_be_signed())?;
         unsigned.assemble(&signature)?
     };

@@ -261,7 +261,8 @@ pub async fn approve(
         .entry(plane.leaf(&entry)?);
     let receipt = plane.commit(change).await?;
     if let Some(new) = new {
-        lists::learn_expected(plane, &enrollment.manufacturer, &[new]).await?;
+        let none = std::collections::HashSet::new();
+        lists::learn_expected(plane, &enrollment.manufacturer, &[new], &none).await?;
     }
     plane.pending.lock().put(enrollment);
     Ok(Approved {
@@ -363,6 +364,8 @@ fn assigned(
         )
     })?;
     Ok(ExpectedDevice {
+        fingerprint: None,
+        attributes: Vec::new(),
         manufacturer: None,
         serial: enrollment.serial.clone(),
         product,

@@ -112,6 +112,11 @@ impl FleetInForce {
             .is_some_and(|fleet| fleet.services().any(|known| known.id == *id))
     }
 
+    #[must_use]
+    pub fn has_group(&self, id: &GroupId) -> bool {
+        (self.fleet.as_ref()).is_some_and(|fleet| fleet.group(id).is_some())
+    }
+
     /// Whether the fleet lets a service report what it saw in the network.
     #[must_use]
     pub fn observes_network(&self, id: &ServiceId) -> bool {
@@ -183,6 +188,30 @@ impl FleetInForce {
         fleet.is_some_and(|fleet| fleet.product(id).is_some())
     }
 
+    /// What it declares that may hurt, though it can be applied.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let days = |time: Duration| time.as_secs() / 86_400;
+        let products = self.fleet.iter().flat_map(Fleet::products);
+        let locked_out = products.filter(|product| {
+            product.enrollment.expected_off_time
+                > product.ldevid_lifetime + product.enrollment.renewal_grace
+        });
+        locked_out
+            .map(|product| {
+                format!(
+                    "product {}: its devices may be off for {} days, but a certificate lives {} days \
+                     and is renewed for {} more; beyond that a device needs its first identity \
+                     again: raise ldevid_lifetime_days or renewal_grace_days",
+                    product.id,
+                    days(product.enrollment.expected_off_time),
+                    days(product.ldevid_lifetime),
+                    days(product.enrollment.renewal_grace),
+                )
+            })
+            .collect()
+    }
+
     /// The longest grace of any product.
     #[must_use]
     pub fn renewal_grace_max(&self) -> Duration {
@@ -237,6 +266,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
                 principal: Principal::Device(device.device.clone()),
                 product: Some(device.product.clone()),
                 groups: device.groups.to_vec(),
+                attributes: Default::default(),
                 containment: None,
                 assurance: model::Assurance::default(),
             });
@@ -247,6 +277,7 @@ pub fn population(registry: &identity::Registry, fleet: &FleetInForce) -> Vec<Fa
         principal: Principal::Service(service.id.clone()),
         product: None,
         groups: service.groups.clone(),
+        attributes: Default::default(),
         containment: None,
         assurance: model::Assurance::default(),
     }));

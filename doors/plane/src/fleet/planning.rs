@@ -3,7 +3,11 @@
 use crate::fleet::FleetInForce;
 use crate::plane::Plane;
 use crate::trouble::Trouble;
-use access::{Facts, Grants, SourceFile};
+use access::{ChannelId, Facts, Grants, SourceFile};
+use identity::Registry;
+use identity::expected::ExpectedDevice;
+use model::DeviceId;
+use std::collections::HashSet;
 use std::sync::Arc;
 use store::Receipt;
 
@@ -20,6 +24,8 @@ pub struct Plan {
     pub unchanged: bool,
     pub grant_classes: usize,
     pub changes: Vec<String>,
+    /// What may hurt, though it can be applied.
+    pub warnings: Vec<String>,
 }
 
 /// Compiles a fleet and compares its names with those in force; changes nothing.
@@ -30,6 +36,7 @@ pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trou
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, files)?);
     next.check_authorities(&plane.tree())?;
+    check_slots(plane, &next)?;
     let grants = plane.compile(&next).await?;
     let (old, new) = (before.names(), next.names());
     let mut changes: Vec<String> = old
@@ -42,7 +49,50 @@ pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trou
         unchanged: before.digest() == next.digest(),
         grant_classes: grants.class_count(),
         changes,
+        warnings: next.warnings(),
     })
+}
+
+/// No two known devices may own the same topics.
+///
+/// # Errors
+/// Which channel, and which devices.
+pub fn check_slots(plane: &Plane, fleet: &FleetInForce) -> Result<(), Trouble> {
+    let shared = shared_topics(&plane.trust().registry(), fleet, &[]);
+    let Some((channel, one, other)) = shared.first() else {
+        return Ok(());
+    };
+    let text = format!(
+        "channel {channel}: {one} and {other} would own the same topics ({} such pairs or more), \
+         as their attributes are equal; give them different ones, or put {{device}} into its topic",
+        shared.len()
+    );
+    Err(Trouble::refused("topics-shared", text))
+}
+
+/// Devices that would own the same topics of a channel, once `list` is taken in.
+pub fn shared_topics(
+    registry: &Registry,
+    fleet: &FleetInForce,
+    list: &[ExpectedDevice],
+) -> Vec<(ChannelId, DeviceId, DeviceId)> {
+    let Some(fleet) = &fleet.fleet else {
+        return Vec::new();
+    };
+    if !fleet.has_attribute_slots() {
+        return Vec::new();
+    }
+    let listed: HashSet<&DeviceId> = list.iter().map(|row| &row.device).collect();
+    let known: Vec<_> = (registry.described())
+        .filter(|(device, _)| !listed.contains(device))
+        .collect();
+    let known = known
+        .iter()
+        .map(|(device, attributes)| (device, *attributes));
+    let new = list
+        .iter()
+        .map(|row| (&row.device, row.attributes.as_slice()));
+    fleet.shared_topics(known.chain(new))
 }
 
 /// Grants for a population, compiled off the async threads: Cedar may take its time.

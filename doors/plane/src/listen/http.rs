@@ -217,7 +217,9 @@ impl Telling {
     fn proven<D: HttpDoor>(&self, sight: &Sight, tls: &rustls::ServerConnection) {
         let principal = {
             let seen = sight.lock();
-            seen.proven.as_ref().map(|proven| proven.principal.clone())
+            seen.proven
+                .as_ref()
+                .and_then(|proven| proven.principal.clone())
         };
         let (Some(principal), Some(version)) = (principal, tls.protocol_version()) else {
             return;

@@ -61,12 +61,14 @@ pub struct Seen {
 /// Whom a connection proved to be. It was true when the handshake ended: ask again before use.
 #[derive(Debug)]
 pub struct Proven {
-    pub principal: Principal,
+    /// `None`: many devices share the certificate, and which one it is comes with its CONNECT.
+    pub principal: Option<Principal>,
     pub presented: Presented,
 }
 
 enum Admission {
-    Admitted(Principal),
+    /// As [`Proven::principal`] has it.
+    Admitted(Option<Principal>),
     MayAsk,
 }
 
@@ -115,7 +117,14 @@ impl Trust {
             return path.check_time(now).map(|()| path);
         }
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
-        let path = anchors.verify_path(door, end_entity, &chain, now)?;
+        let path = match anchors.verify_path(door, end_entity, &chain, now) {
+            Ok(path) => path,
+            // What no anchor vouches for may be believed for itself.
+            Err(refusal) => match self.registry().pinned_path(end_entity, now) {
+                Some(pinned) => pinned?,
+                None => return Err(refusal),
+            },
+        };
         self.paths.lock().keep(&anchors, name, path.clone());
         Ok(path)
     }
@@ -142,7 +151,10 @@ impl Trust {
     /// How far somebody comes who proved its key: in, or no further than to ask for a certificate.
     fn admit(&self, door: Door, presented: &Presented) -> Result<Admission, Refusal> {
         let refusal = match self.authenticate(door, presented) {
-            Ok(who) => return Ok(Admission::Admitted(who.principal().clone())),
+            Ok(who) => return Ok(Admission::Admitted(Some(who.principal().clone()))),
+            Err(Refusal::SharedCertificate) if door == Door::Gateway => {
+                return Ok(Admission::Admitted(None));
+            }
             Err(refusal) if door == Door::Gateway => return Err(refusal),
             Err(refusal) => refusal,
         };
@@ -168,6 +180,10 @@ impl Trust {
     }
 
     /// The configuration of one connection at a door for devices, and what it will have seen.
+    ///
+    /// Where TLS 1.2 is spoken, small stacks come in, and a record larger than their buffer ends
+    /// their session. rustls does not answer max_fragment_length (RFC 6066), so everybody at such
+    /// a door is sent small records.
     ///
     /// # Errors
     /// None in practice: the provider knows both versions.
@@ -196,6 +212,7 @@ impl Trust {
             // and clients then show the reset instead of the refusal.
             Door::Devices => vec![b"http/1.1".to_vec()],
         };
+        config.max_fragment_size = tls_1_2.then_some(SMALL_RECORD_BYTES);
         self.await_ca(name, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))
@@ -240,6 +257,9 @@ fn forget_sessions(config: &mut ServerConfig) {
     config.send_tls13_tickets = 0;
 }
 
+/// 4 KiB of content and the header, as rustls counts.
+const SMALL_RECORD_BYTES: usize = 4096 + 5;
+
 fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
     static BOTH: [&SupportedProtocolVersion; 2] =
         [&rustls::version::TLS13, &rustls::version::TLS12];
@@ -259,11 +279,10 @@ impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // A client that connects by address sends no name (RFC 6066 section 3).
         let name = hello.server_name();
-        if hello
-            .alpn()
-            .is_some_and(|mut offered| offered.all(|one| one == ALPN))
-        {
-            return self.trust.answers.get().certificate(self.door, name);
+        let answers = self.trust.answers.get();
+        // Where no CA is awaited the protocol is not spoken, and rustls says so.
+        if answers.awaits_at(self.door) && hello.alpn().is_some_and(|offered| offered.eq([ALPN])) {
+            return answers.certificate(self.door, name);
         }
         let served = self.trust.served.get();
         let chosen = served.choose(self.door, name, hello.signature_schemes(), clock::now());

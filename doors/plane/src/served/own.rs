@@ -49,13 +49,15 @@ impl Maker<'_> {
             Some(der) => der,
             None => self.make(authority, &asked, names, now)?,
         };
-        let chain = vec![
+        let mut chain = vec![
             CertificateDer::from(der),
             CertificateDer::from(authority.certificate.clone()),
         ];
+        let link = self.tree.link_shown();
+        chain.extend(link.map(|link| CertificateDer::from(link.to_vec())));
         let pkcs8 = self.signer.tls_key();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_slice())).clone_key();
-        let shown = shown(chain, key, 1, &[], now)?;
+        let shown = shown(chain, key, 1 + usize::from(link.is_some()), &[], now)?;
         Ok(Entry {
             source: Source::Own,
             doors: DoorName::ALL.to_vec(),

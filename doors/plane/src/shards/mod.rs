@@ -39,6 +39,8 @@ pub enum Letter {
     /// Somebody's product or groups are others now. Its facts are looked up when the letter is
     /// read, so that two letters which cross cannot undo what was said last.
     Reclassify(Principal),
+    /// Sessions on certificates of a retired fleet end; answered with their number.
+    WithdrawRetired(oneshot::Sender<u32>),
     /// Somebody is contained or restored, as the registry says when the letter is read; answered
     /// with the number of sessions touched when it bites.
     Contain(Principal, oneshot::Sender<u32>),
@@ -176,6 +178,12 @@ impl Shards {
             .ask(|reply| Letter::Count(Arc::clone(what), reply))
             .await;
         answers.into_iter().sum()
+    }
+
+    /// Closes every session that stands on a certificate of a retired fleet, as the registry says;
+    /// returns how many there were.
+    pub async fn withdraw_retired(&self) -> u32 {
+        self.ask(Letter::WithdrawRetired).await.into_iter().sum()
     }
 
     /// Returns when every session is under the new grants.

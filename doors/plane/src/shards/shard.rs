@@ -87,6 +87,8 @@ struct Handshaking {
     peer: SocketAddr,
     sight: Sight,
     early: Vec<u8>,
+    /// Proved a certificate that many devices share, and has not called itself anything yet.
+    unnamed: Option<Presented>,
 }
 
 struct Live {
@@ -669,6 +671,18 @@ impl Shard {
                     let closed = self.gateway.revoke(&what, now, &mut self.turn);
                     self.carry_out(now);
                     // Whoever asked may have gone; the withdrawal stands.
+                    let _ = reply.send(closed);
+                }
+                Letter::WithdrawRetired(reply) => {
+                    let closed = {
+                        let registry = self.admission.trust.registry();
+                        let is_retired = |principal: &Principal, certificate| match principal {
+                            Principal::Device(id) => registry.is_retired(id, &certificate),
+                            Principal::Service(_) => false,
+                        };
+                        self.gateway.revoke_where(is_retired, now, &mut self.turn)
+                    };
+                    self.carry_out(now);
                     let _ = reply.send(closed);
                 }
                 Letter::Count(what, reply) => {

@@ -287,8 +287,9 @@ fn write_traffic(
     unsent: &mut Vec<u8>,
 ) -> Result<(), Failure> {
     let expected = match outgoing {
-        // Each 16 KiB record adds 22 bytes at most (RFC 8446 section 5.2).
-        Outgoing::Plaintext(plaintext) => plaintext.len() + (plaintext.len() / 16_384 + 1) * 64,
+        // A record has 4 KiB or more of content, and adds 29 bytes at most: header, nonce and tag
+        // (RFC 5246 section 6.2.3.3).
+        Outgoing::Plaintext(plaintext) => plaintext.len() + (plaintext.len() / 4096 + 1) * 32,
         Outgoing::Goodbye => 64,
     };
     let written = append(unsent, expected, |room| {

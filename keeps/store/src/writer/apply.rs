@@ -54,6 +54,11 @@ impl Change {
 fn check_write(write: &Write) -> Result<(), String> {
     match write {
         Write::PutManufacturer(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
+        Write::PutImportedFleet(row) => {
+            within("a rule", row.naming.len(), 1, 256)?;
+            (row.cas.iter())
+                .try_for_each(|ca| within("a CA certificate", ca.len(), 1, DER_BYTES_MAX))
+        }
         Write::PutAuthority(row) => {
             within("a CA certificate", row.certificate.len(), 1, DER_BYTES_MAX)
         }
@@ -300,6 +305,23 @@ impl Writer {
             Write::PutExpectedDevices(rows) => {
                 rows.iter().try_for_each(|row| self.put_expected(row))
             }
+            Write::PutImportedFleet(row) => self.put_imported_fleet(row),
+            Write::RetireImportedFleet { fleet, at } => self.retire_imported_fleet(fleet, *at),
+            Write::PinLeaves(rows) => rows.iter().try_for_each(|row| self.pin_leaf(row)),
+            Write::DescribeDevices(rows) => rows.iter().try_for_each(|row| self.describe(row)),
+            Write::PutClaimTokens(rows) => {
+                rows.iter().try_for_each(|row| self.put_claim_token(row))
+            }
+            Write::UseClaimToken {
+                manufacturer,
+                serial,
+                hash,
+                used,
+            } => self.use_claim_token(manufacturer, serial, hash, used),
+            Write::DropClaimTokens {
+                manufacturer,
+                serial,
+            } => self.drop_claim_tokens(manufacturer, serial.as_ref()),
             Write::PutDevice(row) => self.put_device(row),
             Write::PutCertificate(row) => self.put_certificate(row),
             Write::Revoke { what, at, reason } => self.revoke(what, *at, *reason),

@@ -79,6 +79,7 @@ pub fn device(name: &str, product: &str, groups: &[&str]) -> Facts {
             .iter()
             .map(|group| GroupId::new(group).unwrap())
             .collect(),
+        attributes: Default::default(),
         containment: None,
         assurance: model::Assurance::default(),
     }
@@ -89,6 +90,7 @@ pub fn service(name: &str) -> Facts {
         principal: Principal::Service(ServiceId::new(name).unwrap()),
         product: None,
         groups: Vec::new(),
+        attributes: Default::default(),
         containment: None,
         assurance: model::Assurance::default(),
     }

@@ -84,6 +84,7 @@ pub fn device(name: &str) -> Facts {
         principal: Principal::Device(DeviceId::new(name).unwrap()),
         product: Some(ProductId::new("camera").unwrap()),
         groups: vec![GroupId::new("site").unwrap()],
+        attributes: Default::default(),
         containment: None,
         assurance: model::Assurance::default(),
     }
@@ -94,6 +95,7 @@ pub fn service(name: &str) -> Facts {
         principal: Principal::Service(ServiceId::new(name).unwrap()),
         product: None,
         groups: Vec::new(),
+        attributes: Default::default(),
         containment: None,
         assurance: model::Assurance::default(),
     }

@@ -1,5 +1,8 @@
 //! The ways to prove a first identity, one file each. What all have in common: they end in a
-//! manufacturer's serial number that must be on the list of expected devices.
+//! serial number of a voucher (a manufacturer, or an existing fleet that was imported) that must
+//! be on the list of expected devices.
 
+pub mod claim_token;
 pub(crate) mod idevid;
+pub mod imported;
 pub mod tpm;

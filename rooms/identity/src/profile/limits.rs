@@ -41,10 +41,16 @@ impl NameLimits {
     /// # Errors
     /// If they are of a form that we never give, and so cannot be held to.
     pub(crate) fn read(ca: &Certificate) -> Result<Self, PathRefusal> {
+        match certificate::name_constraints(ca)? {
+            None => Ok(Self::Unlimited),
+            Some(limits) => Self::of_extension(limits),
+        }
+    }
+
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn of_extension(limits: NameConstraints) -> Result<Self, PathRefusal> {
         let unknown = || certificate::malformed("name constraints of a form that is not ours");
-        let Some(limits) = certificate::name_constraints(ca)? else {
-            return Ok(Self::Unlimited);
-        };
         let permitted = limits.permitted_subtrees.unwrap_or_default();
         let is_whole = |subtree: &GeneralSubtree| subtree.minimum == 0 && subtree.maximum.is_none();
         if limits.excluded_subtrees.is_some()

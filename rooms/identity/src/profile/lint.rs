@@ -64,9 +64,11 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
     let life = not_after.since(not_before);
     match kind {
         Kind::Idevid | Kind::ManufacturerCa => hold(not_after == NO_END, "no end"),
-        Kind::Root | Kind::Issuing | Kind::IssuingToClients | Kind::IssuingToServers => {
-            hold(life <= CA_LIFETIME_MAX, "a CA's longest life")
-        }
+        Kind::Root
+        | Kind::Link
+        | Kind::Issuing
+        | Kind::IssuingToClients
+        | Kind::IssuingToServers => hold(life <= CA_LIFETIME_MAX, "a CA's longest life"),
         Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator | Kind::OcspResponder => {
             hold(life <= LEAF_LIFETIME_MAX, "a leaf's longest life")
         }
@@ -85,7 +87,11 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
 /// Which extensions, which of them critical, and nothing else.
 fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
     let is_limited = matches!(kind, Kind::IssuingToClients | Kind::IssuingToServers);
-    let is_ca = is_limited || matches!(kind, Kind::Root | Kind::Issuing | Kind::ManufacturerCa);
+    let is_ca = is_limited
+        || matches!(
+            kind,
+            Kind::Root | Kind::Link | Kind::Issuing | Kind::ManufacturerCa
+        );
     let is_client = matches!(kind, Kind::Ldevid | Kind::Service | Kind::Operator);
     let has_name = is_client || kind == Kind::Server;
     let has_purpose = has_name || kind == Kind::OcspResponder;
@@ -116,7 +122,8 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
 
     let constraints: BasicConstraints = extension(tbs)?;
     let path_length = match kind {
-        Kind::Root => Some(1),
+        Kind::Root => Some(2),
+        Kind::Link => Some(1),
         Kind::Issuing | Kind::IssuingToClients | Kind::IssuingToServers | Kind::ManufacturerCa => {
             Some(0)
         }

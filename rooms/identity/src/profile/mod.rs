@@ -4,10 +4,14 @@
 //! Each function returns [`Unsigned`]: the finished bytes, already read back and held against the
 //! kind's rules by [`lint`]. All signatures are ECDSA P-256 with SHA-256.
 
+mod authority;
 mod encode;
 mod limits;
 mod lint;
 
+pub use authority::{
+    AuthorityRefusal, AuthorityRequest, UnsignedRequest, check_issuing, check_link, check_root,
+};
 pub(crate) use encode::{ecdsa_with_sha256, internal, signed, time, uri};
 pub use limits::NameLimits;
 
@@ -167,6 +171,12 @@ impl Issuer {
         &self.name
     }
 
+    /// Of its key: what its certificates give as their authorityKeyIdentifier.
+    #[must_use]
+    pub fn subject_key_identifier(&self) -> &[u8] {
+        &self.key_identifier
+    }
+
     pub(crate) fn key_identifier(&self) -> Result<OctetString, ProfileError> {
         OctetString::new(self.key_identifier.as_slice()).map_err(internal("key identifier"))
     }
@@ -204,7 +214,8 @@ impl Unsigned {
     }
 }
 
-/// The root of our tree, signed by its own key: at most one CA below it.
+/// The root of our tree, signed by its own key: at most one CA below it, and while it takes another
+/// root's place a link certificate between.
 ///
 /// # Errors
 /// [`ProfileError`], as all functions here.
@@ -213,7 +224,7 @@ pub fn root(realm: &Realm, terms: &Terms<'_>) -> Result<Unsigned, ProfileError> 
     self_signed(
         own_organisation,
         "Root CA",
-        Some(1),
+        Some(2),
         terms,
         Kind::Root,
         false,
@@ -373,6 +384,34 @@ pub fn operator(
     )
 }
 
+/// A root as another root certifies it, so that whoever believes the one believes the other (RFC
+/// 4210 section 4.4). `terms.public_key` is not looked at.
+///
+/// # Errors
+/// [`ProfileError`]; [`ProfileError::NotAnIssuer`] if `root` is not a root.
+pub fn link(root: &[u8], issuer: &Issuer, terms: &Terms<'_>) -> Result<Unsigned, ProfileError> {
+    let linked = Issuer::from_certificate(root)?;
+    let certificate = certificate::read(root).map_err(|_| ProfileError::NotAnIssuer)?;
+    let tbs = certificate.tbs_certificate();
+    if tbs.subject() != tbs.issuer() || linked.id == issuer.id {
+        return Err(ProfileError::NotAnIssuer);
+    }
+    let key = tbs.subject_public_key_info().clone();
+    let contents = Contents {
+        kind: Kind::Link,
+        subject: linked.name,
+        path_length: Some(1),
+        limits: None,
+        names: Vec::new(),
+        status: None,
+    };
+    let window = (
+        linked.not_before.max(issuer.not_before),
+        linked.not_after.min(issuer.not_after),
+    );
+    finish(contents, issuer, key, terms, window)
+}
+
 /// A factory's CA, signed by its own key, without end. For a manufacturer's line and for
 /// simulated ones; never a CA of this plane.
 ///
@@ -423,6 +462,7 @@ pub fn idevid(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Root,
+    Link,
     /// Of every use.
     Issuing,
     IssuingToClients,
@@ -621,6 +661,7 @@ fn extensions(
         Kind::Ldevid | Kind::Service | Kind::Operator => Some(ID_KP_CLIENT_AUTH),
         Kind::OcspResponder => Some(ID_KP_OCSP_SIGNING),
         Kind::Root
+        | Kind::Link
         | Kind::Issuing
         | Kind::IssuingToClients
         | Kind::IssuingToServers

@@ -1,7 +1,7 @@
 //! Devices that may ask for a certificate and do nothing else: genuine ones on no list, and ours
 //! whose certificate ended a short while ago.
 
-use super::{EnrollmentDecision, EnrollmentKind, Registry, Revocation};
+use super::{EnrollmentDecision, EnrollmentKind, FirstIdentity, Registry, Revocation, decision};
 use crate::csr::CertificateRequest;
 use crate::path::{Claim, Presented, check_time};
 use crate::refusal::{PathRefusal, Refusal};
@@ -34,6 +34,10 @@ impl Registry {
                 serial,
             } => Ok((manufacturer, serial)),
             Claim::Ldevid { .. } => Err(Refusal::NotAnIdevid),
+            // What an existing fleet has is on its list, or is not its.
+            Claim::Imported { fleet, .. } => Err(Refusal::ImportedUnlisted {
+                fleet: fleet.clone(),
+            }),
         }
     }
 
@@ -64,14 +68,11 @@ impl Registry {
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;
-        Ok(EnrollmentDecision {
-            kind: EnrollmentKind::Returning,
-            manufacturer: device.manufacturer.clone(),
-            product: device.product.clone(),
-            groups: device.groups.to_vec(),
-            serial: device.serial,
-            device: device.device,
-        })
+        Ok(decision(
+            device,
+            EnrollmentKind::Returning,
+            FirstIdentity::Ldevid,
+        ))
     }
 
     /// Is this a device of ours, barred by nothing, whose certificate ended no longer ago than

@@ -2,8 +2,8 @@
 
 use super::tpm::AttestationStatus;
 use model::{
-    CertificateId, Containment, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
-    Revocable, RevocationReason, SerialNumber, Timestamp,
+    AttributeId, AttributeValue, CertificateId, Containment, DeviceId, Digest, GroupId,
+    ManufacturerId, Principal, ProductId, Revocable, RevocationReason, SerialNumber, Timestamp,
 };
 
 /// One thing that became true. The same facts are stored and replayed, in the same order.
@@ -17,6 +17,31 @@ pub enum Fact {
         device: DeviceId,
         product: ProductId,
         groups: Vec<GroupId>,
+    },
+    /// What else an import says of a device. All of it: what was said before is forgotten.
+    DeviceDescribed {
+        device: DeviceId,
+        attributes: Vec<(AttributeId, AttributeValue)>,
+    },
+    /// The certificates of an existing fleet are believed. Said again it moves the end.
+    FleetImported {
+        fleet: ManufacturerId,
+        /// Until then they open the MQTT door.
+        until: Timestamp,
+        /// Leaves that ended are taken as well.
+        accept_expired: bool,
+    },
+    /// They open no door any more.
+    FleetRetired {
+        fleet: ManufacturerId,
+        at: Timestamp,
+    },
+    /// A leaf of an imported fleet is believed for its fingerprint, SHA-256 of the whole
+    /// certificate. `shared`: it may be another device's as well, and was imported as such.
+    LeafPinned {
+        fingerprint: Digest,
+        device: DeviceId,
+        shared: bool,
     },
     /// A TPM is on the list: its endorsement key (SHA-256 of the SubjectPublicKeyInfo) is in the
     /// device of this serial number, which must be expected.
@@ -85,6 +110,16 @@ pub enum FactConflict {
         manufacturer: ManufacturerId,
         serial: SerialNumber,
     },
+    #[error(
+        "the certificate with SHA-256 {fingerprint} is pinned to {owner} already; operator: if \
+         devices share it, import it as shared"
+    )]
+    FingerprintTaken {
+        fingerprint: Digest,
+        owner: DeviceId,
+    },
+    #[error("{fleet} is no imported fleet; operator: import its terms first")]
+    NotImported { fleet: ManufacturerId },
     #[error(
         "endorsement key {endorsement} is already listed for {device}; operator: correct the list"
     )]

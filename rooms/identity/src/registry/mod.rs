@@ -6,6 +6,7 @@
 mod asking;
 mod bars;
 mod fact;
+mod imported;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -13,12 +14,15 @@ mod tpm;
 
 pub use bars::Revocation;
 pub use fact::{Fact, FactConflict};
+pub use imported::{CLIENT_ID, ImportProgress, ImportTerms};
 pub use tpm::AttestationStatus;
 
 use crate::csr::CertificateRequest;
+use crate::first_identity::claim_token::Claimed;
 use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
 use crate::refusal::Refusal;
 use bars::Bars;
+use imported::Imports;
 use model::{
     CertificateId, Containment, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
     Revocable, SerialNumber, ServiceId, Timestamp,
@@ -38,6 +42,7 @@ pub struct Registry {
     certificates: Certificates,
     bars: Bars,
     contained: HashMap<DeviceId, (Containment, Timestamp)>,
+    imports: Imports,
     chips: tpm::Chips,
 }
 
@@ -114,6 +119,32 @@ pub struct EnrollmentDecision {
     pub product: ProductId,
     pub groups: Vec<GroupId>,
     pub kind: EnrollmentKind,
+    pub by: FirstIdentity,
+}
+
+/// By what a device proved who it is when it asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FirstIdentity {
+    Idevid,
+    Imported,
+    ClaimToken,
+    Tpm,
+    /// The certificate of ours that is being renewed.
+    Ldevid,
+}
+
+impl FirstIdentity {
+    /// The word in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idevid => "idevid",
+            Self::Imported => "imported-certificate",
+            Self::ClaimToken => "claim-token",
+            Self::Tpm => "tpm",
+            Self::Ldevid => "ldevid",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,10 +189,11 @@ impl Registry {
     pub fn authenticate(
         &self,
         door: Door,
-        presented: Presented,
+        mut presented: Presented,
         now: Timestamp,
     ) -> Result<Authenticated, Refusal> {
         check_time(presented.not_before, presented.not_after, now)?;
+        self.check_import(door, &mut presented, now)?;
         if door == Door::Gateway && presented.kind() == IdentityKind::Idevid {
             return Err(Refusal::IdevidAtGateway);
         }
@@ -201,36 +233,54 @@ impl Registry {
             return Err(Refusal::NotADevice);
         };
         self.check_bars(&who.principal, presented.certificate)?;
-        let kind = match (operation, &presented.claim) {
+        let (kind, by) = match (operation, &presented.claim) {
             (Operation::SimpleEnroll, Claim::Ldevid { .. }) => return Err(Refusal::NotAnIdevid),
-            (Operation::SimpleReenroll, Claim::Idevid { .. }) => return Err(Refusal::NotAnLdevid),
-            (Operation::SimpleEnroll, Claim::Idevid { .. }) => EnrollmentKind::First,
+            (Operation::SimpleReenroll, Claim::Idevid { .. } | Claim::Imported { .. }) => {
+                return Err(Refusal::NotAnLdevid);
+            }
+            (Operation::SimpleEnroll, Claim::Idevid { .. }) => {
+                (EnrollmentKind::First, FirstIdentity::Idevid)
+            }
+            (Operation::SimpleEnroll, Claim::Imported { .. }) => {
+                (EnrollmentKind::First, FirstIdentity::Imported)
+            }
             (Operation::SimpleReenroll, Claim::Ldevid { uri, .. }) => {
                 if !request.keeps_name(&presented.subject, uri) {
                     return Err(Refusal::NameChanged { uri: uri.clone() });
                 }
-                if request.key_digest() == presented.key {
+                let kind = if request.key_digest() == presented.key {
                     EnrollmentKind::Renewal
                 } else {
                     EnrollmentKind::Rekey
-                }
+                };
+                (kind, FirstIdentity::Ldevid)
             }
         };
         self.check_key(request, &who.principal)?;
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;
-        Ok(EnrollmentDecision {
-            kind: match kind {
-                EnrollmentKind::First if device.enrolled => EnrollmentKind::Again,
-                kind => kind,
-            },
-            manufacturer: device.manufacturer.clone(),
-            product: device.product.clone(),
-            groups: device.groups.to_vec(),
-            serial: device.serial,
-            device: device.device,
-        })
+        Ok(decision(device, kind, by))
+    }
+
+    /// May whoever showed a claim token have a certificate? The token says which serial number.
+    ///
+    /// # Errors
+    /// [`Refusal`]: not on the list (any more), or barred.
+    pub fn enroll_claimed(&self, claimed: &Claimed) -> Result<EnrollmentDecision, Refusal> {
+        let device =
+            (self.device_by_serial(&claimed.manufacturer, &claimed.serial)).ok_or_else(|| {
+                Refusal::UnlistedSerial {
+                    manufacturer: claimed.manufacturer.clone(),
+                    serial: claimed.serial.clone(),
+                }
+            })?;
+        self.check_principal(&Principal::Device(device.device.clone()))?;
+        Ok(decision(
+            device,
+            EnrollmentKind::First,
+            FirstIdentity::ClaimToken,
+        ))
     }
 
     /// Takes in a fact that is durable (or, for a revocation, that must bite before it is).
@@ -238,7 +288,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`FactConflict`] if the fact contradicts an earlier one; nothing has changed then.
-    /// Revocations, releases and containments never fail.
+    /// Revocations, releases, containments and retirements never fail.
     pub fn apply(&mut self, fact: &Fact) -> Result<(), FactConflict> {
         match fact {
             Fact::DeviceExpected {
@@ -248,6 +298,21 @@ impl Registry {
                 product,
                 groups,
             } => self.expect(manufacturer, serial, device, product, groups),
+            Fact::DeviceDescribed { device, attributes } => self.describe(device, attributes),
+            Fact::FleetImported {
+                fleet,
+                until,
+                accept_expired,
+            } => self.import_fleet(fleet, *until, *accept_expired),
+            Fact::FleetRetired { fleet, at } => {
+                self.retire_fleet(fleet, *at);
+                Ok(())
+            }
+            Fact::LeafPinned {
+                fingerprint,
+                device,
+                shared,
+            } => self.pin(*fingerprint, device, *shared),
             Fact::EndorsementListed {
                 endorsement,
                 manufacturer,
@@ -522,6 +587,14 @@ impl Registry {
                     manufacturer: manufacturer.clone(),
                     serial: serial.clone(),
                 }),
+            Claim::Imported {
+                fleet,
+                serial,
+                fingerprint,
+                client_id,
+            } => self
+                .imported_device(fleet, serial.as_ref(), fingerprint, client_id.as_deref())
+                .map(Principal::Device),
         }
     }
 
@@ -740,5 +813,20 @@ impl Registry {
             groups: self.group_sets.value(view.groups)?,
             enrolled: view.enrolled,
         })
+    }
+}
+
+fn decision(device: Device<'_>, kind: EnrollmentKind, by: FirstIdentity) -> EnrollmentDecision {
+    EnrollmentDecision {
+        kind: match kind {
+            EnrollmentKind::First if device.enrolled => EnrollmentKind::Again,
+            kind => kind,
+        },
+        by,
+        manufacturer: device.manufacturer.clone(),
+        product: device.product.clone(),
+        groups: device.groups.to_vec(),
+        serial: device.serial,
+        device: device.device,
     }
 }

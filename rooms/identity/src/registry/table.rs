@@ -249,6 +249,42 @@ impl Devices {
     }
 }
 
+/// Fingerprints of leaves and the devices they name, in the order in which they were pinned: about
+/// 48 bytes each.
+#[derive(Default)]
+pub(super) struct Pins {
+    rows: Vec<(Digest, u32)>,
+    fingerprints: Index,
+    hasher: RandomState,
+}
+
+impl Pins {
+    pub(super) fn find(&self, fingerprint: &Digest) -> Option<u32> {
+        let row = (self.fingerprints).find(self.hasher.hash_one(fingerprint.0), |row| {
+            (self.rows.get(index(row))).is_some_and(|(pinned, _)| pinned == fingerprint)
+        })?;
+        self.rows.get(index(row)).map(|(_, device)| *device)
+    }
+
+    /// It must not be in yet. `None` when full.
+    pub(super) fn add(&mut self, fingerprint: Digest, device: u32) -> Option<()> {
+        let row = u32::try_from(self.rows.len())
+            .ok()
+            .filter(|row| *row < u32::MAX)?;
+        self.rows.push((fingerprint, device));
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        self.fingerprints
+            .insert(hasher.hash_one(fingerprint.0), row, |row| {
+                rows.get(index(row))
+                    .map_or(0, |(pinned, _)| hasher.hash_one(pinned.0))
+            })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Digest, u32)> {
+        self.rows.iter().map(|(pinned, device)| (pinned, *device))
+    }
+}
+
 /// A row of [`Devices`] or a number of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {

@@ -1,7 +1,7 @@
 //! Chips: which one is in which device, what they hold, and how far a device is shown to be what
 //! it says.
 
-use super::{EnrollmentDecision, EnrollmentKind, FactConflict, Registry};
+use super::{EnrollmentDecision, EnrollmentKind, FactConflict, FirstIdentity, Registry, decision};
 use crate::refusal::Refusal;
 use crate::tpm::{EndorsementKey, HardwareKey, TpmRefusal};
 use model::{Assurance, DeviceId, Digest, ManufacturerId, Principal, SerialNumber, Timestamp};
@@ -71,18 +71,7 @@ impl Registry {
     /// [`Refusal`]: the chip is on no list (any more), or its device is barred.
     pub fn enroll_by_tpm(&self, held: &HardwareKey) -> Result<EnrollmentDecision, Refusal> {
         let device = self.listed_in(held.endorsement())?;
-        Ok(EnrollmentDecision {
-            kind: if device.enrolled {
-                EnrollmentKind::Again
-            } else {
-                EnrollmentKind::First
-            },
-            manufacturer: device.manufacturer.clone(),
-            product: device.product.clone(),
-            groups: device.groups.to_vec(),
-            serial: device.serial,
-            device: device.device,
-        })
+        Ok(decision(device, EnrollmentKind::First, FirstIdentity::Tpm))
     }
 
     /// The key that a device's chip was shown to hold.

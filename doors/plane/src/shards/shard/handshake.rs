@@ -10,7 +10,8 @@ use crate::shards::telling::DOOR;
 use crate::shards::transport::{Arrival, Failure, Transport};
 use detection::Feature;
 use gateway::ConnectionId;
-use model::{Attribution, Timestamp};
+use identity::Presented;
+use model::{Attribution, Principal, Timestamp};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -81,6 +82,7 @@ impl Shard {
             peer,
             sight,
             early: Vec::new(),
+            unnamed: None,
         });
         let (id, generation) = self.slots.insert(slot);
         if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
@@ -124,8 +126,35 @@ impl Shard {
         if let Some(failure) = failure {
             return self.refuse_handshake(id, Some(&failure));
         }
-        if !transport.is_handshaking() {
+        if handshaking.unnamed.is_some() {
+            self.name_by_connect(id, now);
+        } else if !transport.is_handshaking() {
             self.end_handshake(id, now);
+        }
+    }
+
+    /// A certificate that many devices share says nothing of which one is here: its CONNECT does.
+    /// It holds the place and the deadline of a handshake until then.
+    fn name_by_connect(&mut self, id: u32, now: Timestamp) {
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
+        let said = match client_id_of(&handshaking.early) {
+            Ok(None) => return,
+            Ok(Some(client_id)) => Some(client_id),
+            Err(()) => None,
+        };
+        let Some(presented) = handshaking.unnamed.take() else {
+            return;
+        };
+        let presented = presented.calling_itself(said.as_deref().unwrap_or_default());
+        let trust = &self.admission.trust;
+        match trust.authenticate(identity::Door::Gateway, &presented) {
+            Ok(who) => self.hand_on(id, who.principal().clone(), presented, now),
+            Err(refusal) => {
+                handshaking.sight.lock().refusal = Some(refusal);
+                self.refuse_handshake(id, None);
+            }
         }
     }
 
@@ -141,6 +170,17 @@ impl Shard {
         let (Some(proven), true) = (proven, full) else {
             return self.refuse_handshake(id, None);
         };
+        match proven.principal {
+            Some(principal) => self.hand_on(id, principal, proven.presented, now),
+            None => {
+                handshaking.unnamed = Some(proven.presented);
+                self.name_by_connect(id, now);
+            }
+        }
+    }
+
+    /// Brings a connection whose holder is known to its home shard.
+    fn hand_on(&mut self, id: u32, principal: Principal, presented: Presented, now: Timestamp) {
         let Some(Slot::Handshaking(done)) = self.slots.remove(id) else {
             return;
         };
@@ -150,11 +190,11 @@ impl Shard {
         if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
             return;
         }
-        let home = gateway::home_shard(&proven.principal, self.shards);
+        let home = gateway::home_shard(&principal, self.shards);
         let handed = Handed {
             transport: done.transport,
             peer: done.peer,
-            presented: proven.presented,
+            presented,
             early: done.early,
         };
         if home == self.index {
@@ -298,5 +338,24 @@ impl Shard {
         {
             self.accepting = true;
         }
+    }
+}
+
+/// Bytes of a CONNECT that is read before its sender has a name.
+const CONNECT_BYTES_MAX: usize = 4096;
+
+/// The client identifier of a CONNECT, once all of it is here; nothing else is read of it, and it
+/// goes on as it came. The error: it is no CONNECT of a size that is taken.
+fn client_id_of(bytes: &[u8]) -> Result<Option<String>, ()> {
+    let Some(length) = mqtt::frame_length(bytes, CONNECT_BYTES_MAX).map_err(drop)? else {
+        return Ok(None);
+    };
+    let Some(frame) = bytes.get(..length) else {
+        return Ok(None);
+    };
+    let version = mqtt::connect_version(frame).map_err(drop)?;
+    match mqtt::decode(version, frame).map_err(drop)? {
+        mqtt::Packet::Connect(connect) => Ok(Some(connect.client_id.to_owned())),
+        _ => Err(()),
     }
 }
