@@ -360,6 +360,25 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/claim-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How many claim tokens there are, by manufacturer. */
+        get: operations["identity_claim_tokens"];
+        put?: never;
+        /** Makes a claim token for each serial number; an earlier one of the same serial number ends. */
+        post: operations["identity_make_claim_tokens"];
+        /** Unused claim tokens open nothing any more. */
+        delete: operations["identity_withdraw_claim_tokens"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/crl": {
         parameters: {
             query?: never;
@@ -422,6 +441,75 @@ export interface paths {
         put?: never;
         /** Takes a list of devices that may enroll: CSV (`text/csv`) or JSON (`application/json`). */
         post: operations["identity_expect_devices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Existing fleets and how far each has come. */
+        get: operations["identity_imports"];
+        put?: never;
+        /** Believes the certificates of an existing fleet, of those of its devices that are listed. */
+        post: operations["identity_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports/{fleet}/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes the devices of an existing fleet: CSV (`text/csv`) or JSON (`application/json`). */
+        post: operations["identity_import_devices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports/{fleet}/retirement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The fleet's certificates open no door any more: at once, then on record. */
+        post: operations["identity_retire_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports/{fleet}/waiting": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Devices of an existing fleet that have no certificate of ours yet. */
+        get: operations["identity_import_waiting"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1197,6 +1285,14 @@ export interface components {
              */
             total: number;
         };
+        DevicesImported: {
+            devices: number;
+            /** @description By kind: what is new, known, changed, pinned, sharing, and what a list is refused for. */
+            findings: {
+                [key: string]: components["schemas"]["Finding"];
+            };
+            recorded?: null | components["schemas"]["Recorded"];
+        };
         DeviceWithCertificates: components["schemas"]["Device"] & {
             /**
              * @description How far it is shown to be what it says: `contraindicated`, `identified`, `hardware-held` or
@@ -1335,6 +1431,28 @@ export interface components {
             /** Format: int64 */
             unchanged: number;
         };
+        ImportedFleet: {
+            accept_expired: boolean;
+            /** @description SHA-256 of each CA certificate, hex. */
+            ca_sha256: string[];
+            devices: number;
+            fleet: string;
+            /** @description Those that have a certificate of ours. */
+            moved: number;
+            /** @description The rule that names its devices. */
+            naming: string;
+            /** @description Leaves that are believed for their fingerprint. */
+            pinned: number;
+            retired_at?: string | null;
+            /** @description Devices that share a certificate and have none of their own yet. */
+            sharing: number;
+            /** @description Until then its certificates open the MQTT door. */
+            until: string;
+        };
+        ImportTaken: {
+            fleet: string;
+            recorded?: null | components["schemas"]["Recorded"];
+        };
         IncidentRow: {
             /** @description `device/cam-1`, `address/192.0.2.7`, or `camera devices`. */
             about: string;
@@ -1446,11 +1564,40 @@ export interface components {
             /** @description It stands in the log. */
             reason: string;
         };
+        NewImport: {
+            /** @description Certificates that ended are taken too, until then. */
+            accept_expired?: boolean;
+            /** @description Its CA certificates, PEM; without one its leaves are believed by fingerprint alone. */
+            ca_pem?: string;
+            /** @description Check, and write nothing. */
+            dry_run?: boolean;
+            /** @description Its name here, beside those of manufacturers. */
+            fleet: string;
+            /**
+             * @description Which field of a certificate names its device: `cn`, `serial-number`, `san-dns`, `san-uri`,
+             *     `san-email` or `fingerprint`; behind a colon what stands around the name, as
+             *     `san-dns:*.example.com`.
+             */
+            naming: string;
+            /** @description The last day on which its certificates open the MQTT door, `2027-06-30`. */
+            until: string;
+        };
         NewManufacturer: {
             /** @description The CA that signs its factory certificates, one PEM block. */
             ca_pem: string;
             /** @description Its name here. */
             manufacturer: string;
+        };
+        NewTokens: {
+            /**
+             * Format: int32
+             * @description After so many days an unused token ends, 1 to 3650.
+             */
+            days: number;
+            /** @description Whose serial numbers they are. */
+            manufacturer: string;
+            /** @description 1 to 100,000 of them, each on the list of expected devices. */
+            serials: string[];
         };
         NewTpmVendor: {
             /** @description A CA of the TPM's vendor, one PEM block. */
@@ -1581,6 +1728,8 @@ export interface components {
              * @description The version that applying it would make.
              */
             version: number;
+            /** @description What may hurt, though it can be applied. */
+            warnings: string[];
         };
         Playbook: {
             /**
@@ -1722,6 +1871,16 @@ export interface components {
             gives_back: components["schemas"]["Reach"];
             /** @description What was in force. */
             was: string;
+        };
+        Retirement: {
+            /** @description Devices that have not moved are locked out. */
+            leave_behind?: boolean;
+        };
+        RetirementDone: {
+            left_behind: number;
+            recorded: components["schemas"]["Recorded"];
+            /** Format: int32 */
+            sessions_closed: number;
         };
         /** @description What a request names: one of the five. */
         Revocation: {
@@ -1916,6 +2075,28 @@ export interface components {
         Taken: {
             taken: number;
         };
+        Token: {
+            serial: string;
+            /** @description Shown this once. */
+            token: string;
+        };
+        TokenCounts: {
+            /**
+             * Format: int64
+             * @description Ended without having been used.
+             */
+            ended: number;
+            manufacturer: string;
+            /** Format: int64 */
+            unused: number;
+            /** Format: int64 */
+            used: number;
+        };
+        TokensMade: {
+            expires_at: string;
+            recorded: components["schemas"]["Recorded"];
+            tokens: components["schemas"]["Token"][];
+        };
         TpmsListed: {
             endorsement_keys: number;
             /**
@@ -1933,6 +2114,12 @@ export interface components {
         Unseal: {
             /** @description What was found and why granting may go on: it stands in the log. */
             reason: string;
+        };
+        Waiting: {
+            /** @description All of them. */
+            count: number;
+            /** @description The first of them, in the order of the list. */
+            devices: string[];
         };
     };
     responses: never;
@@ -2767,6 +2954,119 @@ export interface operations {
             };
         };
     };
+    identity_claim_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCounts"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_make_claim_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTokens"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokensMade"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_withdraw_claim_tokens: {
+        parameters: {
+            query: {
+                manufacturer: string;
+                /** @description Of this serial number; all unused ones of the manufacturer if absent. */
+                serial?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_crl: {
         parameters: {
             query?: never;
@@ -2897,6 +3197,234 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_imports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedFleet"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewImport"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportTaken"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportTaken"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_import_devices: {
+        parameters: {
+            query?: {
+                /** @description Check, and write nothing. */
+                dry_run?: boolean;
+                /** @description Take certificates that several devices share. */
+                shared?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description its name */
+                fleet: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/csv": string;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DevicesImported"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DevicesImported"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_retire_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                fleet: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Retirement"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetirementDone"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_import_waiting: {
+        parameters: {
+            query?: {
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description its name */
+                fleet: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Waiting"];
+                };
+            };
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
