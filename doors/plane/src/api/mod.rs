@@ -56,6 +56,8 @@ const TOKEN_BYTES_MAX: usize = 1024;
 const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
+/// A million rows on a slow disk.
+const LIST_SECONDS_MAX: Duration = Duration::from_secs(600);
 
 type Shared = Arc<Plane>;
 
@@ -78,10 +80,6 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/identity/manufacturers",
             get(identity::manufacturers).post(identity::add_manufacturer),
-        )
-        .route(
-            "/api/v1/identity/expected-devices",
-            post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/identity/devices", get(identity::devices))
         .route("/api/v1/identity/devices/{device}", get(identity::device))
@@ -113,10 +111,6 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/identity/imports",
             get(identity::imports::list).post(identity::imports::import),
-        )
-        .route(
-            "/api/v1/identity/imports/{fleet}/devices",
-            post(identity::imports::devices).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/imports/{fleet}/waiting",
@@ -209,6 +203,24 @@ fn api() -> Router<Shared> {
         .route("/status/ocsp/{*request}", get(status::ocsp_get))
 }
 
+/// Lists of whole fleets, which take their time.
+fn lists() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/expected-devices",
+            post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/devices",
+            post(identity::imports::devices).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
+        )
+        .layer(timeout(LIST_SECONDS_MAX))
+}
+
+fn timeout(limit: Duration) -> TimeoutLayer {
+    TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limit)
+}
+
 /// What was seen, what it means and what is done about it.
 fn judged() -> Router<Shared> {
     Router::new()
@@ -249,16 +261,14 @@ fn finish(router: Router<Shared>, plane: &Shared) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
+        .layer(timeout(REQUEST_SECONDS_MAX))
+        .merge(lists())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(plane),
             watched::watch,
-        ))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            REQUEST_SECONDS_MAX,
         ))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(set(header::CACHE_CONTROL, "no-store"))

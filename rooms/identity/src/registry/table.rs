@@ -250,7 +250,7 @@ impl Devices {
 }
 
 /// Fingerprints of leaves and the devices they name, in the order in which they were pinned: about
-/// 48 bytes each.
+/// 50 bytes each.
 #[derive(Default)]
 pub(super) struct Pins {
     rows: Vec<(Digest, u32)>,
