@@ -42,10 +42,21 @@ pub const SWTPM_TOOLS: Tool = debian("swtpm-tools", &["swtpm_ioctl", "--version"
 pub const TPM2_TOOLS: Tool = debian("tpm2-tools", &["tpm2_createek", "--version"]);
 pub const TPM2_OPENSSL: Tool = debian(
     "tpm2-openssl",
-    &["openssl", "list", "-providers", "-provider", "tpm2"],
+    &[
+        "sh",
+        "-c",
+        r#"test -f "$(openssl version -m | cut -d'"' -f2)/tpm2.so""#,
+    ],
 );
 /// An ACME CA for tests.
 pub const PEBBLE: Tool = debian("pebble", &["test", "-x", "/usr/bin/pebble"]);
+/// What the kernel does for a real chip: it puts keys out of the way. It speaks over D-Bus.
+pub const TPM2_ABRMD: Tool = debian("tpm2-abrmd", &["test", "-x", "/usr/sbin/tpm2-abrmd"]);
+pub const TCTI_TABRMD: Tool = debian(
+    "libtss2-tcti-tabrmd0",
+    &["sh", "-c", "ls /usr/lib/*/libtss2-tcti-tabrmd.so.0"],
+);
+pub const DBUS_DAEMON: Tool = debian("dbus-daemon", &["dbus-daemon", "--version"]);
 pub const PYTHON: Tool = debian("python3", &["python3", "--version"]);
 pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",

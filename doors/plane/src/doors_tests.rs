@@ -5,6 +5,7 @@ mod abuse;
 mod assurance;
 mod brokers;
 mod keeping;
+mod returning;
 mod revoking;
 mod status;
 

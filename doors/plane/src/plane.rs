@@ -1,6 +1,7 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
 use crate::broker::Brokers;
+use crate::certify::over_mqtt::Asking;
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
@@ -50,6 +51,8 @@ pub struct Plane {
     pub signals: Signals,
     /// The other end, until the judge takes it.
     pub inbox: Locked<Option<Inbox>>,
+    /// Certificate requests that came over MQTT, until their task takes them.
+    pub(crate) asking: Locked<Option<Asking>>,
     /// How often each service calls the API.
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.

@@ -5,7 +5,7 @@ use crate::broker::Brokers;
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{counting, imports, lists, waiting};
+use crate::certify::{counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -21,7 +21,7 @@ use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
 use crate::served::{Maker, Served};
-use crate::shards::{Journals, Shards};
+use crate::shards::{self, Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use crate::stock::sightings;
@@ -164,13 +164,17 @@ impl Foundation {
             fleet: Latest::new(self.fleet),
         });
         let (signals, inbox) = Signals::new();
+        let (requests, asking) = over_mqtt::queue();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
             &doors.mqtt,
-            &admission,
-            &grants,
-            &signals,
+            &shards::Around {
+                admission: Arc::clone(&admission),
+                grants: Arc::clone(&grants),
+                signals: signals.clone(),
+                requests,
+            },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
         Ok(Arc::new(Plane {
@@ -184,6 +188,7 @@ impl Foundation {
             sign_ins: SignIns::default(),
             signals,
             inbox: Locked::new(Some(inbox)),
+            asking: Locked::new(Some(asking)),
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),

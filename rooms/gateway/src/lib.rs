@@ -40,7 +40,7 @@ mod subscribe;
 mod turn;
 mod withdraw;
 
-pub use contain::FromDevice;
+pub use contain::{FromDevice, Said};
 pub use gateway::{Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;

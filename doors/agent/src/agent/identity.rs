@@ -133,8 +133,9 @@ impl Agent {
                 Ok(())
             }
             Err(failure) => {
-                if let Failure::Http(400..500, _) = failure {
-                    // The request itself may be the reason: the next one is made anew.
+                if let Failure::Http(400..=428 | 430..500, _) = failure {
+                    // The request itself may be the reason: the next one is made anew. Not for
+                    // asking too often (429), which another request would only do again.
                     self.keyring
                         .forget_asked(&self.folder)
                         .map_err(Failure::Local)?;

@@ -165,6 +165,7 @@ pub async fn approval(
     decision: &EnrollmentDecision,
     now: Timestamp,
 ) -> Result<Approval, Trouble> {
+    // What an operator imported was approved by that.
     let by_factory = decision.by == FirstIdentity::Idevid;
     let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
     if !by_factory || !enrollment.needs_approval {

@@ -7,6 +7,7 @@ pub mod enrolling;
 pub mod imports;
 pub mod issuing;
 pub mod lists;
+pub mod over_mqtt;
 pub mod roots;
 pub mod status;
 pub mod tokens;

@@ -9,6 +9,7 @@ mod slots;
 mod telling;
 mod transport;
 
+use crate::certify::over_mqtt::Requests;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
@@ -97,6 +98,16 @@ impl Letter {
     }
 }
 
+/// What all shards share.
+#[derive(Clone)]
+pub struct Around {
+    pub admission: Arc<Admission>,
+    pub grants: Arc<Grants>,
+    pub signals: Signals,
+    /// For certificate requests of devices.
+    pub requests: Requests,
+}
+
 /// The running shards.
 pub struct Shards {
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
@@ -112,19 +123,11 @@ impl Shards {
         config: &GatewayConfig,
         journals: Journals,
         listener: &TcpListener,
-        admission: &Arc<Admission>,
-        grants: &Arc<Grants>,
-        signals: &Signals,
+        around: &Around,
     ) -> anyhow::Result<Self> {
         let mailboxes = (0..config.shards)
             .map(|_| Mailbox::new(Letter::weight).map(Arc::new))
             .collect::<std::io::Result<Vec<_>>>()?;
-        let around = shard::Around {
-            mailboxes: mailboxes.clone(),
-            admission: Arc::clone(admission),
-            grants: Arc::clone(grants),
-            signals: signals.clone(),
-        };
         let mut shards = Vec::with_capacity(mailboxes.len());
         for (index, (journal, records)) in (0..config.shards).zip(journals.0) {
             let mut shard = shard::Shard::open(
@@ -132,6 +135,7 @@ impl Shards {
                 config,
                 journal,
                 listener.try_clone()?,
+                mailboxes.clone(),
                 around.clone(),
             )?;
             shard.recover(&records);

@@ -2,6 +2,7 @@
 
 mod beat;
 pub(crate) mod carry;
+mod certify;
 pub(crate) mod forget;
 mod judge;
 mod lapse;
@@ -32,6 +33,9 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
+    }
+    if let Some(asking) = plane.asking.lock().take() {
+        tasks.spawn(certify::run(Arc::clone(plane), asking, stopping.clone()));
     }
     tasks.spawn(carry::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));

@@ -1,7 +1,7 @@
 //! Each named after what somebody would try.
 
 use crate::{base_with, compile, device, example_fleet, filter, lines, service};
-use access::{Fleet, Grants, containment_topic, report_topic};
+use access::{Fleet, Grants, certificate_topic, containment_topic, enroll_topic, report_topic};
 use model::{Containment, DenyReason, DeviceId, PolicyId, Verdict};
 
 fn population() -> Vec<access::Facts> {
@@ -305,7 +305,8 @@ fn a_forbid_outweighs_every_permit_and_is_named() {
 fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
     let grants = example();
     let cam = DeviceId::new("cam-1").unwrap();
-    let (report, told) = (report_topic(&cam), containment_topic(&cam));
+    let said = [report_topic(&cam), enroll_topic(&cam)];
+    let told = [containment_topic(&cam), certificate_topic(&cam)];
     // A service named like the device, the neighbour, and one whom no fleet knows.
     let others = [
         service("ingest"),
@@ -316,7 +317,7 @@ fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
     ];
     for facts in others {
         let subject = grants.subject(&facts);
-        for topic in [&report, &told] {
+        for topic in said.iter().chain(&told) {
             assert!(
                 grants.publish(&subject, topic).is_err(),
                 "{subject:?} {topic}"
@@ -327,6 +328,7 @@ fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
         for wide in [
             "$fleetward/#",
             "$fleetward/devices/+/report",
+            "$fleetward/devices/+/certificate",
             "$fleetward/devices/cam-1/+",
         ] {
             assert!(grants.subscribe(&subject, &filter(wide)).is_err(), "{wide}");
@@ -340,12 +342,21 @@ fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
             device("cam-1", "toaster", &[]),
         ] {
             let subject = grants.subject(&facts);
-            let publish = grants.publish(&subject, &report).unwrap();
-            assert!(publish.is_report() && publish.payload_bytes_max == 64 * 1024);
-            assert!(grants.publish(&subject, &told).is_err());
-            assert!(!grants.receive(&subject, &grants.resolve(&report).unwrap()));
-            assert!(grants.receive(&subject, &grants.resolve(&told).unwrap()));
-            assert!(grants.subscribe(&subject, &filter(&told)).is_ok());
+            for (number, report) in said.iter().enumerate() {
+                let publish = grants.publish(&subject, report).unwrap();
+                assert_eq!(
+                    (publish.is_report(), publish.is_request()),
+                    (number == 0, number == 1)
+                );
+                assert_eq!(publish.payload_bytes_max, 64 * 1024);
+                assert!(!grants.receive(&subject, &grants.resolve(report).unwrap()));
+                assert!(grants.subscribe(&subject, &filter(report)).is_err());
+            }
+            for told in &told {
+                assert!(grants.publish(&subject, told).is_err());
+                assert!(grants.receive(&subject, &grants.resolve(told).unwrap()));
+                assert!(grants.subscribe(&subject, &filter(told)).is_ok());
+            }
             for wide in ["$fleetward/devices/cam-1/+", "$fleetward/devices/cam-1/#"] {
                 assert!(grants.subscribe(&subject, &filter(wide)).is_err(), "{wide}");
             }
@@ -392,7 +403,8 @@ fn what_a_contained_device_can_reach_is_said_without_its_policies() {
             reach.channels.iter().any(|one| one.others),
         )
     };
-    let own = ["$fleetward/report", "$fleetward/containment"].map(String::from);
+    let own = ["report", "enroll", "containment", "certificate"]
+        .map(|channel| format!("$fleetward/{channel}"));
     let (channels, destinations, others) = reach(None);
     assert!(
         channels.contains(&"camera-telemetry".to_owned()),

@@ -110,7 +110,8 @@ impl Registry {
         let device = row
             .and_then(|row| self.device_at(*row))
             .ok_or(TpmRefusal::UnlistedEndorsement { endorsement })?;
-        self.check_principal(&Principal::Device(device.device.clone()))?;
+        let principal = Principal::Device(device.device.clone());
+        self.check_principal(&principal)?;
         Ok(device)
     }
 
