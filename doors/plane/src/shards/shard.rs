@@ -89,7 +89,7 @@ struct Handshaking {
     sight: Sight,
     early: Vec<u8>,
     /// Proved a certificate that many devices share, and has not called itself anything yet.
-    unnamed: Option<Presented>,
+    unnamed: Option<Box<Presented>>,
 }
 
 struct Live {

@@ -440,7 +440,9 @@ fn with_slots() -> access::Fleet {
         ),
         (
             "policies/p.cedar",
-            "@id(\"own\") permit (principal is Device, action, resource) \
+            "@id(\"sends\") permit (principal is Device, action == Action::\"publish\", resource) \
+             when { resource.owner == principal };\n\
+             @id(\"hears\") permit (principal is Device, action == Action::\"receive\", resource) \
              when { resource.owner == principal };\n\
              @id(\"all\") permit (principal == Service::\"ingest\", action == Action::\"receive\", \
              resource);\n",
