@@ -323,6 +323,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/authorities/{name}/certificate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Puts an issuing CA into service with the certificate that the root made for its request. */
+        post: operations["identity_install_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/authorities/{name}/request": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The request of an issuing CA to a root that is kept elsewhere; its key is born here. */
+        post: operations["identity_request_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/authorities/{name}/rollover": {
         parameters: {
             query?: never;
@@ -386,7 +420,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The certificate revocation list of the issuing CA, DER (RFC 5280). Open to everybody. */
+        /** The certificate revocation list of the standard issuing CA, DER (RFC 5280). Open to everybody. */
         get: operations["identity_crl"];
         put?: never;
         post?: never;
@@ -585,6 +619,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/releases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lifts a hold: on record first, then in force. A revocation is never lifted. */
+        post: operations["identity_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/revocations": {
         parameters: {
             query?: never;
@@ -594,8 +645,100 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Withdraws an identity: at every door at once, then on record. */
+        /** Withdraws an identity, for good or on hold: at every door at once, then on record. */
         post: operations["identity_revoke"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/revocations/list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraws a whole list in one act: one of `device/<name>`, `service/<name>`, `product/<name>`,
+         *     `certificate/<issuer digest>:<serial>`, `ca/<issuer digest>` a line. All of it is in force
+         *     before the first of it is recorded.
+         */
+        post: operations["identity_revoke_list"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the next root known to devices. It serves nobody yet. */
+        post: operations["identity_announce_root"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The root's key as a bundle. To a user of the plane's own machine only. */
+        post: operations["identity_export_root"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes the root's key from this machine, for good. To a user of this machine only. */
+        delete: operations["identity_destroy_root_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/rollover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The next root takes the place of the one that serves, and this plane's certificate moves below
+         *     it.
+         */
+        post: operations["identity_roll_root_over"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1108,9 +1251,18 @@ export interface components {
             /** @description What somebody should change about them, each a sentence. */
             findings: string[];
             /** @description By name; of one name the newest first. */
-            issuing: components["schemas"]["Issuing"][];
+            issuing: components["schemas"]["IssuingCa"][];
             /** @description The one that serves comes first. */
             roots: components["schemas"]["Root"][];
+        };
+        AuthorityCertificate: {
+            /** @description What the root made of the request, one PEM block. */
+            certificate_pem: string;
+        };
+        AuthorityRequested: {
+            recorded: components["schemas"]["Recorded"];
+            /** @description PKCS #10, for `fleetward identity root sign`. */
+            request_pem: string;
         };
         Baseline: {
             accepted_at?: string | null;
@@ -1449,7 +1601,7 @@ export interface components {
              */
             total: number;
         };
-        Issuing: {
+        IssuingCa: {
             certificate_pem: string;
             /** @description SHA-256 of its name, hex: the issuer in the names of its certificates. */
             issuer: string;
@@ -1460,6 +1612,8 @@ export interface components {
             permitted: string[];
             /** @description Of the certificate, hex. */
             sha256: string;
+            /** @description Its signatures by purpose. */
+            signatures: components["schemas"]["Signatures"][];
             /** @description `current`, `retiring` (believed until its last certificate ended) or `ended`. */
             state: string;
             /** @description `every`, `server`, or some of `device`, `service` and `operator` joined by `+`. */
@@ -1566,6 +1720,13 @@ export interface components {
             ca_pem: string;
             /** @description Whose devices these TPMs are in. */
             manufacturer: string;
+        };
+        NextRoot: {
+            /**
+             * @description The new root, its link by the one that serves, and that one's by it: three PEM blocks, as
+             *     `fleetward identity root link` writes them.
+             */
+            certificates_pem: string;
         };
         Observations: {
             observations: components["schemas"]["Observed"][];
@@ -1802,6 +1963,26 @@ export interface components {
             line: number;
             text: string;
         };
+        /** @description What is on hold and is to be given back: one of the five. */
+        Release: {
+            ca?: string | null;
+            certificate?: string | null;
+            device?: string | null;
+            product?: string | null;
+            /** @description Why, for the log: 1 to 500 characters. */
+            reason: string;
+            service?: string | null;
+        };
+        Released: {
+            /** @description Where the proof of its entry is, once it is in a checkpoint. */
+            proof: string;
+            recorded: components["schemas"]["Recorded"];
+            released: string;
+        };
+        RequestedAuthority: {
+            /** @description For a new CA, as when one is created; absent for the next key of one that exists. */
+            uses?: string | null;
+        };
         /** @description Why it is restored; the body may be left out. */
         Restoration: {
             /** @description It stands in the log. `restored by a person` if absent. */
@@ -1828,12 +2009,26 @@ export interface components {
             /** Format: int32 */
             sessions_closed: number;
         };
-        /** @description One of `device`, `service`, `certificate`. */
+        /** @description What a request names: one of the five. */
         Revocation: {
+            /**
+             * @description Everything that it issued: a CA of ours or a manufacturer's, by the SHA-256 of its name in
+             *     DER, as it stands before the colon in a certificate's id.
+             */
+            ca?: string | null;
             /** @description `<issuer digest>:<serial>`. */
             certificate?: string | null;
+            /** @description All its certificates and its factory identity. */
             device?: string | null;
-            /** @description `unspecified`, `key-compromise`, `superseded` or `cessation-of-operation`. */
+            /** @description Only says what it would do. */
+            dry_run?: boolean;
+            /** @description Every device of it, present and to come. */
+            product?: string | null;
+            /**
+             * @description `unspecified`, `key-compromise`, `ca-compromise`, `affiliation-changed`, `superseded`,
+             *     `cessation-of-operation`, `privilege-withdrawn`; or `certificate-hold`, which alone can be
+             *     released.
+             */
             reason: string;
             service?: string | null;
         };
@@ -1843,16 +2038,40 @@ export interface components {
              * @description Microseconds after which nothing of it was accepted at any door.
              */
             in_force_after_micros: number;
-            /** @description False: nothing of that name was on record; it is barred in advance. A typing mistake? */
+            /** @description False: some of it was not on record; it is barred in advance. A typing mistake? */
             known: boolean;
+            /** @description Where the proof of that entry is, once it is in a checkpoint: within a second or two. */
+            proof: string;
             recorded: components["schemas"]["Recorded"];
             /**
              * Format: int64
-             * @description Microseconds after which its entry was durable.
+             * @description Microseconds after which its last entry was durable.
              */
             recorded_after_micros: number;
             /** Format: int32 */
             sessions_closed: number;
+            /**
+             * Format: int64
+             * @description How much of it that was.
+             */
+            unknown: number;
+        };
+        /** @description What a revocation would do. */
+        RevocationPreviewed: {
+            /**
+             * Format: int64
+             * @description Of ours, on record.
+             */
+            certificates: number;
+            /** Format: int64 */
+            devices: number;
+            /** Format: int32 */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description How much of it is not on record. A typing mistake?
+             */
+            unknown: number;
         };
         RevokedWhy: {
             at: string;
@@ -1868,6 +2087,15 @@ export interface components {
             sha256: string;
             /** @description `next`, `current`, `retiring` or `ended`. */
             state: string;
+        };
+        RootExport: {
+            /** @description Under which the bundle is sealed, 12 characters at least. */
+            passphrase: string;
+        };
+        RootExported: {
+            /** @description To be written to a file and kept offline. */
+            bundle: string;
+            recorded: components["schemas"]["Recorded"];
         };
         Seal: {
             /** @description Why nothing is granted; absent when all is well. */
@@ -1956,6 +2184,24 @@ export interface components {
             not_before: string;
             sha256: string;
             subject: string;
+        };
+        Signatures: {
+            purpose: string;
+            /**
+             * Format: int64
+             * @description Certificates on record. Equal to `signed` but for those on their way, and for gaps.
+             */
+            recorded: number;
+            /**
+             * Format: int64
+             * @description Counted by the signer.
+             */
+            signed: number;
+            /**
+             * Format: int64
+             * @description Signatures of which nothing is on record. The log says when they were found.
+             */
+            unrecorded: number;
         };
         SignIn: {
             /** @description From the link's fragment. */
@@ -2805,6 +3051,106 @@ export interface operations {
             };
         };
     };
+    identity_install_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AuthorityCertificate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_request_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RequestedAuthority"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorityRequested"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_roll_authority_over: {
         parameters: {
             query?: never;
@@ -3544,6 +3890,53 @@ export interface operations {
             };
         };
     };
+    identity_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Release"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Released"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_revoke: {
         parameters: {
             query?: never;
@@ -3557,6 +3950,15 @@ export interface operations {
             };
         };
         responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevocationPreviewed"];
+                };
+            };
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -3582,6 +3984,239 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_revoke_list: {
+        parameters: {
+            query: {
+                /** @description Only says what it would do. */
+                dry_run?: boolean;
+                /** @description As of one revocation. */
+                reason: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/plain": string;
+            };
+        };
+        responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevocationPreviewed"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevocationDone"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_announce_root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NextRoot"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_export_root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootExport"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RootExported"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_destroy_root_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_roll_root_over: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
