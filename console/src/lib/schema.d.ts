@@ -323,6 +323,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/authorities/{name}/certificate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Puts an issuing CA into service with the certificate that the root made for its request. */
+        post: operations["identity_install_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/authorities/{name}/request": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The request of an issuing CA to a root that is kept elsewhere; its key is born here. */
+        post: operations["identity_request_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/authorities/{name}/rollover": {
         parameters: {
             query?: never;
@@ -634,6 +668,77 @@ export interface paths {
          *     before the first of it is recorded.
          */
         post: operations["identity_revoke_list"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the next root known to devices. It serves nobody yet. */
+        post: operations["identity_announce_root"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The root's key as a bundle. To a user of the plane's own machine only. */
+        post: operations["identity_export_root"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes the root's key from this machine, for good. To a user of this machine only. */
+        delete: operations["identity_destroy_root_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/rollover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The next root takes the place of the one that serves, and this plane's certificate moves below
+         *     it.
+         */
+        post: operations["identity_roll_root_over"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1146,9 +1251,18 @@ export interface components {
             /** @description What somebody should change about them, each a sentence. */
             findings: string[];
             /** @description By name; of one name the newest first. */
-            issuing: components["schemas"]["Issuing"][];
+            issuing: components["schemas"]["IssuingCa"][];
             /** @description The one that serves comes first. */
             roots: components["schemas"]["Root"][];
+        };
+        AuthorityCertificate: {
+            /** @description What the root made of the request, one PEM block. */
+            certificate_pem: string;
+        };
+        AuthorityRequested: {
+            recorded: components["schemas"]["Recorded"];
+            /** @description PKCS #10, for `fleetward identity root sign`. */
+            request_pem: string;
         };
         Baseline: {
             accepted_at?: string | null;
@@ -1487,7 +1601,7 @@ export interface components {
              */
             total: number;
         };
-        Issuing: {
+        IssuingCa: {
             certificate_pem: string;
             /** @description SHA-256 of its name, hex: the issuer in the names of its certificates. */
             issuer: string;
@@ -1498,6 +1612,8 @@ export interface components {
             permitted: string[];
             /** @description Of the certificate, hex. */
             sha256: string;
+            /** @description Its signatures by purpose. */
+            signatures: components["schemas"]["Signatures"][];
             /** @description `current`, `retiring` (believed until its last certificate ended) or `ended`. */
             state: string;
             /** @description `every`, `server`, or some of `device`, `service` and `operator` joined by `+`. */
@@ -1604,6 +1720,13 @@ export interface components {
             ca_pem: string;
             /** @description Whose devices these TPMs are in. */
             manufacturer: string;
+        };
+        NextRoot: {
+            /**
+             * @description The new root, its link by the one that serves, and that one's by it: three PEM blocks, as
+             *     `fleetward identity root link` writes them.
+             */
+            certificates_pem: string;
         };
         Observations: {
             observations: components["schemas"]["Observed"][];
@@ -1856,6 +1979,10 @@ export interface components {
             recorded: components["schemas"]["Recorded"];
             released: string;
         };
+        RequestedAuthority: {
+            /** @description For a new CA, as when one is created; absent for the next key of one that exists. */
+            uses?: string | null;
+        };
         /** @description Why it is restored; the body may be left out. */
         Restoration: {
             /** @description It stands in the log. `restored by a person` if absent. */
@@ -1961,6 +2088,15 @@ export interface components {
             /** @description `next`, `current`, `retiring` or `ended`. */
             state: string;
         };
+        RootExport: {
+            /** @description Under which the bundle is sealed, 12 characters at least. */
+            passphrase: string;
+        };
+        RootExported: {
+            /** @description To be written to a file and kept offline. */
+            bundle: string;
+            recorded: components["schemas"]["Recorded"];
+        };
         Seal: {
             /** @description Why nothing is granted; absent when all is well. */
             sealed?: string | null;
@@ -2048,6 +2184,24 @@ export interface components {
             not_before: string;
             sha256: string;
             subject: string;
+        };
+        Signatures: {
+            purpose: string;
+            /**
+             * Format: int64
+             * @description Certificates on record. Equal to `signed` but for those on their way, and for gaps.
+             */
+            recorded: number;
+            /**
+             * Format: int64
+             * @description Counted by the signer.
+             */
+            signed: number;
+            /**
+             * Format: int64
+             * @description Signatures of which nothing is on record. The log says when they were found.
+             */
+            unrecorded: number;
         };
         SignIn: {
             /** @description From the link's fragment. */
@@ -2869,6 +3023,106 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_install_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AuthorityCertificate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_request_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RequestedAuthority"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorityRequested"];
                 };
             };
             400: {
@@ -3791,6 +4045,178 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_announce_root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NextRoot"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_export_root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootExport"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RootExported"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_destroy_root_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_roll_root_over: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

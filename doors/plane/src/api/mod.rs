@@ -87,18 +87,6 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
         )
-        .route(
-            "/api/v1/identity/tpm/endorsement-keys",
-            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
-        )
-        .route(
-            "/api/v1/identity/tpm/vendors",
-            get(tpm::tpm_vendors).post(tpm::add_tpm_vendor),
-        )
-        .route(
-            "/api/v1/identity/attestations",
-            get(attestation::evidence_wanted).post(attestation::attest),
-        )
         .route("/api/v1/identity/pending", get(pending::list))
         .route(
             "/api/v1/identity/pending/{id}/approve",
@@ -189,6 +177,7 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(chips())
         .merge(judged())
         .route("/api/v1/audit/key", get(audit::key))
         .route("/api/v1/audit/entries", get(audit::entries))
@@ -219,6 +208,23 @@ fn lists() -> Router<Shared> {
 
 fn timeout(limit: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limit)
+}
+
+/// Which TPMs are expected, and what devices attest by them.
+fn chips() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/tpm/endorsement-keys",
+            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/tpm/vendors",
+            get(tpm::tpm_vendors).post(tpm::add_tpm_vendor),
+        )
+        .route(
+            "/api/v1/identity/attestations",
+            get(attestation::evidence_wanted).post(attestation::attest),
+        )
 }
 
 /// What was seen, what it means and what is done about it.
