@@ -323,6 +323,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/authorities/{name}/certificate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Puts an issuing CA into service with the certificate that the root made for its request. */
+        post: operations["identity_install_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/authorities/{name}/request": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The request of an issuing CA to a root that is kept elsewhere; its key is born here. */
+        post: operations["identity_request_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/authorities/{name}/rollover": {
         parameters: {
             query?: never;
@@ -355,6 +389,25 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/claim-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How many claim tokens there are, by manufacturer. */
+        get: operations["identity_claim_tokens"];
+        put?: never;
+        /** Makes a claim token for each serial number; an earlier one of the same serial number ends. */
+        post: operations["identity_make_claim_tokens"];
+        /** Unused claim tokens open nothing any more. */
+        delete: operations["identity_withdraw_claim_tokens"];
         options?: never;
         head?: never;
         patch?: never;
@@ -422,6 +475,75 @@ export interface paths {
         put?: never;
         /** Takes a list of devices that may enroll: CSV (`text/csv`) or JSON (`application/json`). */
         post: operations["identity_expect_devices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Existing fleets and how far each has come. */
+        get: operations["identity_imports"];
+        put?: never;
+        /** Believes the certificates of an existing fleet, of those of its devices that are listed. */
+        post: operations["identity_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports/{fleet}/devices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes the devices of an existing fleet: CSV (`text/csv`) or JSON (`application/json`). */
+        post: operations["identity_import_devices"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports/{fleet}/retirement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The fleet's certificates open no door any more: at once, then on record. */
+        post: operations["identity_retire_import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/imports/{fleet}/waiting": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Devices of an existing fleet that have no certificate of ours yet. */
+        get: operations["identity_import_waiting"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -508,6 +630,77 @@ export interface paths {
         put?: never;
         /** Withdraws an identity: at every door at once, then on record. */
         post: operations["identity_revoke"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes the next root known to devices. It serves nobody yet. */
+        post: operations["identity_announce_root"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The root's key as a bundle. To a user of the plane's own machine only. */
+        post: operations["identity_export_root"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes the root's key from this machine, for good. To a user of this machine only. */
+        delete: operations["identity_destroy_root_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/rollover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The next root takes the place of the one that serves, and this plane's certificate moves below
+         *     it.
+         */
+        post: operations["identity_roll_root_over"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1020,9 +1213,18 @@ export interface components {
             /** @description What somebody should change about them, each a sentence. */
             findings: string[];
             /** @description By name; of one name the newest first. */
-            issuing: components["schemas"]["Issuing"][];
+            issuing: components["schemas"]["IssuingCa"][];
             /** @description The one that serves comes first. */
             roots: components["schemas"]["Root"][];
+        };
+        AuthorityCertificate: {
+            /** @description What the root made of the request, one PEM block. */
+            certificate_pem: string;
+        };
+        AuthorityRequested: {
+            recorded: components["schemas"]["Recorded"];
+            /** @description PKCS #10, for `fleetward identity root sign`. */
+            request_pem: string;
         };
         Baseline: {
             accepted_at?: string | null;
@@ -1158,6 +1360,14 @@ export interface components {
              * @description Expected or enrolled.
              */
             total: number;
+        };
+        DevicesImported: {
+            devices: number;
+            /** @description By kind: what is new, known, changed, pinned, sharing, and what a list is refused for. */
+            findings: {
+                [key: string]: components["schemas"]["Finding"];
+            };
+            recorded?: null | components["schemas"]["Recorded"];
         };
         DeviceWithCertificates: components["schemas"]["Device"] & {
             /**
@@ -1297,6 +1507,28 @@ export interface components {
             /** Format: int64 */
             unchanged: number;
         };
+        ImportedFleet: {
+            accept_expired: boolean;
+            /** @description SHA-256 of each CA certificate, hex. */
+            ca_sha256: string[];
+            devices: number;
+            fleet: string;
+            /** @description Those that have a certificate of ours. */
+            moved: number;
+            /** @description The rule that names its devices. */
+            naming: string;
+            /** @description Leaves that are believed for their fingerprint. */
+            pinned: number;
+            retired_at?: string | null;
+            /** @description Devices that share a certificate and have none of their own yet. */
+            sharing: number;
+            /** @description Until then its certificates open the MQTT door. */
+            until: string;
+        };
+        ImportTaken: {
+            fleet: string;
+            recorded?: null | components["schemas"]["Recorded"];
+        };
         IncidentRow: {
             /** @description `device/cam-1`, `address/192.0.2.7`, or `camera devices`. */
             about: string;
@@ -1331,7 +1563,7 @@ export interface components {
              */
             total: number;
         };
-        Issuing: {
+        IssuingCa: {
             certificate_pem: string;
             /** @description SHA-256 of its name, hex: the issuer in the names of its certificates. */
             issuer: string;
@@ -1342,6 +1574,8 @@ export interface components {
             permitted: string[];
             /** @description Of the certificate, hex. */
             sha256: string;
+            /** @description Its signatures by purpose. */
+            signatures: components["schemas"]["Signatures"][];
             /** @description `current`, `retiring` (believed until its last certificate ended) or `ended`. */
             state: string;
             /** @description `every`, `server`, or some of `device`, `service` and `operator` joined by `+`. */
@@ -1408,17 +1642,53 @@ export interface components {
             /** @description It stands in the log. */
             reason: string;
         };
+        NewImport: {
+            /** @description Certificates that ended are taken too, until then. */
+            accept_expired?: boolean;
+            /** @description Its CA certificates, PEM; without one its leaves are believed by fingerprint alone. */
+            ca_pem?: string;
+            /** @description Check, and write nothing. */
+            dry_run?: boolean;
+            /** @description Its name here, beside those of manufacturers. */
+            fleet: string;
+            /**
+             * @description Which field of a certificate names its device: `cn`, `serial-number`, `san-dns`, `san-uri`,
+             *     `san-email` or `fingerprint`; behind a colon what stands around the name, as
+             *     `san-dns:*.example.com`.
+             */
+            naming: string;
+            /** @description The last day on which its certificates open the MQTT door, `2027-06-30`. */
+            until: string;
+        };
         NewManufacturer: {
             /** @description The CA that signs its factory certificates, one PEM block. */
             ca_pem: string;
             /** @description Its name here. */
             manufacturer: string;
         };
+        NewTokens: {
+            /**
+             * Format: int32
+             * @description After so many days an unused token ends, 1 to 3650.
+             */
+            days: number;
+            /** @description Whose serial numbers they are. */
+            manufacturer: string;
+            /** @description 1 to 100,000 of them, each on the list of expected devices. */
+            serials: string[];
+        };
         NewTpmVendor: {
             /** @description A CA of the TPM's vendor, one PEM block. */
             ca_pem: string;
             /** @description Whose devices these TPMs are in. */
             manufacturer: string;
+        };
+        NextRoot: {
+            /**
+             * @description The new root, its link by the one that serves, and that one's by it: three PEM blocks, as
+             *     `fleetward identity root link` writes them.
+             */
+            certificates_pem: string;
         };
         Observations: {
             observations: components["schemas"]["Observed"][];
@@ -1543,6 +1813,8 @@ export interface components {
              * @description The version that applying it would make.
              */
             version: number;
+            /** @description What may hurt, though it can be applied. */
+            warnings: string[];
         };
         Playbook: {
             /**
@@ -1653,6 +1925,10 @@ export interface components {
             line: number;
             text: string;
         };
+        RequestedAuthority: {
+            /** @description For a new CA, as when one is created; absent for the next key of one that exists. */
+            uses?: string | null;
+        };
         /** @description Why it is restored; the body may be left out. */
         Restoration: {
             /** @description It stands in the log. `restored by a person` if absent. */
@@ -1668,6 +1944,16 @@ export interface components {
             gives_back: components["schemas"]["Reach"];
             /** @description What was in force. */
             was: string;
+        };
+        Retirement: {
+            /** @description Devices that have not moved are locked out. */
+            leave_behind?: boolean;
+        };
+        RetirementDone: {
+            left_behind: number;
+            recorded: components["schemas"]["Recorded"];
+            /** Format: int32 */
+            sessions_closed: number;
         };
         /** @description One of `device`, `service`, `certificate`. */
         Revocation: {
@@ -1709,6 +1995,15 @@ export interface components {
             sha256: string;
             /** @description `next`, `current`, `retiring` or `ended`. */
             state: string;
+        };
+        RootExport: {
+            /** @description Under which the bundle is sealed, 12 characters at least. */
+            passphrase: string;
+        };
+        RootExported: {
+            /** @description To be written to a file and kept offline. */
+            bundle: string;
+            recorded: components["schemas"]["Recorded"];
         };
         Seal: {
             /** @description Why nothing is granted; absent when all is well. */
@@ -1798,6 +2093,24 @@ export interface components {
             sha256: string;
             subject: string;
         };
+        Signatures: {
+            purpose: string;
+            /**
+             * Format: int64
+             * @description Certificates on record. Equal to `signed` but for those on their way, and for gaps.
+             */
+            recorded: number;
+            /**
+             * Format: int64
+             * @description Counted by the signer.
+             */
+            signed: number;
+            /**
+             * Format: int64
+             * @description Signatures of which nothing is on record. The log says when they were found.
+             */
+            unrecorded: number;
+        };
         SignIn: {
             /** @description From the link's fragment. */
             token: string;
@@ -1824,6 +2137,28 @@ export interface components {
         Taken: {
             taken: number;
         };
+        Token: {
+            serial: string;
+            /** @description Shown this once. */
+            token: string;
+        };
+        TokenCounts: {
+            /**
+             * Format: int64
+             * @description Ended without having been used.
+             */
+            ended: number;
+            manufacturer: string;
+            /** Format: int64 */
+            unused: number;
+            /** Format: int64 */
+            used: number;
+        };
+        TokensMade: {
+            expires_at: string;
+            recorded: components["schemas"]["Recorded"];
+            tokens: components["schemas"]["Token"][];
+        };
         TpmsListed: {
             endorsement_keys: number;
             /**
@@ -1841,6 +2176,12 @@ export interface components {
         Unseal: {
             /** @description What was found and why granting may go on: it stands in the log. */
             reason: string;
+        };
+        Waiting: {
+            /** @description All of them. */
+            count: number;
+            /** @description The first of them, in the order of the list. */
+            devices: string[];
         };
     };
     responses: never;
@@ -2618,6 +2959,106 @@ export interface operations {
             };
         };
     };
+    identity_install_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AuthorityCertificate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_request_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RequestedAuthority"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuthorityRequested"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_roll_authority_over: {
         parameters: {
             query?: never;
@@ -2671,6 +3112,119 @@ export interface operations {
                 };
                 content: {
                     "application/x-pem-file": string;
+                };
+            };
+        };
+    };
+    identity_claim_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCounts"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_make_claim_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewTokens"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokensMade"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_withdraw_claim_tokens: {
+        parameters: {
+            query: {
+                manufacturer: string;
+                /** @description Of this serial number; all unused ones of the manufacturer if absent. */
+                serial?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
         };
@@ -2805,6 +3359,234 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_imports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedFleet"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewImport"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportTaken"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportTaken"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_import_devices: {
+        parameters: {
+            query?: {
+                /** @description Check, and write nothing. */
+                dry_run?: boolean;
+                /** @description Take certificates that several devices share. */
+                shared?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description its name */
+                fleet: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/csv": string;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DevicesImported"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DevicesImported"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_retire_import: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                fleet: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Retirement"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetirementDone"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_import_waiting: {
+        parameters: {
+            query?: {
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description its name */
+                fleet: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Waiting"];
+                };
+            };
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3054,6 +3836,178 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_announce_root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NextRoot"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_export_root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootExport"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RootExported"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_destroy_root_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_roll_root_over: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
