@@ -3,7 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
-use crate::broker::mosquitto;
+use crate::broker::settings::BrokersConfig;
 use crate::respond::notify;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
@@ -113,59 +113,6 @@ pub struct IdentityConfig {
     pub status_url: String,
     /// Revocation lists of each CA among which its certificates are dealt out: 1, 2, 4 up to 256.
     pub crl_shards: u16,
-}
-
-/// `[brokers]`: brokers that the fleet still uses, to which revocations are carried.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BrokersConfig {
-    /// Where Mosquitto's `crlfile` lies: the list of the standard CA goes there, PEM. Empty: none.
-    pub mosquitto_crl_file: PathBuf,
-    /// Mosquitto's `pid_file`: it is told (SIGHUP) to read each new list. Empty: it is not told.
-    pub mosquitto_pid_file: PathBuf,
-    /// `host:port` of a TLS listener of Mosquitto with the dynamic security plugin, which ends live
-    /// sessions. The client's name there is the device's. Empty: none is ended.
-    pub mosquitto_address: String,
-    /// Root certificates (PEM) that this listener is checked by.
-    pub mosquitto_roots_file: PathBuf,
-    /// A client certificate (PEM) that may write to the plugin's control topic.
-    pub mosquitto_certificate_file: PathBuf,
-    /// Its key (PEM); a file of mode 0600.
-    pub mosquitto_key_file: PathBuf,
-}
-
-impl BrokersConfig {
-    fn live(&self, key: &str) -> String {
-        match key {
-            "mosquitto_crl_file" => format!("{:?}", self.mosquitto_crl_file),
-            "mosquitto_pid_file" => format!("{:?}", self.mosquitto_pid_file),
-            "mosquitto_address" => format!("{:?}", self.mosquitto_address),
-            "mosquitto_roots_file" => format!("{:?}", self.mosquitto_roots_file),
-            "mosquitto_certificate_file" => format!("{:?}", self.mosquitto_certificate_file),
-            "mosquitto_key_file" => format!("{:?}", self.mosquitto_key_file),
-            _ => String::new(),
-        }
-    }
-
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.mosquitto_address.is_empty() {
-            return Ok(());
-        }
-        mosquitto::split(&self.mosquitto_address)
-            .map_err(|rule| ("brokers.mosquitto_address", rule.to_string()))?;
-        let files = [
-            ("brokers.mosquitto_roots_file", &self.mosquitto_roots_file),
-            (
-                "brokers.mosquitto_certificate_file",
-                &self.mosquitto_certificate_file,
-            ),
-            ("brokers.mosquitto_key_file", &self.mosquitto_key_file),
-        ];
-        match files.iter().find(|(_, file)| file.as_os_str().is_empty()) {
-            Some((key, _)) => Err((key, "name the file; the listener wants mutual TLS".into())),
-            None => Ok(()),
-        }
-    }
 }
 
 /// `[signer]`: where the keys of the CAs are. All empty: in sealed files below `data_dir`.
@@ -612,13 +559,8 @@ impl Config {
         self.listen
             .check()
             .or_else(|(key, rule)| refuse(key, &rule))?;
-        if let Err(rule) = self.status_point() {
-            let key = match rule {
-                identity::InvalidStatusPoint::Base => "identity.status_url",
-                identity::InvalidStatusPoint::Shards => "identity.crl_shards",
-            };
-            return refuse(key, &rule.to_string());
-        }
+        self.check_status()
+            .or_else(|(key, rule)| refuse(key, &rule))?;
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -717,6 +659,17 @@ impl Config {
     #[must_use]
     pub fn admin_link_file(&self) -> PathBuf {
         self.data_dir.join("admin-link")
+    }
+
+    fn check_status(&self) -> Result<(), (&'static str, String)> {
+        let Err(rule) = self.status_point() else {
+            return Ok(());
+        };
+        let key = match rule {
+            identity::InvalidStatusPoint::Base => "identity.status_url",
+            identity::InvalidStatusPoint::Shards => "identity.crl_shards",
+        };
+        Err((key, rule.to_string()))
     }
 
     /// What new certificates say of where their status is told.

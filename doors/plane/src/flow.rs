@@ -183,7 +183,9 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         recorded => recorded?,
     };
     plane.learn(&made.fact(principal))?;
-    waited.map(Waited::forget);
+    if let Some(waited) = waited {
+        waited.forget();
+    }
     // A revocation bites in memory before it is on record, so the guards may not have seen one
     // that came meanwhile: what a revoked certificate vouched for must not outlive it.
     if let Err(refusal) = enrolling::decide(plane, asked, clock::now()) {

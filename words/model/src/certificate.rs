@@ -1,5 +1,6 @@
 //! Naming a certificate.
 
+use crate::InvalidName;
 use std::fmt;
 
 /// A SHA-256 digest.
@@ -80,20 +81,18 @@ impl fmt::Display for CertificateId {
     }
 }
 
-/// Why a text is not a certificate's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a certificate is written <issuer digest>:<serial>, both in hex")]
-pub struct InvalidCertificateId;
-
 impl std::str::FromStr for CertificateId {
-    type Err = InvalidCertificateId;
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<Self, InvalidCertificateId> {
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
         let read = || {
             let (issuer, serial) = text.split_once(':')?;
             Self::new(Digest::from_hex(issuer)?, &from_hex(serial)?)
         };
-        read().ok_or(InvalidCertificateId)
+        read().ok_or_else(|| {
+            let rule = "write <issuer digest>:<serial>, both in hex";
+            InvalidName::new("certificate", text, rule)
+        })
     }
 }
 
@@ -150,11 +149,7 @@ mod tests {
             &format!("{}:", "ab".repeat(32)),
             &format!("{}:+1", "ab".repeat(32)),
         ] {
-            assert_eq!(
-                text.parse::<CertificateId>(),
-                Err(InvalidCertificateId),
-                "{text:?}"
-            );
+            assert!(text.parse::<CertificateId>().is_err(), "{text:?}");
         }
     }
 }

@@ -19,7 +19,7 @@ mod verdict;
 
 pub use assurance::Assurance;
 pub use authority::{CertificateUse, CertificateUses};
-pub use certificate::{CertificateId, Digest, InvalidCertificateId};
+pub use certificate::{CertificateId, Digest};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
@@ -27,6 +27,6 @@ pub use names::{
     OperatorId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
-pub use revocation::{InvalidRevocable, Revocable, RevocationReason};
+pub use revocation::{Revocable, RevocationReason};
 pub use time::Timestamp;
 pub use verdict::{DenyReason, Verdict};

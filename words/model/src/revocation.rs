@@ -1,6 +1,6 @@
 //! What can be withdrawn, why, and what becomes of two reasons for one thing.
 
-use crate::{CertificateId, Digest, Principal, ProductId};
+use crate::{CertificateId, Digest, InvalidName, Principal, ProductId};
 use std::fmt;
 
 /// Why something was revoked (RFC 5280 section 5.3.1). `removeFromCRL` belongs to delta CRLs alone
@@ -103,19 +103,11 @@ impl fmt::Display for Revocable {
     }
 }
 
-/// Why a text names nothing that can be revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "write device/<name>, service/<name>, product/<name>, certificate/<issuer digest>:<serial> \
-     or ca/<issuer digest>, digests and serials in hex"
-)]
-pub struct InvalidRevocable;
-
 impl std::str::FromStr for Revocable {
-    type Err = InvalidRevocable;
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> Result<Self, InvalidRevocable> {
-        let (kind, name) = text.split_once('/').ok_or(InvalidRevocable)?;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let (kind, name) = text.split_once('/').unwrap_or((text, ""));
         let read = match kind {
             "certificate" => name.parse().ok().map(Self::Certificate),
             "device" | "service" => text.parse().ok().map(Self::Principal),
@@ -123,7 +115,12 @@ impl std::str::FromStr for Revocable {
             "ca" => Digest::from_hex(name).map(Self::Issuer),
             _ => None,
         };
-        read.ok_or(InvalidRevocable)
+        read.ok_or_else(|| {
+            let rule = "write device/<name>, service/<name>, product/<name>, \
+                        certificate/<issuer digest>:<serial> or ca/<issuer digest>, digests and \
+                        serials in hex";
+            InvalidName::new("what is revoked", text, rule)
+        })
     }
 }
 
@@ -156,7 +153,7 @@ mod tests {
             &format!("certificate/{digest}:"),
             &format!("certificate/{digest}:+1"),
         ] {
-            assert_eq!(text.parse::<Revocable>(), Err(InvalidRevocable), "{text:?}");
+            assert!(text.parse::<Revocable>().is_err(), "{text:?}");
         }
     }
 

@@ -117,7 +117,7 @@ fn an_unknown_but_genuine_device_waits_and_is_let_in_by_a_person_once() {
     }
     // The same again is the same; another key within the minute is not taken.
     waits(post(&home, &plane, "sensor/simpleenroll", "cam"));
-    assert_eq!(pending(&plane), [row.clone()]);
+    assert_eq!(pending(&plane), std::slice::from_ref(&row));
     make_request(&home, "other");
     let hasty = post(&home, &plane, "simpleenroll", "other").expect(429);
     assert!(hasty.refusal().contains("pending-too-often"));
@@ -141,7 +141,7 @@ fn an_unknown_but_genuine_device_waits_and_is_let_in_by_a_person_once() {
     // Over a restart it waits on.
     plane.kill();
     let plane = home.start();
-    assert_eq!(pending(&plane), [row.clone()]);
+    assert_eq!(pending(&plane), std::slice::from_ref(&row));
     let twice = json!({ "device": "cam", "product": "sensor", "groups": [] });
     let done = approve(&plane, &row, &twice).expect(200).json();
     assert_eq!(done["device"], "cam");

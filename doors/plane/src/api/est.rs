@@ -80,12 +80,12 @@ impl FromRequestParts<Shared> for Label {
 }
 
 impl Label {
-    /// For what is not done for those who return.
-    fn product(self) -> Result<Option<ProductId>, Response> {
+    /// For what is not done for those who return: `None` is the refusal of their label.
+    fn product(self) -> Option<Option<ProductId>> {
         match self {
-            Self::None => Ok(None),
-            Self::Product(product) => Ok(Some(product)),
-            Self::Returning => Err(unknown_label()),
+            Self::None => Some(None),
+            Self::Product(product) => Some(Some(product)),
+            Self::Returning => None,
         }
     }
 }
@@ -100,8 +100,8 @@ fn unknown_label() -> Response {
 
 /// Open to everybody: whoever reads it must know the root by other means.
 async fn cacerts(State(plane): State<Shared>, label: Label, headers: HeaderMap) -> Response {
-    if let Err(refused) = label.product() {
-        return refused;
+    if label.product().is_none() {
+        return unknown_label();
     }
     let tree = plane.tree();
     let chain: Vec<&[u8]> = tree.published().collect();
@@ -116,9 +116,9 @@ async fn csr_attributes(
     caller: Option<axum::Extension<Caller>>,
 ) -> Response {
     let product = match label.product() {
-        Ok(Some(label)) => Some(label),
-        Ok(None) => caller.and_then(|caller| product_of(&plane, &caller)),
-        Err(refused) => return refused,
+        Some(Some(label)) => Some(label),
+        Some(None) => caller.and_then(|caller| product_of(&plane, &caller)),
+        None => return unknown_label(),
     };
     let key = product.and_then(|product| plane.admission.fleet.get().enrollment(&product).key);
     let Some(key) = key else {
@@ -174,9 +174,8 @@ async fn simpleenroll(
             return token::enroll(plane, label, shown, headers, body).await;
         }
     };
-    let label = match label.product() {
-        Ok(label) => label,
-        Err(refused) => return refused,
+    let Some(label) = label.product() else {
+        return unknown_label();
     };
     let way = Way::Est(Operation::SimpleEnroll);
     enroll(plane, way, label, holder, headers, body).await
@@ -242,9 +241,8 @@ async fn serverkeygen(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let label = match label.product() {
-        Ok(label) => label,
-        Err(refused) => return refused,
+    let Some(label) = label.product() else {
+        return unknown_label();
     };
     let told = Telling::new(&plane, &holder);
     let presented = Arc::clone(&holder.presented);
@@ -298,12 +296,12 @@ async fn serverkeygen(
 
 async fn fullcmc(label: Label) -> Response {
     match label.product() {
-        Ok(_) => plain(Problem::new(
+        Some(_) => plain(Problem::new(
             StatusCode::NOT_IMPLEMENTED,
             "not-offered",
             "CMC is not spoken here; device: use simpleenroll",
         )),
-        Err(refused) => refused,
+        None => unknown_label(),
     }
 }
 

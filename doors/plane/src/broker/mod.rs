@@ -6,6 +6,7 @@
 
 mod link;
 pub mod mosquitto;
+pub mod settings;
 
 use crate::config::Config;
 use crate::plane::Plane;

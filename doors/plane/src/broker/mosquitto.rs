@@ -4,7 +4,7 @@
 //! (`use_identity_as_username`), so alone it lets the device back in.
 
 use super::link::Link;
-use crate::config::BrokersConfig;
+use super::settings::BrokersConfig;
 use crate::respond::notify::NotSent;
 use crate::secret::{read_private, read_roots};
 use anyhow::{Context, bail};

@@ -46,12 +46,15 @@ pub struct StatusDesk {
     lists: Locked<HashMap<(Digest, Shard), Arc<List>>>,
     making: OneAtATime,
     answers: Locked<HashMap<(Digest, Digest), Answer>>,
-    authorities: Locked<Option<(Arc<Tree>, Arc<[Authority]>)>>,
+    authorities: Locked<Option<Believed>>,
     responders: Locked<HashMap<Digest, Arc<Vec<u8>>>>,
     signatures: Locked<PerSecond<()>>,
     /// Grows with every revocation and release.
     changes: Locked<u64>,
 }
+
+/// The CAs as answers need them, of one state of the tree.
+type Believed = (Arc<Tree>, Arc<[Authority]>);
 
 struct List {
     made_at: Timestamp,

@@ -46,7 +46,7 @@ impl House {
         .await
     }
 
-    async fn is_in(&self, device: Device) -> Device {
+    pub(super) async fn is_in(&self, device: Device) -> Device {
         let at = self.at.clone();
         blocking(move || {
             let manner = Manner::default();
@@ -138,9 +138,8 @@ async fn a_product_bars_all_its_devices_as_one_fact() {
     assert_eq!(house.told_of(done.entry).1, "product/camera");
     let [first, second] = cameras;
     let (first, second) = (house.is_out(first).await, house.is_out(second).await);
-    let shown = house.plane.inventory.lock();
-    assert_eq!(shown.summary(sim::now()).revoked, 2);
-    drop(shown);
+    let revoked = house.plane.inventory.lock().summary(sim::now()).revoked;
+    assert_eq!(revoked, 2);
     house.release("product/camera").await.unwrap();
     house.is_in(first).await;
     house.is_in(second).await;

@@ -73,7 +73,7 @@ pub(super) fn check_responder<'a>(
 
 /// ResponseData (RFC 6960 section 4.2.1), as far as we ever write it.
 #[derive(Sequence)]
-struct ResponseData {
+struct TbsResponse {
     /// byKey.
     #[asn1(context_specific = "2", tag_mode = "EXPLICIT")]
     responder: OctetString,
@@ -100,7 +100,7 @@ pub(super) fn check_response<'a>(
         to_be_signed.len() <= ANSWER_BYTES_MAX,
         "an OCSP answer has 8 KiB at most",
     )?;
-    let data = ResponseData::from_der(to_be_signed).map_err(|_| "an OCSP answer is DER")?;
+    let read = TbsResponse::from_der(to_be_signed).map_err(|_| "an OCSP answer is DER")?;
     let own = SubjectPublicKeyInfoRef::from_der(&key.public)
         .map_err(|_| "the responder's key is readable")?;
     let hash = digest(
@@ -108,24 +108,24 @@ pub(super) fn check_response<'a>(
         own.subject_public_key.raw_bytes(),
     );
     hold(
-        data.responder.as_bytes() == hash.as_ref(),
+        read.responder.as_bytes() == hash.as_ref(),
         "an OCSP answer is its responder's own",
     )?;
     hold(
-        (1..=ANSWERS_MAX).contains(&data.responses.len()),
+        (1..=ANSWERS_MAX).contains(&read.responses.len()),
         "an OCSP answer is about 1 to 8 certificates",
     )?;
     let at = |time: &GeneralizedTime| time.to_unix_duration();
-    for one in &data.responses {
+    for one in &read.responses {
         let life = at(&one.next_update).checked_sub(at(&one.this_update));
         hold(
-            at(&one.this_update) <= at(&data.produced_at)
+            at(&one.this_update) <= at(&read.produced_at)
                 && life.is_some_and(|life| !life.is_zero() && life <= ANSWER_LIFETIME_MAX),
             "an OCSP answer holds for a week at most",
         )?;
         let _ = (&one.certificate, &one.status);
     }
-    let extensions = data.extensions.unwrap_or_default();
+    let extensions = read.extensions.unwrap_or_default();
     let only_nonce = match extensions.as_slice() {
         [] => true,
         [one] => {

@@ -1,7 +1,7 @@
 //! EST by claim token: HTTP Basic over TLS, the serial number as user, the token as password
 //! (RFC 7030 section 3.2.3, RFC 7617). For devices that have no certificate to show.
 
-use super::{Holder, Label, certificates, plain};
+use super::{Holder, Label, certificates, plain, unknown_label};
 use crate::api::{Caller, Problem, Shared};
 use crate::certify::{issuing, tokens};
 use crate::clock;
@@ -72,9 +72,8 @@ pub async fn enroll(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let label = match label.product() {
-        Ok(label) => label,
-        Err(refused) => return refused,
+    let Some(label) = label.product() else {
+        return unknown_label();
     };
     let Shown {
         peer,
