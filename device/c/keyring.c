@@ -60,9 +60,6 @@ enum outcome keyring_open(struct keyring *keyring, const struct storage *storage
         if (proven > 0 && keyring->numbers[slot] == proven)
             keyring->proven = slot;
     }
-    /* A power cut came between the switch and the end of the old one. */
-    if (outcome == DONE && keyring->proven >= 0 && keyring->numbers[1 - keyring->proven] < proven)
-        outcome = drop(keyring, 1 - keyring->proven);
     return outcome;
 }
 
@@ -181,6 +178,7 @@ enum outcome keyring_prove(struct keyring *keyring)
         if (outcome == DONE)
             keyring->proven = slot;
     }
+    /* Also what a power cut between the switch and here has left. */
     if (outcome == DONE && keyring->numbers[1 - slot] > 0)
         outcome = drop(keyring, 1 - slot);
     return outcome;

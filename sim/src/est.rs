@@ -50,6 +50,28 @@ pub fn simplereenroll(
     rekey: bool,
     patience: Duration,
 ) -> Result<Credential, Refusal> {
+    reenroll_at(client, "simplereenroll", current, rekey, patience)
+}
+
+/// As [`simplereenroll`], at the place for certificates that have ended.
+///
+/// # Errors
+/// Any [`Refusal`].
+pub fn return_after_end(
+    client: &Client,
+    current: &Credential,
+    patience: Duration,
+) -> Result<Credential, Refusal> {
+    reenroll_at(client, "returning/simplereenroll", current, true, patience)
+}
+
+fn reenroll_at(
+    client: &Client,
+    operation: &str,
+    current: &Credential,
+    rekey: bool,
+    patience: Duration,
+) -> Result<Credential, Refusal> {
     let (subject, alternative_names) = subject_of(current.certificate())
         .ok_or_else(|| Refusal::Setup("the current certificate cannot be read".to_owned()))?;
     let key = if rekey {
@@ -58,7 +80,7 @@ pub fn simplereenroll(
         current.key().clone()
     };
     let request = certificate_request(&key, subject, alternative_names)?;
-    submit(client, "simplereenroll", &request, key, patience)
+    submit(client, operation, &request, key, patience)
 }
 
 /// POST of any bytes as if they were a request, to either operation: for hostile ones. Gives

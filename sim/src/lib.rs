@@ -29,6 +29,7 @@ pub mod fleet;
 pub mod hearing;
 mod http;
 pub mod intruder;
+pub mod issue;
 pub mod ledger;
 pub mod load;
 pub mod month;

@@ -4,9 +4,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mqtt::{Qos, Version};
 use sim::enroll::{Enrollment, enroll};
+use sim::issue::{Issuer, Issuing};
 use sim::load::{CertificateSet, Mark, Mode, Revocations, Settings, make_certificates, run};
 use sim::plane::Plane;
-use sim::tls::Versions;
+use sim::tls::{Groups, Versions};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Command {
     Load(Box<Load>),
     /// Make a CA, a server certificate, and certificates for devices and a consumer
     MakeCerts(MakeCerts),
+    /// Ask a CA for certificates, so many at a time, and print one line of JSON
+    Issue(Issue),
     /// Live through a month of a fleet in minutes: who is found, who is left alone
     Month(Month),
     /// Give a fresh plane a fleet, enroll devices through EST, certify a consumer
@@ -75,6 +78,25 @@ struct Enroll {
     /// Folder for ca.pem, consumer.pem and .key, and devices/; made if it is missing
     #[arg(long)]
     out: PathBuf,
+}
+
+#[derive(clap::Args)]
+struct Issue {
+    /// The local socket of a plane whose fleet has the service `consumer`
+    #[arg(long, required_unless_present = "cfssl", conflicts_with = "cfssl")]
+    socket: Option<PathBuf>,
+    /// HOST:PORT of `cfssl serve`
+    #[arg(long)]
+    cfssl: Option<String>,
+    /// Requests under way at a time
+    #[arg(long, default_value_t = 8)]
+    in_flight: usize,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 0.5)]
+    warmup: f64,
 }
 
 #[derive(clap::Args)]
@@ -164,6 +186,9 @@ struct Load {
     protocol: Protocol,
     #[arg(long, value_enum, default_value_t = Tls::Both)]
     tls: Tls,
+    /// Key exchange that is offered
+    #[arg(long, value_enum, default_value_t = KeyExchange::All)]
+    key_exchange: KeyExchange,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// In revoke mode: the plane's local socket
@@ -200,6 +225,15 @@ enum Tls {
     Only13,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum KeyExchange {
+    All,
+    /// X25519MLKEM768
+    Hybrid,
+    /// X25519
+    Classic,
+}
+
 /// The longest wait for an answer of the plane's API.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -217,6 +251,25 @@ fn act(command: Command) -> Result<()> {
     match command {
         Command::Load(load) => {
             let report = run(&load.settings()?, &mut print_mark)?;
+            println!("{}", serde_json::to_string(&report)?);
+        }
+        Command::Issue(wanted) => {
+            let issuer = match (wanted.socket, wanted.cfssl) {
+                (Some(socket), None) => Issuer::Plane {
+                    socket,
+                    service: "consumer".to_owned(),
+                },
+                (_, cfssl) => Issuer::Cfssl {
+                    address: resolve(&cfssl.context("name --socket or --cfssl")?)?,
+                },
+            };
+            let issuing = Issuing {
+                issuer,
+                in_flight: wanted.in_flight,
+                warmup: seconds(wanted.warmup)?,
+                measured: seconds(wanted.seconds)?,
+            };
+            let report = sim::issue::issue(&issuing, &mut print_mark)?;
             println!("{}", serde_json::to_string(&report)?);
         }
         Command::Month(wanted) => {
@@ -295,10 +348,6 @@ impl Load {
                 .unwrap_or_else(|| certificate.with_extension("key"));
             (certificate, key)
         });
-        let seconds = |seconds: f64| {
-            Duration::try_from_secs_f64(seconds)
-                .with_context(|| format!("{seconds} is not a number of seconds"))
-        };
         let revocations = match (self.mode, self.socket) {
             (LoadMode::Revoke, Some(socket)) => Some(Revocations {
                 plane: Plane::new(&socket, PATIENCE),
@@ -349,9 +398,19 @@ impl Load {
                 Tls::Only12 => Versions::Only12,
                 Tls::Only13 => Versions::Only13,
             },
+            groups: match self.key_exchange {
+                KeyExchange::All => Groups::All,
+                KeyExchange::Hybrid => Groups::Hybrid,
+                KeyExchange::Classic => Groups::Classic,
+            },
             seed: self.seed,
         })
     }
+}
+
+fn seconds(seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .with_context(|| format!("{seconds} is not a number of seconds"))
 }
 
 fn resolve(address: &str) -> Result<SocketAddr> {

@@ -6,6 +6,7 @@ use rustls::client::{
     ClientConnection, ClientSessionMemoryCache, ClientSessionStore, ResolvesClientCert, Resumption,
     Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
+use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::sign::CertifiedKey;
 use rustls::{
     AlertDescription, ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, RootCertStore,
@@ -74,10 +75,23 @@ pub enum Versions {
     Only13,
 }
 
+/// Which key exchanges the client offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Groups {
+    /// All that the library has, the hybrid first.
+    #[default]
+    All,
+    /// X25519MLKEM768 alone.
+    Hybrid,
+    /// X25519 alone.
+    Classic,
+}
+
 /// What the client offers.
 #[derive(Debug, Clone)]
 pub struct Options {
     pub versions: Versions,
+    pub groups: Groups,
     /// Empty: no ALPN extension.
     pub alpn: Vec<Vec<u8>>,
     /// Whether to name the server in the hello (SNI).
@@ -90,6 +104,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             versions: Versions::Both,
+            groups: Groups::All,
             alpn: Vec::new(),
             send_server_name: true,
             resume: false,
@@ -122,8 +137,13 @@ impl Client {
             Versions::Only12 => &[&version::TLS12],
             Versions::Only13 => &[&version::TLS13],
         };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        match options.groups {
+            Groups::All => {}
+            Groups::Hybrid => provider.kx_groups = vec![kx_group::X25519MLKEM768],
+            Groups::Classic => provider.kx_groups = vec![kx_group::X25519],
+        }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(versions)?
             .with_root_certificates(endpoint.roots.clone())
             .with_no_client_auth();

@@ -21,6 +21,9 @@ enum Source {
     Debian,
     /// Into target/tools of this checkout, at this version; a person's own tools stay as they are.
     Cargo(&'static str),
+    /// Likewise, with these features, optimised as its users run it, and without its lock file,
+    /// which no longer builds: what is measured against.
+    CargoPeer(&'static str, &'static str),
     Rustup,
 }
 
@@ -42,10 +45,21 @@ pub const SWTPM_TOOLS: Tool = debian("swtpm-tools", &["swtpm_ioctl", "--version"
 pub const TPM2_TOOLS: Tool = debian("tpm2-tools", &["tpm2_createek", "--version"]);
 pub const TPM2_OPENSSL: Tool = debian(
     "tpm2-openssl",
-    &["openssl", "list", "-providers", "-provider", "tpm2"],
+    &[
+        "sh",
+        "-c",
+        r#"test -f "$(openssl version -m | cut -d'"' -f2)/tpm2.so""#,
+    ],
 );
 /// An ACME CA for tests.
 pub const PEBBLE: Tool = debian("pebble", &["test", "-x", "/usr/bin/pebble"]);
+/// What the kernel does for a real chip: it puts keys out of the way. It speaks over D-Bus.
+pub const TPM2_ABRMD: Tool = debian("tpm2-abrmd", &["test", "-x", "/usr/sbin/tpm2-abrmd"]);
+pub const TCTI_TABRMD: Tool = debian(
+    "libtss2-tcti-tabrmd0",
+    &["sh", "-c", "ls /usr/lib/*/libtss2-tcti-tabrmd.so.0"],
+);
+pub const DBUS_DAEMON: Tool = debian("dbus-daemon", &["dbus-daemon", "--version"]);
 pub const PYTHON: Tool = debian("python3", &["python3", "--version"]);
 pub const CRYPTOGRAPHY: Tool = debian(
     "python3-cryptography",
@@ -107,6 +121,13 @@ pub const CARGO_FUZZ: Tool = Tool {
     probe: &[],
 };
 
+pub const CFSSL: Tool = debian("golang-cfssl", &["which", "cfssl"]);
+pub const RUMQTTD: Tool = Tool {
+    name: "rumqttd",
+    source: Source::CargoPeer("0.20.0", "verify-client-cert"),
+    probe: &[],
+};
+
 /// Installs what is missing of `tools` where that is allowed.
 ///
 /// # Errors
@@ -147,6 +168,12 @@ pub fn ensure(root: &Path, tools: &[Tool]) -> anyhow::Result<()> {
                     .arg(root.join("target/tools"))
                     .arg(format!("{}@{version}", tool.name)),
             )?,
+            Source::CargoPeer(version, features) => succeed(
+                cargo_command(root)
+                    .args(["install", "--features", features, "--root"])
+                    .arg(root.join("target/tools"))
+                    .arg(format!("{}@{version}", tool.name)),
+            )?,
         }
         if !tool.is_present(root) {
             bail!("{} was installed and is still not found", tool.name);
@@ -171,7 +198,7 @@ pub fn cargo_tool(root: &Path, tool: Tool) -> Command {
 impl Tool {
     fn is_present(self, root: &Path) -> bool {
         match self.source {
-            Source::Cargo(_) => self.program(root).is_some(),
+            Source::Cargo(_) | Source::CargoPeer(..) => self.program(root).is_some(),
             Source::Debian | Source::Rustup => {
                 let mut words = self.probe.iter();
                 words.next().is_some_and(|program| {
@@ -187,8 +214,8 @@ impl Tool {
     }
 
     /// In target/tools or on the path, at the pinned version.
-    fn program(self, root: &Path) -> Option<PathBuf> {
-        let Source::Cargo(version) = self.source else {
+    pub fn program(self, root: &Path) -> Option<PathBuf> {
+        let (Source::Cargo(version) | Source::CargoPeer(version, _)) = self.source else {
             return None;
         };
         [
@@ -269,12 +296,15 @@ fn by_hand(missing: &[Tool]) -> String {
         parts.push(format!("rustup component add {}", tool.name));
     }
     for tool in missing {
-        if let Source::Cargo(version) = tool.source {
-            parts.push(format!(
-                "cargo install --locked --debug --root target/tools {}@{version}",
-                tool.name
-            ));
-        }
+        let (how, version) = match tool.source {
+            Source::Cargo(version) => ("--locked --debug".to_owned(), version),
+            Source::CargoPeer(version, features) => (format!("--features {features}"), version),
+            Source::Debian | Source::Rustup => continue,
+        };
+        parts.push(format!(
+            "cargo install {how} --root target/tools {}@{version}",
+            tool.name
+        ));
     }
     parts.join(" && ")
 }

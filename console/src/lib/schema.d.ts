@@ -420,7 +420,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The certificate revocation list of the issuing CA, DER (RFC 5280). Open to everybody. */
+        /** The certificate revocation list of the standard issuing CA, DER (RFC 5280). Open to everybody. */
         get: operations["identity_crl"];
         put?: never;
         post?: never;
@@ -619,6 +619,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/releases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lifts a hold: on record first, then in force. A revocation is never lifted. */
+        post: operations["identity_release"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/revocations": {
         parameters: {
             query?: never;
@@ -628,8 +645,29 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Withdraws an identity: at every door at once, then on record. */
+        /** Withdraws an identity, for good or on hold: at every door at once, then on record. */
         post: operations["identity_revoke"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/revocations/list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraws a whole list in one act: one of `device/<name>`, `service/<name>`, `product/<name>`,
+         *     `certificate/<issuer digest>:<serial>`, `ca/<issuer digest>` a line. All of it is in force
+         *     before the first of it is recorded.
+         */
+        post: operations["identity_revoke_list"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1925,6 +1963,22 @@ export interface components {
             line: number;
             text: string;
         };
+        /** @description What is on hold and is to be given back: one of the five. */
+        Release: {
+            ca?: string | null;
+            certificate?: string | null;
+            device?: string | null;
+            product?: string | null;
+            /** @description Why, for the log: 1 to 500 characters. */
+            reason: string;
+            service?: string | null;
+        };
+        Released: {
+            /** @description Where the proof of its entry is, once it is in a checkpoint. */
+            proof: string;
+            recorded: components["schemas"]["Recorded"];
+            released: string;
+        };
         RequestedAuthority: {
             /** @description For a new CA, as when one is created; absent for the next key of one that exists. */
             uses?: string | null;
@@ -1955,12 +2009,26 @@ export interface components {
             /** Format: int32 */
             sessions_closed: number;
         };
-        /** @description One of `device`, `service`, `certificate`. */
+        /** @description What a request names: one of the five. */
         Revocation: {
+            /**
+             * @description Everything that it issued: a CA of ours or a manufacturer's, by the SHA-256 of its name in
+             *     DER, as it stands before the colon in a certificate's id.
+             */
+            ca?: string | null;
             /** @description `<issuer digest>:<serial>`. */
             certificate?: string | null;
+            /** @description All its certificates and its factory identity. */
             device?: string | null;
-            /** @description `unspecified`, `key-compromise`, `superseded` or `cessation-of-operation`. */
+            /** @description Only says what it would do. */
+            dry_run?: boolean;
+            /** @description Every device of it, present and to come. */
+            product?: string | null;
+            /**
+             * @description `unspecified`, `key-compromise`, `ca-compromise`, `affiliation-changed`, `superseded`,
+             *     `cessation-of-operation`, `privilege-withdrawn`; or `certificate-hold`, which alone can be
+             *     released.
+             */
             reason: string;
             service?: string | null;
         };
@@ -1970,16 +2038,40 @@ export interface components {
              * @description Microseconds after which nothing of it was accepted at any door.
              */
             in_force_after_micros: number;
-            /** @description False: nothing of that name was on record; it is barred in advance. A typing mistake? */
+            /** @description False: some of it was not on record; it is barred in advance. A typing mistake? */
             known: boolean;
+            /** @description Where the proof of that entry is, once it is in a checkpoint: within a second or two. */
+            proof: string;
             recorded: components["schemas"]["Recorded"];
             /**
              * Format: int64
-             * @description Microseconds after which its entry was durable.
+             * @description Microseconds after which its last entry was durable.
              */
             recorded_after_micros: number;
             /** Format: int32 */
             sessions_closed: number;
+            /**
+             * Format: int64
+             * @description How much of it that was.
+             */
+            unknown: number;
+        };
+        /** @description What a revocation would do. */
+        RevocationPreviewed: {
+            /**
+             * Format: int64
+             * @description Of ours, on record.
+             */
+            certificates: number;
+            /** Format: int64 */
+            devices: number;
+            /** Format: int32 */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description How much of it is not on record. A typing mistake?
+             */
+            unknown: number;
         };
         RevokedWhy: {
             at: string;
@@ -3798,6 +3890,53 @@ export interface operations {
             };
         };
     };
+    identity_release: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Release"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Released"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_revoke: {
         parameters: {
             query?: never;
@@ -3811,6 +3950,76 @@ export interface operations {
             };
         };
         responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevocationPreviewed"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevocationDone"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_revoke_list: {
+        parameters: {
+            query: {
+                /** @description Only says what it would do. */
+                dry_run?: boolean;
+                /** @description As of one revocation. */
+                reason: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "text/plain": string;
+            };
+        };
+        responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevocationPreviewed"];
+                };
+            };
             201: {
                 headers: {
                     [name: string]: unknown;

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::credential::Credential;
 use crate::failure::Failure;
 use crate::folder::Folder;
-use crate::keyring::Keyring;
+use crate::life::{Life, Step};
 use crate::nft::Table;
 use crate::outbox::{Class, Outbox};
 use crate::random;
@@ -21,7 +21,7 @@ use crate::tls::Trust;
 use crate::waiting::Waiting;
 use anyhow::Context;
 use link::Link;
-use model::{Containment, Timestamp};
+use model::Containment;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -51,7 +51,7 @@ const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(3600);
 pub struct Agent {
     config: Config,
     folder: Folder,
-    keyring: Keyring,
+    life: Life,
     idevid: Credential,
     clock: Clock,
     trust: Trust,
@@ -62,9 +62,6 @@ pub struct Agent {
     link: Option<Link>,
     next_attempt: Instant,
     backoff: Backoff,
-    /// Refusals of our certificate in a row.
-    refusals: u32,
-    renew_at: Timestamp,
     renewal_after: Instant,
     renewal_backoff: Backoff,
     containment: Option<Containment>,
@@ -92,7 +89,7 @@ impl Agent {
         let waiting = Waiting::new().context("signals cannot be waited for")?;
         let folder = Folder::open(&config.state_dir)
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
-        let keyring = Keyring::open(&folder)?;
+        let life = Life::open(&folder)?;
         let idevid = Credential::read(
             &read_pem(&config.idevid_certificate_file)?,
             &zeroize::Zeroizing::new(read_pem(&config.idevid_key_file)?),
@@ -115,7 +112,7 @@ impl Agent {
             duties: config.publish.iter().map(|_| now).collect(),
             next_report: now,
             folder,
-            keyring,
+            life,
             idevid,
             trust,
             waiting,
@@ -123,8 +120,6 @@ impl Agent {
             table,
             link: None,
             next_attempt: now,
-            refusals: 0,
-            renew_at: Timestamp::from_seconds(0),
             renewal_after: now,
             containment: None,
             fenced: false,
@@ -185,7 +180,10 @@ impl Agent {
         if self.link.is_none() && now >= self.next_attempt {
             self.try_connect()?;
         }
-        if self.link.is_some() && now >= self.renewal_after && self.clock.now() >= self.renew_at {
+        if self.link.is_some()
+            && now >= self.renewal_after
+            && matches!(self.next_step(true), Step::Obtain(_))
+        {
             self.renew()?;
         }
         if let Err(failure) = self.serve_link() {
@@ -295,7 +293,7 @@ impl Agent {
     fn state(&self) -> &'static str {
         match &self.link {
             Some(link) if link.is_open() => "connected",
-            _ if self.keyring.newest().is_none() => "enrolling",
+            _ if self.life.newest().is_none() => "enrolling",
             _ => "connecting",
         }
     }
@@ -317,7 +315,7 @@ impl Agent {
                     .outbox
                     .next_deadline()
                     .map_or(deadline, |at| deadline.min(at));
-                let renewal = now + self.renew_at.since(self.clock.now());
+                let renewal = now + self.life.renew_at().since(self.clock.now());
                 deadline = deadline.min(renewal.max(self.renewal_after));
             }
         }
@@ -334,10 +332,10 @@ impl Agent {
     }
 
     fn note_status(&mut self, state: &str) {
-        let certificate = self.keyring.newest().map(|credential| CertificateStatus {
+        let certificate = self.life.newest().map(|credential| CertificateStatus {
             not_before: credential.not_before.as_millis(),
             not_after: credential.not_after.as_millis(),
-            renew_at: self.renew_at.as_millis(),
+            renew_at: self.life.renew_at().as_millis(),
         });
         self.status = Status {
             device: self.config.device.to_string(),

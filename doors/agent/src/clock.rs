@@ -40,10 +40,13 @@ impl Clock {
 
     /// The best that is known.
     pub fn now(&self) -> Timestamp {
-        match self.told {
-            Some((time, at)) => time.plus(at.elapsed()),
-            None => system_time().max(self.floor),
-        }
+        self.told().unwrap_or_else(|| system_time().max(self.floor))
+    }
+
+    /// By the plane's word, if it gave it since the start.
+    pub fn told(&self) -> Option<Timestamp> {
+        self.told
+            .map(|(time, at)| time.plus(steady().saturating_duration_since(at)))
     }
 
     pub fn floor(&self) -> Timestamp {
@@ -52,14 +55,13 @@ impl Clock {
 
     /// How far the device's own clock is off, if the plane has told us the time.
     pub fn error_seconds(&self) -> Option<i64> {
-        let (time, at) = self.told?;
-        let right = i64::try_from(time.plus(at.elapsed()).as_seconds()).ok()?;
+        let right = i64::try_from(self.told()?.as_seconds()).ok()?;
         Some(i64::try_from(system_time().as_seconds()).ok()? - right)
     }
 
     /// The plane says what time it is, over a verified connection.
     pub fn hear(&mut self, time: Timestamp) {
-        self.told = Some((time, Instant::now()));
+        self.told = Some((time, steady()));
         self.raise(time);
     }
 
@@ -83,10 +85,36 @@ impl Clock {
 
 /// What the device's own clock says.
 pub fn system_time() -> Timestamp {
+    #[cfg(test)]
+    if let Some((system, _)) = simulated::CLOCKS.get() {
+        return system;
+    }
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A clock that nobody sets.
+fn steady() -> Instant {
+    #[cfg(test)]
+    if let Some((_, steady)) = simulated::CLOCKS.get() {
+        return steady;
+    }
+    Instant::now()
+}
+
+/// For tests that live through years.
+#[cfg(test)]
+pub mod simulated {
+    use model::Timestamp;
+    use std::cell::Cell;
+    use std::time::Instant;
+
+    thread_local! {
+        /// What the device's own clock says, and the one that nobody sets.
+        pub static CLOCKS: Cell<Option<(Timestamp, Instant)>> = const { Cell::new(None) };
+    }
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7; the obsolete forms are not read).

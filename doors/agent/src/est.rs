@@ -4,6 +4,7 @@
 use crate::clock::{Clock, http_date};
 use crate::config::Address;
 use crate::failure::Failure;
+use crate::life::By;
 use crate::tls::{Transport, Trust};
 use crate::waiting::Waiting;
 use base64::Engine;
@@ -40,8 +41,8 @@ impl Est<'_> {
         Ok(())
     }
 
-    /// POST `simpleenroll` (`again` false) or `simplereenroll`: certificates in DER, ours among
-    /// them.
+    /// POST `simpleenroll` or `simplereenroll`, at a place of its own for a certificate that has
+    /// ended: certificates in DER, ours among them.
     ///
     /// # Errors
     /// [`Failure`]; [`Failure::Pending`] if a person must decide first.
@@ -49,13 +50,13 @@ impl Est<'_> {
         &self,
         shown: &Arc<CertifiedKey>,
         request: &[u8],
-        again: bool,
+        by: By,
         clock: &mut Clock,
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        let operation = if again {
-            "simplereenroll"
-        } else {
-            "simpleenroll"
+        let operation = match by {
+            By::Idevid => "simpleenroll",
+            By::Present => "simplereenroll",
+            By::Ended => "returning/simplereenroll",
         };
         let answer = self.exchange("POST", operation, Some(shown), Some(request), clock)?;
         certificates(&answer)

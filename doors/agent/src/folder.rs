@@ -19,9 +19,12 @@ pub struct Folder {
     path: PathBuf,
     /// Held as long as the agent runs: two agents with one state would fight over one identity.
     lock: Option<File>,
-    /// Writes still allowed before the power goes, in tests.
+    /// Steps still allowed before the power goes, in tests.
     #[cfg(test)]
     pub(crate) power: std::cell::Cell<Option<u32>>,
+    /// The step at which it went.
+    #[cfg(test)]
+    pub(crate) cut: std::cell::RefCell<Option<String>>,
 }
 
 impl Drop for Folder {
@@ -81,6 +84,8 @@ impl Folder {
             lock,
             #[cfg(test)]
             power: std::cell::Cell::new(None),
+            #[cfg(test)]
+            cut: std::cell::RefCell::default(),
         }
     }
 
@@ -102,7 +107,7 @@ impl Folder {
 
     fn replace(&self, name: &str, bytes: &[u8], durably: bool) -> io::Result<()> {
         let temporary = self.path.join(format!("{name}{TEMPORARY}"));
-        self.spend()?;
+        self.step("write", name)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -113,7 +118,7 @@ impl Folder {
         if durably {
             file.sync_all()?;
         }
-        self.spend()?;
+        self.step("rename", name)?;
         fs::rename(&temporary, self.path.join(name))?;
         if durably { self.sync() } else { Ok(()) }
     }
@@ -123,7 +128,7 @@ impl Folder {
     /// # Errors
     /// If it cannot be removed.
     pub fn remove(&self, name: &str) -> io::Result<()> {
-        self.spend()?;
+        self.step("remove", name)?;
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -164,10 +169,15 @@ impl Folder {
         File::open(&self.path)?.sync_all()
     }
 
+    /// Each change of the disk begins here.
     #[cfg(test)]
-    fn spend(&self) -> io::Result<()> {
+    fn step(&self, verb: &str, name: &str) -> io::Result<()> {
         match self.power.get() {
-            Some(0) => Err(io::Error::other("the power is cut")),
+            Some(0) => {
+                let step = || format!("{verb} {}", name.replace(|c: char| c.is_ascii_digit(), ""));
+                self.cut.borrow_mut().get_or_insert_with(step);
+                Err(io::Error::other("the power is cut"))
+            }
             Some(left) => {
                 self.power.set(Some(left - 1));
                 Ok(())
@@ -182,7 +192,7 @@ impl Folder {
         clippy::unnecessary_wraps,
         reason = "tests cut the power here"
     )]
-    fn spend(&self) -> io::Result<()> {
+    fn step(&self, _: &str, _: &str) -> io::Result<()> {
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ mod folder;
 #[cfg(test)]
 mod issuing;
 mod keyring;
+mod life;
 mod netlink;
 mod nft;
 mod outbox;

@@ -266,6 +266,10 @@ fn plan_text(planned: &Value) -> String {
     if lines.is_empty() {
         lines.push("  no name comes or goes; what they mean changes".into());
     }
+    let warnings = planned.pointer("/warnings").and_then(Value::as_array);
+    for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
+        lines.push(format!("  warning: {}", escaped(warning)));
+    }
     format!(
         "Version {version}, {} grant classes:\n{}",
         number(planned, "/grant_classes"),

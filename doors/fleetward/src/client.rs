@@ -32,6 +32,8 @@ use tokio_rustls::TlsConnector;
 pub const JSON_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The plane gives up after 60 seconds; it is left to say so.
 const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(75);
+/// Of a list, after 600.
+const LIST_SECONDS_MAX: Duration = Duration::from_secs(615);
 const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(15);
 const PEM_BYTES_MAX: usize = 256 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -61,6 +63,7 @@ pub struct Ask<'a> {
     media_type: &'static str,
     body: Vec<u8>,
     progress: ProgressBar,
+    patience: Duration,
 }
 
 impl<'a> Ask<'a> {
@@ -72,6 +75,7 @@ impl<'a> Ask<'a> {
             media_type: "",
             body: Vec::new(),
             progress: ProgressBar::hidden(),
+            patience: ANSWER_SECONDS_MAX,
         }
     }
 
@@ -113,10 +117,14 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// Shows how much of the body has been sent.
+    /// A list, which may take its time: shows how much of it has been sent.
     #[must_use]
     pub fn shown_by(self, progress: ProgressBar) -> Self {
-        Self { progress, ..self }
+        Self {
+            progress,
+            patience: LIST_SECONDS_MAX,
+            ..self
+        }
     }
 }
 
@@ -270,6 +278,7 @@ impl Client {
         if !ask.media_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, ask.media_type);
         }
+        let patience = ask.patience;
         let body = Upload {
             bytes: ask.body.into(),
             progress: ask.progress,
@@ -294,7 +303,7 @@ impl Client {
             anyhow::Ok((head.status, collected(body, bytes_max).await?))
         };
         let done = runtime
-            .block_on(async { tokio::time::timeout(ANSWER_SECONDS_MAX, exchange).await })
+            .block_on(async { tokio::time::timeout(patience, exchange).await })
             .context("the plane did not answer in time")?
             .context("the plane ended the connection")?;
         *connection = Some(sender);

@@ -3,13 +3,13 @@
 mod import;
 mod token;
 
-use crate::ask;
 use crate::authorities::{self, CaVerb};
 use crate::client::Ask;
 use crate::files;
 use crate::pending::PendingVerb;
 use crate::place::Place;
 use crate::request;
+use crate::revocation::{Release, Revoke};
 use crate::root::RootVerb;
 use crate::served::Served;
 use crate::show::{self, Column, Output};
@@ -17,14 +17,13 @@ use crate::tpm::TpmVerb;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::{DeviceId, ManufacturerId, RevocationReason, ServiceId};
+use model::{DeviceId, ManufacturerId, ServiceId};
 use serde_json::{Value, json};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 pub(crate) const PEM_BYTES_MAX: usize = 64 * 1024;
 /// What the plane takes in one list.
-const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const CRL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Below it the plane answers sooner than a bar is read.
 const PROGRESS_BYTES_MIN: usize = 1024 * 1024;
@@ -90,10 +89,20 @@ pub enum IdentityVerb {
     #[command(after_help = "Examples:\n  \
         fleetward identity revoke --device cam-1 --reason key-compromise\n  \
         fleetward identity revoke --service ingest --reason superseded --yes\n  \
-        fleetward identity revoke --certificate 9f…:7a… --reason superseded\n\n\
-        A revoked device is barred at every door, with its factory certificate too. On a terminal \
-        it asks first; elsewhere it does not.")]
+        fleetward identity revoke --certificate 9f…:7a… --reason superseded\n  \
+        fleetward identity revoke --product camera --reason certificate-hold --dry-run\n  \
+        fleetward identity revoke --list stolen.txt --reason key-compromise\n\n\
+        A revoked device is barred at every door, with its factory certificate too. The reason \
+        certificate-hold bars just as well and can be taken back with `identity release`; every \
+        other reason is for good.\n\n\
+        A list has one name a line: device/cam-1, service/ingest, certificate/9f…:7a…, \
+        product/camera or ca/9f…. On a terminal it asks first; elsewhere it does not.")]
     Revoke(Revoke),
+    /// Give back what was put on hold. What was revoked for good is never given back.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity release --device cam-1 --reason 'found in the store room'\n  \
+        fleetward identity release --product camera --reason 'fixed by release 2.1'")]
+    Release(Release),
     /// List the certificates that the doors show; `served reload` reads their files again.
     #[command(after_help = "Examples:\n  fleetward identity served\n  \
         fleetward identity served --output json\n  fleetward identity served reload")]
@@ -167,34 +176,6 @@ struct KeySource {
     /// Make a P-256 key there (mode 0600; must not exist).
     #[arg(long, value_name = "KEYFILE")]
     new_key: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct Revoke {
-    #[command(flatten)]
-    what: Revoked,
-    /// Why; it stands in the log and in the revocation list.
-    #[arg(long, value_parser = RevocationReason::ALL.map(RevocationReason::name))]
-    reason: String,
-    /// Do not ask.
-    #[arg(long)]
-    yes: bool,
-    #[command(flatten)]
-    place: Place,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Revoked {
-    /// A device: all its certificates and its factory identity.
-    #[arg(long)]
-    device: Option<DeviceId>,
-    /// A service: all its certificates.
-    #[arg(long)]
-    service: Option<ServiceId>,
-    /// One certificate, as `identity show` names it: <issuer digest>:<serial>.
-    #[arg(long, value_name = "ID")]
-    certificate: Option<String>,
 }
 
 const MANUFACTURERS: [Column; 3] = [
@@ -277,6 +258,7 @@ impl IdentityVerb {
             Self::Pending(verb) => verb.run(output),
             Self::Certify(certify) => certify.run(output),
             Self::Revoke(revoke) => revoke.run(output),
+            Self::Release(release) => release.run(output),
             Self::Served(served) => served.run(output),
             Self::Ca {
                 verb: Some(verb), ..
@@ -306,7 +288,7 @@ fn expect(
         Some(extension) if extension.eq_ignore_ascii_case("json") => "application/json",
         _ => "text/csv",
     };
-    let progress = list_progress(text.len())?;
+    let progress = upload_bar(text.len())?;
     let path = format!("/api/v1/identity/expected-devices?manufacturer={manufacturer}");
     let ask = Ask::post(&path)
         .text(media_type, text)
@@ -320,8 +302,8 @@ fn expect(
     )
 }
 
-/// A bar for a list that takes a while to send.
-fn list_progress(bytes: usize) -> anyhow::Result<ProgressBar> {
+/// Shown while a list is on its way; hidden where the plane answers sooner than a bar is read.
+pub fn upload_bar(bytes: usize) -> anyhow::Result<ProgressBar> {
     if bytes < PROGRESS_BYTES_MIN {
         return Ok(ProgressBar::hidden());
     }
@@ -368,37 +350,5 @@ impl Certify {
             fields.insert("file".into(), self.out.display().to_string().into());
         }
         Ok(issued)
-    }
-}
-
-impl Revoke {
-    fn run(&self, output: Output) -> anyhow::Result<()> {
-        let (kind, name) = match (
-            &self.what.device,
-            &self.what.service,
-            &self.what.certificate,
-        ) {
-            (Some(id), ..) => ("device", id.as_str()),
-            (_, Some(id), _) => ("service", id.as_str()),
-            (.., Some(id)) => ("certificate", id.as_str()),
-            _ => bail!("name one of --device, --service, --certificate"),
-        };
-        if !self.yes && std::io::stdin().is_terminal() {
-            let name = show::escaped(name);
-            if !ask::yes(&format!("Revoke {kind} {name}? It cannot be taken back."))? {
-                bail!("nothing was revoked");
-            }
-        }
-        let body = json!({ kind: name, "reason": self.reason });
-        let ask = Ask::post("/api/v1/identity/revocations").json(&body);
-        let receipt = self.place.client()?.json(ask)?;
-        let columns = [
-            ("was on record", "/known"),
-            ("sessions closed", "/sessions_closed"),
-            ("in force after µs", "/in_force_after_micros"),
-            ("recorded after µs", "/recorded_after_micros"),
-            ("entry", "/recorded/entry"),
-        ];
-        show::fields(output, &receipt, &columns)
     }
 }

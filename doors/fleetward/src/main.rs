@@ -22,6 +22,7 @@ mod pending;
 mod place;
 mod request;
 mod response;
+mod revocation;
 mod root;
 mod serve;
 mod served;

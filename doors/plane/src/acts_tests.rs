@@ -77,7 +77,7 @@ async fn a_softer_containment_that_is_recorded_last_does_not_stop_granting_for_e
     flow::contain(&plane, &hard, &Actor::Plane).await.unwrap();
 
     let act = entries::contained(&Actor::Plane, &soft, &standing, 0);
-    let change = withdrawing::change(plane.leaf(&act).unwrap())
+    let change = withdrawing::change(vec![plane.leaf(&act).unwrap()])
         .unwrap()
         .write(standing.row(&soft.device));
     // As it was first written, and as it is tried again.

@@ -3,6 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
+use crate::broker::mosquitto;
 use crate::respond::notify;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
@@ -37,6 +38,7 @@ pub struct Config {
     pub signer: SignerConfig,
     pub inventory: InventoryConfig,
     pub response: ResponseConfig,
+    pub brokers: BrokersConfig,
 }
 
 /// `[listen]`: the doors.
@@ -105,6 +107,65 @@ pub struct IdentityConfig {
     pub tls_1_2: bool,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
+    /// Where outsiders reach this plane's revocation lists and OCSP responder, as it is written
+    /// into new certificates: `http://host[:port][/path]`, what leads to `/status` on the doors for
+    /// people or devices. Empty: certificates name no such address.
+    pub status_url: String,
+    /// Revocation lists of each CA among which its certificates are dealt out: 1, 2, 4 up to 256.
+    pub crl_shards: u16,
+}
+
+/// `[brokers]`: brokers that the fleet still uses, to which revocations are carried.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokersConfig {
+    /// Where Mosquitto's `crlfile` lies: the list of the standard CA goes there, PEM. Empty: none.
+    pub mosquitto_crl_file: PathBuf,
+    /// Mosquitto's `pid_file`: it is told (SIGHUP) to read each new list. Empty: it is not told.
+    pub mosquitto_pid_file: PathBuf,
+    /// `host:port` of a TLS listener of Mosquitto with the dynamic security plugin, which ends live
+    /// sessions. The client's name there is the device's. Empty: none is ended.
+    pub mosquitto_address: String,
+    /// Root certificates (PEM) that this listener is checked by.
+    pub mosquitto_roots_file: PathBuf,
+    /// A client certificate (PEM) that may write to the plugin's control topic.
+    pub mosquitto_certificate_file: PathBuf,
+    /// Its key (PEM); a file of mode 0600.
+    pub mosquitto_key_file: PathBuf,
+}
+
+impl BrokersConfig {
+    fn live(&self, key: &str) -> String {
+        match key {
+            "mosquitto_crl_file" => format!("{:?}", self.mosquitto_crl_file),
+            "mosquitto_pid_file" => format!("{:?}", self.mosquitto_pid_file),
+            "mosquitto_address" => format!("{:?}", self.mosquitto_address),
+            "mosquitto_roots_file" => format!("{:?}", self.mosquitto_roots_file),
+            "mosquitto_certificate_file" => format!("{:?}", self.mosquitto_certificate_file),
+            "mosquitto_key_file" => format!("{:?}", self.mosquitto_key_file),
+            _ => String::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.mosquitto_address.is_empty() {
+            return Ok(());
+        }
+        mosquitto::split(&self.mosquitto_address)
+            .map_err(|rule| ("brokers.mosquitto_address", rule.to_string()))?;
+        let files = [
+            ("brokers.mosquitto_roots_file", &self.mosquitto_roots_file),
+            (
+                "brokers.mosquitto_certificate_file",
+                &self.mosquitto_certificate_file,
+            ),
+            ("brokers.mosquitto_key_file", &self.mosquitto_key_file),
+        ];
+        match files.iter().find(|(_, file)| file.as_os_str().is_empty()) {
+            Some((key, _)) => Err((key, "name the file; the listener wants mutual TLS".into())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// `[signer]`: where the keys of the CAs are. All empty: in sealed files below `data_dir`.
@@ -317,6 +378,7 @@ impl Default for Config {
             signer: SignerConfig::default(),
             inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
+            brokers: BrokersConfig::default(),
         }
     }
 }
@@ -353,6 +415,8 @@ impl Default for IdentityConfig {
         Self {
             tls_1_2: true,
             service_days: 90,
+            status_url: String::new(),
+            crl_shards: 1,
         }
     }
 }
@@ -363,7 +427,7 @@ impl Default for IdentityConfig {
 pub struct ConfigError(String);
 
 /// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 31] = [
+const ENVIRONMENT: [(&str, &[&str]); 39] = [
     ("FLEETWARD_DATA_DIR", &["data_dir"]),
     ("FLEETWARD_LOG_DIR", &["log_dir"]),
     ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
@@ -401,6 +465,8 @@ const ENVIRONMENT: [(&str, &[&str]); 31] = [
         "FLEETWARD_IDENTITY_SERVICE_DAYS",
         &["identity", "service_days"],
     ),
+    ("FLEETWARD_IDENTITY_STATUS_URL", &["identity", "status_url"]),
+    ("FLEETWARD_IDENTITY_CRL_SHARDS", &["identity", "crl_shards"]),
     (
         "FLEETWARD_INVENTORY_ADDRESSES_DAYS",
         &["inventory", "addresses_days"],
@@ -437,6 +503,30 @@ const ENVIRONMENT: [(&str, &[&str]); 31] = [
     ),
     ("FLEETWARD_RESPONSE_MAIL_FROM", &["response", "mail_from"]),
     ("FLEETWARD_RESPONSE_ROOTS_FILE", &["response", "roots_file"]),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_CRL_FILE",
+        &["brokers", "mosquitto_crl_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_PID_FILE",
+        &["brokers", "mosquitto_pid_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_ADDRESS",
+        &["brokers", "mosquitto_address"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_ROOTS_FILE",
+        &["brokers", "mosquitto_roots_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_CERTIFICATE_FILE",
+        &["brokers", "mosquitto_certificate_file"],
+    ),
+    (
+        "FLEETWARD_BROKERS_MOSQUITTO_KEY_FILE",
+        &["brokers", "mosquitto_key_file"],
+    ),
 ];
 
 impl Config {
@@ -522,6 +612,13 @@ impl Config {
         self.listen
             .check()
             .or_else(|(key, rule)| refuse(key, &rule))?;
+        if let Err(rule) = self.status_point() {
+            let key = match rule {
+                identity::InvalidStatusPoint::Base => "identity.status_url",
+                identity::InvalidStatusPoint::Shards => "identity.crl_shards",
+            };
+            return refuse(key, &rule.to_string());
+        }
         let gateway = &self.gateway;
         let ranges: [(&str, u64, u64, u64); 10] = [
             (
@@ -594,6 +691,9 @@ impl Config {
         if let Err((key, rule)) = self.response.check() {
             return refuse(key, &rule);
         }
+        if let Err((key, rule)) = self.brokers.check() {
+            return refuse(key, &rule);
+        }
         if self.log_dir.starts_with(&self.data_dir) {
             return refuse(
                 "log_dir",
@@ -617,6 +717,20 @@ impl Config {
     #[must_use]
     pub fn admin_link_file(&self) -> PathBuf {
         self.data_dir.join("admin-link")
+    }
+
+    /// What new certificates say of where their status is told.
+    ///
+    /// # Errors
+    /// The address or the number of lists cannot be.
+    pub fn status_point(
+        &self,
+    ) -> Result<Option<identity::StatusPoint>, identity::InvalidStatusPoint> {
+        let (url, shards) = (&self.identity.status_url, self.identity.crl_shards);
+        // The number is checked also where nothing is written.
+        let base = if url.is_empty() { "http://unset" } else { url };
+        let point = identity::StatusPoint::new(base, shards)?;
+        Ok((!url.is_empty()).then_some(point))
     }
 
     #[must_use]
@@ -648,10 +762,13 @@ impl Config {
                 ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
+                ["identity", "status_url"] => format!("{:?}", self.identity.status_url),
+                ["identity", "crl_shards"] => self.identity.crl_shards.to_string(),
                 ["inventory", "addresses_days"] => self.inventory.addresses_days.to_string(),
                 ["inventory", "peers_days"] => self.inventory.peers_days.to_string(),
                 ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),
                 ["response", key] => self.response.live(key),
+                ["brokers", key] => self.brokers.live(key),
                 _ => String::new(),
             }
         };
@@ -771,6 +888,28 @@ mod tests {
             (
                 "[response]\nmail_smtp = \"smtps://mail.example.com\"\nmail_to = [\"a@b.example\"]",
                 "response.mail_from and response.mail_to: \"\" is no mail address",
+            ),
+            (
+                "[[listen.certificates]]\nchain_file = \"a\"",
+                "listen.certificates: name a chain_file and a key_file",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"http://ca.example/dir\"",
+                "listen.acme.directory: write https://",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"",
+                "listen.acme.terms_agreed: read the CA's terms",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
+                 names = [\"*.example.com\"]",
+                "listen.acme.names: \"*.example.com\" is no DNS name",
+            ),
+            (
+                "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
+                 names = [\"a.example.com\"]\nchallenge_door = \"mqtt\"",
+                "listen.acme.challenge_door: write people or devices",
             ),
             (
                 "[response]\ntell_severity_min = \"loud\"",

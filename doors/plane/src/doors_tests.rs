@@ -3,7 +3,12 @@
 
 mod abuse;
 mod assurance;
+mod brokers;
 mod keeping;
+mod returning;
+mod revoking;
+mod rotation;
+mod status;
 
 use crate::certify::lists;
 use crate::config::Config;
@@ -37,6 +42,7 @@ struct House {
     told: Vec<Told>,
     factory: Factory,
     at: sim::device::Doors,
+    devices_port: u16,
     stopping: watch::Sender<bool>,
     _scratch: TempDir,
 }
@@ -44,10 +50,16 @@ struct House {
 impl House {
     /// A plane of the example fleet with devices that are expected.
     async fn with(devices: &[&str]) -> Self {
+        Self::with_config(devices, "").await
+    }
+
+    /// As [`House::with`], with more at the end of the configuration.
+    async fn with_config(devices: &[&str], more: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let text = format!(
             "data_dir = {:?}\n[listen]\npeople = \"127.0.0.1:0\"\ndevices = \"127.0.0.1:0\"\n\
-             mqtt = \"127.0.0.1:0\"\n[gateway]\nshards = 2\ndurability = \"process\"\n",
+             mqtt = \"127.0.0.1:0\"\n[gateway]\nshards = 2\ndurability = \"process\"\n\
+             [identity]\nstatus_url = \"http://status.test\"\ncrl_shards = 4\n{more}",
             scratch.path().join("data")
         );
         let config = Config::from_text(&text, &|_| None).unwrap();
@@ -76,6 +88,7 @@ impl House {
             told: Vec::new(),
             factory,
             at,
+            devices_port: addresses.devices.port(),
             stopping,
             _scratch: scratch,
         };

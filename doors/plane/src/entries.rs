@@ -4,10 +4,10 @@
 
 use crate::plane::digest;
 use crate::served::record::Told;
-use crate::withdrawing::{Containing, Restoring, Revoking, Standing};
+use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
 use model::{
     AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
-    Principal, RevocationReason, Timestamp,
+    Principal, Revocable, RevocationReason, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -458,25 +458,64 @@ pub fn issued_to_service(
         .with("certificate", certificate)
 }
 
+/// `sessions_closed` is of this one alone; of a list they are told together.
 #[must_use]
 pub fn revoked(
     at: Timestamp,
     actor: &Actor,
-    what: &Revoking,
+    what: &Revocable,
+    reason: RevocationReason,
+    sessions_closed: Option<u32>,
+) -> Act {
+    let action = match what {
+        Revocable::Principal(Principal::Device(_)) => "identity.device-revoked",
+        Revocable::Principal(Principal::Service(_)) => "identity.service-revoked",
+        Revocable::Certificate(_) => "identity.certificate-revoked",
+        Revocable::Product(_) => "identity.product-revoked",
+        Revocable::Issuer(_) => "identity.issuer-revoked",
+    };
+    let act = Act::new(at, actor, action, what).with("reason", reason.name());
+    match sessions_closed {
+        Some(count) => act.with("sessions_closed", count),
+        None => act,
+    }
+}
+
+/// Sums up a list; each of its lines has an entry of its own before this one.
+#[must_use]
+pub fn list_revoked(
+    at: Timestamp,
+    actor: &Actor,
+    list: Digest,
+    count: usize,
     reason: RevocationReason,
     sessions_closed: u32,
 ) -> Act {
-    let (action, object) = revoked_object(what);
-    Act::new(at, actor, action, object)
+    let object = format_args!("list/{list}");
+    Act::new(at, actor, "identity.list-revoked", object)
+        .with("revoked", count)
         .with("reason", reason.name())
         .with("sessions_closed", sessions_closed)
 }
 
 /// By a certificate whose key lies in a chip.
 #[must_use]
-pub fn superseded(at: Timestamp, what: &Revoking) -> Act {
-    let (action, object) = revoked_object(what);
-    Act::new(at, Actor::Plane, action, object).with("reason", RevocationReason::Superseded.name())
+pub fn superseded(at: Timestamp, what: &Revocable) -> Act {
+    revoked(at, &Actor::Plane, what, RevocationReason::Superseded, None)
+}
+
+#[must_use]
+pub fn released(at: Timestamp, actor: &Actor, what: &Releasing) -> Act {
+    Act::new(at, actor, "identity.hold-released", &what.what).with("reason", &what.reason)
+}
+
+/// Our OCSP responder may answer for a CA, for some days.
+#[must_use]
+pub fn responder_certified(at: Timestamp, certificate: CertificateId, ca: &AuthorityId) -> Act {
+    let action = "identity.ocsp-responder-certified";
+    Act::new(at, Actor::Plane, action, "plane")
+        .with("certificate", certificate)
+        .with("ca", ca)
 }
 
 #[must_use]
@@ -580,28 +619,25 @@ pub fn step(incident: IncidentId, step: &response::Step) -> Act {
     act
 }
 
-fn revoked_object(what: &Revoking) -> (&'static str, String) {
-    match what {
-        Revoking::Device(id) => (DEVICE_REVOKED, format!("device/{id}")),
-        Revoking::Service(id) => (SERVICE_REVOKED, format!("service/{id}")),
-        Revoking::Certificate(id) => (CERTIFICATE_REVOKED, format!("certificate/{id}")),
-    }
-}
-
 const EVIDENCE_APPRAISED: &str = "identity.evidence-appraised";
 const STATUS: &str = "status";
 const DEVICE_CONTAINED: &str = "response.device-contained";
 const CONTAINMENT: &str = "containment";
 const INCIDENT: &str = "incident";
 const FLEET_RETIRED: &str = "identity.fleet-retired";
-const DEVICE_REVOKED: &str = "identity.device-revoked";
-const SERVICE_REVOKED: &str = "identity.service-revoked";
-const CERTIFICATE_REVOKED: &str = "identity.certificate-revoked";
+/// The actions of [`revoked`]; the object says what.
+const REVOKED: [&str; 5] = [
+    "identity.device-revoked",
+    "identity.service-revoked",
+    "identity.certificate-revoked",
+    "identity.product-revoked",
+    "identity.issuer-revoked",
+];
 
 /// A withdrawal that an entry tells of: how a restored backup learns what it missed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Withdrawn {
-    Revoked(Revoking, RevocationReason),
+    Revoked(Revocable, RevocationReason),
     Contained(DeviceId, Standing),
     FleetRetired(model::ManufacturerId),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
@@ -612,13 +648,14 @@ pub enum Withdrawn {
 /// doubt a device stays cut off, and a person restores it again.
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
-    let (_, name) = entry.object.split_once('/')?;
     let what = match entry.action.as_str() {
-        DEVICE_REVOKED => Revoking::Device(name.parse().ok()?),
-        SERVICE_REVOKED => Revoking::Service(name.parse().ok()?),
-        CERTIFICATE_REVOKED => Revoking::Certificate(read_certificate_id(name)?),
-        FLEET_RETIRED => return Some(Withdrawn::FleetRetired(name.parse().ok()?)),
+        FLEET_RETIRED => {
+            let (_, name) = entry.object.split_once('/')?;
+            return Some(Withdrawn::FleetRetired(name.parse().ok()?));
+        }
+        action if REVOKED.contains(&action) => entry.object.parse().ok()?,
         EVIDENCE_APPRAISED => {
+            let (_, name) = entry.object.split_once('/')?;
             let status = store::AttestationStatus::Contraindicated;
             if entry
                 .details
@@ -636,6 +673,7 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
             }));
         }
         DEVICE_CONTAINED => {
+            let (_, name) = entry.object.split_once('/')?;
             let detail = |key: &str| entry.details.get(key).map(String::as_str);
             let standing = Standing {
                 // What this version cannot read is cut off all the same.
@@ -662,35 +700,6 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
 #[must_use]
 pub fn incident_told_by(entry: &audit::Entry) -> Option<IncidentId> {
     IncidentId::from_text(entry.object.strip_prefix("incident/")?)
-}
-
-/// Reads `<issuer digest>:<serial>` as [`CertificateId`] prints it.
-#[must_use]
-pub fn read_certificate_id(text: &str) -> Option<CertificateId> {
-    let (issuer, serial) = text.split_once(':')?;
-    let issuer: [u8; 32] = from_hex(issuer)?.try_into().ok()?;
-    CertificateId::new(Digest(issuer), &from_hex(serial)?)
-}
-
-/// A digest as it is shown: 64 hex digits.
-#[must_use]
-pub fn read_digest(text: &str) -> Option<Digest> {
-    from_hex(text)?.try_into().ok().map(Digest)
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() > 64 || !text.len().is_multiple_of(2) {
-        return None;
-    }
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| {
-            let pair = std::str::from_utf8(pair).ok()?;
-            u8::from_str_radix(pair, 16)
-                .ok()
-                .filter(|_| !pair.starts_with('+'))
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -722,16 +731,28 @@ mod tests {
     #[test]
     fn a_revocation_is_read_back_from_its_entry() {
         let id = CertificateId::new(Digest([0xab; 32]), &[0x01, 0xff]).unwrap();
-        for what in [
-            Revoking::Device("cam-1".parse().unwrap()),
-            Revoking::Service("ingest".parse().unwrap()),
-            Revoking::Certificate(id),
-        ] {
-            let reason = RevocationReason::KeyCompromise;
-            let act = revoked(Timestamp::from_seconds(1), &Actor::Plane, &what, reason, 2);
-            let read = written(act);
-            let told = withdrawal_told_by(&read);
-            assert_eq!(told, Some(Withdrawn::Revoked(what, reason)));
+        let all: [Revocable; 5] = [
+            "device/cam-1".parse().unwrap(),
+            "service/ingest".parse().unwrap(),
+            "product/camera".parse().unwrap(),
+            Revocable::Issuer(Digest([0xab; 32])),
+            Revocable::Certificate(id),
+        ];
+        for what in all {
+            for reason in RevocationReason::ALL {
+                let at = Timestamp::from_seconds(1);
+                let act = revoked(at, &Actor::Plane, &what, reason, Some(2));
+                assert!(REVOKED.contains(&act.action));
+                let told = withdrawal_told_by(&written(act));
+                assert_eq!(told, Some(Withdrawn::Revoked(what.clone(), reason)));
+            }
+            // In doubt it stays on hold: a person releases it again.
+            let releasing = Releasing {
+                what,
+                reason: "found again".into(),
+            };
+            let act = released(Timestamp::from_seconds(2), &Actor::Plane, &releasing);
+            assert_eq!(withdrawal_told_by(&written(act)), None);
         }
     }
 
@@ -777,19 +798,6 @@ mod tests {
                 ));
                 assert_eq!(withdrawal_told_by(&read), None);
             }
-        }
-    }
-
-    #[test]
-    fn what_is_no_certificate_id_is_not_read_as_one() {
-        for text in [
-            "",
-            ":",
-            "ab:01",
-            &format!("{}:", "ab".repeat(32)),
-            &format!("{}:+1", "ab".repeat(32)),
-        ] {
-            assert_eq!(read_certificate_id(text), None, "{text:?}");
         }
     }
 }

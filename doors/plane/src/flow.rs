@@ -6,9 +6,11 @@
 //! Two directions, never mixed up: what **grants** is durable before it has any effect; what
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
+use crate::broker::Telling;
 use crate::certify::attesting::{self, Appraised};
 use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
+use crate::certify::rotation::{self, Proofs};
 use crate::certify::tpm;
 use crate::certify::waiting::{self, Waited};
 use crate::clock;
@@ -24,7 +26,8 @@ use crate::respond::timeline::{self, Lines};
 use crate::shared::Latest;
 use crate::trouble::Trouble;
 use crate::withdrawing::{
-    self, Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
+    self, Containing, ContainmentReceipt, Releasing, RestoreReceipt, Restoring, RevocationReceipt,
+    Revoking,
 };
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
@@ -33,17 +36,22 @@ use identity::tpm::HardwareKey;
 use identity::{
     AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
 };
-use model::{Assurance, CertificateId, Principal, ProductId, RevocationReason, ServiceId};
+use model::{
+    Assurance, CertificateId, Principal, ProductId, Revocable, RevocationReason, ServiceId,
+    Timestamp,
+};
 use response::PersonAct;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use store::{Change, CommitError, Direction, Guard, Write};
+use store::{CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, Receipt, Write};
 
 /// What the MQTT door needs to let somebody in; shared by all shards.
 pub struct Admission {
     pub trust: Arc<Trust>,
     pub fleet: Latest<FleetInForce>,
+    /// Newer certificates that were seen at a door.
+    pub proofs: Proofs,
 }
 
 impl Admission {
@@ -58,6 +66,7 @@ impl Admission {
         address: IpAddr,
     ) -> Result<Admitted, Refusal> {
         let who = self.trust.authenticate(Door::Gateway, presented)?;
+        self.proven(&who);
         Ok(Admitted {
             connection,
             address,
@@ -65,6 +74,15 @@ impl Admission {
             certificate: who.certificate(),
             expires_at: who.not_after(),
         })
+    }
+
+    /// A certificate has opened a door: what it supersedes may go, once that is on record.
+    pub fn proven(&self, who: &Authenticated) {
+        let (certificate, now) = (who.certificate(), clock::now());
+        let supersedes = self.trust.registry().supersedes(&certificate, now);
+        if !supersedes.is_empty() {
+            self.proofs.tell(certificate, now);
+        }
     }
 
     /// All that policy may see of somebody, and whether it is contained.
@@ -228,11 +246,9 @@ pub async fn enroll_by_token(
 
 /// What was issued on the word of an identity that was withdrawn meanwhile is withdrawn with it.
 async fn withdraw_heir(plane: &Arc<Plane>, heir: CertificateId, refusal: Refusal) -> Trouble {
-    if let Refusal::CertificateRevoked { reason, .. } | Refusal::PrincipalRevoked { reason, .. } =
-        &refusal
-    {
-        let heir = Revoking::Certificate(heir);
-        if let Err(trouble) = revoke(plane, &heir, *reason, &Actor::Plane).await {
+    if let Refusal::Revoked { reason, .. } = &refusal {
+        let heir = Revoking::heir(heir, *reason);
+        if let Err(trouble) = revoke(plane, &heir, &Actor::Plane).await {
             return trouble;
         }
     }
@@ -278,24 +294,32 @@ pub async fn enroll_by_tpm(
     // certificate to enroll so again, so a lost answer locks nobody out.
     let reason = RevocationReason::Superseded;
     let earlier = plane.certificates_in_force(&principal, now);
-    let earlier: Vec<Revoking> = earlier.into_iter().map(Revoking::Certificate).collect();
-    for what in &earlier {
+    let earlier = Revoking {
+        what: earlier.into_iter().map(Revocable::Certificate).collect(),
+        reason,
+        list: None,
+    };
+    for what in &earlier.what {
         change = change
-            .write(what.row(now, reason))
+            .write(Write::Revoke {
+                what: what.clone(),
+                at: now,
+                reason,
+            })
             .entry(plane.leaf(&entries::superseded(now, what))?);
     }
     let receipt = plane.commit(change).await?;
-    for what in &earlier {
-        let (withdrawal, fact) = what.withdrawn(reason, now);
-        plane.learn(&fact)?;
-        plane.withdraw(&withdrawal).await;
-    }
+    plane.withdraw(&earlier.facts(now), earlier.what).await?;
     plane.learn(&made.fact(principal.clone()))?;
     let barred = plane.trust().registry().enroll_by_tpm(held).err();
     if let Some(refusal) = barred {
-        if let Refusal::PrincipalRevoked { reason, .. } = &refusal {
-            let heir = Revoking::Certificate(made.certificate);
-            revoke(plane, &heir, *reason, &Actor::Plane).await?;
+        if let Refusal::Revoked { reason, .. } = &refusal {
+            revoke(
+                plane,
+                &Revoking::heir(made.certificate, *reason),
+                &Actor::Plane,
+            )
+            .await?;
         }
         return Err(refusal.into());
     }
@@ -330,7 +354,8 @@ pub async fn attest(
     let receipt = match result.status {
         AttestationStatus::Contraindicated => {
             plane.lower(&asked.device, &fact).await?;
-            let change = withdrawing::change(leaf)?.write(Write::PutAttestationResult(row.clone()));
+            let change =
+                withdrawing::change(vec![leaf])?.write(Write::PutAttestationResult(row.clone()));
             plane.commit_withdrawal(change).await?
         }
         AttestationStatus::Affirming => {
@@ -396,27 +421,120 @@ pub async fn issue_to_service(
 /// Only that it could not be recorded; the withdrawal itself has been carried out.
 pub async fn revoke(
     plane: &Arc<Plane>,
-    what: &Revoking,
-    reason: RevocationReason,
+    revoking: &Revoking,
     actor: &Actor,
 ) -> Result<RevocationReceipt, Trouble> {
     let started = Instant::now();
     let at = clock::now();
-    let known = plane.knows(what);
-    let (withdrawal, fact) = what.withdrawn(reason, at);
-    plane.learn(&fact)?;
-    let sessions_closed = plane.withdraw(&withdrawal).await;
+    let facts = revoking.facts(at);
+    let sessions_closed = plane.withdraw(&facts, revoking.what.clone()).await?;
     let in_force_after = started.elapsed();
-    let leaf = plane.leaf(&entries::revoked(at, actor, what, reason, sessions_closed))?;
-    let change = withdrawing::change(leaf)?.write(what.row(at, reason));
-    let receipt = plane.commit_withdrawal(change).await?;
+    let unknown = (revoking.what.iter())
+        .filter(|what| !plane.knows(what))
+        .count() as u64;
+    let recorded = withdrawing::record(plane, revoking, at, sessions_closed, actor).await;
+    let recorded_after = started.elapsed();
+    // It is in force, recorded or not.
+    for fact in &facts {
+        plane.note(fact);
+    }
+    let (receipt, entry) = recorded?;
     Ok(RevocationReceipt {
-        known,
+        unknown,
         sessions_closed,
         in_force_after,
-        recorded_after: started.elapsed(),
+        recorded_after,
         receipt,
+        entry,
     })
+}
+
+/// What doors saw of newer certificates goes on record: the overlap of those before them begins.
+///
+/// # Errors
+/// The store's; what was seen then waits for the next time.
+pub async fn supersede(plane: &Plane) -> Result<(), Trouble> {
+    let mut seen = plane.admission.proofs.take();
+    while let Some((by, at)) = seen.pop_first() {
+        let superseded = plane.trust().registry().supersedes(&by, at);
+        let rows: Vec<store::Superseded> = superseded
+            .into_iter()
+            .map(|certificate| store::Superseded {
+                certificate,
+                by,
+                at,
+            })
+            .collect();
+        let facts: Vec<Fact> = rows.iter().map(rotation::fact_of).collect();
+        let change = Change::new(Direction::Neutral).write(Write::PutSuperseded(rows));
+        if let Err(trouble) = plane.commit(change).await {
+            seen.insert(by, at);
+            plane.admission.proofs.put_back(seen);
+            return Err(trouble);
+        }
+        for fact in &facts {
+            plane.learn(fact)?;
+        }
+    }
+    Ok(())
+}
+
+/// Revokes what was superseded longer ago than its product allows; returns how many. Its device
+/// holds a newer certificate that has opened a door, so nobody is left without one.
+///
+/// # Errors
+/// Only that one could not be recorded; it is in force all the same.
+pub async fn retire(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Trouble> {
+    let fleet = plane.admission.fleet.get();
+    let retired = plane
+        .trust()
+        .registry()
+        .retired(now, |product| fleet.rotation_overlap(product));
+    for certificate in &retired {
+        let what = Revocable::Certificate(*certificate);
+        let revoking = Revoking::one(what, RevocationReason::Superseded);
+        revoke(plane, &revoking, &Actor::Plane).await?;
+    }
+    Ok(retired.len())
+}
+
+/// Lifts a hold: durable first, then in force. What is revoked for good is never given back.
+///
+/// # Errors
+/// It is not on hold, or was revoked meanwhile; trouble of ours.
+pub async fn release(
+    plane: &Arc<Plane>,
+    releasing: &Releasing,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    let what = releasing.what.clone();
+    let stands = plane.trust().registry().revocation(&what);
+    match stands {
+        Some(why) if why.reason.is_hold() => {}
+        Some(why) => {
+            let why = why.reason.name();
+            let text = format!("{what} was revoked for good ({why}); it is never released");
+            return Err(Trouble::refused("revoked-for-good", text));
+        }
+        None => {
+            let text = format!("{what} is not on hold");
+            return Err(Trouble::refused("not-on-hold", text));
+        }
+    }
+    let at = clock::now();
+    let mut change = Change::new(Direction::Grant)
+        .write(Write::Release { what: what.clone() })
+        .entry(plane.leaf(&entries::released(at, actor, releasing))?);
+    let told = plane.carried(std::slice::from_ref(&what), Telling::In, at);
+    change
+        .writes
+        .extend(told.into_iter().take(CHANGE_ROWS_MAX - 2));
+    let receipt = plane.commit(change).await?;
+    plane.learn(&Fact::Released { what })?;
+    plane.status.changed();
+    plane.brokers.nudge();
+    Ok(receipt)
 }
 
 /// Cuts a device off: bites on every shard and at every door first, is acknowledged when it is
@@ -445,7 +563,7 @@ pub async fn contain(
         // Before the record, which may not come: the device's own fence is part of it.
         plane.tell_containment(&what.device).await;
         let leaf = plane.leaf(&entries::contained(actor, what, &asked, sessions_touched))?;
-        let change = withdrawing::change(leaf)?.write(asked.row(&what.device));
+        let change = withdrawing::change(vec![leaf])?.write(asked.row(&what.device));
         done.receipt = Some(plane.commit_withdrawal(change).await?);
         done.recorded_after = started.elapsed();
     }

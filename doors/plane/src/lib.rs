@@ -12,6 +12,7 @@
 #[cfg(test)]
 mod acts_tests;
 pub mod api;
+mod broker;
 mod certify;
 mod clock;
 pub mod config;

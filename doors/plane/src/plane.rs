@@ -1,6 +1,8 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
-use crate::certify::lists::MadeCrl;
+use crate::broker::Brokers;
+use crate::certify::over_mqtt::Asking;
+use crate::certify::status::StatusDesk;
 use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
 use crate::config::Config;
@@ -17,15 +19,16 @@ use crate::shards::Shards;
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use crate::trouble::Trouble;
-use crate::withdrawing::{Containments, Revoking, Standing};
+use crate::withdrawing::{Containments, RevocationPreview, Standing};
 use access::{Facts, Grants};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use gateway::Withdrawal;
 use identity::pending::Pending;
 use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
-use model::{CertificateId, Containment, DeviceId, Digest, Principal, ServiceId, Timestamp};
+use model::{
+    CertificateId, Containment, DeviceId, Digest, Principal, Revocable, ServiceId, Timestamp,
+};
 use signer::{Purpose, SealKey, Signer};
 use std::sync::Arc;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
@@ -48,6 +51,8 @@ pub struct Plane {
     pub signals: Signals,
     /// The other end, until the judge takes it.
     pub inbox: Locked<Option<Inbox>>,
+    /// Certificate requests that came over MQTT, until their task takes them.
+    pub(crate) asking: Locked<Option<Asking>>,
     /// How often each service calls the API.
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.
@@ -82,6 +87,8 @@ pub struct Plane {
     pub containments: Locked<Containments>,
     /// Who is told of incidents.
     pub(crate) notifier: Notifier,
+    /// Whom revocations are carried to.
+    pub(crate) brokers: Brokers,
     /// What is asked of TPMs.
     pub(crate) chips: Chips,
     pub(crate) signer: Signer,
@@ -92,10 +99,10 @@ pub struct Plane {
     pub(crate) shards: Shards,
     /// Withdrawals in force that the store has not taken yet.
     pub(crate) unrecorded: Locked<Vec<Change>>,
-    /// The last CRL made; none after a revocation.
-    pub(crate) crl: Locked<Option<MadeCrl>>,
     /// How often claim tokens were tried in this minute.
     pub(crate) token_attempts: Locked<identity::claim_token::Attempts>,
+    /// What outsiders are told of our certificates.
+    pub(crate) status: StatusDesk,
     /// The one sequencer; locked for one batch.
     pub(crate) sequencer: Locked<audit::Sequencer>,
     pub(crate) sequencer_trouble: Locked<Option<String>>,
@@ -244,24 +251,56 @@ impl Plane {
 
     /// Whether what is to be revoked is on record.
     #[must_use]
-    pub fn knows(&self, what: &Revoking) -> bool {
-        let registry = self.trust().registry();
-        match what {
-            Revoking::Device(device) => registry.device(device).is_some(),
-            Revoking::Service(service) => {
-                let principal = Principal::Service(service.clone());
-                self.admission.fleet.get().has_service(service)
-                    || !registry.certificates_of(&principal).is_empty()
+    pub fn knows(&self, what: &Revocable) -> bool {
+        let listed = match what {
+            Revocable::Principal(Principal::Service(id)) => {
+                self.admission.fleet.get().has_service(id)
             }
-            Revoking::Certificate(certificate) => registry.owner(certificate).is_some(),
-        }
+            Revocable::Issuer(id) => {
+                let tree = self.tree();
+                tree.issuing().iter().any(|one| one.issuer.id() == *id)
+            }
+            _ => false,
+        };
+        listed || self.trust().registry().knows(what)
     }
 
-    /// Closes every session of what is withdrawn; the number of them.
-    pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
-        let closed = self.shards.withdraw(what).await;
-        *self.crl.lock() = None;
-        closed
+    /// What a revocation would do: how much is not on record, whom it would bar, how many sessions
+    /// it would close.
+    pub async fn preview(
+        self: &Arc<Self>,
+        what: Vec<Revocable>,
+    ) -> Result<RevocationPreview, Trouble> {
+        let what: Arc<[Revocable]> = what.into();
+        let sessions = self.shards.sessions_of(&what).await;
+        let plane = Arc::clone(self);
+        off_thread(move || {
+            let unknown = what.iter().filter(|one| !plane.knows(one)).count() as u64;
+            let meant = what.iter().cloned().collect();
+            let reach = plane.trust().registry().reach(&meant);
+            RevocationPreview {
+                unknown,
+                reach,
+                sessions,
+            }
+        })
+        .await
+    }
+
+    /// Bars all of it at every door and closes its sessions; the number of them.
+    pub async fn withdraw(&self, facts: &[Fact], what: Vec<Revocable>) -> Result<u32, Trouble> {
+        // A look-up at a door never waits for a whole list.
+        const FACTS_AT_ONCE: usize = 1000;
+        for part in facts.chunks(FACTS_AT_ONCE) {
+            let mut registry = self.trust().registry_mut();
+            for fact in part {
+                registry.apply(fact).map_err(Trouble::fault)?;
+            }
+        }
+        let closed = self.shards.withdraw(what.into()).await;
+        self.status.changed();
+        self.brokers.nudge();
+        Ok(closed)
     }
 
     /// Cuts a device off in memory and on every shard; whether it is news, and the number of

@@ -1,9 +1,12 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::broker::Brokers;
+use crate::certify::rotation::{self, Proofs};
+use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{counting, imports, lists, waiting};
+use crate::certify::{counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -19,7 +22,7 @@ use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
 use crate::served::{Maker, Served};
-use crate::shards::{Journals, Shards};
+use crate::shards::{self, Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use crate::stock::sightings;
@@ -41,6 +44,8 @@ use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
     notifier: Notifier,
+    brokers: Brokers,
+    status: StatusDesk,
     store: Store,
     published: Published,
     seal: SealKey,
@@ -70,6 +75,7 @@ impl Foundation {
         let now = clock::now();
         check_clock(now, built_at(), "this program was built")?;
         let notifier = Notifier::new(config)?;
+        let brokers = Brokers::new(config)?;
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
         let store = Store::open(&config.data_dir, Options::new(tenant.clone()))?;
@@ -122,8 +128,11 @@ impl Foundation {
         let pending = waiting::remember(&store)?;
         let trust = Trust::new(served, anchors, registry);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
+        let status = StatusDesk::open(&store, config.status_point()?)?;
         Ok(Self {
             notifier,
+            brokers,
+            status,
             store,
             published,
             seal,
@@ -154,15 +163,20 @@ impl Foundation {
         let admission = Arc::new(Admission {
             trust: Arc::new(self.trust),
             fleet: Latest::new(self.fleet),
+            proofs: Proofs::default(),
         });
         let (signals, inbox) = Signals::new();
+        let (requests, asking) = over_mqtt::queue();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
             &doors.mqtt,
-            &admission,
-            &grants,
-            &signals,
+            &shards::Around {
+                admission: Arc::clone(&admission),
+                grants: Arc::clone(&grants),
+                signals: signals.clone(),
+                requests,
+            },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
         Ok(Arc::new(Plane {
@@ -176,6 +190,7 @@ impl Foundation {
             sign_ins: SignIns::default(),
             signals,
             inbox: Locked::new(Some(inbox)),
+            asking: Locked::new(Some(asking)),
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),
@@ -193,6 +208,7 @@ impl Foundation {
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
+            brokers: self.brokers,
             chips: self.chips,
             signer: self.signer,
             realm: self.realm,
@@ -200,8 +216,8 @@ impl Foundation {
             grants: Latest::of(grants),
             shards,
             unrecorded: Locked::default(),
-            crl: Locked::default(),
             token_attempts: Locked::default(),
+            status: self.status,
             sequencer: Locked::new(self.sequencer),
             sequencer_trouble: Locked::default(),
         }))
@@ -428,7 +444,8 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
             }
             match entries::withdrawal_told_by(&entry) {
                 Some(Withdrawn::Revoked(what, reason)) => {
-                    let write = what.row(entry.time, reason);
+                    let at = entry.time;
+                    let write = Write::Revoke { what, at, reason };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::Contained(device, standing)) => {
@@ -490,30 +507,19 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             shared: row.shared,
         });
     })?;
-    store.for_each_certificate(|row| {
-        if let Some(principal) = row.certificate.holder.principal() {
-            learn(Fact::CertificateIssued {
-                principal,
-                certificate: row.certificate.id,
-                not_after: row.certificate.not_after,
-            });
-        }
+    store.for_each_issued(|row| {
+        learn(Fact::CertificateIssued {
+            key: key_of(&row),
+            principal: row.principal,
+            certificate: row.certificate,
+            not_after: row.not_after,
+        });
     })?;
     store.for_each_revocation(|what, revocation| {
         let (at, reason) = (revocation.at, revocation.reason);
-        learn(match what {
-            store::Revoked::Principal(principal) => Fact::PrincipalRevoked {
-                principal,
-                reason,
-                at,
-            },
-            store::Revoked::Certificate(certificate) => Fact::CertificateRevoked {
-                certificate,
-                reason,
-                at,
-            },
-        });
+        learn(Fact::Revoked { what, reason, at });
     })?;
+    store.for_each_superseded(|row| learn(rotation::fact_of(&row)))?;
     store.for_each_endorsement_key(|row| {
         learn(Fact::EndorsementListed {
             endorsement: row.endorsement,
@@ -548,6 +554,14 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
         }
         None => Ok((registry, containments)),
     }
+}
+
+/// A row of an earlier format has no digest of its key. What cannot be read opens no door either.
+fn key_of(row: &store::IssuedRow) -> model::Digest {
+    let der = row.der.as_deref().unwrap_or_default();
+    row.key
+        .or_else(|| identity::public_key_digest(der).ok())
+        .unwrap_or_else(|| crate::plane::digest(der))
 }
 
 /// The judgement as it was: what was learned and raised comes from `facts.db`, what is declared

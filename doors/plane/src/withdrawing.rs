@@ -1,67 +1,165 @@
 //! What can be withdrawn, and what a withdrawal and its undoing leave behind.
 
-use crate::entries::Actor;
-use crate::plane::{digest, random};
+use crate::broker::Telling;
+use crate::entries::{self, Actor};
+use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
-use gateway::Withdrawal;
-use identity::Fact;
+use identity::{Fact, Reach};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, Principal, RevocationReason,
-    ServiceId, Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, Revocable, RevocationReason,
+    Timestamp,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use store::{Change, Direction, IdempotencyKey, Receipt, Write};
+use store::{CHANGE_ROWS_MAX, Change, Direction, IdempotencyKey, Receipt, Write};
 
-/// What is to be revoked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoking {
-    Device(DeviceId),
-    Service(ServiceId),
-    Certificate(CertificateId),
+/// What is to be revoked, and why: one thing or a whole list in one act.
+#[derive(Debug, Clone)]
+pub struct Revoking {
+    pub what: Vec<Revocable>,
+    pub reason: RevocationReason,
+    /// SHA-256 of the list as it was sent, if it was one.
+    pub list: Option<Digest>,
 }
 
 impl Revoking {
-    /// What the gateway and the registry are told.
     #[must_use]
-    pub fn withdrawn(&self, reason: RevocationReason, at: Timestamp) -> (Withdrawal, Fact) {
-        let principal = match self {
-            Self::Device(device) => Principal::Device(device.clone()),
-            Self::Service(service) => Principal::Service(service.clone()),
-            Self::Certificate(certificate) => {
-                let certificate = *certificate;
-                let fact = Fact::CertificateRevoked {
-                    certificate,
-                    reason,
-                    at,
-                };
-                return (Withdrawal::Certificate(certificate), fact);
-            }
-        };
-        let fact = Fact::PrincipalRevoked {
-            principal: principal.clone(),
+    pub fn one(what: Revocable, reason: RevocationReason) -> Self {
+        Self {
+            what: vec![what],
             reason,
-            at,
-        };
-        (Withdrawal::Principal(principal), fact)
+            list: None,
+        }
     }
 
-    /// Its row.
+    /// The certificate that was made by the word of what is revoked meanwhile. A hold would have to
+    /// be released twice: the device enrolls again instead.
     #[must_use]
-    pub fn row(&self, at: Timestamp, reason: RevocationReason) -> Write {
-        match self.clone() {
-            Self::Device(device) => Write::RevokeDevice { device, at, reason },
-            Self::Service(service) => Write::RevokeService {
-                service,
-                at,
-                reason,
-            },
-            Self::Certificate(certificate) => Write::RevokeCertificate {
-                certificate,
-                at,
-                reason,
-            },
+    pub fn heir(certificate: CertificateId, reason: RevocationReason) -> Self {
+        let reason = if reason.is_hold() {
+            RevocationReason::Superseded
+        } else {
+            reason
+        };
+        Self::one(Revocable::Certificate(certificate), reason)
+    }
+
+    /// What the registry is told.
+    #[must_use]
+    pub fn facts(&self, at: Timestamp) -> Vec<Fact> {
+        let all = self.what.iter().cloned();
+        let reason = self.reason;
+        all.map(|what| Fact::Revoked { what, reason, at }).collect()
+    }
+}
+
+/// Lines of a list in one change: each has a row, an entry and perhaps a message to a broker, and
+/// one more entry sums up.
+const LINES_OF_CHANGE_MAX: usize = CHANGE_ROWS_MAX / 3 - 1;
+/// The longest list.
+pub const LIST_LINES_MAX: usize = 1_000_000;
+
+/// Reads a list of what is to be revoked, one a line; empty lines and lines that begin with `#`
+/// say nothing. The first 20 errors are told at once, each with its line.
+///
+/// # Errors
+/// What is wrong with it; nothing of it is done then.
+pub fn read_list(text: &str) -> Result<Vec<Revocable>, Vec<String>> {
+    const ERRORS_MAX: usize = 20;
+    let mut what = BTreeSet::new();
+    let mut errors = Vec::new();
+    for (number, line) in (1_usize..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
         }
+        match line.parse() {
+            Ok(one) => drop(what.insert(one)),
+            Err(rule) => errors.push(format!("line {number}: {rule}")),
+        }
+        if errors.len() >= ERRORS_MAX {
+            break;
+        }
+        if what.len() > LIST_LINES_MAX {
+            errors.push(format!("more than {LIST_LINES_MAX} lines; cut the list"));
+            break;
+        }
+    }
+    if errors.is_empty() && what.is_empty() {
+        errors.push("the list names nothing".to_owned());
+    }
+    if errors.is_empty() {
+        Ok(what.into_iter().collect())
+    } else {
+        Err(errors)
+    }
+}
+
+/// Records what is in force, a list in as many changes as it takes. The receipt is the last one's;
+/// its entry is the one that sums up, or the only one.
+///
+/// # Errors
+/// Something could not be recorded; it is in force and tried again.
+pub async fn record(
+    plane: &Plane,
+    revoking: &Revoking,
+    at: Timestamp,
+    sessions_closed: u32,
+    actor: &Actor,
+) -> Result<(Receipt, u64), Trouble> {
+    let parts = revoking.what.chunks(LINES_OF_CHANGE_MAX);
+    let last = parts.len().saturating_sub(1);
+    let mut recorded = Err(Trouble::fault("a revocation of nothing"));
+    let mut failed = None;
+    for (number, part) in parts.enumerate() {
+        let mut leaves = Vec::with_capacity(part.len() + 1);
+        let of_each = match revoking.list {
+            None => Some(sessions_closed),
+            Some(_) => None,
+        };
+        for what in part {
+            let act = entries::revoked(at, actor, what, revoking.reason, of_each);
+            leaves.push(plane.leaf(&act)?);
+        }
+        if let (Some(list), true) = (revoking.list, number == last) {
+            let count = revoking.what.len();
+            let act =
+                entries::list_revoked(at, actor, list, count, revoking.reason, sessions_closed);
+            leaves.push(plane.leaf(&act)?);
+        }
+        let entry = leaves.len().saturating_sub(1) as u64;
+        let mut change = change(leaves)?;
+        for what in part {
+            change = change.write(Write::Revoke {
+                what: what.clone(),
+                at,
+                reason: revoking.reason,
+            });
+        }
+        // Of a product they may be many; what does not fit has changes of its own.
+        let mut carried = plane.carried(part, Telling::Out, at);
+        let rest = carried.split_off(carried.len().min(LINES_OF_CHANGE_MAX));
+        change.writes.append(&mut carried);
+        recorded = match plane.commit_withdrawal(change).await {
+            Ok(receipt) => Ok((receipt, receipt.first_leaf_index.saturating_add(entry))),
+            Err(trouble) => {
+                failed.get_or_insert(trouble.to_string());
+                Err(trouble)
+            }
+        };
+        for some in rest.chunks(CHANGE_ROWS_MAX) {
+            let mut more = Change::new(Direction::Neutral);
+            more.writes = some.to_vec();
+            if let Err(trouble) = plane.commit(more).await {
+                tracing::error!("{} broker message(s) are lost ({trouble})", some.len());
+            }
+        }
+    }
+    plane.brokers.nudge();
+    match failed {
+        // The last part may be on record while an earlier one is not.
+        Some(why) if recorded.is_ok() => Err(Trouble::fault(why)),
+        _ => recorded,
     }
 }
 
@@ -70,24 +168,44 @@ impl Revoking {
 ///
 /// # Errors
 /// The system gives no random bytes.
-pub fn change(leaf: Vec<u8>) -> Result<Change, Trouble> {
+pub fn change(leaves: Vec<Vec<u8>>) -> Result<Change, Trouble> {
     let key = IdempotencyKey {
         key: format!("withdrawal/{}", Digest(random()?)),
-        request: digest(&leaf),
+        request: digest(&leaves.concat()),
     };
-    Ok(Change::new(Direction::Withdraw).entry(leaf).idempotent(key))
+    let mut change = Change::new(Direction::Withdraw).idempotent(key);
+    change.entries = leaves;
+    Ok(change)
+}
+
+/// What a revocation would do.
+#[derive(Debug, Clone, Copy)]
+pub struct RevocationPreview {
+    pub unknown: u64,
+    pub reach: Reach,
+    pub sessions: u32,
 }
 
 /// What a revocation did, and how fast.
 pub struct RevocationReceipt {
-    /// False: nobody of that name, or no such certificate, was on record. It is barred in advance.
-    pub known: bool,
+    /// How much of it was not on record: it is barred in advance.
+    pub unknown: u64,
     pub sessions_closed: u32,
     /// From the request to the moment after which nothing of it is accepted at any door.
     pub in_force_after: Duration,
     /// From the request to its entry being durable.
     pub recorded_after: Duration,
     pub receipt: Receipt,
+    /// Index of the entry that tells of all of it.
+    pub entry: u64,
+}
+
+/// A hold that is to be lifted, and why.
+#[derive(Debug, Clone)]
+pub struct Releasing {
+    pub what: Revocable,
+    /// Of whoever decided, in their words.
+    pub reason: String,
 }
 
 /// Who is to be cut off, how far and why.
@@ -247,5 +365,18 @@ mod tests {
         let seen = all.change_of(&device).unwrap();
         assert!(all.take(&device, seen));
         assert_eq!(all.of(&device), None);
+    }
+
+    #[test]
+    fn a_list_is_read_whole_or_not_at_all() {
+        let list = "# lost in transit\n\n device/cam-2 \ndevice/cam-1\r\ndevice/cam-2\nproduct/x\n";
+        let read = read_list(list).unwrap();
+        let names: Vec<String> = read.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["device/cam-1", "device/cam-2", "product/x"]);
+        let errors = read_list("device/a\ncam-1\nsn/1\n").unwrap_err();
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].starts_with("line 2: "), "{errors:?}");
+        assert!(read_list("# nothing\n").is_err());
+        assert_eq!(read_list(&"x\n".repeat(1000)).unwrap_err().len(), 20);
     }
 }

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 pub(crate) const ROOT: &str = "root";
 pub(crate) const LOG: &str = "log";
 pub(crate) const SERVER: &str = "server";
+/// The OCSP responder's, for every CA: it says whether certificates stand and makes none.
+pub(crate) const OCSP: &str = "ocsp";
 /// The first issuing CA's, which serves every use.
 pub(crate) const FIRST_ISSUING: &str = "issuing";
 

@@ -50,11 +50,14 @@ pub enum Purpose {
     ServiceCertificate,
     OperatorCertificate,
     Crl,
+    /// Of this plane's OCSP responder, by the CA that it answers for.
+    OcspCertificate,
+    OcspResponse,
     Checkpoint,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::RootCertificate,
         Self::IssuingCertificate,
         Self::LinkCertificate,
@@ -64,6 +67,8 @@ impl Purpose {
         Self::ServiceCertificate,
         Self::OperatorCertificate,
         Self::Crl,
+        Self::OcspCertificate,
+        Self::OcspResponse,
         Self::Checkpoint,
     ];
 
@@ -80,6 +85,8 @@ impl Purpose {
             Self::ServiceCertificate => "service-certificate",
             Self::OperatorCertificate => "operator-certificate",
             Self::Crl => "crl",
+            Self::OcspCertificate => "ocsp-certificate",
+            Self::OcspResponse => "ocsp-response",
             Self::Checkpoint => "checkpoint",
         }
     }
@@ -97,6 +104,8 @@ impl Purpose {
             Self::OperatorCertificate => 8,
             Self::Crl => 9,
             Self::Checkpoint => 10,
+            Self::OcspCertificate => 11,
+            Self::OcspResponse => 12,
         }
     }
 
@@ -104,10 +113,14 @@ impl Purpose {
         Self::ALL.into_iter().find(|one| one.code() == code)
     }
 
-    /// What it signs gives somebody rights: not signed if it cannot be counted. Lists and
-    /// checkpoints are signed all the same, as what they withdraw and prove is in force already.
+    /// What it signs gives somebody rights: not signed if it cannot be counted. Lists,
+    /// answers and checkpoints are signed all the same, as what they withdraw and prove is in force
+    /// already.
     const fn grants(self) -> bool {
-        !matches!(self, Self::Crl | Self::Checkpoint)
+        !matches!(
+            self,
+            Self::Crl | Self::OcspCertificate | Self::OcspResponse | Self::Checkpoint
+        )
     }
 
     /// The use of the end-entity certificates of this purpose.
@@ -123,6 +136,8 @@ impl Purpose {
             | Self::LinkCertificate
             | Self::AuthorityRequest
             | Self::Crl
+            | Self::OcspCertificate
+            | Self::OcspResponse
             | Self::Checkpoint => None,
         }
     }
@@ -142,6 +157,7 @@ pub struct Signer {
     log_identifier: Vec<u8>,
     server: Zeroizing<Vec<u8>>,
     server_public: Vec<u8>,
+    ocsp: CertificateKey,
     rules: Rules,
     high_mark: Mutex<Option<HighMark>>,
     counts: Mutex<Counts>,
@@ -213,6 +229,7 @@ impl Signer {
         let mut keys = vec![
             (keys::LOG, keys::generate_ed25519()?),
             (keys::SERVER, keys::generate_p256()?),
+            (keys::OCSP, keys::generate_p256()?),
         ];
         if let Some(place) = token {
             let token = token::Token::open(place)?;
@@ -247,6 +264,10 @@ impl Signer {
             path: dir.join(name),
             what: "holds no usable key",
         };
+        if !folder.names()?.iter().any(|name| name == keys::OCSP) {
+            // A folder of before there was a responder.
+            folder.create(keys::OCSP, &keys::generate_p256()?)?;
+        }
         let mut found: Vec<(String, CertificateKey)> = Vec::new();
         for name in folder.names()? {
             if token::is_ca_name(&name) {
@@ -289,6 +310,8 @@ impl Signer {
             log,
             server,
             server_public,
+            ocsp: CertificateKey::read(&folder.read(keys::OCSP)?)
+                .ok_or_else(|| unusable(keys::OCSP))?,
             high_mark: Mutex::new(rules.checkpoint.clone()),
             rules,
         })
@@ -389,6 +412,12 @@ impl Signer {
         &self.server_public
     }
 
+    /// SubjectPublicKeyInfo in DER.
+    #[must_use]
+    pub fn ocsp_public_key(&self) -> &[u8] {
+        &self.ocsp.public
+    }
+
     /// The log's Ed25519 key as 32 bytes: what a verifier key (vkey) of a signed note holds.
     #[must_use]
     pub fn log_public_key(&self) -> [u8; 32] {
@@ -399,7 +428,7 @@ impl Signer {
         raw
     }
 
-    /// Signs, if the bytes are what `purpose` allows: a TBSCertificate, TBSCertList or
+    /// Signs, if the bytes are what `purpose` allows: a TBSCertificate, TBSCertList, ResponseData or
     /// CertificationRequestInfo in DER, or a checkpoint's text up to and with its last newline.
     /// Which CA's key signs stands in the bytes, as their authorityKeyIdentifier.
     ///
@@ -418,6 +447,7 @@ impl Signer {
             issuing: &issuing,
             log: &self.log_public,
             server: &self.server_public,
+            ocsp: &self.ocsp,
         };
         let key = self
             .rules

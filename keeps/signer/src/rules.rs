@@ -3,6 +3,8 @@
 //! The room that builds certificates has a lint of its own; this one is written apart from it on
 //! purpose, so that one mistake does not pass both.
 
+mod ocsp;
+
 use crate::Purpose;
 use crate::checkpoint::HighMark;
 use crate::keys::{CertificateKey, OpenIssuing};
@@ -15,7 +17,8 @@ use x509_cert::certificate::{Rfc5280, Version};
 use x509_cert::crl::TbsCertList;
 use x509_cert::der::flagset::FlagSet;
 use x509_cert::ext::Extension;
-use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
+use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
     NameConstraints, SubjectAltName,
@@ -43,7 +46,9 @@ const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
 const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
 const CRL_NUMBER: ObjectIdentifier = oid("2.5.29.20");
 const NAME_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.30");
+const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = oid("2.5.29.28");
 const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
+const AUTHORITY_INFO_ACCESS: ObjectIdentifier = oid("1.3.6.1.5.5.7.1.1");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
 const SERVER_AUTH: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.1");
@@ -69,6 +74,7 @@ pub(crate) struct Keys<'a> {
     pub issuing: &'a [Arc<OpenIssuing>],
     pub log: &'a [u8],
     pub server: &'a [u8],
+    pub ocsp: &'a CertificateKey,
 }
 
 impl<'a> Keys<'a> {
@@ -87,7 +93,7 @@ impl<'a> Keys<'a> {
     fn holds(&self, public: &[u8]) -> bool {
         self.root.is_some_and(|root| root.public == public)
             || self.issuing.iter().any(|one| one.key.public == public)
-            || [self.log, self.server].contains(&public)
+            || [self.log, self.server, &self.ocsp.public].contains(&public)
     }
 }
 
@@ -110,6 +116,8 @@ impl Rules {
             | Purpose::ServiceCertificate
             | Purpose::OperatorCertificate => self.check_leaf(purpose, keys, to_be_signed),
             Purpose::Crl => check_crl(to_be_signed, keys),
+            Purpose::OcspCertificate => ocsp::check_responder(to_be_signed, keys),
+            Purpose::OcspResponse => ocsp::check_response(to_be_signed, keys.ocsp),
             Purpose::LinkCertificate => Err("roots are linked in a ceremony only"),
             // Has its own path, as it needs the high mark.
             Purpose::Checkpoint => Err("a checkpoint is not a certificate"),
@@ -195,7 +203,7 @@ impl Rules {
         };
         hold(is_name, "a client's URI names one principal of its kind")?;
         let is_listed =
-            has_only(&tbs, &LEAF_EXTENSIONS) || has_only(&tbs, &LEAF_EXTENSIONS_WITH_CRL);
+            has_only(&tbs, &LEAF_EXTENSIONS) || has_only(&tbs, &LEAF_EXTENSIONS_WITH_STATUS);
         hold(is_listed, "a client certificate has no other extensions")?;
         Ok(&signing.key)
     }
@@ -356,13 +364,14 @@ const LEAF_EXTENSIONS: [(ObjectIdentifier, bool); 6] = [
     (SUBJECT_KEY_IDENTIFIER, false),
     (AUTHORITY_KEY_IDENTIFIER, false),
 ];
-const LEAF_EXTENSIONS_WITH_CRL: [(ObjectIdentifier, bool); 7] = [
+const LEAF_EXTENSIONS_WITH_STATUS: [(ObjectIdentifier, bool); 8] = [
     (BASIC_CONSTRAINTS, true),
     (KEY_USAGE, true),
     (EXTENDED_KEY_USAGE, false),
     (SUBJECT_ALT_NAME, false),
     (SUBJECT_KEY_IDENTIFIER, false),
     (AUTHORITY_KEY_IDENTIFIER, false),
+    (AUTHORITY_INFO_ACCESS, false),
     (CRL_DISTRIBUTION_POINTS, false),
 ];
 
@@ -423,14 +432,47 @@ fn check_crl<'a>(to_be_signed: &[u8], keys: &Keys<'a>) -> Result<&'a Certificate
         "a CRL without entries has no list",
     )?;
     let extensions = list.crl_extensions.unwrap_or_default();
-    let [authority, number] = extensions.as_slice() else {
-        return Err("a CRL has an authorityKeyIdentifier and a cRLNumber");
+    let (authority, number) = match extensions.as_slice() {
+        [authority, number] => (authority, number),
+        [authority, number, point] => {
+            check_point(point)?;
+            (authority, number)
+        }
+        _ => return Err("a CRL has an authorityKeyIdentifier and a cRLNumber"),
     };
     hold(
         number.extn_id == CRL_NUMBER && !number.critical && !authority.critical,
         "a CRL has an authorityKeyIdentifier and a cRLNumber",
     )?;
     Ok(&keys.issuing(&authority_of(Some(&extensions))?)?.key)
+}
+
+/// A list that is one of several says so, critically, and of which addresses; it leaves out neither
+/// reasons nor kinds of certificates.
+fn check_point(extension: &Extension) -> Result<(), &'static str> {
+    let rule = "a CRL's third extension is a critical issuing distribution point";
+    hold(
+        extension.extn_id == ISSUING_DISTRIBUTION_POINT && extension.critical,
+        rule,
+    )?;
+    let point =
+        IssuingDistributionPoint::from_der(extension.extn_value.as_bytes()).map_err(|_| rule)?;
+    let is_whole = !point.only_contains_user_certs
+        && !point.only_contains_ca_certs
+        && !point.indirect_crl
+        && !point.only_contains_attribute_certs
+        && point.only_some_reasons.is_none();
+    let has_addresses = match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => {
+            let is_uri = |name| matches!(name, &GeneralName::UniformResourceIdentifier(_));
+            !names.is_empty() && names.iter().all(is_uri)
+        }
+        _ => false,
+    };
+    hold(
+        is_whole && has_addresses,
+        "a distribution point names addresses and leaves nothing out",
+    )
 }
 
 /// What holds for every certificate.

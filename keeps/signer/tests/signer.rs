@@ -145,11 +145,12 @@ fn every_profile_of_the_room_is_signed_under_its_own_purpose_only() {
     let issuing_key = first(&plane.signer);
     let issuing_terms = terms(&issuing_key, DAY);
     let tbs = |unsigned: Result<Unsigned, ProfileError>| unsigned.unwrap().to_be_signed().to_vec();
-    let url = Some("http://crl.example/a.crl");
+    let point = identity::StatusPoint::new("http://status.example", 4).unwrap();
+    let url = Some(&point);
     let (device, service) = ("d1".parse().unwrap(), "s1".parse().unwrap());
     let operator = "ann".parse().unwrap();
     let next = NOW.plus(DAY);
-    let list = crl::crl(&plane.issuing, 1, &[], NOW, next).unwrap();
+    let list = crl::crl(&plane.issuing, 1, &[], &[], NOW, next).unwrap();
     let made = [
         (
             Purpose::RootCertificate,
@@ -294,7 +295,7 @@ fn a_ca_signs_nothing_but_the_uses_it_was_made_for() {
         &own,
     ));
     assert!(plane.signer.sign(Purpose::ServerCertificate, &good).is_ok());
-    let list = crl::crl(&cameras, 1, &[], NOW, NOW.plus(DAY)).unwrap();
+    let list = crl::crl(&cameras, 1, &[], &[], NOW, NOW.plus(DAY)).unwrap();
     assert!(plane.signer.sign(Purpose::Crl, list.to_be_signed()).is_ok());
 
     // A device's CA names no service, whatever the room says.

@@ -139,7 +139,7 @@ fn in_child() {
     assert!(matches!(refused, Err(SignerError::Refused { .. })));
     for _ in 0..20 {
         // Leading zeros of r and s come in one of some hundred signatures: DER drops them.
-        let list = identity::crl::crl(&issuer, 1, &[], now, now.plus(DAY)).unwrap();
+        let list = identity::crl::crl(&issuer, 1, &[], &[], now, now.plus(DAY)).unwrap();
         let signature = signer.sign(Purpose::Crl, list.to_be_signed()).unwrap();
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &key.public)
             .verify(list.to_be_signed(), &signature)

@@ -4,13 +4,13 @@ use crate::access::Fleet;
 use crate::authority::Authority;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
-use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, RevocationReason,
-    SerialNumber, ServiceId, Timestamp,
+    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, Revocable,
+    RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -102,15 +102,16 @@ pub enum Direction {
 /// What must hold when the change is made. A guard that does not hold refuses the whole change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Guard {
-    /// The device was never revoked. It need not be known.
+    /// Neither the device nor its product is revoked or on hold. It need not be known.
     DeviceNotRevoked(DeviceId),
-    /// The service was never revoked.
+    /// The service is not revoked or on hold.
     ServiceNotRevoked(ServiceId),
     /// The device's row has this version; 0 says that there is no row yet.
     DeviceVersion { device: DeviceId, version: u64 },
-    /// No certificate with this issuer and serial number is stored, nor was one revoked.
+    /// No certificate with this issuer and serial number is stored, nor was one revoked, nor its
+    /// issuer.
     CertificateUnknown(CertificateId),
-    /// The certificate was not revoked. It need not be known.
+    /// Neither the certificate nor its issuer is revoked or on hold. It need not be known.
     CertificateNotRevoked(CertificateId),
     /// The fleet in force has this version; 0 says that none was applied yet.
     FleetVersion(u64),
@@ -183,7 +184,8 @@ pub enum Write {
     PutManufacturer(Manufacturer),
     /// Rows of an import. Sort a long list by serial before cutting it into changes: a random order
     /// costs many times as much. A row whose manufacturer and serial are listed already replaces that one.
-    /// Conflict: an unregistered manufacturer; a device name listed for another serial.
+    /// Conflict: an unregistered manufacturer; a device name listed for another serial; another
+    /// product for a device whose product is revoked or on hold.
     PutExpectedDevices(Vec<ExpectedDevice>),
     /// Terms of an existing fleet; said again they move its end and add CAs. Conflict: its name is a
     /// manufacturer's; it was imported by another rule; it is retired.
@@ -216,28 +218,22 @@ pub enum Write {
     /// the serial belongs to another device; the device has another serial; an unregistered
     /// manufacturer.
     PutDevice(Device),
-    /// Conflict: issuer and serial number were used before; the holder is revoked; the holder is a
-    /// device without a row.
+    /// Conflict: issuer and serial number were used before; the holder or the issuer is revoked; the
+    /// holder is a device without a row.
     PutCertificate(Certificate),
-    /// The first revocation stays as it is; a second one changes nothing. The device need not be
-    /// known (a restored backup may not know it), and is barred all the same.
-    RevokeDevice {
-        device: DeviceId,
+    /// The first revocation stays as it is; a second one changes nothing. A hold keeps its time and
+    /// takes the reason of the revocation that follows it. What is revoked need not be known (a
+    /// restored backup may not know it), and is barred all the same.
+    Revoke {
+        what: Revocable,
         at: Timestamp,
         reason: RevocationReason,
     },
-    /// As for a device.
-    RevokeService {
-        service: ServiceId,
-        at: Timestamp,
-        reason: RevocationReason,
-    },
-    /// As for a device.
-    RevokeCertificate {
-        certificate: CertificateId,
-        at: Timestamp,
-        reason: RevocationReason,
-    },
+    /// Certificates that a newer one of their device has superseded: a note, nothing opens or closes
+    /// by it. The first one of a certificate stays; one of a revoked certificate is not kept.
+    PutSuperseded(Vec<Superseded>),
+    /// Lifts a hold. Conflict: it is not on hold, or revoked for good.
+    Release { what: Revocable },
     /// Rows of an import. Listed again for the same serial changes nothing. Conflict: listed for
     /// another serial; a serial that is not expected.
     PutEndorsementKeys(Vec<EndorsementKey>),
@@ -323,6 +319,7 @@ impl Write {
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::UseToken { .. }
+            | Self::Release { .. }
             | Self::DropContainment { .. } => true,
             Self::PutAttestationResult(row) => row.status == AttestationStatus::Affirming,
             // That of our own doors gives nobody anything.
@@ -335,9 +332,8 @@ impl Write {
             Self::RetireImportedFleet { .. }
             | Self::DropClaimTokens { .. }
             | Self::NoteUnrecorded { .. }
-            | Self::RevokeDevice { .. }
-            | Self::RevokeService { .. }
-            | Self::RevokeCertificate { .. }
+            | Self::Revoke { .. }
+            | Self::PutSuperseded(_)
             | Self::DropHeldKey { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
@@ -360,6 +356,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::PutSuperseded(rows) => rows.len(),
             Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
             Self::PinLeaves(rows) => rows.len(),
             Self::DescribeDevices(rows) => (rows.iter())

@@ -5,7 +5,7 @@ use crate::reader::{at, count, digest};
 use crate::row::{groups, name};
 use crate::store::Store;
 use model::{
-    CertificateId, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
+    CertificateId, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId, Revocable,
     RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use rusqlite::{OptionalExtension, Row, params};
@@ -88,6 +88,8 @@ pub struct Certificate {
     pub holder: Holder,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
+    /// SHA-256 of its SubjectPublicKeyInfo; `None` in a row of an earlier format.
+    pub key: Option<Digest>,
     pub der: Vec<u8>,
 }
 
@@ -99,18 +101,30 @@ pub struct CertificateRow {
     pub revoked: Option<Revocation>,
 }
 
-/// When and why something was withdrawn. The first one counts and never changes.
+/// When and why something was withdrawn. The first one counts, but for a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Revocation {
     pub at: Timestamp,
     pub reason: RevocationReason,
 }
 
-/// What was withdrawn. It need not have a row of its own: a restored backup may not know it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Revoked {
-    Principal(Principal),
-    Certificate(CertificateId),
+/// A certificate that a newer one of its device has superseded, when that one opened a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded {
+    pub certificate: CertificateId,
+    pub by: CertificateId,
+    pub at: Timestamp,
+}
+
+/// What memory needs of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedRow {
+    pub certificate: CertificateId,
+    pub principal: Principal,
+    /// Of its public key; absent in rows of an earlier format, whose `der` is then given.
+    pub key: Option<Digest>,
+    pub der: Option<Vec<u8>>,
+    pub not_after: Timestamp,
 }
 
 /// A single-use sign-in token, known by its hash.
@@ -175,26 +189,87 @@ impl Store {
         )
     }
 
-    /// Every revocation: principals first, then certificates.
+    /// Certificates of devices and services, in the order in which they were issued, to the second.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_issued(&self, mut each: impl FnMut(IssuedRow)) -> Result<u64, ReadError> {
+        const TABLE: &str = "certificate";
+        self.readers().for_each(
+            // The certificates themselves stay out of the sort.
+            "SELECT issuer, serial, principal, not_after, key,
+                 CASE WHEN key IS NULL THEN der END FROM certificate
+             WHERE tenant = ?1 AND principal IS NOT NULL ORDER BY not_before",
+            params![self.tenant_text()],
+            |row| {
+                each(IssuedRow {
+                    certificate: certificate_id(row, 0, TABLE)?,
+                    principal: name(row, 2, TABLE)?,
+                    not_after: at(row.get(3)?),
+                    key: match row.get_ref(4)? {
+                        rusqlite::types::ValueRef::Null => None,
+                        _ => Some(digest(row, 4, TABLE)?),
+                    },
+                    der: row.get(5)?,
+                });
+                Ok(())
+            },
+        )
+    }
+
+    /// Certificates that are superseded and not revoked yet.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_superseded(&self, mut each: impl FnMut(Superseded)) -> Result<u64, ReadError> {
+        const TABLE: &str = "superseded_certificate";
+        self.readers().for_each(
+            "SELECT issuer, serial, by_issuer, by_serial, superseded_at
+             FROM superseded_certificate WHERE tenant = ?1 ORDER BY issuer, serial",
+            params![self.tenant_text()],
+            |row| {
+                each(Superseded {
+                    certificate: certificate_id(row, 0, TABLE)?,
+                    by: certificate_id(row, 2, TABLE)?,
+                    at: at(row.get(4)?),
+                });
+                Ok(())
+            },
+        )
+    }
+
+    /// Every revocation and hold: the widest first, then principals, then certificates.
     ///
     /// # Errors
     /// The disk, or a row that is not valid.
     pub fn for_each_revocation(
         &self,
-        mut each: impl FnMut(Revoked, Revocation),
+        mut each: impl FnMut(Revocable, Revocation),
     ) -> Result<u64, ReadError> {
-        let principals = self.readers().for_each(
-            "SELECT revoked_at, reason, principal FROM principal_revocation WHERE tenant = ?1
-             ORDER BY principal",
-            params![self.tenant_text()],
-            |row| {
-                let principal = name::<Principal>(row, 2, "principal_revocation")?;
-                if let Some(revocation) = revocation(row, 0)? {
-                    each(Revoked::Principal(principal), revocation);
-                }
-                Ok(())
-            },
-        )?;
+        let mut rows = 0_u64;
+        for (table, sql) in [
+            (
+                "scope_revocation",
+                "SELECT revoked_at, reason, scope FROM scope_revocation WHERE tenant = ?1
+                 ORDER BY scope",
+            ),
+            (
+                "principal_revocation",
+                "SELECT revoked_at, reason, principal FROM principal_revocation WHERE tenant = ?1
+                 ORDER BY principal",
+            ),
+        ] {
+            let found = self
+                .readers()
+                .for_each(sql, params![self.tenant_text()], |row| {
+                    let what = name::<Revocable>(row, 2, table)?;
+                    if let Some(revocation) = revocation(row, 0)? {
+                        each(what, revocation);
+                    }
+                    Ok(())
+                })?;
+            rows = rows.saturating_add(found);
+        }
         let certificates = self.readers().for_each(
             "SELECT revoked_at, reason, issuer, serial FROM certificate_revocation
              WHERE tenant = ?1 ORDER BY issuer, serial",
@@ -202,12 +277,12 @@ impl Store {
             |row| {
                 let id = certificate_id(row, 2, "certificate_revocation")?;
                 if let Some(revocation) = revocation(row, 0)? {
-                    each(Revoked::Certificate(id), revocation);
+                    each(Revocable::Certificate(id), revocation);
                 }
                 Ok(())
             },
         )?;
-        Ok(principals.saturating_add(certificates))
+        Ok(rows.saturating_add(certificates))
     }
 }
 
@@ -312,18 +387,23 @@ impl Store {
 
     /// # Errors
     /// The disk, or a row that is not valid.
-    pub fn revocation(&self, of: &Revoked) -> Result<Option<Revocation>, ReadError> {
+    pub fn revocation(&self, of: &Revocable) -> Result<Option<Revocation>, ReadError> {
         let found = match of {
-            Revoked::Principal(principal) => self.readers().one(
+            Revocable::Principal(principal) => self.readers().one(
                 "SELECT revoked_at, reason FROM principal_revocation
                  WHERE tenant = ?1 AND principal = ?2",
                 params![self.tenant_text(), principal.to_string()],
                 |row| revocation(row, 0),
             ),
-            Revoked::Certificate(id) => self.readers().one(
+            Revocable::Certificate(id) => self.readers().one(
                 "SELECT revoked_at, reason FROM certificate_revocation
                  WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
                 params![self.tenant_text(), id.issuer().0, id.serial()],
+                |row| revocation(row, 0),
+            ),
+            scope @ (Revocable::Product(_) | Revocable::Issuer(_)) => self.readers().one(
+                "SELECT revoked_at, reason FROM scope_revocation WHERE tenant = ?1 AND scope = ?2",
+                params![self.tenant_text(), scope.to_string()],
                 |row| revocation(row, 0),
             ),
         };
@@ -376,12 +456,15 @@ pub struct Population {
 }
 
 const DEVICES: &str = "SELECT d.device, d.product, d.groups, d.manufacturer, d.serial, \
-     d.enrolled_at, d.version, r.revoked_at, r.reason FROM device d \
+     d.enrolled_at, d.version, coalesce(r.revoked_at, s.revoked_at), \
+     coalesce(r.reason, s.reason) FROM device d \
      LEFT JOIN principal_revocation r \
-     ON r.tenant = d.tenant AND r.principal = 'device/' || d.device";
+     ON r.tenant = d.tenant AND r.principal = 'device/' || d.device \
+     LEFT JOIN scope_revocation s \
+     ON s.tenant = d.tenant AND s.scope = 'product/' || d.product";
 
 const CERTIFICATES: &str = "SELECT c.issuer, c.serial, c.kind, c.principal, c.not_before, \
-     c.not_after, c.der, r.revoked_at, r.reason FROM certificate c \
+     c.not_after, c.der, r.revoked_at, r.reason, c.key FROM certificate c \
      LEFT JOIN certificate_revocation r \
      ON r.tenant = c.tenant AND r.issuer = c.issuer AND r.serial = c.serial";
 
@@ -440,6 +523,10 @@ fn certificate(row: &Row<'_>) -> Result<CertificateRow, ReadError> {
             holder,
             not_before: at(row.get(4)?),
             not_after: at(row.get(5)?),
+            key: match row.get_ref(9)? {
+                rusqlite::types::ValueRef::Null => None,
+                _ => Some(digest(row, 9, TABLE)?),
+            },
             der: row.get(6)?,
         },
         revoked: revocation(row, 7)?,
@@ -464,9 +551,9 @@ fn revocation(row: &Row<'_>, column: usize) -> Result<Option<Revocation>, ReadEr
         return Ok(None);
     };
     let code: i64 = row.get(column.saturating_add(1))?;
-    let reason = RevocationReason::ALL
-        .into_iter()
-        .find(|reason| i64::from(reason.code()) == code)
+    let reason = u8::try_from(code)
+        .ok()
+        .and_then(RevocationReason::from_code)
         // A reason of a later version still revokes.
         .unwrap_or(RevocationReason::Unspecified);
     Ok(Some(Revocation {

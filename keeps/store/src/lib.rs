@@ -53,8 +53,8 @@ pub use facts::{
 };
 pub use first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 pub use identity::{
-    Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, Manufacturer,
-    Population, Revocation, Revoked, Token,
+    Certificate, CertificateRow, Device, DeviceRow, ExpectedDevice, Holder, IssuedRow,
+    Manufacturer, Population, Revocation, Superseded, Token,
 };
 pub use inventory::DeviceRecord;
 pub use journal::{

@@ -236,14 +236,26 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 ";
 
 /// Format 3: our CAs and what they issued, enrollments that wait for a person, answers that may be
-/// asked for again; existing fleets, attributes, claim tokens; TPMs that are expected and what they have
-/// shown.
+/// asked for again; existing fleets, attributes, claim tokens; TPMs that are expected and what they
+/// have shown; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
+/// digest of each certificate's key, absent in rows of an earlier format; certificates on
+/// their way out.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
 /// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
 /// manufacturer does, and has a row there as well, with an empty CA: the lists of devices refer to
 /// it.
 const TABLES_3: &str = "
+CREATE TABLE superseded_certificate (
+    tenant TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    serial BLOB NOT NULL,
+    by_issuer BLOB NOT NULL,
+    by_serial BLOB NOT NULL,
+    superseded_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, issuer, serial)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE certificate_authority (
     tenant TEXT NOT NULL,
     subject BLOB NOT NULL,
@@ -346,6 +358,15 @@ CREATE TABLE claim_token (
     FOREIGN KEY (tenant, manufacturer, serial)
         REFERENCES expected_device (tenant, manufacturer, serial)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE scope_revocation (
+    tenant TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    revoked_at INTEGER NOT NULL,
+    reason INTEGER NOT NULL,
+    PRIMARY KEY (tenant, scope)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE certificate ADD COLUMN key BLOB;
 
 CREATE TABLE endorsement_key (
     tenant TEXT NOT NULL,

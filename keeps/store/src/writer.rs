@@ -9,6 +9,7 @@ mod enroll;
 mod first_identity;
 mod queue;
 mod respond;
+mod revoke;
 mod tpm;
 
 pub(crate) use queue::{Queue, Reply, Status, Task};

@@ -1,15 +1,18 @@
 //! The plane's own channels, which no fleet declares and no policy speaks of: what a device reports
-//! to the plane, and what the plane tells it about its containment.
+//! to the plane and asks of it, and what the plane tells it about its containment and its next
+//! certificate.
 //!
 //! They are each device's, from the day it is known; a quarantined device has them and nothing
-//! else. Nobody but the plane reads a report, and nobody but the plane tells.
+//! else. Nobody but the plane reads what is sent to it, and nobody but the plane tells.
 
 use crate::template::is_name;
 use model::DeviceId;
 
 const DEVICES: &str = "$fleetward/devices/";
 const REPORT: &str = "report";
+const ENROLL: &str = "enroll";
 const CONTAINMENT: &str = "containment";
+const CERTIFICATE: &str = "certificate";
 
 /// Of the payload of a report, and of what a device is told.
 pub(crate) const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
@@ -18,14 +21,36 @@ pub(crate) const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
 pub(crate) enum Builtin {
     /// Device → plane.
     Report,
+    /// Device → plane: a certificate request.
+    Enroll,
     /// Plane → device.
     Containment,
+    /// Plane → device: what became of the request.
+    Certificate,
 }
 
 impl Builtin {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Report,
+        Self::Enroll,
+        Self::Containment,
+        Self::Certificate,
+    ];
+
+    /// Which way it flows.
+    pub(crate) const fn is_to_plane(self) -> bool {
+        matches!(self, Self::Report | Self::Enroll)
+    }
+
+    pub(crate) fn of_channel(channel: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.channel() == channel)
+    }
+
     /// A number that no channel of a fleet has: there are at most 1,000.
     pub(crate) const fn channel(self) -> u16 {
         match self {
+            Self::Enroll => u16::MAX - 4,
+            Self::Certificate => u16::MAX - 3,
             Self::Report => u16::MAX - 2,
             Self::Containment => u16::MAX - 1,
         }
@@ -34,6 +59,8 @@ impl Builtin {
     /// Its name where channels are listed; the grammar keeps fleets from declaring it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Enroll => "$fleetward/enroll",
+            Self::Certificate => "$fleetward/certificate",
             Self::Report => "$fleetward/report",
             Self::Containment => "$fleetward/containment",
         }
@@ -44,6 +71,8 @@ impl Builtin {
         let (device, which) = topic.strip_prefix(DEVICES)?.split_once('/')?;
         let which = match which {
             REPORT => Self::Report,
+            ENROLL => Self::Enroll,
+            CERTIFICATE => Self::Certificate,
             CONTAINMENT => Self::Containment,
             _ => return None,
         };
@@ -63,6 +92,18 @@ pub fn containment_topic(device: &DeviceId) -> String {
     format!("{DEVICES}{device}/{CONTAINMENT}")
 }
 
+/// Where `device` asks the plane for its next certificate.
+#[must_use]
+pub fn enroll_topic(device: &DeviceId) -> String {
+    format!("{DEVICES}{device}/{ENROLL}")
+}
+
+/// Where the plane answers `device` what it asked there.
+#[must_use]
+pub fn certificate_topic(device: &DeviceId) -> String {
+    format!("{DEVICES}{device}/{CERTIFICATE}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,14 +111,17 @@ mod tests {
     #[test]
     fn a_topic_of_the_plane_is_read_back_with_its_owner_and_nothing_else_is() {
         let device = DeviceId::new("cam-1").unwrap();
-        assert_eq!(
-            Builtin::of(&report_topic(&device)),
-            Some((Builtin::Report, "cam-1"))
-        );
-        assert_eq!(
-            Builtin::of(&containment_topic(&device)),
-            Some((Builtin::Containment, "cam-1"))
-        );
+        let topics = [
+            report_topic,
+            enroll_topic,
+            containment_topic,
+            certificate_topic,
+        ];
+        for (topic, one) in topics.into_iter().zip(Builtin::ALL) {
+            assert_eq!(Builtin::of(&topic(&device)), Some((one, "cam-1")));
+            assert_eq!(Builtin::of_channel(one.channel()), Some(one));
+        }
+        assert_eq!(Builtin::of_channel(0), None);
         for topic in [
             "$fleetward/devices/cam-1",
             "$fleetward/devices/cam-1/",

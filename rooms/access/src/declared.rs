@@ -20,6 +20,8 @@ use toml::Spanned;
 
 const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
+const ROTATION_OVERLAP_HOURS: u32 = 24;
+const ROTATION_OVERLAP_HOURS_MAX: u32 = 8760;
 /// Longer than that a device is out of sight, and a person should look at it.
 const RENEWAL_GRACE_DAYS_MAX: u32 = 365;
 const EXPECTED_OFF_DAYS_MAX: u32 = 3650;
@@ -114,6 +116,9 @@ struct ProductTable {
     #[serde(rename = "description")]
     _description: Option<String>,
     ldevid_lifetime_days: Option<Spanned<u32>>,
+    rotation_overlap_hours: Option<Spanned<u32>>,
+    #[serde(default = "yes")]
+    revoke_superseded: bool,
     ca: Option<Spanned<String>>,
     #[serde(default)]
     enrollment: EnrollmentWord,
@@ -159,6 +164,11 @@ struct ChannelTable {
     direction: Direction,
     payload_bytes_max: Spanned<u32>,
     rate_per_minute: Option<Spanned<u32>>,
+}
+
+/// What holds where nothing is said.
+const fn yes() -> bool {
+    true
 }
 
 pub(crate) type Tables<T> = BTreeMap<Spanned<String>, T>;
@@ -238,12 +248,18 @@ impl Declared {
                 Some(days) => in_range(days, LDEVID_LIFETIME_DAYS_MAX, file, wrong),
                 None => LDEVID_LIFETIME_DAYS,
             };
+            let hours = match &table.rotation_overlap_hours {
+                Some(hours) => in_range(hours, ROTATION_OVERLAP_HOURS_MAX, file, wrong),
+                None => ROTATION_OVERLAP_HOURS,
+            };
+            let overlap = Duration::from_secs(u64::from(hours) * 3600);
             let authority =
                 (table.ca.as_ref()).and_then(|name| named(AuthorityId::new, name, file, wrong));
             let product = Product {
                 id: id.clone(),
                 authority,
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
+                rotation_overlap: table.revoke_superseded.then_some(overlap),
                 enrollment: Enrollment {
                     needs_approval: table.enrollment == EnrollmentWord::Approval,
                     key: table.ldevid_key,

@@ -60,6 +60,9 @@ pub struct Product {
     pub id: ProductId,
     /// How long a certificate of its devices is valid (30 days if not declared).
     pub ldevid_lifetime: Duration,
+    /// How long a superseded certificate still opens doors after its successor has opened one
+    /// (24 hours if not declared); `None`: until it ends by itself.
+    pub rotation_overlap: Option<Duration>,
     /// The issuing CA of its devices; the standard one if not declared.
     pub authority: Option<AuthorityId>,
     /// How its devices come by a certificate.

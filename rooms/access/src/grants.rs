@@ -187,8 +187,8 @@ impl Grants {
         self.classify(facts).err().map(|reason| reason.to_string())
     }
 
-    /// May `subject` send a message to `topic`? Allocates nothing. A device may always send its
-    /// own report, unless it is isolated; a contained one nothing else.
+    /// May `subject` send a message to `topic`? Allocates nothing. A device may always send the
+    /// plane its own report and its own request, unless it is isolated; a contained one nothing else.
     ///
     /// # Errors
     /// The refusal.
@@ -197,7 +197,8 @@ impl Grants {
         subject: &Subject,
         topic: &'t str,
     ) -> Result<Permitted<Publish<'t>>, Denied> {
-        if let Some((Builtin::Report, _)) = Builtin::of(topic)
+        if let Some((builtin, _)) = Builtin::of(topic)
+            && builtin.is_to_plane()
             && let Some(publish) = self.resolve(topic)
             && subject.is_quarantined_at_most()
             && self.relation(subject, &publish) == Relation::Own
@@ -229,8 +230,9 @@ impl Grants {
     /// resolved is resolved again.
     #[must_use]
     pub fn receive(&self, subject: &Subject, message: &Publish<'_>) -> bool {
-        if message.channel == Builtin::Containment.channel() {
-            return subject.is_quarantined_at_most()
+        if let Some(builtin) = Builtin::of_channel(message.channel) {
+            return !builtin.is_to_plane()
+                && subject.is_quarantined_at_most()
                 && self.relation(subject, message) == Relation::Own;
         }
         if subject.containment.is_some() {
@@ -291,7 +293,7 @@ impl Grants {
         subject: &Subject,
         filter: &Filter,
     ) -> Result<Permitted<Subscription>, Denied> {
-        if subject.is_own_containment(filter) && subject.is_quarantined_at_most() {
+        if subject.is_own_word_of_plane(filter) && subject.is_quarantined_at_most() {
             return Ok(Permitted(Subscription {
                 filter: filter.clone(),
             }));
@@ -564,10 +566,12 @@ impl Subject {
         self.containment != Some(Containment::Isolated)
     }
 
-    /// Whether a filter is the one topic on which the plane tells this device.
-    fn is_own_containment(&self, filter: &Filter) -> bool {
+    /// Whether a filter is a topic on which the plane tells this device.
+    fn is_own_word_of_plane(&self, filter: &Filter) -> bool {
         match (Builtin::of(filter.as_str()), &self.principal) {
-            (Some((Builtin::Containment, owner)), Principal::Device(id)) => owner == id.as_str(),
+            (Some((builtin, owner)), Principal::Device(id)) => {
+                !builtin.is_to_plane() && owner == id.as_str()
+            }
             _ => false,
         }
     }
@@ -615,6 +619,12 @@ impl Publish<'_> {
     #[must_use]
     pub fn is_report(&self) -> bool {
         self.channel == Builtin::Report.channel()
+    }
+
+    /// Its owner's request for a certificate, which goes to no subscriber either.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.channel == Builtin::Enroll.channel()
     }
 }
 

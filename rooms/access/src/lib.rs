@@ -31,7 +31,7 @@ mod topics;
 
 pub use attestation::{Attestation, ReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
-pub use builtin::{containment_topic, report_topic};
+pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
 pub use class::Facts;
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use explain::Explanation;

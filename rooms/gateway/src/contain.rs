@@ -4,16 +4,27 @@ use crate::gateway::{Gateway, WillFate};
 use crate::queue::Outbound;
 use crate::turn::{CloseReason, Turn};
 use access::Facts;
-use model::{Containment, DeviceId, Timestamp};
+use model::{CertificateId, Containment, DeviceId, Timestamp};
 use mqtt::{ForwardProperties, Reason};
 
-/// What a device reported to the plane; it goes to no subscriber.
+/// What a device said to the plane; it goes to no subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FromDevice {
     pub device: DeviceId,
+    pub said: Said,
     /// At most 64 KiB, untrusted.
     pub payload: Vec<u8>,
     pub at: Timestamp,
+}
+
+/// What kind of word it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    Report,
+    /// A certificate request, on a connection with this certificate.
+    Request {
+        certificate: CertificateId,
+    },
 }
 
 impl Gateway {

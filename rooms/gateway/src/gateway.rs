@@ -37,16 +37,6 @@ pub struct Admitted {
     pub expires_at: Timestamp,
 }
 
-/// Whose access ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Withdrawal {
-    /// Every session, live or waiting, and its stored messages.
-    Principal(Principal),
-    /// Every live session that was opened with this certificate. A waiting session stays: its owner
-    /// may come back with another certificate.
-    Certificate(CertificateId),
-}
-
 /// What `recover` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovered {

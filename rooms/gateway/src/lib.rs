@@ -40,10 +40,8 @@ mod subscribe;
 mod turn;
 mod withdraw;
 
-pub use contain::FromDevice;
-pub use gateway::{
-    Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary, Withdrawal,
-};
+pub use contain::{FromDevice, Said};
+pub use gateway::{Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;
 pub use metering::Metered;

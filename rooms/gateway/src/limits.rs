@@ -46,6 +46,8 @@ pub struct Limits {
     pub rates_per_principal_max: usize,
     /// Reports that one device may send to the plane in a minute, all at once if it likes.
     pub reports_per_minute: u32,
+    /// Certificate requests that one device may send to the plane in a minute.
+    pub requests_per_minute: u32,
     /// Signals of one turn; more are counted, not kept.
     pub signals_per_turn_max: usize,
 }
@@ -73,6 +75,7 @@ impl Default for Limits {
             stalled_consumer_timeout: Duration::from_secs(10),
             rates_per_principal_max: 64,
             reports_per_minute: 120,
+            requests_per_minute: 4,
             signals_per_turn_max: 64,
         }
     }

@@ -1,7 +1,7 @@
 //! A message's way through: grant → limits → who wants it and may have it → their outputs and
 //! queues → acknowledgement. In the steady state nothing here allocates.
 
-use crate::contain::FromDevice;
+use crate::contain::{FromDevice, Said};
 use crate::gateway::{Gateway, begin_output, connection_of};
 use crate::journal::{Options, Record};
 use crate::limits::Limits;
@@ -118,8 +118,8 @@ impl Gateway {
                 return Step::Consumed(0);
             }
         };
-        if permitted.is_report() {
-            self.take_report(principal, &permitted, packet, now, turn);
+        if permitted.is_report() || permitted.is_request() {
+            self.take_word(id, principal, &permitted, packet, now, turn);
             self.acknowledge(id, packet, Reason::SUCCESS, None, turn);
             return Step::Consumed(0);
         }
@@ -209,9 +209,10 @@ impl Gateway {
         }
     }
 
-    /// A device's report leaves for the plane and goes to nobody else.
-    fn take_report(
+    /// A device's word to the plane goes to nobody else.
+    fn take_word(
         &mut self,
+        id: u32,
         principal: u32,
         permitted: &access::Publish<'_>,
         packet: &Publish<'_>,
@@ -220,11 +221,22 @@ impl Gateway {
     ) {
         self.take_rate(principal, permitted, now);
         self.count_publish(principal, packet);
-        self.counters.reports += 1;
+        let said = if permitted.is_report() {
+            self.counters.reports += 1;
+            Said::Report
+        } else {
+            let Some(connection) = self.connection_mut(id) else {
+                return;
+            };
+            Said::Request {
+                certificate: connection.certificate,
+            }
+        };
         let known = self.principals.get(principal);
         if let Some(Principal::Device(device)) = known.map(|known| &known.facts.principal) {
             turn.reports.push(FromDevice {
                 device: device.clone(),
+                said,
                 payload: packet.payload.to_vec(),
                 at: now,
             });
@@ -642,10 +654,12 @@ fn fields<'m>(
     }
 }
 
-/// How often a publisher may send there: reports to the plane have a limit of this gateway's.
+/// How often a publisher may send there: words to the plane have limits of this gateway's.
 fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
     if message.is_report() {
         Some(limits.reports_per_minute)
+    } else if message.is_request() {
+        Some(limits.requests_per_minute)
     } else {
         message.rate_per_minute
     }

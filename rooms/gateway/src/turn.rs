@@ -29,8 +29,8 @@ pub struct Turn {
     /// (shard, message)
     pub to_shards: Vec<(u16, ToShard)>,
     pub signals: Vec<Signal>,
-    /// For the plane. What it cannot take it counts: a report is acknowledged all the same, as the
-    /// next one comes soon.
+    /// For the plane. What it cannot take it counts: a word is acknowledged all the same, as the
+    /// next report comes soon, and a request that is not answered is sent again.
     pub reports: Vec<FromDevice>,
     /// Signals beyond `signals_per_turn_max`, counted here and not kept.
     pub signals_dropped: u64,

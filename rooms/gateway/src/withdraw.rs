@@ -1,48 +1,43 @@
 //! Taking access away: in memory at once, whatever else waits.
 
-use crate::gateway::{Gateway, WillFate, Withdrawal};
+use crate::gateway::{Gateway, WillFate};
 use crate::signal::Signal;
 use crate::state::Phase;
 use crate::turn::{CloseReason, Turn};
 use access::{Facts, Grants};
-use model::{CertificateId, Principal, Timestamp};
+use model::{CertificateId, Principal, Revocable, Timestamp};
 use mqtt::Reason;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// What a withdrawal finds open, each once.
+#[derive(Default)]
+struct Hit {
+    principals: BTreeSet<u32>,
+    connections: BTreeSet<u32>,
+}
 
 impl Gateway {
     /// Ends access at once: when this returns, nothing more is accepted or delivered, output not
     /// yet drained is dropped (MQTT 5 clients get DISCONNECT 0x98), wills are suppressed. Returns
     /// the connections closed.
-    pub fn revoke(&mut self, what: &Withdrawal, now: Timestamp, turn: &mut Turn) -> u32 {
-        let (principal, connections): (Option<u32>, Vec<u32>) = match what {
-            Withdrawal::Principal(principal) => {
-                let Some(index) = self.by_principal.get(principal).copied() else {
-                    return 0;
-                };
-                let known = self.principals.get(index);
-                (
-                    Some(index),
-                    known
-                        .map(|known| known.connections.clone())
-                        .unwrap_or_default(),
-                )
+    ///
+    /// Of a principal or a product every session ends, live or waiting, with its stored messages.
+    /// Of a certificate or an issuer the live ones that were opened with it: a waiting session
+    /// stays, as its owner may come back with another certificate.
+    pub fn revoke(&mut self, what: &[Revocable], now: Timestamp, turn: &mut Turn) -> u32 {
+        let hit = self.hit_by(what);
+        let closed = self.shut_revoked(hit.connections, now, turn);
+        for index in &hit.principals {
+            let sessions = (self.principals.get(*index))
+                .map(|known| known.sessions.clone())
+                .unwrap_or_default();
+            for session in sessions {
+                self.end_session(session, WillFate::Suppressed, turn);
             }
-            Withdrawal::Certificate(certificate) => {
-                let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
-                    (slot.connection.as_ref()?.certificate == *certificate).then_some(id)
-                });
-                (None, open.collect())
-            }
-        };
-        let closed = self.shut_revoked(&connections, now, turn);
-        let sessions = (principal.and_then(|index| self.principals.get(index)))
-            .map(|known| known.sessions.clone())
-            .unwrap_or_default();
-        for session in sessions {
-            self.end_session(session, WillFate::Suppressed, turn);
         }
         self.settle(now, turn);
-        if let Some(index) = principal {
+        for index in hit.principals {
             self.forget_if_idle(index, now);
         }
         closed
@@ -61,16 +56,16 @@ impl Gateway {
             let known = self.principals.get(connection.principal)?;
             is_withdrawn(&known.facts.principal, connection.certificate).then_some(id)
         });
-        let connections: Vec<u32> = open.collect();
-        let closed = self.shut_revoked(&connections, now, turn);
+        let connections = open.collect();
+        let closed = self.shut_revoked(connections, now, turn);
         self.settle(now, turn);
         closed
     }
 
     /// Closes connections whose access was revoked; output not yet drained is dropped.
-    fn shut_revoked(&mut self, connections: &[u32], now: Timestamp, turn: &mut Turn) -> u32 {
+    fn shut_revoked(&mut self, connections: BTreeSet<u32>, now: Timestamp, turn: &mut Turn) -> u32 {
         let mut closed = 0;
-        for id in connections.iter().copied() {
+        for id in connections {
             let Some(connection) = self.connection_mut(id) else {
                 continue;
             };
@@ -90,6 +85,61 @@ impl Gateway {
         }
         self.counters.revoked += u64::from(closed);
         closed
+    }
+
+    /// How many connections [`Gateway::revoke`] would close now.
+    #[must_use]
+    pub fn sessions_of(&self, what: &[Revocable]) -> u32 {
+        let is_open = |id: &&u32| {
+            let slot = usize::try_from(**id).ok().and_then(|at| self.slots.get(at));
+            slot.and_then(|slot| slot.connection.as_ref())
+                .is_some_and(|connection| connection.phase != Phase::Closing)
+        };
+        let count = self.hit_by(what).connections.iter().filter(is_open).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// One walk over what is open, however long the list.
+    fn hit_by(&self, what: &[Revocable]) -> Hit {
+        let mut hit = Hit::default();
+        let (mut certificates, mut issuers, mut products) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for one in what {
+            match one {
+                Revocable::Principal(principal) => {
+                    hit.principals.extend(self.by_principal.get(principal));
+                }
+                Revocable::Certificate(certificate) => drop(certificates.insert(*certificate)),
+                Revocable::Issuer(issuer) => drop(issuers.insert(*issuer)),
+                Revocable::Product(product) => drop(products.insert(product)),
+            }
+        }
+        if !products.is_empty() {
+            hit.principals
+                .extend(self.by_principal.values().filter(|index| {
+                    let product = (self.principals.get(**index))
+                        .and_then(|known| known.facts.product.as_ref());
+                    product.is_some_and(|product| products.contains(product))
+                }));
+        }
+        for index in &hit.principals {
+            let known = self.principals.get(*index);
+            hit.connections.extend(
+                known
+                    .map(|known| known.connections.as_slice())
+                    .unwrap_or_default(),
+            );
+        }
+        if !certificates.is_empty() || !issuers.is_empty() {
+            let open = (0_u32..).zip(&self.slots).filter_map(|(id, slot)| {
+                let certificate = slot.connection.as_ref()?.certificate;
+                let is_hit =
+                    certificates.contains(&certificate) || issuers.contains(&certificate.issuer());
+                is_hit.then_some(id)
+            });
+            hit.connections.extend(open);
+        }
+        hit
     }
 
     /// New policies: when this returns, every session of the shard obeys them. A subscription that

@@ -30,6 +30,14 @@ pub fn validity(certificate_der: &[u8]) -> Result<(Timestamp, Timestamp), PathRe
     Ok(window(read(certificate_der)?.tbs_certificate().validity()))
 }
 
+/// SHA-256 of the SubjectPublicKeyInfo of a certificate in DER.
+///
+/// # Errors
+/// [`PathRefusal::Malformed`] if it cannot be read.
+pub fn public_key_digest(certificate_der: &[u8]) -> Result<Digest, PathRefusal> {
+    key_digest(&read(certificate_der)?)
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     let mut out = [0; 32];
     for (to, from) in out.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {

@@ -1,16 +1,20 @@
-//! Certificate revocation lists (RFC 5280 section 5): one full list per issuer.
+//! Certificate revocation lists (RFC 5280 section 5): one full list per issuer, or several among
+//! which its certificates are dealt out.
 //!
 //! The gateway never reads them, it asks the registry; they are for those who verify our
 //! certificates elsewhere. Build one per revocation or per hour and cache it: 20,000 entries are
 //! about 1 MB and 30 ms.
 
-use crate::profile::{Issuer, ProfileError, ecdsa_with_sha256, internal, signed, time};
+use crate::profile::{Issuer, ProfileError, ecdsa_with_sha256, internal, signed, time, uri};
+use const_oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT;
 use der::Encode;
 use der::asn1::Uint;
 use model::{CertificateId, RevocationReason, Timestamp};
 use std::time::Duration;
 use x509_cert::certificate::Version;
 use x509_cert::crl::{RevokedCert, TbsCertList};
+use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
+use x509_cert::ext::pkix::name::DistributionPointName;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
 use x509_cert::ext::{Extension, ToExtension};
 use x509_cert::name::Name;
@@ -19,6 +23,56 @@ use x509_cert::serial_number::SerialNumber;
 /// An entry stays this long after its certificate ended: one more regular list must show it
 /// (RFC 5280 section 3.3), so lists must come at least this often.
 pub const KEPT_AFTER_END: Duration = Duration::from_secs(7 * 86_400);
+
+/// One of a CA's lists. Which one shows a certificate is a hash of its serial number, so that it
+/// can be written into the certificate before anybody knows of a revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shard {
+    index: u16,
+    count: u16,
+}
+
+impl Shard {
+    /// The one list of a CA that has one.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// `None` unless there are 1, 2, 4 and so on up to 256 of them and this is one.
+    #[must_use]
+    pub fn new(index: u16, count: u16) -> Option<Self> {
+        let is_one = count.is_power_of_two() && count <= 256 && index < count;
+        is_one.then_some(Self { index, count })
+    }
+
+    /// The one of `count` that shows this certificate; the whole list if there is no such count.
+    #[must_use]
+    pub fn of(certificate: &CertificateId, count: u16) -> Self {
+        // FNV-1a: every reader of a certificate could compute it, and nothing hangs on it but the
+        // lengths of lists.
+        let hash = certificate
+            .serial()
+            .iter()
+            .fold(0x811c_9dc5_u32, |hash, byte| {
+                (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+            });
+        let index = u16::try_from(hash % u32::from(count.max(1))).unwrap_or_default();
+        Self::new(index, count).unwrap_or(Self::WHOLE)
+    }
+
+    #[must_use]
+    pub fn holds(self, certificate: &CertificateId) -> bool {
+        self.count == 1 || Self::of(certificate, self.count) == self
+    }
+
+    #[must_use]
+    pub fn index(self) -> u16 {
+        self.index
+    }
+
+    #[must_use]
+    pub fn count(self) -> u16 {
+        self.count
+    }
+}
 
 /// One revoked certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +104,16 @@ impl UnsignedCrl {
     }
 }
 
-/// `number` must grow with every list of the issuer (section 5.2.3).
+/// `number` must grow with every list of the issuer (section 5.2.3). `urls` are all the addresses
+/// at which certificates look for this list, if it is one of several: an issuing distribution point
+/// then says that it is not the whole (section 5.2.5).
 ///
 /// # Errors
 /// If an entry is not of this issuer, or the list would end before it begins.
 pub fn crl(
     issuer: &Issuer,
     number: u64,
+    urls: &[String],
     entries: &[Entry],
     this_update: Timestamp,
     next_update: Timestamp,
@@ -80,6 +137,10 @@ pub fn crl(
         ..AuthorityKeyIdentifier::default()
     };
     let number = CrlNumber(Uint::try_from(number).map_err(internal("CRL number"))?);
+    let mut extensions = vec![extension(&authority)?, extension(&number)?];
+    if !urls.is_empty() {
+        extensions.push(distribution_point(urls)?);
+    }
     let list = TbsCertList {
         version: Version::V2,
         signature: ecdsa_with_sha256(),
@@ -88,11 +149,27 @@ pub fn crl(
         next_update: Some(time(next_update)?),
         // An empty list must be absent (section 5.1.2.6).
         revoked_certificates: Some(revoked).filter(|revoked| !revoked.is_empty()),
-        crl_extensions: Some(vec![extension(&authority)?, extension(&number)?]),
+        crl_extensions: Some(extensions),
     };
     Ok(UnsignedCrl {
         tbs: list.to_der().map_err(internal("CRL"))?,
     })
+}
+
+fn distribution_point(urls: &[String]) -> Result<Extension, ProfileError> {
+    let names = urls.iter().map(|url| uri(url)).collect::<Result<_, _>>()?;
+    let point = IssuingDistributionPoint {
+        distribution_point: Some(DistributionPointName::FullName(names)),
+        only_contains_user_certs: false,
+        only_contains_ca_certs: false,
+        only_some_reasons: None,
+        indirect_crl: false,
+        only_contains_attribute_certs: false,
+    };
+    // x509-cert 0.3.0 has another OID for the type.
+    (ID_CE_ISSUING_DISTRIBUTION_POINT, &point)
+        .to_extension(&Name::default(), &[])
+        .map_err(internal("issuing distribution point"))
 }
 
 fn revoked_certificate(entry: &Entry) -> Result<RevokedCert, ProfileError> {
@@ -100,8 +177,12 @@ fn revoked_certificate(entry: &Entry) -> Result<RevokedCert, ProfileError> {
         // Section 5.3.1: absent rather than "unspecified".
         RevocationReason::Unspecified => None,
         RevocationReason::KeyCompromise => Some(CrlReason::KeyCompromise),
+        RevocationReason::CaCompromise => Some(CrlReason::CaCompromise),
+        RevocationReason::AffiliationChanged => Some(CrlReason::AffiliationChanged),
         RevocationReason::Superseded => Some(CrlReason::Superseded),
         RevocationReason::CessationOfOperation => Some(CrlReason::CessationOfOperation),
+        RevocationReason::CertificateHold => Some(CrlReason::CertificateHold),
+        RevocationReason::PrivilegeWithdrawn => Some(CrlReason::PrivilegeWithdrawn),
     };
     Ok(RevokedCert {
         serial_number: SerialNumber::new(entry.certificate.serial())

@@ -5,13 +5,15 @@
 //! **In:** certificates, chains, certificate requests and EST bodies as bytes; lists of expected
 //! devices; facts that the plane has made durable; the time; random bytes.
 //! **Out:** tickets ([`Path`], [`Presented`], [`Authenticated`]) that only this room can make, an
-//! [`EnrollmentDecision`], bytes to be signed ([`profile::Unsigned`], [`crl::UnsignedCrl`]), and
+//! [`EnrollmentDecision`], bytes to be signed ([`profile::Unsigned`], [`crl::UnsignedCrl`],
+//! [`ocsp::UnsignedResponse`]), and
 //! refusals that say who must act.
 //! **Refuses to know:** private keys (it never signs), sockets and TLS, HTTP, rows, the clock,
 //! what the identified may do (`access`).
 //!
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
-//! (EST), RFC 9908 (CSR attributes), RFC 2986 (PKCS #10), RFC 5652 (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
+//! (EST), RFC 9908 (CSR attributes), RFC 6960, 9654 and 9919 (OCSP), RFC 2986 (PKCS #10), RFC 5652
+//! (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
 //! form of URI.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
@@ -27,6 +29,7 @@ pub mod expected;
 mod first_identity;
 pub mod import;
 mod names;
+pub mod ocsp;
 mod path;
 pub mod pending;
 pub mod profile;
@@ -34,8 +37,9 @@ mod refusal;
 mod registry;
 mod renewal;
 mod server_chain;
+mod status;
 
-pub use certificate::{certificate_id, validity};
+pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
 pub use first_identity::claim_token;
 pub use first_identity::imported::{InvalidNaming, Naming, NamingFault};
@@ -48,7 +52,9 @@ pub use path::{
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
     AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
-    FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Registry, Revocation,
+    FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Reach, Registry,
+    Revocation, Supersession,
 };
 pub use renewal::renew_after;
 pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};
+pub use status::{InvalidStatusPoint, OCSP_PATH, StatusPoint, crl_path};

@@ -1,8 +1,8 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
 use model::{
-    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber,
-    Timestamp,
+    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, Revocable, RevocationReason,
+    SerialNumber, Timestamp,
 };
 
 /// Who can make the next attempt succeed.
@@ -155,22 +155,9 @@ pub enum Refusal {
     IdevidAtGateway,
 
     // May it be used?
-    #[error(
-        "certificate {certificate} was revoked at {at} ({}); device: enroll again with its \
-         factory identity, unless the device is revoked too", reason.name()
-    )]
-    CertificateRevoked {
-        certificate: CertificateId,
-        reason: RevocationReason,
-        at: Timestamp,
-    },
-    #[error(
-        "{principal} was revoked at {at} ({}) and is barred at every door; operator: decide what \
-         happens to it, this cannot be undone under the same name and serial number",
-        reason.name()
-    )]
-    PrincipalRevoked {
-        principal: Principal,
+    #[error("{}", revoked(what, *reason, *at))]
+    Revoked {
+        what: Revocable,
         reason: RevocationReason,
         at: Timestamp,
     },
@@ -263,6 +250,11 @@ pub enum Refusal {
          when it presents its factory identity"
     )]
     NotAnLdevid,
+    #[error(
+        "the key in the request is the key of {holder} already, and a key lives in one device \
+         only; device: make a new key; operator: find out which of the two was copied"
+    )]
+    KeyOfAnother { holder: Principal },
     #[error("a service does not enroll over EST; operator: issue its certificate with the CLI")]
     NotADevice,
     #[error(
@@ -319,15 +311,8 @@ impl Refusal {
             Self::NoSerialNumber { .. } => "idevid-without-serial-number",
             Self::ForgedIssuer { .. } => "idevid-forged-issuer",
             Self::IdevidAtGateway => "idevid-at-gateway",
-            Self::CertificateRevoked { .. } => "certificate-revoked",
-            Self::PrincipalRevoked {
-                principal: Principal::Device(_),
-                ..
-            } => "device-revoked",
-            Self::PrincipalRevoked {
-                principal: Principal::Service(_),
-                ..
-            } => "service-revoked",
+            Self::Revoked { what, reason, .. } => revoked_code(what, *reason),
+            Self::KeyOfAnother { .. } => "request-key-of-another",
             Self::DeviceIsolated { .. } => "device-isolated",
             Self::UnlistedSerial { .. } => "serial-unlisted",
             Self::UnrecordedCertificate { .. } => "certificate-unrecorded",
@@ -362,7 +347,6 @@ impl Refusal {
             Self::NoSerialNumber { .. } => Actor::Manufacturer,
             Self::NamesNobody
             | Self::ForgedIssuer { .. }
-            | Self::PrincipalRevoked { .. }
             | Self::DeviceIsolated { .. }
             | Self::UnlistedSerial { .. }
             | Self::UnrecordedCertificate { .. }
@@ -376,11 +360,17 @@ impl Refusal {
             | Self::TokenUnknown
             | Self::TokenExpired { .. }
             | Self::TokenUsed => Actor::Operator,
+            Self::Revoked { what, reason, .. } => match what {
+                Revocable::Certificate(_) | Revocable::Issuer(_) if !reason.is_hold() => {
+                    Actor::Device
+                }
+                _ => Actor::Operator,
+            },
             Self::IdevidAtGateway
+            | Self::KeyOfAnother { .. }
             | Self::ImportEnded { .. }
             | Self::SharedReplaced { .. }
             | Self::TokenThrottled
-            | Self::CertificateRevoked { .. }
             | Self::NotAnIdevid
             | Self::NotAnLdevid
             | Self::NameChanged { .. }
@@ -390,4 +380,38 @@ impl Refusal {
             | Self::KeygenEncrypted => Actor::Device,
         }
     }
+}
+
+const fn revoked_code(what: &Revocable, reason: RevocationReason) -> &'static str {
+    let codes = match what {
+        Revocable::Certificate(_) => ["certificate-revoked", "certificate-on-hold"],
+        Revocable::Principal(Principal::Device(_)) => ["device-revoked", "device-on-hold"],
+        Revocable::Principal(Principal::Service(_)) => ["service-revoked", "service-on-hold"],
+        Revocable::Product(_) => ["product-revoked", "product-on-hold"],
+        Revocable::Issuer(_) => ["issuer-revoked", "issuer-on-hold"],
+    };
+    let [for_good, on_hold] = codes;
+    if reason.is_hold() { on_hold } else { for_good }
+}
+
+fn revoked(what: &Revocable, reason: RevocationReason, at: Timestamp) -> String {
+    if reason.is_hold() {
+        return format!(
+            "{what} was put on hold at {at} and opens no door; operator: look into it, then \
+             release or revoke it"
+        );
+    }
+    let then = match what {
+        Revocable::Certificate(_) => {
+            "device: enroll again with its factory identity, unless the device is revoked too"
+        }
+        Revocable::Issuer(_) => {
+            "device: enroll again with its factory identity; operator: if it is a factory's CA, \
+             its devices need a first identity of another"
+        }
+        Revocable::Principal(_) | Revocable::Product(_) => {
+            "operator: decide what happens to it, this cannot be undone under the same name"
+        }
+    };
+    format!("{what} was revoked at {at} ({}); {then}", reason.name())
 }

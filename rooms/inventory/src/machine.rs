@@ -95,11 +95,14 @@ impl Inventory {
         self.devices.entry(device.clone()).or_default().record = Some(Box::new(record));
     }
 
-    /// Its identity was withdrawn; the first time stands. It need not be known.
-    pub fn revoked(&mut self, device: &DeviceId, at: Timestamp, reason: RevocationReason) {
+    /// How its identity stands withdrawn; `None`: it was on hold and is released. It need not be
+    /// known.
+    pub fn revoked(&mut self, device: &DeviceId, stands: Option<(Timestamp, RevocationReason)>) {
         let held = self.devices.entry(device.clone()).or_default();
-        held.revoked.get_or_insert((at, reason));
-        held.sessions = 0;
+        held.revoked = stands;
+        if stands.is_some() {
+            held.sessions = 0;
+        }
     }
 
     /// How far it is cut off; `None`: not at all. It need not be known.

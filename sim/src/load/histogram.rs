@@ -33,6 +33,15 @@ impl Histogram {
         self.max_nanos = self.max_nanos.max(nanos);
     }
 
+    /// Takes in the values of another one.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+        self.max_nanos = self.max_nanos.max(other.max_nanos);
+    }
+
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total

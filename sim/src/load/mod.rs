@@ -18,7 +18,7 @@ pub use revoke::{Revocation, Revocations};
 use crate::credential::{Presented, read_certificates};
 use crate::random::Random;
 use crate::refusal::{Refusal, SetupError};
-use crate::tls::{Client, Endpoint, Options, Versions};
+use crate::tls::{Client, Endpoint, Groups, Options, Versions};
 use crate::{ledger::Stamp, ledger::Totals};
 use mqtt::{Connect, Qos, Version, encode};
 use reactor::Reactor;
@@ -88,6 +88,7 @@ pub struct Settings {
     pub keep_alive_seconds: u16,
     pub version: Version,
     pub tls: Versions,
+    pub groups: Groups,
     /// Decides which device's turn it is.
     pub seed: u64,
 }
@@ -203,6 +204,7 @@ impl<'a> Run<'a> {
         let endpoint = Endpoint::new(settings.address, &settings.server_name, &roots)?;
         let options = Options {
             versions: settings.tls,
+            groups: settings.groups,
             ..Options::default()
         };
         let offer = Client::new(&endpoint, None, &options)?;

@@ -4,7 +4,7 @@ use sim::load::{
     CertificateSet, Mark, Mode, Report, Revocations, Settings, make_certificates, run,
 };
 use sim::plane::Plane;
-use sim::tls::Versions;
+use sim::tls::{Groups, Versions};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
@@ -35,6 +35,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         keep_alive_seconds: 60,
         version: Version::V5,
         tls: Versions::Both,
+        groups: Groups::All,
         seed: 7,
     }
 }

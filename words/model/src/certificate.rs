@@ -1,10 +1,18 @@
-//! Naming a certificate, and why one was withdrawn.
+//! Naming a certificate.
 
 use std::fmt;
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Reads 64 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        from_hex(text)?.try_into().ok().map(Self)
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,49 +80,37 @@ impl fmt::Display for CertificateId {
     }
 }
 
-/// Why a certificate or a device was revoked (RFC 5280 section 5.3.1, the codes we use).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RevocationReason {
-    Unspecified,
-    KeyCompromise,
-    Superseded,
-    CessationOfOperation,
+/// Why a text is not a certificate's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a certificate is written <issuer digest>:<serial>, both in hex")]
+pub struct InvalidCertificateId;
+
+impl std::str::FromStr for CertificateId {
+    type Err = InvalidCertificateId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCertificateId> {
+        let read = || {
+            let (issuer, serial) = text.split_once(':')?;
+            Self::new(Digest::from_hex(issuer)?, &from_hex(serial)?)
+        };
+        read().ok_or(InvalidCertificateId)
+    }
 }
 
-impl RevocationReason {
-    pub const ALL: [Self; 4] = [
-        Self::Unspecified,
-        Self::KeyCompromise,
-        Self::Superseded,
-        Self::CessationOfOperation,
-    ];
-
-    /// The CRLReason code.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Unspecified => 0,
-            Self::KeyCompromise => 1,
-            Self::Superseded => 4,
-            Self::CessationOfOperation => 5,
-        }
+/// Pairs of hexadecimal digits, 32 at most.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if text.len() > 64 || !text.len().is_multiple_of(2) {
+        return None;
     }
-
-    /// The name in the API, the CLI and the log.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unspecified",
-            Self::KeyCompromise => "key-compromise",
-            Self::Superseded => "superseded",
-            Self::CessationOfOperation => "cessation-of-operation",
-        }
-    }
-
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.name() == name)
-    }
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            u8::from_str_radix(pair, 16)
+                .ok()
+                .filter(|_| !pair.starts_with('+'))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -141,5 +137,24 @@ mod tests {
         assert_eq!(CertificateId::new(issuer, &[0, 0]), None);
         assert_eq!(CertificateId::new(issuer, &[1; 21]), None);
         assert!(CertificateId::new(issuer, &[1; 20]).is_some());
+    }
+
+    #[test]
+    fn what_is_no_certificate_id_is_not_read_as_one() {
+        let id = CertificateId::new(Digest([0xab; 32]), &[1, 0xff]).unwrap();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in [
+            "",
+            ":",
+            "ab:01",
+            &format!("{}:", "ab".repeat(32)),
+            &format!("{}:+1", "ab".repeat(32)),
+        ] {
+            assert_eq!(
+                text.parse::<CertificateId>(),
+                Err(InvalidCertificateId),
+                "{text:?}"
+            );
+        }
     }
 }

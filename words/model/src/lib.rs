@@ -13,12 +13,13 @@ mod containment;
 mod deviation;
 mod names;
 mod observed;
+mod revocation;
 mod time;
 mod verdict;
 
 pub use assurance::Assurance;
 pub use authority::{CertificateUse, CertificateUses};
-pub use certificate::{CertificateId, Digest, RevocationReason};
+pub use certificate::{CertificateId, Digest, InvalidCertificateId};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
@@ -26,5 +27,6 @@ pub use names::{
     OperatorId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
+pub use revocation::{InvalidRevocable, Revocable, RevocationReason};
 pub use time::Timestamp;
 pub use verdict::{DenyReason, Verdict};

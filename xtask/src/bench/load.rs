@@ -19,6 +19,8 @@ pub enum Scenario {
         devices: usize,
         at_once: usize,
         seconds: u32,
+        /// As `sim load --key-exchange` has it.
+        key_exchange: &'static str,
     },
     /// QoS 1 from `devices` on `t/<device>/up`, together `rate_per_second`, to one consumer.
     Publish {
@@ -42,12 +44,24 @@ pub enum Scenario {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Outcome {
     /// Connections that stand; in a handshake run, those completed while measuring.
+    #[serde(default)]
     pub connected: u64,
+    /// Certificates that came while measuring.
+    #[serde(default)]
+    pub issued: u64,
+    #[serde(default)]
+    pub latency_p50_us: Option<f64>,
+    /// Why a CA refused, if it did.
+    #[serde(default)]
+    pub refusal: Option<String>,
     /// Messages that arrived at the consumer while measuring.
+    #[serde(default)]
     pub window_delivered: u64,
     /// Acknowledged and not delivered, even after the drain.
+    #[serde(default)]
     pub lost: u64,
     /// Sessions that ended by themselves.
+    #[serde(default)]
     pub disconnected: u64,
     /// How late the generator itself was in sending, 99 of 100 times; microseconds.
     #[serde(default)]
@@ -130,6 +144,22 @@ impl Load {
         }
     }
 
+    /// Certificates of a plane or of cfssl, `in_flight` at a time.
+    pub fn issuing(from: &super::server::Api, in_flight: usize, seconds: u32) -> Self {
+        let mut arguments = vec!["issue".to_owned()];
+        for (flag, value) in [
+            from.flag(),
+            ("--in-flight", in_flight.to_string()),
+            ("--seconds", seconds.to_string()),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        Self {
+            program: crate::built(&crate::root_of_repository(), "release", "sim"),
+            arguments,
+        }
+    }
+
     /// # Errors
     /// If the load fails, leaves out a mark, or anything was refused or cut off: a figure of a
     /// server that did less work is no figure.
@@ -142,6 +172,12 @@ impl Load {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot run {}", self.program.display()))?;
+        // Beside the marks, or a report larger than a pipe holds would wait for us and we for it.
+        let mut stdout = child.stdout.take().context("no pipe to the load")?;
+        let report = std::thread::spawn(move || {
+            let mut report = String::new();
+            stdout.read_to_string(&mut report).map(|_| report)
+        });
         let marks = BufReader::new(child.stderr.take().context("no pipe to the load")?);
         let (mut before, mut after, mut last_words) = (None, None, String::new());
         for line in marks.lines() {
@@ -151,12 +187,9 @@ impl Load {
                 words => last_words = words.to_owned(),
             }
         }
-        let mut report = String::new();
-        child
-            .stdout
-            .take()
-            .context("no pipe to the load")?
-            .read_to_string(&mut report)?;
+        let report = report
+            .join()
+            .map_err(|_| anyhow::anyhow!("the report was not read by a fault of ours"))??;
         let status = child.wait()?;
         if !status.success() {
             bail!("the load failed ({status}): {last_words}");
@@ -170,6 +203,9 @@ impl Load {
                 outcome.failures,
                 outcome.example.as_deref().unwrap_or("no example")
             );
+        }
+        if let Some(why) = &outcome.refusal {
+            bail!("a certificate was refused: {why}");
         }
         Ok(Run {
             at_start,
@@ -187,8 +223,10 @@ impl Scenario {
                 devices,
                 at_once,
                 seconds,
+                key_exchange,
             } => vec![
                 ("--mode", "connect".to_owned()),
+                ("--key-exchange", (*key_exchange).to_owned()),
                 ("--devices", devices.to_string()),
                 ("--handshakes", at_once.to_string()),
                 ("--warmup", "0.5".to_owned()),

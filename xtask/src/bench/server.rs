@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub enum Kind {
     Fleetward,
     Mosquitto,
+    Rumqttd,
+    Cfssl,
 }
 
 impl Kind {
@@ -19,6 +21,8 @@ impl Kind {
         match self {
             Self::Fleetward => "fleetward",
             Self::Mosquitto => "mosquitto",
+            Self::Rumqttd => "rumqttd",
+            Self::Cfssl => "cfssl",
         }
     }
 }
@@ -61,7 +65,7 @@ impl Server {
     /// an access list by certificate name, nothing written to disk.
     ///
     /// # Errors
-    /// If it is not installed or does not listen within ten seconds; with its last words.
+    /// If it is not installed or does not listen within two minutes; with its last words.
     pub fn mosquitto(scratch: &Scratch, devices: usize) -> anyhow::Result<Self> {
         let program = Path::new("/usr/sbin/mosquitto");
         ensure!(
@@ -90,11 +94,115 @@ impl Server {
         )
     }
 
+    /// rumqttd with mutual TLS. It knows no revocation list and no access list: it does less.
+    ///
+    /// # Errors
+    /// As for Mosquitto.
+    pub fn rumqttd(scratch: &Scratch, devices: usize) -> anyhow::Result<Self> {
+        let program = crate::tools::RUMQTTD
+            .program(&crate::root_of_repository())
+            .context("rumqttd is missing")?;
+        let credentials = Credentials::create(&scratch.0.join("credentials"), devices)?;
+        let address = free_address()?;
+        let folder = scratch.0.join(format!("rumqttd-{}", address.port()));
+        std::fs::create_dir_all(&folder)?;
+        let configuration = folder.join("rumqttd.toml");
+        std::fs::write(
+            &configuration,
+            rumqttd_configuration(address, &credentials.folder),
+        )?;
+        Self::start(
+            Kind::Rumqttd,
+            &program,
+            &["-q".as_ref(), "-c".as_ref(), configuration.as_os_str()],
+            &folder,
+            address,
+            credentials,
+        )
+    }
+
+    /// `cfssl serve` with a CA of its own and without a database: it writes nothing down.
+    ///
+    /// # Errors
+    /// As for Mosquitto.
+    pub fn cfssl(scratch: &Scratch) -> anyhow::Result<Self> {
+        let credentials = Credentials::create(&scratch.0.join("credentials"), 0)?;
+        let address = free_address()?;
+        let folder = scratch.0.join(format!("cfssl-{}", address.port()));
+        std::fs::create_dir_all(&folder)?;
+        let configuration = folder.join("config.json");
+        std::fs::write(&configuration, CFSSL_CONFIGURATION)?;
+        let (port, ip) = (address.port().to_string(), address.ip().to_string());
+        let (ca, key) = (
+            credentials.folder.join("ca.pem"),
+            credentials.folder.join("ca.key"),
+        );
+        Self::start(
+            Kind::Cfssl,
+            Path::new("/usr/bin/cfssl"),
+            &[
+                "serve".as_ref(),
+                "-address".as_ref(),
+                ip.as_ref(),
+                "-port".as_ref(),
+                port.as_ref(),
+                "-ca".as_ref(),
+                ca.as_os_str(),
+                "-ca-key".as_ref(),
+                key.as_os_str(),
+                "-config".as_ref(),
+                configuration.as_os_str(),
+                // Warnings and worse.
+                "-loglevel".as_ref(),
+                "2".as_ref(),
+            ],
+            &folder,
+            address,
+            credentials,
+        )
+    }
+
+    /// `fleetward serve` as [`Self::fleetward`] with one device, and `stored` more written into its
+    /// database by SQL beforehand (`prefill.py`).
+    ///
+    /// # Errors
+    /// Likewise; and if Python cannot write.
+    pub fn fleetward_storing(scratch: &Scratch, stored: u32) -> anyhow::Result<Self> {
+        let folder = scratch.unused(&format!("stored-{stored}"))?;
+        let begun = Instant::now();
+        prepare(&folder, 1)?;
+        let output = Command::new("python3")
+            .args(["-c", include_str!("prefill.py")])
+            .arg(folder.join("data/control.db"))
+            .arg(stored.to_string())
+            .output()
+            .context("cannot run python3")?;
+        ensure!(
+            output.status.success(),
+            "prefill.py: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        let server = Self::serve(&folder, Doors::free()?, Durability::Power)?;
+        eprintln!(
+            "  {stored} certificates stored by SQL, and served after {:.0} s",
+            begun.elapsed().as_secs_f64()
+        );
+        Ok(server)
+    }
+
+    /// Where it is asked for certificates.
+    pub fn api(&self) -> Api {
+        match &self.socket {
+            Some(socket) => Api::Plane(socket.clone()),
+            None => Api::Cfssl(self.address),
+        }
+    }
+
     /// `fleetward serve` on a data folder with `devices` enrolled and one consumer: a copy of one
     /// that was prepared once, so that no run sees what another left behind.
     ///
     /// # Errors
-    /// If it does not listen within ten seconds, with its last words, or refuses to be prepared.
+    /// If it does not listen within two minutes, with its last words, or refuses to be prepared.
     pub fn fleetward(
         scratch: &Scratch,
         devices: usize,
@@ -106,11 +214,7 @@ impl Server {
                 .with_context(|| format!("preparing a plane with {devices} devices"))?;
         }
         let doors = Doors::free()?;
-        // Not named by its port: the next run may be given the same one.
-        let folder = (0..)
-            .map(|number| scratch.0.join(format!("fleetward-{number}")))
-            .find(|folder| !folder.exists())
-            .context("no free name")?;
+        let folder = scratch.unused("fleetward")?;
         copy_folder(&prepared, &folder)?;
         Self::serve(&folder, doors, durability)
     }
@@ -170,7 +274,8 @@ impl Server {
 
     fn wait_until_it_listens(&mut self, log: &Path) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(10) {
+        // A million rows are read before the doors open.
+        while begun.elapsed() < Duration::from_secs(120) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended: {status}: {}", self.kind.name(), last_words(log));
             }
@@ -208,6 +313,21 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// Who issues, as `sim issue` is told.
+pub enum Api {
+    Plane(PathBuf),
+    Cfssl(SocketAddr),
+}
+
+impl Api {
+    pub fn flag(&self) -> (&'static str, String) {
+        match self {
+            Self::Plane(socket) => ("--socket", socket.display().to_string()),
+            Self::Cfssl(address) => ("--cfssl", address.to_string()),
+        }
     }
 }
 
@@ -287,9 +407,34 @@ pub fn build(root: &Path) -> anyhow::Result<()> {
     crate::steps::cargo(root, &["build", "--release", "--locked", "-p", "fleetward"])
 }
 
+/// How a peer is named in a figure.
+///
 /// # Errors
 /// If it is not installed.
-pub fn mosquitto_version() -> anyhow::Result<String> {
+pub fn version_of(kind: Kind) -> anyhow::Result<String> {
+    match kind {
+        Kind::Fleetward => Ok("fleetward".to_owned()),
+        Kind::Mosquitto => mosquitto_version(),
+        Kind::Rumqttd => {
+            let program = crate::tools::RUMQTTD
+                .program(&crate::root_of_repository())
+                .context("rumqttd is missing")?;
+            let output = Command::new(program).arg("--version").output()?;
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        }
+        Kind::Cfssl => {
+            let output = Command::new("cfssl").arg("version").output()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+            Ok(format!(
+                "cfssl {}",
+                version.unwrap_or("of unknown version").trim()
+            ))
+        }
+    }
+}
+
+fn mosquitto_version() -> anyhow::Result<String> {
     let output = Command::new("/usr/sbin/mosquitto")
         .arg("-h")
         .output()
@@ -318,6 +463,16 @@ impl Scratch {
             std::os::unix::fs::PermissionsExt::from_mode(0o700),
         )?;
         Ok(scratch)
+    }
+}
+
+impl Scratch {
+    /// A name in it that nothing has. Not a port: the next run may be given the same one.
+    fn unused(&self, name: &str) -> anyhow::Result<PathBuf> {
+        (0..)
+            .map(|number| self.0.join(format!("{name}-{number}")))
+            .find(|folder| !folder.exists())
+            .context("no free name")
     }
 }
 
@@ -416,6 +571,39 @@ fn mosquitto_configuration(address: SocketAddr, credentials: &Path, access: &Pat
         crl = file("crl.pem"),
     )
 }
+
+/// MQTT 5 and mutual TLS, its own limits; nothing else listens.
+fn rumqttd_configuration(address: SocketAddr, credentials: &Path) -> String {
+    let file = |name: &str| credentials.join(name).display().to_string();
+    format!(
+        "id = 0\n\
+         [router]\n\
+         id = 0\n\
+         max_connections = 10010\n\
+         max_outgoing_packet_count = 200\n\
+         max_segment_size = 104857600\n\
+         max_segment_count = 10\n\
+         [v5.1]\n\
+         name = \"tls\"\n\
+         listen = \"{address}\"\n\
+         next_connection_delay_ms = 0\n\
+         [v5.1.tls]\n\
+         capath = {ca:?}\n\
+         certpath = {certificate:?}\n\
+         keypath = {key:?}\n\
+         [v5.1.connections]\n\
+         connection_timeout_ms = 60000\n\
+         max_payload_size = 20480\n\
+         max_inflight_count = 100\n",
+        ca = file("ca.pem"),
+        certificate = file("server.pem"),
+        key = file("server.key"),
+    )
+}
+
+/// As ours: a client's certificate, P-256, for a while.
+const CFSSL_CONFIGURATION: &str = "{\"signing\": {\"default\": {\"expiry\": \"168h\", \
+     \"usages\": [\"digital signature\", \"client auth\"]}}}\n";
 
 /// Free a moment ago: who takes it in between makes the server fail loudly, not the figure wrong.
 fn free_address() -> anyhow::Result<SocketAddr> {

@@ -1,14 +1,12 @@
-//! Certificates got and renewed, and what is done when the one we have is refused.
+//! Certificates got and renewed, and what is done when the one we have is refused: what
+//! [`crate::life`] decides, done.
 
 use super::{Agent, pause, say};
 use crate::est::Est;
 use crate::failure::Failure;
+use crate::life::{By, Refused, Step};
 use crate::random;
-use model::Timestamp;
 use std::time::{Duration, Instant};
-
-/// So many refusals in a row, and the factory identity is tried again.
-const REFUSALS_BEFORE_IDEVID: u32 = 3;
 
 impl Agent {
     /// Asks the plane what time it is: without an answer our own clock must do.
@@ -29,17 +27,27 @@ impl Agent {
         }
     }
 
-    /// The first certificate, or one more when the last is refused: by the factory identity.
-    pub(super) fn enroll_by_idevid(&mut self) -> Result<(), Failure> {
-        say("asking for a certificate by the factory identity");
-        self.obtain(false)
+    /// Gets a certificate where there is none that is worth a connection.
+    ///
+    /// # Errors
+    /// There is none, and none was given.
+    pub(super) fn equip(&mut self) -> Result<(), Failure> {
+        while let Step::Obtain(by) = self.next_step(false) {
+            match self.obtain(by) {
+                Ok(()) => {}
+                Err(Failure::Stopped) => return Err(Failure::Stopped),
+                Err(failure) if self.life.newest().is_none() => return Err(failure),
+                // What we have is tried all the same.
+                Err(failure) => self.trouble(&format!("not enrolled again: {failure}")),
+            }
+        }
+        Ok(())
     }
 
     /// Gets the next certificate by the present one, then proves it by a real connection; the
     /// present one stays until that has happened.
     pub(super) fn renew(&mut self) -> Result<(), Failure> {
-        say("renewing the certificate");
-        match self.obtain(true) {
+        match self.obtain(By::Present) {
             Ok(()) => {
                 self.renewal_backoff.reset();
                 // The plane knows one session of a device: the old one ends before the new one
@@ -66,90 +74,55 @@ impl Agent {
         }
     }
 
-    /// Our certificate was refused. A new one that never opened a session is dropped for the one
-    /// that did; one that has ended, or is refused again and again, is replaced by the factory
-    /// identity's word. A device that was revoked is refused there too.
-    pub(super) fn reconsider_certificate(&mut self) -> Result<(), Failure> {
-        if self.keyring.is_unproven() {
-            say("the new certificate was refused: back to the proven one");
-            if let Err(error) = self.keyring.drop_unproven(&self.folder) {
-                self.trouble(&format!("the keyring cannot be written ({error:#})"));
+    /// Our certificate was refused.
+    pub(super) fn reconsider_certificate(&mut self) {
+        match self.life.refused(&self.folder) {
+            Ok(Refused::Dropped) => {
+                say("the new certificate was refused: back to the proven one");
+                self.plan_renewal();
             }
-            self.plan_renewal();
-            return Ok(());
+            Ok(Refused::Counted(_)) => {}
+            Err(error) => self.trouble(&format!("the keyring cannot be written ({error:#})")),
         }
-        self.refusals = self.refusals.saturating_add(1);
-        let ended = self
-            .keyring
-            .newest()
-            .is_some_and(|newest| newest.not_after <= self.clock.now());
-        if self.keyring.newest().is_some() && (ended || self.refusals >= REFUSALS_BEFORE_IDEVID) {
-            match self.enroll_by_idevid() {
-                Ok(()) => self.refusals = 0,
-                Err(Failure::Stopped) => return Err(Failure::Stopped),
-                Err(failure) => self.trouble(&format!("not enrolled again: {failure}")),
-            }
-        }
-        Ok(())
     }
 
-    /// Two thirds of the certificate's life, give or take a tenth of that, so that a fleet that
-    /// was enrolled in one hour is not renewed in one.
+    pub(super) fn next_step(&self, is_connected: bool) -> Step {
+        let told = self.clock.told();
+        self.life.next(self.clock.now(), told, is_connected)
+    }
+
     pub(super) fn plan_renewal(&mut self) {
-        if let Some(newest) = self.keyring.newest() {
-            let random = random::bits();
-            self.renew_at = renew_at(newest.not_before, newest.not_after, random);
-            if let Some(every) = self.config.renew_seconds_max {
-                let jitter = every.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0);
-                self.renew_at = self.renew_at.min(self.clock.now().plus(every - jitter));
-            }
-        }
+        let random = random::bits();
+        let latest = self.config.renew_seconds_max.map(|every| {
+            let jitter = every.mul_f64(f64::from(random) / f64::from(u32::MAX) / 10.0);
+            self.clock.now().plus(every - jitter)
+        });
+        self.life.plan_renewal(random, latest);
     }
 
-    /// Asks for a certificate and takes it in. What was asked is kept until it is answered.
-    fn obtain(&mut self, again: bool) -> Result<(), Failure> {
-        let shown = match self.keyring.present().filter(|_| again) {
-            Some(present) => present.certified.clone(),
-            None => self.idevid.certified.clone(),
-        };
-        let asked = self
-            .keyring
-            .ask(&self.folder, &self.config.device, again)
-            .map_err(Failure::Local)?;
+    fn obtain(&mut self, by: By) -> Result<(), Failure> {
+        say(match by {
+            By::Idevid => "asking for a certificate by the factory identity",
+            By::Present => "renewing the certificate",
+            By::Ended => "asking for a certificate by the one that has ended",
+        });
         let est = Est {
             door: &self.config.est,
             trust: &self.trust,
             waiting: &self.waiting,
         };
-        match est.enroll(&shown, &asked.request, again, &mut self.clock) {
-            Ok(issued) => {
-                self.keyring
-                    .take(&self.folder, &asked, &issued)
-                    .map_err(Failure::Local)?;
-                if let Some(newest) = self.keyring.newest() {
-                    self.clock.raise(newest.not_before);
-                }
-                self.plan_renewal();
-                Ok(())
-            }
-            Err(failure) => {
-                if let Failure::Http(400..500, _) = failure {
-                    // The request itself may be the reason: the next one is made anew.
-                    self.keyring
-                        .forget_asked(&self.folder)
-                        .map_err(Failure::Local)?;
-                }
-                Err(failure)
-            }
+        let clock = &mut self.clock;
+        self.life.obtain(
+            &self.folder,
+            &self.config.device,
+            &self.idevid,
+            by,
+            |shown, request| est.enroll(shown, request, by, clock),
+        )?;
+        if let Some(newest) = self.life.newest() {
+            self.clock.raise(newest.not_before);
         }
+        self.plan_renewal();
+        Ok(())
     }
-}
-
-fn renew_at(not_before: Timestamp, not_after: Timestamp, random: u32) -> Timestamp {
-    let two_thirds = not_after.since(not_before) / 3 * 2;
-    let earliest = two_thirds / 10 * 9;
-    let span = two_thirds / 5;
-    not_before
-        .plus(earliest)
-        .plus(span.mul_f64(f64::from(random) / f64::from(u32::MAX)))
 }

@@ -67,10 +67,8 @@ impl Agent {
     /// Connects, enrolling first where there is no certificate yet, and waits until the session
     /// is open and subscribed: then, and not before, the newest certificate is proven.
     pub(super) fn connect(&mut self) -> Result<(), Failure> {
-        if self.keyring.newest().is_none() {
-            self.enroll_by_idevid()?;
-        }
-        let Some(credential) = self.keyring.newest() else {
+        self.equip()?;
+        let Some(credential) = self.life.newest() else {
             return Err(Failure::Protocol("no certificate after enrollment"));
         };
         let now = Instant::now();
@@ -105,10 +103,9 @@ impl Agent {
         link.session.subscribe(&self.config.containment_topic());
         self.learn_door(link.transport.peer());
         self.link = Some(link);
-        self.refusals = 0;
         // After the subscription, so that the plane can answer it with how we are contained.
         self.next_report = Instant::now();
-        match self.keyring.prove(&self.folder) {
+        match self.life.opened(&self.folder) {
             Ok(true) => say("the certificate has opened a session; older ones have retired"),
             Ok(false) => {}
             // It is proven all the same; the next start proves it again.
@@ -239,7 +236,7 @@ impl Agent {
             wait.as_secs_f32()
         ));
         if failure.refuses_certificate() {
-            self.reconsider_certificate()?;
+            self.reconsider_certificate();
         }
         Ok(())
     }

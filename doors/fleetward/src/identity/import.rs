@@ -183,7 +183,7 @@ impl Add {
                 "/api/v1/identity/imports/{}/devices?dry_run={}&shared={}",
                 self.name, self.dry_run, self.shared
             );
-            let progress = super::list_progress(text.len())?;
+            let progress = super::upload_bar(text.len())?;
             let ask = Ask::post(&path)
                 .text("text/csv", text)
                 .shown_by(progress.clone());

@@ -427,3 +427,127 @@ fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     }
     found
 }
+
+/// Two mosquitto clients stand for a small device: one subscription, one publish.
+#[test]
+fn a_small_device_renews_over_mqtt_with_one_topic_to_ask_and_one_to_hear() {
+    if !have(&["curl", "openssl", "mosquitto_pub", "mosquitto_sub"]) {
+        return;
+    }
+    let (home, plane) = scene("");
+    plane.expect([&home.device("cam")]);
+    let issued = post(&home, &plane, "simpleenroll", "cam").expect(200);
+    home.write("cam.pem", &issued.body);
+    let san = "subjectAltName=URI:spiffe://fleetward.internal/acme/device/cam";
+    let ask = |key: &str, csr: &str, san: &str| {
+        if !home.path(key).exists() {
+            let make = [
+                "ecparam",
+                "-name",
+                "prime256v1",
+                "-genkey",
+                "-noout",
+                "-out",
+                key,
+            ];
+            openssl_well(&home, &make, b"");
+        }
+        let subject = "/O=acme/CN=cam";
+        let ask = [
+            "req", "-new", "-key", key, "-subj", subject, "-addext", san, "-out", csr,
+        ];
+        openssl_well(&home, &ask, b"");
+    };
+    ask("next.key", "next.csr", san);
+    let der = [
+        "req", "-in", "next.csr", "-outform", "DER", "-out", "next.der",
+    ];
+    openssl_well(&home, &der, b"");
+    let (to, from) = (
+        "$fleetward/devices/cam/enroll",
+        "$fleetward/devices/cam/certificate",
+    );
+    let exchange = |file: &str| {
+        let port = plane.mqtt.port().to_string();
+        let hear = std::process::Command::new("mosquitto_sub")
+            .args([
+                "-h",
+                "localhost",
+                "-p",
+                &port,
+                "--cafile",
+                "root.pem",
+                "-V",
+                "5",
+            ])
+            .args([
+                "--cert",
+                "cam.pem",
+                "--key",
+                "cam.key",
+                "-i",
+                "cam:hears",
+                "-q",
+                "1",
+            ])
+            .args(["-t", from, "-C", "1", "-W", "30"])
+            .current_dir(home.path(""))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        crate::plane::wait_until("the subscription stands", || {
+            let sessions = plane.get("/api/v1/gateway/sessions").expect(200).json();
+            let stands = |one: &Value| one["client_id"] == "cam:hears" && one["subscriptions"] == 1;
+            sessions.as_array().unwrap().iter().any(stands)
+        });
+        let more = ["-V", "5", "-i", "cam:asks", "-q", "1", "-t", to, "-f", file];
+        let asked = crate::tools::mosquitto(&home, &plane, "mosquitto_pub", "cam", &more);
+        assert!(asked.good, "{asked:?}");
+        String::from_utf8(hear.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let certificate = exchange("next.csr");
+    home.write("next.pem", certificate.as_bytes());
+    let shown = ["--cert", "next.pem", "--key", "next.key"];
+    curl(&home, &plane, &format!("{EST}/csrattrs"), &shown).expect(204);
+    // In DER, and asked again as the answer was lost: the same. `-C 1` adds a line end.
+    assert_eq!(exchange("next.der").trim_end(), certificate.trim_end());
+    let told = plane.get("/api/v1/identity/devices/cam").expect(200).json();
+    assert_eq!(told["certificates"].as_array().unwrap().len(), 2, "{told}");
+    let enrolled: Vec<Value> = plane.entries();
+    let last = enrolled.last().unwrap();
+    assert_eq!(
+        (&last["action"], &last["details"]["kind"]),
+        (&json!("identity.device-enrolled"), &json!("rekey"))
+    );
+
+    // What is refused comes back with its code, for whoever asks for another name or sends rubbish.
+    ask(
+        "cam.key",
+        "other.csr",
+        &san.replace("device/cam", "device/lock"),
+    );
+    let refused: Value = serde_json::from_str(&exchange("other.csr")).unwrap();
+    assert_eq!(refused["refused"], "reenroll-name-changed");
+    home.write("rubbish", b"0\x82rubbish");
+    let mark = plane.lines.mark();
+    let refused: Value = serde_json::from_str(&exchange("rubbish")).unwrap();
+    assert_eq!(refused["refused"], "request-malformed");
+    let sent = openssl_well(&home, &["dgst", "-sha256", "-r", "rubbish"], b"");
+    let sent = String::from_utf8(sent).unwrap();
+    assert!(
+        sent.starts_with(refused["request_sha256"].as_str().unwrap()),
+        "{sent}"
+    );
+    let line = plane.lines.wait_for(mark, "refused request-malformed");
+    assert!(
+        line.contains("device/cam") && line.ends_with("[device must act]"),
+        "{line}"
+    );
+    // Four a minute, no more.
+    let more = [
+        "-V", "5", "-i", "cam:asks", "-q", "1", "-t", to, "-f", "next.csr", "-d",
+    ];
+    let fifth = crate::tools::mosquitto(&home, &plane, "mosquitto_pub", "cam", &more);
+    let text = fifth.text() + &fifth.err;
+    assert!(text.contains("uota") || text.contains("RC:151"), "{text}");
+}

@@ -20,6 +20,7 @@ mod hostile_text;
 mod http;
 mod inventory;
 mod log;
+mod migration;
 mod notify;
 mod plane;
 mod real_clients;

@@ -4,8 +4,15 @@ use crate::plane::{Home, Plane, Settings};
 use crate::small_device;
 use crate::tools::{have, run, write_credential, write_root};
 
-/// Where the chip of a page is.
-pub const TCTI: &str = "swtpm:path=tpm/sock";
+/// How a page's chip is spoken to, as the first shell of that page says it; others do not ask.
+pub fn chip(home: &Home) -> [String; 3] {
+    let bus = home.path("tpm/bus");
+    [
+        format!("DBUS_SESSION_BUS_ADDRESS=unix:path={}", bus.display()),
+        "TPM2TOOLS_TCTI=tabrmd:bus_type=session".to_owned(),
+        "TPM2OPENSSL_TCTI=tabrmd:bus_type=session".to_owned(),
+    ]
+}
 
 /// Runs the shell blocks under these headings of a page, one after the other in one shell.
 #[track_caller]
@@ -51,11 +58,9 @@ fn run_script(home: &Home, script: &str) {
         std::env::var("PATH").unwrap_or_default()
     );
     let data = format!("FLEETWARD_DATA_DIR={}", home.data_dir().display());
-    // As the first shell of a page about TPMs says it; others do not ask.
-    let chip = ["TPM2TOOLS_TCTI", "TPM2OPENSSL_TCTI"].map(|name| format!("{name}={TCTI}"));
-    let [tools, openssl] = &chip;
+    let [bus, tools, openssl] = chip(home);
     let shell = ["sh", "-x", "-c", &script];
-    let arguments = [&[&*path, &data, tools, openssl], &shell[..]].concat();
+    let arguments = [&[&*path, &data, &bus, &tools, &openssl], &shell[..]].concat();
     let ran = run(home, "env", &arguments, b"");
     assert!(ran.good, "{}\n{}", ran.text(), ran.err);
 }

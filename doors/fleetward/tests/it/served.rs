@@ -386,7 +386,11 @@ fn files_are_read_again_live_and_a_bad_one_leaves_the_present_in_force() {
         (leaf_of(0), leaf_of(1)),
         (first_a.clone().into(), first_b.clone().into())
     );
-    let reload = || plane.post("/api/v1/identity/served/reload", &Value::Null);
+    let reload = || {
+        plane
+            .try_ask("POST", "/api/v1/identity/served/reload", None)
+            .unwrap()
+    };
     // Nothing has changed: nothing to record.
     assert_eq!(reload().expect(200).json()["recorded"], Value::Null);
     assert_eq!(entries(&plane, SHOWN).len(), 2);

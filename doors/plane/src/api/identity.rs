@@ -1,5 +1,5 @@
 //! `/api/v1/identity`: manufacturers, expected devices, devices, services' certificates,
-//! revocations, the CA and its CRL.
+//! the CA.
 
 pub mod claims;
 pub mod imports;
@@ -8,17 +8,14 @@ use super::caller::Administrator;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
 use crate::certify::lists;
-use crate::entries::read_certificate_id;
 use crate::flow;
-use crate::respond::deciding;
 use crate::shared::to_its_end;
-use crate::withdrawing::Revoking;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use identity::CertificateRequest;
-use model::{DeviceId, ManufacturerId, Principal, RevocationReason, ServiceId};
+use model::{DeviceId, ManufacturerId, Principal, ServiceId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -360,85 +357,12 @@ pub async fn certify_service(
     ))
 }
 
-/// One of `device`, `service`, `certificate`.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Revocation {
-    device: Option<String>,
-    service: Option<String>,
-    /// `<issuer digest>:<serial>`.
-    certificate: Option<String>,
-    /// `unspecified`, `key-compromise`, `superseded` or `cessation-of-operation`.
-    reason: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub struct RevocationDone {
-    /// False: nothing of that name was on record; it is barred in advance. A typing mistake?
-    known: bool,
-    sessions_closed: u32,
-    /// Microseconds after which nothing of it was accepted at any door.
-    in_force_after_micros: u64,
-    /// Microseconds after which its entry was durable.
-    recorded_after_micros: u64,
-    recorded: Recorded,
-}
-
-/// Withdraws an identity: at every door at once, then on record.
-#[utoipa::path(post, path = "/api/v1/identity/revocations", tag = "identity", request_body = Revocation,
-    responses((status = 201, body = RevocationDone), (status = 400, body = super::problem::ProblemBody),
-        (status = 401, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
-pub async fn revoke(
-    State(plane): State<Shared>,
-    Administrator(actor): Administrator,
-    Body(revocation): Body<Revocation>,
-) -> Result<(StatusCode, Json<RevocationDone>), Problem> {
-    let what = match (
-        &revocation.device,
-        &revocation.service,
-        &revocation.certificate,
-    ) {
-        (Some(id), None, None) => Revoking::Device(DeviceId::new(id).map_err(invalid)?),
-        (None, Some(id), None) => Revoking::Service(ServiceId::new(id).map_err(invalid)?),
-        (None, None, Some(id)) => {
-            Revoking::Certificate(read_certificate_id(id).ok_or_else(|| {
-                invalid("a certificate is written <issuer digest>:<serial>, both in hex")
-            })?)
-        }
-        _ => return Err(invalid("name one of device, service, certificate")),
-    };
-    let reason = RevocationReason::from_name(&revocation.reason).ok_or_else(|| {
-        invalid("reason is unspecified, key-compromise, superseded or cessation-of-operation")
-    })?;
-    let done =
-        to_its_end(async move { deciding::revoke(&plane, &what, reason, &actor).await }).await?;
-    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    Ok((
-        StatusCode::CREATED,
-        Json(RevocationDone {
-            known: done.known,
-            sessions_closed: done.sessions_closed,
-            in_force_after_micros: micros(done.in_force_after),
-            recorded_after_micros: micros(done.recorded_after),
-            recorded: done.receipt.into(),
-        }),
-    ))
-}
-
 /// The root certificate, PEM: what devices and clients trust. Open to everybody.
 #[utoipa::path(get, path = "/api/v1/identity/ca", tag = "identity",
     responses((status = 200, content_type = "application/x-pem-file", body = String)))]
 pub async fn ca(State(plane): State<Shared>) -> Response {
     let pem = crate::pem::encode("CERTIFICATE", plane.tree().root());
     bytes("application/x-pem-file", pem.into_bytes())
-}
-
-/// The certificate revocation list of the issuing CA, DER (RFC 5280). Open to everybody.
-#[utoipa::path(get, path = "/api/v1/identity/crl", tag = "identity",
-    responses((status = 200, content_type = "application/pkix-crl", body = Vec<u8>)))]
-pub async fn crl(State(plane): State<Shared>) -> Result<Response, Problem> {
-    let crl = lists::current_crl(&plane)?;
-    Ok(bytes("application/pkix-crl", crl.as_ref().clone()))
 }
 
 pub(super) fn invalid(error: impl std::fmt::Display) -> Problem {

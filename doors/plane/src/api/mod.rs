@@ -22,8 +22,10 @@ mod problem;
 mod reach;
 mod read;
 mod response;
+mod revocation;
 mod roots;
 mod served;
+mod status;
 mod tpm;
 mod watched;
 
@@ -50,8 +52,12 @@ const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
+/// What is longer is refused as malformed, in OCSP's own words.
+const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
+/// A million rows on a slow disk.
+const LIST_SECONDS_MAX: Duration = Duration::from_secs(600);
 
 type Shared = Arc<Plane>;
 
@@ -75,27 +81,11 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/manufacturers",
             get(identity::manufacturers).post(identity::add_manufacturer),
         )
-        .route(
-            "/api/v1/identity/expected-devices",
-            post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
-        )
         .route("/api/v1/identity/devices", get(identity::devices))
         .route("/api/v1/identity/devices/{device}", get(identity::device))
         .route(
             "/api/v1/identity/services/{service}/certificates",
             post(identity::certify_service),
-        )
-        .route(
-            "/api/v1/identity/tpm/endorsement-keys",
-            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
-        )
-        .route(
-            "/api/v1/identity/tpm/vendors",
-            get(tpm::tpm_vendors).post(tpm::add_tpm_vendor),
-        )
-        .route(
-            "/api/v1/identity/attestations",
-            get(attestation::evidence_wanted).post(attestation::attest),
         )
         .route("/api/v1/identity/pending", get(pending::list))
         .route(
@@ -106,14 +96,9 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/pending/{id}/refuse",
             post(pending::refuse),
         )
-        .route("/api/v1/identity/revocations", post(identity::revoke))
         .route(
             "/api/v1/identity/imports",
             get(identity::imports::list).post(identity::imports::import),
-        )
-        .route(
-            "/api/v1/identity/imports/{fleet}/devices",
-            post(identity::imports::devices).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/imports/{fleet}/waiting",
@@ -129,6 +114,12 @@ fn api() -> Router<Shared> {
                 .post(identity::claims::make_tokens)
                 .delete(identity::claims::withdraw_tokens),
         )
+        .route("/api/v1/identity/revocations", post(revocation::revoke))
+        .route(
+            "/api/v1/identity/revocations/list",
+            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/identity/releases", post(revocation::release))
         .route("/api/v1/identity/served", get(served::served))
         .route(
             "/api/v1/identity/served/reload",
@@ -143,6 +134,7 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/authorities/{name}/rollover",
             post(authorities::roll_authority_over),
         )
+        .route("/api/v1/identity/crl", get(status::crl))
         .route(
             "/api/v1/identity/authorities/{name}/request",
             post(authorities::request_authority),
@@ -161,7 +153,6 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/roots/key",
             delete(roots::destroy_root_key),
         )
-        .route("/api/v1/identity/crl", get(identity::crl))
         .route(
             "/api/v1/access/fleet",
             get(access::fleet).put(access::apply),
@@ -186,12 +177,54 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(chips())
         .merge(judged())
         .route("/api/v1/audit/key", get(audit::key))
         .route("/api/v1/audit/entries", get(audit::entries))
         .route("/api/v1/audit/bundle", get(audit::bundle))
         .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
         .route("/log/{*path}", get(audit::published))
+        .route("/status/crl/{issuer}/{count}/{file}", get(status::crl_of))
+        .route(
+            "/status/ocsp",
+            post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
+        )
+        .route("/status/ocsp/{*request}", get(status::ocsp_get))
+}
+
+/// Lists of whole fleets, which take their time.
+fn lists() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/expected-devices",
+            post(identity::expect_devices).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/imports/{fleet}/devices",
+            post(identity::imports::devices).layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
+        )
+        .layer(timeout(LIST_SECONDS_MAX))
+}
+
+fn timeout(limit: Duration) -> TimeoutLayer {
+    TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limit)
+}
+
+/// Which TPMs are expected, and what devices attest by them.
+fn chips() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/tpm/endorsement-keys",
+            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/identity/tpm/vendors",
+            get(tpm::tpm_vendors).post(tpm::add_tpm_vendor),
+        )
+        .route(
+            "/api/v1/identity/attestations",
+            get(attestation::evidence_wanted).post(attestation::attest),
+        )
 }
 
 /// What was seen, what it means and what is done about it.
@@ -234,16 +267,14 @@ fn finish(router: Router<Shared>, plane: &Shared) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
+        .layer(timeout(REQUEST_SECONDS_MAX))
+        .merge(lists())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(plane),
             watched::watch,
-        ))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            REQUEST_SECONDS_MAX,
         ))
         .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(set(header::CACHE_CONTROL, "no-store"))
@@ -293,7 +324,6 @@ async fn method_not_allowed() -> Problem {
         pending::list,
         pending::approve,
         pending::refuse,
-        identity::revoke,
         identity::imports::list,
         identity::imports::import,
         identity::imports::devices,
@@ -302,6 +332,9 @@ async fn method_not_allowed() -> Problem {
         identity::claims::tokens,
         identity::claims::make_tokens,
         identity::claims::withdraw_tokens,
+        revocation::revoke,
+        revocation::revoke_list,
+        revocation::release,
         tpm::list_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,
@@ -315,13 +348,13 @@ async fn method_not_allowed() -> Problem {
         authorities::authorities,
         authorities::create_authority,
         authorities::roll_authority_over,
+        status::crl,
         authorities::request_authority,
         authorities::install_authority,
         roots::announce_root,
         roots::roll_root_over,
         roots::export_root,
         roots::destroy_root_key,
-        identity::crl,
         access::fleet,
         access::apply,
         access::plan,

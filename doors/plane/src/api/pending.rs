@@ -6,7 +6,6 @@ use super::read::{Asked, Body, Named};
 use super::{Problem, Shared};
 use crate::certify::waiting::{self, Assignment};
 use crate::clock;
-use crate::entries::read_digest;
 use crate::shared::to_its_end;
 use axum::Json;
 use axum::extract::State;
@@ -172,7 +171,7 @@ fn shown(plane: &Shared, one: &PendingEnrollment) -> Pending {
 }
 
 fn read_id(text: &str) -> Result<Digest, Problem> {
-    read_digest(text)
+    Digest::from_hex(text)
         .ok_or_else(|| invalid("an enrollment is named by 64 hex digits, as the list shows it"))
 }
 

@@ -10,7 +10,7 @@ use identity::csrattrs::WantedKey;
 use identity::pending::enrollment_id;
 use identity::tpm::HardwareKey;
 use identity::{
-    CertificateRequest, Door, EnrollmentDecision, EnrollmentKind, Operation, Presented, Refusal,
+    CertificateRequest, Door, EnrollmentDecision, FirstIdentity, Operation, Presented, Refusal,
 };
 use model::{CertificateId, Digest, Principal, ProductId, Timestamp};
 use std::time::Duration;
@@ -61,6 +61,9 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<EnrollmentDecision, Refusal> {
     let authenticated = plane.trust().authenticate(Door::Devices, asked.presented);
+    if let Ok(who) = &authenticated {
+        plane.admission.proven(who);
+    }
     let registry = plane.trust().registry();
     let operation = match (asked.way, &authenticated) {
         (Way::Est(operation), _) => operation,
@@ -165,7 +168,8 @@ pub async fn approval(
     decision: &EnrollmentDecision,
     now: Timestamp,
 ) -> Result<Approval, Trouble> {
-    let by_factory = matches!(decision.kind, EnrollmentKind::First | EnrollmentKind::Again);
+    // What an operator imported was approved by that.
+    let by_factory = decision.by == FirstIdentity::Idevid;
     let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
     if !by_factory || !enrollment.needs_approval {
         return Ok(Approval::NotNeeded);

@@ -242,7 +242,7 @@ pub async fn retire(
     })?;
     let sessions_closed = plane.shards().withdraw_retired().await;
     let act = entries::fleet_retired(at, actor, fleet, left_behind, sessions_closed);
-    let change = withdrawing::change(plane.leaf(&act)?)?.write(Write::RetireImportedFleet {
+    let change = withdrawing::change(vec![plane.leaf(&act)?])?.write(Write::RetireImportedFleet {
         fleet: fleet.clone(),
         at,
     });

@@ -1,12 +1,12 @@
 //! Certificates as they are made: the room gives the bytes, the signer signs, the room assembles.
 
-use crate::plane::{Plane, random};
+use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use identity::est::{self, BodyForm};
 use identity::{CertificateRequest, EnrollmentDecision, Fact, profile};
-use model::{CertificateId, CertificateUse, Principal, ServiceId, Timestamp};
+use model::{CertificateId, CertificateUse, Digest, Principal, ServiceId, Timestamp};
 use signer::Purpose;
 use store::{Holder, Receipt, Write};
 use zeroize::Zeroizing;
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 pub struct Made {
     der: Vec<u8>,
     pub certificate: CertificateId,
+    key: Digest,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -42,6 +43,7 @@ impl Made {
             },
             not_before: self.not_before,
             not_after: self.not_after,
+            key: Some(self.key),
             der: self.der.clone(),
         })
     }
@@ -51,6 +53,7 @@ impl Made {
         Fact::CertificateIssued {
             principal,
             certificate: self.certificate,
+            key: self.key,
             not_after: self.not_after,
         }
     }
@@ -88,11 +91,11 @@ pub fn ldevid(
     let unsigned = profile::ldevid(
         plane.realm(),
         &decision.device,
-        None,
+        plane.status.point(),
         &authority.issuer,
         &terms,
     )?;
-    made(plane, Purpose::DeviceCertificate, unsigned)
+    made(plane, Purpose::DeviceCertificate, unsigned, public_key)
 }
 
 /// A certificate that was issued earlier, for an answer that was lost on its way; DER.
@@ -125,17 +128,28 @@ pub fn service(
     };
     let tree = plane.tree();
     let issuer = &tree.for_use(CertificateUse::Service)?.issuer;
-    let unsigned = profile::service(plane.realm(), service, None, issuer, &terms)?;
-    made(plane, Purpose::ServiceCertificate, unsigned)
+    let unsigned = profile::service(plane.realm(), service, plane.status.point(), issuer, &terms)?;
+    made(
+        plane,
+        Purpose::ServiceCertificate,
+        unsigned,
+        request.public_key(),
+    )
 }
 
-fn made(plane: &Plane, purpose: Purpose, unsigned: profile::Unsigned) -> Result<Made, Trouble> {
+fn made(
+    plane: &Plane,
+    purpose: Purpose,
+    unsigned: profile::Unsigned,
+    public_key: &[u8],
+) -> Result<Made, Trouble> {
     let certificate = unsigned.certificate();
     let (not_before, not_after) = (unsigned.not_before(), unsigned.not_after());
     let signature = plane.sign(purpose, unsigned.to_be_signed())?;
     Ok(Made {
         der: unsigned.assemble(&signature)?,
         certificate,
+        key: digest(public_key),
         not_before,
         not_after,
     })

@@ -1,18 +1,18 @@
-//! Acts on lists: manufacturers, expected devices, the CRL.
+//! Acts on lists: manufacturers, expected devices.
 
 use super::imports;
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::planning;
+use crate::flow;
 use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
+use crate::withdrawing::Revoking;
 use identity::expected::{ATTRIBUTES_MAX, ExpectedDevice};
-use identity::{Anchors, Fact};
-use model::{Digest, ManufacturerId, Principal, Timestamp};
-use signer::Purpose;
+use identity::{Anchors, Fact, FactConflict};
+use model::{Digest, ManufacturerId, Principal, Revocable, RevocationReason};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Receipt, Write};
 
 /// Registers a manufacturer's CA: its devices can prove a first identity from here on.
@@ -141,7 +141,19 @@ pub(super) async fn learn_expected(
         let before = plane.admission.facts_of(&principal);
         let is_shared = row.fingerprint.is_some_and(|pin| shared.contains(&pin));
         for fact in row.clone().into_facts(manufacturer, is_shared) {
-            plane.learn(&fact)?;
+            let taken = plane.trust().registry_mut().apply(&fact);
+            match taken {
+                Ok(()) => plane.note(&fact),
+                // Its product was barred while the list was recorded. On record the device has left it.
+                Err(FactConflict::ProductBarred { .. }) => {
+                    let reason = RevocationReason::PrivilegeWithdrawn;
+                    let bar = Revoking::one(Revocable::Principal(principal.clone()), reason);
+                    flow::revoke(plane, &bar, &Actor::Plane).await?;
+                }
+                Err(conflict) => {
+                    return Err(Trouble::refused("fact-conflict", conflict.to_string()));
+                }
+            }
         }
         let facts = plane.admission.facts_of(&principal);
         if kinds.insert((facts.product.clone(), facts.groups.clone())) {
@@ -152,49 +164,6 @@ pub(super) async fn learn_expected(
         }
     }
     Ok(())
-}
-
-/// A CRL is good for a day and made anew each hour, and at once after a revocation.
-const CRL_LIFETIME: Duration = Duration::from_secs(86_400);
-const CRL_RENEWED: Duration = Duration::from_secs(3600);
-
-/// The last CRL made, and when.
-pub struct MadeCrl {
-    made_at: Timestamp,
-    der: Arc<Vec<u8>>,
-}
-
-/// The CRL of the standard issuing CA, made again only if something was revoked since or it is an hour old.
-///
-/// # Errors
-/// The signer refused, which is a fault of ours.
-pub fn current_crl(plane: &Plane) -> Result<Arc<Vec<u8>>, Trouble> {
-    let now = clock::now();
-    // Held while a list is made: a revocation that comes meanwhile empties the place afterwards.
-    let mut last = plane.crl.lock();
-    if let Some(made) = last.as_ref()
-        && now.since(made.made_at) < CRL_RENEWED
-    {
-        return Ok(Arc::clone(&made.der));
-    }
-    let tree = plane.tree();
-    let issuer = &tree.for_device(None)?.issuer;
-    let entries = plane.trust().registry().crl_entries(issuer.id(), now);
-    // Milliseconds as the number: it grows with each list, also over a restart.
-    let unsigned = identity::crl::crl(
-        issuer,
-        now.as_millis(),
-        &entries,
-        now.minus(identity::profile::BACKDATED),
-        now.plus(CRL_LIFETIME),
-    )?;
-    let signature = plane.sign(Purpose::Crl, unsigned.to_be_signed())?;
-    let der = Arc::new(unsigned.assemble(&signature)?);
-    *last = Some(MadeCrl {
-        made_at: now,
-        der: Arc::clone(&der),
-    });
-    Ok(der)
 }
 
 /// The facts that a device row stands for, to rebuild the registry.

@@ -90,7 +90,7 @@ pub async fn withdraw(
 ) -> Result<Receipt, Trouble> {
     // A token is looked up on record at each use, so there is nothing in memory to bite first.
     let act = entries::claim_tokens_withdrawn(clock::now(), actor, manufacturer, serial);
-    let change = withdrawing::change(plane.leaf(&act)?)?.write(Write::DropClaimTokens {
+    let change = withdrawing::change(vec![plane.leaf(&act)?])?.write(Write::DropClaimTokens {
         manufacturer: manufacturer.clone(),
         serial: serial.cloned(),
     });

@@ -8,14 +8,14 @@ use crate::judge::signals::Told;
 use crate::tasks::forget::forget;
 use crate::withdrawing::Revoking;
 use identity::crl::KEPT_AFTER_END;
-use model::{Principal, RevocationReason};
+use model::{Principal, Revocable, RevocationReason};
 use sim::Device;
 use sim::device::{Manner, Shown};
 use std::time::Duration;
 
 impl House {
     /// Its certificate opens no session, for this reason.
-    async fn refused(&mut self, device: Device, why: &str) -> Device {
+    pub(super) async fn refused(&mut self, device: Device, why: &str) -> Device {
         let at = self.at.clone();
         let device = blocking(move || {
             let refused = device.try_connect(&at, &Manner::default(), Shown::Ldevid);
@@ -39,9 +39,9 @@ async fn a_revoked_certificate_stays_barred_until_it_has_ended_and_is_on_no_reco
     let principal = Principal::Device(id("cam-1"));
     let rows = house.plane.store.certificates_of(&principal).unwrap();
     let (certificate, end) = (rows[0].certificate.id, rows[0].certificate.not_after);
-    let what = Revoking::Certificate(certificate);
-    let reason = RevocationReason::KeyCompromise;
-    flow::revoke(&house.plane, &what, reason, &Actor::Plane)
+    let row = Revocable::Certificate(certificate);
+    let what = Revoking::one(row.clone(), RevocationReason::KeyCompromise);
+    flow::revoke(&house.plane, &what, &Actor::Plane)
         .await
         .unwrap();
 
@@ -65,7 +65,6 @@ async fn a_revoked_certificate_stays_barred_until_it_has_ended_and_is_on_no_reco
     assert_eq!(forget(&house.plane, later).await.unwrap(), 2);
     assert_eq!((on_record(&house), in_memory(&house)), (false, 0));
     assert_eq!(forget(&house.plane, later).await.unwrap(), 0);
-    let row = store::Revoked::Certificate(certificate);
     assert!(house.plane.store.revocation(&row).unwrap().is_some());
     // Attack: the clock goes back to when it was valid, as it is here. It does not come back.
     house.refused(revoked, "certificate-unrecorded").await;

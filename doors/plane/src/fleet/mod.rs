@@ -11,6 +11,9 @@ use response::Playbook;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+/// Between the proof of a new certificate and the end of the old, where no fleet says otherwise.
+const ROTATION_OVERLAP: Duration = Duration::from_secs(86_400);
+
 /// The fleet that was applied last; version 0 is none.
 pub struct FleetInForce {
     pub version: u64,
@@ -142,6 +145,16 @@ impl FleetInForce {
             .map_or(profile::LDEVID_LIFETIME_DEFAULT, |known| {
                 known.ldevid_lifetime
             })
+    }
+
+    /// How long a certificate outlives the proof of its successor; `None`: until it ends by itself.
+    /// A day where the fleet does not say otherwise.
+    #[must_use]
+    pub fn rotation_overlap(&self, product: &ProductId) -> Option<Duration> {
+        self.fleet
+            .as_ref()
+            .and_then(|fleet| fleet.product(product))
+            .map_or(Some(ROTATION_OVERLAP), |known| known.rotation_overlap)
     }
 
     /// The issuing CA that a product names.

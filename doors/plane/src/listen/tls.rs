@@ -279,11 +279,10 @@ impl ResolvesServerCert for NameResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // A client that connects by address sends no name (RFC 6066 section 3).
         let name = hello.server_name();
-        if hello
-            .alpn()
-            .is_some_and(|mut offered| offered.all(|one| one == ALPN))
-        {
-            return self.trust.answers.get().certificate(self.door, name);
+        let answers = self.trust.answers.get();
+        // Where no CA is awaited the protocol is not spoken, and rustls says so.
+        if answers.awaits_at(self.door) && hello.alpn().is_some_and(|offered| offered.eq([ALPN])) {
+            return answers.certificate(self.door, name);
         }
         let served = self.trust.served.get();
         let chosen = served.choose(self.door, name, hello.signature_schemes(), clock::now());
@@ -338,9 +337,7 @@ impl DoorVerifier {
             }
             Err(refusal) => {
                 let alert = match &refusal {
-                    Refusal::CertificateRevoked { .. } | Refusal::PrincipalRevoked { .. } => {
-                        CertificateError::Revoked
-                    }
+                    Refusal::Revoked { .. } => CertificateError::Revoked,
                     _ => CertificateError::ApplicationVerificationFailure,
                 };
                 seen.refusal = Some(refusal);

@@ -6,7 +6,7 @@ use crate::flow;
 use crate::plane::Plane;
 use crate::trouble::Trouble;
 use crate::withdrawing::{Containing, Restoring, Revoking};
-use model::RevocationReason;
+use model::{Principal, Revocable, RevocationReason};
 use response::{Effect, Outcome, Token};
 use std::sync::Arc;
 
@@ -37,13 +37,13 @@ pub async fn act(plane: &Arc<Plane>, effect: Effect) -> Option<(Token, Outcome)>
         Effect::Revoke {
             token, device, by, ..
         } => {
-            let what = Revoking::Device(device);
-            let reason = RevocationReason::KeyCompromise;
-            let done = flow::revoke(plane, &what, reason, &Actor::named(&by)).await;
+            let what = Revocable::Principal(Principal::Device(device));
+            let what = Revoking::one(what, RevocationReason::KeyCompromise);
+            let done = flow::revoke(plane, &what, &Actor::named(&by)).await;
             let outcome = done.map(|done| {
                 let closed = done.sessions_closed;
                 let note = format!("{closed} session(s) closed at once");
-                (Some(done.receipt.first_leaf_index), note)
+                (Some(done.entry), note)
             });
             Some((token, outcome_of(outcome)))
         }

@@ -9,7 +9,7 @@ use crate::trouble::Trouble;
 use crate::withdrawing::{
     Containing, ContainmentReceipt, RestoreReceipt, Restoring, RevocationReceipt, Revoking,
 };
-use model::{IncidentId, ProductId, RevocationReason, Subject};
+use model::{IncidentId, Principal, ProductId, Revocable, Subject};
 use response::{Decision, Outcome, PersonAct};
 use std::sync::Arc;
 use store::{Change, Direction, Write};
@@ -72,18 +72,21 @@ pub async fn restore(
 pub async fn revoke(
     plane: &Arc<Plane>,
     what: &Revoking,
-    reason: RevocationReason,
     actor: &Actor,
 ) -> Result<RevocationReceipt, Trouble> {
-    let done = flow::revoke(plane, what, reason, actor).await;
-    if let Revoking::Device(device) = what
-        && (plane.judgement.lock())
-            .open_incident(&Subject::Device(device.clone()))
-            .is_some()
-    {
+    let done = flow::revoke(plane, what, actor).await;
+    let devices = what.what.iter().filter_map(|one| match one {
+        Revocable::Principal(Principal::Device(device)) => Some(device),
+        _ => None,
+    });
+    for device in devices {
+        let subject = Subject::Device(device.clone());
+        if (plane.judgement.lock()).open_incident(&subject).is_none() {
+            continue;
+        }
         let outcome = match &done {
             Ok(done) => Ok((
-                Some(done.receipt.first_leaf_index),
+                Some(done.entry),
                 format!("{} session(s) closed at once", done.sessions_closed),
             )),
             Err(trouble) => Err(trouble),
@@ -91,7 +94,8 @@ pub async fn revoke(
         let decision = Decision::Revoke {
             device: device.clone(),
         };
-        tell(plane, actor, reason.name().to_owned(), decision, outcome).await;
+        let reason = what.reason.name().to_owned();
+        tell(plane, actor, reason, decision, outcome).await;
     }
     done
 }

@@ -6,7 +6,7 @@
 
 pub mod acme;
 mod imported;
-mod own;
+pub(crate) mod own;
 pub mod record;
 pub mod settings;
 

@@ -97,6 +97,7 @@ impl Maker<'_> {
                 holder: Holder::Server,
                 not_before,
                 not_after,
+                key: identity::public_key_digest(&der).ok(),
                 der: der.clone(),
             }))
             .entry(leaf(self.realm.tenant().clone(), &act)?);
@@ -106,7 +107,7 @@ impl Maker<'_> {
 }
 
 /// Whether less than two thirds of its life are over.
-fn is_young(der: &[u8], now: Timestamp) -> bool {
+pub(crate) fn is_young(der: &[u8], now: Timestamp) -> bool {
     let Ok((not_before, not_after)) = identity::validity(der) else {
         return false;
     };

@@ -9,13 +9,14 @@ mod slots;
 mod telling;
 mod transport;
 
+use crate::certify::over_mqtt::Requests;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
 use access::{Facts, Grants};
-use gateway::{ToShard, Withdrawal};
+use gateway::ToShard;
 use mailbox::Mailbox;
-use model::{DeviceId, Principal};
+use model::{DeviceId, Principal, Revocable};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,9 @@ pub enum Letter {
     Connection(Box<Handed>),
     FromShard(ToShard),
     /// Bites at once; answered with the number of sessions closed.
-    Withdraw(Withdrawal, oneshot::Sender<u32>),
+    Withdraw(Arc<[Revocable]>, oneshot::Sender<u32>),
+    /// Answered with the number of sessions that `Withdraw` would close.
+    Count(Arc<[Revocable]>, oneshot::Sender<u32>),
     /// A new policy; answered when every session of the shard is under it.
     Regrant(Arc<Grants>, oneshot::Sender<()>),
     /// Somebody's product or groups are others now. Its facts are looked up when the letter is
@@ -95,6 +98,16 @@ impl Letter {
     }
 }
 
+/// What all shards share.
+#[derive(Clone)]
+pub struct Around {
+    pub admission: Arc<Admission>,
+    pub grants: Arc<Grants>,
+    pub signals: Signals,
+    /// For certificate requests of devices.
+    pub requests: Requests,
+}
+
 /// The running shards.
 pub struct Shards {
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
@@ -110,19 +123,11 @@ impl Shards {
         config: &GatewayConfig,
         journals: Journals,
         listener: &TcpListener,
-        admission: &Arc<Admission>,
-        grants: &Arc<Grants>,
-        signals: &Signals,
+        around: &Around,
     ) -> anyhow::Result<Self> {
         let mailboxes = (0..config.shards)
             .map(|_| Mailbox::new(Letter::weight).map(Arc::new))
             .collect::<std::io::Result<Vec<_>>>()?;
-        let around = shard::Around {
-            mailboxes: mailboxes.clone(),
-            admission: Arc::clone(admission),
-            grants: Arc::clone(grants),
-            signals: signals.clone(),
-        };
         let mut shards = Vec::with_capacity(mailboxes.len());
         for (index, (journal, records)) in (0..config.shards).zip(journals.0) {
             let mut shard = shard::Shard::open(
@@ -130,6 +135,7 @@ impl Shards {
                 config,
                 journal,
                 listener.try_clone()?,
+                mailboxes.clone(),
                 around.clone(),
             )?;
             shard.recover(&records);
@@ -163,9 +169,17 @@ impl Shards {
     }
 
     /// Closes every session of what is withdrawn, in every shard; returns how many there were.
-    pub async fn withdraw(&self, what: &Withdrawal) -> u32 {
+    pub async fn withdraw(&self, what: Arc<[Revocable]>) -> u32 {
         let answers = self
-            .ask(|reply| Letter::Withdraw(what.clone(), reply))
+            .ask(|reply| Letter::Withdraw(Arc::clone(&what), reply))
+            .await;
+        answers.into_iter().sum()
+    }
+
+    /// How many sessions [`Shards::withdraw`] would close now.
+    pub async fn sessions_of(&self, what: &Arc<[Revocable]>) -> u32 {
+        let answers = self
+            .ask(|reply| Letter::Count(Arc::clone(what), reply))
             .await;
         answers.into_iter().sum()
     }

@@ -7,21 +7,21 @@
 
 mod handshake;
 
-use super::Letter;
 use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
 use super::transport::{Arrival, Transport};
+use super::{Around, Letter};
+use crate::certify::over_mqtt::{self, Request, Requests};
 use crate::clock::SteadyClock;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
-use crate::judge::signals::{Signals, Told};
+use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
-use access::Grants;
-use gateway::{Closed, ConnectionId, Counters, Gateway, Limits, Turn};
+use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said, Turn};
 use identity::Presented;
-use model::{Principal, Timestamp};
+use model::{Principal, Revocable, Timestamp};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -31,6 +31,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Journal;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// Bytes read from one socket in one turn, at most.
 const READ_BYTES: usize = 128 * 1024;
@@ -88,7 +89,7 @@ struct Handshaking {
     sight: Sight,
     early: Vec<u8>,
     /// Proved a certificate that many devices share, and has not called itself anything yet.
-    unnamed: Option<Presented>,
+    unnamed: Option<Box<Presented>>,
 }
 
 struct Live {
@@ -124,6 +125,7 @@ pub struct Shard {
     lines: LineBudget,
     signal_lines: LineBudget,
     telling: Telling,
+    requests: Requests,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -136,15 +138,6 @@ pub struct Shard {
     spare: Vec<u8>,
 }
 
-/// What all shards share.
-#[derive(Clone)]
-pub struct Around {
-    pub mailboxes: Vec<Arc<Mailbox<Letter>>>,
-    pub admission: Arc<Admission>,
-    pub grants: Arc<Grants>,
-    pub signals: Signals,
-}
-
 impl Shard {
     /// A shard whose gateway has recovered and has spoken with the others ([`Shard::gateway_mut`]).
     pub fn open(
@@ -152,13 +145,14 @@ impl Shard {
         config: &GatewayConfig,
         journal: Journal,
         listener: TcpListener,
+        mailboxes: Vec<Arc<Mailbox<Letter>>>,
         around: Around,
     ) -> anyhow::Result<Self> {
         let Around {
-            mailboxes,
             admission,
             grants,
             signals,
+            requests,
         } = around;
         let clock = SteadyClock::start();
         let limits = Limits {
@@ -207,6 +201,7 @@ impl Shard {
             lines: LineBudget::default(),
             signal_lines: LineBudget::default(),
             telling: Telling::new(signals),
+            requests,
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -248,7 +243,7 @@ impl Shard {
                 .collect()
         };
         for principal in revoked {
-            let what = gateway::Withdrawal::Principal(principal);
+            let what = [Revocable::Principal(principal)];
             self.gateway.revoke(&what, now, &mut self.turn);
         }
     }
@@ -637,12 +632,38 @@ impl Shard {
     }
 
     fn tell_signals(&mut self, now: Timestamp) {
-        for report in self.carried.reports.drain(..) {
-            self.telling.tell(Told::Report {
-                device: report.device,
-                payload: report.payload,
-                at: report.at,
-            });
+        for word in self.carried.reports.drain(..) {
+            let FromDevice {
+                device,
+                said,
+                payload,
+                at,
+            } = word;
+            let certificate = match said {
+                Said::Report => {
+                    let report = Told::Report {
+                        device,
+                        payload,
+                        at,
+                    };
+                    self.telling.tell(report);
+                    continue;
+                }
+                Said::Request { certificate } => certificate,
+            };
+            let request = Request {
+                device,
+                certificate,
+                payload,
+                at,
+            };
+            if let Err(TrySendError::Full(request) | TrySendError::Closed(request)) =
+                self.requests.try_send(request)
+            {
+                let topic = access::certificate_topic(&request.device);
+                let busy = over_mqtt::busy(&request.payload);
+                self.gateway.tell(&topic, &busy, now, &mut self.turn);
+            }
         }
         for signal in self.carried.signals.drain(..) {
             self.telling.signal(&signal, now);
@@ -684,6 +705,9 @@ impl Shard {
                     };
                     self.carry_out(now);
                     let _ = reply.send(closed);
+                }
+                Letter::Count(what, reply) => {
+                    let _ = reply.send(self.gateway.sessions_of(&what));
                 }
                 Letter::Regrant(grants, reply) => {
                     self.gateway.regrant(grants, now, &mut self.turn);

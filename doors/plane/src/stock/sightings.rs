@@ -10,7 +10,7 @@ use inventory::{
     Address, Change, Cut, Firmware, Inventory, Known, Peer, Record, Seen, Settings, Sighting,
     Suspicion,
 };
-use model::{Attribution, DeviceId, Principal, Protocol, Source, Subject, Timestamp};
+use model::{Attribution, DeviceId, Principal, Protocol, Revocable, Source, Subject, Timestamp};
 use response::{About, Incident};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -95,8 +95,33 @@ impl Plane {
         }
     }
 
+    /// Who is barred, and who no longer, as the registry has it now.
+    fn note_bar(&self, what: &Revocable) {
+        let devices: Vec<DeviceId> = match what {
+            Revocable::Principal(Principal::Device(device)) => vec![device.clone()],
+            Revocable::Product(product) => (self.trust().registry().devices())
+                .filter(|device| device.product == product)
+                .map(|device| device.device)
+                .collect(),
+            // No device is barred as such.
+            Revocable::Principal(Principal::Service(_))
+            | Revocable::Certificate(_)
+            | Revocable::Issuer(_) => Vec::new(),
+        };
+        for device in devices {
+            let principal = Principal::Device(device.clone());
+            let stands = self.trust().registry().principal_revocation(&principal);
+            let stands = stands.map(|why| (why.at, why.reason));
+            self.inventory.lock().revoked(&device, stands);
+        }
+    }
+
     /// Takes in a fact that the registry took.
     pub(crate) fn note(&self, fact: &Fact) {
+        match fact {
+            Fact::Revoked { what, .. } | Fact::Released { what } => return self.note_bar(what),
+            _ => {}
+        }
         let known = match fact {
             Fact::DeviceExpected { device, .. }
             | Fact::CertificateIssued {
@@ -110,11 +135,6 @@ impl Plane {
             inventory.known(known);
         }
         match fact {
-            Fact::PrincipalRevoked {
-                principal: Principal::Device(device),
-                reason,
-                at,
-            } => inventory.revoked(device, *at, *reason),
             Fact::DeviceContained {
                 device,
                 containment,
@@ -195,7 +215,8 @@ pub fn remember(
     let mut inventory = Inventory::new(settings(config));
     for device in registry.devices() {
         if let Some(revocation) = device.revoked {
-            inventory.revoked(&device.device, revocation.at, revocation.reason);
+            let stands = Some((revocation.at, revocation.reason));
+            inventory.revoked(&device.device, stands);
         }
         inventory.known(known_of(device));
     }

@@ -1,6 +1,8 @@
 //! What runs without being asked: each an idempotent function, woken by a timer or a nudge.
 
 mod beat;
+pub(crate) mod carry;
+mod certify;
 pub(crate) mod forget;
 mod judge;
 mod lapse;
@@ -10,6 +12,7 @@ mod record;
 mod recount;
 mod remember;
 mod renew;
+mod retire;
 pub mod sequence;
 
 use crate::plane::Plane;
@@ -28,10 +31,15 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(lapse::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(recount::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(retire::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
     }
+    if let Some(asking) = plane.asking.lock().take() {
+        tasks.spawn(certify::run(Arc::clone(plane), asking, stopping.clone()));
+    }
+    tasks.spawn(carry::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));
     for way in Way::ALL {
         tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));

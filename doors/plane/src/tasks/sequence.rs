@@ -17,6 +17,8 @@ use tokio::sync::watch;
 /// than this share a checkpoint.
 const PAUSE: Duration = Duration::from_millis(100);
 const EVERY: Duration = Duration::from_secs(1);
+/// In one batch.
+const LEAVES_MAX: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -71,7 +73,7 @@ pub fn publish_all(plane: &Plane) -> Result<(), SequenceError> {
                 .map_err(|e| SequenceError(e.to_string()))?;
         }
     }
-    while sequence_once(plane, &mut sequencer)? > 0 {}
+    while sequence_once(plane, &mut sequencer)? == Left::More {}
     Ok(())
 }
 
@@ -95,16 +97,27 @@ fn begin_again(plane: &Plane) -> Result<Sequencer, SequenceError> {
     Ok(sequencer)
 }
 
-/// Publishes one batch of what is committed; returns how many leaves it held.
+/// Whether leaves may be left that were committed before a batch was begun. What comes while it is
+/// made waits for the next one: a busy plane would else sign and sync a checkpoint for every few.
+#[derive(PartialEq, Eq)]
+enum Left {
+    Nothing,
+    More,
+}
+
+/// Publishes one batch of what is committed.
 ///
 /// # Errors
 /// The disk, or a second sequencer. What was committed stays committed; the next call goes on.
-fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, SequenceError> {
+fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<Left, SequenceError> {
     let failed = |error: &dyn std::fmt::Display| SequenceError(error.to_string());
     let size = sequencer.published().size;
-    let leaves = plane.store.leaves(size, 4096).map_err(|e| failed(&e))?;
+    let leaves = plane
+        .store
+        .leaves(size, LEAVES_MAX)
+        .map_err(|e| failed(&e))?;
     if leaves.is_empty() {
-        return Ok(0);
+        return Ok(Left::Nothing);
     }
     let integration = sequencer.integrate(&leaves).map_err(|e| failed(&e))?;
     for tile in integration.writes() {
@@ -130,7 +143,7 @@ fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, Sequ
     if let Err(CheckpointError::Moved { .. }) = stored {
         // The disk said no and had taken it all the same: go on from what is stored.
         *sequencer = begin_again(plane)?;
-        return Ok(leaves.len());
+        return Ok(Left::More);
     }
     stored.map_err(|e| failed(&e))?;
     let size = signed.checkpoint().size;
@@ -142,5 +155,9 @@ fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<usize, Sequ
     *plane.checkpoint_at.lock() = Some(clock::now());
     let told = serde_json::json!({ "id": size.saturating_sub(1), "size": size });
     plane.events.tell(About::Entry, &told);
-    Ok(leaves.len())
+    Ok(if leaves.len() < LEAVES_MAX {
+        Left::Nothing
+    } else {
+        Left::More
+    })
 }

@@ -6,9 +6,9 @@ use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, LEAF_BYTES_MAX, Receipt, Write,
 };
-use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer};
+use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::row::join_groups;
-use model::{CertificateId, Digest, Principal, RevocationReason, Timestamp};
+use model::{Digest, Principal, Timestamp};
 use rusqlite::{ErrorCode, OptionalExtension, Params, params};
 
 /// Largest packed sources of a fleet.
@@ -324,32 +324,9 @@ impl Writer {
             } => self.drop_claim_tokens(manufacturer, serial.as_ref()),
             Write::PutDevice(row) => self.put_device(row),
             Write::PutCertificate(row) => self.put_certificate(row),
-            Write::RevokeDevice { device, at, reason } => {
-                self.revoke(&Principal::Device(device.clone()), *at, *reason)
-            }
-            Write::RevokeService {
-                service,
-                at,
-                reason,
-            } => self.revoke(&Principal::Service(service.clone()), *at, *reason),
-            Write::RevokeCertificate {
-                certificate,
-                at,
-                reason,
-            } => self
-                .perform(
-                    "INSERT INTO certificate_revocation
-                     (tenant, issuer, serial, revoked_at, reason) VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT DO NOTHING",
-                    params![
-                        self.tenant,
-                        certificate.issuer().0,
-                        certificate.serial(),
-                        millis(*at),
-                        reason.code()
-                    ],
-                )
-                .map(drop),
+            Write::Revoke { what, at, reason } => self.revoke(what, *at, *reason),
+            Write::Release { what } => self.release(what),
+            Write::PutSuperseded(rows) => rows.iter().try_for_each(|row| self.put_superseded(row)),
             Write::PutEndorsementKeys(rows) => rows
                 .iter()
                 .try_for_each(|row| self.put_endorsement_key(row)),
@@ -431,6 +408,7 @@ impl Writer {
     }
 
     fn put_expected(&self, row: &ExpectedDevice) -> Outcome<()> {
+        self.refuse_to_leave_a_barred_product(row)?;
         let put = self
             .connection
             .prepare_cached(
@@ -555,8 +533,8 @@ impl Writer {
         }
         self.insert(
             "INSERT INTO certificate
-             (tenant, issuer, serial, kind, principal, not_before, not_after, der)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             (tenant, issuer, serial, kind, principal, not_before, not_after, der, key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
                 self.tenant,
                 row.id.issuer().0,
@@ -565,27 +543,29 @@ impl Writer {
                 principal.map(|principal| principal.to_string()),
                 millis(row.not_before),
                 millis(row.not_after),
-                row.der
+                row.der,
+                row.key.map(|digest| digest.0)
             ],
             || format!("certificate {} exists already", row.id),
         )?;
         self.count_issuance(row.id.issuer(), row.holder.kind())
     }
 
-    fn revoke(
-        &self,
-        principal: &Principal,
-        at: Timestamp,
-        reason: RevocationReason,
-    ) -> Outcome<()> {
+    fn put_superseded(&self, row: &Superseded) -> Outcome<()> {
+        if self.is_certificate_revoked(&row.certificate)? {
+            return Ok(());
+        }
         self.perform(
-            "INSERT INTO principal_revocation (tenant, principal, revoked_at, reason)
-             VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+            "INSERT INTO superseded_certificate
+             (tenant, issuer, serial, by_issuer, by_serial, superseded_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
             params![
                 self.tenant,
-                principal.to_string(),
-                millis(at),
-                reason.code()
+                row.certificate.issuer().0,
+                row.certificate.serial(),
+                row.by.issuer().0,
+                row.by.serial(),
+                millis(row.at)
             ],
         )
         .map(drop)
@@ -641,21 +621,6 @@ impl Writer {
             self.head.leaf_count = self.head.leaf_count.saturating_add(1);
         }
         Ok(())
-    }
-
-    fn is_revoked(&self, principal: &Principal) -> Outcome<bool> {
-        self.exists(
-            "SELECT 1 FROM principal_revocation WHERE tenant = ?1 AND principal = ?2",
-            params![self.tenant, principal.to_string()],
-        )
-    }
-
-    fn is_certificate_revoked(&self, id: &CertificateId) -> Outcome<bool> {
-        self.exists(
-            "SELECT 1 FROM certificate_revocation
-             WHERE tenant = ?1 AND issuer = ?2 AND serial = ?3",
-            params![self.tenant, id.issuer().0, id.serial()],
-        )
     }
 
     fn fleet_version(&self) -> Outcome<i64> {

@@ -217,6 +217,13 @@ impl Writer {
                 millis(ended_before),
                 i64::try_from(CHANGE_ROWS_MAX).unwrap_or(i64::MAX)
             ],
+        )?;
+        // Few rows: those that no revocation ends.
+        self.perform(
+            "DELETE FROM superseded_certificate AS s WHERE tenant = ?1 AND NOT EXISTS
+             (SELECT 1 FROM certificate c
+              WHERE c.tenant = s.tenant AND c.issuer = s.issuer AND c.serial = s.serial)",
+            params![self.tenant],
         )
         .map(drop)
     }

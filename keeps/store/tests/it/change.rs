@@ -1,12 +1,12 @@
 //! Commit: all or nothing, guards, neighbours, repetition, refusal.
 
 use crate::fixture::*;
-use model::{Digest, Principal, RevocationReason};
+use model::{Digest, Principal, Revocable, RevocationReason};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use store::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, Holder, IdempotencyKey, LEAF_BYTES_MAX,
-    Options, RECEIPTS_KEPT_CHANGES, Receipt, Revoked, Store, Write,
+    Options, RECEIPTS_KEPT_CHANGES, Receipt, Store, Write,
 };
 
 fn key(text: &str, request: u8) -> IdempotencyKey {
@@ -354,17 +354,15 @@ fn a_revoked_device_cannot_be_written_back_even_without_a_guard() {
     }
     let service = Principal::Service(service_id("cloud"));
     store
-        .commit(
-            Change::new(Direction::Withdraw).write(Write::RevokeService {
-                service: service_id("cloud"),
-                at: seconds(1),
-                reason: RevocationReason::Unspecified,
-            }),
-        )
+        .commit(Change::new(Direction::Withdraw).write(Write::Revoke {
+            what: Revocable::Principal(Principal::Service(service_id("cloud"))),
+            at: seconds(1),
+            reason: RevocationReason::Unspecified,
+        }))
         .unwrap();
     assert!(
         store
-            .revocation(&Revoked::Principal(service))
+            .revocation(&Revocable::Principal(service))
             .unwrap()
             .is_some()
     );
@@ -380,13 +378,13 @@ fn a_second_revocation_cannot_soften_the_first() {
     let store = open(&data);
     store.commit(revoke_device("cam-1")).unwrap();
     store
-        .commit(Change::new(Direction::Withdraw).write(Write::RevokeDevice {
-            device: device_id("cam-1"),
+        .commit(Change::new(Direction::Withdraw).write(Write::Revoke {
+            what: Revocable::Principal(Principal::Device(device_id("cam-1"))),
             at: seconds(99),
             reason: RevocationReason::Superseded,
         }))
         .unwrap();
-    let revoked = Revoked::Principal(Principal::Device(device_id("cam-1")));
+    let revoked = Revocable::Principal(Principal::Device(device_id("cam-1")));
     let stored = store.revocation(&revoked).unwrap().unwrap();
     assert_eq!(
         (stored.at, stored.reason),
@@ -549,4 +547,115 @@ fn a_fleet_version_follows_the_last_one() {
     assert_eq!(store.fleet().unwrap(), Some(fleet(2)));
     assert_eq!(store.fleet_at(1).unwrap(), Some(fleet(1)));
     assert_eq!(store.fleet_at(3).unwrap(), None);
+}
+
+#[test]
+fn a_hold_is_released_and_a_revocation_is_not() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let all: [Revocable; 4] = [
+        "device/cam-1".parse().unwrap(),
+        "product/camera".parse().unwrap(),
+        Revocable::Issuer(Digest([9; 32])),
+        Revocable::Certificate(certificate_id(7)),
+    ];
+    let revoke = |what: &Revocable, at, reason| {
+        Change::new(Direction::Withdraw).write(Write::Revoke {
+            what: what.clone(),
+            at: seconds(at),
+            reason,
+        })
+    };
+    for what in &all {
+        let release = || grant(Write::Release { what: what.clone() });
+        assert!(
+            store.commit(release()).is_err(),
+            "{what}: nothing to release"
+        );
+        let hold = revoke(what, 5, RevocationReason::CertificateHold);
+        store.commit(hold.clone()).unwrap();
+        store.commit(release()).unwrap();
+        assert_eq!(store.revocation(what).unwrap(), None);
+        store.commit(hold).unwrap();
+        store
+            .commit(revoke(what, 9, RevocationReason::KeyCompromise))
+            .unwrap();
+        // A second hold does not soften it.
+        store
+            .commit(revoke(what, 11, RevocationReason::CertificateHold))
+            .unwrap();
+        let stored = store.revocation(what).unwrap().unwrap();
+        assert_eq!(
+            (stored.at, stored.reason),
+            (seconds(5), RevocationReason::KeyCompromise)
+        );
+        let refused = store.commit(release()).unwrap_err();
+        assert!(matches!(refused, CommitError::Conflict { .. }), "{refused}");
+        let as_withdrawal =
+            Change::new(Direction::Withdraw).write(Write::Release { what: what.clone() });
+        let refused = store.commit(as_withdrawal).unwrap_err();
+        assert!(matches!(refused, CommitError::Invalid { .. }), "{refused}");
+    }
+    let mut told = Vec::new();
+    let rows = store
+        .for_each_revocation(|what, _| told.push(what))
+        .unwrap();
+    assert_eq!(rows, 4);
+    told.sort();
+    let mut all = all.to_vec();
+    all.sort();
+    assert_eq!(told, all);
+}
+
+#[test]
+fn attack_a_list_moves_a_device_out_of_its_revoked_product() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    store
+        .commit(grant(Write::PutManufacturer(manufacturer())))
+        .unwrap();
+    let listed = |product: &str| {
+        let mut row = expected("SN1", "cam-1");
+        row.product = product.parse().unwrap();
+        grant(Write::PutExpectedDevices(vec![row]))
+    };
+    store.commit(listed("camera")).unwrap();
+    let bar = Write::Revoke {
+        what: "product/camera".parse().unwrap(),
+        at: seconds(5),
+        reason: RevocationReason::CertificateHold,
+    };
+    store
+        .commit(Change::new(Direction::Withdraw).write(bar))
+        .unwrap();
+    store.commit(listed("camera")).unwrap();
+    let refused = store.commit(listed("lamp")).unwrap_err();
+    assert!(matches!(refused, CommitError::Conflict { .. }), "{refused}");
+    let device = Write::PutDevice(device("SN1", "cam-1"));
+    let refused = store.commit(grant(device.clone())).unwrap_err();
+    assert!(matches!(refused, CommitError::Guard(_)), "{refused}");
+    let release = Write::Release {
+        what: "product/camera".parse().unwrap(),
+    };
+    store.commit(grant(release)).unwrap();
+    store.commit(grant(device)).unwrap();
+    store.commit(listed("lamp")).unwrap();
+}
+
+#[test]
+fn nothing_is_issued_by_a_revoked_ca() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let issuer = certificate_id(1).issuer();
+    let bar = Write::Revoke {
+        what: Revocable::Issuer(issuer),
+        at: seconds(5),
+        reason: RevocationReason::CaCompromise,
+    };
+    store
+        .commit(Change::new(Direction::Withdraw).write(bar))
+        .unwrap();
+    let holder = Holder::Service(service_id("cloud"));
+    let refused = store.commit(grant(Write::PutCertificate(certificate(2, holder))));
+    assert!(matches!(refused, Err(CommitError::Guard(_))), "{refused:?}");
 }

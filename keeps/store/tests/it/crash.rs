@@ -4,15 +4,13 @@
 //! parent kills it after a seeded number of lines, at whatever the child does by then, and looks.
 
 use crate::fixture::*;
-use model::{Digest, Principal};
+use model::{Digest, Principal, Revocable};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use store::{
-    Durability, IdempotencyKey, Journal, JournalOptions, Published, Revoked, Store, Write,
-};
+use store::{Durability, IdempotencyKey, Journal, JournalOptions, Published, Store, Write};
 
 const FOLDER: &str = "FLEETWARD_STORE_CRASH_FOLDER";
 const THREADS: u64 = 4;
@@ -107,7 +105,7 @@ fn verify(data: &Path, acknowledged: &Acknowledged, run: &str) {
         );
         if number % 10 == 0 {
             let device = device_id(&format!("cam-{thread}-{number}"));
-            let revoked = Revoked::Principal(Principal::Device(device));
+            let revoked = Revocable::Principal(Principal::Device(device));
             assert!(
                 store.revocation(&revoked).unwrap().is_some(),
                 "{run}: {text} came back"

@@ -1,7 +1,7 @@
 //! Small makers that the tests share.
 
 use model::{CertificateId, DeviceId, Digest, GroupId, ManufacturerId, ProductId, TenantId};
-use model::{RevocationReason, SerialNumber, ServiceId, Timestamp};
+use model::{Principal, Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp};
 use std::path::{Path, PathBuf};
 use store::{
     Certificate, Change, Device, Direction, ExpectedDevice, Holder, Manufacturer, Options, Store,
@@ -79,6 +79,7 @@ pub fn certificate(serial: u8, holder: Holder) -> Certificate {
         holder,
         not_before: seconds(10),
         not_after: seconds(20),
+        key: Some(Digest([serial; 32])),
         der: vec![0x30, serial],
     }
 }
@@ -88,8 +89,8 @@ pub fn grant(write: Write) -> Change {
 }
 
 pub fn revoke_device(id: &str) -> Change {
-    Change::new(Direction::Withdraw).write(Write::RevokeDevice {
-        device: device_id(id),
+    Change::new(Direction::Withdraw).write(Write::Revoke {
+        what: Revocable::Principal(Principal::Device(device_id(id))),
         at: seconds(30),
         reason: RevocationReason::KeyCompromise,
     })

@@ -1,10 +1,10 @@
 //! Checkpoints, the seal, and a database that is older than its published log.
 
 use crate::fixture::*;
-use model::{Principal, RevocationReason};
+use model::{Principal, Revocable, RevocationReason};
 use store::{
     Change, Checkpoint, CheckpointError, CommitError, Direction, Holder, ImportError, Published,
-    Revoked, Write,
+    Write,
 };
 
 #[test]
@@ -196,8 +196,8 @@ fn a_restored_backup_does_not_resurrect_a_revoked_device() {
     for leaf in store.leaves(store.imported_from().unwrap(), 10).unwrap() {
         if let Some(id) = String::from_utf8(leaf).unwrap().strip_prefix("revoked ") {
             store
-                .commit(Change::new(Direction::Withdraw).write(Write::RevokeDevice {
-                    device: device_id(id),
+                .commit(Change::new(Direction::Withdraw).write(Write::Revoke {
+                    what: Revocable::Principal(Principal::Device(device_id(id))),
                     at: seconds(30),
                     reason: RevocationReason::KeyCompromise,
                 }))
@@ -208,7 +208,7 @@ fn a_restored_backup_does_not_resurrect_a_revoked_device() {
     for (serial, id) in [("SN1", "cam-1"), ("SN2", "cam-2")] {
         let back = store.commit(grant(Write::PutDevice(device(serial, id))));
         assert!(matches!(back, Err(CommitError::Guard(_))), "{id} came back");
-        let who = Revoked::Principal(Principal::Device(device_id(id)));
+        let who = Revocable::Principal(Principal::Device(device_id(id)));
         assert!(store.revocation(&who).unwrap().is_some());
     }
 }

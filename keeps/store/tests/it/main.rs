@@ -13,6 +13,7 @@ mod crash;
 mod disk;
 mod enrollment;
 mod facts;
+mod first_identity;
 mod fixture;
 mod folder;
 mod journal;

@@ -1,9 +1,9 @@
 //! A data folder of an earlier version is opened, keeps what it holds, and takes what is new.
 
 use crate::fixture::*;
-use model::{Containment, Principal};
+use model::{Containment, Principal, Revocable};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use store::{Change, Contained, Direction, Options, Revoked, Store, Write};
+use store::{Change, Contained, Direction, Options, Store, Write};
 
 /// As the first version left it: a device, its certificate, a revocation, entries.
 fn folder_of_format_1() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -41,7 +41,7 @@ fn a_folder_of_the_first_format_opens_and_goes_on() {
     let device = store.device(&device_id("cam-1")).unwrap().unwrap();
     assert_eq!(device.device, device_row());
     assert_eq!(store.leaf_count().unwrap(), 2);
-    let barred = Revoked::Principal(Principal::Device(device_id("cam-9")));
+    let barred = Revocable::Principal(Principal::Device(device_id("cam-9")));
     assert!(store.revocation(&barred).unwrap().is_some());
     let cut = Contained {
         device: device_id("cam-1"),

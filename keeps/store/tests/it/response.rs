@@ -268,8 +268,8 @@ fn ended_certificates_are_forgotten_and_revocations_are_not() {
         store.commit(grant(Write::PutCertificate(row))).unwrap();
     }
     store
-        .commit(withdraw(Write::RevokeCertificate {
-            certificate: certificate_id(1),
+        .commit(withdraw(Write::Revoke {
+            what: model::Revocable::Certificate(certificate_id(1)),
             at: seconds(15),
             reason: model::RevocationReason::KeyCompromise,
         }))
@@ -280,6 +280,6 @@ fn ended_certificates_are_forgotten_and_revocations_are_not() {
         .unwrap();
     assert!(store.certificate(&certificate_id(1)).unwrap().is_none());
     assert!(store.certificate(&certificate_id(2)).unwrap().is_some());
-    let revoked = store::Revoked::Certificate(certificate_id(1));
+    let revoked = model::Revocable::Certificate(certificate_id(1));
     assert!(store.revocation(&revoked).unwrap().is_some());
 }

@@ -1,8 +1,8 @@
 //! Rows come back as they were written, one by one, in pages and in streams.
 
 use crate::fixture::*;
-use model::{Principal, RevocationReason};
-use store::{Change, CommitError, Direction, Guard, Holder, Revocation, Revoked, Write};
+use model::{Principal, Revocable, RevocationReason};
+use store::{Change, CommitError, Direction, Guard, Holder, Revocation, Store, Superseded, Write};
 
 #[test]
 fn a_device_and_its_certificates_come_back_as_written() {
@@ -23,13 +23,11 @@ fn a_device_and_its_certificates_come_back_as_written() {
         .commit(grant(Write::PutCertificate(certificate(3, Holder::Server))))
         .unwrap();
     store
-        .commit(
-            Change::new(Direction::Withdraw).write(Write::RevokeCertificate {
-                certificate: first.id,
-                at: seconds(40),
-                reason: RevocationReason::Superseded,
-            }),
-        )
+        .commit(Change::new(Direction::Withdraw).write(Write::Revoke {
+            what: Revocable::Certificate(first.id),
+            at: seconds(40),
+            reason: RevocationReason::Superseded,
+        }))
         .unwrap();
 
     let row = store.device(&device_id("cam-1")).unwrap().unwrap();
@@ -58,6 +56,64 @@ fn a_device_and_its_certificates_come_back_as_written() {
 }
 
 #[test]
+fn a_superseded_certificate_stays_noted_until_it_is_revoked_or_forgotten() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    enroll(&store, "SN1", "cam-1");
+    let holder = || Holder::Device(device_id("cam-1"));
+    let all = |store: &Store| {
+        let mut all = Vec::new();
+        store.for_each_superseded(|row| all.push(row)).unwrap();
+        all
+    };
+    // Numbers against the order of time: the order of issue is that of time.
+    for (number, begins) in [(9, 10), (7, 20), (8, 30)] {
+        let row = store::Certificate {
+            not_before: seconds(begins),
+            ..certificate(number, holder())
+        };
+        store.commit(grant(Write::PutCertificate(row))).unwrap();
+    }
+    let mut issued = Vec::new();
+    store
+        .for_each_issued(|row| issued.push(row.certificate))
+        .unwrap();
+    assert_eq!(issued, [9, 7, 8].map(certificate_id));
+
+    let note = |number, by, at| Superseded {
+        certificate: certificate_id(number),
+        by: certificate_id(by),
+        at: seconds(at),
+    };
+    let put = |rows| Change::new(Direction::Neutral).write(Write::PutSuperseded(rows));
+    let notes = vec![note(7, 8, 40), note(9, 8, 40)];
+    store.commit(put(notes.clone())).unwrap();
+    // The first proof counts.
+    store.commit(put(vec![note(9, 7, 50)])).unwrap();
+    assert_eq!(all(&store), notes);
+    drop(store);
+    let store = open(&data);
+    assert_eq!(all(&store), notes);
+    let revoked = Write::Revoke {
+        what: Revocable::Certificate(certificate_id(9)),
+        at: seconds(60),
+        reason: RevocationReason::Superseded,
+    };
+    store
+        .commit(Change::new(Direction::Withdraw).write(revoked))
+        .unwrap();
+    store.commit(put(vec![note(9, 8, 70)])).unwrap();
+    assert_eq!(all(&store), [note(7, 8, 40)]);
+    let forget = Write::ForgetCertificates {
+        ended_before: seconds(u32::MAX.into()),
+    };
+    store
+        .commit(Change::new(Direction::Neutral).write(forget))
+        .unwrap();
+    assert_eq!(all(&store), []);
+}
+
+#[test]
 fn a_serial_number_is_never_issued_twice() {
     let (_scratch, data) = scratch();
     let store = open(&data);
@@ -72,13 +128,11 @@ fn a_serial_number_is_never_issued_twice() {
     assert_eq!(refused, Err(CommitError::Guard(guard)));
     // Nor one that was revoked in a history this database no longer has.
     store
-        .commit(
-            Change::new(Direction::Withdraw).write(Write::RevokeCertificate {
-                certificate: certificate_id(2),
-                at: seconds(1),
-                reason: RevocationReason::Unspecified,
-            }),
-        )
+        .commit(Change::new(Direction::Withdraw).write(Write::Revoke {
+            what: Revocable::Certificate(certificate_id(2)),
+            at: seconds(1),
+            reason: RevocationReason::Unspecified,
+        }))
         .unwrap();
     let refused = store.commit(grant(Write::PutCertificate(certificate(2, Holder::Server))));
     assert!(matches!(refused, Err(CommitError::Guard(_))));
@@ -215,7 +269,7 @@ fn a_revocation_of_something_unknown_is_kept_and_bites() {
         at: seconds(30),
         reason: RevocationReason::KeyCompromise,
     };
-    let who = Revoked::Principal(Principal::Device(device_id("cam-1")));
+    let who = Revocable::Principal(Principal::Device(device_id("cam-1")));
     assert_eq!(all, [(who, expected)]);
 }
 

@@ -1,7 +1,7 @@
 //! Each named after what somebody would try.
 
 use crate::{base_with, compile, device, example_fleet, filter, lines, service};
-use access::{Fleet, Grants, containment_topic, report_topic};
+use access::{Fleet, Grants, certificate_topic, containment_topic, enroll_topic, report_topic};
 use model::{Containment, DenyReason, DeviceId, PolicyId, Verdict};
 
 fn population() -> Vec<access::Facts> {
@@ -305,7 +305,8 @@ fn a_forbid_outweighs_every_permit_and_is_named() {
 fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
     let grants = example();
     let cam = DeviceId::new("cam-1").unwrap();
-    let (report, told) = (report_topic(&cam), containment_topic(&cam));
+    let said = [report_topic(&cam), enroll_topic(&cam)];
+    let told = [containment_topic(&cam), certificate_topic(&cam)];
     // A service named like the device, the neighbour, and one whom no fleet knows.
     let others = [
         service("ingest"),
@@ -316,7 +317,7 @@ fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
     ];
     for facts in others {
         let subject = grants.subject(&facts);
-        for topic in [&report, &told] {
+        for topic in said.iter().chain(&told) {
             assert!(
                 grants.publish(&subject, topic).is_err(),
                 "{subject:?} {topic}"
@@ -327,6 +328,7 @@ fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
         for wide in [
             "$fleetward/#",
             "$fleetward/devices/+/report",
+            "$fleetward/devices/+/certificate",
             "$fleetward/devices/cam-1/+",
         ] {
             assert!(grants.subscribe(&subject, &filter(wide)).is_err(), "{wide}");
@@ -340,12 +342,21 @@ fn nobody_speaks_on_the_planes_own_channels_but_their_owner_and_the_plane() {
             device("cam-1", "toaster", &[]),
         ] {
             let subject = grants.subject(&facts);
-            let publish = grants.publish(&subject, &report).unwrap();
-            assert!(publish.is_report() && publish.payload_bytes_max == 64 * 1024);
-            assert!(grants.publish(&subject, &told).is_err());
-            assert!(!grants.receive(&subject, &grants.resolve(&report).unwrap()));
-            assert!(grants.receive(&subject, &grants.resolve(&told).unwrap()));
-            assert!(grants.subscribe(&subject, &filter(&told)).is_ok());
+            for (number, report) in said.iter().enumerate() {
+                let publish = grants.publish(&subject, report).unwrap();
+                assert_eq!(
+                    (publish.is_report(), publish.is_request()),
+                    (number == 0, number == 1)
+                );
+                assert_eq!(publish.payload_bytes_max, 64 * 1024);
+                assert!(!grants.receive(&subject, &grants.resolve(report).unwrap()));
+                assert!(grants.subscribe(&subject, &filter(report)).is_err());
+            }
+            for told in &told {
+                assert!(grants.publish(&subject, told).is_err());
+                assert!(grants.receive(&subject, &grants.resolve(told).unwrap()));
+                assert!(grants.subscribe(&subject, &filter(told)).is_ok());
+            }
             for wide in ["$fleetward/devices/cam-1/+", "$fleetward/devices/cam-1/#"] {
                 assert!(grants.subscribe(&subject, &filter(wide)).is_err(), "{wide}");
             }
@@ -392,7 +403,8 @@ fn what_a_contained_device_can_reach_is_said_without_its_policies() {
             reach.channels.iter().any(|one| one.others),
         )
     };
-    let own = ["$fleetward/report", "$fleetward/containment"].map(String::from);
+    let own = ["report", "enroll", "containment", "certificate"]
+        .map(|channel| format!("$fleetward/{channel}"));
     let (channels, destinations, others) = reach(None);
     assert!(
         channels.contains(&"camera-telemetry".to_owned()),
@@ -411,4 +423,118 @@ fn what_a_contained_device_can_reach_is_said_without_its_policies() {
         .iter()
         .find(|one| one.channel == "camera-command");
     assert!(command.is_some_and(|one| one.publishes && one.others && !one.receives));
+}
+
+/// A fleet whose old topics name attributes of their owners.
+fn with_slots() -> access::Fleet {
+    let files = [
+        ("fleet.toml", "name = \"old\"\n"),
+        ("products/p.toml", "[sensor]\n"),
+        ("services/s.toml", "[ingest]\n"),
+        (
+            "channels/c.toml",
+            "[readings]\ntopic = \"plant/{attribute.site}/{attribute.line}/readings\"\n\
+             direction = \"from-device\"\npayload_bytes_max = 100\n\
+             [state]\ntopic = \"{attribute.site}/dev/{device}/state\"\n\
+             direction = \"from-device\"\npayload_bytes_max = 100\n",
+        ),
+        (
+            "policies/p.cedar",
+            "@id(\"sends\") permit (principal is Device, action == Action::\"publish\", resource) \
+             when { resource.owner == principal };\n\
+             @id(\"hears\") permit (principal is Device, action == Action::\"receive\", resource) \
+             when { resource.owner == principal };\n\
+             @id(\"all\") permit (principal == Service::\"ingest\", action == Action::\"receive\", \
+             resource);\n",
+        ),
+    ];
+    let files: Vec<_> = (files.iter())
+        .map(|(path, text)| access::SourceFile {
+            path: (*path).to_owned(),
+            text: (*text).to_owned(),
+        })
+        .collect();
+    access::Fleet::read(&files).unwrap()
+}
+
+fn sensor(name: &str, attributes: &[(&str, &str)]) -> access::Facts {
+    let attributes = attributes.iter().map(|(name, value)| {
+        let name = name.parse::<model::AttributeId>().unwrap();
+        (name, value.parse::<model::AttributeValue>().unwrap())
+    });
+    access::Facts {
+        attributes: attributes.collect(),
+        ..device(name, "sensor", &[])
+    }
+}
+
+#[test]
+fn a_device_owns_the_topics_in_whose_slots_its_attributes_stand_and_no_others() {
+    let fleet = with_slots();
+    let one = sensor("one", &[("site", "north"), ("line", "7")]);
+    let grants = access::Grants::compile(&fleet, [one.clone()]).unwrap();
+    let may =
+        |facts: &access::Facts, topic: &str| grants.publish(&grants.subject(facts), topic).is_ok();
+    assert!(may(&one, "plant/north/7/readings"));
+    assert!(may(&one, "north/dev/one/state"));
+    for topic in [
+        "plant/north/8/readings",
+        "plant/south/7/readings",
+        "plant/north/7/other",
+        "north/dev/two/state",
+        "south/dev/one/state",
+        "plant/north//readings",
+        "$SYS/dev/one/state",
+    ] {
+        assert!(!may(&one, topic), "{topic}");
+    }
+    // A name that is another's attribute, a missing attribute, a service by that name: nothing.
+    for other in [
+        sensor("north", &[("line", "7")]),
+        sensor("7", &[]),
+        sensor("one", &[]),
+        sensor("one", &[("site", "one"), ("line", "one")]),
+    ] {
+        assert!(!may(&other, "plant/north/7/readings"), "{other:?}");
+        assert!(!may(&other, "north/dev/one/state"), "{other:?}");
+    }
+    let own = |facts: &access::Facts, filter: &str| {
+        let filter = mqtt::Filter::new(filter).unwrap();
+        grants.subscribe(&grants.subject(facts), &filter).is_ok()
+    };
+    assert!(own(&one, "plant/north/7/readings"));
+    for filter in [
+        "plant/+/7/readings",
+        "plant/north/+/readings",
+        "plant/#",
+        "#",
+    ] {
+        assert!(!own(&one, filter), "{filter}");
+    }
+}
+
+#[test]
+fn devices_that_would_share_topics_by_equal_attributes_are_found() {
+    let fleet = with_slots();
+    let (one, two) = (
+        sensor("one", &[("site", "north"), ("line", "7")]),
+        sensor("two", &[("site", "north"), ("line", "7")]),
+    );
+    let other = sensor("other", &[("site", "north"), ("line", "8")]);
+    let bare = sensor("bare", &[("site", "north")]);
+    let shared = |all: &[&access::Facts]| {
+        let devices: Vec<_> = (all.iter())
+            .filter_map(|facts| match &facts.principal {
+                model::Principal::Device(id) => Some((id, facts.attributes.as_ref())),
+                model::Principal::Service(_) => None,
+            })
+            .collect();
+        let found = fleet.shared_topics(devices.into_iter());
+        found
+            .into_iter()
+            .map(|(channel, ..)| channel.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shared(&[&one, &two, &other, &bare]), ["readings"]);
+    assert!(shared(&[&one, &other, &bare]).is_empty());
 }

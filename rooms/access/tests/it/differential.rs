@@ -2,7 +2,10 @@
 //! and an interpreter of a few lines must agree on every single decision.
 
 use crate::{device, filter, lines, service};
-use access::{Facts, Fleet, Grants, SourceFile, containment_topic, report_topic, schema};
+use access::{
+    Facts, Fleet, Grants, SourceFile, certificate_topic, containment_topic, enroll_topic,
+    report_topic, schema,
+};
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityUid, PolicySet, Request,
     RestrictedExpression, Schema,
@@ -412,21 +415,32 @@ fn check_contained(
                 prop_assert!(grants.subscribe(&subject, &filter).is_err());
             }
             prop_assert!(grants.receivable(&subject).is_empty());
-            let (report, told) = (report_topic(id), containment_topic(id));
-            prop_assert_eq!(grants.publish(&subject, &report).is_ok(), is_quarantined);
-            prop_assert!(grants.publish(&subject, &told).is_err());
-            let message = grants.resolve(&told).unwrap();
-            prop_assert_eq!(grants.receive(&subject, &message), is_quarantined);
-            let filter = Filter::new(&told).unwrap();
-            prop_assert_eq!(grants.subscribe(&subject, &filter).is_ok(), is_quarantined);
-            for other in DEVICES.iter().filter(|other| **other != id.as_str()) {
-                let other = DeviceId::new(other).unwrap();
-                prop_assert!(grants.publish(&subject, &report_topic(&other)).is_err());
-                let told = containment_topic(&other);
-                let message = grants.resolve(&told).unwrap();
-                prop_assert!(!grants.receive(&subject, &message));
-                let filter = Filter::new(&told).unwrap();
-                prop_assert!(grants.subscribe(&subject, &filter).is_err());
+            for (report, told) in [
+                (
+                    report_topic as fn(&DeviceId) -> String,
+                    containment_topic as fn(&DeviceId) -> String,
+                ),
+                (enroll_topic, certificate_topic),
+            ] {
+                let (own_report, own_told) = (report(id), told(id));
+                prop_assert_eq!(
+                    grants.publish(&subject, &own_report).is_ok(),
+                    is_quarantined
+                );
+                prop_assert!(grants.publish(&subject, &own_told).is_err());
+                let message = grants.resolve(&own_told).unwrap();
+                prop_assert_eq!(grants.receive(&subject, &message), is_quarantined);
+                let filter = Filter::new(&own_told).unwrap();
+                prop_assert_eq!(grants.subscribe(&subject, &filter).is_ok(), is_quarantined);
+                for other in DEVICES.iter().filter(|other| **other != id.as_str()) {
+                    let other = DeviceId::new(other).unwrap();
+                    prop_assert!(grants.publish(&subject, &report(&other)).is_err());
+                    let told = told(&other);
+                    let message = grants.resolve(&told).unwrap();
+                    prop_assert!(!grants.receive(&subject, &message));
+                    let filter = Filter::new(&told).unwrap();
+                    prop_assert!(grants.subscribe(&subject, &filter).is_err());
+                }
             }
         }
     }

@@ -27,7 +27,16 @@ const USUAL_REFUSALS: [&str; 7] = [
 ];
 /// Denials of the right thing at the wrong pace, and those that containment itself brings.
 const USUAL_DENIALS: [&str; 2] = ["rate-exceeded", "payload-too-large"];
-const OUR_OWN_DOING: [&str; 3] = ["contained", "device-isolated", "device-revoked"];
+const OUR_OWN_DOING: [&str; 8] = [
+    "contained",
+    "device-isolated",
+    "device-revoked",
+    "device-on-hold",
+    "product-revoked",
+    "product-on-hold",
+    "issuer-revoked",
+    "issuer-on-hold",
+];
 
 /// What is usual, per hour and device: the gamma prior.
 #[derive(Debug, Clone, Copy)]

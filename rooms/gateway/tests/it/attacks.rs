@@ -1,7 +1,8 @@
 //! What somebody would try who means harm, by its name.
 
 use crate::house::{Heard, House, certificate, device, grants_of, message, service};
-use gateway::{CloseReason, Gateway, Limits, Turn, Withdrawal};
+use gateway::{CloseReason, Gateway, Limits, Turn};
+use model::Revocable;
 use mqtt::encode::PublishFields;
 use mqtt::{Connect, ForwardProperties, Qos, Version, Will};
 use std::sync::Arc;
@@ -225,7 +226,7 @@ fn publish_after_revoke_is_not_delivered() {
         &message("v1/cam-1/up/t", b"late", None),
     );
     house.send_bytes(camera, &bytes[..10]);
-    let withdrawal = Withdrawal::Principal(device("cam-1").principal);
+    let withdrawal = [Revocable::Principal(device("cam-1").principal)];
     let closed = house.with_gateway(0, |gateway, now, turn| {
         let closed = gateway.revoke(&withdrawal, now, turn);
         // The caller may still have bytes of it in its hands.
@@ -261,7 +262,7 @@ fn output_of_the_revoked_is_dropped_and_its_session_gone_for_good() {
         house.publish(camera, "v1/cam-1/up/t", &[b'x'; 1000], Some(id));
     }
     house.drain(ingest);
-    let withdrawal = Withdrawal::Principal(service("ingest").principal);
+    let withdrawal = [Revocable::Principal(service("ingest").principal)];
     house.with_gateway(0, |gateway, now, turn| {
         gateway.revoke(&withdrawal, now, turn)
     });
@@ -292,7 +293,7 @@ fn a_revoked_certificate_closes_its_sessions_and_no_other() {
         house.say_connect(client, &Connect::new(Version::V5, name));
         clients.push(client);
     }
-    let withdrawal = Withdrawal::Certificate(certificate(2));
+    let withdrawal = [Revocable::Certificate(certificate(2))];
     assert_eq!(
         house.with_gateway(0, |gateway, now, turn| gateway.revoke(
             &withdrawal,
@@ -306,6 +307,58 @@ fn a_revoked_certificate_closes_its_sessions_and_no_other() {
         .map(|client| house.clients[*client].closed)
         .collect();
     assert_eq!(closed, [None, Some(CloseReason::Revoked), None]);
+}
+
+#[test]
+fn a_revoked_product_and_a_revoked_ca_close_all_of_theirs_and_no_other() {
+    let by_issuer = Revocable::Issuer(certificate(1).issuer());
+    let product = Revocable::Product("camera".parse().unwrap());
+    let list = |names: &[&str]| -> Vec<Revocable> {
+        let all = names.iter();
+        all.map(|name| Revocable::Principal(device(name).principal))
+            .collect()
+    };
+    let cases = [
+        (vec![product], [true, true, false]),
+        (vec![by_issuer], [true, true, true]),
+        (list(&["cam-2", "cam-9", "cam-2"]), [false, true, false]),
+        (
+            vec![
+                Revocable::Principal(device("cam-1").principal),
+                Revocable::Certificate(certificate(1)),
+                Revocable::Certificate(certificate(3)),
+            ],
+            [true, false, true],
+        ),
+    ];
+    for (what, gone) in cases {
+        let mut house = House::new();
+        let until = house.now.plus(Duration::from_secs(1000));
+        let mut clients = Vec::new();
+        for (number, facts) in [
+            (1, device("cam-1")),
+            (2, device("cam-2")),
+            (3, service("ingest")),
+        ] {
+            let name = facts.principal.name().to_owned();
+            let client = house.open_with(&facts, certificate(number), until);
+            house.say_connect(client, &Connect::new(Version::V5, &name));
+            clients.push(client);
+        }
+        let expected = gone.iter().filter(|is_gone| **is_gone).count() as u32;
+        let found = house.with_gateway(0, |gateway, now, turn| {
+            let before = gateway.sessions_of(&what);
+            (
+                before,
+                gateway.revoke(&what, now, turn),
+                gateway.sessions_of(&what),
+            )
+        });
+        assert_eq!(found, (expected, expected, 0), "{what:?}");
+        let closed = clients.iter().map(|client| house.clients[*client].closed);
+        let wanted = gone.map(|is_gone| is_gone.then_some(CloseReason::Revoked));
+        assert_eq!(closed.collect::<Vec<_>>(), wanted, "{what:?}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Cutting a device off, giving it back, and the plane's own word with it.
 
 use crate::house::{Heard, House, address_of, device, grants_of, message, service};
-use access::{Facts, Grants, containment_topic, report_topic};
-use gateway::{CloseReason, Limits, Signal};
+use access::{Facts, Grants, certificate_topic, containment_topic, enroll_topic, report_topic};
+use gateway::{CloseReason, Limits, Said, Signal};
 use model::{Containment, DenyReason, DeviceId, Principal, Verdict};
 use mqtt::{Connect, ForwardProperties, Qos, Version, Will};
 use std::sync::Arc;
@@ -339,6 +339,23 @@ fn a_report_goes_to_the_plane_and_to_nobody_else() {
         .collect();
     assert_eq!(told, [("cam-1", 12), ("cam-1", 12)]);
     assert_eq!(house.payloads(ingest), NOTHING);
+    // A request for a certificate goes the same way, and names the one by which it is asked.
+    let request = enroll_topic(&id("cam-1"));
+    for liar in [neighbour, ingest, control] {
+        assert_eq!(puback(&mut house, liar, &request).0, 0x87);
+        assert_eq!(
+            house.subscribe(liar, &[&certificate_topic(&id("cam-1"))]),
+            [0x87]
+        );
+    }
+    house.publish(camera, &request, b"request", Some(2));
+    let asked = house.reports.last().unwrap();
+    assert!(matches!(asked.said, Said::Request { .. }), "{asked:?}");
+    assert_eq!(
+        (asked.device.as_str(), asked.payload.as_slice()),
+        ("cam-1", &b"request"[..])
+    );
+    assert_eq!(house.reports.len(), 3);
     // Nor may a will be one.
     let will = Will {
         topic: &topic,

@@ -4,10 +4,10 @@
 use crate::certificate::sha256;
 use crate::refusal::Refusal;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use core::net::IpAddr;
 use model::{CertificateId, Digest, ManufacturerId, SerialNumber, Timestamp};
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 
 /// Random bytes of one token. Nobody guesses 160 bits, so a plain hash keeps it.
 pub const TOKEN_RANDOM_BYTES: usize = 20;

@@ -71,7 +71,7 @@ pub(super) fn name(attributes: &[(ObjectIdentifier, &str)]) -> Result<Name, Prof
     Name::from_der(&sequence.to_der().map_err(internal("name"))?).map_err(internal("name"))
 }
 
-pub(super) fn uri(text: &str) -> Result<GeneralName, ProfileError> {
+pub(crate) fn uri(text: &str) -> Result<GeneralName, ProfileError> {
     Ia5String::new(text)
         .map(GeneralName::UniformResourceIdentifier)
         .map_err(internal("URI"))

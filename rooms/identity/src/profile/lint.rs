@@ -4,7 +4,7 @@
 
 use super::{CA_LIFETIME_MAX, Issuer, Kind, LEAF_LIFETIME_MAX, NO_END, ProfileError};
 use crate::certificate::{sha256, timestamp};
-use const_oid::db::{rfc5280, rfc5912};
+use const_oid::db::{rfc5280, rfc5912, rfc6960};
 use der::{Decode, Encode};
 use model::Digest;
 use spki::ObjectIdentifier;
@@ -69,7 +69,7 @@ fn check_validity(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(
         | Kind::Issuing
         | Kind::IssuingToClients
         | Kind::IssuingToServers => hold(life <= CA_LIFETIME_MAX, "a CA's longest life"),
-        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator => {
+        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator | Kind::OcspResponder => {
             hold(life <= LEAF_LIFETIME_MAX, "a leaf's longest life")
         }
     }?;
@@ -93,7 +93,8 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
             Kind::Root | Kind::Link | Kind::Issuing | Kind::ManufacturerCa
         );
     let is_client = matches!(kind, Kind::Ldevid | Kind::Service | Kind::Operator);
-    let has_purpose = is_client || kind == Kind::Server;
+    let has_name = is_client || kind == Kind::Server;
+    let has_purpose = has_name || kind == Kind::OcspResponder;
     let extensions = tbs.extensions().ok_or("extensions")?;
     let mut seen: Vec<ObjectIdentifier> = Vec::new();
     for extension in extensions {
@@ -105,8 +106,14 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
             rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER | rfc5280::ID_CE_AUTHORITY_KEY_IDENTIFIER => {
                 false
             }
-            rfc5280::ID_CE_EXT_KEY_USAGE | rfc5280::ID_CE_SUBJECT_ALT_NAME if has_purpose => false,
-            rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS if is_client => false,
+            rfc5280::ID_CE_EXT_KEY_USAGE if has_purpose => false,
+            rfc5280::ID_CE_SUBJECT_ALT_NAME if has_name => false,
+            rfc6960::ID_PKIX_OCSP_NOCHECK if kind == Kind::OcspResponder => false,
+            rfc5280::ID_CE_CRL_DISTRIBUTION_POINTS | rfc5280::ID_PE_AUTHORITY_INFO_ACCESS
+                if is_client =>
+            {
+                false
+            }
             rfc5280::ID_CE_NAME_CONSTRAINTS if is_limited => kind == Kind::IssuingToClients,
             _ => return Err("no unlisted extension"),
         };
@@ -120,7 +127,12 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
         Kind::Issuing | Kind::IssuingToClients | Kind::IssuingToServers | Kind::ManufacturerCa => {
             Some(0)
         }
-        Kind::Server | Kind::Ldevid | Kind::Service | Kind::Operator | Kind::Idevid => None,
+        Kind::Server
+        | Kind::Ldevid
+        | Kind::Service
+        | Kind::Operator
+        | Kind::Idevid
+        | Kind::OcspResponder => None,
     };
     hold(
         constraints.ca == is_ca && constraints.path_len_constraint == path_length,
@@ -146,12 +158,17 @@ fn check_extensions(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result
 
 fn check_purpose(kind: Kind, tbs: &TbsCertificate, issuer: &Issuer) -> Result<(), &'static str> {
     let ExtendedKeyUsage(purposes) = extension(tbs)?;
-    let wanted = if kind == Kind::Server {
-        rfc5280::ID_KP_SERVER_AUTH
-    } else {
-        rfc5280::ID_KP_CLIENT_AUTH
+    let wanted = match kind {
+        Kind::Server => rfc5280::ID_KP_SERVER_AUTH,
+        Kind::OcspResponder => rfc5280::ID_KP_OCSP_SIGNING,
+        _ => rfc5280::ID_KP_CLIENT_AUTH,
     };
     hold(purposes == [wanted], "extendedKeyUsage")?;
+    if kind == Kind::OcspResponder {
+        let unchecked = (tbs.extensions().into_iter().flatten())
+            .any(|one| one.extn_id == rfc6960::ID_PKIX_OCSP_NOCHECK);
+        return hold(unchecked, "ocsp-nocheck");
+    }
     let SubjectAltName(names) = extension(tbs)?;
     hold(
         names.iter().all(|name| issuer.limits.permit(name)),

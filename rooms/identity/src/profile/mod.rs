@@ -12,16 +12,20 @@ mod lint;
 pub use authority::{
     AuthorityRefusal, AuthorityRequest, UnsignedRequest, check_issuing, check_link, check_root,
 };
-pub(crate) use encode::{ecdsa_with_sha256, internal, signed, time};
+pub(crate) use encode::{ecdsa_with_sha256, internal, signed, time, uri};
 pub use limits::NameLimits;
 
 use crate::certificate;
 use crate::names::Realm;
+use crate::status::StatusPoint;
 use const_oid::db::rfc4519;
-use const_oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
+use const_oid::db::rfc5280::{
+    ID_AD_OCSP, ID_KP_CLIENT_AUTH, ID_KP_OCSP_SIGNING, ID_KP_SERVER_AUTH,
+};
+use const_oid::db::rfc6960::ID_PKIX_OCSP_NOCHECK;
 use der::asn1::OctetString;
 use der::{Encode, Sequence};
-use encode::{ca_name, extension, key_identifier, name, read_key, serial, server_name, uri};
+use encode::{ca_name, extension, key_identifier, name, read_key, serial, server_name};
 use model::{
     AuthorityId, CertificateId, DeviceId, Digest, ManufacturerId, OperatorId, Principal,
     SerialNumber, ServiceId, Timestamp,
@@ -33,8 +37,9 @@ use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::crl::dp::DistributionPoint;
 use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, CrlDistributionPoints, ExtendedKeyUsage, KeyUsage,
-    KeyUsages, NameConstraints, SubjectAltName, SubjectKeyIdentifier,
+    AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints,
+    CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints, SubjectAltName,
+    SubjectKeyIdentifier,
 };
 use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber as CertificateSerial;
@@ -263,7 +268,7 @@ pub fn issuing_of(
         path_length: Some(0),
         limits: limits.extension()?,
         names: Vec::new(),
-        crl_url: None,
+        status: None,
     };
     finish(
         contents,
@@ -303,21 +308,21 @@ pub fn server(
 
 /// A device's operational certificate (IEEE 802.1AR LDevID).
 ///
-/// Subject `O=<tenant>, CN=<device>`; one name, the URI of [`Realm::uri_of`]. `crl_url`, if
-/// given, is where [`crate::crl`] lists are published.
+/// Subject `O=<tenant>, CN=<device>`; one name, the URI of [`Realm::uri_of`]. `status`, if given,
+/// is where outsiders find its list and the OCSP responder.
 ///
 /// # Errors
 /// [`ProfileError`].
 pub fn ldevid(
     realm: &Realm,
     device: &DeviceId,
-    crl_url: Option<&str>,
+    status: Option<&StatusPoint>,
     issuer: &Issuer,
     terms: &Terms<'_>,
 ) -> Result<Unsigned, ProfileError> {
     let uri = uri(&realm.uri_of(&Principal::Device(device.clone())))?;
     let name = device.as_str();
-    leaf(Kind::Ldevid, realm, name, vec![uri], crl_url, issuer, terms)
+    leaf(Kind::Ldevid, realm, name, vec![uri], status, issuer, terms)
 }
 
 /// The certificate of a back-end program, like an LDevID but for its URI.
@@ -327,21 +332,27 @@ pub fn ldevid(
 pub fn service(
     realm: &Realm,
     service: &ServiceId,
-    crl_url: Option<&str>,
+    status: Option<&StatusPoint>,
     issuer: &Issuer,
     terms: &Terms<'_>,
 ) -> Result<Unsigned, ProfileError> {
     let uri = uri(&realm.uri_of(&Principal::Service(service.clone())))?;
     let name = service.as_str();
-    leaf(
-        Kind::Service,
-        realm,
-        name,
-        vec![uri],
-        crl_url,
-        issuer,
-        terms,
-    )
+    leaf(Kind::Service, realm, name, vec![uri], status, issuer, terms)
+}
+
+/// Whoever answers for `issuer` at the OCSP responder (RFC 6960 section 4.2.2.2): a key that can
+/// say whether a certificate stands, and can make none. Keep it short-lived.
+///
+/// # Errors
+/// [`ProfileError`].
+pub fn ocsp_responder(
+    realm: &Realm,
+    issuer: &Issuer,
+    terms: &Terms<'_>,
+) -> Result<Unsigned, ProfileError> {
+    let (kind, name) = (Kind::OcspResponder, "OCSP responder");
+    leaf(kind, realm, name, Vec::new(), None, issuer, terms)
 }
 
 /// A person's client certificate, like a service's but for its URI. Its life is short and its key
@@ -352,7 +363,7 @@ pub fn service(
 pub fn operator(
     realm: &Realm,
     operator: &OperatorId,
-    crl_url: Option<&str>,
+    status: Option<&StatusPoint>,
     issuer: &Issuer,
     terms: &Terms<'_>,
 ) -> Result<Unsigned, ProfileError> {
@@ -367,7 +378,7 @@ pub fn operator(
         realm,
         name,
         vec![uri],
-        crl_url,
+        status,
         issuer,
         terms,
     )
@@ -392,7 +403,7 @@ pub fn link(root: &[u8], issuer: &Issuer, terms: &Terms<'_>) -> Result<Unsigned,
         path_length: Some(1),
         limits: None,
         names: Vec::new(),
-        crl_url: None,
+        status: None,
     };
     let window = (
         linked.not_before.max(issuer.not_before),
@@ -442,7 +453,7 @@ pub fn idevid(
         path_length: None,
         limits: None,
         names: Vec::new(),
-        crl_url: None,
+        status: None,
     };
     let not_before = terms.now.minus(BACKDATED).max(issuer.not_before);
     finish(contents, issuer, key, terms, (not_before, NO_END))
@@ -462,6 +473,7 @@ enum Kind {
     Operator,
     ManufacturerCa,
     Idevid,
+    OcspResponder,
 }
 
 /// What a kind of certificate says beyond [`Terms`].
@@ -472,7 +484,7 @@ struct Contents<'a> {
     path_length: Option<u8>,
     limits: Option<NameConstraints>,
     names: Vec<GeneralName>,
-    crl_url: Option<&'a str>,
+    status: Option<&'a StatusPoint>,
 }
 
 /// TBSCertificate, version 3 (RFC 5280 section 4.1). Our own, as x509-cert's can only be made by
@@ -521,7 +533,7 @@ fn self_signed(
         path_length,
         limits: None,
         names: Vec::new(),
-        crl_url: None,
+        status: None,
     };
     finish(contents, &issuer, key, terms, window)
 }
@@ -531,7 +543,7 @@ fn leaf(
     realm: &Realm,
     common_name: &str,
     names: Vec<GeneralName>,
-    crl_url: Option<&str>,
+    status: Option<&StatusPoint>,
     issuer: &Issuer,
     terms: &Terms<'_>,
 ) -> Result<Unsigned, ProfileError> {
@@ -546,7 +558,7 @@ fn leaf(
         path_length: None,
         limits: None,
         names,
-        crl_url,
+        status,
     };
     finish(
         contents,
@@ -586,7 +598,10 @@ fn finish(
 ) -> Result<Unsigned, ProfileError> {
     let serial = serial(terms.serial_random);
     let kind = contents.kind;
-    let extensions = extensions(&contents, issuer, &key)?;
+    let certificate = CertificateId::new(issuer.id, &serial).ok_or(ProfileError::Internal {
+        what: "serial number",
+    })?;
+    let extensions = extensions(&contents, issuer, &key, &certificate)?;
     let tbs = TbsCertificate {
         version: Version::V3,
         serial_number: CertificateSerial::new(&serial).map_err(internal("serial number"))?,
@@ -601,9 +616,7 @@ fn finish(
     lint::lint(kind, &tbs, issuer)?;
     Ok(Unsigned {
         tbs,
-        certificate: CertificateId::new(issuer.id, &serial).ok_or(ProfileError::Internal {
-            what: "serial number",
-        })?,
+        certificate,
         not_before: Timestamp::from_seconds(not_before.as_seconds()),
         not_after: Timestamp::from_seconds(not_after.as_seconds()),
     })
@@ -613,6 +626,7 @@ fn extensions(
     contents: &Contents<'_>,
     issuer: &Issuer,
     key: &SubjectPublicKeyInfoOwned,
+    certificate: &CertificateId,
 ) -> Result<Vec<Extension>, ProfileError> {
     let subject = &contents.subject;
     let is_ca = contents.path_length.is_some();
@@ -645,6 +659,7 @@ fn extensions(
     let purpose = match contents.kind {
         Kind::Server => Some(ID_KP_SERVER_AUTH),
         Kind::Ldevid | Kind::Service | Kind::Operator => Some(ID_KP_CLIENT_AUTH),
+        Kind::OcspResponder => Some(ID_KP_OCSP_SIGNING),
         Kind::Root
         | Kind::Link
         | Kind::Issuing
@@ -667,9 +682,27 @@ fn extensions(
     }
     list.push(extension(subject, (false, &subject_key))?);
     list.push(extension(subject, (false, &authority))?);
-    if let Some(url) = contents.crl_url {
+    if contents.kind == Kind::OcspResponder {
+        // RFC 6960 section 4.2.2.2.1: whoever asks us need not ask whether we may answer.
+        let null = OctetString::new([5, 0]).map_err(internal("ocsp-nocheck"))?;
+        list.push(Extension {
+            extn_id: ID_PKIX_OCSP_NOCHECK,
+            critical: false,
+            extn_value: null,
+        });
+    }
+    if let Some(status) = contents.status {
+        let responder = AccessDescription {
+            access_method: ID_AD_OCSP,
+            access_location: uri(&status.ocsp_url())?,
+        };
+        list.push(extension(
+            subject,
+            (false, &AuthorityInfoAccessSyntax(vec![responder])),
+        )?);
+        let url = status.crl_url_of(certificate);
         let point = DistributionPoint {
-            distribution_point: Some(DistributionPointName::FullName(vec![uri(url)?])),
+            distribution_point: Some(DistributionPointName::FullName(vec![uri(&url)?])),
             reasons: None,
             crl_issuer: None,
         };

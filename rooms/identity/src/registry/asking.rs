@@ -5,7 +5,7 @@ use super::{EnrollmentDecision, EnrollmentKind, FirstIdentity, Registry, Revocat
 use crate::csr::CertificateRequest;
 use crate::path::{Claim, Presented, check_time};
 use crate::refusal::{PathRefusal, Refusal};
-use model::{ManufacturerId, Principal, SerialNumber, Timestamp};
+use model::{ManufacturerId, Principal, Revocable, SerialNumber, Timestamp};
 use std::time::Duration;
 
 impl Registry {
@@ -20,14 +20,13 @@ impl Registry {
         now: Timestamp,
     ) -> Result<(&'p ManufacturerId, &'p SerialNumber), Refusal> {
         check_time(presented.not_before, presented.not_after, now)?;
-        if let Some(Revocation { reason, at }) =
-            self.revoked_certificates.get(&presented.certificate)
-        {
-            return Err(Refusal::CertificateRevoked {
-                certificate: presented.certificate,
-                reason: *reason,
-                at: *at,
-            });
+        for what in [
+            Revocable::Issuer(presented.certificate.issuer()),
+            Revocable::Certificate(presented.certificate),
+        ] {
+            if let Some(Revocation { reason, at }) = self.revocation(&what) {
+                return Err(Refusal::Revoked { what, reason, at });
+            }
         }
         match &presented.claim {
             Claim::Idevid {
@@ -65,6 +64,7 @@ impl Registry {
         if !request.keeps_name(&presented.subject, uri) {
             return Err(Refusal::NameChanged { uri: uri.clone() });
         }
+        self.check_key(request, &Principal::Device(id.clone()))?;
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;

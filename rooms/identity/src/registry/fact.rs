@@ -3,7 +3,7 @@
 use super::tpm::AttestationStatus;
 use model::{
     AttributeId, AttributeValue, CertificateId, Containment, DeviceId, Digest, GroupId,
-    ManufacturerId, Principal, ProductId, RevocationReason, SerialNumber, Timestamp,
+    ManufacturerId, Principal, ProductId, Revocable, RevocationReason, SerialNumber, Timestamp,
 };
 
 /// One thing that became true. The same facts are stored and replayed, in the same order.
@@ -66,21 +66,26 @@ pub enum Fact {
     CertificateIssued {
         principal: Principal,
         certificate: CertificateId,
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        key: Digest,
         not_after: Timestamp,
     },
-    /// This certificate, ours or a factory's, opens no door any more.
-    CertificateRevoked {
+    /// A newer certificate of the same device opened a door at this time: this one is on its way
+    /// out. It still opens doors until it is revoked.
+    CertificateSuperseded {
         certificate: CertificateId,
+        by: CertificateId,
+        at: Timestamp,
+    },
+    /// It opens no door any more. May be said of what is not (yet) known, and bars it when it
+    /// comes. The first one stands, but for a hold, which a revocation follows.
+    Revoked {
+        what: Revocable,
         reason: RevocationReason,
         at: Timestamp,
     },
-    /// No certificate of this principal opens a door any more, its factory identity included.
-    /// May be said of one not (yet) known, and bars it when it comes.
-    PrincipalRevoked {
-        principal: Principal,
-        reason: RevocationReason,
-        at: Timestamp,
-    },
+    /// A hold was lifted. Takes back no revocation.
+    Released { what: Revocable },
     /// A device is cut off, or cut off otherwise than before: the last word counts. May be said of
     /// one not (yet) known, and holds when it comes.
     DeviceContained {
@@ -140,6 +145,14 @@ pub enum FactConflict {
     CertificateTaken {
         certificate: CertificateId,
         owner: Principal,
+    },
+    #[error(
+        "product {product} is revoked or on hold, so its device {device} cannot become one of \
+         another; operator: release the hold first, or leave it there"
+    )]
+    ProductBarred {
+        device: DeviceId,
+        product: ProductId,
     },
     #[error("a certificate was issued to {device}, which nobody expected; report this to us")]
     UnknownDevice { device: DeviceId },

@@ -4,35 +4,33 @@
 //! Names stand in one arena and indexes hold row numbers only: see [`table`].
 
 mod asking;
+mod bars;
 mod fact;
 mod imported;
+mod rotation;
 mod table;
 #[cfg(test)]
 mod tests;
 mod tpm;
 
+pub use bars::Revocation;
 pub use fact::{Fact, FactConflict};
 pub use imported::{CLIENT_ID, ImportProgress, ImportTerms};
+pub use rotation::Supersession;
 pub use tpm::AttestationStatus;
 
 use crate::csr::CertificateRequest;
 use crate::first_identity::claim_token::Claimed;
 use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
 use crate::refusal::Refusal;
+use bars::Bars;
 use imported::Imports;
 use model::{
     CertificateId, Containment, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId,
-    RevocationReason, SerialNumber, ServiceId, Timestamp,
+    Revocable, SerialNumber, ServiceId, Timestamp,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use table::{Certificates, Devices, Interner};
-
-/// When and why something was revoked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Revocation {
-    pub reason: RevocationReason,
-    pub at: Timestamp,
-}
 
 /// All that is known, changed by [`Fact`]s only: the same facts in the same order give the same
 /// registry.
@@ -44,9 +42,10 @@ pub struct Registry {
     services: Interner<ServiceId>,
     devices: Devices,
     certificates: Certificates,
-    revoked_principals: HashMap<Principal, Revocation>,
-    revoked_certificates: HashMap<CertificateId, Revocation>,
+    bars: Bars,
     contained: HashMap<DeviceId, (Containment, Timestamp)>,
+    /// Certificates that have a proven successor and are not revoked yet.
+    superseded: HashMap<CertificateId, Supersession>,
     imports: Imports,
     chips: tpm::Chips,
 }
@@ -62,6 +61,14 @@ pub struct Device<'a> {
     /// It has been issued a certificate at least once.
     pub enrolled: bool,
     pub revoked: Option<Revocation>,
+}
+
+/// What a revocation would bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    pub devices: u64,
+    /// Of ours, on record.
+    pub certificates: u64,
 }
 
 /// The ticket of an authenticated peer: path, possession, name, lists and revocation have held.
@@ -215,7 +222,8 @@ impl Registry {
     /// Bars are asked again, as time has passed since the handshake.
     ///
     /// # Errors
-    /// [`Refusal`]: wrong identity for the operation, barred, another name asked for.
+    /// [`Refusal`]: wrong identity for the operation, barred, another name asked for, a key that
+    /// somebody else holds.
     pub fn enroll(
         &self,
         operation: Operation,
@@ -252,6 +260,7 @@ impl Registry {
                 (kind, FirstIdentity::Ldevid)
             }
         };
+        self.check_key(request, &who.principal)?;
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;
@@ -283,7 +292,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`FactConflict`] if the fact contradicts an earlier one; nothing has changed then.
-    /// Revocations, containments and retirements never fail.
+    /// Revocations, releases, containments and retirements never fail.
     pub fn apply(&mut self, fact: &Fact) -> Result<(), FactConflict> {
         match fact {
             Fact::DeviceExpected {
@@ -328,33 +337,29 @@ impl Registry {
             Fact::CertificateIssued {
                 principal,
                 certificate,
+                key,
                 not_after,
-            } => self.record(principal, certificate, *not_after),
-            Fact::CertificateRevoked {
-                certificate,
-                reason,
-                at,
-            } => {
-                // The first revocation stands: its time is in the log and in CRLs.
-                self.revoked_certificates
-                    .entry(*certificate)
-                    .or_insert(Revocation {
-                        reason: *reason,
-                        at: *at,
-                    });
+            } => self.record(principal, certificate, key, *not_after),
+            Fact::Revoked { what, reason, at } => {
+                if let Revocable::Certificate(certificate) = what
+                    && !reason.is_hold()
+                {
+                    self.superseded.remove(certificate);
+                }
+                let (reason, at) = (*reason, *at);
+                self.bars.put(what, Revocation { reason, at });
                 Ok(())
             }
-            Fact::PrincipalRevoked {
-                principal,
-                reason,
+            Fact::CertificateSuperseded {
+                certificate,
+                by,
                 at,
             } => {
-                self.revoked_principals
-                    .entry(principal.clone())
-                    .or_insert(Revocation {
-                        reason: *reason,
-                        at: *at,
-                    });
+                self.supersede(*certificate, Supersession { by: *by, at: *at });
+                Ok(())
+            }
+            Fact::Released { what } => {
+                self.bars.release(what);
                 Ok(())
             }
             Fact::DeviceContained {
@@ -432,60 +437,117 @@ impl Registry {
     /// Whose certificate it is, if it is one of ours in the records.
     #[must_use]
     pub fn owner(&self, certificate: &CertificateId) -> Option<Principal> {
-        let owner = self.certificates.find(certificate)?.owner;
-        match owner {
-            table::Owner::Device(row) => self
-                .devices
-                .name(row)
-                .and_then(|name| DeviceId::new(name).ok())
-                .map(Principal::Device),
-            table::Owner::Service(number) => {
-                self.services.value(number).cloned().map(Principal::Service)
-            }
-        }
+        self.principal_at(self.certificates.find(certificate)?.owner)
     }
 
-    /// Certificates of ours of a principal with their ends, the latest issued first. Walks all
-    /// records: for a page, not for a packet.
+    /// Certificates of ours of a principal with their ends, the latest issued first.
     #[must_use]
     pub fn certificates_of(&self, principal: &Principal) -> Vec<(CertificateId, Timestamp)> {
         let Some(owner) = self.owner_key(principal) else {
             return Vec::new();
         };
-        let mut found: Vec<_> = self
-            .certificates
-            .iter()
-            .filter(|(_, record)| record.owner == owner)
+        self.certificates
+            .of(owner)
             .map(|(id, record)| (id, record.not_after()))
-            .collect();
-        found.reverse();
-        found
+            .collect()
     }
 
+    /// Its own revocation or hold. What bars it from above is not asked.
+    #[must_use]
+    pub fn revocation(&self, what: &Revocable) -> Option<Revocation> {
+        self.bars.of(what)
+    }
+
+    /// All that is revoked or on hold, in no order.
+    pub fn revocations(&self) -> impl Iterator<Item = (Revocable, Revocation)> {
+        self.bars.iter()
+    }
+
+    /// Its own revocation, or its product's.
     #[must_use]
     pub fn principal_revocation(&self, principal: &Principal) -> Option<Revocation> {
-        self.revoked_principals.get(principal).copied()
+        if self.bars.is_empty() {
+            return None;
+        }
+        let own = self.bars.of_principal(principal);
+        own.or_else(|| self.bars.of_product(self.product_of(principal)?))
     }
 
-    /// The certificate's own revocation, or its owner's.
+    /// What is told to others of a certificate: its own revocation, its owner's or its owner's
+    /// product's; a hold only if there is nothing worse. That its issuer is revoked is told by
+    /// the issuer's own certificate.
     #[must_use]
     pub fn certificate_revocation(&self, certificate: &CertificateId) -> Option<Revocation> {
-        self.revoked_certificates
-            .get(certificate)
-            .copied()
-            .or_else(|| self.principal_revocation(&self.owner(certificate)?))
+        if self.bars.is_empty() {
+            return None;
+        }
+        let owner = self.owner(certificate);
+        let product = owner.as_ref().and_then(|owner| self.product_of(owner));
+        self.bars
+            .of_certificate(certificate, owner.as_ref(), product)
     }
 
-    /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all that is revoked
-    /// and ended less than [`crate::crl::KEPT_AFTER_END`] ago. Ordered by serial number.
+    /// How many devices and certificates of ours would be barred: what a revocation would hit.
+    /// Walks all records.
     #[must_use]
-    pub fn crl_entries(&self, issuer: Digest, now: Timestamp) -> Vec<crate::crl::Entry> {
+    pub fn reach(&self, what: &HashSet<Revocable>) -> Reach {
+        let names = |principal: &Principal| {
+            what.contains(&Revocable::Principal(principal.clone()))
+                || self
+                    .product_of(principal)
+                    .is_some_and(|product| what.contains(&Revocable::Product(product.clone())))
+        };
+        let mut reach = Reach::default();
+        for device in self.devices() {
+            reach.devices += u64::from(names(&Principal::Device(device.device)));
+        }
+        for (certificate, _) in self.certificates.iter() {
+            let is_meant = what.contains(&Revocable::Issuer(certificate.issuer()))
+                || what.contains(&Revocable::Certificate(certificate))
+                || self.owner(&certificate).is_some_and(|owner| names(&owner));
+            reach.certificates += u64::from(is_meant);
+        }
+        reach
+    }
+
+    /// Whether this is on record: a device, a service or product with a device or a certificate, a
+    /// CA that issued something.
+    #[must_use]
+    pub fn knows(&self, what: &Revocable) -> bool {
+        match what {
+            Revocable::Certificate(certificate) => self.owner(certificate).is_some(),
+            Revocable::Principal(Principal::Device(id)) => self.device(id).is_some(),
+            Revocable::Principal(Principal::Service(id)) => self.services.number(id).is_some(),
+            Revocable::Product(product) => self.products.number(product).is_some(),
+            Revocable::Issuer(issuer) => self.certificates.knows_issuer(issuer),
+        }
+    }
+
+    /// Another principal whose certificate holds this key (SHA-256 of the SubjectPublicKeyInfo): a
+    /// key in two devices is a clone, or a factory that copied its image with the key in it.
+    #[must_use]
+    pub fn other_holder_of(&self, key: &Digest, principal: &Principal) -> Option<Principal> {
+        let own = self.owner_key(principal);
+        let other = self.certificates.other_owner_of(key, own)?;
+        self.principal_at(other)
+    }
+
+    /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all of this shard that
+    /// is revoked and ended less than [`crate::crl::KEPT_AFTER_END`] ago. Ordered by serial number.
+    #[must_use]
+    pub fn crl_entries(
+        &self,
+        issuer: Digest,
+        shard: crate::crl::Shard,
+        now: Timestamp,
+    ) -> Vec<crate::crl::Entry> {
         let mut entries: Vec<crate::crl::Entry> = Vec::new();
-        if self.revoked_principals.is_empty() && self.revoked_certificates.is_empty() {
+        if self.bars.is_empty() {
             return entries;
         }
         for (certificate, record) in self.certificates.iter() {
             if certificate.issuer() != issuer
+                || !shard.holds(&certificate)
                 || record.not_after().plus(crate::crl::KEPT_AFTER_END) < now
             {
                 continue;
@@ -514,11 +576,12 @@ impl Registry {
     /// refused for their age anyway; leave [`crate::crl::KEPT_AFTER_END`] for CRLs. Costs a walk
     /// over all records.
     pub fn forget_ended(&mut self, before: Timestamp) {
-        let revoked = &mut self.revoked_certificates;
+        let (bars, superseded) = (&mut self.bars, &mut self.superseded);
         self.certificates.retain(|id, record| {
             let keep = record.not_after() >= before;
             if !keep {
-                revoked.remove(id);
+                bars.forget_certificate(id);
+                superseded.remove(id);
             }
             keep
         });
@@ -549,24 +612,21 @@ impl Registry {
     }
 
     fn check_bars(&self, principal: &Principal, certificate: CertificateId) -> Result<(), Refusal> {
-        self.check_principal(principal)?;
-        match self.revoked_certificates.get(&certificate) {
-            None => Ok(()),
-            Some(Revocation { reason, at }) => Err(Refusal::CertificateRevoked {
-                certificate,
-                reason: *reason,
-                at: *at,
-            }),
-        }
+        self.check_access(principal, Some(certificate))
     }
 
+    /// Of somebody who has no certificate yet.
     fn check_principal(&self, principal: &Principal) -> Result<(), Refusal> {
-        if let Some(Revocation { reason, at }) = self.principal_revocation(principal) {
-            return Err(Refusal::PrincipalRevoked {
-                principal: principal.clone(),
-                reason,
-                at,
-            });
+        self.check_access(principal, None)
+    }
+
+    fn check_access(
+        &self,
+        principal: &Principal,
+        certificate: Option<CertificateId>,
+    ) -> Result<(), Refusal> {
+        if let Some((what, Revocation { reason, at })) = self.bar_of(principal, certificate) {
+            return Err(Refusal::Revoked { what, reason, at });
         }
         if let Principal::Device(device) = principal
             && let Some((Containment::Isolated, at)) = self.contained.get(device)
@@ -577,6 +637,73 @@ impl Registry {
             });
         }
         Ok(())
+    }
+
+    /// What keeps a certificate in this hand out, the widest first; a hold only if there is nothing
+    /// worse.
+    fn bar_of(
+        &self,
+        principal: &Principal,
+        certificate: Option<CertificateId>,
+    ) -> Option<(Revocable, Revocation)> {
+        if self.bars.is_empty() {
+            return None;
+        }
+        let product = self.product_of(principal);
+        let all = [
+            certificate.and_then(|certificate| {
+                let issuer = certificate.issuer();
+                let why = self.bars.of_issuer(&issuer)?;
+                Some((Revocable::Issuer(issuer), why))
+            }),
+            product.and_then(|id| {
+                let why = self.bars.of_product(id)?;
+                Some((Revocable::Product(id.clone()), why))
+            }),
+            (self.bars.of_principal(principal))
+                .map(|why| (Revocable::Principal(principal.clone()), why)),
+            certificate.and_then(|certificate| {
+                let what = Revocable::Certificate(certificate);
+                let why = self.bars.of(&what)?;
+                Some((what, why))
+            }),
+        ];
+        let found = || all.iter().flatten();
+        let worst = found().find(|(_, why)| !why.reason.is_hold());
+        worst.or_else(|| found().next()).cloned()
+    }
+
+    /// A key lives in one device. The request is signed by it, so whoever asks does hold it.
+    fn check_key(
+        &self,
+        request: &CertificateRequest,
+        principal: &Principal,
+    ) -> Result<(), Refusal> {
+        match self.other_holder_of(&request.key_digest(), principal) {
+            Some(holder) => Err(Refusal::KeyOfAnother { holder }),
+            None => Ok(()),
+        }
+    }
+
+    fn product_of(&self, principal: &Principal) -> Option<&ProductId> {
+        let Principal::Device(id) = principal else {
+            return None;
+        };
+        let row = self.devices.by_name(id.as_str())?;
+        self.products.value(self.devices.view(row)?.product)
+    }
+
+    fn principal_at(&self, owner: table::Owner) -> Option<Principal> {
+        match owner {
+            table::Owner::Device(row) => self
+                .devices
+                .name(row)
+                .and_then(|name| DeviceId::new(name).ok())
+                .map(Principal::Device),
+            table::Owner::Service(number) => {
+                self.services.value(number).cloned().map(Principal::Service)
+            }
+        }
     }
 
     fn expect(
@@ -603,6 +730,16 @@ impl Registry {
                     manufacturer: manufacturer.clone(),
                     serial: serial.clone(),
                 },
+            });
+        }
+        // Or a list of expected devices could take a revocation back.
+        if let Some(known) = by_name.and_then(|row| self.device_at(row))
+            && known.product != product
+            && self.bars.of_product(known.product).is_some()
+        {
+            return Err(FactConflict::ProductBarred {
+                device: device.clone(),
+                product: known.product.clone(),
             });
         }
         let mut groups = groups.to_vec();
@@ -635,6 +772,7 @@ impl Registry {
         &mut self,
         principal: &Principal,
         certificate: &CertificateId,
+        key: &Digest,
         not_after: Timestamp,
     ) -> Result<(), FactConflict> {
         if let Some(owner) = self.owner(certificate) {
@@ -661,7 +799,7 @@ impl Registry {
             }
         };
         self.certificates
-            .add(certificate, owner, not_after)
+            .add(certificate, owner, key, not_after)
             .ok_or(FactConflict::Full)
     }
 
@@ -676,7 +814,7 @@ impl Registry {
         let view = self.devices.view(row)?;
         let device = DeviceId::new(view.name).ok()?;
         Some(Device {
-            revoked: if self.revoked_principals.is_empty() {
+            revoked: if self.bars.is_empty() {
                 None
             } else {
                 self.principal_revocation(&Principal::Device(device.clone()))

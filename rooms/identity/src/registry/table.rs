@@ -250,7 +250,7 @@ impl Devices {
 }
 
 /// Fingerprints of leaves and the devices they name, in the order in which they were pinned: about
-/// 48 bytes each.
+/// 50 bytes each.
 #[derive(Default)]
 pub(super) struct Pins {
     rows: Vec<(Digest, u32)>,
@@ -297,8 +297,13 @@ pub(super) struct CertificateRow {
     serial: [u8; 20],
     issuer: u32,
     pub owner: Owner,
+    /// Of the same owner, the one issued before this: row number plus one, or zero.
+    previous: u32,
     // Split: a u64 would pad each row by four bytes.
     not_after_seconds: [u32; 2],
+    /// The first 8 bytes of the key's digest. To find a key with the digest of another's costs
+    /// 2^64 keys, and gains a refusal of one's own.
+    key: [u8; 8],
 }
 
 impl CertificateRow {
@@ -314,6 +319,11 @@ pub(super) struct Certificates {
     issuers: Interner<Digest>,
     rows: Vec<CertificateRow>,
     ids: Index,
+    /// By owner the row issued last, plus one; zero: none.
+    newest_of_devices: Vec<u32>,
+    newest_of_services: Vec<u32>,
+    /// One row for each key and owner, so that a device that renews with its key adds none.
+    keys: Index,
     hasher: RandomState,
 }
 
@@ -333,11 +343,38 @@ impl Certificates {
         self.rows.get(index(row))
     }
 
+    /// Of one owner, the latest issued first.
+    pub(super) fn of(
+        &self,
+        owner: Owner,
+    ) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
+        let (newest, number) = match owner {
+            Owner::Device(row) => (&self.newest_of_devices, row),
+            Owner::Service(number) => (&self.newest_of_services, number),
+        };
+        self.chain(newest.get(index(number)).copied().unwrap_or_default())
+    }
+
+    /// Those of the same owner that were issued before this one, the latest first.
+    pub(super) fn before(
+        &self,
+        row: &CertificateRow,
+    ) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
+        self.chain(row.previous)
+    }
+
+    fn chain(&self, first: u32) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
+        let at = |link: u32| self.rows.get(index(link.checked_sub(1)?));
+        std::iter::successors(at(first), move |row| at(row.previous))
+            .filter_map(|row| Some((self.id(row)?, row)))
+    }
+
     /// It must not be in yet. `None` when full.
     pub(super) fn add(
         &mut self,
         id: &CertificateId,
         owner: Owner,
+        key: &Digest,
         not_after: Timestamp,
     ) -> Option<()> {
         let issuer = self.issuers.intern(&id.issuer())?;
@@ -346,11 +383,28 @@ impl Certificates {
             serial: padded(id.serial()),
             issuer,
             owner,
+            previous: 0,
             not_after_seconds: [
                 u32::try_from(seconds >> 32).ok()?,
                 u32::try_from(seconds & 0xffff_ffff).ok()?,
             ],
+            key: short(key),
         })
+    }
+
+    pub(super) fn knows_issuer(&self, issuer: &Digest) -> bool {
+        self.issuers.number(issuer).is_some()
+    }
+
+    /// Somebody else who holds this key.
+    pub(super) fn other_owner_of(&self, key: &Digest, own: Option<Owner>) -> Option<Owner> {
+        let key = short(key);
+        let row = self.keys.find(self.hasher.hash_one(key), |row| {
+            self.rows
+                .get(index(row))
+                .is_some_and(|row| row.key == key && Some(row.owner) != own)
+        })?;
+        self.rows.get(index(row)).map(|row| row.owner)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
@@ -367,17 +421,28 @@ impl Certificates {
             .collect();
         self.rows = Vec::with_capacity(kept.len());
         self.ids = Index::default();
+        self.newest_of_devices.fill(0);
+        self.newest_of_services.fill(0);
+        self.keys = Index::default();
         for row in kept {
             // No more rows than before: it cannot be full.
             let _placed = self.push(row);
         }
     }
 
-    fn push(&mut self, new: CertificateRow) -> Option<()> {
+    fn push(&mut self, mut new: CertificateRow) -> Option<()> {
         let row = u32::try_from(self.rows.len())
             .ok()
             .filter(|row| *row < u32::MAX)?;
         let hash = self.hash(new.issuer, &new.serial);
+        let (newest, number) = match new.owner {
+            Owner::Device(row) => (&mut self.newest_of_devices, index(row)),
+            Owner::Service(number) => (&mut self.newest_of_services, index(number)),
+        };
+        if newest.len() <= number {
+            newest.resize(number + 1, 0);
+        }
+        new.previous = std::mem::replace(newest.get_mut(number)?, row + 1);
         self.rows.push(new);
         let mut ids = std::mem::take(&mut self.ids);
         let placed = ids.insert(hash, row, |row| match self.rows.get(index(row)) {
@@ -385,6 +450,21 @@ impl Certificates {
             None => 0,
         });
         self.ids = ids;
+        placed?;
+        let hash = self.hasher.hash_one(new.key);
+        let is_same = |row: &CertificateRow| row.key == new.key && row.owner == new.owner;
+        let known = self
+            .keys
+            .find(hash, |row| self.rows.get(index(row)).is_some_and(is_same));
+        if known.is_some() {
+            return Some(());
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        let placed = keys.insert(hash, row, |row| match self.rows.get(index(row)) {
+            Some(row) => self.hasher.hash_one(row.key),
+            None => 0,
+        });
+        self.keys = keys;
         placed
     }
 
@@ -400,6 +480,14 @@ impl Certificates {
 fn padded(serial: &[u8]) -> [u8; 20] {
     let mut out = [0; 20];
     for (to, from) in out.iter_mut().rev().zip(serial.iter().rev()) {
+        *to = *from;
+    }
+    out
+}
+
+fn short(digest: &Digest) -> [u8; 8] {
+    let mut out = [0; 8];
+    for (to, from) in out.iter_mut().zip(&digest.0) {
         *to = *from;
     }
     out

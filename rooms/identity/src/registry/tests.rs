@@ -1,8 +1,10 @@
 use super::*;
+use model::RevocationReason;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+const OVERLAP: std::time::Duration = std::time::Duration::from_secs(300);
 
 fn certificate(number: u8) -> CertificateId {
     CertificateId::new(Digest([number % 2; 32]), &[0x40, number]).unwrap()
@@ -41,8 +43,22 @@ fn principal() -> impl Strategy<Value = Principal> {
     })
 }
 
+fn revocable() -> impl Strategy<Value = Revocable> {
+    prop_oneof![
+        4 => (0u8..12).prop_map(|number| Revocable::Certificate(certificate(number))),
+        4 => principal().prop_map(Revocable::Principal),
+        1 => (0u8..2).prop_map(|number| Revocable::Product(format!("p{number}").parse().unwrap())),
+        1 => (0u8..8).prop_map(|number| Revocable::Issuer(Digest([number; 32]))),
+    ]
+}
+
 fn fact() -> impl Strategy<Value = Fact> {
-    let reason = || prop::sample::select(RevocationReason::ALL.to_vec());
+    let reason = || {
+        prop_oneof![
+            Just(RevocationReason::CertificateHold),
+            prop::sample::select(RevocationReason::ALL.to_vec())
+        ]
+    };
     let at = || (0u64..1000).prop_map(|seconds| NOW.minus(std::time::Duration::from_secs(seconds)));
     prop_oneof![
         4 => (0u8..2, 0u8..6, 0u8..6, 0u8..2, prop::collection::vec(0u8..3, 0..3)).prop_map(
@@ -59,17 +75,18 @@ fn fact() -> impl Strategy<Value = Fact> {
             Fact::CertificateIssued {
                 principal,
                 certificate: certificate(number),
+                key: Digest([number % 4; 32]),
                 not_after: NOW.plus(std::time::Duration::from_secs(days * 86_400)),
             }
         }),
-        1 => (0u8..12, reason(), at()).prop_map(|(number, reason, at)| Fact::CertificateRevoked {
-            certificate: certificate(number),
-            reason,
+        2 => (0u8..12, 0u8..12, at()).prop_map(|(old, new, at)| Fact::CertificateSuperseded {
+            certificate: certificate(old),
+            by: certificate(new),
             at,
         }),
-        1 => (principal(), reason(), at()).prop_map(|(principal, reason, at)| {
-            Fact::PrincipalRevoked { principal, reason, at }
-        }),
+        3 => (revocable(), reason(), at())
+            .prop_map(|(what, reason, at)| Fact::Revoked { what, reason, at }),
+        1 => revocable().prop_map(|what| Fact::Released { what }),
         1 => (0u8..6, prop::sample::select(Containment::ALL.to_vec()), at()).prop_map(
             |(number, containment, at)| Fact::DeviceContained {
                 device: device_id(number),
@@ -88,9 +105,12 @@ type Expected = (ManufacturerId, SerialNumber, ProductId, Vec<GroupId>);
 struct Plain {
     devices: BTreeMap<DeviceId, Expected>,
     certificates: BTreeMap<CertificateId, (Principal, Timestamp)>,
-    revoked_certificates: BTreeMap<CertificateId, Revocation>,
-    revoked_principals: BTreeMap<Principal, Revocation>,
+    keys: BTreeMap<Digest, Vec<Principal>>,
+    bars: BTreeMap<Revocable, Revocation>,
     contained: BTreeMap<DeviceId, Containment>,
+    /// In the order of issue.
+    issued: Vec<CertificateId>,
+    superseded: BTreeMap<CertificateId, Supersession>,
 }
 
 impl Plain {
@@ -118,6 +138,12 @@ impl Plain {
                 if self.devices.iter().any(contradicts) {
                     return false;
                 }
+                if let Some((.., before, _)) = self.devices.get(&device)
+                    && *before != product
+                    && self.bars.contains_key(&Revocable::Product(before.clone()))
+                {
+                    return false;
+                }
                 self.devices
                     .insert(device, (manufacturer, serial, product, groups));
                 true
@@ -125,6 +151,7 @@ impl Plain {
             Fact::CertificateIssued {
                 principal,
                 certificate,
+                key,
                 not_after,
             } => {
                 if let Some((owner, _)) = self.certificates.get(&certificate) {
@@ -135,28 +162,43 @@ impl Plain {
                 {
                     return false;
                 }
+                self.issued.push(certificate);
+                self.keys.entry(key).or_default().push(principal.clone());
                 self.certificates
                     .insert(certificate, (principal, not_after));
                 true
             }
-            Fact::CertificateRevoked {
+            Fact::CertificateSuperseded {
                 certificate,
-                reason,
+                by,
                 at,
             } => {
-                self.revoked_certificates
-                    .entry(certificate)
-                    .or_insert(Revocation { reason, at });
+                if self.certificates.contains_key(&certificate)
+                    && !self.bars.contains_key(&Revocable::Certificate(certificate))
+                {
+                    self.superseded
+                        .entry(certificate)
+                        .or_insert(Supersession { by, at });
+                }
                 true
             }
-            Fact::PrincipalRevoked {
-                principal,
-                reason,
-                at,
-            } => {
-                self.revoked_principals
-                    .entry(principal)
-                    .or_insert(Revocation { reason, at });
+            Fact::Revoked { what, reason, at } => {
+                if let Revocable::Certificate(certificate) = &what
+                    && !reason.is_hold()
+                {
+                    self.superseded.remove(certificate);
+                }
+                let known = self.bars.entry(what).or_insert(Revocation { reason, at });
+                if known.reason == RevocationReason::CertificateHold {
+                    known.reason = reason;
+                }
+                true
+            }
+            Fact::Released { what } => {
+                let is_hold = |bar: &Revocation| bar.reason == RevocationReason::CertificateHold;
+                if self.bars.get(&what).is_some_and(is_hold) {
+                    self.bars.remove(&what);
+                }
                 true
             }
             Fact::DeviceContained {
@@ -176,22 +218,72 @@ impl Plain {
         }
     }
 
-    fn code(&self, principal: &Principal, certificate: CertificateId) -> Option<&'static str> {
-        if self.revoked_principals.contains_key(principal) {
-            Some(match principal {
-                Principal::Device(_) => "device-revoked",
-                Principal::Service(_) => "service-revoked",
+    fn supersedes(&self, certificate: CertificateId) -> Vec<CertificateId> {
+        let Some((owner @ Principal::Device(_), _)) = self.certificates.get(&certificate) else {
+            return Vec::new();
+        };
+        self.issued
+            .iter()
+            .rev()
+            .skip_while(|id| **id != certificate)
+            .skip(1)
+            .filter(|id| self.certificates[id].0 == *owner)
+            .take_while(|id| !self.superseded.contains_key(id))
+            .filter(|id| self.certificates[id].1 >= NOW)
+            .filter(|id| !self.bars.contains_key(&Revocable::Certificate(**id)))
+            .copied()
+            .collect()
+    }
+
+    /// With an overlap of five minutes for one product, and no end for the other.
+    fn retired(&self) -> Vec<CertificateId> {
+        let mut due: Vec<_> = (self.superseded.iter())
+            .filter(|(id, one)| {
+                matches!(&self.certificates[id].0, Principal::Device(device)
+                    if self.devices[device].2.as_str() == "p0")
+                    && NOW.since(one.at) >= OVERLAP
             })
-        } else if self.revoked_certificates.contains_key(&certificate) {
-            Some("certificate-revoked")
+            .map(|(id, one)| (one.at, *id))
+            .collect();
+        due.sort();
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn code(&self, principal: &Principal, certificate: CertificateId) -> Option<String> {
+        let product = match principal {
+            Principal::Device(id) => self.devices.get(id).map(|known| known.2.clone()),
+            Principal::Service(_) => None,
+        };
+        let all = [
+            Some(Revocable::Issuer(certificate.issuer())),
+            product.map(Revocable::Product),
+            Some(Revocable::Principal(principal.clone())),
+            Some(Revocable::Certificate(certificate)),
+        ];
+        let bars: Vec<(Revocable, RevocationReason)> = (all.into_iter().flatten())
+            .filter_map(|what| Some((what.clone(), self.bars.get(&what)?.reason)))
+            .collect();
+        let worst = bars.iter().find(|(_, reason)| !reason.is_hold());
+        if let Some((what, reason)) = worst.or(bars.first()) {
+            let kind = what.to_string();
+            let kind = match kind.split('/').next().unwrap() {
+                "ca" => "issuer",
+                kind => kind,
+            };
+            let code = if reason.is_hold() {
+                format!("{kind}-on-hold")
+            } else {
+                format!("{kind}-revoked")
+            };
+            Some(code)
         } else if matches!(principal, Principal::Device(id)
             if self.contained.get(id) == Some(&Containment::Isolated))
         {
-            Some("device-isolated")
+            Some("device-isolated".to_owned())
         } else if self.certificates.get(&certificate).map(|(owner, _)| owner) == Some(principal) {
             None
         } else {
-            Some("certificate-unrecorded")
+            Some("certificate-unrecorded".to_owned())
         }
     }
 }
@@ -206,12 +298,17 @@ fn told(registry: &Registry) -> String {
         let id = certificate(number);
         let revocation = registry.certificate_revocation(&id);
         out += &format!("{:?} {revocation:?}\n", registry.owner(&id));
+        out += &format!("{:?}\n", registry.superseded_by(&id));
+        out += &format!("{:?}\n", registry.supersedes(&id, NOW));
     }
     for number in 0..6 {
         out += &format!("{:?}\n", registry.containment(&device_id(number)));
     }
     for issuer in [Digest([0; 32]), Digest([1; 32])] {
-        out += &format!("{:?}\n", registry.crl_entries(issuer, NOW));
+        out += &format!(
+            "{:?}\n",
+            registry.crl_entries(issuer, crate::crl::Shard::WHOLE, NOW)
+        );
     }
     out += &format!(
         "{} {} {}",
@@ -243,20 +340,40 @@ proptest! {
             prop_assert_eq!(Some(device.clone()), registry.device_by_serial(manufacturer, serial));
             prop_assert_eq!((device.product, device.groups), (product, groups.as_slice()));
             let principal = Principal::Device(id.clone());
-            prop_assert_eq!(device.revoked, plain.revoked_principals.get(&principal).copied());
+            let own = plain.bars.get(&Revocable::Principal(principal.clone()));
+            let of_product = plain.bars.get(&Revocable::Product(product.clone()));
+            prop_assert_eq!(device.revoked, own.or(of_product).copied());
             let has_any = plain.certificates.values().any(|(owner, _)| *owner == principal);
             prop_assert_eq!(device.enrolled, has_any);
             let count = plain.certificates.values().filter(|(owner, _)| *owner == principal).count();
             prop_assert_eq!(registry.certificates_of(&principal).len(), count);
         }
+        for certificate in (0..12).map(certificate) {
+            prop_assert_eq!(
+                registry.superseded_by(&certificate),
+                plain.superseded.get(&certificate).copied()
+            );
+            prop_assert_eq!(registry.supersedes(&certificate, NOW), plain.supersedes(certificate));
+        }
+        let overlap = |product: &ProductId| (product.as_str() == "p0").then_some(OVERLAP);
+        prop_assert_eq!(registry.retired(NOW, overlap), plain.retired());
         for number in 0..6 {
             for kind in ["device/d", "service/s"] {
                 let principal: Principal = format!("{kind}{number}").parse().unwrap();
+                for key in (0..4).map(|number| Digest([number; 32])) {
+                    let others = plain.keys.get(&key).into_iter().flatten();
+                    let is_shared = others.clone().any(|other| *other != principal);
+                    let said = registry.other_holder_of(&key, &principal);
+                    prop_assert_eq!(said.is_some(), is_shared);
+                    if let Some(said) = said {
+                        prop_assert!(said != principal && others.clone().any(|one| *one == said));
+                    }
+                }
                 for certificate in (0..12).map(certificate) {
                     let said = registry
                         .authenticate(Door::Gateway, ldevid(&principal, certificate), NOW)
                         .err()
-                        .map(|refusal| refusal.code());
+                        .map(|refusal| refusal.code().to_owned());
                     prop_assert_eq!(said, plain.code(&principal, certificate));
                 }
             }
@@ -292,7 +409,11 @@ proptest! {
                 .certificates
                 .iter()
                 .filter(|(_, record)| record.not_after() >= tomorrow)
-                .map(|(id, record)| (id, record.owner, registry.certificate_revocation(&id)))
+                .map(|(id, record)| {
+                    let supersedes = registry.supersedes(&id, tomorrow);
+                    let revocation = registry.certificate_revocation(&id);
+                    (id, record.owner, revocation, supersedes)
+                })
                 .collect()
         };
         let before = live(&registry);
@@ -320,8 +441,8 @@ fn a_revoked_factory_certificate_bars_that_certificate() {
         })
         .unwrap();
     registry
-        .apply(&Fact::CertificateRevoked {
-            certificate: certificate(1),
+        .apply(&Fact::Revoked {
+            what: Revocable::Certificate(certificate(1)),
             reason: RevocationReason::KeyCompromise,
             at: NOW,
         })
@@ -343,14 +464,102 @@ fn a_revoked_factory_certificate_bars_that_certificate() {
     assert_eq!(code(3), Ok("device/d1".to_owned()));
 }
 
+/// One device with three certificates, and a service with two.
+fn of_three() -> Registry {
+    let mut registry = Registry::new();
+    let mut facts = vec![Fact::DeviceExpected {
+        manufacturer: "m".parse().unwrap(),
+        serial: "SN1".parse().unwrap(),
+        device: device_id(1),
+        product: "p0".parse().unwrap(),
+        groups: Vec::new(),
+    }];
+    let service = Principal::Service("s1".parse().unwrap());
+    for (number, principal) in [
+        (1, Principal::Device(device_id(1))),
+        (2, service.clone()),
+        (3, Principal::Device(device_id(1))),
+        (4, service),
+        (5, Principal::Device(device_id(1))),
+    ] {
+        facts.push(Fact::CertificateIssued {
+            principal,
+            certificate: certificate(number),
+            key: Digest([number; 32]),
+            not_after: NOW.plus(std::time::Duration::from_secs(u64::from(number))),
+        });
+    }
+    for fact in &facts {
+        registry.apply(fact).unwrap();
+    }
+    registry
+}
+
+#[test]
+fn what_was_only_issued_supersedes_nothing_and_what_was_seen_all_before_it() {
+    let mut registry = of_three();
+    assert_eq!(registry.retired(NOW, |_| Some(OVERLAP)), []);
+    assert_eq!(registry.supersedes(&certificate(1), NOW), []);
+    assert_eq!(registry.supersedes(&certificate(3), NOW), [certificate(1)]);
+    let both = [certificate(3), certificate(1)];
+    assert_eq!(registry.supersedes(&certificate(5), NOW), both);
+    // What has ended needs no help.
+    let later = NOW.plus(std::time::Duration::from_secs(2));
+    assert_eq!(
+        registry.supersedes(&certificate(5), later),
+        [certificate(3)]
+    );
+    // Two programs may be one service.
+    assert_eq!(registry.supersedes(&certificate(4), NOW), []);
+    for old in both {
+        registry
+            .apply(&Fact::CertificateSuperseded {
+                certificate: old,
+                by: certificate(5),
+                at: NOW,
+            })
+            .unwrap();
+    }
+    assert_eq!(registry.supersedes(&certificate(5), NOW), []);
+}
+
+#[test]
+fn nothing_retires_before_its_overlap_is_over_and_no_later_proof_moves_it() {
+    let mut registry = of_three();
+    let fact = |by, at| Fact::CertificateSuperseded {
+        certificate: certificate(1),
+        by: certificate(by),
+        at,
+    };
+    registry.apply(&fact(3, NOW)).unwrap();
+    registry.apply(&fact(5, NOW.plus(OVERLAP))).unwrap();
+    let at = |time| registry.retired(time, |_| Some(OVERLAP));
+    assert_eq!(
+        at(NOW.plus(OVERLAP).minus(std::time::Duration::from_millis(1))),
+        []
+    );
+    assert_eq!(at(NOW.plus(OVERLAP)), [certificate(1)]);
+    let left = registry.retired(NOW.plus(OVERLAP), |_| None);
+    assert_eq!(
+        left,
+        [],
+        "a product that lets old certificates end by themselves"
+    );
+    let presented = ldevid(&Principal::Device(device_id(1)), certificate(1));
+    assert!(
+        registry.authenticate(Door::Gateway, presented, NOW).is_ok(),
+        "superseded is not revoked"
+    );
+}
+
 #[test]
 fn a_bar_waits_for_a_device_that_is_not_known_yet() {
     let mut registry = Registry::new();
     let principal = Principal::Device(device_id(1));
     let (reason, at) = (RevocationReason::Unspecified, NOW);
     registry
-        .apply(&Fact::PrincipalRevoked {
-            principal: principal.clone(),
+        .apply(&Fact::Revoked {
+            what: Revocable::Principal(principal.clone()),
             reason,
             at,
         })
@@ -394,6 +603,7 @@ fn a_million_devices() {
             .apply(&Fact::CertificateIssued {
                 principal: Principal::Device(device),
                 certificate: CertificateId::new(Digest([1; 32]), &serial).unwrap(),
+                key: crate::certificate::sha256(&serial),
                 not_after: NOW,
             })
             .unwrap();

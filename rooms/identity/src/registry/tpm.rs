@@ -1,9 +1,7 @@
 //! Chips: which one is in which device, what they hold, and how far a device is shown to be what
 //! it says.
 
-use super::{
-    EnrollmentDecision, EnrollmentKind, FactConflict, FirstIdentity, Registry, decision,
-};
+use super::{EnrollmentDecision, EnrollmentKind, FactConflict, FirstIdentity, Registry, decision};
 use crate::refusal::Refusal;
 use crate::tpm::{EndorsementKey, HardwareKey, TpmRefusal};
 use model::{Assurance, DeviceId, Digest, ManufacturerId, Principal, SerialNumber, Timestamp};
@@ -112,7 +110,8 @@ impl Registry {
         let device = row
             .and_then(|row| self.device_at(*row))
             .ok_or(TpmRefusal::UnlistedEndorsement { endorsement })?;
-        self.check_principal(&Principal::Device(device.device.clone()))?;
+        let principal = Principal::Device(device.device.clone());
+        self.check_principal(&principal)?;
         Ok(device)
     }
 

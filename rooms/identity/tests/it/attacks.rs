@@ -5,7 +5,7 @@ use identity::{
     AnchorRefusal, Anchors, CertificateRequest, Door, Fact, Operation, OwnCas, certificate_id,
     profile,
 };
-use model::{Containment, RevocationReason};
+use model::{Containment, Revocable, RevocationReason};
 
 /// The order of P-256's group.
 const ORDER: [u8; 32] = [
@@ -73,8 +73,8 @@ fn malleated_certificate_signature_does_not_escape_revocation() {
     assert!(world.enter(Door::Gateway, &variant, NOW).is_ok());
     world
         .registry
-        .apply(&Fact::CertificateRevoked {
-            certificate: certificate_id(&leaf).unwrap(),
+        .apply(&Fact::Revoked {
+            what: Revocable::Certificate(certificate_id(&leaf).unwrap()),
             reason: RevocationReason::KeyCompromise,
             at: NOW,
         })
@@ -93,8 +93,8 @@ fn revoked_device_cannot_come_back_by_its_idevid() {
     let earlier = world.enter(Door::Devices, &idevid, NOW).unwrap();
     world
         .registry
-        .apply(&Fact::PrincipalRevoked {
-            principal: device("d1"),
+        .apply(&Fact::Revoked {
+            what: Revocable::Principal(device("d1")),
             reason: RevocationReason::KeyCompromise,
             at: NOW,
         })
@@ -174,8 +174,8 @@ fn an_isolated_device_comes_in_by_no_door_and_no_certificate() {
     // Restoring takes back no revocation.
     world
         .registry
-        .apply(&Fact::PrincipalRevoked {
-            principal: device("d1"),
+        .apply(&Fact::Revoked {
+            what: Revocable::Principal(device("d1")),
             reason: RevocationReason::KeyCompromise,
             at: NOW,
         })

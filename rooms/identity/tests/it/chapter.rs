@@ -4,7 +4,7 @@ use crate::support::*;
 use identity::csr::CsrRefusal;
 use identity::est::BodyRefusal;
 use identity::{Actor, PathRefusal, Refusal};
-use model::{CertificateId, Digest, RevocationReason};
+use model::{CertificateId, Digest, Revocable, RevocationReason};
 
 #[test]
 fn every_refusal_is_in_the_chapter_with_who_must_act() {
@@ -28,11 +28,22 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         PathRefusal::Malformed { what },
         PathRefusal::TooLarge { what },
     ];
-    let revoked = |principal: &str| Refusal::PrincipalRevoked {
-        principal: principal.parse().unwrap(),
+    let barred = |what: &Revocable, reason| Refusal::Revoked {
+        what: what.clone(),
         reason,
         at,
     };
+    let kinds: [Revocable; 5] = [
+        Revocable::Certificate(certificate),
+        "device/d1".parse().unwrap(),
+        "service/s1".parse().unwrap(),
+        "product/p1".parse().unwrap(),
+        Revocable::Issuer(certificate.issuer()),
+    ];
+    let barred: Vec<Refusal> = kinds
+        .iter()
+        .flat_map(|what| [reason, RevocationReason::CertificateHold].map(|why| barred(what, why)))
+        .collect();
     let other = [
         Refusal::NamesNobody,
         Refusal::NoSerialNumber {
@@ -42,13 +53,9 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
             manufacturer: manufacturer.clone(),
         },
         Refusal::IdevidAtGateway,
-        Refusal::CertificateRevoked {
-            certificate,
-            reason,
-            at,
+        Refusal::KeyOfAnother {
+            holder: "device/d2".parse().unwrap(),
         },
-        revoked("device/d1"),
-        revoked("service/s1"),
         Refusal::DeviceIsolated {
             device: device_id("d1"),
             at,
@@ -89,6 +96,7 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         CsrRefusal::KeyAlgorithm,
         CsrRefusal::RsaSize { bits: 1 },
         CsrRefusal::RsaExponent,
+        CsrRefusal::Roca,
         CsrRefusal::PointForm,
     ];
     let bodies = [
@@ -104,6 +112,7 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         .into_iter()
         .map(Refusal::from)
         .chain(other)
+        .chain(barred)
         .map(|refusal| (refusal.code(), refusal.who_must_act(), refusal.to_string()))
         .chain(requests.map(|r| (r.code(), r.who_must_act(), r.to_string())))
         .chain(bodies.map(|r| (r.code(), r.who_must_act(), r.to_string())));

@@ -27,7 +27,7 @@ impl Chip {
         };
         // It goes to the background when its sockets are open, so the first command finds them.
         chip.run(
-            "swtpm socket --daemon --tpm2 --tpmstate dir=. --server type=unixio,path=tpm.sock \
+            "swtpm socket --daemon --tpm2 --tpmstate dir=\"$PWD\" --server type=unixio,path=tpm.sock \
              --ctrl type=unixio,path=tpm.sock.ctrl --flags not-need-init,startup-clear",
         );
         Some(chip)

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use identity::{Actor, AnchorRefusal, Anchors, Door, Fact, IdentityKind, OwnCas, Refusal, profile};
-use model::{RevocationReason, Timestamp};
+use model::{Revocable, RevocationReason, Timestamp};
 use std::time::Duration;
 
 fn code<T>(result: Result<T, Refusal>) -> &'static str {
@@ -188,8 +188,8 @@ fn a_revoked_certificate_bars_itself_and_a_revoked_device_everything() {
     let certificate = identity::certificate_id(&old).unwrap();
     world
         .registry
-        .apply(&Fact::CertificateRevoked {
-            certificate,
+        .apply(&Fact::Revoked {
+            what: Revocable::Certificate(certificate),
             reason,
             at,
         })
@@ -204,8 +204,8 @@ fn a_revoked_certificate_bars_itself_and_a_revoked_device_everything() {
     let principal = device("d1");
     world
         .registry
-        .apply(&Fact::PrincipalRevoked {
-            principal,
+        .apply(&Fact::Revoked {
+            what: Revocable::Principal(principal),
             reason,
             at,
         })
@@ -234,6 +234,7 @@ fn a_service_enters_by_its_own_name() {
         .apply(&Fact::CertificateIssued {
             principal: principal.clone(),
             certificate,
+            key: identity::public_key_digest(&leaf).unwrap(),
             not_after: NOW.plus(DAY),
         })
         .unwrap();

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use identity::{Door, EnrollmentKind, Fact, Operation, certificate_id};
-use model::RevocationReason;
+use model::{Revocable, RevocationReason};
 
 #[test]
 fn a_device_enrolls_again_whenever_its_factory_identity_holds() {
@@ -82,8 +82,8 @@ fn a_revocation_between_handshake_and_request_bites() {
     let who = world.enter(Door::Devices, &leaf, NOW).unwrap();
     world
         .registry
-        .apply(&Fact::CertificateRevoked {
-            certificate: certificate_id(&leaf).unwrap(),
+        .apply(&Fact::Revoked {
+            what: Revocable::Certificate(certificate_id(&leaf).unwrap()),
             reason: RevocationReason::Superseded,
             at: NOW,
         })

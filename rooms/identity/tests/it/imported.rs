@@ -6,7 +6,7 @@ use identity::{
     Anchors, Door, EnrollmentKind, Fact, FactConflict, FirstIdentity, ImportedFleet, Operation,
     OwnCas, PathRefusal, Presented, Refusal,
 };
-use model::{Digest, Principal, RevocationReason, Timestamp};
+use model::{Digest, Principal, Revocable, RevocationReason, Timestamp};
 
 const UNTIL: Timestamp = Timestamp::from_seconds(1_793_491_200 + 90 * 86_400);
 
@@ -274,8 +274,8 @@ fn a_shared_certificate_speaks_only_for_those_on_its_list_who_have_none_of_their
     let progress = it.world.registry.import_progress(&manufacturer("legacy"));
     assert_eq!((progress.pinned, progress.sharing), (1, 1));
     // Revoked, it is gone for all of them.
-    let revoked = Fact::CertificateRevoked {
-        certificate: identity::certificate_id(&leaf).unwrap(),
+    let revoked = Fact::Revoked {
+        what: Revocable::Certificate(identity::certificate_id(&leaf).unwrap()),
         reason: RevocationReason::KeyCompromise,
         at: NOW,
     };

@@ -24,6 +24,7 @@ mod pkits;
 mod requests;
 mod returning;
 mod server_chain;
+mod status;
 mod support;
 mod tpm;
 mod tree;

@@ -1,8 +1,8 @@
 //! OpenSSL reads what we make.
 
 use crate::support::*;
-use identity::{crl, est, profile};
-use model::{RevocationReason, Timestamp};
+use identity::{StatusPoint, crl, est, profile};
+use model::{Revocable, RevocationReason, Timestamp};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -31,12 +31,12 @@ pub fn read(dir: &Path, arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn put(dir: &Path, name: &str, der: &[&[u8]]) {
+pub fn put(dir: &Path, name: &str, der: &[&[u8]]) {
     std::fs::write(dir.join(name), est::pem(der)).unwrap();
 }
 
 /// At a time within the life of everything made at `NOW`.
-fn at() -> String {
+pub fn at() -> String {
     format!(
         "-attime {}",
         NOW.plus(Duration::from_secs(3600)).as_seconds()
@@ -57,7 +57,8 @@ fn openssl_verifies_every_profile() {
     put(dir, "root.pem", &[&world.root.der]);
     put(dir, "issuing.pem", &[&world.issuing.der]);
     put(dir, "factory.pem", &[&world.factory.der]);
-    let url = Some("http://crl.example/issuing.crl");
+    let point = StatusPoint::new("http://status.example", 1).unwrap();
+    let url = Some(&point);
     let made = [
         (
             "ldevid",
@@ -171,9 +172,11 @@ fn openssl_obeys_our_crl() {
     put(dir, "gone.pem", &[&gone]);
     put(dir, "kept.pem", &[&kept]);
     let publish = |world: &World, number: u64| {
-        let entries = world.registry.crl_entries(issuer.id(), NOW);
+        let entries = world
+            .registry
+            .crl_entries(issuer.id(), crl::Shard::WHOLE, NOW);
         let next = NOW.plus(DAY);
-        let unsigned = crl::crl(&issuer, number, &entries, NOW, next).unwrap();
+        let unsigned = crl::crl(&issuer, number, &[], &entries, NOW, next).unwrap();
         let signature = world.issuing.key.sign(unsigned.to_be_signed());
         std::fs::write(dir.join("list.crl"), unsigned.assemble(&signature).unwrap()).unwrap();
         read(dir, "crl -inform DER -in list.crl -out list.pem");
@@ -193,8 +196,8 @@ fn openssl_obeys_our_crl() {
     assert!(verify("gone.pem").status.success());
     world
         .registry
-        .apply(&identity::Fact::CertificateRevoked {
-            certificate: identity::certificate_id(&gone).unwrap(),
+        .apply(&identity::Fact::Revoked {
+            what: Revocable::Certificate(identity::certificate_id(&gone).unwrap()),
             reason: RevocationReason::KeyCompromise,
             at: NOW,
         })
@@ -213,8 +216,8 @@ fn openssl_obeys_our_crl() {
     assert!(verify("kept.pem").status.success());
     world
         .registry
-        .apply(&identity::Fact::PrincipalRevoked {
-            principal: device("d1"),
+        .apply(&identity::Fact::Revoked {
+            what: Revocable::Principal(device("d1")),
             reason: RevocationReason::Unspecified,
             at: NOW,
         })

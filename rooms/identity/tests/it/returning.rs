@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use identity::{Door, EnrollmentKind, Fact, PathRefusal, Presented, certificate_id};
-use model::{RevocationReason, Timestamp};
+use model::{Revocable, RevocationReason, Timestamp};
 use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(10 * 86_400);
@@ -73,23 +73,15 @@ fn attack_a_revoked_an_isolated_and_an_unrecorded_certificate_do_not_return() {
     assert_eq!(refused(&|_, _| {}), Err("certificate-unrecorded"));
     let revoked = refused(&|world, leaf| {
         world.record("d1", leaf);
-        let certificate = certificate_id(leaf).unwrap();
-        let fact = Fact::CertificateRevoked {
-            certificate,
-            reason,
-            at,
-        };
+        let what = Revocable::Certificate(certificate_id(leaf).unwrap());
+        let fact = Fact::Revoked { what, reason, at };
         world.registry.apply(&fact).unwrap();
     });
     assert_eq!(revoked, Err("certificate-revoked"));
     let gone = refused(&|world, leaf| {
         world.record("d1", leaf);
-        let principal = device("d1");
-        let fact = Fact::PrincipalRevoked {
-            principal,
-            reason,
-            at,
-        };
+        let what = Revocable::Principal(device("d1"));
+        let fact = Fact::Revoked { what, reason, at };
         world.registry.apply(&fact).unwrap();
     });
     assert_eq!(gone, Err("device-revoked"));
@@ -161,8 +153,8 @@ fn a_genuine_device_on_no_list_is_named_by_its_manufacturer_unless_revoked() {
     let leaf = world.issue("d1", &Key::new());
     let ours = world.present(Door::Devices, &leaf, NOW).unwrap();
     assert!(world.registry.genuine(&ours, NOW).is_err());
-    let fact = Fact::CertificateRevoked {
-        certificate: certificate_id(&idevid).unwrap(),
+    let fact = Fact::Revoked {
+        what: Revocable::Certificate(certificate_id(&idevid).unwrap()),
         reason: RevocationReason::KeyCompromise,
         at: NOW,
     };

@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use identity::profile::{self, Issuer, Terms, Unsigned};
 use identity::{
     Anchors, Authenticated, CertificateRequest, Door, Fact, OwnCas, Presented, Realm, Refusal,
-    Registry, certificate_id,
+    Registry, certificate_id, public_key_digest,
 };
 use model::{DeviceId, ManufacturerId, Principal, SerialNumber, TenantId, Timestamp};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -193,6 +193,7 @@ impl World {
             .apply(&Fact::CertificateIssued {
                 principal: device(name),
                 certificate: certificate_id(der).unwrap(),
+                key: public_key_digest(der).unwrap(),
                 not_after: NOW.plus(30 * DAY),
             })
             .unwrap();

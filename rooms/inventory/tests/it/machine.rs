@@ -100,7 +100,10 @@ fn a_life_goes_through_its_words_in_order() {
     };
     inventory.record(&device("cam-1"), retired);
     assert_eq!(is(&inventory, day(11)), Lifecycle::Retired);
-    inventory.revoked(&device("cam-1"), day(12), RevocationReason::KeyCompromise);
+    inventory.revoked(
+        &device("cam-1"),
+        Some((day(12), RevocationReason::KeyCompromise)),
+    );
     assert_eq!(is(&inventory, day(12)), Lifecycle::Revoked);
 }
 
@@ -132,10 +135,16 @@ fn a_posture_always_has_a_cause() {
     assert!(
         cause.starts_with("quarantined since 20") && cause.ends_with("by playbook/contain, INC-3")
     );
-    inventory.revoked(&device("cam-1"), day(2), RevocationReason::KeyCompromise);
+    inventory.revoked(
+        &device("cam-1"),
+        Some((day(2), RevocationReason::KeyCompromise)),
+    );
     assert_eq!(posture(&inventory).0, Posture::Revoked);
     // Barred in advance: nobody listed it.
-    inventory.revoked(&device("ghost"), day(2), RevocationReason::Unspecified);
+    inventory.revoked(
+        &device("ghost"),
+        Some((day(2), RevocationReason::Unspecified)),
+    );
     assert!(inventory.device(&device("ghost"), day(2)).is_some());
 }
 

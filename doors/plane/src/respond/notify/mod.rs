@@ -80,7 +80,14 @@ pub struct NotSent {
 }
 
 impl NotSent {
-    fn for_now(why: impl std::fmt::Display) -> Self {
+    pub(crate) fn for_ever(why: impl std::fmt::Display) -> Self {
+        Self {
+            why: why.to_string(),
+            is_final: true,
+        }
+    }
+
+    pub(crate) fn for_now(why: impl std::fmt::Display) -> Self {
         Self {
             why: why.to_string(),
             is_final: false,

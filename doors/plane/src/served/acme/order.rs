@@ -45,11 +45,12 @@ pub async fn place(
     answer(plane, settings, &mut order).await?;
     match order.poll_ready(&POLL).await {
         Ok(OrderStatus::Ready | OrderStatus::Valid | OrderStatus::Processing) => {}
-        Ok(_) => bail!("{}", refusals(&mut order).await),
-        Err(error) => {
-            let said = refusals(&mut order).await;
-            return Err(anyhow::Error::new(error).context(said));
-        }
+        // What it says of each name tells more than what it says of the order.
+        ended => match (refusals(&mut order).await, ended) {
+            (Some(said), _) => bail!("{said}"),
+            (None, Err(error)) => return Err(error.into()),
+            (None, Ok(status)) => bail!("the order ended as {status:?} without a reason"),
+        },
     }
     let key = KeyPair::generate().context("a key could not be made")?;
     let mut request = CertificateParams::new(settings.names.clone())?;
@@ -97,7 +98,7 @@ async fn answer(plane: &Plane, settings: &AcmeSettings, order: &mut Order) -> an
 }
 
 /// Why names were not proven, as the CA says it of each.
-async fn refusals(order: &mut Order) -> String {
+async fn refusals(order: &mut Order) -> Option<String> {
     let mut said = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
@@ -111,12 +112,10 @@ async fn refusals(order: &mut Order) -> String {
             format!("{name}: {detail}")
         }));
     }
-    let what = if said.is_empty() {
-        "no reason given".to_owned()
-    } else {
-        said.join("; ")
-    };
-    format!(
-        "the CA could not see that the names are ours ({what}); operator: see that they lead here"
-    )
+    (!said.is_empty()).then(|| {
+        format!(
+            "the CA could not see that the names are ours ({}); operator: see that each leads here",
+            said.join("; ")
+        )
+    })
 }

@@ -173,7 +173,7 @@ impl Shard {
         match proven.principal {
             Some(principal) => self.hand_on(id, principal, proven.presented, now),
             None => {
-                handshaking.unnamed = Some(proven.presented);
+                handshaking.unnamed = Some(Box::new(proven.presented));
                 self.name_by_connect(id, now);
             }
         }

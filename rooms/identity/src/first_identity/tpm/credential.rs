@@ -92,11 +92,9 @@ pub fn credential(
     )
     .ok_or(TpmRefusal::EndorsementKind)?;
     let integrity = kdfa(seed, b"INTEGRITY", b"", 256);
-    let mut outer = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, integrity.as_ref()));
-    outer.update(&identity);
-    outer.update(name.as_bytes());
+    let outer = tag(integrity.as_ref(), &[&identity, name.as_bytes()]);
     let mut object = Vec::new();
-    put_sized(&mut object, outer.sign().as_ref());
+    put_sized(&mut object, outer.as_ref());
     object.extend(identity);
 
     let mut file = Vec::with_capacity(CREDENTIAL_BYTES_MAX);
@@ -117,13 +115,13 @@ fn encrypt(key: &[u8], text: &mut [u8]) -> Option<()> {
 
 /// KDFa (part 1, section 11.4.10.2) for up to one block of SHA-256: SP 800-108 in counter mode.
 fn kdfa(key: &Zeroizing<[u8; SEED_BYTES]>, label: &[u8], context: &[u8], bits: u32) -> hmac::Tag {
-    let mut block = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &**key));
-    block.update(&1_u32.to_be_bytes());
-    block.update(label);
-    block.update(&[0]);
-    block.update(context);
-    block.update(&bits.to_be_bytes());
-    block.sign()
+    let (counter, bits) = (1_u32.to_be_bytes(), bits.to_be_bytes());
+    tag(key.as_slice(), &[&counter, label, &[0], context, &bits])
+}
+
+/// HMAC-SHA-256 over the parts, one after the other.
+fn tag(key: &[u8], parts: &[&[u8]]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), &parts.concat())
 }
 
 /// KDFe (part 1, section 11.4.10.3) for one block of SHA-256: SP 800-56A's concatenation.

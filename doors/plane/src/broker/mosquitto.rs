@@ -1,0 +1,193 @@
+//! Mosquitto, tried with 2.0.11. It takes both: a new revocation list (`crlfile`) and a SIGHUP keep
+//! a certificate from coming back but leave its live session alone; the dynamic security plugin's
+//! `disableClient` ends the live session, but is not asked when a certificate names the user
+//! (`use_identity_as_username`), so alone it lets the device back in.
+
+use super::link::Link;
+use crate::config::BrokersConfig;
+use crate::respond::notify::NotSent;
+use crate::secret::{read_private, read_roots};
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio_rustls::TlsConnector;
+
+const KEY_BYTES_MAX: u64 = 16 * 1024;
+const TOPIC: &str = "$CONTROL/dynamic-security/v1";
+const ANSWERS: &str = "$CONTROL/dynamic-security/v1/response";
+
+pub struct Mosquitto {
+    crl_file: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    control: Option<Control>,
+}
+
+struct Control {
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+    tls: TlsConnector,
+}
+
+impl Mosquitto {
+    /// `None` where none is configured.
+    pub fn new(config: &BrokersConfig) -> anyhow::Result<Option<Self>> {
+        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        let control = (!config.mosquitto_address.is_empty()).then(|| Control::new(config));
+        let mosquitto = Self {
+            crl_file: file(&config.mosquitto_crl_file),
+            pid_file: file(&config.mosquitto_pid_file),
+            control: control.transpose().context("brokers.mosquitto_address")?,
+        };
+        let is_any = mosquitto.crl_file.is_some() || mosquitto.control.is_some();
+        Ok(is_any.then_some(mosquitto))
+    }
+
+    /// Whether it can be told to end a session.
+    #[must_use]
+    pub fn kicks(&self) -> bool {
+        self.control.is_some()
+    }
+
+    #[must_use]
+    pub fn takes_lists(&self) -> bool {
+        self.crl_file.is_some()
+    }
+
+    /// Puts a new list in the old one's place and has Mosquitto read it. Blocks: for a thread that
+    /// may.
+    ///
+    /// # Errors
+    /// The file, or the process: the text says which and what to do.
+    pub fn put_list(&self, pem: &str) -> anyhow::Result<()> {
+        let Some(file) = &self.crl_file else {
+            return Ok(());
+        };
+        let draft = file.with_extension("new");
+        let write = || -> std::io::Result<()> {
+            let mut new = std::fs::File::create(&draft)?;
+            new.write_all(pem.as_bytes())?;
+            new.sync_all()?;
+            std::fs::rename(&draft, file)
+        };
+        write().with_context(|| {
+            format!(
+                "brokers.mosquitto_crl_file {} cannot be written; operator: give this program its \
+                 folder",
+                file.display()
+            )
+        })?;
+        match &self.pid_file {
+            Some(file) => hang_up(file),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the sessions of a client and takes it in no more, or takes it in again.
+    ///
+    /// # Errors
+    /// It is tried again, but for what it will never take.
+    pub async fn tell(&self, body: &[u8]) -> Result<(), NotSent> {
+        let Some(control) = &self.control else {
+            return Err(NotSent::for_ever("no Mosquitto is configured any more"));
+        };
+        let text = String::from_utf8_lossy(body);
+        let (command, username) = match text.split_once(' ') {
+            Some(("out", name)) => ("disableClient", name),
+            Some(("in", name)) => ("enableClient", name),
+            _ => return Err(NotSent::for_ever("the queued message cannot be read")),
+        };
+        let answer = control.ask(command, username).await;
+        let answer = answer.map_err(|error| NotSent::for_now(format_args!("{error:#}")))?;
+        match answer.pointer("/responses/0/error").and_then(Value::as_str) {
+            None => Ok(()),
+            Some("Client not found") => {
+                tracing::info!(
+                    "Mosquitto's dynamic security does not know {username}: it has no session to \
+                     end by that name"
+                );
+                Ok(())
+            }
+            Some(error) => {
+                let error: String = error.chars().take(200).collect();
+                Err(NotSent::for_now(error.escape_default()))
+            }
+        }
+    }
+}
+
+impl Control {
+    fn new(config: &BrokersConfig) -> anyhow::Result<Self> {
+        let (host, port) = split(&config.mosquitto_address)?;
+        let chain = read_roots(&config.mosquitto_certificate_file)
+            .context("brokers.mosquitto_certificate_file")?;
+        let key = read_private(&config.mosquitto_key_file, KEY_BYTES_MAX)
+            .context("brokers.mosquitto_key_file")?;
+        let key = PrivateKeyDer::from_pem_slice(&key)
+            .ok()
+            .context("brokers.mosquitto_key_file holds no private key in PEM")?;
+        let mut roots = rustls::RootCertStore::empty();
+        for root in
+            read_roots(&config.mosquitto_roots_file).context("brokers.mosquitto_roots_file")?
+        {
+            roots.add(root)?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)?;
+        Ok(Self {
+            name: ServerName::try_from(host.clone())?,
+            host,
+            port,
+            tls: TlsConnector::from(Arc::new(client)),
+        })
+    }
+
+    async fn ask(&self, command: &str, username: &str) -> anyhow::Result<Value> {
+        let address = (self.host.as_str(), self.port);
+        let mut link = Link::open(address, &self.tls, &self.name, "fleetward-revocation").await?;
+        let payload = json!({ "commands": [{ "command": command, "username": username }] });
+        let answer = link
+            .ask(TOPIC, payload.to_string().as_bytes(), ANSWERS)
+            .await?;
+        serde_json::from_slice(&answer).context("its answer is not JSON")
+    }
+}
+
+/// `host:port`, both there.
+pub fn split(address: &str) -> anyhow::Result<(String, u16)> {
+    let read = || {
+        let (host, port) = address.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+        (!host.is_empty()).then(|| (host.to_owned(), port))
+    };
+    read().context("write host:port, as the broker's certificate names the host")
+}
+
+fn hang_up(pid_file: &Path) -> anyhow::Result<()> {
+    let read = || {
+        let text = std::fs::read_to_string(pid_file).ok()?;
+        Pid::from_raw(text.trim().parse().ok()?)
+    };
+    let Some(pid) = read() else {
+        bail!(
+            "brokers.mosquitto_pid_file {} names no process; operator: set pid_file in \
+             mosquitto.conf to it",
+            pid_file.display()
+        );
+    };
+    kill_process(pid, Signal::HUP).with_context(|| {
+        format!(
+            "Mosquitto (process {pid:?}) does not take SIGHUP; operator: run it as the same user"
+        )
+    })
+}
