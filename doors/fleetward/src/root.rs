@@ -209,7 +209,7 @@ impl RootVerb {
 
 impl Create {
     fn run(&self, output: Output) -> anyhow::Result<()> {
-        let passphrase = self.passphrase.new()?;
+        let passphrase = self.passphrase.chosen()?;
         let realm = Realm::new(&self.trust_domain, self.tenant.clone())?;
         let root = OpenRoot::generate(&self.trust_domain, self.tenant.clone())?;
         let unsigned = profile::root(&realm, &terms(root.public_key(), self.years)?)?;
@@ -316,7 +316,7 @@ impl Link {
 
 impl Export {
     fn run(&self, output: Output) -> anyhow::Result<()> {
-        let passphrase = self.passphrase.new()?;
+        let passphrase = self.passphrase.chosen()?;
         let text = std::str::from_utf8(&passphrase).context("the passphrase is not text")?;
         if self.bundle.exists() {
             bail!(
@@ -379,7 +379,7 @@ impl Passphrase {
     }
 
     /// One for a bundle that is to be made: twice from a terminal.
-    fn new(&self) -> anyhow::Result<Vec<u8>> {
+    fn chosen(&self) -> anyhow::Result<Vec<u8>> {
         let passphrase = self.asked("for the root")?;
         if passphrase.len() < PASSPHRASE_BYTES_MIN {
             bail!(
