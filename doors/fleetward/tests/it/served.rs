@@ -44,6 +44,10 @@ fn key(home: &Home, name: &str, kind: &str) {
 }
 
 fn sign(home: &Home, name: &str, subject: &str, extensions: &str, issuer: &str) {
+    sign_for(home, name, subject, extensions, issuer, 10);
+}
+
+fn sign_for(home: &Home, name: &str, subject: &str, extensions: &str, issuer: &str, days: i32) {
     spoken(
         home,
         &format!("req -new -key {name}.key -subj {subject} -out {name}.csr"),
@@ -51,7 +55,7 @@ fn sign(home: &Home, name: &str, subject: &str, extensions: &str, issuer: &str) 
     spoken(
         home,
         &format!(
-            "x509 -req -in {name}.csr -CA {issuer}.pem -CAkey {issuer}.key -days 10 \
+            "x509 -req -in {name}.csr -CA {issuer}.pem -CAkey {issuer}.key -days {days} \
              -extfile {extensions} -out {name}.pem"
         ),
     );
@@ -367,6 +371,51 @@ fn a_chain_that_cannot_be_shown_is_refused_before_any_door_opens() {
         ],
     );
     home.start().stop_well();
+}
+
+/// It may have ended while the machine stood still: the doors open to everybody else.
+#[test]
+fn a_chain_that_has_ended_is_shown_to_nobody_and_keeps_no_door_closed() {
+    if !have(&["openssl"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    other_ca(&home);
+    leaf(&home, "a", "ec", "DNS:a.other.example");
+    sign_for(&home, "a", "/CN=leaf", "leaf.ext", "other-ca", -1);
+    chain(&home, "a", &["a", "other-ca"]);
+    import(&home, &[("a", "")]);
+    let plane = home.start();
+    write_root(&home, &plane);
+    let list = plane.get("/api/v1/identity/served").expect(200).json();
+    let trouble = list[0]["trouble"].as_str().unwrap();
+    assert!(trouble.contains("server-chain-expired"), "{trouble}");
+    assert_eq!(list[0]["chain"].as_array().map(Vec::len), Some(0));
+    shown(
+        &home,
+        plane.people,
+        Some("a.other.example"),
+        "other-root.pem",
+        "",
+    )
+    .refused();
+    shown(&home, plane.people, Some("localhost"), "root.pem", "").verified();
+    // Its successor needs no restart.
+    sign(&home, "a", "/CN=leaf", "leaf.ext", "other-ca");
+    chain(&home, "a", &["a", "other-ca"]);
+    plane
+        .try_ask("POST", "/api/v1/identity/served/reload", None)
+        .unwrap()
+        .expect(200);
+    shown(
+        &home,
+        plane.people,
+        Some("a.other.example"),
+        "other-root.pem",
+        "",
+    )
+    .verified();
+    plane.stop_well();
 }
 
 #[test]

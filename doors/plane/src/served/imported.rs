@@ -33,16 +33,40 @@ pub fn entry(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<E
     let max = settings.intermediates_max.unwrap_or(INTERMEDIATES);
     let shown = shown(chain, key, max, &settings.names, now)
         .with_context(|| format!("listen.certificates: {}", settings.chain_file.display()))?;
-    Ok(Entry {
+    Ok(placed(settings, Some(Arc::new(shown)), None))
+}
+
+/// As [`entry`], when the plane starts. A chain that has ended is shown to nobody, and does not keep
+/// the doors closed to everybody else: it may have ended while the machine stood still.
+///
+/// # Errors
+/// As [`entry`], but for a chain that has ended.
+pub fn entry_at_start(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<Entry> {
+    entry(settings, now).or_else(|error| match error.downcast_ref() {
+        Some(ServerChainRefusal::Expired { .. }) => {
+            let trouble = format!("{error:#}");
+            tracing::error!("{trouble}; it is not shown");
+            Ok(placed(settings, None, Some(trouble)))
+        }
+        _ => Err(error),
+    })
+}
+
+fn placed(
+    settings: &ImportedCertificate,
+    shown: Option<Arc<Shown>>,
+    trouble: Option<String>,
+) -> Entry {
+    Entry {
         source: Source::Imported {
             chain_file: settings.chain_file.clone(),
         },
         doors: settings.doors(),
         is_default: settings.default,
-        shown: Some(Arc::new(shown)),
+        shown,
         renews_at: None,
-        trouble: None,
-    })
+        trouble,
+    }
 }
 
 /// A chain with its key, for these of its names, or for all if none is named.
@@ -58,8 +82,10 @@ pub fn shown(
         .load_private_key(key)
         .context("its key is of no kind that TLS takes; operator: use ECDSA, Ed25519 or RSA of 2048 bits or more")?;
     let public = key.public_key().context("its key has no public half")?;
-    let refused =
-        |refusal: ServerChainRefusal| anyhow::anyhow!("refused {}: {refusal}", refusal.code());
+    let refused = |refusal: ServerChainRefusal| {
+        let code = refusal.code();
+        anyhow::Error::new(refusal).context(format!("refused {code}"))
+    };
     let read =
         ServerChain::read(&chain, public.as_ref(), intermediates_max, now).map_err(refused)?;
     Ok(Shown {

@@ -42,7 +42,7 @@ pub struct Entry {
     pub doors: Vec<DoorName>,
     /// Shown to clients that ask for no name.
     pub is_default: bool,
-    /// Nothing yet, if it has still to be had from a CA.
+    /// Nothing yet, if it has still to be had from a CA, or its file held one that had ended.
     pub shown: Option<Arc<Shown>>,
     /// When its successor is asked for; what is imported is its operator's to renew.
     pub renews_at: Option<Timestamp>,
@@ -141,7 +141,7 @@ impl Served {
         let now = clock::now();
         let mut entries = Vec::new();
         for settings in &config.listen.certificates {
-            entries.push(imported::entry(settings, now)?);
+            entries.push(imported::entry_at_start(settings, now)?);
         }
         if config.listen.acme.is_set() {
             entries.push(acme::entry(config, store, seal, now)?);
