@@ -60,9 +60,12 @@ fn make_operators_files(folder: &Path) {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+/// Below the ports that the system gives to whoever asks for any: those of other tests are there, and
+/// one of them could take it before the broker does.
+fn free_ports() -> (u16, u16) {
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    let mut free = (first..).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    (free.next().unwrap(), free.next().unwrap())
 }
 
 const DYNAMIC_SECURITY: &str = r##"{
@@ -107,8 +110,10 @@ fn start(folder: &Path, devices: u16, control: u16) -> Broker {
     std::fs::write(folder.join("pid"), child.id().to_string()).unwrap();
     let broker = Broker(child);
     let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(("127.0.0.1", control)).is_err() {
-        assert!(Instant::now() < deadline, "mosquitto does not start");
+    for port in [devices, control] {
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "mosquitto does not start");
+        }
     }
     broker
 }
@@ -135,7 +140,7 @@ async fn mosquittos_live_session_ends_by_our_revocation_and_does_not_come_back()
     let scratch = tempfile::tempdir().unwrap();
     let folder = scratch.path().to_owned();
     make_operators_files(&folder);
-    let (devices, control) = (free_port(), free_port());
+    let (devices, control) = free_ports();
     let file = |name: &str| folder.join(name);
     let more = format!(
         "[brokers]\nmosquitto_crl_file = {:?}\nmosquitto_pid_file = {:?}\n\
