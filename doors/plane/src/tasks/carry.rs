@@ -1,5 +1,6 @@
-//! Carries revocations to a broker that a fleet still uses: its list first, so that what is ended
-//! does not come back, then the sessions, one at a time in their order.
+//! Carries revocations to a broker that a fleet still uses: its list first, then the sessions, one at
+//! a time in their order. The broker reads the list in its own time, so what was ended may be back for
+//! that moment.
 
 use crate::broker::CHANNEL;
 use crate::certify::status;
