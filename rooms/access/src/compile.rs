@@ -30,6 +30,16 @@ pub(crate) enum Action {
     Receive,
 }
 
+impl Action {
+    /// The word in policies.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Receive => "receive",
+        }
+    }
+}
+
 /// One decision: permit or deny, and the policy that decided, by its place in the sorted list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Cell(u16);
@@ -370,10 +380,6 @@ impl Asker {
             (true, Relation::Own) => THIS_DEVICE,
             (true, Relation::Other) => ANOTHER_DEVICE,
         };
-        let action = match action {
-            Action::Publish => "publish",
-            Action::Receive => "receive",
-        };
         let resource = uid(&self.types.channel, channel.id.as_str());
         let parents: HashSet<EntityUid> = (projection.groups.iter())
             .map(|group| uid(&self.types.group, group.as_str()))
@@ -408,7 +414,7 @@ impl Asker {
         .map_err(|e| error(&e))?;
         let request = Request::new(
             principal,
-            uid(&self.types.action, action),
+            uid(&self.types.action, action.name()),
             resource,
             Context::empty(),
             None,

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use toml::Spanned;
 
+pub(crate) const NAME: &str =
+    "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit";
 const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
 const ROTATION_OVERLAP_HOURS: u32 = 24;
@@ -184,7 +186,7 @@ impl Declared {
             wrong.push(Diagnostic::new(
                 Place::in_file(file, table.name.span()),
                 format!("{:?} is no name for a fleet", table.name.get_ref()),
-                String::from("use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit"),
+                String::from(NAME),
             ));
         }
         let names: Vec<GroupId> = (table.groups.keys())
@@ -314,9 +316,7 @@ impl Declared {
                 wrong.push(Diagnostic::new(
                     Place::in_file(file, key.span()),
                     format!("{:?} is no name for a channel", key.get_ref()),
-                    String::from(
-                        "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit",
-                    ),
+                    String::from(NAME),
                 ));
                 continue;
             };

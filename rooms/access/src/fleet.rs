@@ -4,6 +4,7 @@ use crate::attestation::Attestation;
 use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::invariant::{self, Invariant};
 use crate::policy::{self, Policy};
 use crate::template::{Slots, Template, is_name};
 use model::{
@@ -26,6 +27,7 @@ pub(crate) mod caps {
     pub const CHANNELS: usize = 1000;
     pub const DESTINATIONS: usize = 1000;
     pub const POLICIES: usize = 1000;
+    pub const INVARIANTS: usize = 100;
     pub const DIAGNOSTICS: usize = 100;
 }
 
@@ -44,6 +46,8 @@ struct Contents {
     channels: Vec<Channel>,
     /// By id.
     policies: Vec<Policy>,
+    /// By id.
+    invariants: Vec<Invariant>,
 }
 
 /// A set of devices and services that policies name.
@@ -158,6 +162,7 @@ impl Fleet {
             return Err(in_order(wrong));
         }
         let policies = policy::read(files, &declared, &mut wrong);
+        let invariants = invariant::read(files, &declared, &mut wrong);
         if !wrong.is_empty() {
             return Err(in_order(wrong));
         }
@@ -178,6 +183,7 @@ impl Fleet {
             destinations,
             channels: channels.into_values().collect(),
             policies,
+            invariants,
         })))
     }
 
@@ -192,6 +198,7 @@ impl Fleet {
             destinations: BTreeMap::new(),
             channels: Vec::new(),
             policies: Vec::new(),
+            invariants: Vec::new(),
         }))
     }
 
@@ -312,6 +319,10 @@ impl Fleet {
         &self.0.policies
     }
 
+    pub(crate) fn invariant_list(&self) -> &[Invariant] {
+        &self.0.invariants
+    }
+
     /// `groups` and all that contain them.
     pub(crate) fn ancestors<'a>(
         &'a self,
@@ -381,6 +392,8 @@ pub(crate) enum Part {
     Channels,
     Destinations,
     Policies,
+    /// What must hold, whatever policies say.
+    Invariants,
     /// What to do when something is wrong: not read here, but part of what is applied.
     Playbooks,
 }
@@ -388,6 +401,9 @@ pub(crate) enum Part {
 pub(crate) fn part_of(path: &str) -> Option<Part> {
     if path == "fleet.toml" {
         return Some(Part::Fleet);
+    }
+    if path == "invariants.toml" {
+        return Some(Part::Invariants);
     }
     let (folder, file) = path.split_once('/')?;
     let (stem, extension) = file.rsplit_once('.')?;
@@ -432,7 +448,7 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
                 place,
                 "this file is no part of a fleet",
                 String::from(
-                    "fleet/ holds fleet.toml, products/*.toml, services/*.toml, channels/*.toml, \
+                    "fleet/ holds fleet.toml, invariants.toml, products/*.toml, services/*.toml, channels/*.toml, \
                      destinations/*.toml, playbooks/*.toml and policies/*.cedar, and nothing else; \
                      keep notes as comments in these",
                 ),

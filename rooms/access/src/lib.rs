@@ -23,7 +23,9 @@ mod diagnostic;
 mod explain;
 mod fleet;
 mod grants;
+mod invariant;
 mod policy;
+mod prove;
 mod reach;
 mod subset;
 mod template;
@@ -41,5 +43,6 @@ pub use fleet::{
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
 pub use policy::schema;
+pub use prove::{Outcome, Proof, prove};
 pub use reach::{Reach, Reached};
 pub use template::Template;

@@ -15,13 +15,13 @@ use mqtt::Filter;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 
-const GROUPS: usize = 4;
-const PRODUCTS: [&str; 2] = ["p0", "p1"];
+pub const GROUPS: usize = 4;
+pub const PRODUCTS: [&str; 2] = ["p0", "p1"];
 /// A device is named like a service on purpose.
 const DEVICES: [&str; 3] = ["d0", "d1", "s0"];
-const SERVICES: [&str; 2] = ["s0", "s1"];
+pub const SERVICES: [&str; 2] = ["s0", "s1"];
 /// Pairwise disjoint. With `{device}`, and without.
-const TEMPLATES: [&str; 5] = [
+pub const TEMPLATES: [&str; 5] = [
     "a/{device}/up",
     "a/{device}/z/{rest...}",
     "z/{any}",
@@ -31,7 +31,7 @@ const TEMPLATES: [&str; 5] = [
 
 /// A condition that policies of a fleet may use, and a `forbid` or `permit` around it.
 #[derive(Debug, Clone)]
-enum Condition {
+pub enum Condition {
     True,
     IsDevice,
     InGroup(usize),
@@ -48,32 +48,32 @@ enum Condition {
 }
 
 #[derive(Debug, Clone)]
-struct Rule {
-    is_permit: bool,
+pub struct Rule {
+    pub is_permit: bool,
     /// Some(true): devices only; Some(false): services only.
-    devices: Option<bool>,
-    when: Condition,
-    unless: Option<Condition>,
+    pub devices: Option<bool>,
+    pub when: Condition,
+    pub unless: Option<Condition>,
 }
 
 #[derive(Debug, Clone)]
-struct World {
+pub struct World {
     /// For each group those it is in: lower numbers only.
-    parents: Vec<Vec<usize>>,
-    products: Vec<usize>,
-    device_groups: Vec<Vec<usize>>,
-    service_groups: Vec<Vec<usize>>,
-    from_device: Vec<bool>,
+    pub parents: Vec<Vec<usize>>,
+    pub products: Vec<usize>,
+    pub device_groups: Vec<Vec<usize>>,
+    pub service_groups: Vec<Vec<usize>>,
+    pub from_device: Vec<bool>,
 }
 
 /// One question in plain values.
-struct Question<'a> {
+pub struct Question<'a> {
     /// A device's or a service's number.
-    device: Option<usize>,
-    service: Option<usize>,
-    publishes: bool,
-    channel: usize,
-    owner: Option<&'a str>,
+    pub device: Option<usize>,
+    pub service: Option<usize>,
+    pub publishes: bool,
+    pub channel: usize,
+    pub owner: Option<&'a str>,
 }
 
 impl Condition {
@@ -155,14 +155,14 @@ impl Rule {
 }
 
 impl World {
-    fn is_within(&self, from: usize, group: usize) -> bool {
+    pub fn is_within(&self, from: usize, group: usize) -> bool {
         from == group
             || self.parents[from]
                 .iter()
                 .any(|up| self.is_within(*up, group))
     }
 
-    fn allows(&self, rules: &[Rule], q: &Question<'_>) -> bool {
+    pub fn allows(&self, rules: &[Rule], q: &Question<'_>) -> bool {
         let applies = |is_permit| {
             rules
                 .iter()
@@ -171,7 +171,7 @@ impl World {
         applies(true) && !applies(false)
     }
 
-    fn files(&self, rules: &[Rule]) -> Vec<SourceFile> {
+    pub fn files(&self, rules: &[Rule]) -> Vec<SourceFile> {
         let list = |groups: &[usize]| {
             let names: Vec<String> = groups.iter().map(|g| format!("\"g{g}\"")).collect();
             format!("[{}]", names.join(", "))
@@ -283,7 +283,7 @@ fn condition() -> impl Strategy<Value = Condition> {
     })
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+pub fn rule() -> impl Strategy<Value = Rule> {
     (
         prop::bool::weighted(0.75),
         prop_oneof![1 => Just(None), 4 => Just(Some(true)), 2 => Just(Some(false))],
@@ -298,7 +298,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         })
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub fn world() -> impl Strategy<Value = World> {
     let groups = || prop::collection::vec(0..GROUPS, 0..3);
     (
         prop::collection::vec(groups(), GROUPS),
@@ -345,7 +345,7 @@ fn topics() -> Vec<(String, usize, Option<&'static str>)> {
 
 /// Drops what is refused on its own: conditions that can never hold are, and comparisons of
 /// things of different kinds.
-fn accepted(world: &World, rules: Vec<Rule>) -> Vec<Rule> {
+pub fn accepted(world: &World, rules: Vec<Rule>) -> Vec<Rule> {
     let reads = |rule: &Rule| Fleet::read(&world.files(std::slice::from_ref(rule))).is_ok();
     rules.into_iter().filter(reads).collect()
 }

@@ -12,6 +12,7 @@ mod attacks;
 mod differential;
 mod example;
 mod fleets;
+mod invariants;
 mod timing;
 
 use access::{Facts, Fleet, Grants, SourceFile};
