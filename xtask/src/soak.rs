@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// Read by the seeded tests; without it they run a few seeds.
 const SEEDS: (&str, &str) = ("FLEETWARD_SOAK_SEEDS", "200");
+/// How many harmless edits of policies the prover of invariants must let pass.
+const EDITS: (&str, &str) = ("FLEETWARD_SOAK_EDITS", "1000");
 /// What the names of the seeded crash tests hold.
 const CRASH_TESTS: &str = "crash";
 
@@ -77,6 +79,17 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
                 heard.tests.passed > 0,
                 "no test ran: their names must hold {CRASH_TESTS:?}"
             );
+            Ok(Outcome::Passed)
+        });
+    }
+    if arguments.only.is_empty() {
+        steps.run("edits of policies", || {
+            let mut command = cargo_command(root);
+            command
+                .args(["test", "--locked", "--release", "-p", "access", "invariants"])
+                .env(EDITS.0, EDITS.1);
+            let (succeeded, heard) = counted_tests(&mut command)?;
+            ensure!(succeeded && heard.tests.passed > 0, "an edit was misjudged");
             Ok(Outcome::Passed)
         });
     }

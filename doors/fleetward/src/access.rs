@@ -5,6 +5,7 @@ use crate::client::{Ask, Client, Refused};
 use crate::files::{self, shown};
 use crate::place::Place;
 use crate::show::{self, Column, Output, escaped};
+use access::SourceFile;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -66,6 +67,17 @@ pub enum AccessVerb {
     AdminLink {
         #[command(flatten)]
         place: Place,
+    },
+    /// Say whether the invariants of a fleet hold, for every device it could ever have. Needs no plane.
+    ///
+    /// Exit status 0: all hold; 1: one is broken, or cannot be decided. `plan` and `apply` refuse such
+    /// a fleet.
+    #[command(after_help = "Examples:\n  fleetward access prove fleet\n  \
+        fleetward access prove fleet --output json")]
+    Prove {
+        /// The folder that declares the fleet.
+        #[arg(value_name = "FLEET_DIR", default_value = "fleet")]
+        fleet: PathBuf,
     },
     /// Print the Cedar schema: what a policy may speak of. Needs no plane.
     #[command(after_help = "Examples:\n  fleetward access schema > fleet/schema.cedarschema")]
@@ -202,6 +214,7 @@ impl AccessVerb {
                     show::line(&format!("The link is in {}", shown(&file)))?;
                 }
             }
+            Self::Prove { fleet } => return prove(fleet, output),
             Self::Schema => show::line(access::schema().trim_end())?,
         }
         Ok(ExitCode::SUCCESS)
@@ -250,6 +263,64 @@ fn explain(who: &Who, what: &What, place: &Place, output: Output) -> anyhow::Res
     })
 }
 
+fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let files: Vec<SourceFile> = fleet_files(folder)?
+        .into_iter()
+        .map(|(path, text)| SourceFile { path, text })
+        .collect();
+    let fleet = access::Fleet::read(&files).map_err(|wrong| {
+        let lines: Vec<String> = wrong.iter().map(|one| in_folder(one, folder)).collect();
+        anyhow::anyhow!("this fleet cannot be read\n{}", lines.join("\n"))
+    })?;
+    let proofs = access::prove(&fleet);
+    let broken = proofs.iter().filter(|proof| proof.refusal().is_some());
+    let broken = broken.count();
+    if output == Output::Json {
+        let proofs: Vec<Value> = proofs.iter().map(proof_value).collect();
+        show::value(&json!({ "invariants": proofs, "broken": broken }))?;
+    } else if proofs.is_empty() {
+        show::line(&format!(
+            "This fleet declares no invariants. Write {} to say what must never be; \
+             docs/access.md shows how.",
+            shown(&folder.join("invariants.toml"))
+        ))?;
+    } else {
+        for proof in &proofs {
+            show::line(&match proof.refusal() {
+                None => format!("holds    {}", proof.invariant),
+                Some(refusal) => format!("BROKEN   {}", in_folder(refusal, folder)),
+            })?;
+        }
+        show::line(
+            "\nLooked at: every device that this fleet could have, and each service. Not looked at: \
+             a service that hands on\nwhat it heard, and the network beside the plane.",
+        )?;
+    }
+    Ok(if broken == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn proof_value(proof: &access::Proof) -> Value {
+    let (outcome, text) = match &proof.outcome {
+        access::Outcome::Holds => ("holds", None),
+        access::Outcome::Broken(case) => ("broken", Some(case)),
+        access::Outcome::Undecided(why) => ("undecided", Some(why)),
+    };
+    json!({ "invariant": proof.invariant, "outcome": outcome, "text": text })
+}
+
+/// Whoever corrects a file knows it by its path here.
+fn in_folder(diagnostic: &access::Diagnostic, folder: &Path) -> String {
+    let text = diagnostic.to_string();
+    match text.strip_prefix("fleet/") {
+        Some(rest) => escaped(&folder.join(rest).display().to_string()),
+        None => escaped(&text),
+    }
+}
+
 fn plan_text(planned: &Value) -> String {
     let version = number(planned, "/version");
     if planned.pointer("/unchanged") == Some(&Value::Bool(true)) {
@@ -284,9 +355,18 @@ fn number(value: &Value, at: &str) -> String {
         .map_or_else(|| "?".into(), |n| n.to_string())
 }
 
-/// All `*.toml` and `*.cedar` below a folder, by path, as the API takes them. Hidden names are
-/// passed over; a link is read only if it leads to a file of the same folder.
+/// A folder as the API takes it.
 fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
+    let files: Vec<_> = fleet_files(folder)?
+        .into_iter()
+        .map(|(path, text)| json!({ "path": path, "text": text }))
+        .collect();
+    Ok(json!({ "files": files }))
+}
+
+/// All `*.toml` and `*.cedar` below a folder, by path. Hidden names are passed over; a link is read
+/// only if it leads to a file of the same folder.
+fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let root = folder.canonicalize().with_context(|| {
         format!(
             "{} is not there; name the folder that declares the fleet",
@@ -298,11 +378,7 @@ fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
     if found.is_empty() {
         bail!("{} holds no *.toml or *.cedar file", shown(folder));
     }
-    let files: Vec<_> = found
-        .into_iter()
-        .map(|(path, text)| json!({ "path": path, "text": text }))
-        .collect();
-    Ok(json!({ "files": files }))
+    Ok(found)
 }
 
 fn gather(

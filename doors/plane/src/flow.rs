@@ -678,6 +678,7 @@ pub async fn apply(
     let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
     next.check_authorities(&plane.tree())?;
     planning::check_slots(plane, &next)?;
+    planning::check_invariants(&next).await?;
     let grants = plane.compile(&next).await?;
     let at = clock::now();
     let change = Change::new(Direction::Grant)

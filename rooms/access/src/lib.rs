@@ -4,7 +4,7 @@
 //! the population: each device's product and groups.
 //! **Out:** [`Grants`]: per grant class and channel, who may publish and receive, with the policy
 //! that decided; what a product's devices are expected to do ([`Behaviour`]); and [`Diagnostic`]s
-//! that say at which line a fleet is wrong.
+//! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]).
 //! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1.
 //! **Refuses to know:** files, sessions, sockets, certificates, time, and a device's name beyond
 //! "it owns this topic or it does not".

@@ -217,3 +217,40 @@ fn a_log_folder_cannot_make_us_read_other_files() {
     fs::create_dir(&file).unwrap();
     assert_eq!(check(&log, &[]).code, 1);
 }
+
+/// Before a merge, without a plane: what must never be is looked for in every device there could be.
+#[test]
+fn a_path_between_devices_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
+    run(&["access", "prove", text(&example)]).well();
+
+    let fleet = folder.path().join("fleet");
+    assert!(
+        std::process::Command::new("cp")
+            .arg("-r")
+            .args([&example, &fleet])
+            .status()
+            .unwrap()
+            .success()
+    );
+    fs::write(
+        fleet.join("policies/more.cedar"),
+        "@id(\"oops\") permit (principal is Device, action == Action::\"receive\", resource == \
+         Channel::\"lock-state\");",
+    )
+    .unwrap();
+    let ran = run(&["access", "prove", text(&fleet)]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.out.contains("BROKEN"), "{ran:?}");
+    assert!(ran.out.contains("policy oops (fleet/policies/more.cedar:1)"), "{ran:?}");
+    let json = run(&["access", "prove", text(&fleet), "--output", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(value["broken"], 1);
+    assert_eq!(value["invariants"][0]["outcome"], "broken");
+    assert_eq!(value["invariants"][1]["outcome"], "holds");
+
+    fs::remove_file(fleet.join("invariants.toml")).unwrap();
+    let ran = run(&["access", "prove", text(&fleet)]);
+    assert!(ran.well().contains("declares no invariants"), "{ran:?}");
+}

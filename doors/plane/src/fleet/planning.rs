@@ -2,6 +2,7 @@
 
 use crate::fleet::FleetInForce;
 use crate::plane::Plane;
+use crate::shared::off_thread;
 use crate::trouble::Trouble;
 use access::{ChannelId, Facts, Grants, SourceFile};
 use identity::Registry;
@@ -37,6 +38,7 @@ pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trou
     let next = Arc::new(FleetInForce::read(before.version + 1, files)?);
     next.check_authorities(&plane.tree())?;
     check_slots(plane, &next)?;
+    check_invariants(&next).await?;
     let grants = plane.compile(&next).await?;
     let (old, new) = (before.names(), next.names());
     let mut changes: Vec<String> = old
@@ -68,6 +70,21 @@ pub fn check_slots(plane: &Plane, fleet: &FleetInForce) -> Result<(), Trouble> {
         shared.len()
     );
     Err(Trouble::refused("topics-shared", text))
+}
+
+/// Every invariant that it declares holds, whatever devices it may have one day.
+///
+/// # Errors
+/// Which does not, and the way through.
+pub async fn check_invariants(fleet: &Arc<FleetInForce>) -> Result<(), Trouble> {
+    let proving = Arc::clone(fleet);
+    let proofs =
+        off_thread(move || proving.fleet.as_ref().map(access::prove).unwrap_or_default()).await?;
+    let broken: Vec<_> = (proofs.iter()).filter_map(access::Proof::refusal).collect();
+    if broken.is_empty() {
+        return Ok(());
+    }
+    Err(Trouble::Fleet(broken.into_iter().cloned().collect()))
 }
 
 /// Devices that would own the same topics of a channel, once `list` is taken in.
