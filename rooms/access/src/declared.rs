@@ -18,8 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use toml::Spanned;
 
-pub(crate) const NAME: &str =
-    "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit";
+pub(crate) const NAME: &str = "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit";
 const LDEVID_LIFETIME_DAYS: u32 = 30;
 const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
 const ROTATION_OVERLAP_HOURS: u32 = 24;

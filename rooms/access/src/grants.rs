@@ -168,9 +168,7 @@ impl Grants {
     /// `unclassified`) is denied everything.
     #[must_use]
     pub fn subject(&self, facts: &Facts) -> Subject {
-        let class = (self.classify(facts).ok())
-            .and_then(|key| self.by_key.get(&key).copied())
-            .unwrap_or(NO_CLASS);
+        let class = self.class_of(facts).unwrap_or(NO_CLASS);
         Subject {
             principal: facts.principal.clone(),
             attributes: Arc::clone(&facts.attributes),
@@ -467,6 +465,18 @@ impl Grants {
         subject: &Subject,
     ) -> impl Iterator<Item = (&Channel, Cells)> {
         let cells = self.class(subject).map(|class| class.cells.iter());
+        let channels = self.rules.fleet.channel_list().iter();
+        channels.zip(cells.into_iter().flatten().copied())
+    }
+
+    /// The class that `facts` are in, if it is compiled.
+    pub(crate) fn class_of(&self, facts: &Facts) -> Option<u32> {
+        let key = self.classify(facts).ok()?;
+        self.by_key.get(&key).copied()
+    }
+
+    pub(crate) fn cells_of(&self, class: u32) -> impl Iterator<Item = (&Channel, Cells)> {
+        let cells = self.class_at(class).map(|class| class.cells.iter());
         let channels = self.rules.fleet.channel_list().iter();
         channels.zip(cells.into_iter().flatten().copied())
     }

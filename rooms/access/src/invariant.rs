@@ -19,7 +19,7 @@ pub(crate) struct Invariant {
     pub origin: Origin,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Rule {
     /// No message goes from one of these to one of those.
     NoPath {
@@ -36,7 +36,7 @@ pub(crate) enum Rule {
 }
 
 /// A path that is meant. What it does not name may be any.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Exception {
     pub channels: Option<Vec<ChannelId>>,
     pub from: Option<Vec<Party>>,
@@ -127,7 +127,12 @@ impl Reader<'_> {
     ) -> Option<Invariant> {
         let wrong_before = wrong.len();
         if !is_name(key.get_ref()) {
-            self.refuse(key, "this is no name for an invariant", declared::NAME, wrong);
+            self.refuse(
+                key,
+                "this is no name for an invariant",
+                declared::NAME,
+                wrong,
+            );
         }
         if table.except.len() > EXCEPTIONS_MAX {
             let message = format!("an invariant has at most {EXCEPTIONS_MAX} exceptions");
@@ -274,13 +279,7 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse(
-        &self,
-        at: &Spanned<String>,
-        message: &str,
-        help: &str,
-        wrong: &mut Vec<Diagnostic>,
-    ) {
+    fn refuse(&self, at: &Spanned<String>, message: &str, help: &str, wrong: &mut Vec<Diagnostic>) {
         let place = Place::in_file(self.file, at.span());
         wrong.push(Diagnostic::new(place, message, help.to_owned()));
     }

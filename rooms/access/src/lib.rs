@@ -20,6 +20,7 @@ mod class;
 mod compile;
 mod declared;
 mod diagnostic;
+mod difference;
 mod explain;
 mod fleet;
 mod grants;
@@ -36,6 +37,7 @@ pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion}
 pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
 pub use class::Facts;
 pub use diagnostic::{Diagnostic, SourceFile};
+pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
 pub use explain::Explanation;
 pub use fleet::{
     Channel, ChannelId, Direction, Enrollment, FAN_OUT_PER_MINUTE, Fleet, Group, LdevidKey,

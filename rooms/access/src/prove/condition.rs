@@ -403,35 +403,36 @@ impl<'f> Kinds<'f> {
     ) -> Result<Function, Untranslated> {
         for (left, right) in [(left, right), (right, left)] {
             match (left.as_ref(), right.as_ref()) {
-                (Expr::GetAttr { expr, attr }, other) => match (expr.as_ref(), attr.as_str(), other)
-                {
-                    (Expr::Var(Var::Resource), "owner", Expr::Var(Var::Principal)) => {
-                        let is_own = question.relation == Relation::Own;
-                        return Ok(Function::constant(is_own));
+                (Expr::GetAttr { expr, attr }, other) => {
+                    match (expr.as_ref(), attr.as_str(), other) {
+                        (Expr::Var(Var::Resource), "owner", Expr::Var(Var::Principal)) => {
+                            let is_own = question.relation == Relation::Own;
+                            return Ok(Function::constant(is_own));
+                        }
+                        (
+                            Expr::Var(Var::Resource),
+                            "direction",
+                            Expr::Literal(Literal::String(text)),
+                        ) => {
+                            let is = question.channel.direction.name() == text.as_str();
+                            return Ok(Function::constant(is));
+                        }
+                        (
+                            Expr::Var(Var::Principal),
+                            "assurance",
+                            Expr::Literal(Literal::String(text)),
+                        ) => {
+                            let index = (Assurance::ALL.iter()).position(|one| one.name() == *text);
+                            let index = index.ok_or(Untranslated::Foreign)?;
+                            return match question.who {
+                                Who::Device(side) => Ok(d.variable(self.number(side, index))?),
+                                // Strict validation wants `principal is Device` before it.
+                                Who::Service(_) => Ok(Function::FALSE),
+                            };
+                        }
+                        _ => {}
                     }
-                    (
-                        Expr::Var(Var::Resource),
-                        "direction",
-                        Expr::Literal(Literal::String(text)),
-                    ) => {
-                        let is = question.channel.direction.name() == text.as_str();
-                        return Ok(Function::constant(is));
-                    }
-                    (
-                        Expr::Var(Var::Principal),
-                        "assurance",
-                        Expr::Literal(Literal::String(text)),
-                    ) => {
-                        let index = (Assurance::ALL.iter()).position(|one| one.name() == *text);
-                        let index = index.ok_or(Untranslated::Foreign)?;
-                        return match question.who {
-                            Who::Device(side) => Ok(d.variable(self.number(side, index))?),
-                            // Strict validation wants `principal is Device` before it.
-                            Who::Service(_) => Ok(Function::FALSE),
-                        };
-                    }
-                    _ => {}
-                },
+                }
                 (Expr::Var(thing), Expr::Literal(Literal::EntityUID(other))) => {
                     return self.is(thing.clone(), other, question);
                 }

@@ -223,8 +223,7 @@ mod tests {
                     inner.clone().prop_map(|f| Formula::Not(Box::new(f))),
                     (inner.clone(), inner.clone())
                         .prop_map(|(l, r)| Formula::And(Box::new(l), Box::new(r))),
-                    (inner.clone(), inner)
-                        .prop_map(|(l, r)| Formula::Or(Box::new(l), Box::new(r))),
+                    (inner.clone(), inner).prop_map(|(l, r)| Formula::Or(Box::new(l), Box::new(r))),
                 ]
             })
     }

@@ -70,8 +70,14 @@ fn a_forgotten_owner_is_a_path() {
     ));
     assert!(case.contains("device of product lock"), "{case}");
     assert!(case.contains("its own topics of lock-state"), "{case}");
-    assert!(case.contains("policy device-sends-own (fleet/policies/devices.cedar:"), "{case}");
-    assert!(case.contains("policy oops (fleet/policies/more.cedar:1)"), "{case}");
+    assert!(
+        case.contains("policy device-sends-own (fleet/policies/devices.cedar:"),
+        "{case}"
+    );
+    assert!(
+        case.contains("policy oops (fleet/policies/more.cedar:1)"),
+        "{case}"
+    );
 }
 
 /// No device is in that group today: a device could be tomorrow.
@@ -144,7 +150,10 @@ fn who_else_may_command() {
         "@id(\"oops\") permit (principal in Group::\"back-end\", action == Action::\"publish\", \
          resource);",
     ));
-    assert!(case.contains("a device of product lock, in back-end"), "{case}");
+    assert!(
+        case.contains("a device of product lock, in back-end"),
+        "{case}"
+    );
     let case = broken(example_with(
         only,
         "@id(\"oops\") permit (principal == Service::\"ingest\", action, resource);",
@@ -157,13 +166,31 @@ fn an_invariant_about_nothing_is_refused() {
     for (text, said) in [
         ("[x]\nfrom = [\"devices\"]\n", "this is no invariant"),
         ("[x]\nfrom = []\nto = [\"devices\"]\n", "an empty list"),
-        ("[x]\nfrom = [\"product/no\"]\nto = [\"devices\"]\n", "is nobody"),
-        ("[x]\nfrom = [\"device\"]\nto = [\"devices\"]\n", "is nobody"),
-        ("[x]\nchannels = [\"no\"]\npublish_only = [\"devices\"]\n", "not declared"),
+        (
+            "[x]\nfrom = [\"product/no\"]\nto = [\"devices\"]\n",
+            "is nobody",
+        ),
+        (
+            "[x]\nfrom = [\"device\"]\nto = [\"devices\"]\n",
+            "is nobody",
+        ),
+        (
+            "[x]\nchannels = [\"no\"]\npublish_only = [\"devices\"]\n",
+            "not declared",
+        ),
         ("[x]\nchannels = [\"up\"]\n", "this is no invariant"),
-        ("[x]\nfrom = [\"devices\"]\nto = [\"devices\"]\nexcept = [{}]\n", "names nothing"),
-        ("[x]\nfrom = [\"devices\"]\nto = [\"devices\"]\nunless = 1\n", "unknown field"),
-        ("[\"a b\"]\nfrom = [\"devices\"]\nto = [\"devices\"]\n", "no name"),
+        (
+            "[x]\nfrom = [\"devices\"]\nto = [\"devices\"]\nexcept = [{}]\n",
+            "names nothing",
+        ),
+        (
+            "[x]\nfrom = [\"devices\"]\nto = [\"devices\"]\nunless = 1\n",
+            "unknown field",
+        ),
+        (
+            "[\"a b\"]\nfrom = [\"devices\"]\nto = [\"devices\"]\n",
+            "no name",
+        ),
     ] {
         let wrong = Fleet::read(&base_with(&[("invariants.toml", text)])).unwrap_err();
         let said_now = lines(&wrong);
@@ -203,7 +230,10 @@ fn many_groups_are_no_trouble() {
     ));
     let case = broken(outcome(&files));
     // Only a device in none of them may still hear others.
-    assert!(case.contains("any device receives that by policy all"), "{case}");
+    assert!(
+        case.contains("any device receives that by policy all"),
+        "{case}"
+    );
 }
 
 /// A kind of device or a service: all that a policy can see.
@@ -297,7 +327,10 @@ impl Set {
             Self::Devices => kind.service.is_none(),
             Self::Services => kind.service.is_some(),
             Self::Product(product) => kind.product == Some(*product),
-            Self::Group(group) => kind.groups.iter().any(|from| world.is_within(*from, *group)),
+            Self::Group(group) => kind
+                .groups
+                .iter()
+                .any(|from| world.is_within(*from, *group)),
             Self::Service(service) => kind.service == Some(*service),
         }
     }
@@ -329,23 +362,29 @@ fn except() -> impl Strategy<Value = Except> {
 /// Is there a message that somebody in `from` may send and somebody else in `to` may hear?
 fn has_path(world: &World, rules: &[Rule], from: &Set, to: &Set, except: &[Except]) -> bool {
     let kinds = kinds(world, rules);
-    kinds.iter().filter(|kind| from.has(world, kind)).any(|sender| {
-        kinds.iter().filter(|kind| to.has(world, kind)).any(|receiver| {
-            (0..TEMPLATES.len()).any(|channel| {
-                let [own, others, ..] = sender.may[channel];
-                let [.., hears_own, hears_others] = receiver.may[channel];
-                let passes = (own && hears_others)
-                    || (others && hears_own)
-                    || (others && hears_others);
-                passes
-                    && !except.iter().any(|(only, from, to)| {
-                        only.is_none_or(|only| only == channel)
-                            && from.as_ref().is_none_or(|set| set.has(world, sender))
-                            && to.as_ref().is_none_or(|set| set.has(world, receiver))
+    kinds
+        .iter()
+        .filter(|kind| from.has(world, kind))
+        .any(|sender| {
+            kinds
+                .iter()
+                .filter(|kind| to.has(world, kind))
+                .any(|receiver| {
+                    (0..TEMPLATES.len()).any(|channel| {
+                        let [own, others, ..] = sender.may[channel];
+                        let [.., hears_own, hears_others] = receiver.may[channel];
+                        let passes = (own && hears_others)
+                            || (others && hears_own)
+                            || (others && hears_others);
+                        passes
+                            && !except.iter().any(|(only, from, to)| {
+                                only.is_none_or(|only| only == channel)
+                                    && from.as_ref().is_none_or(|set| set.has(world, sender))
+                                    && to.as_ref().is_none_or(|set| set.has(world, receiver))
+                            })
                     })
-            })
+                })
         })
-    })
 }
 
 fn proves(world: &World, rules: &[Rule], invariant: &str) -> Result<bool, TestCaseError> {
