@@ -86,7 +86,14 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
         steps.run("edits of policies", || {
             let mut command = cargo_command(root);
             command
-                .args(["test", "--locked", "--release", "-p", "access", "invariants"])
+                .args([
+                    "test",
+                    "--locked",
+                    "--release",
+                    "-p",
+                    "access",
+                    "invariants",
+                ])
                 .env(EDITS.0, EDITS.1);
             let (succeeded, heard) = counted_tests(&mut command)?;
             ensure!(succeeded && heard.tests.passed > 0, "an edit was misjudged");

@@ -68,6 +68,41 @@ pub enum AccessVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// List what was applied, the newest first.
+    #[command(after_help = "Examples:\n  fleetward access history\n  \
+        fleetward access history --limit 5 --output json")]
+    History {
+        /// 1 to 1000.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write the files of the fleet in force, or of an earlier version, byte for byte as applied.
+    #[command(after_help = "Examples:\n  fleetward access export live\n  \
+        fleetward access export old --version 3")]
+    Export {
+        /// A folder that is empty or not there yet.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// An earlier version.
+        #[arg(long)]
+        version: Option<u64>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Apply an earlier version again, as a new one. Shows the plan and asks.
+    #[command(after_help = "Examples:\n  fleetward access revert 3\n  \
+        fleetward access revert 3 --yes --output json")]
+    Revert {
+        /// The version to go back to.
+        version: u64,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Say whether the invariants of a fleet hold, for every device it could ever have. Needs no plane.
     ///
     /// Exit status 0: all hold; 1: one is broken, or cannot be decided. `plan` and `apply` refuse such
@@ -117,6 +152,13 @@ const FLEET: [Column; 8] = [
     ("policies", "/policies"),
 ];
 
+const HISTORY: [Column; 4] = [
+    ("version", "/version"),
+    ("applied", "/applied_at"),
+    ("in force", "/in_force"),
+    ("sources sha-256", "/sources_sha256"),
+];
+
 impl Plan {
     /// # Errors
     /// The folder, the plane, or what is wrong in the fleet.
@@ -158,34 +200,47 @@ impl Apply {
         let files = read_fleet(&self.plan.fleet)?;
         let mut client = self.plan.place.client()?;
         let planned = self.plan.ask(&mut client, &files)?;
-        if output == Output::Table {
-            show::line(&plan_text(&planned))?;
+        put_in_force(&mut client, files, &planned, self.yes, output)
+            .map_err(|error| self.plan.in_this_folder(error))
+    }
+}
+
+/// Shows the plan, asks, and applies exactly it.
+fn put_in_force(
+    client: &mut Client,
+    mut files: Value,
+    planned: &Value,
+    yes: bool,
+    output: Output,
+) -> anyhow::Result<()> {
+    if output == Output::Table {
+        show::line(&plan_text(planned))?;
+    }
+    if planned.pointer("/unchanged") == Some(&Value::Bool(true)) {
+        return match output {
+            Output::Table => Ok(()),
+            Output::Json => show::value(planned),
+        };
+    }
+    if !yes {
+        if !std::io::stdin().is_terminal() {
+            bail!("nothing was applied: there is no terminal to ask on; say --yes");
         }
-        if planned.pointer("/unchanged") == Some(&Value::Bool(true)) {
-            return match output {
-                Output::Table => Ok(()),
-                Output::Json => show::value(&planned),
-            };
+        if !ask::yes("Apply this?")? {
+            bail!("nothing was applied");
         }
-        if !self.yes {
-            if !std::io::stdin().is_terminal() {
-                bail!("nothing was applied: there is no terminal to ask on; say --yes");
-            }
-            if !ask::yes("Apply this?")? {
-                bail!("nothing was applied");
-            }
-        }
-        let applied = client
-            .json(Ask::put("/api/v1/access/fleet").json(&files))
-            .map_err(|error| self.plan.in_this_folder(error))?;
-        match output {
-            Output::Json => show::value(&applied),
-            Output::Table => show::line(&format!(
-                "Version {} is in force on every shard; entry {} of the log says so.",
-                number(&applied, "/version"),
-                number(&applied, "/recorded/entry")
-            )),
-        }
+    }
+    if let (Some(files), Some(plan)) = (files.as_object_mut(), planned.pointer("/plan")) {
+        files.insert("plan".to_owned(), plan.clone());
+    }
+    let applied = client.json(Ask::put("/api/v1/access/fleet").json(&files))?;
+    match output {
+        Output::Json => show::value(&applied),
+        Output::Table => show::line(&format!(
+            "Version {} is in force on every shard; entry {} of the log says so.",
+            number(&applied, "/version"),
+            number(&applied, "/recorded/entry")
+        )),
     }
 }
 
@@ -213,6 +268,31 @@ impl AccessVerb {
                 } else {
                     show::line(&format!("The link is in {}", shown(&file)))?;
                 }
+            }
+            Self::History { limit, place } => {
+                let path = format!("/api/v1/access/history?limit={limit}");
+                let versions = place.client()?.json(Ask::get(&path))?;
+                if versions.as_array().is_some_and(Vec::is_empty) && output == Output::Table {
+                    show::line("nothing was applied yet: `fleetward apply` does")?;
+                } else {
+                    show::rows(output, &versions, &HISTORY)?;
+                }
+            }
+            Self::Export {
+                folder,
+                version,
+                place,
+            } => export(&mut place.client()?, folder, *version, output)?,
+            Self::Revert {
+                version,
+                yes,
+                place,
+            } => {
+                let mut client = place.client()?;
+                let sources = sources(&mut client, *version)?;
+                let files = json!({ "files": sources.pointer("/files") });
+                let planned = client.json(Ask::post("/api/v1/access/plan").json(&files))?;
+                put_in_force(&mut client, files, &planned, *yes, output)?;
             }
             Self::Prove { fleet } => return prove(fleet, output),
             Self::Schema => show::line(access::schema().trim_end())?,
@@ -261,6 +341,67 @@ fn explain(who: &Who, what: &What, place: &Place, output: Output) -> anyhow::Res
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn sources(client: &mut Client, version: u64) -> anyhow::Result<Value> {
+    client.json(Ask::get(&format!("/api/v1/access/history/{version}")))
+}
+
+fn export(
+    client: &mut Client,
+    folder: &Path,
+    version: Option<u64>,
+    output: Output,
+) -> anyhow::Result<()> {
+    let version = match version {
+        Some(version) => version,
+        None => {
+            let fleet = client.json(Ask::get("/api/v1/access/fleet"))?;
+            match fleet.pointer("/version").and_then(Value::as_u64) {
+                Some(0) | None => bail!("nothing was applied yet, so there is nothing to export"),
+                Some(version) => version,
+            }
+        }
+    };
+    let exists = folder.try_exists().unwrap_or(true);
+    if exists && std::fs::read_dir(folder).map_or(true, |mut items| items.next().is_some()) {
+        bail!(
+            "{} is there and not empty; name a new folder, so that nothing of yours is mixed in",
+            shown(folder)
+        );
+    }
+    let sources = sources(client, version)?;
+    let files = sources.pointer("/files").and_then(Value::as_array);
+    let mut count = 0usize;
+    for file in files.into_iter().flatten() {
+        let text = |at| file.pointer(at).and_then(Value::as_str).unwrap_or_default();
+        let path = text("/path");
+        // As the plane takes them: what does not look like a file of a fleet is not written.
+        let is_plain = path
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.'));
+        if !is_plain {
+            bail!(
+                "the plane named a file {}; nothing more was written",
+                escaped(path)
+            );
+        }
+        let target = folder.join(path);
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("{} cannot be made", shown(parent)))?;
+        }
+        std::fs::write(&target, text("/text"))
+            .with_context(|| format!("{} cannot be written", shown(&target)))?;
+        count += 1;
+    }
+    match output {
+        Output::Json => show::value(&json!({ "version": version, "files": count })),
+        Output::Table => show::line(&format!(
+            "Version {version}: {count} files are in {}.",
+            shown(folder)
+        )),
+    }
 }
 
 fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
@@ -337,6 +478,21 @@ fn plan_text(planned: &Value) -> String {
     if lines.is_empty() {
         lines.push("  no name comes or goes; what they mean changes".into());
     }
+    for (word, at) in [("gains", "/gains"), ("loses", "/losses")] {
+        let shifts = planned.pointer(at).and_then(Value::as_array);
+        for shift in shifts.into_iter().flatten() {
+            lines.push(format!("  {}", shift_text(word, shift)));
+        }
+    }
+    let unclassified = planned.pointer("/unclassified").and_then(Value::as_array);
+    for one in unclassified.into_iter().flatten() {
+        let reason = one.pointer("/reason").and_then(Value::as_str);
+        lines.push(format!(
+            "  denied everything: {}: {}",
+            principals_text(one),
+            escaped(reason.unwrap_or_default())
+        ));
+    }
     let warnings = planned.pointer("/warnings").and_then(Value::as_array);
     for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
         lines.push(format!("  warning: {}", escaped(warning)));
@@ -345,6 +501,53 @@ fn plan_text(planned: &Value) -> String {
         "Version {version}, {} grant classes:\n{}",
         number(planned, "/grant_classes"),
         lines.join("\n")
+    )
+}
+
+/// `gains publish of its own camera-state (policy x): 12 devices, as device/cam-1, device/cam-2`.
+fn shift_text(word: &str, shift: &Value) -> String {
+    let text = |at| {
+        shift
+            .pointer(at)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let own = shift.pointer("/own") == Some(&Value::Bool(true));
+    let policy = match text("/policy") {
+        "" => String::new(),
+        policy => format!(" ({policy})"),
+    };
+    let whose = if own { "its own " } else { "" };
+    escaped(&format!(
+        "{word} {} {whose}{}{policy}: {}",
+        text("/action"),
+        text("/channel"),
+        principals_text(shift)
+    ))
+    .to_string()
+}
+
+fn principals_text(of: &Value) -> String {
+    let count = |at, one: &str, many: &str| match of.pointer(at).and_then(Value::as_u64) {
+        None | Some(0) => None,
+        Some(1) => Some(format!("1 {one}")),
+        Some(count) => Some(format!("{count} {many}")),
+    };
+    let counts: Vec<String> = [
+        count("/devices", "device", "devices"),
+        count("/services", "service", "services"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let examples = of.pointer("/examples").and_then(Value::as_array);
+    let examples: Vec<&str> = (examples.into_iter().flatten())
+        .filter_map(Value::as_str)
+        .collect();
+    format!(
+        "{}, as {}",
+        counts.join(" and "),
+        escaped(&examples.join(", "))
     )
 }
 

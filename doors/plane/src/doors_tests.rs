@@ -138,7 +138,7 @@ impl House {
             path: path.to_owned(),
             text,
         });
-        flow::apply(&self.plane, files.into(), &Actor::Plane)
+        flow::apply(&self.plane, files.into(), None, &Actor::Plane)
             .await
             .unwrap();
     }

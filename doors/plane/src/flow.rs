@@ -16,7 +16,7 @@ use crate::certify::waiting::{self, Waited};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
-use crate::fleet::planning::{self, ApplyReceipt};
+use crate::fleet::planning::{self, ApplyReceipt, Candidate};
 use crate::judge::Judged;
 use crate::judge::signals::Told;
 use crate::listen::tls::Trust;
@@ -37,7 +37,7 @@ use identity::{
     AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
 };
 use model::{
-    Assurance, CertificateId, Principal, ProductId, Revocable, RevocationReason, ServiceId,
+    Assurance, CertificateId, Digest, Principal, ProductId, Revocable, RevocationReason, ServiceId,
     Timestamp,
 };
 use response::PersonAct;
@@ -666,20 +666,31 @@ pub async fn carry_out(plane: &Arc<Plane>, mut judged: Judged) {
 /// A new fleet is compiled whole, recorded, and in force on every shard when this returns.
 ///
 /// # Errors
-/// Diagnostics with file and line; a fleet that changed meanwhile; trouble of ours.
+/// Diagnostics with file and line; a fleet that changed meanwhile, or devices that did so that the
+/// plan that was shown is not this one; trouble of ours.
 pub async fn apply(
     plane: &Arc<Plane>,
     files: Vec<SourceFile>,
+    shown: Option<Digest>,
     actor: &Actor,
 ) -> Result<ApplyReceipt, Trouble> {
     plane.granting_allowed()?;
     let _one_at_a_time = plane.applying.begin().await;
-    let before = plane.admission.fleet.get();
-    let next = Arc::new(FleetInForce::read(before.version + 1, &files)?);
-    next.check_authorities(&plane.tree())?;
-    planning::check_slots(plane, &next)?;
-    planning::check_invariants(&next).await?;
-    let grants = plane.compile(&next).await?;
+    let candidate = planning::compile_candidate(plane, &files).await?;
+    if let Some(shown) = shown
+        && planning::plan(plane, &candidate).await?.digest != shown
+    {
+        return Err(Trouble::refused(
+            "plan-moved",
+            "nothing was applied: the fleet in force or its devices changed since this plan was \
+             shown; look at the new plan",
+        ));
+    }
+    let Candidate {
+        before,
+        next,
+        grants,
+    } = candidate;
     let at = clock::now();
     let change = Change::new(Direction::Grant)
         .guard(Guard::FleetVersion(before.version))
@@ -687,9 +698,7 @@ pub async fn apply(
         .entry(plane.leaf(&entries::applied(at, actor, next.version, next.digest()))?);
     let receipt = plane.commit(change).await?;
     let grant_classes = grants.class_count();
-    plane
-        .put_in_force(Arc::clone(&next), Arc::new(grants))
-        .await;
+    plane.put_in_force(Arc::clone(&next), grants).await;
     // Kinds of devices that came while it was compiled.
     for facts in plane.population(&next) {
         plane.cover(&facts).await?;

@@ -1,7 +1,7 @@
 //! Rows of the room `access`: the fleet as applied.
 
 use crate::error::ReadError;
-use crate::reader::{at, digest};
+use crate::reader::{at, count, digest, index};
 use crate::store::Store;
 use model::{Digest, Timestamp};
 use rusqlite::{Row, params};
@@ -14,6 +14,14 @@ pub struct Fleet {
     pub digest: Digest,
     /// The sources, packed by the caller; at most 16 MiB.
     pub files: Vec<u8>,
+    pub applied_at: Timestamp,
+}
+
+/// One applied version, without its sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetVersion {
+    pub version: u64,
+    pub digest: Digest,
     pub applied_at: Timestamp,
 }
 
@@ -44,6 +52,31 @@ impl Store {
              WHERE tenant = ?1 AND version = ?2",
             params![self.tenant_text(), version],
             fleet,
+        )
+    }
+
+    /// Versions below `before` (or all), the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn fleet_versions(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<FleetVersion>, ReadError> {
+        let before = before.and_then(|version| i64::try_from(version).ok());
+        self.readers().page(
+            "SELECT version, digest, applied_at FROM fleet
+             WHERE tenant = ?1 AND version < ?2 ORDER BY version DESC LIMIT ?3",
+            params![self.tenant_text(), before.unwrap_or(i64::MAX), count(limit)],
+            |row| {
+                const TABLE: &str = "fleet";
+                Ok(FleetVersion {
+                    version: index(row.get(0)?),
+                    digest: digest(row, 1, TABLE)?,
+                    applied_at: at(row.get(2)?),
+                })
+            },
         )
     }
 }

@@ -39,7 +39,7 @@ mod store;
 mod tpm;
 mod writer;
 
-pub use access::Fleet;
+pub use access::{Fleet, FleetVersion};
 pub use audit::{Checkpoint, CheckpointError, ImportError};
 pub use authority::{Authority, AuthorityRole, AuthorityState, Issuance};
 pub use change::{

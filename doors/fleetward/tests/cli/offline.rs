@@ -243,7 +243,11 @@ fn a_path_between_devices_is_printed() {
     let ran = run(&["access", "prove", text(&fleet)]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.out.contains("BROKEN"), "{ran:?}");
-    assert!(ran.out.contains("policy oops (fleet/policies/more.cedar:1)"), "{ran:?}");
+    assert!(
+        ran.out
+            .contains("policy oops (fleet/policies/more.cedar:1)"),
+        "{ran:?}"
+    );
     let json = run(&["access", "prove", text(&fleet), "--output", "json"]);
     let value: serde_json::Value = serde_json::from_str(&json.out).unwrap();
     assert_eq!(value["broken"], 1);

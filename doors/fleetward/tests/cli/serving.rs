@@ -502,3 +502,153 @@ fn two_planes_do_not_share_a_folder() {
     let (code, said) = plane.stop();
     assert_eq!(code, Some(0), "{said}");
 }
+
+/// What was shown is what is applied, what was applied can be had again, and what moved meanwhile is
+/// not applied by accident.
+#[test]
+fn a_fleet_is_planned_applied_exported_and_reverted() {
+    let plane = Plane::start();
+    let history = plane.run(&["access", "history"]);
+    assert!(
+        history.well().contains("nothing was applied yet"),
+        "{history:?}"
+    );
+    plane.run(&["access", "export", "live"]).refused();
+    plane.run(&["apply", &fleet(), "--yes"]).well();
+    fs::write(
+        plane.path("list.csv"),
+        "serial,product,device,groups\ns-1,camera,cam-1,\ns-2,camera,cam-2,\n",
+    )
+    .unwrap();
+    let factory = Factory::new("Acme Factory", sim::now()).unwrap();
+    fs::write(plane.path("factory.pem"), factory.certificate_pem()).unwrap();
+    let anchor = [
+        "identity",
+        "manufacturer",
+        "add",
+        "--name",
+        "acme",
+        "--ca",
+        "factory.pem",
+    ];
+    plane.run(&anchor).well();
+    let expect = ["identity", "expect", "--manufacturer", "acme", "list.csv"];
+    plane.run(&expect).well();
+
+    // A wider policy names who gains by it.
+    plane.run(&["access", "export", "live"]).well();
+    let more = "@id(\"cameras-give-notice\") permit (principal is Device in Product::\"camera\", \
+                action == Action::\"publish\", resource == Channel::\"notice\");";
+    fs::write(plane.path("live/policies/more.cedar"), more).unwrap();
+    let refused = plane.run(&["plan", "live"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.err.contains("live/invariants.toml")
+            && refused.err.contains("no-device-to-device is broken"),
+        "{refused:?}"
+    );
+    fs::remove_file(plane.path("live/invariants.toml")).unwrap();
+    let planned = plane.run(&["plan", "live"]);
+    let shown = planned.well();
+    assert!(
+        shown.contains("- invariant no-device-to-device"),
+        "{planned:?}"
+    );
+    assert!(
+        shown.contains("+ policy cameras-give-notice"),
+        "{planned:?}"
+    );
+    assert!(
+        shown.contains(
+            "gains publish notice (cameras-give-notice): 2 devices, as device/cam-1, device/cam-2"
+        ),
+        "{planned:?}"
+    );
+    plane.run(&["apply", "live", "--yes"]).well();
+
+    // Back, as a version of its own; byte for byte what it was.
+    let reverted = plane.run(&["access", "revert", "1", "--yes"]);
+    assert!(
+        reverted.well().contains("loses publish notice"),
+        "{reverted:?}"
+    );
+    plane.run(&["access", "export", "again"]).well();
+    let differs = Command::new("diff")
+        .args(["-r", &fleet(), text(&plane.path("again"))])
+        .output()
+        .unwrap();
+    assert!(differs.status.success(), "{differs:?}");
+    let history = plane.run(&["access", "history", "--output", "json"]).json();
+    let versions: Vec<_> = (history.as_array().unwrap().iter())
+        .map(|one| {
+            (
+                one["version"].as_u64().unwrap(),
+                one["in_force"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(versions, [(3, true), (2, false), (1, false)]);
+    plane.run(&["access", "export", "again"]).refused();
+    plane.run(&["access", "revert", "9", "--yes"]).refused();
+}
+
+/// Between the plan that a person saw and their yes, a device came that would gain by it too.
+#[test]
+fn a_plan_that_moved_is_not_applied() {
+    let plane = Plane::start();
+    plane.run(&["apply", &fleet(), "--yes"]).well();
+    let files: Vec<Value> = read_files(Path::new(&fleet()))
+        .into_iter()
+        .map(|(path, text)| serde_json::json!({ "path": path, "text": text + "\n" }))
+        .collect();
+    let asked = |files: &Value| fs::write(plane.path("body.json"), files.to_string()).unwrap();
+    let curl = |method: &str, path: &str| {
+        let answer = Command::new("curl")
+            .args(["-s", "-X", method, "--unix-socket"])
+            .arg(plane.path("data/fleetward.sock"))
+            .args([
+                "-H",
+                "content-type: application/json",
+                "--data-binary",
+                "@body.json",
+            ])
+            .arg(format!("http://localhost{path}"))
+            .current_dir(plane.scratch.path())
+            .output()
+            .unwrap();
+        serde_json::from_slice::<Value>(&answer.stdout).unwrap()
+    };
+    asked(&serde_json::json!({ "files": files }));
+    let planned = curl("POST", "/api/v1/access/plan");
+    let plan = planned["plan"].as_str().unwrap();
+    // Somebody else applies first.
+    plane.run(&["access", "export", "live"]).well();
+    fs::remove_file(plane.path("live/invariants.toml")).unwrap();
+    plane.run(&["apply", "live", "--yes"]).well();
+    asked(&serde_json::json!({ "files": files, "plan": plan }));
+    let refused = curl("PUT", "/api/v1/access/fleet");
+    assert_eq!(refused["code"], "plan-moved", "{refused}");
+    // Seen anew, it is applied.
+    asked(&serde_json::json!({ "files": files }));
+    let planned = curl("POST", "/api/v1/access/plan");
+    asked(&serde_json::json!({ "files": files, "plan": planned["plan"] }));
+    let applied = curl("PUT", "/api/v1/access/fleet");
+    assert_eq!(applied["version"], 3, "{applied}");
+}
+
+fn read_files(folder: &Path) -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for item in fs::read_dir(next).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = text(path.strip_prefix(folder).unwrap()).to_owned();
+                files.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    files
+}

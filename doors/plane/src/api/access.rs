@@ -2,30 +2,34 @@
 
 use super::caller::{Administrator, COOKIE};
 use super::identity::Recorded;
-use super::read::Body;
+use super::read::{Asked, Body};
 use super::{Caller, Problem, Shared};
-use crate::fleet::planning;
+use crate::fleet::{self, planning};
 use crate::judge::signals::Told;
 use crate::shared::to_its_end;
+use crate::trouble::Trouble;
 use crate::{clock, flow, sign_in};
 use access::SourceFile;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use detection::Feature;
-use model::{Attribution, DeviceId, Principal, ServiceId, Subject, Verdict};
+use model::{Attribution, DeviceId, Digest, Principal, ServiceId, Subject, Verdict};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A folder `fleet/` as texts.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FleetFiles {
     files: Vec<FleetFile>,
+    /// Of an apply: the `plan` that was shown. If applying would do anything else by now, nothing is
+    /// applied (`plan-moved`).
+    plan: Option<String>,
 }
 
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FleetFile {
     /// Relative to the folder, with `/`.
@@ -92,7 +96,9 @@ pub async fn apply(
     Administrator(actor): Administrator,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Applied>, Problem> {
-    let done = to_its_end(async move { flow::apply(&plane, sources(files), &actor).await }).await?;
+    let shown = files.plan.as_deref().map(plan_digest).transpose()?;
+    let done =
+        to_its_end(async move { flow::apply(&plane, sources(files), shown, &actor).await }).await?;
     Ok(Json(Applied {
         version: done.version,
         grant_classes: done.grant_classes,
@@ -106,10 +112,69 @@ pub struct Planned {
     version: u64,
     unchanged: bool,
     grant_classes: usize,
-    /// Names that would come or go, as `+ channel telemetry` and `- policy old`.
+    /// What it declares differently, as `+ channel telemetry`, `~ policy x` and `- policy old`.
     changes: Vec<String>,
+    gains: Vec<Shift>,
+    losses: Vec<Shift>,
+    /// Who would be in no class, and so be denied everything.
+    unclassified: Vec<Unclassified>,
     /// What may hurt, though it can be applied.
     warnings: Vec<String>,
+    /// Names all of this: given back when applying, nothing else is applied.
+    plan: String,
+}
+
+/// A grant that some gain or lose.
+#[derive(Serialize, ToSchema)]
+pub struct Shift {
+    channel: String,
+    /// `publish` or `receive`.
+    action: &'static str,
+    /// Topics of their own only; otherwise those of all others.
+    own: bool,
+    /// What permits it afterwards, or did before.
+    policy: Option<String>,
+    #[serde(flatten)]
+    principals: Principals,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Unclassified {
+    reason: String,
+    #[serde(flatten)]
+    principals: Principals,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Principals {
+    devices: u64,
+    services: u64,
+    /// The first few.
+    examples: Vec<String>,
+}
+
+impl From<access::Shift> for Shift {
+    fn from(shift: access::Shift) -> Self {
+        Self {
+            channel: shift.channel.to_string(),
+            action: shift.action,
+            own: shift.own,
+            policy: shift.policy.map(|policy| policy.to_string()),
+            principals: shift.principals.into(),
+        }
+    }
+}
+
+impl From<access::Principals> for Principals {
+    fn from(principals: access::Principals) -> Self {
+        Self {
+            devices: principals.devices,
+            services: principals.services,
+            examples: (principals.examples.iter())
+                .map(ToString::to_string)
+                .collect(),
+        }
+    }
 }
 
 /// Says what applying a fleet would do, and does nothing.
@@ -121,13 +186,106 @@ pub async fn plan(
     _: Administrator,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Planned>, Problem> {
-    let plan = planning::plan(&plane, &sources(files)).await?;
+    let candidate = planning::compile_candidate(&plane, &sources(files)).await?;
+    let plan = planning::plan(&plane, &candidate).await?;
     Ok(Json(Planned {
         version: plan.version,
         unchanged: plan.unchanged,
         grant_classes: plan.grant_classes,
         changes: plan.changes,
+        gains: plan.difference.gains.into_iter().map(Into::into).collect(),
+        losses: plan.difference.losses.into_iter().map(Into::into).collect(),
+        unclassified: (plan.difference.unclassified.into_iter())
+            .map(|one| Unclassified {
+                reason: one.reason,
+                principals: one.principals.into(),
+            })
+            .collect(),
         warnings: plan.warnings,
+        plan: plan.digest.to_string(),
+    }))
+}
+
+fn plan_digest(text: &str) -> Result<Digest, Problem> {
+    Digest::from_hex(text).ok_or_else(|| {
+        let detail = "a plan is named by 64 hexadecimal digits, as `plan` of its answer";
+        Problem::new(StatusCode::BAD_REQUEST, "plan-name", detail)
+    })
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Versions {
+    /// Only versions below this one.
+    before: Option<u64>,
+    /// 1 to 1000, 100 if absent.
+    limit: Option<usize>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Version {
+    version: u64,
+    sources_sha256: String,
+    applied_at: String,
+    in_force: bool,
+}
+
+/// What was applied, the newest first. The log says by whom.
+#[utoipa::path(get, path = "/api/v1/access/history", tag = "access", params(Versions),
+    responses((status = 200, body = [Version]), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn history(
+    State(plane): State<Shared>,
+    _: Administrator,
+    Asked(asked): Asked<Versions>,
+) -> Result<Json<Vec<Version>>, Problem> {
+    let in_force = plane.admission.fleet.get().version;
+    let limit = asked.limit.unwrap_or(100).clamp(1, 1000);
+    let versions = plane.store.fleet_versions(asked.before, limit)?;
+    Ok(Json(
+        (versions.into_iter())
+            .map(|one| Version {
+                version: one.version,
+                sources_sha256: one.digest.to_string(),
+                applied_at: one.applied_at.to_string(),
+                in_force: one.version == in_force,
+            })
+            .collect(),
+    ))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Sources {
+    version: u64,
+    sources_sha256: String,
+    /// By path, byte for byte as they were applied.
+    files: Vec<FleetFile>,
+}
+
+/// The files of a version, to keep or to apply again.
+#[utoipa::path(get, path = "/api/v1/access/history/{version}", tag = "access",
+    params(("version" = u64, Path)),
+    responses((status = 200, body = Sources), (status = 401, body = super::problem::ProblemBody),
+        (status = 404, body = super::problem::ProblemBody)))]
+pub async fn version(
+    State(plane): State<Shared>,
+    _: Administrator,
+    Path(version): Path<u64>,
+) -> Result<Json<Sources>, Problem> {
+    let row = plane.store.fleet_at(version)?.ok_or_else(|| Trouble::Unknown {
+        code: "no-such-version",
+        text: format!("version {version} was never applied; `fleetward access history` lists those that were"),
+    })?;
+    let files = fleet::sources(&row)?;
+    Ok(Json(Sources {
+        version: row.version,
+        sources_sha256: row.digest.to_string(),
+        files: (files.into_iter())
+            .map(|file| FleetFile {
+                path: file.path,
+                text: file.text,
+            })
+            .collect(),
     }))
 }
 

@@ -158,6 +158,8 @@ fn api() -> Router<Shared> {
             get(access::fleet).put(access::apply),
         )
         .route("/api/v1/access/plan", post(access::plan))
+        .route("/api/v1/access/history", get(access::history))
+        .route("/api/v1/access/history/{version}", get(access::version))
         .route("/api/v1/access/explain", post(access::explain))
         .route("/api/v1/access/admin-links", post(access::admin_link))
         .route(
@@ -358,6 +360,8 @@ async fn method_not_allowed() -> Problem {
         access::fleet,
         access::apply,
         access::plan,
+        access::history,
+        access::version,
         access::explain,
         access::admin_link,
         access::sign_in,

@@ -26,7 +26,7 @@ async fn a_live_session_loses_what_needs_assurance_when_its_assurance_falls() {
         path: path.to_owned(),
         text: text.to_owned(),
     });
-    flow::apply(&house.plane, files.into(), &Actor::Plane)
+    flow::apply(&house.plane, files.into(), None, &Actor::Plane)
         .await
         .unwrap();
     let mut camera = house.connected("cam-1").await;

@@ -28,7 +28,7 @@ impl House {
             path: path.to_owned(),
             text: text.to_owned(),
         });
-        flow::apply(&self.plane, files.into(), &Actor::Plane)
+        flow::apply(&self.plane, files.into(), None, &Actor::Plane)
             .await
             .unwrap();
     }

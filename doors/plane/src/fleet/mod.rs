@@ -4,7 +4,7 @@ pub mod planning;
 
 use crate::certify::tree::Tree;
 use crate::trouble::Trouble;
-use access::{Diagnostic, Enrollment, Facts, Fleet, SourceFile};
+use access::{Diagnostic, Enrollment, Facts, Fleet, How, SourceFile};
 use identity::profile;
 use model::{AuthorityId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use response::Playbook;
@@ -79,32 +79,26 @@ impl FleetInForce {
         self.fleet.as_ref().map_or(Digest([0; 32]), Fleet::digest)
     }
 
-    /// Everything it declares, as `channel telemetry`.
+    /// The playbooks that `next` has differently, as `~ playbook contain (act)`.
     #[must_use]
-    pub fn names(&self) -> BTreeSet<String> {
-        let Some(fleet) = &self.fleet else {
-            return BTreeSet::new();
+    pub fn changed_playbooks(&self, next: &Self) -> Vec<String> {
+        let list = |fleet: &Self| -> BTreeMap<String, Playbook> {
+            (fleet.playbooks.iter())
+                .map(|one| (format!("{} ({})", one.name, one.mode.name()), one.clone()))
+                .collect()
         };
-        let products = fleet.products().map(|one| format!("product {}", one.id));
-        let groups = fleet.groups().map(|one| format!("group {}", one.id));
-        let services = fleet.services().map(|one| format!("service {}", one.id));
-        let channels = fleet
-            .channels()
-            .map(|one| format!("channel {}", one.id.as_str()));
-        let policies = fleet.policies().map(|id| format!("policy {id}"));
-        let destinations =
-            (fleet.destinations()).map(|one| format!("destination {}", one.id.as_str()));
-        let playbooks = self.playbooks.iter().map(|one| {
-            let mode = one.mode.name();
-            format!("playbook {} ({mode})", one.name)
-        });
-        products
-            .chain(groups)
-            .chain(services)
-            .chain(channels)
-            .chain(policies)
-            .chain(destinations)
-            .chain(playbooks)
+        let (old, new) = (list(self), list(next));
+        let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        (names.into_iter())
+            .filter_map(|name| {
+                let how = match (old.get(name), new.get(name)) {
+                    (None, Some(_)) => How::Added,
+                    (Some(_), None) => How::Removed,
+                    (old, new) if old != new => How::Changed,
+                    _ => return None,
+                };
+                Some(format!("{} playbook {name}", planning::sign(how)))
+            })
             .collect()
     }
 
@@ -259,14 +253,21 @@ impl FleetInForce {
     /// # Errors
     /// The row was written by something else, or by a version that took what this one refuses.
     pub fn from_row(row: &store::Fleet) -> Result<Self, Trouble> {
-        let sources: BTreeMap<String, String> =
-            serde_json::from_slice(&row.files).map_err(Trouble::fault)?;
-        let files: Vec<SourceFile> = sources
-            .into_iter()
-            .map(|(path, text)| SourceFile { path, text })
-            .collect();
-        Self::read(row.version, &files)
+        Self::read(row.version, &sources(row)?)
     }
+}
+
+/// The texts of a row, by path, byte for byte as they were applied.
+///
+/// # Errors
+/// The row was written by something else.
+pub fn sources(row: &store::Fleet) -> Result<Vec<SourceFile>, Trouble> {
+    let sources: BTreeMap<String, String> =
+        serde_json::from_slice(&row.files).map_err(Trouble::fault)?;
+    Ok(sources
+        .into_iter()
+        .map(|(path, text)| SourceFile { path, text })
+        .collect())
 }
 
 /// One of each kind that is known: the same product and groups are the same to policy.

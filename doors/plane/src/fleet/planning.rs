@@ -1,13 +1,14 @@
 //! What a fleet would change, and its grants: compiled, not in force.
 
+use crate::clock;
 use crate::fleet::FleetInForce;
 use crate::plane::Plane;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
-use access::{ChannelId, Facts, Grants, SourceFile};
+use access::{ChannelId, Difference, Facts, Grants, How, SourceFile};
 use identity::Registry;
 use identity::expected::ExpectedDevice;
-use model::DeviceId;
+use model::{DeviceId, Digest, Principal};
 use std::collections::HashSet;
 use std::sync::Arc;
 use store::Receipt;
@@ -24,35 +25,96 @@ pub struct Plan {
     pub version: u64,
     pub unchanged: bool,
     pub grant_classes: usize,
+    /// What it declares differently, as `+ channel telemetry`.
     pub changes: Vec<String>,
+    pub difference: Difference,
     /// What may hurt, though it can be applied.
     pub warnings: Vec<String>,
+    /// Of all that: who applies it by this digest applies exactly what was shown.
+    pub digest: Digest,
 }
 
-/// Compiles a fleet and compares its names with those in force; changes nothing.
+/// A fleet that could be in force, and what was in force when it was looked at.
+pub struct Candidate {
+    pub before: Arc<FleetInForce>,
+    pub next: Arc<FleetInForce>,
+    pub grants: Arc<Grants>,
+}
+
+/// Reads, checks and compiles a fleet; changes nothing.
 ///
 /// # Errors
 /// Diagnostics with file and line.
-pub async fn plan(plane: &Arc<Plane>, files: &[SourceFile]) -> Result<Plan, Trouble> {
+pub async fn compile_candidate(
+    plane: &Arc<Plane>,
+    files: &[SourceFile],
+) -> Result<Candidate, Trouble> {
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, files)?);
     next.check_authorities(&plane.tree())?;
     check_slots(plane, &next)?;
     check_invariants(&next).await?;
-    let grants = plane.compile(&next).await?;
-    let (old, new) = (before.names(), next.names());
-    let mut changes: Vec<String> = old
-        .difference(&new)
-        .map(|name| format!("- {name}"))
+    let grants = Arc::new(plane.compile(&next).await?);
+    Ok(Candidate {
+        before,
+        next,
+        grants,
+    })
+}
+
+/// What it would change for the devices that are known now.
+///
+/// # Errors
+/// A fault of ours.
+pub async fn plan(plane: &Arc<Plane>, candidate: &Candidate) -> Result<Plan, Trouble> {
+    let Candidate {
+        before,
+        next,
+        grants,
+    } = candidate;
+    let (known, in_force, compiled) = (Arc::clone(plane), plane.grants(), Arc::clone(grants));
+    let difference = off_thread(move || {
+        let registry = known.trust().registry();
+        let now = clock::now();
+        let devices = registry.devices().map(|device| Facts {
+            assurance: registry.assurance(&device.device, now),
+            principal: Principal::Device(device.device),
+            product: Some(device.product.clone()),
+            groups: device.groups.to_vec(),
+            attributes: Arc::default(),
+            containment: None,
+        });
+        in_force.difference(&compiled, devices)
+    })
+    .await?;
+    let mut changes: Vec<String> = (difference.things.iter())
+        .map(|thing| format!("{} {} {}", sign(thing.how), thing.kind, thing.name))
         .collect();
-    changes.extend(new.difference(&old).map(|name| format!("+ {name}")));
+    changes.extend(before.changed_playbooks(next));
+    let warnings = next.warnings();
+    let digest = digest(&format!(
+        "{} {} {difference:?} {changes:?} {warnings:?}",
+        before.version,
+        next.digest()
+    ));
     Ok(Plan {
         version: next.version,
         unchanged: before.digest() == next.digest(),
         grant_classes: grants.class_count(),
         changes,
-        warnings: next.warnings(),
+        difference,
+        warnings,
+        digest,
     })
+}
+
+/// How a change of a thing is marked.
+pub const fn sign(how: How) -> char {
+    match how {
+        How::Added => '+',
+        How::Changed => '~',
+        How::Removed => '-',
+    }
 }
 
 /// No two known devices may own the same topics.
@@ -78,8 +140,14 @@ pub fn check_slots(plane: &Plane, fleet: &FleetInForce) -> Result<(), Trouble> {
 /// Which does not, and the way through.
 pub async fn check_invariants(fleet: &Arc<FleetInForce>) -> Result<(), Trouble> {
     let proving = Arc::clone(fleet);
-    let proofs =
-        off_thread(move || proving.fleet.as_ref().map(access::prove).unwrap_or_default()).await?;
+    let proofs = off_thread(move || {
+        proving
+            .fleet
+            .as_ref()
+            .map(access::prove)
+            .unwrap_or_default()
+    })
+    .await?;
     let broken: Vec<_> = (proofs.iter()).filter_map(access::Proof::refusal).collect();
     if broken.is_empty() {
         return Ok(());
@@ -118,4 +186,13 @@ pub fn compile(fleet: &FleetInForce, population: Vec<Facts>) -> Result<Grants, T
         Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet),
         None => Ok(Grants::none()),
     }
+}
+
+fn digest(text: &str) -> Digest {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let mut digest = [0; 32];
+    for (to, from) in digest.iter_mut().zip(hash.as_ref()) {
+        *to = *from;
+    }
+    Digest(digest)
 }
