@@ -298,8 +298,7 @@ pub async fn enroll_by_tpm(
     let earlier = plane.certificates_in_force(&principal, now);
     let earlier = Revoking {
         what: earlier.into_iter().map(Revocable::Certificate).collect(),
-        reason,
-        list: None,
+        ..Revoking::nothing(reason)
     };
     for what in &earlier.what {
         change = change
@@ -426,26 +425,28 @@ pub async fn revoke(
     revoking: &Revoking,
     actor: &Actor,
 ) -> Result<RevocationReceipt, Trouble> {
-    let started = Instant::now();
     let at = clock::now();
     let facts = revoking.facts(at);
-    let sessions_closed = plane.withdraw(&facts, revoking.what.clone()).await?;
-    let in_force_after = started.elapsed();
+    let withdrawn = plane.withdraw(&facts, revoking.what.clone()).await?;
+    let (sessions_closed, in_force_at) = (withdrawn.sessions, withdrawn.in_force_at);
     let unknown = (revoking.what.iter())
         .filter(|what| !plane.knows(what))
         .count() as u64;
     let recorded = withdrawing::record(plane, revoking, at, sessions_closed, actor).await;
-    let recorded_after = started.elapsed();
+    let recorded_at = Instant::now();
     // It is in force, recorded or not.
     for fact in &facts {
         plane.note(fact);
     }
     let (receipt, entry) = recorded?;
+    let closed_at = withdrawn.all_closed().await;
     Ok(RevocationReceipt {
         unknown,
         sessions_closed,
-        in_force_after,
-        recorded_after,
+        in_force_after: in_force_at - revoking.asked_at,
+        in_force_at_unix: clock::since_1970(in_force_at),
+        closed_after: closed_at - revoking.asked_at,
+        recorded_after: recorded_at - revoking.asked_at,
         receipt,
         entry,
     })

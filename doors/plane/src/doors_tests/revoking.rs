@@ -179,8 +179,8 @@ async fn a_list_is_one_act_with_an_entry_for_each_line() {
     let lines = ["device/cam-1", "device/cam-2", "device/ghost"];
     let revoking = Revoking {
         what: lines.iter().map(|line| line.parse().unwrap()).collect(),
-        reason: RevocationReason::PrivilegeWithdrawn,
         list: Some(Digest([7; 32])),
+        ..Revoking::nothing(RevocationReason::PrivilegeWithdrawn)
     };
     let done = deciding::revoke(&house.plane, &revoking, &Actor::Plane)
         .await
@@ -215,8 +215,8 @@ async fn a_long_list_is_recorded_in_parts() {
     what.push("device/cam-1".parse().unwrap());
     let revoking = Revoking {
         what,
-        reason: RevocationReason::CessationOfOperation,
         list: Some(Digest([8; 32])),
+        ..Revoking::nothing(RevocationReason::CessationOfOperation)
     };
     let done = deciding::revoke(&house.plane, &revoking, &Actor::Plane)
         .await
