@@ -334,7 +334,7 @@ fn figures(
 }
 
 /// # Errors
-/// If a connection did not end on the wire.
+/// If a connection did not end on the wire, or nothing was ever accepted of one.
 fn ends_of(revocations: &[Revocation], sent: &Sent) -> anyhow::Result<Vec<Ends>> {
     let mut all = Vec::with_capacity(revocations.len());
     for one in revocations {
@@ -353,6 +353,12 @@ fn ends_of(revocations: &[Revocation], sent: &Sent) -> anyhow::Result<Vec<Ends>>
             found.last_closed = found.last_closed.max(end.closed);
         }
         ensure!(found.last_closed > 0, "{} has no port", one.what);
+        // All of them publish until their end: a capture without would agree with anything.
+        ensure!(
+            found.last_accepted.is_some(),
+            "{}: the capture shows no acceptance at all",
+            one.what
+        );
         all.push(found);
     }
     Ok(all)
