@@ -73,6 +73,7 @@ impl Admission {
             facts: self.facts_of(who.principal()),
             certificate: who.certificate(),
             expires_at: who.not_after(),
+            shared: self.trust.registry().shares(presented),
         })
     }
 
@@ -182,7 +183,8 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         }
         recorded => recorded?,
     };
-    plane.learn(&made.fact(principal))?;
+    plane.learn(&made.fact(principal.clone()))?;
+    plane.shares_no_more(&principal).await;
     if let Some(waited) = waited {
         waited.forget();
     }
@@ -238,6 +240,7 @@ pub async fn enroll_by_token(
         .entry(plane.leaf(&act)?);
     let receipt = plane.commit(change).await?;
     plane.learn(&made.fact(principal.clone()))?;
+    plane.shares_no_more(&principal).await;
     let still = plane.trust().registry().enroll_claimed(claimed);
     if let Err(refusal) = still {
         return Err(withdraw_heir(plane, made.certificate, refusal).await);
@@ -312,6 +315,7 @@ pub async fn enroll_by_tpm(
     let receipt = plane.commit(change).await?;
     plane.withdraw(&earlier.facts(now), earlier.what).await?;
     plane.learn(&made.fact(principal.clone()))?;
+    plane.shares_no_more(&principal).await;
     let barred = plane.trust().registry().enroll_by_tpm(held).err();
     if let Some(refusal) = barred {
         if let Refusal::Revoked { reason, .. } = &refusal {

@@ -334,6 +334,15 @@ impl Plane {
         Ok(())
     }
 
+    /// A device has a certificate of its own, which is known: when this returns its sessions on one
+    /// that it shared with others have ended.
+    pub async fn shares_no_more(&self, principal: &Principal) {
+        let any_shared = self.trust().registry().has_shared_certificates();
+        if any_shared {
+            self.shards.end_shared(principal).await;
+        }
+    }
+
     /// Returns when the sessions of this principal are judged by what is known of it now.
     pub async fn reclassified(&self, facts: &Facts) {
         self.shards.reclassify(facts);

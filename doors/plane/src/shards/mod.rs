@@ -49,6 +49,8 @@ pub enum Letter {
     Reclassify(Principal),
     /// Sessions on certificates of a retired fleet end; answered with their number.
     WithdrawRetired(oneshot::Sender<u32>),
+    /// Its sessions on a certificate that others hold too end; answered with their number.
+    EndShared(Principal, oneshot::Sender<u32>),
     /// Somebody is contained or restored, as the registry says when the letter is read; answered
     /// with the number of sessions touched when it bites.
     Contain(Principal, oneshot::Sender<u32>),
@@ -232,6 +234,15 @@ impl Shards {
     /// returns how many there were.
     pub async fn withdraw_retired(&self) -> u32 {
         self.ask(Letter::WithdrawRetired).await.into_iter().sum()
+    }
+
+    /// Ends the sessions of somebody that stand on a certificate which others hold too; returns how
+    /// many there were.
+    pub async fn end_shared(&self, principal: &Principal) -> u32 {
+        self.ask_home(principal, |reply| {
+            Letter::EndShared(principal.clone(), reply)
+        })
+        .await
     }
 
     /// Returns when every session is under the new grants.

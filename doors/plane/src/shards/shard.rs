@@ -736,6 +736,11 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(closed);
                 }
+                Letter::EndShared(principal, reply) => {
+                    let ended = self.gateway.end_shared(&principal, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(ended);
+                }
                 Letter::Count(what, reply) => {
                     let _ = reply.send(self.gateway.sessions_of(&what));
                 }
@@ -789,7 +794,7 @@ impl Shard {
         };
         ShardReport {
             shard: self.index,
-            connections: self.slots.len() - self.handshaking,
+            connections: self.slots.len() - self.handshaking - self.leaving.lingering(),
             handshaking: self.handshaking,
             handshakes_done: self.handshakes_done,
             handshakes_refused: self.handshakes_refused,

@@ -76,6 +76,10 @@ impl Leaving {
         }
     }
 
+    pub(super) fn lingering(&self) -> usize {
+        self.lingering_count
+    }
+
     pub(super) fn has_left(&mut self) {
         self.lingering_count = self.lingering_count.saturating_sub(1);
     }
