@@ -503,15 +503,6 @@ impl Shard {
         }
     }
 
-    fn remove(&mut self, id: u32) {
-        match self.slots.remove(id) {
-            Some(Slot::Handshaking(handshaking)) => self.forget_handshake(handshaking.peer.ip()),
-            Some(Slot::Lingering(_)) => self.leaving.has_left(),
-            Some(Slot::Live(_)) | None => {}
-        }
-        self.accept_again();
-    }
-
     // ---- what a turn decided ----
 
     fn carry_out(&mut self, now: Timestamp) {
@@ -830,22 +821,6 @@ impl Shard {
             queued_messages: session.queued_messages,
             queued_bytes: session.queued_bytes,
         }
-    }
-
-    fn drain(&mut self, now: Timestamp) {
-        self.draining = true;
-        self.stop_accepting();
-        self.carry_out(now);
-        for id in self.slots.indices() {
-            self.gateway
-                .closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
-            if let Some(Slot::Live(mut live)) = self.slots.remove(id) {
-                live.transport.goodbye();
-                live.transport.finish(&mut self.spare);
-            }
-        }
-        self.leaving.all_have_left();
-        self.carry_out(now);
     }
 }
 

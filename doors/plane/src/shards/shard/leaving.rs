@@ -190,6 +190,32 @@ impl Shard {
         self.accept_again();
     }
 
+    pub(super) fn remove(&mut self, id: u32) {
+        match self.slots.remove(id) {
+            Some(Slot::Handshaking(handshaking)) => self.forget_handshake(handshaking.peer.ip()),
+            Some(Slot::Lingering(_)) => self.leaving.has_left(),
+            Some(Slot::Live(_)) | None => {}
+        }
+        self.accept_again();
+    }
+
+    /// Says goodbye to all.
+    pub(super) fn drain(&mut self, now: Timestamp) {
+        self.draining = true;
+        self.stop_accepting();
+        self.carry_out(now);
+        for id in self.slots.indices() {
+            self.gateway
+                .closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
+            if let Some(Slot::Live(mut live)) = self.slots.remove(id) {
+                live.transport.goodbye();
+                live.transport.finish(&mut self.spare);
+            }
+        }
+        self.leaving.all_have_left();
+        self.carry_out(now);
+    }
+
     pub(super) fn drain_lingering(&mut self, id: u32) {
         let Some(Slot::Lingering(lingering)) = self.slots.entry(id) else {
             return;
