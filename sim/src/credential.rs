@@ -206,6 +206,11 @@ impl Presented {
             rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?,
         ))))
     }
+
+    /// The first certificate, DER.
+    pub(crate) fn leaf(&self) -> &[u8] {
+        self.0.cert.first().map_or(&[], |leaf| leaf.as_ref())
+    }
 }
 
 /// All certificates of a PEM file, as DER, at least one.

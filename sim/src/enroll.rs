@@ -24,16 +24,22 @@ pub struct Enrollment<'a> {
     pub est: SocketAddr,
     /// A name that the plane's certificate bears.
     pub server_name: &'a str,
-    /// The fleet to apply: a folder. It must know `product` and the service `consumer`.
+    /// The fleet to apply: a folder. It must know every product and the service `consumer`.
     pub fleet: &'a Path,
-    pub product: &'a str,
-    pub devices: usize,
-    /// Devices are `<prefix>-00000`, `<prefix>-00001`, ..
-    pub prefix: &'a str,
+    pub kinds: &'a [Kind],
     /// Enrolling at a time.
     pub threads: usize,
     /// Filled as [`CertificatePaths::of`] says; made if it is missing.
     pub out: &'a Path,
+}
+
+/// Devices of one product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kind {
+    pub product: String,
+    pub devices: usize,
+    /// They are `<prefix>-00000`, `<prefix>-00001`, ..
+    pub prefix: String,
 }
 
 const MANUFACTURER: &str = "simulated";
@@ -48,15 +54,17 @@ pub fn enroll(wanted: &Enrollment<'_>, now: Timestamp) -> Result<(), Refusal> {
     let paths = CertificatePaths::of(wanted.out);
     fs::create_dir_all(&paths.devices).map_err(file("make the folder", &paths.devices))?;
     let factory = Factory::new("Simulated Factory", now)?;
-    let mut devices = Vec::with_capacity(wanted.devices);
+    let mut devices = Vec::new();
     let mut csv = "serial,product,device,groups\n".to_owned();
-    for index in 0..wanted.devices {
-        let invalid = |error: model::InvalidName| SetupError::Argument(error.to_string());
-        let id = DeviceId::new(&format!("{}-{index:05}", wanted.prefix)).map_err(invalid)?;
-        let serial = SerialNumber::new(&format!("SN{index:08}")).map_err(invalid)?;
-        csv.push_str(&format!("{serial},{},{id},\n", wanted.product));
-        let idevid = factory.idevid(&serial, Flaw::None, now)?;
-        devices.push(Device::new(id, serial, idevid));
+    for kind in wanted.kinds {
+        for index in 0..kind.devices {
+            let invalid = |error: model::InvalidName| SetupError::Argument(error.to_string());
+            let id = DeviceId::new(&format!("{}-{index:05}", kind.prefix)).map_err(invalid)?;
+            let serial = SerialNumber::new(&format!("SN{:08}", devices.len())).map_err(invalid)?;
+            csv.push_str(&format!("{serial},{},{id},\n", kind.product));
+            let idevid = factory.idevid(&serial, Flaw::None, now)?;
+            devices.push(Device::new(id, serial, idevid));
+        }
     }
     let plane = wanted.plane;
     plane.add_manufacturer(MANUFACTURER, &factory.certificate_pem())?;

@@ -3,9 +3,11 @@
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use mqtt::{Qos, Version};
-use sim::enroll::{Enrollment, enroll};
+use sim::enroll::{Enrollment, Kind, enroll};
 use sim::issue::{Issuer, Issuing};
-use sim::load::{CertificateSet, Mark, Mode, Revocations, Settings, make_certificates, run};
+use sim::load::{
+    CertificateSet, Mark, Mode, Revocations, Settings, Withdrawn, make_certificates, run,
+};
 use sim::plane::Plane;
 use sim::tls::{Groups, Versions};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -72,6 +74,9 @@ struct Enroll {
     /// Devices are PREFIX-00000, PREFIX-00001, ..
     #[arg(long, default_value = "device")]
     prefix: String,
+    /// More devices, of another product and prefix
+    #[arg(long, value_name = "PRODUCT:DEVICES:PREFIX", value_parser = kind)]
+    also: Vec<Kind>,
     /// How many enroll at a time
     #[arg(long, default_value_t = 8)]
     threads: usize,
@@ -197,6 +202,9 @@ struct Load {
     /// In revoke mode: how many devices, one after the other while measuring
     #[arg(long, default_value_t = 100)]
     revocations: usize,
+    /// In revoke mode instead: all that this CA issued, at half time; the SHA-256 of its name
+    #[arg(long, value_name = "ISSUER", conflicts_with = "revocations")]
+    revoke_ca: Option<String>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -287,23 +295,24 @@ fn act(command: Command) -> Result<()> {
             anyhow::ensure!(outcome.is_kept(), "a promise was broken");
         }
         Command::Enroll(wanted) => {
+            let mut kinds = vec![Kind {
+                product: wanted.product,
+                devices: wanted.devices,
+                prefix: wanted.prefix,
+            }];
+            kinds.extend(wanted.also);
             let enrollment = Enrollment {
                 plane: &Plane::new(&wanted.socket, PATIENCE),
                 est: resolve(&wanted.est)?,
                 server_name: &wanted.server_name,
                 fleet: &wanted.fleet,
-                product: &wanted.product,
-                devices: wanted.devices,
-                prefix: &wanted.prefix,
+                kinds: &kinds,
                 threads: wanted.threads,
                 out: &wanted.out,
             };
             enroll(&enrollment, sim::now())?;
-            eprintln!(
-                "{}: {} devices enrolled",
-                wanted.out.display(),
-                wanted.devices
-            );
+            let devices: usize = kinds.iter().map(|kind| kind.devices).sum();
+            eprintln!("{}: {devices} devices enrolled", wanted.out.display());
         }
         Command::MakeCerts(wanted) => {
             let set = CertificateSet {
@@ -351,7 +360,10 @@ impl Load {
         let revocations = match (self.mode, self.socket) {
             (LoadMode::Revoke, Some(socket)) => Some(Revocations {
                 plane: Plane::new(&socket, PATIENCE),
-                count: self.revocations,
+                what: match self.revoke_ca {
+                    Some(issuer) => Withdrawn::Issuer(issuer),
+                    None => Withdrawn::Devices(self.revocations),
+                },
             }),
             (LoadMode::Revoke, None) => anyhow::bail!("name the plane's local socket: --socket"),
             _ => None,
@@ -411,6 +423,19 @@ impl Load {
 fn seconds(seconds: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds)
         .with_context(|| format!("{seconds} is not a number of seconds"))
+}
+
+fn kind(text: &str) -> Result<Kind> {
+    let mut parts = text.splitn(3, ':');
+    let (Some(product), Some(devices), Some(prefix)) = (parts.next(), parts.next(), parts.next())
+    else {
+        anyhow::bail!("{text:?} is not PRODUCT:DEVICES:PREFIX");
+    };
+    Ok(Kind {
+        product: product.to_owned(),
+        devices: devices.parse()?,
+        prefix: prefix.to_owned(),
+    })
 }
 
 fn resolve(address: &str) -> Result<SocketAddr> {

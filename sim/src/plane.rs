@@ -6,9 +6,10 @@ use crate::http::{Response, parse};
 use crate::refusal::Refusal;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -30,11 +31,15 @@ pub struct FleetFile {
 }
 
 /// What a plane says of a revocation it has carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Revoked {
     pub sessions_closed: u32,
     /// From the request's arrival until nothing of it was accepted at any door.
     pub in_force_after_micros: u64,
+    /// That moment by the plane's clock: microseconds since 1970.
+    pub in_force_at_unix_micros: u64,
+    /// From the request's arrival until the last of its connections was closed.
+    pub closed_after_micros: u64,
     /// From the request's arrival until its entry was durable.
     pub recorded_after_micros: u64,
 }
@@ -106,13 +111,30 @@ impl Plane {
         Ok(Credential::new(vec![der.to_vec()], key)?)
     }
 
-    /// Revokes a device; returns when that is on record.
+    /// Revokes a `device`, a `ca` or what else can be; returns when that is on record.
     ///
     /// # Errors
     /// Any [`Refusal`].
-    pub fn revoke_device(&self, device: &str) -> Result<Revoked, Refusal> {
-        let body = json!({ "device": device, "reason": "key-compromise" });
+    pub fn revoke(&self, kind: &str, name: &str) -> Result<Revoked, Refusal> {
+        let body = json!({ kind: name, "reason": "key-compromise" });
         read(&self.post("/api/v1/identity/revocations", &body)?)
+    }
+
+    /// Names of the devices that the plane has connected, the first 10,000 sessions.
+    ///
+    /// # Errors
+    /// Any [`Refusal`].
+    pub fn connected_devices(&self) -> Result<BTreeSet<String>, Refusal> {
+        #[derive(Deserialize)]
+        struct Listed {
+            principal: String,
+            connected: bool,
+        }
+        let listed: Vec<Listed> = read(&self.ask("GET", "/api/v1/gateway/sessions", None)?)?;
+        let connected = listed.into_iter().filter(|session| session.connected);
+        let devices = connected
+            .filter_map(|session| Some(session.principal.strip_prefix("device/")?.to_owned()));
+        Ok(devices.collect())
     }
 
     fn post(&self, path: &str, body: &serde_json::Value) -> Result<Response, Refusal> {

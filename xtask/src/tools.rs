@@ -77,6 +77,11 @@ pub const PAHO: Tool = debian(
     "python3-paho-mqtt",
     &["/usr/bin/python3", "-c", "import paho.mqtt.client"],
 );
+/// Sees from outside what a server sends.
+pub const TCPDUMP: Tool = debian(
+    "tcpdump",
+    &["env", "PATH=/usr/bin:/usr/sbin", "tcpdump", "--version"],
+);
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);
@@ -309,7 +314,7 @@ fn by_hand(missing: &[Tool]) -> String {
     parts.join(" && ")
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
         status
             .lines()

@@ -2035,9 +2035,19 @@ export interface components {
         RevocationDone: {
             /**
              * Format: int64
+             * @description Microseconds after which the last of its connections was closed.
+             */
+            closed_after_micros: number;
+            /**
+             * Format: int64
              * @description Microseconds after which nothing of it was accepted at any door.
              */
             in_force_after_micros: number;
+            /**
+             * Format: int64
+             * @description When that was by this plane's clock, microseconds since 1970: to be held against a capture.
+             */
+            in_force_at_unix_micros: number;
             /** @description False: some of it was not on record; it is barred in advance. A typing mistake? */
             known: boolean;
             /** @description Where the proof of that entry is, once it is in a checkpoint: within a second or two. */

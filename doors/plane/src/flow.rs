@@ -73,6 +73,7 @@ impl Admission {
             facts: self.facts_of(who.principal()),
             certificate: who.certificate(),
             expires_at: who.not_after(),
+            shared: self.trust.registry().shares(presented),
         })
     }
 
@@ -182,7 +183,8 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         }
         recorded => recorded?,
     };
-    plane.learn(&made.fact(principal))?;
+    plane.learn(&made.fact(principal.clone()))?;
+    plane.shares_no_more(&principal).await;
     if let Some(waited) = waited {
         waited.forget();
     }
@@ -238,6 +240,7 @@ pub async fn enroll_by_token(
         .entry(plane.leaf(&act)?);
     let receipt = plane.commit(change).await?;
     plane.learn(&made.fact(principal.clone()))?;
+    plane.shares_no_more(&principal).await;
     let still = plane.trust().registry().enroll_claimed(claimed);
     if let Err(refusal) = still {
         return Err(withdraw_heir(plane, made.certificate, refusal).await);
@@ -298,8 +301,7 @@ pub async fn enroll_by_tpm(
     let earlier = plane.certificates_in_force(&principal, now);
     let earlier = Revoking {
         what: earlier.into_iter().map(Revocable::Certificate).collect(),
-        reason,
-        list: None,
+        ..Revoking::nothing(reason)
     };
     for what in &earlier.what {
         change = change
@@ -313,6 +315,7 @@ pub async fn enroll_by_tpm(
     let receipt = plane.commit(change).await?;
     plane.withdraw(&earlier.facts(now), earlier.what).await?;
     plane.learn(&made.fact(principal.clone()))?;
+    plane.shares_no_more(&principal).await;
     let barred = plane.trust().registry().enroll_by_tpm(held).err();
     if let Some(refusal) = barred {
         if let Refusal::Revoked { reason, .. } = &refusal {
@@ -426,26 +429,28 @@ pub async fn revoke(
     revoking: &Revoking,
     actor: &Actor,
 ) -> Result<RevocationReceipt, Trouble> {
-    let started = Instant::now();
     let at = clock::now();
     let facts = revoking.facts(at);
-    let sessions_closed = plane.withdraw(&facts, revoking.what.clone()).await?;
-    let in_force_after = started.elapsed();
+    let withdrawn = plane.withdraw(&facts, revoking.what.clone()).await?;
+    let (sessions_closed, in_force_at) = (withdrawn.sessions, withdrawn.in_force_at);
     let unknown = (revoking.what.iter())
         .filter(|what| !plane.knows(what))
         .count() as u64;
     let recorded = withdrawing::record(plane, revoking, at, sessions_closed, actor).await;
-    let recorded_after = started.elapsed();
+    let recorded_at = Instant::now();
     // It is in force, recorded or not.
     for fact in &facts {
         plane.note(fact);
     }
     let (receipt, entry) = recorded?;
+    let closed_at = withdrawn.all_closed().await;
     Ok(RevocationReceipt {
         unknown,
         sessions_closed,
-        in_force_after,
-        recorded_after,
+        in_force_after: in_force_at - revoking.asked_at,
+        in_force_at_unix: clock::since_1970(in_force_at),
+        closed_after: closed_at - revoking.asked_at,
+        recorded_after: recorded_at - revoking.asked_at,
         receipt,
         entry,
     })

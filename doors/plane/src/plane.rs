@@ -15,7 +15,7 @@ use crate::judge::Judgement;
 use crate::judge::signals::{Inbox, PerSecond, Signals};
 use crate::listen::tls::Trust;
 use crate::respond::notify::Notifier;
-use crate::shards::Shards;
+use crate::shards::{Shards, Withdrawn};
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use crate::trouble::Trouble;
@@ -287,8 +287,12 @@ impl Plane {
         .await
     }
 
-    /// Bars all of it at every door and closes its sessions; the number of them.
-    pub async fn withdraw(&self, facts: &[Fact], what: Vec<Revocable>) -> Result<u32, Trouble> {
+    /// Bars all of it at every door and ends its sessions.
+    pub async fn withdraw(
+        &self,
+        facts: &[Fact],
+        what: Vec<Revocable>,
+    ) -> Result<Withdrawn, Trouble> {
         // A look-up at a door never waits for a whole list.
         const FACTS_AT_ONCE: usize = 1000;
         for part in facts.chunks(FACTS_AT_ONCE) {
@@ -297,10 +301,10 @@ impl Plane {
                 registry.apply(fact).map_err(Trouble::fault)?;
             }
         }
-        let closed = self.shards.withdraw(what.into()).await;
+        let withdrawn = self.shards.withdraw(what.into()).await;
         self.status.changed();
         self.brokers.nudge();
-        Ok(closed)
+        Ok(withdrawn)
     }
 
     /// Cuts a device off in memory and on every shard; whether it is news, and the number of
@@ -328,6 +332,15 @@ impl Plane {
         self.learn(fact)?;
         self.reclassified(&self.facts_of_device(device)).await;
         Ok(())
+    }
+
+    /// A device has a certificate of its own, which is known: when this returns its sessions on one
+    /// that it shared with others have ended.
+    pub async fn shares_no_more(&self, principal: &Principal) {
+        let any_shared = self.trust().registry().has_shared_certificates();
+        if any_shared {
+            self.shards.end_shared(principal).await;
+        }
     }
 
     /// Returns when the sessions of this principal are judged by what is known of it now.

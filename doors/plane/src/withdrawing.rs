@@ -10,7 +10,7 @@ use model::{
     Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::{CHANGE_ROWS_MAX, Change, Direction, IdempotencyKey, Receipt, Write};
 
 /// What is to be revoked, and why: one thing or a whole list in one act.
@@ -20,6 +20,8 @@ pub struct Revoking {
     pub reason: RevocationReason,
     /// SHA-256 of the list as it was sent, if it was one.
     pub list: Option<Digest>,
+    /// When it was asked for: the receipt counts from here.
+    pub asked_at: Instant,
 }
 
 impl Revoking {
@@ -27,8 +29,18 @@ impl Revoking {
     pub fn one(what: Revocable, reason: RevocationReason) -> Self {
         Self {
             what: vec![what],
+            ..Self::nothing(reason)
+        }
+    }
+
+    /// Asked for now, to be filled.
+    #[must_use]
+    pub fn nothing(reason: RevocationReason) -> Self {
+        Self {
+            what: Vec::new(),
             reason,
             list: None,
+            asked_at: Instant::now(),
         }
     }
 
@@ -193,6 +205,10 @@ pub struct RevocationReceipt {
     pub sessions_closed: u32,
     /// From the request to the moment after which nothing of it is accepted at any door.
     pub in_force_after: Duration,
+    /// That moment, since 1970: what a capture from outside is held against.
+    pub in_force_at_unix: Duration,
+    /// From the request to the last of its connections being closed.
+    pub closed_after: Duration,
     /// From the request to its entry being durable.
     pub recorded_after: Duration,
     pub receipt: Receipt,

@@ -35,6 +35,9 @@ pub struct Admitted {
     pub certificate: CertificateId,
     /// End of the certificate: the session ends with it.
     pub expires_at: Timestamp,
+    /// Others hold the certificate's key too, so it speaks for this principal only until that has
+    /// one of its own ([`Gateway::end_shared`]).
+    pub shared: bool,
 }
 
 /// What `recover` found.
@@ -200,6 +203,7 @@ impl Gateway {
             address,
             certificate,
             expires_at,
+            shared,
         } = admitted;
         if self.connection(id).is_some() {
             // The caller gave a number twice; the older use cannot be told from the newer any more.
@@ -229,6 +233,7 @@ impl Gateway {
             generation,
             principal,
             certificate,
+            shared,
             address,
             expires_at,
             version: Version::V311,

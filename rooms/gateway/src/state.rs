@@ -16,6 +16,8 @@ pub(crate) struct Connection {
     pub generation: u32,
     pub principal: u32,
     pub certificate: CertificateId,
+    /// Others hold its key too.
+    pub shared: bool,
     pub address: IpAddr,
     pub expires_at: Timestamp,
     pub version: Version,

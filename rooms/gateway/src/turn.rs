@@ -129,6 +129,8 @@ pub enum CloseReason {
     QueueFull,
     CertificateExpired,
     Revoked,
+    /// It stood on a certificate that others hold too, and the principal has one of its own now.
+    SharedReplaced,
     /// The device was isolated, or quarantined while output waited that it may no longer have.
     Contained,
     /// Policies changed while output waited that it may no longer have.
@@ -152,6 +154,7 @@ impl CloseReason {
             Self::QueueFull => "queue-full",
             Self::CertificateExpired => "certificate-expired",
             Self::Revoked => "revoked",
+            Self::SharedReplaced => "shared-certificate-replaced",
             Self::Contained => "contained",
             Self::GrantLost => "grant-lost",
             Self::TooManySessions => "too-many-sessions",

@@ -17,6 +17,18 @@ struct Hit {
     connections: BTreeSet<u32>,
 }
 
+/// What a connection is closed with.
+const REVOKED: (CloseReason, Reason, &str) = (
+    CloseReason::Revoked,
+    Reason::ADMINISTRATIVE_ACTION,
+    "access was revoked",
+);
+const SHARED_REPLACED: (CloseReason, Reason, &str) = (
+    CloseReason::SharedReplaced,
+    Reason::NOT_AUTHORIZED,
+    "this device has a certificate of its own; connect with it",
+);
+
 impl Gateway {
     /// Ends access at once: when this returns, nothing more is accepted or delivered, output not
     /// yet drained is dropped (MQTT 5 clients get DISCONNECT 0x98), wills are suppressed. Returns
@@ -27,7 +39,7 @@ impl Gateway {
     /// stays, as its owner may come back with another certificate.
     pub fn revoke(&mut self, what: &[Revocable], now: Timestamp, turn: &mut Turn) -> u32 {
         let hit = self.hit_by(what);
-        let closed = self.shut_revoked(hit.connections, now, turn);
+        let closed = self.shut_all(hit.connections, &REVOKED, now, turn);
         for index in &hit.principals {
             let sessions = (self.principals.get(*index))
                 .map(|known| known.sessions.clone())
@@ -57,13 +69,34 @@ impl Gateway {
             is_withdrawn(&known.facts.principal, connection.certificate).then_some(id)
         });
         let connections = open.collect();
-        let closed = self.shut_revoked(connections, now, turn);
+        let closed = self.shut_all(connections, &REVOKED, now, turn);
         self.settle(now, turn);
         closed
     }
 
-    /// Closes connections whose access was revoked; output not yet drained is dropped.
-    fn shut_revoked(&mut self, connections: BTreeSet<u32>, now: Timestamp, turn: &mut Turn) -> u32 {
+    /// A principal has a certificate of its own: its sessions on one that others hold too end, as
+    /// who is behind them cannot be told. Returns the connections closed.
+    pub fn end_shared(&mut self, principal: &Principal, now: Timestamp, turn: &mut Turn) -> u32 {
+        let index = self.by_principal.get(principal);
+        let known = index.and_then(|index| self.principals.get(*index));
+        let connections = known.map(|known| known.connections.as_slice());
+        let is_shared = |id: &u32| self.connection(*id).is_some_and(|found| found.shared);
+        let connections = (connections.unwrap_or_default().iter().copied())
+            .filter(is_shared)
+            .collect();
+        let closed = self.shut_all(connections, &SHARED_REPLACED, now, turn);
+        self.settle(now, turn);
+        closed
+    }
+
+    /// Closes connections whose access was withdrawn; output not yet drained is dropped.
+    fn shut_all(
+        &mut self,
+        connections: BTreeSet<u32>,
+        (reason, code, text): &(CloseReason, Reason, &str),
+        now: Timestamp,
+        turn: &mut Turn,
+    ) -> u32 {
         let mut closed = 0;
         for id in connections {
             let Some(connection) = self.connection_mut(id) else {
@@ -72,15 +105,8 @@ impl Gateway {
             connection.out.clear();
             if connection.phase != Phase::Closing {
                 closed += 1;
-                let why = Some((Reason::ADMINISTRATIVE_ACTION, "access was revoked"));
-                self.shut(
-                    id,
-                    CloseReason::Revoked,
-                    why,
-                    WillFate::Suppressed,
-                    now,
-                    turn,
-                );
+                let why = Some((*code, *text));
+                self.shut(id, *reason, why, WillFate::Suppressed, now, turn);
             }
         }
         self.counters.revoked += u64::from(closed);

@@ -13,7 +13,7 @@ mod wire;
 
 pub use certificates::{CertificatePaths, CertificateSet, make as make_certificates};
 pub use histogram::Histogram;
-pub use revoke::{Revocation, Revocations};
+pub use revoke::{Revocation, Revocations, Withdrawn};
 
 use crate::credential::{Presented, read_certificates};
 use crate::random::Random;
@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tally::{Message, Phase, Slot, Tally};
+use wire::Wire;
 
 /// What kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct Report {
     /// Devices that were connected when the load began.
     pub connected: usize,
     pub seconds: f64,
+    /// How long measuring lasted: longer than `seconds` if revocations took longer.
+    pub lasted_seconds: f64,
     /// PUBLISH packets written.
     pub published: u64,
     /// `sent` is the number of deliveries owed: `published`, times the receivers in fan-out.
@@ -178,6 +181,8 @@ struct Run<'a> {
     tally: Tally,
     /// One per slot.
     clients: Vec<Client>,
+    /// What each device shows, in the order of the slots.
+    presented: Vec<Presented>,
     /// Where each device publishes.
     topics: Vec<String>,
     connected: usize,
@@ -186,6 +191,8 @@ struct Run<'a> {
     lag: Histogram,
     cpu: Duration,
     swept_at: Instant,
+    /// From the beginning to the end of measuring.
+    lasted: Duration,
     revocations: Vec<Revocation>,
 }
 
@@ -212,6 +219,7 @@ impl<'a> Run<'a> {
         let mut clients = Vec::with_capacity(names.len() + 1);
         let mut slots = Vec::with_capacity(names.len() + 1);
         let mut topics = Vec::with_capacity(names.len());
+        let mut shown = Vec::with_capacity(names.len());
         let subscribes = matches!(settings.mode, Mode::Idle | Mode::Fanout);
         for name in names {
             let folder = &settings.cert_dir;
@@ -220,6 +228,7 @@ impl<'a> Run<'a> {
                 &folder.join(format!("{name}.key")),
             )?;
             clients.push(offer.presenting(&presented));
+            shown.push(presented);
             topics.push(settings.topic_template.replace("{device}", &name));
             let filter = settings.device_filter.replace("{device}", &name);
             slots.push(Slot::new(
@@ -245,6 +254,7 @@ impl<'a> Run<'a> {
                 settings.mode == Mode::Fanout,
             ),
             clients,
+            presented: shown,
             topics,
             connected: 0,
             connects_per_second: 0.0,
@@ -252,6 +262,7 @@ impl<'a> Run<'a> {
             lag: Histogram::default(),
             cpu: Duration::ZERO,
             swept_at: Instant::now(),
+            lasted: settings.measured,
             revocations: Vec::new(),
         })
     }
@@ -366,22 +377,21 @@ impl<'a> Run<'a> {
             origin + self.settings.warmup,
             origin + self.settings.warmup + self.settings.measured,
         ));
-        let mut revoker = self.settings.revocations.as_ref().map(|wanted| {
-            let doomed = order.split_off(order.len().saturating_sub(wanted.count));
-            Revoker::start(
-                wanted.plane.clone(),
-                doomed,
-                measuring,
-                self.settings.measured,
-            )
-        });
+        let mut revoker = match &self.settings.revocations {
+            Some(wanted) => {
+                let lasts = self.settings.measured;
+                Some(Revoker::start(wanted, self, &mut order, measuring, lasts)?)
+            }
+            None => None,
+        };
         let distance = Duration::from_secs_f64(1.0 / self.settings.rate);
         let mut number: u32 = 0;
         let mut marked = false;
         let mut payload = Vec::new();
         while !order.is_empty() {
             let now = Instant::now();
-            if now >= end {
+            // Late as it may be, each revocation has its turn.
+            if now >= end && revoker.as_ref().is_none_or(Revoker::is_done) {
                 break;
             }
             if !marked && now >= measuring {
@@ -409,10 +419,12 @@ impl<'a> Run<'a> {
             let revokes_at = revoker
                 .as_mut()
                 .and_then(|revoker| self.revoke(revoker, now, &mut payload));
-            let until = due.min(end).min(now + SWEEP);
+            let until = due.min(now + SWEEP);
+            let until = if now < end { until.min(end) } else { until };
             self.turn(revokes_at.map_or(until, |at| at.min(until)))?;
         }
         observe(Mark::MeasuringEnds);
+        self.lasted = measuring.elapsed();
         self.cpu = cpu_time().saturating_sub(self.cpu);
         // What a lagging generator did not come to.
         while !order.is_empty() && begun + distance * number < end {
@@ -421,7 +433,7 @@ impl<'a> Run<'a> {
         }
         self.drain()?;
         if let Some(revoker) = revoker {
-            self.revocations = revoker.finish(self);
+            self.revocations = self.finish(revoker)?;
         }
         Ok(())
     }
@@ -501,7 +513,10 @@ impl<'a> Run<'a> {
         };
         let outcome = self.reactor.open(index, client, &connect);
         match outcome {
-            Ok(()) => self.tally.opened(index),
+            Ok(()) => {
+                let port = self.reactor.wire(index).and_then(Wire::port);
+                self.tally.opened(index, port);
+            }
             Err(refusal) => self.tally.fail(index, &refusal),
         }
     }
@@ -570,6 +585,7 @@ impl<'a> Run<'a> {
             devices: self.topics.len(),
             connected: self.connected,
             seconds: settings.measured.as_secs_f64(),
+            lasted_seconds: self.lasted.as_secs_f64(),
             published: tally.published,
             totals: tally.ledger.totals(),
             refused: tally.refused,
@@ -623,10 +639,12 @@ fn check(settings: &Settings) -> Result<(), SetupError> {
     if settings.mode == Mode::Fanout && settings.consumer.is_none() {
         return wrong("fan-out publishes by the consumer's certificate: name it".to_owned());
     }
-    let revokes = settings
-        .revocations
-        .as_ref()
-        .map_or(0, |wanted| wanted.count);
+    let revokes = match settings.revocations.as_ref().map(|wanted| &wanted.what) {
+        None => 0,
+        Some(Withdrawn::Devices(count)) => *count,
+        // How many that are is seen in their certificates.
+        Some(Withdrawn::Issuer(_)) => 1,
+    };
     if (settings.mode == Mode::Revoke) != (revokes > 0) || revokes >= settings.devices.max(1) {
         return wrong(
             "revoke mode, and no other, revokes: one device or more, and not all of them"

@@ -1,52 +1,87 @@
-//! Devices revoked one after the other while the rest of the fleet goes on, and what each of them
-//! saw: the last of its messages that was acknowledged, and the end of its connection.
+//! Identities withdrawn one after the other while the rest of the fleet goes on, and what their
+//! devices saw: the last of their messages that was acknowledged, and the end of their connections.
 //!
-//! The requests go out on a thread of their own, so that waiting for one delays no message.
+//! The requests go out on a thread of their own, so that waiting for one delays no message. A strike
+//! has its turn to itself: the next begins after the answer to this one, however late we are, so
+//! that all of them are measured and no answer is taken for another's.
 
 use super::Run;
 use super::tally::{Message, Phase};
+use crate::der::{Reader, tag};
 use crate::plane::{Plane, Revoked};
-use crate::refusal::Refusal;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use crate::refusal::{Refusal, SetupError};
+use aws_lc_rs::digest::{SHA256, digest};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-/// What to revoke while measuring: so many devices, at even distances.
+/// What to revoke while measuring.
 #[derive(Debug, Clone)]
 pub struct Revocations {
     pub plane: Plane,
-    pub count: usize,
+    pub what: Withdrawn,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// So many devices, at even distances.
+    Devices(usize),
+    /// All that a CA issued, at half time: the SHA-256 of its name, hex.
+    Issuer(String),
 }
 
 /// One revocation. Times are microseconds from the moment before the request was sent, all by one
-/// clock; what the device saw is exact to the distance of its messages, a millisecond.
+/// clock; what a device alone saw is exact to the distance of its messages, a millisecond.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Revocation {
-    pub device: String,
+    /// `device/<name>` or `ca/<issuer>`.
+    pub what: String,
+    /// Connections that it was to end.
+    pub connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// By the plane's own clock.
-    pub in_force_after_us: Option<u64>,
-    pub recorded_after_us: Option<u64>,
+    #[serde(flatten)]
+    pub receipt: Option<Revoked>,
     /// When the receipt was here.
     pub answered_us: f64,
-    /// The last acknowledgement that the device saw; below 0 if it came before the request.
+    /// The last acknowledgement that one of them saw; below 0 if it came before the request.
     pub last_accepted_us: Option<f64>,
-    /// When the device knew that its connection had ended; absent if it never did.
+    /// When the last of them knew that its connection had ended; absent if one never did.
     pub closed_us: Option<f64>,
+    /// Devices that never saw the end of their connection.
+    pub not_closed: Vec<String>,
+    /// Of those, whom the plane has connected at the end.
+    pub left_open: Vec<String>,
+    /// The TCP ports of the connections, by which they are found in a capture.
+    pub ports: Vec<u16>,
 }
 
 pub(super) struct Revoker {
-    /// Slots, in the order in which they go.
-    doomed: Vec<usize>,
+    strikes: Vec<Strike>,
+    /// How many of them are over.
+    place: usize,
+    stage: Stage,
     begins: Instant,
     /// Each has so long: half of it before its revocation, half after.
     each: Duration,
-    /// Requests made.
-    asked: usize,
-    /// When the one whose turn it is publishes next.
+    /// When the device whose turn it is publishes next.
     publishes_at: Instant,
-    requests: Sender<String>,
+    requests: Sender<(&'static str, String)>,
     answers: Receiver<Answer>,
+    /// Of the first so many strikes.
+    answered: Vec<Answer>,
+}
+
+struct Strike {
+    kind: &'static str,
+    name: String,
+    slots: Vec<usize>,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Before { asks_at: Instant },
+    Asked,
+    After { ends_at: Instant },
 }
 
 struct Answer {
@@ -59,20 +94,23 @@ struct Answer {
 const MESSAGE_DISTANCE: Duration = Duration::from_millis(1);
 
 impl Revoker {
-    /// `doomed` are slots of connected devices that nobody else makes publish.
+    /// Takes from `order`, the slots that publish, those whom it makes publish itself.
     pub(super) fn start(
-        plane: Plane,
-        doomed: Vec<usize>,
+        wanted: &Revocations,
+        run: &Run<'_>,
+        order: &mut Vec<usize>,
         begins: Instant,
         lasts: Duration,
-    ) -> Self {
-        let (requests, to_do) = channel::<String>();
+    ) -> Result<Self, SetupError> {
+        let strikes = strikes(&wanted.what, run, order)?;
+        let plane = wanted.plane.clone();
+        let (requests, to_do) = channel::<(&'static str, String)>();
         let (done, answers) = channel();
         // Ends when the requests do; its answers are read before that.
         std::thread::spawn(move || {
-            for device in to_do {
+            for (kind, name) in to_do {
                 let sent_at = Instant::now();
-                let outcome = plane.revoke_device(&device);
+                let outcome = plane.revoke(kind, &name);
                 let received_at = Instant::now();
                 let answer = Answer {
                     sent_at,
@@ -84,49 +122,111 @@ impl Revoker {
                 }
             }
         });
-        Self {
-            each: lasts / u32::try_from(doomed.len().max(1)).unwrap_or(u32::MAX),
-            doomed,
+        let each = lasts / u32::try_from(strikes.len().max(1)).unwrap_or(u32::MAX);
+        Ok(Self {
+            strikes,
+            place: 0,
+            stage: Stage::Before {
+                asks_at: begins + each / 2,
+            },
             begins,
-            asked: 0,
+            each,
             publishes_at: begins,
             requests,
             answers,
+            answered: Vec::new(),
+        })
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.place >= self.strikes.len()
+    }
+
+    /// Takes an answer that has come; the strike after it may begin then, and not before its time.
+    fn step(&mut self, now: Instant) {
+        if let Stage::Asked = self.stage {
+            match self.answers.try_recv() {
+                Ok(answer) => {
+                    self.answered.push(answer);
+                    let over = u32::try_from(self.place + 1).unwrap_or(u32::MAX);
+                    let ends_at = self.begins + self.each * over;
+                    self.stage = Stage::After {
+                        ends_at: ends_at.max(now + self.each / 4),
+                    };
+                }
+                Err(TryRecvError::Empty) => {}
+                // The thread is gone by a fault of ours: nothing more is asked.
+                Err(TryRecvError::Disconnected) => self.place = self.strikes.len(),
+            }
+        }
+        if let Stage::After { ends_at } = self.stage
+            && now >= ends_at
+        {
+            self.place += 1;
+            let asks_at = now + self.each / 2;
+            self.stage = Stage::Before { asks_at };
         }
     }
+}
 
-    /// Whose turn it is at `now`, and when its revocation is due.
-    fn turn_at(&self, now: Instant) -> Option<(usize, usize, Instant)> {
-        let since = now.checked_duration_since(self.begins)?;
-        let place = usize::try_from(since.as_nanos() / self.each.as_nanos().max(1)).ok()?;
-        let slot = *self.doomed.get(place)?;
-        let due = self.begins + self.each * u32::try_from(place).ok()? + self.each / 2;
-        Some((place, slot, due))
-    }
-
-    /// Waits for the last answers and says what came of each.
-    pub(super) fn finish(self, run: &Run<'_>) -> Vec<Revocation> {
-        drop(self.requests);
-        let mut revocations = Vec::with_capacity(self.asked);
-        for (slot, answer) in self.doomed.iter().take(self.asked).zip(self.answers) {
-            let Some(slot) = run.tally.slots.get(*slot) else {
-                continue;
+/// What to revoke in which order, and whose connections each of it ends.
+fn strikes(
+    what: &Withdrawn,
+    run: &Run<'_>,
+    order: &mut Vec<usize>,
+) -> Result<Vec<Strike>, SetupError> {
+    let name_of = |slot: usize| run.tally.slots.get(slot).map(|slot| slot.name.clone());
+    match what {
+        Withdrawn::Devices(count) => {
+            let doomed = order.split_off(order.len().saturating_sub(*count));
+            let strike = |slot| {
+                Some(Strike {
+                    kind: "device",
+                    name: name_of(slot)?,
+                    slots: vec![slot],
+                })
             };
-            let sent_at = answer.sent_at;
-            let seen = |at: Option<Duration>| Some(micros(run.tally.started() + at?, sent_at));
-            let receipt = answer.outcome.as_ref().ok();
-            revocations.push(Revocation {
-                device: slot.name.clone(),
-                refused: answer.outcome.as_ref().err().map(ToString::to_string),
-                in_force_after_us: receipt.map(|receipt| receipt.in_force_after_micros),
-                recorded_after_us: receipt.map(|receipt| receipt.recorded_after_micros),
-                answered_us: micros(answer.received_at, sent_at),
-                last_accepted_us: seen(slot.acknowledged_at),
-                closed_us: seen(slot.ended_at),
-            });
+            Ok(doomed.into_iter().filter_map(strike).collect())
         }
-        revocations
+        Withdrawn::Issuer(issuer) => {
+            let is_its = |slot: &usize| {
+                let presented = run.presented.get(*slot);
+                presented.is_some_and(|one| issuer_of(one.leaf()).as_ref() == Some(issuer))
+            };
+            // They go on publishing with the others.
+            let slots: Vec<usize> = order.iter().copied().filter(is_its).collect();
+            if slots.is_empty() || slots.len() == order.len() {
+                return Err(SetupError::Argument(format!(
+                    "{} of {} certificates are of the CA {issuer}: there must be some, and others \
+                     beside them",
+                    slots.len(),
+                    order.len()
+                )));
+            }
+            Ok(vec![Strike {
+                kind: "ca",
+                name: issuer.clone(),
+                slots,
+            }])
+        }
     }
+}
+
+/// The SHA-256 of the issuer's name in a certificate, hex.
+fn issuer_of(certificate: &[u8]) -> Option<String> {
+    let outer = Reader::new(certificate).expect(tag::SEQUENCE)?;
+    let mut fields = Reader::new(Reader::new(outer.content).expect(tag::SEQUENCE)?.content);
+    fields.optional(tag::explicit(0));
+    fields.expect(tag::INTEGER)?;
+    fields.expect(tag::SEQUENCE)?;
+    let name = fields.expect(tag::SEQUENCE)?.whole;
+    let hash = digest(&SHA256, name);
+    Some(
+        hash.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+    )
 }
 
 impl Run<'_> {
@@ -138,30 +238,102 @@ impl Run<'_> {
         now: Instant,
         payload: &mut Vec<u8>,
     ) -> Option<Instant> {
-        let Some((place, slot, due)) = revoker.turn_at(now) else {
-            return (now < revoker.begins).then_some(revoker.begins);
-        };
-        if now >= due && revoker.asked <= place {
-            revoker.asked = place + 1;
-            if let Some(slot) = self.tally.slots.get_mut(slot) {
-                slot.is_doomed = true;
-                // It cannot fail: the thread lives as long as there are requests.
-                let _ = revoker.requests.send(slot.name.clone());
-            }
+        if now < revoker.begins {
+            return Some(revoker.begins);
         }
-        if now >= revoker.publishes_at && self.phase(slot) == Phase::Ready {
-            let message = Message {
-                qos: self.settings.qos,
-                payload_bytes: self.settings.payload_bytes,
-                scheduled: now.saturating_duration_since(self.tally.started()),
-            };
-            self.publish(slot, &[], payload, &message);
+        revoker.step(now);
+        let strike = revoker.strikes.get(revoker.place)?;
+        if let Stage::Before { asks_at } = revoker.stage
+            && now >= asks_at
+        {
+            for slot in &strike.slots {
+                if let Some(slot) = self.tally.slots.get_mut(*slot) {
+                    slot.is_doomed = true;
+                }
+            }
+            revoker.stage = Stage::Asked;
+            // It cannot fail: the thread lives as long as there are requests.
+            let _ = revoker.requests.send((strike.kind, strike.name.clone()));
         }
         if now >= revoker.publishes_at {
             revoker.publishes_at = now + MESSAGE_DISTANCE;
+            if let [alone] = strike.slots.as_slice()
+                && self.phase(*alone) == Phase::Ready
+            {
+                let message = Message {
+                    qos: self.settings.qos,
+                    payload_bytes: self.settings.payload_bytes,
+                    scheduled: now.saturating_duration_since(self.tally.started()),
+                };
+                self.publish(*alone, &[], payload, &message);
+            }
         }
-        let revocation = (revoker.asked <= place).then_some(due);
-        Some(revocation.map_or(revoker.publishes_at, |due| due.min(revoker.publishes_at)))
+        match revoker.stage {
+            Stage::Before { asks_at } => Some(asks_at.min(revoker.publishes_at)),
+            Stage::Asked | Stage::After { .. } => Some(revoker.publishes_at),
+        }
+    }
+
+    /// Waits until every connection that a revocation was to end has ended, and says what came of
+    /// each. A device that is still connected by the plane's account is named.
+    pub(super) fn finish(&mut self, revoker: Revoker) -> Result<Vec<Revocation>, SetupError> {
+        let until = Instant::now() + self.settings.drain;
+        let ended = |run: &Self, slot: &usize| {
+            let slot = run.tally.slots.get(*slot);
+            slot.is_none_or(|slot| slot.ended_at.is_some())
+        };
+        let taken = || {
+            let done = revoker.strikes.iter().zip(&revoker.answered);
+            done.filter(|(_, answer)| answer.outcome.is_ok())
+        };
+        while Instant::now() < until
+            && !taken().all(|(strike, _)| strike.slots.iter().all(|slot| ended(self, slot)))
+        {
+            self.turn(until.min(Instant::now() + Duration::from_millis(20)))?;
+        }
+        let mut revocations: Vec<Revocation> = (revoker.strikes.iter().zip(&revoker.answered))
+            .map(|(strike, answer)| self.account_of(strike, answer))
+            .collect();
+        if revocations.iter().any(|one| !one.not_closed.is_empty())
+            && let Some(wanted) = &self.settings.revocations
+            && let Ok(connected) = wanted.plane.connected_devices()
+        {
+            for one in &mut revocations {
+                let stands = |name: &&String| connected.contains(*name);
+                one.left_open = one.not_closed.iter().filter(stands).cloned().collect();
+            }
+        }
+        Ok(revocations)
+    }
+
+    fn account_of(&self, strike: &Strike, answer: &Answer) -> Revocation {
+        let slots = || {
+            strike
+                .slots
+                .iter()
+                .filter_map(|slot| self.tally.slots.get(*slot))
+        };
+        let after = |at: Duration| micros(self.tally.started() + at, answer.sent_at);
+        let not_closed: Vec<String> = slots()
+            .filter(|slot| slot.ended_at.is_none())
+            .map(|slot| slot.name.clone())
+            .collect();
+        let last_closed = slots().filter_map(|slot| slot.ended_at).max();
+        Revocation {
+            what: format!("{}/{}", strike.kind, strike.name),
+            connections: strike.slots.len(),
+            refused: answer.outcome.as_ref().err().map(ToString::to_string),
+            receipt: answer.outcome.as_ref().ok().copied(),
+            answered_us: micros(answer.received_at, answer.sent_at),
+            last_accepted_us: slots()
+                .filter_map(|slot| slot.acknowledged_at)
+                .max()
+                .map(after),
+            closed_us: last_closed.filter(|_| not_closed.is_empty()).map(after),
+            left_open: Vec::new(),
+            not_closed,
+            ports: slots().filter_map(|slot| slot.port).collect(),
+        }
     }
 }
 
@@ -173,4 +345,23 @@ fn micros(at: Instant, origin: Instant) -> f64 {
         None => -nanos(origin.saturating_duration_since(at)),
     };
     (micros * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::{Authority, name};
+
+    #[test]
+    fn a_certificate_names_its_issuer_as_the_plane_names_a_ca() {
+        let ca = Authority::new("Somebody", crate::now()).unwrap();
+        let wanted = digest(&SHA256, &name("Somebody", None));
+        let wanted: String = wanted
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(issuer_of(ca.certificate()), Some(wanted));
+        assert_eq!(issuer_of(b"no certificate"), None);
+    }
 }

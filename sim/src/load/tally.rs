@@ -52,6 +52,8 @@ pub(super) struct Slot {
     /// The last acknowledgement, and the end of the connection, on the run's clock.
     pub(super) acknowledged_at: Option<Duration>,
     pub(super) ended_at: Option<Duration>,
+    /// Of its connection, the last if there were several.
+    pub(super) port: Option<u16>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,7 @@ impl Slot {
             is_doomed: false,
             acknowledged_at: None,
             ended_at: None,
+            port: None,
         }
     }
 
@@ -124,9 +127,10 @@ impl Tally {
         self.started
     }
 
-    /// The slot begins to connect.
-    pub(super) fn opened(&mut self, index: usize) {
+    /// The slot begins to connect from this port.
+    pub(super) fn opened(&mut self, index: usize, port: Option<u16>) {
         if let Some(slot) = self.slots.get_mut(index) {
+            slot.port = port;
             slot.phase = Phase::Opening;
             slot.opened_at = Instant::now();
             slot.in_flight.clear();

@@ -77,6 +77,11 @@ impl Wire {
         &self.tcp
     }
 
+    /// Our own, by which the connection is found in a capture.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.tcp.local_addr().ok().map(|address| address.port())
+    }
+
     /// True while the socket does not take more: wait for it to become writable.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked

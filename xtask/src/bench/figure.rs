@@ -23,6 +23,8 @@ pub struct Figure {
     /// `power`: an acknowledged message survives a power cut; `process`: a crash of ours only.
     /// `none` for figures in which nothing durable is acknowledged.
     pub durability: &'static str,
+    /// The share of the machine that others used while it was measured.
+    pub machine_used_by_others: Option<f64>,
 }
 
 /// The name of a figure before it has a value.
@@ -61,7 +63,22 @@ impl Figure {
             goal: name.goal,
             runs,
             durability: name.durability,
+            machine_used_by_others: None,
         }
+    }
+
+    /// One line for people, if there is a goal.
+    pub fn verdict(&self) -> Option<String> {
+        let verdict = if self.meets_goal()? { "met" } else { "MISSED" };
+        let worst = self.ratio_high.or(self.ours)?;
+        let what = match &self.peer_name {
+            Some(peer) => format!("times {peer}, upper end of 95 %"),
+            None => self.unit.to_owned(),
+        };
+        Some(format!(
+            "{verdict:6} {}: {}: {worst} {what}; goal {}",
+            self.bench, self.figure, self.goal?
+        ))
     }
 
     /// By the worse end of the interval; `None` without a goal.
@@ -72,7 +89,7 @@ impl Figure {
 }
 
 /// Four significant digits: more would claim what was not measured.
-fn round(value: f64) -> f64 {
+pub fn round(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }
@@ -94,6 +111,7 @@ pub fn table(figures: &[Figure]) -> String {
         "goal",
         "runs",
         "durability",
+        "others",
     ];
     let rows = figures.iter().map(|figure| {
         let peer = match &figure.peer_name {
@@ -120,12 +138,16 @@ pub fn table(figures: &[Figure]) -> String {
             goal,
             figure.runs.to_string(),
             figure.durability.to_owned(),
+            match figure.machine_used_by_others {
+                Some(share) => format!("{:.0} %", share * 100.0),
+                None => "–".to_owned(),
+            },
         ]
     });
-    let rows: Vec<[String; 10]> = std::iter::once(head.map(str::to_owned))
+    let rows: Vec<[String; 11]> = std::iter::once(head.map(str::to_owned))
         .chain(rows)
         .collect();
-    let mut widths = [0; 10];
+    let mut widths = [0; 11];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -179,7 +201,7 @@ mod tests {
     fn the_line_has_every_field_and_no_false_digits() {
         let line = serde_json::to_value(compared(0.5)).unwrap();
         let keys: Vec<&String> = line.as_object().unwrap().keys().collect();
-        assert_eq!(keys.len(), 12, "{keys:?}");
+        assert_eq!(keys.len(), 13, "{keys:?}");
         assert_eq!(line["ours"], 22.51);
         assert_eq!(line["peer_name"], "mosquitto 2.0.11");
         let alone = serde_json::to_value(Figure::alone(NAME, 1.0, 3)).unwrap();
@@ -191,7 +213,14 @@ mod tests {
         assert_eq!(compared(0.50).meets_goal(), Some(true));
         assert_eq!(compared(0.51).meets_goal(), Some(false));
         let no_goal = Name { goal: None, ..NAME };
-        assert_eq!(Figure::alone(no_goal, 1.0, 1).meets_goal(), None);
+        let alone = Figure::alone(no_goal, 1.0, 1);
+        assert_eq!((alone.meets_goal(), alone.verdict()), (None, None));
+        assert_eq!(
+            compared(0.51).verdict().unwrap(),
+            "MISSED gateway: paced: 0.51 times mosquitto 2.0.11, upper end of 95 %; goal 0.5"
+        );
+        let met = Figure::alone(NAME, 0.4, 1).verdict().unwrap();
+        assert_eq!(met, "met    gateway: paced: 0.4 µs; goal 0.5");
     }
 
     #[test]

@@ -31,13 +31,21 @@ pub enum Scenario {
     },
     /// Connections with one subscription each and no traffic.
     Idle { devices: usize },
-    /// As `Publish`, while `count` of the devices are revoked one after the other.
+    /// As `Publish`, while identities are withdrawn.
     Revoke {
         devices: usize,
         rate_per_second: u32,
         seconds: u32,
-        count: usize,
+        what: Withdrawn,
     },
+}
+
+#[derive(Debug, Clone)]
+pub enum Withdrawn {
+    /// So many of the devices, one after the other.
+    Devices(usize),
+    /// All that a CA issued, at once: the SHA-256 of its name.
+    Issuer(String),
 }
 
 /// What `sim load` reports, as far as a bench needs it.
@@ -72,6 +80,9 @@ pub struct Outcome {
     /// One of them in full.
     #[serde(default)]
     pub example: Option<String>,
+    /// How long measuring lasted.
+    #[serde(default)]
+    pub lasted_seconds: f64,
     #[serde(default)]
     pub revocations: Vec<Revocation>,
 }
@@ -79,16 +90,28 @@ pub struct Outcome {
 /// One revocation; microseconds from the moment before its request was sent.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Revocation {
+    pub what: String,
+    /// Connections of the generator that it was to end.
+    pub connections: usize,
     /// Why the API did not take it.
     #[serde(default)]
     pub refused: Option<String>,
-    /// By the plane's receipt.
-    pub in_force_after_us: Option<f64>,
-    pub recorded_after_us: Option<f64>,
-    /// As the device saw it: its last acknowledgement, which may have come before the request.
+    /// By the plane's receipt, from the moment when the request was parsed.
+    pub sessions_closed: Option<usize>,
+    pub in_force_after_micros: Option<f64>,
+    pub closed_after_micros: Option<f64>,
+    pub recorded_after_micros: Option<f64>,
+    /// When it was in force, by the plane's clock; microseconds since 1970.
+    pub in_force_at_unix_micros: Option<u64>,
+    /// As the devices saw it: the last acknowledgement, which may have come before the request.
     pub last_accepted_us: Option<f64>,
-    /// As the device saw it: the end of its connection.
+    /// As the devices saw it: the end of the last of their connections.
     pub closed_us: Option<f64>,
+    /// Devices that saw no end, and those of them whom the plane has connected.
+    pub not_closed: Vec<String>,
+    pub left_open: Vec<String>,
+    /// The devices' TCP ports.
+    pub ports: Vec<u16>,
 }
 
 pub struct Load {
@@ -249,12 +272,15 @@ impl Scenario {
                 devices,
                 rate_per_second,
                 seconds,
-                count,
+                what,
             } => vec![
+                match what {
+                    Withdrawn::Devices(count) => ("--revocations", count.to_string()),
+                    Withdrawn::Issuer(issuer) => ("--revoke-ca", issuer.clone()),
+                },
                 ("--mode", "revoke".to_owned()),
                 ("--devices", devices.to_string()),
                 ("--rate", rate_per_second.to_string()),
-                ("--revocations", count.to_string()),
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
             ],
@@ -299,18 +325,21 @@ mod tests {
 
     #[test]
     fn revocations_are_read_with_what_is_missing_in_them() {
+        let receipt = "\"in_force_after_micros\":7,\"sessions_closed\":1,";
         let report = format!(
-            "{REPORT},\"revocations\":[{{\"device\":\"d\",\"in_force_after_us\":7,\
-             \"recorded_after_us\":null,\"answered_us\":9.5,\"last_accepted_us\":-3.5,\
-             \"closed_us\":12.0}}]}}"
+            "{REPORT},\"lasted_seconds\":1.5,\"revocations\":[{{\"what\":\"device/d\",\
+             \"connections\":1,{receipt}\"answered_us\":9.5,\"last_accepted_us\":-3.5,\
+             \"closed_us\":null,\"not_closed\":[\"d\"],\"left_open\":[],\"ports\":[7]}}]}}"
         );
         let run = spoken(&format!("{MARKS} echo '{report}'"))
             .run(|| Ok(()))
             .unwrap();
+        assert_eq!(run.outcome.lasted_seconds, 1.5);
         let one = &run.outcome.revocations[0];
-        assert_eq!(one.in_force_after_us, Some(7.0));
-        assert_eq!(one.recorded_after_us, None);
+        assert_eq!(one.in_force_after_micros, Some(7.0));
+        assert_eq!(one.recorded_after_micros, None);
         assert_eq!(one.last_accepted_us, Some(-3.5));
+        assert_eq!((one.closed_us, one.not_closed.len()), (None, 1));
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Server {
     pub fn fleetward_storing(scratch: &Scratch, stored: u32) -> anyhow::Result<Self> {
         let folder = scratch.unused(&format!("stored-{stored}"))?;
         let begun = Instant::now();
-        prepare(&folder, 1)?;
+        prepare(&folder, 1, 0)?;
         let output = Command::new("python3")
             .args(["-c", include_str!("prefill.py")])
             .arg(folder.join("data/control.db"))
@@ -208,10 +208,23 @@ impl Server {
         devices: usize,
         durability: Durability,
     ) -> anyhow::Result<Self> {
-        let prepared = scratch.0.join(format!("prepared-{devices}"));
+        Self::fleetward_with_line(scratch, devices, 0, durability)
+    }
+
+    /// The same with `of_line` more devices whose certificates the issuing CA `line` made.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn fleetward_with_line(
+        scratch: &Scratch,
+        devices: usize,
+        of_line: usize,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
+        let prepared = scratch.0.join(format!("prepared-{devices}-{of_line}"));
         if !prepared.exists() {
-            prepare(&prepared, devices)
-                .with_context(|| format!("preparing a plane with {devices} devices"))?;
+            prepare(&prepared, devices, of_line)
+                .with_context(|| format!("preparing a plane with {} devices", devices + of_line))?;
         }
         let doors = Doors::free()?;
         let folder = scratch.unused("fleetward")?;
@@ -240,6 +253,42 @@ impl Server {
         )?;
         server.socket = Some(folder.join("data/fleetward.sock"));
         Ok(server)
+    }
+
+    /// The SHA-256 of the name of the issuing CA `line`, by which it is revoked.
+    ///
+    /// # Errors
+    /// If the plane has no such CA.
+    pub fn issuer_of_line(&self) -> anyhow::Result<String> {
+        let listed = self.operate(&["identity", "ca", "list", "--output", "json"])?;
+        let listed: serde_json::Value = serde_json::from_slice(&listed)?;
+        let issuing = listed.pointer("/issuing").and_then(|all| all.as_array());
+        let issuer = issuing
+            .and_then(|all| all.iter().find(|one| one["name"] == LINE))
+            .and_then(|line| line["issuer"].as_str());
+        Ok(issuer.context("the plane has no CA `line`")?.to_owned())
+    }
+
+    /// A command of its operator; what it prints.
+    fn operate(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let socket = self.socket.as_deref().context("ours has a socket")?;
+        let data = socket.parent().context("a socket without a folder")?;
+        let output = Command::new(crate::built(
+            &crate::root_of_repository(),
+            "release",
+            "fleetward",
+        ))
+        .args(arguments)
+        .env("FLEETWARD_DATA_DIR", data)
+        .output()
+        .context("cannot run fleetward")?;
+        ensure!(
+            output.status.success(),
+            "fleetward {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(output.stdout)
     }
 
     fn start(
@@ -361,34 +410,48 @@ impl Doors {
     }
 }
 
+/// The issuing CA and the product of the devices that are revoked with it.
+const LINE: &str = "line";
+
 /// Makes `folder` the state of a plane whose devices have enrolled, by what every user has: its
 /// API and its EST door. Ended by a kill: a copy of the folder is a plane after a crash.
-fn prepare(folder: &Path, devices: usize) -> anyhow::Result<()> {
+fn prepare(folder: &Path, devices: usize, of_line: usize) -> anyhow::Result<()> {
     let doors = Doors::free()?;
-    for (path, text) in FLEET {
+    let line = (
+        "products/line.toml",
+        "[line]\nca = \"line\"\ndescription = \"Likewise\"\n",
+    );
+    for (path, text) in FLEET.into_iter().chain((of_line > 0).then_some(line)) {
         let path = folder.join("fleet").join(path);
         std::fs::create_dir_all(path.parent().context("a file without a folder")?)?;
         std::fs::write(path, text)?;
     }
     let server = Server::serve(folder, doors, Durability::Process)?;
     let begun = Instant::now();
-    let output = Command::new(crate::built(&crate::root_of_repository(), "release", "sim"))
+    if of_line > 0 {
+        server.operate(&["identity", "ca", "create", LINE, "--for", "device"])?;
+    }
+    let mut enroll = Command::new(crate::built(&crate::root_of_repository(), "release", "sim"));
+    enroll
         .args(["enroll", "--product", "device", "--socket"])
         .arg(server.socket.as_deref().context("ours has a socket")?)
         .args(["--est", &doors.devices.to_string()])
         .args(["--devices", &devices.to_string(), "--fleet"])
         .arg(folder.join("fleet"))
         .arg("--out")
-        .arg(&server.credentials.folder)
-        .output()
-        .context("cannot run sim")?;
+        .arg(&server.credentials.folder);
+    if of_line > 0 {
+        enroll.args(["--also", &format!("{LINE}:{of_line}:{LINE}")]);
+    }
+    let output = enroll.output().context("cannot run sim")?;
     ensure!(
         output.status.success(),
         "sim enroll: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
     eprintln!(
-        "  {devices} devices enrolled in {:.1} s",
+        "  {} devices enrolled in {:.1} s",
+        devices + of_line,
         begun.elapsed().as_secs_f64()
     );
     Ok(())
@@ -467,6 +530,10 @@ impl Scratch {
 }
 
 impl Scratch {
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
     /// A name in it that nothing has. Not a port: the next run may be given the same one.
     fn unused(&self, name: &str) -> anyhow::Result<PathBuf> {
         (0..)

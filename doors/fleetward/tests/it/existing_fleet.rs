@@ -1,9 +1,13 @@
 //! Existing fleets come along: an old PKI of openssl's, mosquitto's clients as they are.
 
-use crate::plane::{Home, Plane, Settings};
+use crate::plane::{Home, PATIENCE, Plane, Settings};
 use crate::tools::{curl, have, openssl_well, run, write_root};
 use serde_json::Value;
+use sim::Session;
+use sim::credential::{Presented, read_certificates};
+use sim::tls::{Client, Endpoint, Options};
 use std::process::Command;
+use std::time::Instant;
 
 /// An old authority in the scratch folder: `old-ca.pem`, and leaves by [`leaf`].
 pub fn old_authority(home: &Home) {
@@ -382,11 +386,33 @@ fn a_shared_certificate_lets_in_who_is_on_its_list_until_it_has_its_own() {
         .permissions();
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(mode.mode() & 0o777, 0o600);
+    let session = |name: &str| {
+        let (certificate, key) = (home.path("everybody.pem"), home.path("everybody.key"));
+        let presented = Presented::read(&certificate, &key).unwrap();
+        // Here the door shows the old server's certificate.
+        let roots = read_certificates(&home.path("old-ca.pem")).unwrap();
+        let door = Endpoint::new(plane.mqtt, "localhost", &roots).unwrap();
+        let client = Client::new(&door, Some(&presented), &Options::default());
+        let connect = mqtt::Connect::new(mqtt::Version::V5, name);
+        Session::open(&client.unwrap(), &connect, PATIENCE)
+    };
+    let (mut own, mut neighbour) = (session("s-1").unwrap(), session("s-2").unwrap());
     let answer = by_token(&home, &plane, "s-1", &token_of(&home), "s-1");
     answer.expect(200);
+    // What stood on the shared certificate ends with its permission.
+    let ended = own.next(Instant::now() + PATIENCE).unwrap_err();
+    assert_eq!(ended.kind(), "disconnect:0x87", "{ended}");
+    neighbour.ping().unwrap();
     let mark = plane.lines.mark();
     assert!(publish(&home, mqtt, "everybody", "s-1", &topic("s-1")).is_err());
     plane.lines.wait_for(mark, "shared-certificate-replaced");
+    // The refusal is an answer to its CONNECT, which the device can read.
+    let refused = session("s-1").unwrap_err();
+    assert_eq!(refused.kind(), "connack:0x87", "{refused}");
+    assert!(
+        refused.to_string().contains("certificate of its own"),
+        "{refused}"
+    );
     publish(&home, mqtt, "everybody", "s-2", &topic("s-2")).unwrap();
 }
 

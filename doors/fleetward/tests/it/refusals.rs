@@ -378,6 +378,132 @@ fn at_the_api_nobody_acts_without_a_right() {
     assert_eq!(plane.acts(), before);
 }
 
+/// Stands between a client and a door, and goes on speaking after the door has said its last word
+/// and closed its side. A door that does not listen any more answers with a reset, which takes its
+/// last word out of the hands of a client that has not read it yet.
+fn still_listens_after_its_last_word(door: SocketAddr, client: impl FnOnce(SocketAddr)) -> bool {
+    let between = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = between.local_addr().unwrap();
+    let stands_between = std::thread::spawn(move || {
+        let (mut client, _) = between.accept().unwrap();
+        let mut server = TcpStream::connect(door).unwrap();
+        let (mut from_client, mut to_server) =
+            (client.try_clone().unwrap(), server.try_clone().unwrap());
+        let forward = std::thread::spawn(move || {
+            // However the client ends: what counts is seen below.
+            let _ = std::io::copy(&mut from_client, &mut to_server);
+        });
+        let is_closed = std::io::copy(&mut server, &mut client).is_ok();
+        // A reset is the answer to the first of these, and the second finds it.
+        let is_heard = (0..3).all(|_| server.write_all(b"and then").is_ok());
+        let _ = server.shutdown(std::net::Shutdown::Both);
+        let _ = client.shutdown(std::net::Shutdown::Both);
+        forward.join().unwrap();
+        is_closed && is_heard
+    });
+    client(address);
+    stands_between.join().unwrap()
+}
+
+#[test]
+fn a_door_listens_until_whoever_it_refuses_or_ends_has_heard_why() {
+    if !have(&["openssl"]) {
+        return;
+    }
+    let scene = scene();
+    for (door, name) in [
+        (scene.plane.mqtt, "gone"),
+        (scene.plane.mqtt, "stranger"),
+        (scene.plane.devices, "stranger"),
+    ] {
+        let listens = still_listens_after_its_last_word(door, |at| {
+            let at = format!("localhost:{}", at.port());
+            let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+            let arguments = [
+                "s_client",
+                "-quiet",
+                "-connect",
+                &at,
+                "-CAfile",
+                "root.pem",
+                "-cert",
+                &certificate,
+                "-key",
+                &key,
+            ];
+            openssl(&scene.home, &arguments, b"hello");
+        });
+        assert!(listens, "{name} at {door}");
+    }
+    // A live session that is ended.
+    let listens = still_listens_after_its_last_word(scene.plane.mqtt, |at| {
+        let door = Endpoint::new(at, "localhost", &[scene.plane.root()]).unwrap();
+        let presented = scene.credential("cam").presented();
+        let client = Client::new(&door, Some(&presented), &Options::default()).unwrap();
+        let connect = Connect::new(Version::V5, "cam");
+        let mut session = Session::open(&client, &connect, PATIENCE).unwrap();
+        scene.plane.revoke(&"cam".parse().unwrap());
+        let ended = session.next(std::time::Instant::now() + PATIENCE);
+        assert_eq!(ended.unwrap_err().kind(), "disconnect:0x98");
+    });
+    assert!(listens, "the end of a session");
+}
+
+/// In TLS 1.3 a client speaks before it can know that it is refused.
+#[test]
+fn whoever_is_refused_hears_why_however_much_it_said() {
+    const TIMES: usize = 50;
+    if !have(&["openssl"]) {
+        return;
+    }
+    let scene = scene();
+    let words = vec![b'x'; 20_000];
+    for (door, name, alert) in [
+        (scene.plane.mqtt, "gone", "alert certificate revoked"),
+        (scene.plane.mqtt, "stranger", "alert unknown ca"),
+        (scene.plane.devices, "stranger", "alert unknown ca"),
+    ] {
+        let at = format!("localhost:{}", door.port());
+        let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
+        let arguments = [
+            "s_client",
+            "-quiet",
+            "-connect",
+            &at,
+            "-CAfile",
+            "root.pem",
+            "-cert",
+            &certificate,
+            "-key",
+            &key,
+            "-tls1_3",
+        ];
+        for time in 1..=TIMES {
+            let said = openssl(&scene.home, &arguments, &words).err;
+            assert!(said.contains(alert), "{name} at {at}, time {time}: {said}");
+        }
+    }
+    // The library that most clients in C are made with.
+    if !have(&["mosquitto_pub"]) {
+        return;
+    }
+    for time in 1..=TIMES {
+        let more = [
+            "-t",
+            "v1/camera/gone/telemetry/x",
+            "-m",
+            "x",
+            "-V",
+            "5",
+            "-d",
+        ];
+        let ran = mosquitto(&scene.home, &scene.plane, "mosquitto_pub", "gone", &more);
+        let said = ran.text() + &ran.err;
+        let heard = said.contains("alert certificate revoked");
+        assert!(heard, "mosquitto_pub, time {time}: {said}");
+    }
+}
+
 /// Tickets are never given, and what a client keeps of an earlier session is not taken.
 #[test]
 fn sessions_are_never_resumed() {

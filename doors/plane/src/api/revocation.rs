@@ -73,6 +73,10 @@ pub struct RevocationDone {
     sessions_closed: u32,
     /// Microseconds after which nothing of it was accepted at any door.
     in_force_after_micros: u64,
+    /// When that was by this plane's clock, microseconds since 1970: to be held against a capture.
+    in_force_at_unix_micros: u64,
+    /// Microseconds after which the last of its connections was closed.
+    closed_after_micros: u64,
     /// Microseconds after which its last entry was durable.
     recorded_after_micros: u64,
     recorded: Recorded,
@@ -88,6 +92,8 @@ impl From<RevocationReceipt> for RevocationDone {
             unknown: done.unknown,
             sessions_closed: done.sessions_closed,
             in_force_after_micros: micros(done.in_force_after),
+            in_force_at_unix_micros: micros(done.in_force_at_unix),
+            closed_after_micros: micros(done.closed_after),
             recorded_after_micros: micros(done.recorded_after),
             recorded: Recorded {
                 sequence: done.receipt.sequence,
@@ -155,8 +161,8 @@ pub async fn revoke_list(
     })?;
     let revoking = Revoking {
         what,
-        reason: reason(&asked.reason)?,
         list: Some(digest(text.as_bytes())),
+        ..Revoking::nothing(reason(&asked.reason)?)
     };
     carry_out(plane, revoking, asked.dry_run, actor).await
 }

@@ -146,6 +146,76 @@ async fn a_product_bars_all_its_devices_as_one_fact() {
     house.end().await;
 }
 
+/// A shard ends a bounded number of connections in one turn: the receipt waits for the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sessions_than_one_turn_ends_are_all_closed_by_the_receipt() {
+    const DEVICES: usize = 140;
+    let names: Vec<String> = (0..DEVICES).map(|number| format!("cam-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let house = House::with(&names).await;
+    let mut cameras = Vec::new();
+    for name in names {
+        cameras.push(house.connected(name).await);
+    }
+    let done = house
+        .revoke("product/camera", RevocationReason::CertificateHold)
+        .await;
+    assert_eq!(usize::try_from(done.sessions_closed).unwrap(), DEVICES);
+    assert!(done.in_force_after <= done.closed_after);
+    let left = house.plane.shards().reports(false).await;
+    let left: usize = left.iter().map(|report| report.connections).sum();
+    assert_eq!(left, 0);
+    blocking(move || {
+        for mut camera in cameras {
+            let ended = camera.session().unwrap().next(Instant::now() + PATIENCE);
+            assert_eq!(ended.unwrap_err().kind(), "disconnect:0x98");
+        }
+    })
+    .await;
+    house.end().await;
+}
+
+/// Closed at once, the kernel would answer what is on its way with a reset, and the device would
+/// be told nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_speaks_while_it_is_revoked_hears_why() {
+    const DEVICES: usize = 20;
+    let names: Vec<String> = (0..DEVICES).map(|number| format!("cam-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let house = House::with(&names).await;
+    for name in names {
+        let mut camera = house.connected(name).await;
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let topic = format!("v1/{name}/up");
+        let speaks = blocking(move || {
+            let session = camera.session().unwrap();
+            let mut begun = Some(begun);
+            // It never looks whether anything came, until it cannot write any more.
+            for number in 0..20_000 {
+                if let Err(ended) = session.send(&topic, &[0; 100]) {
+                    return ended.kind();
+                }
+                if number == 100 {
+                    begun.take().unwrap().send(()).unwrap();
+                }
+            }
+            loop {
+                if let Err(ended) = session.next(Instant::now() + PATIENCE) {
+                    return ended.kind();
+                }
+            }
+        });
+        let revoked = async {
+            begins.await.unwrap();
+            let what = format!("device/{name}");
+            house.revoke(&what, RevocationReason::KeyCompromise).await
+        };
+        let (heard, _) = tokio::join!(speaks, revoked);
+        assert_eq!(heard, "disconnect:0x98", "{name}");
+    }
+    house.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_ca_ends_all_that_it_issued_and_issues_nothing_more() {
     let house = House::with(&["cam-1", "cam-2"]).await;
@@ -179,8 +249,8 @@ async fn a_list_is_one_act_with_an_entry_for_each_line() {
     let lines = ["device/cam-1", "device/cam-2", "device/ghost"];
     let revoking = Revoking {
         what: lines.iter().map(|line| line.parse().unwrap()).collect(),
-        reason: RevocationReason::PrivilegeWithdrawn,
         list: Some(Digest([7; 32])),
+        ..Revoking::nothing(RevocationReason::PrivilegeWithdrawn)
     };
     let done = deciding::revoke(&house.plane, &revoking, &Actor::Plane)
         .await
@@ -215,8 +285,8 @@ async fn a_long_list_is_recorded_in_parts() {
     what.push("device/cam-1".parse().unwrap());
     let revoking = Revoking {
         what,
-        reason: RevocationReason::CessationOfOperation,
         list: Some(Digest([8; 32])),
+        ..Revoking::nothing(RevocationReason::CessationOfOperation)
     };
     let done = deciding::revoke(&house.plane, &revoking, &Actor::Plane)
         .await

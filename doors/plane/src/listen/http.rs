@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -43,6 +43,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
 /// How long a stopping door waits for requests that are under way.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a peer may take to hear why it was refused and leave, and what it may send meanwhile.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// Refused peers that are read on at one door; who comes beyond them may see a reset.
+const LINGERING_MAX: usize = 128;
 
 /// A connection's place at its door, counted for its source until it is dropped.
 pub struct Place {
@@ -109,6 +115,7 @@ pub async fn serve_door<D: HttpDoor>(
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let by_source = Arc::default();
     let lines = Arc::new(Lines::new(D::NAME));
+    let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
     let telling = Arc::new(Telling {
         signals,
         failures: Locked::new(PerSecond::new(FAILURES_A_SECOND)),
@@ -140,9 +147,15 @@ pub async fn serve_door<D: HttpDoor>(
                 let _ = stream.set_nodelay(true);
                 let (door, router, until) = (door.clone(), router.clone(), stopping.clone());
                 let (lines, telling) = (Arc::clone(&lines), Arc::clone(&telling));
+                let lingering = Arc::clone(&lingering);
                 tokio::spawn(async move {
-                    serve_connection(door, stream, peer, router, until, &lines, &telling).await;
+                    let refused =
+                        serve_connection(door, stream, peer, router, until, &lines, &telling).await;
                     drop(place);
+                    if let (Some(refused), Ok(_place)) = (refused, lingering.try_acquire()) {
+                        // However it leaves, it goes.
+                        let _ = tokio::time::timeout(LINGER, linger(refused)).await;
+                    }
                 });
             }
             Err(e) => {
@@ -165,6 +178,7 @@ pub async fn pause_accepting() {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
+/// The stream of a peer that was refused and told why, if it may not have heard it yet.
 async fn serve_connection<D: HttpDoor>(
     door: D,
     stream: TcpStream,
@@ -173,30 +187,46 @@ async fn serve_connection<D: HttpDoor>(
     until: watch::Receiver<bool>,
     lines: &Lines,
     telling: &Telling,
-) {
-    let Ok((config, sight)) = door.offer() else {
-        return;
-    };
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    let failed = match tokio::time::timeout(PATIENCE, handshake).await {
+) -> Option<TcpStream> {
+    let (config, sight) = door.offer().ok()?;
+    let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
+    let (failed, stream) = match tokio::time::timeout(PATIENCE, handshake).await {
         Ok(Ok(mut tls)) => {
             if tls.get_ref().1.alpn_protocol() == Some(ALPN) {
                 // A CA has seen what it came for; nothing else is ever spoken in this protocol.
                 let _ = tls.shutdown().await;
-                return;
+                return None;
             }
             telling.proven::<D>(&sight, tls.get_ref().1);
             let caller = door.caller(peer, &sight);
-            return serve_stream(tls, router, caller, until).await;
+            serve_stream(tls, router, caller, until).await;
+            return None;
         }
-        Ok(Err(error)) => error,
-        Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut),
+        Ok(Err((error, stream))) => (error, Some(stream)),
+        Err(_) => (std::io::Error::from(std::io::ErrorKind::TimedOut), None),
     };
     let failed = refused::stream(&sight.lock(), &failed);
     telling.failed::<D>(&failed, peer.ip());
     if lines.take() {
         tracing::warn!(target: "listen", "{} {peer}: {}", D::NAME, failed.line);
     }
+    stream
+}
+
+/// Says that nothing follows and reads on without looking until the peer has closed. Closed at
+/// once, the kernel would answer what is still on its way (in TLS 1.3 a client sends its request
+/// before it can know) with a reset, and that takes the alert out of the peer's hands.
+async fn linger(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    let mut nobody_reads = [0; 4096];
+    let mut drained_bytes = 0;
+    while drained_bytes < LINGER_BYTES_MAX {
+        match stream.read(&mut nobody_reads).await? {
+            0 => return Ok(()),
+            count => drained_bytes += count,
+        }
+    }
+    Ok(())
 }
 
 /// What one HTTP door tells the judge.

@@ -21,6 +21,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use store::{Journal, JournalOptions};
 use tokio::sync::oneshot;
 
@@ -31,8 +32,14 @@ pub enum Letter {
     /// A proven connection whose home is this shard.
     Connection(Box<Handed>),
     FromShard(ToShard),
-    /// Bites at once; answered with the number of sessions closed.
-    Withdraw(Arc<[Revocable]>, oneshot::Sender<u32>),
+    /// Bites at once.
+    Withdraw {
+        what: Arc<[Revocable]>,
+        /// How many sessions end, and the moment from which nothing of them is accepted.
+        bitten: oneshot::Sender<(u32, Instant)>,
+        /// When the last of their connections was closed.
+        closed: oneshot::Sender<Instant>,
+    },
     /// Answered with the number of sessions that `Withdraw` would close.
     Count(Arc<[Revocable]>, oneshot::Sender<u32>),
     /// A new policy; answered when every session of the shard is under it.
@@ -42,6 +49,8 @@ pub enum Letter {
     Reclassify(Principal),
     /// Sessions on certificates of a retired fleet end; answered with their number.
     WithdrawRetired(oneshot::Sender<u32>),
+    /// Its sessions on a certificate that others hold too end; answered with their number.
+    EndShared(Principal, oneshot::Sender<u32>),
     /// Somebody is contained or restored, as the registry says when the letter is read; answered
     /// with the number of sessions touched when it bites.
     Contain(Principal, oneshot::Sender<u32>),
@@ -108,6 +117,27 @@ pub struct Around {
     pub requests: Requests,
 }
 
+/// What a withdrawal found open.
+pub struct Withdrawn {
+    /// Sessions that ended.
+    pub sessions: u32,
+    /// From then on nothing of what was withdrawn is accepted in any shard.
+    pub in_force_at: Instant,
+    closing: Vec<oneshot::Receiver<Instant>>,
+}
+
+impl Withdrawn {
+    /// Waits until the last of their connections is closed; when that was.
+    pub async fn all_closed(self) -> Instant {
+        let mut last = self.in_force_at;
+        for closing in self.closing {
+            // A shard that has ended has no connection left.
+            last = last.max(closing.await.unwrap_or(last));
+        }
+        last
+    }
+}
+
 /// The running shards.
 pub struct Shards {
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
@@ -168,12 +198,28 @@ impl Shards {
         })
     }
 
-    /// Closes every session of what is withdrawn, in every shard; returns how many there were.
-    pub async fn withdraw(&self, what: Arc<[Revocable]>) -> u32 {
-        let answers = self
-            .ask(|reply| Letter::Withdraw(Arc::clone(&what), reply))
-            .await;
-        answers.into_iter().sum()
+    /// Ends every session of what is withdrawn, in every shard. When this returns nothing more of
+    /// them is accepted; their connections are closed meanwhile.
+    pub async fn withdraw(&self, what: Arc<[Revocable]>) -> Withdrawn {
+        let mut withdrawn = Withdrawn {
+            sessions: 0,
+            in_force_at: Instant::now(),
+            closing: Vec::with_capacity(self.mailboxes.len()),
+        };
+        let bites = self.ask(|bitten| {
+            let (closed, closing) = oneshot::channel();
+            withdrawn.closing.push(closing);
+            Letter::Withdraw {
+                what: Arc::clone(&what),
+                bitten,
+                closed,
+            }
+        });
+        for (sessions, at) in bites.await {
+            withdrawn.sessions += sessions;
+            withdrawn.in_force_at = withdrawn.in_force_at.max(at);
+        }
+        withdrawn
     }
 
     /// How many sessions [`Shards::withdraw`] would close now.
@@ -188,6 +234,15 @@ impl Shards {
     /// returns how many there were.
     pub async fn withdraw_retired(&self) -> u32 {
         self.ask(Letter::WithdrawRetired).await.into_iter().sum()
+    }
+
+    /// Ends the sessions of somebody that stand on a certificate which others hold too; returns how
+    /// many there were.
+    pub async fn end_shared(&self, principal: &Principal) -> u32 {
+        self.ask_home(principal, |reply| {
+            Letter::EndShared(principal.clone(), reply)
+        })
+        .await
     }
 
     /// Returns when every session is under the new grants.
@@ -280,7 +335,7 @@ impl Shards {
     }
 
     /// One answer a shard. A shard that has ended has no session left: its answer is left out.
-    async fn ask<T>(&self, letter: impl Fn(oneshot::Sender<T>) -> Letter) -> Vec<T> {
+    async fn ask<T>(&self, mut letter: impl FnMut(oneshot::Sender<T>) -> Letter) -> Vec<T> {
         let waiting: Vec<oneshot::Receiver<T>> = self
             .mailboxes
             .iter()

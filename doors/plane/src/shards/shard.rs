@@ -6,11 +6,12 @@
 //! connection is written once.
 
 mod handshake;
+mod leaving;
 
 use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
-use super::transport::{Arrival, Transport};
+use super::transport::{Arrival, Failure, Transport};
 use super::{Around, Letter};
 use crate::certify::over_mqtt::{self, Request, Requests};
 use crate::clock::SteadyClock;
@@ -21,6 +22,7 @@ use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said, Turn};
 use identity::Presented;
+use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -37,6 +39,9 @@ use tokio::sync::mpsc::error::TrySendError;
 const READ_BYTES: usize = 128 * 1024;
 /// Bytes waiting at another shard above which our publishers to it pause.
 const CONGESTED_BYTES: usize = 32 * 1024 * 1024;
+
+/// Events of one turn that are served before the mailbox is looked at again.
+const SERVED_BETWEEN_MAIL: usize = 32;
 
 const LISTENER: u64 = u64::MAX;
 const MAILBOX: u64 = u64::MAX - 1;
@@ -81,6 +86,7 @@ pub struct SessionRow {
 enum Slot {
     Handshaking(Handshaking),
     Live(Live),
+    Lingering(Lingering),
 }
 
 struct Handshaking {
@@ -98,6 +104,8 @@ struct Live {
     pending: Vec<u8>,
     paused: bool,
     polled: EventFlags,
+    /// The gateway is done with it and it waits for its turn to be closed.
+    ending: bool,
 }
 
 pub struct Shard {
@@ -126,6 +134,7 @@ pub struct Shard {
     signal_lines: LineBudget,
     telling: Telling,
     requests: Requests,
+    leaving: Leaving,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -202,6 +211,7 @@ impl Shard {
             signal_lines: LineBudget::default(),
             telling: Telling::new(signals),
             requests,
+            leaving: Leaving::new(config.connections_max),
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -266,7 +276,7 @@ impl Shard {
         let mut events = Vec::with_capacity(1024);
         let mut shaking = Vec::new();
         while !(self.draining && self.slots.len() == 0) {
-            if !has_work(&self.turn) {
+            if !has_work(&self.turn) && !self.leaving.is_under_way() {
                 self.slots.reuse();
             }
             events.clear();
@@ -280,21 +290,24 @@ impl Shard {
             }
             let started = Instant::now();
             let now = self.clock.now();
-            let (mut knocking, mut mail) = (false, false);
+            let mut knocking = false;
             shaking.clear();
-            for event in &events {
+            for (number, event) in events.iter().enumerate() {
+                // First, and again after each few: what is withdrawn waits for no queue.
+                if number % SERVED_BETWEEN_MAIL == 0 && self.has_mail() {
+                    self.read_mail(now);
+                }
                 match event.data.u64() {
                     LISTENER => knocking = true,
-                    MAILBOX => mail = true,
+                    // A wake may outlive its letters, which were read between events.
+                    MAILBOX => self.read_mail(now),
                     token => match self.slot_of(token) {
                         Some((id, Slot::Live(_))) => self.serve(id, event.flags, now),
                         Some((id, Slot::Handshaking(_))) => shaking.push(id),
+                        Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
                         None => {}
                     },
                 }
-            }
-            if mail {
-                self.read_mail(now);
             }
             self.gateway.tick(now, &mut self.turn);
             self.carry_out(now);
@@ -306,12 +319,16 @@ impl Shard {
                 if shaking_since.elapsed() > budget {
                     break;
                 }
+                if self.has_mail() {
+                    self.read_mail(now);
+                }
                 self.shake(*id, now);
             }
             if knocking {
                 self.accept(now);
             }
             self.end_overdue_handshakes(now);
+            self.end_overdue_lingering(now);
             self.accept_again();
             self.carry_out(now);
             self.lines
@@ -327,8 +344,13 @@ impl Shard {
         }
     }
 
+    fn has_mail(&self) -> bool {
+        let own = self.mailboxes.get(usize::from(self.index));
+        own.is_some_and(|mailbox| mailbox.waiting() > 0)
+    }
+
     fn timeout(&self) -> Timespec {
-        if has_work(&self.turn) {
+        if has_work(&self.turn) || self.leaving.is_under_way() {
             return Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
@@ -338,6 +360,7 @@ impl Shard {
         let next = [
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
+            self.leaving.next_deadline(),
             (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
         .into_iter()
@@ -365,6 +388,9 @@ impl Shard {
     // ---- live sessions ----
 
     fn serve(&mut self, id: u32, flags: EventFlags, now: Timestamp) {
+        if matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.ending) {
+            return;
+        }
         if flags.contains(EventFlags::OUT) {
             // Only what is encrypted already: what the gateway has waits for the journal.
             let sent = self.transmit(id, &[]);
@@ -392,15 +418,24 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
-        if !matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
-            self.gateway
-                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
-            self.remove(id);
+        if matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
+            return;
+        }
+        self.gateway
+            .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
+        match arrival {
+            // An alert says why.
+            Err(Failure::Tls(_) | Failure::Overlong) => self.linger(id, now),
+            _ => self.remove(id),
         }
     }
 
     /// Encrypts what the gateway has for this connection and gives the socket what it takes.
     fn write(&mut self, id: u32, now: Timestamp) {
+        if matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.ending) {
+            // What it can be sent goes out with the goodbye.
+            return;
+        }
         let Some(output) = self.gateway.output(ConnectionId(id)) else {
             return;
         };
@@ -468,18 +503,6 @@ impl Shard {
         }
     }
 
-    fn remove(&mut self, id: u32) {
-        match self.slots.remove(id) {
-            Some(Slot::Live(live)) => live.transport.close(),
-            Some(Slot::Handshaking(handshaking)) => {
-                self.forget_handshake(handshaking.peer.ip());
-                handshaking.transport.close();
-            }
-            None => {}
-        }
-        self.accept_again();
-    }
-
     // ---- what a turn decided ----
 
     fn carry_out(&mut self, now: Timestamp) {
@@ -496,6 +519,7 @@ impl Shard {
             }
             self.post_to_shards();
             self.tell_signals(now);
+            self.begin_endings();
             for place in 0..self.carried.pause.len() {
                 if let Some(ConnectionId(id)) = self.carried.pause.get(place).copied() {
                     self.set_paused(id, true);
@@ -504,11 +528,6 @@ impl Shard {
             for place in 0..self.carried.touched.len() {
                 if let Some(ConnectionId(id)) = self.carried.touched.get(place).copied() {
                     self.write(id, now);
-                }
-            }
-            for place in 0..self.carried.close.len() {
-                if let Some((ConnectionId(id), _)) = self.carried.close.get(place).copied() {
-                    self.end(id, now);
                 }
             }
             // Last: what is fed here may be acknowledged only after the next round's journal.
@@ -520,18 +539,8 @@ impl Shard {
             }
             self.carried.clear();
         }
+        self.end_some(now);
         self.report_congestion(now);
-    }
-
-    /// Closes a connection that the gateway is done with, after what it could be sent.
-    fn end(&mut self, id: u32, now: Timestamp) {
-        self.write(id, now);
-        if let Some(Slot::Live(live)) = self.slots.entry(id) {
-            live.transport.goodbye();
-        }
-        self.gateway
-            .closed(ConnectionId(id), Closed::AsAsked, now, &mut self.turn);
-        self.remove(id);
     }
 
     /// False if the journal cannot be written: then nothing of this turn may be acknowledged.
@@ -576,6 +585,7 @@ impl Shard {
         }
         self.turn = Turn::default();
         self.carried = Turn::default();
+        self.leaving.all_have_left();
         self.stop_accepting();
     }
 
@@ -621,6 +631,9 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return;
         };
+        if live.ending {
+            return;
+        }
         feed(
             &mut self.gateway,
             &mut self.turn,
@@ -688,11 +701,19 @@ impl Shard {
                 // Nothing of it could be journaled or acknowledged.
                 Letter::FromShard(_) if self.failed => {}
                 Letter::FromShard(message) => self.gateway.from_shard(message, now, &mut self.turn),
-                Letter::Withdraw(what, reply) => {
-                    let closed = self.gateway.revoke(&what, now, &mut self.turn);
-                    self.carry_out(now);
+                Letter::Withdraw {
+                    what,
+                    bitten,
+                    closed,
+                } => {
+                    // This thread is the only one that takes in what these sessions send, so from
+                    // here on nothing of them is accepted.
+                    let at = Instant::now();
+                    let sessions = self.gateway.revoke(&what, now, &mut self.turn);
                     // Whoever asked may have gone; the withdrawal stands.
-                    let _ = reply.send(closed);
+                    let _ = bitten.send((sessions, at));
+                    self.carry_out(now);
+                    self.leaving.tell_when_all_ended(closed);
                 }
                 Letter::WithdrawRetired(reply) => {
                     let closed = {
@@ -705,6 +726,11 @@ impl Shard {
                     };
                     self.carry_out(now);
                     let _ = reply.send(closed);
+                }
+                Letter::EndShared(principal, reply) => {
+                    let ended = self.gateway.end_shared(&principal, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(ended);
                 }
                 Letter::Count(what, reply) => {
                     let _ = reply.send(self.gateway.sessions_of(&what));
@@ -759,7 +785,7 @@ impl Shard {
         };
         ShardReport {
             shard: self.index,
-            connections: self.slots.len() - self.handshaking,
+            connections: self.slots.len() - self.handshaking - self.leaving.lingering(),
             handshaking: self.handshaking,
             handshakes_done: self.handshakes_done,
             handshakes_refused: self.handshakes_refused,
@@ -795,21 +821,6 @@ impl Shard {
             queued_messages: session.queued_messages,
             queued_bytes: session.queued_bytes,
         }
-    }
-
-    fn drain(&mut self, now: Timestamp) {
-        self.draining = true;
-        self.stop_accepting();
-        self.carry_out(now);
-        for id in self.slots.indices() {
-            if let Some(Slot::Live(live)) = self.slots.entry(id) {
-                live.transport.goodbye();
-            }
-            self.gateway
-                .closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
-            self.remove(id);
-        }
-        self.carry_out(now);
     }
 }
 

@@ -52,6 +52,20 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    /// Makes something else of what is in a place; `None` empties it.
+    pub fn change(&mut self, index: u32, into: impl FnOnce(T) -> Option<T>) {
+        let Some(value) = self.remove(index) else {
+            return;
+        };
+        if let (Some(value), Some(entry)) = (into(value), self.entries.get_mut(index as usize)) {
+            // It is still the same connection: its number goes back and its generation too.
+            self.retired.pop();
+            entry.generation = entry.generation.wrapping_sub(1);
+            entry.value = Some(value);
+            self.occupied += 1;
+        }
+    }
+
     /// Nothing speaks of removed numbers any more: they may be given again.
     pub fn reuse(&mut self) {
         self.free.append(&mut self.retired);
@@ -107,5 +121,17 @@ mod tests {
         assert_eq!(first, second);
         assert_ne!(generation, newer);
         assert_eq!((slots.len(), slots.indices()), (1, vec![second]));
+    }
+
+    #[test]
+    fn what_is_changed_keeps_its_number_and_its_generation() {
+        let mut slots = Slots::new();
+        let (index, generation) = slots.insert('a');
+        slots.change(index, |_| Some('b'));
+        assert_eq!(slots.generation(index), Some(generation));
+        assert_eq!((slots.entry(index).copied(), slots.len()), (Some('b'), 1));
+        slots.change(index, |_| None);
+        assert_eq!((slots.generation(index), slots.len()), (None, 0));
+        assert_eq!(slots.retired, [index]);
     }
 }

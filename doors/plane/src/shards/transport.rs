@@ -257,11 +257,13 @@ impl Transport {
         }
     }
 
-    /// Sends what the socket takes at once, then closes both sides.
-    pub fn close(mut self) {
-        // Whatever fails here, the socket is closed by the drop that follows.
-        let _ = self.flush(&mut Vec::new());
-        let _ = self.socket.shutdown(Shutdown::Both);
+    /// Sends what the socket takes at once and says that nothing follows. The socket, if all of it
+    /// was sent: whoever closes it while its peer still speaks takes back what was said last, since
+    /// the kernel answers unread bytes with a reset.
+    pub fn finish(mut self, spare: &mut Vec<u8>) -> Option<TcpStream> {
+        let is_sent = self.flush(spare).ok()?;
+        let is_said = is_sent && self.socket.shutdown(Shutdown::Write).is_ok();
+        is_said.then_some(self.socket)
     }
 }
 

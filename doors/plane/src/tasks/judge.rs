@@ -12,6 +12,9 @@ use tokio::time::Instant;
 
 /// Told at once to the machines, which are locked for so long.
 const BATCH: usize = 256;
+/// After a batch that was not full, more is let come: what is told first is judged at once, and what
+/// follows wakes nobody for each word. A wake costs a shard more than the word itself.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Alerts are kept this often.
 const KEPT_EVERY: Duration = Duration::from_secs(1);
 /// What was learned is kept this often: it is large, and learned again if it is lost.
@@ -30,6 +33,7 @@ pub async fn run(plane: Arc<Plane>, mut inbox: Inbox, mut stopping: watch::Recei
             _ = stopping.changed() => true,
         };
         flow::judge(&plane, &told).await;
+        let pauses = !stop && !told.is_empty() && told.len() < BATCH;
         told.clear();
         if stop || kept.elapsed() >= KEPT_EVERY {
             kept = Instant::now();
@@ -43,6 +47,9 @@ pub async fn run(plane: Arc<Plane>, mut inbox: Inbox, mut stopping: watch::Recei
         }
         if stop {
             return;
+        }
+        if pauses {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -283,6 +283,38 @@ fn output_of_the_revoked_is_dropped_and_its_session_gone_for_good() {
 }
 
 #[test]
+fn a_session_on_a_shared_certificate_ends_when_its_device_has_its_own() {
+    let mut house = House::new();
+    let ingest = house.join(&service("ingest"), Version::V5);
+    house.subscribe(ingest, &["v1/+/up/#"]);
+    let shared = house.open_shared(&device("cam-1"));
+    house.say_connect(shared, &Connect::new(Version::V5, "cam-1"));
+    let neighbour = house.open_shared(&device("cam-2"));
+    house.say_connect(neighbour, &Connect::new(Version::V5, "cam-2"));
+    let own = house.open(&device("cam-1"));
+    house.say_connect(own, &Connect::new(Version::V5, "cam-1:b"));
+    for client in [shared, neighbour, own] {
+        house.heard(client);
+    }
+    let principal = device("cam-1").principal;
+    let ended = house.with_gateway(0, |gateway, now, turn| {
+        gateway.end_shared(&principal, now, turn)
+    });
+    assert_eq!(ended, 1);
+    assert!(matches!(
+        house.heard(shared)[..],
+        [Heard::Disconnect { code: 0x87, .. }]
+    ));
+    let closed = house.clients[shared].closed;
+    assert_eq!(closed, Some(CloseReason::SharedReplaced));
+    for stays in [neighbour, own] {
+        assert_eq!(house.clients[stays].closed, None);
+    }
+    house.publish(own, "v1/cam-1/up/t", b"mine", None);
+    assert_eq!(house.payloads(ingest), [b"mine".to_vec()]);
+}
+
+#[test]
 fn a_revoked_certificate_closes_its_sessions_and_no_other() {
     let mut house = House::new();
     let until = house.now.plus(Duration::from_secs(1000));

@@ -70,6 +70,7 @@ impl Steady {
             address: [10, 0, 0, 1].into(),
             certificate: certificate(1),
             expires_at,
+            shared: false,
         };
         self.gateway.open(admitted, self.now, &mut self.turn);
         self.feed(connection, &bytes);

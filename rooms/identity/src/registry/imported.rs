@@ -111,6 +111,12 @@ impl Registry {
         self.imports.shared.contains_key(fingerprint)
     }
 
+    /// Whether any certificate is believed as many devices'.
+    #[must_use]
+    pub fn has_shared_certificates(&self) -> bool {
+        !self.imports.shared.is_empty()
+    }
+
     /// Whether a device's fleet was retired and this certificate is none of ours, so that a session
     /// that stands on it may not go on.
     #[must_use]

@@ -12,6 +12,8 @@ use detection::Feature;
 use gateway::ConnectionId;
 use identity::Presented;
 use model::{Attribution, Principal, Timestamp};
+use mqtt::encode::ConnackFields;
+use mqtt::{Reason, Version};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -141,17 +143,31 @@ impl Shard {
         };
         let said = match client_id_of(&handshaking.early) {
             Ok(None) => return,
-            Ok(Some(client_id)) => Some(client_id),
+            Ok(Some(said)) => Some(said),
             Err(()) => None,
         };
         let Some(presented) = handshaking.unnamed.take() else {
             return;
         };
-        let presented = presented.calling_itself(said.as_deref().unwrap_or_default());
+        let client_id = said.as_ref().map(|(_, client_id)| client_id.as_str());
+        let presented = presented.calling_itself(client_id.unwrap_or_default());
         let trust = &self.admission.trust;
         match trust.authenticate(identity::Door::Gateway, &presented) {
             Ok(who) => self.hand_on(id, who.principal().clone(), presented, now),
             Err(refusal) => {
+                if let Some((version, _)) = said {
+                    let mut answer = Vec::new();
+                    let why = refusal.to_string();
+                    let fields = ConnackFields {
+                        reason: Reason::NOT_AUTHORIZED,
+                        reason_string: Some(&why),
+                        ..ConnackFields::default()
+                    };
+                    mqtt::encode::connack(&mut answer, version, &fields);
+                    // What cannot be encrypted any more is not sent; it is over all the same.
+                    let _ = handshaking.transport.encrypt(&answer, &mut self.spare);
+                }
+                handshaking.transport.goodbye();
                 handshaking.sight.lock().refusal = Some(refusal);
                 self.refuse_handshake(id, None);
             }
@@ -208,7 +224,7 @@ impl Shard {
     /// out while it was on its way must not be outrun.
     pub(super) fn welcome(&mut self, handed: Handed, now: Timestamp) {
         if self.draining || self.failed || self.slots.len() >= self.config.connections_max {
-            return handed.transport.close();
+            return;
         }
         let peer = handed.peer;
         let slot = Slot::Live(Live {
@@ -216,8 +232,19 @@ impl Shard {
             pending: handed.early,
             paused: false,
             polled: EventFlags::IN,
+            ending: false,
         });
         let (id, generation) = self.slots.insert(slot);
+        let added = match self.slots.entry(id) {
+            Some(Slot::Live(live)) => {
+                let socket = live.transport.socket();
+                epoll::add(&self.epoll, socket, token(id, generation), live.polled)
+            }
+            _ => return,
+        };
+        if added.is_err() {
+            return self.remove(id);
+        }
         let connection = ConnectionId(id);
         let admitted = match self
             .admission
@@ -232,21 +259,15 @@ impl Shard {
                 if self.lines.take() {
                     tracing::warn!(target: "gateway", "{peer}: {}", failed.line);
                 }
-                return self.remove(id);
+                if let Some(Slot::Live(live)) = self.slots.entry(id) {
+                    live.transport.goodbye();
+                }
+                return self.linger(id, now);
             }
         };
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return;
         };
-        let added = epoll::add(
-            &self.epoll,
-            live.transport.socket(),
-            token(id, generation),
-            live.polled,
-        );
-        if added.is_err() {
-            return self.remove(id);
-        }
         let (version, group) = live.transport.negotiated();
         tracing::debug!(
             target: "gateway",
@@ -285,7 +306,11 @@ impl Shard {
                 tracing::warn!(target: "gateway", "{peer}: {}", failed.line);
             }
         }
-        self.remove(id);
+        match failure {
+            // It has left, or said nothing so long that it will not hear either.
+            Some(Failure::Socket(_)) => self.remove(id),
+            _ => self.linger(id, self.clock.now()),
+        }
     }
 
     pub(super) fn end_overdue_handshakes(&mut self, now: Timestamp) {
@@ -344,9 +369,9 @@ impl Shard {
 /// Bytes of a CONNECT that is read before its sender has a name.
 const CONNECT_BYTES_MAX: usize = 4096;
 
-/// The client identifier of a CONNECT, once all of it is here; nothing else is read of it, and it
-/// goes on as it came. The error: it is no CONNECT of a size that is taken.
-fn client_id_of(bytes: &[u8]) -> Result<Option<String>, ()> {
+/// The version and the client identifier of a CONNECT, once all of it is here; nothing else is read
+/// of it, and it goes on as it came. The error: it is no CONNECT of a size that is taken.
+fn client_id_of(bytes: &[u8]) -> Result<Option<(Version, String)>, ()> {
     let Some(length) = mqtt::frame_length(bytes, CONNECT_BYTES_MAX).map_err(drop)? else {
         return Ok(None);
     };
@@ -355,7 +380,7 @@ fn client_id_of(bytes: &[u8]) -> Result<Option<String>, ()> {
     };
     let version = mqtt::connect_version(frame).map_err(drop)?;
     match mqtt::decode(version, frame).map_err(drop)? {
-        mqtt::Packet::Connect(connect) => Ok(Some(connect.client_id.to_owned())),
+        mqtt::Packet::Connect(connect) => Ok(Some((version, connect.client_id.to_owned()))),
         _ => Err(()),
     }
 }
