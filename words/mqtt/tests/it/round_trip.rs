@@ -435,12 +435,21 @@ fn a_subscription_is_asked_for_with_all_its_options_and_named_in_what_it_brings(
     };
     let mut out = Vec::new();
     mqtt::encode::publish(&mut out, Version::V5, &publish);
-    assert_eq!(out.len(), mqtt::encode::publish_length(Version::V5, &publish));
+    assert_eq!(
+        out.len(),
+        mqtt::encode::publish_length(Version::V5, &publish)
+    );
     let Packet::Publish(heard) = mqtt::decode_from_server(Version::V5, &out).unwrap() else {
         panic!("{out:?}")
     };
     let named: Vec<u32> = heard.forward.subscription_ids().collect();
     assert_eq!(named, [2, 456_789]);
-    assert_eq!(heard.forward.user_properties().collect::<Vec<_>>(), [("a", "b")]);
-    assert!(mqtt::decode(Version::V5, &out).is_err(), "a client never says that");
+    assert_eq!(
+        heard.forward.user_properties().collect::<Vec<_>>(),
+        [("a", "b")]
+    );
+    assert!(
+        mqtt::decode(Version::V5, &out).is_err(),
+        "a client never says that"
+    );
 }
