@@ -79,6 +79,9 @@ pub struct GatewayConfig {
     pub connections_max: usize,
     /// Reports that one device may send to the plane in a minute, 1 to 6000.
     pub reports_per_minute: u32,
+    /// Longest keep-alive of an MQTT client, 10 to 65535 seconds; a longer one, and none, is read as
+    /// this. MQTT 5 clients are told.
+    pub keep_alive_seconds_max: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -353,6 +356,7 @@ impl Default for GatewayConfig {
             handshake_seconds_max: 10,
             connections_max: 100_000,
             reports_per_minute: 120,
+            keep_alive_seconds_max: 1200,
         }
     }
 }
@@ -562,12 +566,18 @@ impl Config {
         self.check_status()
             .or_else(|(key, rule)| refuse(key, &rule))?;
         let gateway = &self.gateway;
-        let ranges: [(&str, u64, u64, u64); 10] = [
+        let ranges: [(&str, u64, u64, u64); 11] = [
             (
                 "gateway.reports_per_minute",
                 u64::from(gateway.reports_per_minute),
                 1,
                 6000,
+            ),
+            (
+                "gateway.keep_alive_seconds_max",
+                u64::from(gateway.keep_alive_seconds_max),
+                10,
+                65_535,
             ),
             ("gateway.shards", u64::from(gateway.shards), 1, 64),
             (

@@ -210,7 +210,8 @@ impl Gateway {
         let is_own = is_own
             || (known.facts.attributes.iter())
                 .any(|(name, value)| name.as_str() == "client_id" && value.as_str() == client_id);
-        let is_assigned = client_id.is_empty() && connect.version == Version::V5;
+        // 3.1.1 gives it none back, and may ask for it with a clean session only.
+        let is_assigned = client_id.is_empty();
         if !is_own && !is_assigned {
             self.signal(turn, principal, |principal| Signal::ForeignClientId {
                 principal,

@@ -29,7 +29,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// What is retained, by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    by_topic: BTreeMap<Box<str>, Retained>,
+    by_topic: BTreeMap<Arc<str>, Retained>,
+    by_publisher: BTreeMap<Principal, BTreeSet<Arc<str>>>,
     /// Messages, their bytes, and how many there are in each channel.
     count: usize,
     bytes: usize,
@@ -61,7 +62,7 @@ pub(crate) struct Backlog {
     filter: Filter,
     options: Options,
     /// The topic sent last.
-    after: Option<Box<str>>,
+    after: Option<Arc<str>>,
     /// The last change that came before the subscription; what came later came live.
     until: u64,
 }
@@ -116,6 +117,12 @@ impl Store {
 
     fn take_out(&mut self, topic: &str) -> Option<Retained> {
         let old = self.by_topic.remove(topic)?;
+        if let Some(theirs) = self.by_publisher.get_mut(&old.publisher.principal) {
+            theirs.remove(topic);
+            if theirs.is_empty() {
+                self.by_publisher.remove(&old.publisher.principal);
+            }
+        }
         if let Some(message) = &old.message {
             self.count -= 1;
             self.bytes = self.bytes.saturating_sub(message.bytes.len());
@@ -127,7 +134,7 @@ impl Store {
     }
 
     /// The first after `backlog.after` that its filter matches and that came before it.
-    fn next(&self, backlog: &Backlog, now: Timestamp) -> Option<(&str, &Retained)> {
+    fn next(&self, backlog: &Backlog, now: Timestamp) -> Option<(&Arc<str>, &Retained)> {
         let text = backlog.filter.as_str();
         // All topics of the filter begin with this; `a/#` matches `a` too.
         let fixed = text
@@ -146,7 +153,6 @@ impl Store {
                     && it.expires_at > now
                     && backlog.filter.matches(topic)
             })
-            .map(|(topic, it)| (&**topic, it))
     }
 
     /// Channels are numbered by the fleet.
@@ -171,19 +177,25 @@ impl Gateway {
     /// Who published what is retained, each once: after [`Gateway::recover`] the caller says what is
     /// known of each ([`Gateway::know_publisher`]); until then it is withheld.
     #[must_use]
-    pub fn retained_publishers(&self) -> BTreeSet<Principal> {
-        let all = self.retained.by_topic.values();
-        all.map(|it| it.publisher.principal.clone()).collect()
+    pub fn retained_publishers(&self) -> Vec<Principal> {
+        self.retained.by_publisher.keys().cloned().collect()
     }
 
     /// What is known of a publisher now, in each shard: while it is contained, and while no policy
     /// permits it, what is retained of it is withheld.
     pub fn know_publisher(&mut self, facts: &Facts) {
-        let mut shared = None;
-        for it in self.retained.by_topic.values_mut() {
-            if it.publisher.principal == facts.principal {
-                let facts = shared.get_or_insert_with(|| Arc::new(facts.clone()));
-                it.publisher = Arc::clone(facts);
+        let Store {
+            by_topic,
+            by_publisher,
+            ..
+        } = &mut self.retained;
+        let Some(topics) = by_publisher.get(&facts.principal) else {
+            return;
+        };
+        let facts = Arc::new(facts.clone());
+        for topic in topics {
+            if let Some(it) = by_topic.get_mut(topic) {
+                it.publisher = Arc::clone(&facts);
             }
         }
     }
@@ -317,7 +329,7 @@ impl Gateway {
                 let Some((topic, found)) = self.retained.next(backlog, now) else {
                     break;
                 };
-                backlog.after = Some(topic.into());
+                backlog.after = Some(Arc::clone(topic));
                 let (message, publisher) = (found.message.clone(), Arc::clone(&found.publisher));
                 if let Some(message) = message {
                     self.send_retained(index, backlog.options, &message, &publisher, now, turn);
@@ -382,7 +394,7 @@ impl Gateway {
 
     /// Takes out what has expired, and removals that no older message can follow any more.
     pub(crate) fn retained_due(&mut self, now: Timestamp) {
-        let gone: Vec<Box<str>> = (self.retained.by_topic.iter())
+        let gone: Vec<Arc<str>> = (self.retained.by_topic.iter())
             .filter(|(_, it)| match it.message {
                 Some(_) => it.expires_at <= now,
                 None => it.kept_at.plus(SWEEP) <= now,
@@ -412,7 +424,7 @@ impl Gateway {
                 Revocable::Certificate(_) | Revocable::Issuer(_) => false,
             })
         };
-        let gone: Vec<Box<str>> = (self.retained.by_topic.iter())
+        let gone: Vec<Arc<str>> = (self.retained.by_topic.iter())
             .filter(|(_, it)| is_withdrawn(&it.publisher))
             .map(|(topic, _)| topic.clone())
             .collect();

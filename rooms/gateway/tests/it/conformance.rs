@@ -122,8 +122,12 @@ fn client_identifiers_are_own_assigned_or_refused() {
         panic!("{heard:?}")
     };
     assert!(assigned.starts_with("cam-1:"));
+    let client = house.connect(&device("cam-1"), &Connect::new(Version::V311, ""));
+    assert!(matches!(
+        house.heard(client)[..],
+        [Heard::Connack { code: 0, .. }]
+    ));
     for (version, id) in [
-        (Version::V311, ""),
         (Version::V311, "cam-2"),
         (Version::V5, "cam-10"),
         (Version::V5, "cam-1/x"),
