@@ -26,6 +26,9 @@ use std::time::Duration;
 /// How often what has expired is taken out.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// How long a message waits for a channel that was taken away to come back.
+const DAYS_IN_NO_CHANNEL: u32 = 30;
+
 /// What is retained, by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
@@ -110,8 +113,11 @@ impl Store {
             None if !keeps_removals => return true,
             None => {}
         }
-        self.by_topic
-            .insert(topic.into(), Retained { change, ..new });
+        let topic: Arc<str> = topic.into();
+        let publisher = new.publisher.principal.clone();
+        let theirs = self.by_publisher.entry(publisher).or_default();
+        theirs.insert(Arc::clone(&topic));
+        self.by_topic.insert(topic, Retained { change, ..new });
         true
     }
 
@@ -155,11 +161,13 @@ impl Store {
             })
     }
 
-    /// Channels are numbered by the fleet.
+    /// Channels are numbered by the fleet, and it says how long they keep.
     fn recount(&mut self, grants: &Grants) {
         self.by_channel.clear();
         for (topic, it) in &mut self.by_topic {
-            it.channel = grants.resolve(topic).map(|place| place.channel_index());
+            let place = grants.resolve(topic);
+            it.channel = place.map(|place| place.channel_index());
+            it.expires_at = expires_at(it.message.as_deref(), it.kept_at, place.as_ref());
             if let (Some(channel), Some(_)) = (it.channel, &it.message) {
                 *self.by_channel.entry(channel).or_default() += 1;
             }
@@ -250,26 +258,30 @@ impl Gateway {
             kept: Some(kept),
             ..Message::of(message)
         });
-        self.keep(&message, place, turn);
+        self.keep(&message, Some(place), turn);
         Some(message)
     }
 
-    /// A message with `kept`, of this shard or another. Its place is among the grants of now.
-    pub(crate) fn keep(&mut self, message: &Arc<Message>, place: &Publish<'_>, turn: &mut Turn) {
+    /// A message with `kept`, of this shard or another, and its place among the grants of now. Out
+    /// of a journal it may have none yet: nobody gets it then.
+    pub(crate) fn keep(
+        &mut self,
+        message: &Arc<Message>,
+        place: Option<&Publish<'_>>,
+        turn: &mut Turn,
+    ) {
         let Some(kept) = &message.kept else {
             return;
         };
         let outbound = message.outbound();
         let is_removal = outbound.payload.is_empty();
-        let days = u64::from(place.retained_days);
-        let oldest = kept.kept_at.plus(Duration::from_secs(days * 86_400));
         let new = Retained {
             message: (!is_removal).then(|| Arc::clone(message)),
             version: kept.version,
             kept_at: kept.kept_at,
             publisher: Arc::clone(&kept.publisher),
-            expires_at: outbound.expires_at.map_or(oldest, |at| at.min(oldest)),
-            channel: Some(place.channel_index()),
+            expires_at: expires_at(Some(message), kept.kept_at, place),
+            channel: place.map(Publish::channel_index),
             change: 0,
         };
         let was_there = self.retained.by_topic.contains_key(outbound.topic);
@@ -461,15 +473,13 @@ impl Gateway {
             kept_at,
             publisher: Arc::new(publisher),
         };
+        let message = Arc::new(Message {
+            kept: Some(kept),
+            ..Message::of(message)
+        });
         let grants = Arc::clone(&self.grants);
-        // In no channel any more: nobody could get it.
-        if let Some(place) = grants.resolve(message.topic) {
-            let message = Arc::new(Message {
-                kept: Some(kept),
-                ..Message::of(message)
-            });
-            self.keep(&message, &place, turn);
-        }
+        let place = grants.resolve(message.outbound().topic);
+        self.keep(&message, place.as_ref(), turn);
     }
 
     pub(crate) fn replay_forgotten(&mut self, topic: &str) {
@@ -492,6 +502,18 @@ impl Gateway {
     pub(crate) fn home_of_topic(&self, topic: &str) -> u16 {
         u16::from(crate::home::partition_of_topic(topic)) % self.shards
     }
+}
+
+/// When a message is kept no longer: its publisher's word, and its channel's.
+fn expires_at(
+    message: Option<&Message>,
+    kept_at: Timestamp,
+    place: Option<&Publish<'_>>,
+) -> Timestamp {
+    let days = place.map_or(DAYS_IN_NO_CHANNEL, |place| place.retained_days);
+    let oldest = kept_at.plus(Duration::from_secs(u64::from(days) * 86_400));
+    let said = message.and_then(|message| message.expires_at);
+    said.map_or(oldest, |at| at.min(oldest))
 }
 
 /// Of records about a topic: sessions are numbered from 1.

@@ -67,9 +67,8 @@ impl Gateway {
             } => self.members_elsewhere(from, &filter, connected),
             ToShard::Retained { message } => {
                 let grants = Arc::clone(&self.grants);
-                if let Some(place) = grants.resolve(message.outbound().topic) {
-                    self.keep(&message, &place, turn);
-                }
+                let place = grants.resolve(message.outbound().topic);
+                self.keep(&message, place.as_ref(), turn);
             }
             ToShard::Done { token, refused } => self.on_done(token, refused, now, turn),
             ToShard::Hold { publisher } => {
@@ -374,7 +373,7 @@ impl Gateway {
         let outbound = message.outbound();
         // Its publisher's shard permitted it; where it has no place any more, nobody gets it.
         if let Some(place) = grants.resolve(outbound.topic) {
-            self.keep(&message, &place, turn);
+            self.keep(&message, Some(&place), turn);
             self.find_receivers_for(direct, &shares, &place, outbound.qos);
             refused = !self.deliver_to_matches(&outbound, now, turn);
             if !self.remotes.is_empty() {

@@ -170,7 +170,8 @@ fn mosquitto_speaks_qos_2_and_shares_and_leaves_a_will() {
         let hears = ["-V", version, "-q", "2", "-t", alive, "-F", "%r %p"];
         let ingest = Background::start(&home, &plane, "ingest", "ingest", &hears);
         drop(Background::start(&home, &plane, "cam", "cam", &will));
-        wait_until("the will has come", || ingest.text() == "0 gone\n");
+        // In the second round, what is retained of the first comes before it.
+        wait_until("the will has come", || ingest.text().ends_with("0 gone\n"));
         drop(ingest);
         let hears = [&hears[..], &["-C", "1", "-W", "30", "-i", "ingest"]].concat();
         let later = mosquitto(&home, &plane, "mosquitto_sub", "ingest", &hears);
