@@ -4,7 +4,6 @@
 
 use crate::plane::{Home, Plane, Settings};
 use crate::tools::{write_credential, write_root};
-use sim::device::Manner;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -13,11 +12,19 @@ use std::process::{Child, Command, Stdio};
 const PYTHON: &str = "/usr/bin/python3";
 
 /// Tests of the suites that ask for something that a rule of ours refuses, with the rule.
-const REFUSED: [(&str, &str, &str); 1] = [(
-    "client_test5",
-    "test_subscribe_failure",
-    "wants the unspecific 0x80 for a filter that is not granted; we say 0x87, not authorized, and why",
-)];
+const REFUSED: [(&str, &str, &str); 2] = [
+    (
+        "client_test5",
+        "test_subscribe_failure",
+        "wants the unspecific 0x80 for a filter that is not granted; we say 0x87, not authorized",
+    ),
+    (
+        "client_test5",
+        "test_dollar_topics",
+        "publishes to a topic that begins with `$`, which is the gateway's own: refused with 0x87 and \
+         the reason, and the suite's client cannot read a reason in a PUBACK",
+    ),
+];
 
 /// The pipe, ended with its test.
 struct Pipe {
@@ -31,7 +38,7 @@ impl Pipe {
         let shown = [
             "myclientid=myclientid",
             "myclientid2=myclientid2",
-            "clean retained=cleaner",
+            "cleaner=cleaner",
             "=myclientid",
         ];
         let mut child = Command::new(PYTHON)
@@ -105,8 +112,7 @@ fn scene(template: &str) -> (Home, Plane, Pipe) {
         "[suite]\ntopic = \"{template}\"\ndirection = \"from-device\"\n\
          payload_bytes_max = 131072\nretained_max = 1000\n"
     );
-    let services =
-        "[myclientid]\nshares = [\"sharename\"]\n[myclientid2]\nshares = [\"sharename\"]\n";
+    let services = "[myclientid]\nshares = [\"sharename\"]\n[myclientid2]\nshares = [\"sharename\"]\n[cleaner]\n";
     let policies = "@id(\"all\") permit (principal, action, resource);\n";
     plane.apply(&[
         ("fleet.toml", "name = \"suite\"\n".to_owned()),
@@ -115,16 +121,7 @@ fn scene(template: &str) -> (Home, Plane, Pipe) {
         ("channels/c.toml", channels),
         ("policies/p.cedar", policies.to_owned()),
     ]);
-    // Who takes away what is retained calls itself by a name that only a list can give.
-    let mut cleaner = home.device("cleaner");
-    let csv = format!(
-        "serial,product,device,groups,client_id\n{},sensor,cleaner,,clean retained\n",
-        cleaner.serial()
-    );
-    plane.expect_csv(&csv).expect(201);
-    cleaner.enroll(&plane.doors(), &Manner::default()).unwrap();
-    write_credential(&home, cleaner.ldevid().unwrap(), "cleaner");
-    for name in ["myclientid", "myclientid2"] {
+    for name in ["myclientid", "myclientid2", "cleaner"] {
         write_credential(&home, &plane.certify(name), name);
     }
     write_root(&home, &plane);
@@ -148,11 +145,19 @@ fn suites() -> Option<String> {
 fn the_suites_of_eclipse_paho_pass() {
     let Some(folder) = suites() else { return };
     // `+/+` and `#`, which the suites subscribe to, are granted where every topic is.
-    for (module, count) in [("client_test", 9), ("client_test5", 26)] {
+    for (module, count) in [("client_test", 9), ("client_test5", 25)] {
         let (home, _plane, pipe) = scene("{device}/{rest...}");
         let mut ended = run(&folder, &pipe, &home, module, &[]);
         // There `test/nosubscribe` is granted too: that test has a fleet of its own.
         ended.remove("test_subscribe_failure");
+        for (_, test, why) in REFUSED.iter().filter(|(of, ..)| *of == module) {
+            if let Some(how) = ended.remove(*test) {
+                assert_ne!(
+                    how, "passed",
+                    "{module}: strike {test} from the list: {why}"
+                );
+            }
+        }
         let failed: Vec<_> = ended.iter().filter(|(_, how)| *how != "passed").collect();
         assert!(failed.is_empty(), "{module}: {failed:#?}");
         assert_eq!(ended.len(), count, "{module}: {ended:#?}");

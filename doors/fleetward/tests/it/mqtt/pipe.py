@@ -43,13 +43,22 @@ def client_id(packet):
 
 
 async def copy(reader, writer):
+    """All that comes, also what the other side no longer takes: a client that is still sending reads
+    on to the word with which it was closed."""
+    takes = True
     try:
         while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except (ConnectionError, ssl.SSLError):
-        pass
-    finally:
+            try:
+                if takes:
+                    writer.write(data)
+                    await writer.drain()
+            except (ConnectionError, ssl.SSLError, RuntimeError):
+                takes = False
+        if writer.can_write_eof():
+            writer.write_eof()
+        else:
+            writer.close()
+    except (ConnectionError, ssl.SSLError, OSError):
         writer.close()
 
 
@@ -66,6 +75,7 @@ async def serve(reader, writer):
     )
     far_writer.write(first)
     await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+    writer.close()
 
 
 async def main():
