@@ -332,3 +332,143 @@ fn a_qos_2_message_to_another_shard_waits_for_its_journal() {
     assert_eq!(house.heard(publisher), [pubrec(1)]);
     assert_eq!(house.payloads(client), [b"a"]);
 }
+
+#[test]
+fn exactly_once_whatever_breaks_off() {
+    // One service sends, one receives; both come and go, read late, and now and then all but the
+    // journal is lost (on one shard: what is between two shards in a crash is another promise).
+    for seed in 0..120_u64 {
+        let shards = 1 + u16::try_from(seed % 3).unwrap();
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+        let mut below = move |end: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % end
+        };
+        let limits = Limits {
+            inflight_max: 5,
+            ..Limits::default()
+        };
+        let mut house = House::with(limits, shards);
+        let policies = format!(
+            "{}\n@id(\"control-reports\") permit (principal == Service::\"control\", action == Action::\"publish\", resource == Channel::\"up\");",
+            crate::house::POLICIES
+        );
+        let grants = crate::house::grants_of(&policies);
+        house.grants = grants.clone();
+        for shard in 0..usize::from(shards) {
+            let grants = grants.clone();
+            house.with_gateway(shard, |gateway, now, turn| {
+                gateway.regrant(grants, now, turn)
+            });
+        }
+        let (mut hears, _) = house.join_persistent(&service("ingest"));
+        house.subscribe_with(hears, 0, asking("v1/+/up/#", Qos::ExactlyOnce));
+        let (mut says, _) = house.join_persistent(&service("control"));
+        // What a client library keeps: the sender by identifier, false until PUBREC came; the
+        // receiver the identifiers it has, until PUBREL.
+        let mut sending: Vec<(u16, u16, bool)> = Vec::new();
+        let mut holds: Vec<u16> = Vec::new();
+        let (mut next, mut got) = (0_u16, Vec::new());
+        house.transit_is_slow = true;
+        for step in 0..300 {
+            let is_over = step >= 240;
+            match if is_over { 3 + step % 3 } else { below(8) } {
+                0 | 1 if sending.len() < 5 && says != usize::MAX => {
+                    next += 1;
+                    let id = next % 300 + 1;
+                    sending.push((id, next, false));
+                    let payload = next.to_be_bytes();
+                    house.publish_as(says, &twice("v1/x/up/t", &payload, id));
+                }
+                2 => match below(8) {
+                    0 if shards == 1 => {
+                        house.crash();
+                        (hears, says) = (usize::MAX, usize::MAX);
+                    }
+                    1 => {
+                        let mut records = Vec::new();
+                        for gateway in &house.gateways {
+                            gateway.snapshot(&mut |_, record| records.push(record.to_vec()));
+                        }
+                        house.journal = records;
+                    }
+                    2..5 if hears != usize::MAX => {
+                        house.lose(hears);
+                        hears = usize::MAX;
+                    }
+                    _ if says != usize::MAX => {
+                        house.lose(says);
+                        says = usize::MAX;
+                    }
+                    _ => {}
+                },
+                3 => house.carry_all(),
+                4 => {
+                    let heard = if says == usize::MAX {
+                        let (client, heard) = house.join_persistent(&service("control"));
+                        says = client;
+                        // What is not complete is sent again.
+                        for (id, number, is_received) in sending.clone() {
+                            if is_received {
+                                house.pubrel(says, id);
+                            } else {
+                                let payload = number.to_be_bytes();
+                                let fields = PublishFields {
+                                    dup: true,
+                                    ..twice("v1/x/up/t", &payload, id)
+                                };
+                                house.publish_as(says, &fields);
+                            }
+                        }
+                        heard
+                    } else {
+                        house.heard(says)
+                    };
+                    for one in heard {
+                        match one {
+                            Heard::Pubrec { id, .. } => {
+                                let it = sending.iter_mut().find(|(other, ..)| *other == id);
+                                if let Some(it) = it {
+                                    it.2 = true;
+                                    house.pubrel(says, id);
+                                }
+                            }
+                            Heard::Pubcomp { id, .. } => sending.retain(|(other, ..)| *other != id),
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {
+                    let heard = if hears == usize::MAX {
+                        let (client, heard) = house.join_persistent(&service("ingest"));
+                        hears = client;
+                        heard
+                    } else {
+                        house.heard(hears)
+                    };
+                    for one in heard {
+                        match one {
+                            Heard::Publish { payload, id, .. } => {
+                                let id = id.unwrap();
+                                if !holds.contains(&id) {
+                                    holds.push(id);
+                                    got.push(u16::from_be_bytes(payload.try_into().unwrap()));
+                                }
+                                house.pubrec(hears, id);
+                            }
+                            Heard::Pubrel { id, .. } => {
+                                holds.retain(|other| *other != id);
+                                house.pubcomp(hears, id);
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+        assert!(sending.is_empty(), "seed {seed}: {sending:?}");
+        assert_eq!(got, (1..=next).collect::<Vec<_>>(), "seed {seed}");
+    }
+}
