@@ -42,14 +42,17 @@ mod signal;
 mod slab;
 mod state;
 mod subscribe;
+mod summary;
 mod turn;
 mod will;
 mod withdraw;
 
 pub use contain::{FromDevice, Said};
-pub use gateway::{Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary};
+pub use gateway::{Admitted, ConnectionId, Gateway};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;
 pub use metering::Metered;
+pub use recover::Recovered;
 pub use signal::{Actor, Signal};
+pub use summary::{Counters, SessionSummary};
 pub use turn::{CloseReason, Closed, JournalBuffer, Message, ToShard, Token, Turn};

@@ -1,7 +1,7 @@
 //! Persistent sessions and retained messages out of the journal and into a snapshot.
 
 use crate::deadline::Owner;
-use crate::gateway::{Gateway, Recovered};
+use crate::gateway::Gateway;
 use crate::journal::{self, Key, Record};
 use crate::queue::Outbound;
 use crate::signal::Signal;
@@ -11,6 +11,17 @@ use access::Facts;
 use model::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// What `recover` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    pub sessions: u64,
+    pub messages: u64,
+    /// Records that could not be read and were left out.
+    pub damaged: u64,
+    /// Records of partitions that live on another shard: not damaged, not ours.
+    pub elsewhere: u64,
+}
 
 impl Gateway {
     /// Rebuilds persistent sessions from journal records: of all partitions or only ours, each
