@@ -3,6 +3,8 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
+mod gateway;
+
 use crate::broker::settings::BrokersConfig;
 use crate::respond::notify;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
@@ -10,6 +12,8 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use gateway::{Durability, GatewayConfig};
 
 /// Everything a plane can be told. `Config::default()` is what an empty file means.
 #[derive(Debug, Clone, Deserialize)]
@@ -55,47 +59,6 @@ pub struct Listen {
     /// Chains of other CAs that are shown beside our own certificate; 32 at most.
     pub certificates: Vec<ImportedCertificate>,
     pub acme: AcmeSettings,
-}
-
-/// `[gateway]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GatewayConfig {
-    /// Threads that carry MQTT sessions, 1 to 64. More are for scale, not for speed per message.
-    pub shards: u16,
-    /// `power`: an acknowledged message survives a power cut (one fdatasync a turn).
-    /// `process`: it survives a crash of this program only.
-    pub durability: Durability,
-    /// Also speak TLS 1.2 at the MQTT door, and send records of at most 4 KiB: for small stacks.
-    pub tls_1_2: bool,
-    /// Largest MQTT packet taken after CONNECT, 1 KiB to 1 MiB.
-    pub packet_bytes_max: usize,
-    /// Handshakes in flight in one shard, 16 to 65536. Above half of it one source address may
-    /// have 64.
-    pub handshakes_max: usize,
-    /// Seconds from the TCP connection to the end of its TLS handshake, 1 to 60.
-    pub handshake_seconds_max: u64,
-    /// Connections in one shard, 1 to 1,000,000.
-    pub connections_max: usize,
-    /// Reports that one device may send to the plane in a minute, 1 to 6000.
-    pub reports_per_minute: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Durability {
-    Power,
-    Process,
-}
-
-impl Durability {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Power => "power",
-            Self::Process => "process",
-        }
-    }
 }
 
 /// `[identity]`
@@ -342,21 +305,6 @@ impl Default for Listen {
     }
 }
 
-impl Default for GatewayConfig {
-    fn default() -> Self {
-        Self {
-            shards: 1,
-            durability: Durability::Power,
-            tls_1_2: false,
-            packet_bytes_max: 256 * 1024,
-            handshakes_max: 1024,
-            handshake_seconds_max: 10,
-            connections_max: 100_000,
-            reports_per_minute: 120,
-        }
-    }
-}
-
 impl Default for IdentityConfig {
     fn default() -> Self {
         Self {
@@ -561,64 +509,7 @@ impl Config {
             .or_else(|(key, rule)| refuse(key, &rule))?;
         self.check_status()
             .or_else(|(key, rule)| refuse(key, &rule))?;
-        let gateway = &self.gateway;
-        let ranges: [(&str, u64, u64, u64); 10] = [
-            (
-                "gateway.reports_per_minute",
-                u64::from(gateway.reports_per_minute),
-                1,
-                6000,
-            ),
-            ("gateway.shards", u64::from(gateway.shards), 1, 64),
-            (
-                "gateway.packet_bytes_max",
-                gateway.packet_bytes_max as u64,
-                1024,
-                1 << 20,
-            ),
-            (
-                "gateway.handshakes_max",
-                gateway.handshakes_max as u64,
-                16,
-                65_536,
-            ),
-            (
-                "gateway.handshake_seconds_max",
-                gateway.handshake_seconds_max,
-                1,
-                60,
-            ),
-            (
-                "gateway.connections_max",
-                gateway.connections_max as u64,
-                1,
-                1_000_000,
-            ),
-            (
-                "identity.service_days",
-                u64::from(self.identity.service_days),
-                1,
-                397,
-            ),
-            (
-                "inventory.addresses_days",
-                u64::from(self.inventory.addresses_days),
-                1,
-                3650,
-            ),
-            (
-                "inventory.peers_days",
-                u64::from(self.inventory.peers_days),
-                1,
-                3650,
-            ),
-            (
-                "inventory.silent_hours",
-                u64::from(self.inventory.silent_hours),
-                1,
-                8760,
-            ),
-        ];
+        let ranges = self.gateway.ranges().into_iter().chain(self.other_ranges());
         for (key, value, low, high) in ranges {
             if !(low..=high).contains(&value) {
                 return refuse(key, &format!("{value} is not in {low} to {high}"));
@@ -643,6 +534,35 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 4] {
+        [
+            (
+                "identity.service_days",
+                u64::from(self.identity.service_days),
+                1,
+                397,
+            ),
+            (
+                "inventory.addresses_days",
+                u64::from(self.inventory.addresses_days),
+                1,
+                3650,
+            ),
+            (
+                "inventory.peers_days",
+                u64::from(self.inventory.peers_days),
+                1,
+                3650,
+            ),
+            (
+                "inventory.silent_hours",
+                u64::from(self.inventory.silent_hours),
+                1,
+                8760,
+            ),
+        ]
     }
 
     /// The log's name: the first line of each checkpoint (C2SP tlog-checkpoint `origin`).

@@ -30,6 +30,10 @@ const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
 /// The gateway remembers each of these devices for a minute, 16 bytes each.
 const FAN_OUT_PER_MINUTE_MAX: u32 = 100_000;
+const RETAINED_MAX: u32 = 1_000_000;
+const RETAINED_DAYS: u32 = 30;
+const RETAINED_DAYS_MAX: u32 = 3650;
+const SHARES_MAX: usize = 16;
 
 /// A product is the label in `/.well-known/est/<product>/<operation>` (RFC 7030 section 3.2.2), so
 /// it is called neither as an operation nor as the label of those who return.
@@ -154,6 +158,8 @@ struct ServiceTable {
     #[serde(default)]
     observes_network: bool,
     fan_out_per_minute: Option<Spanned<u32>>,
+    #[serde(default)]
+    shares: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -165,6 +171,8 @@ struct ChannelTable {
     direction: Direction,
     payload_bytes_max: Spanned<u32>,
     rate_per_minute: Option<Spanned<u32>>,
+    retained_max: Option<Spanned<u32>>,
+    retained_days: Option<Spanned<u32>>,
 }
 
 /// What holds where nothing is said.
@@ -297,6 +305,7 @@ impl Declared {
                     .map_or(FAN_OUT_PER_MINUTE, |devices| {
                         in_range(&devices, FAN_OUT_PER_MINUTE_MAX, file, wrong)
                     }),
+                shares: share_names(&table.shares, file, wrong),
             };
             if self.services.insert(id, service).is_some() {
                 wrong.push(declared_twice("service", &key, file));
@@ -344,6 +353,11 @@ impl Declared {
                 ),
                 rate_per_minute: (table.rate_per_minute)
                     .map(|rate| in_range(&rate, RATE_PER_MINUTE_MAX, file, wrong)),
+                retained_max: (table.retained_max)
+                    .map_or(0, |count| in_range(&count, RETAINED_MAX, file, wrong)),
+                retained_days: (table.retained_days).map_or(RETAINED_DAYS, |days| {
+                    in_range(&days, RETAINED_DAYS_MAX, file, wrong)
+                }),
             };
             places.insert(id.clone(), place);
             if self.channels.insert(id, channel).is_some() {
@@ -460,6 +474,33 @@ fn known_groups(
                 format!("group {:?} is not declared", group.get_ref()),
                 format!("write [groups.{}] in fleet.toml", group.get_ref()),
             )),
+        }
+    }
+    found
+}
+
+fn share_names(
+    names: &[Spanned<String>],
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> Vec<String> {
+    if let Some(last) = names.get(SHARES_MAX) {
+        wrong.push(Diagnostic::new(
+            Place::in_file(file, last.span()),
+            format!("a service joins at most {SHARES_MAX} shared subscriptions"),
+            String::from("use one name for all instances that share their work"),
+        ));
+    }
+    let mut found = Vec::new();
+    for name in names {
+        if crate::template::is_name(name.get_ref()) {
+            found.push(name.get_ref().clone());
+        } else {
+            wrong.push(Diagnostic::new(
+                Place::in_file(file, name.span()),
+                format!("{:?} is no name for a shared subscription", name.get_ref()),
+                String::from("use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit"),
+            ));
         }
     }
     found

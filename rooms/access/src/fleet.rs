@@ -117,6 +117,8 @@ pub struct Service {
     pub observes_network: bool,
     /// Distinct devices to which it may publish in a minute.
     pub fan_out_per_minute: u32,
+    /// Names of shared subscriptions that it may join.
+    pub shares: Vec<String>,
 }
 
 /// Topics of one purpose: who owns them, which way they flow, and what a message may be.
@@ -129,6 +131,10 @@ pub struct Channel {
     pub payload_bytes_max: u32,
     /// Messages of one publisher in this channel; `None` is unlimited by the channel.
     pub rate_per_minute: Option<u32>,
+    /// Topics of this channel that may have a retained message; 0: none is kept.
+    pub retained_max: u32,
+    /// How long a retained message is kept.
+    pub retained_days: u32,
 }
 
 /// A channel's name. The grammar is that of all names.

@@ -59,6 +59,10 @@ pub struct Publish<'t> {
     pub payload_bytes_max: u32,
     /// Of one publisher in this channel; `None` is unlimited by the channel.
     pub rate_per_minute: Option<u32>,
+    /// Topics of its channel that may have a retained message.
+    pub retained_max: u32,
+    /// How long a retained message is kept.
+    pub retained_days: u32,
     channel: u16,
     epoch: u64,
 }
@@ -265,6 +269,8 @@ impl Grants {
                 channel: builtin.channel(),
                 payload_bytes_max: builtin::PAYLOAD_BYTES_MAX,
                 rate_per_minute: None,
+                retained_max: 0,
+                retained_days: 0,
                 epoch: self.rules.epoch,
             });
         }
@@ -276,6 +282,8 @@ impl Grants {
             channel: resolved.channel,
             payload_bytes_max: channel.payload_bytes_max,
             rate_per_minute: channel.rate_per_minute,
+            retained_max: channel.retained_max,
+            retained_days: channel.retained_days,
             epoch: self.rules.epoch,
         })
     }
@@ -322,6 +330,23 @@ impl Grants {
             }))
         } else {
             Err(Denied::new(DenyReason::FilterTooWide))
+        }
+    }
+
+    /// May `subject` take part in the shared subscription `name`? Whoever does takes messages away
+    /// from the others, so the name is a grant of its own, of services that `fleet/` gives it.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn share(&self, subject: &Subject, name: &str) -> Result<(), Denied> {
+        let declared = match &subject.principal {
+            Principal::Service(id) => self.rules.fleet.service(id),
+            Principal::Device(_) => None,
+        };
+        if declared.is_some_and(|service| service.shares.iter().any(|share| share == name)) {
+            Ok(())
+        } else {
+            Err(Denied::new(DenyReason::ShareNotGranted))
         }
     }
 

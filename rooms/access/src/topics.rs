@@ -170,6 +170,8 @@ mod tests {
             direction: Direction::FromDevice,
             payload_bytes_max: 1,
             rate_per_minute: None,
+            retained_max: 0,
+            retained_days: 30,
         }
     }
 

@@ -1,15 +1,15 @@
 //! CONNECT: who may open which session.
 
+use crate::alias::Aliases;
 use crate::deadline::Owner;
 use crate::gateway::{Gateway, WillFate};
-use crate::queue::Queue;
 use crate::signal::{Signal, cut};
-use crate::state::{Phase, Pressure, Session, Will};
+use crate::state::{Phase, Session, Will};
 use crate::turn::{CloseReason, Turn};
 use access::Denied;
 use model::{DenyReason, Timestamp};
 use mqtt::encode::ConnackFields;
-use mqtt::{Connect, Malformed, Packet, Qos, Reason, Version};
+use mqtt::{Connect, Malformed, Packet, Reason, Version};
 use std::time::Duration;
 
 /// Why a CONNECT is refused: the MQTT 5 code, and what the client must change.
@@ -71,7 +71,8 @@ impl Gateway {
             return;
         };
         let principal = connection.principal;
-        if let Err(Refusal(code, why)) = self.check_connect(principal, connect, turn) {
+        let checked = (self.admit(now)).and_then(|()| self.check_connect(principal, connect, turn));
+        if let Err(Refusal(code, why)) = checked {
             self.counters.connects_refused += 1;
             self.signal(turn, principal, |principal| Signal::ConnectRefused {
                 principal,
@@ -128,15 +129,15 @@ impl Gateway {
             reason: Reason::SUCCESS,
             session_expiry_seconds: (requested != expiry_seconds).then_some(expiry_seconds),
             receive_maximum: Some(self.limits.inflight_max),
-            maximum_qos_1: true,
-            retain_available: false,
+            maximum_qos_1: false,
+            retain_available: true,
             packet_bytes_max: u32::try_from(self.limits.packet_bytes_max).ok(),
             assigned_client_id: assigned.as_deref(),
-            topic_alias_maximum: 0,
+            topic_alias_maximum: self.limits.topic_alias_max,
             reason_string: None,
             wildcard_available: true,
-            subscription_ids_available: false,
-            shared_available: false,
+            subscription_ids_available: true,
+            shared_available: true,
             server_keep_alive_seconds: (keep_alive != connect.keep_alive_seconds)
                 .then_some(keep_alive),
         };
@@ -162,6 +163,25 @@ impl Gateway {
         }
         self.pump(session, None, now, turn);
         self.note_pressure(session, now, turn);
+    }
+
+    /// After a restart a whole fleet comes at once: those above the rate come again later.
+    fn admit(&mut self, now: Timestamp) -> Result<(), Refusal> {
+        const SECOND_MICROS: u64 = 1_000_000;
+        let rate = u64::from(self.limits.connects_per_second.max(1));
+        let now = now.as_millis().saturating_mul(1000);
+        let next = now
+            .max(self.connects_arrival)
+            .saturating_add(SECOND_MICROS / rate);
+        if next > now.saturating_add(SECOND_MICROS) {
+            self.counters.connects_put_off += 1;
+            return Err(Refusal(
+                Reason::SERVER_BUSY,
+                "many connect at this moment; connect again in 1 to 30 seconds, at random",
+            ));
+        }
+        self.connects_arrival = next;
+        Ok(())
     }
 
     fn check_connect(
@@ -190,7 +210,8 @@ impl Gateway {
         let is_own = is_own
             || (known.facts.attributes.iter())
                 .any(|(name, value)| name.as_str() == "client_id" && value.as_str() == client_id);
-        let is_assigned = client_id.is_empty() && connect.version == Version::V5;
+        // 3.1.1 gives it none back, and may ask for it with a clean session only.
+        let is_assigned = client_id.is_empty();
         if !is_own && !is_assigned {
             self.signal(turn, principal, |principal| Signal::ForeignClientId {
                 principal,
@@ -221,7 +242,7 @@ impl Gateway {
             ));
         }
         match &connect.will {
-            Some(will) => self.check_will(principal, connect.version, will, turn),
+            Some(will) => self.check_will(principal, will, turn),
             None => Ok(()),
         }
     }
@@ -230,27 +251,9 @@ impl Gateway {
     fn check_will(
         &mut self,
         principal: u32,
-        version: Version,
         will: &mqtt::Will<'_>,
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
-        if will.qos == Qos::ExactlyOnce {
-            let code = match version {
-                Version::V5 => Reason::QOS_NOT_SUPPORTED,
-                // 3.1.1 has no word for it that would not be a lie but this.
-                Version::V311 => Reason::NOT_AUTHORIZED,
-            };
-            return Err(Refusal(
-                code,
-                "a will of QoS 2 is not available; use at most 1",
-            ));
-        }
-        if will.retain && version == Version::V5 {
-            return Err(Refusal(
-                Reason::RETAIN_NOT_SUPPORTED,
-                "a retained will is not available",
-            ));
-        }
         let Some(known) = self.principals.get(principal) else {
             return Err(Refusal(
                 Reason::SERVER_UNAVAILABLE,
@@ -270,6 +273,14 @@ impl Gateway {
                 }
                 Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
                     Denied::new(DenyReason::PayloadTooLarge)
+                }
+                Ok(permitted)
+                    if will.retain
+                        && (self.retained)
+                            .has_room(&permitted, will.payload.len(), &self.limits)
+                            .is_err() =>
+                {
+                    Denied::new(DenyReason::NotRetained)
                 }
                 Ok(_) => match self.foreign_response_topic(principal, &will.forward) {
                     None => return Ok(()),
@@ -356,21 +367,8 @@ impl Gateway {
         } else {
             None
         };
-        let session = self.sessions.insert(Session {
-            principal,
-            client_id: client_id.into(),
-            connection: None,
-            number,
-            // Bound and recorded by `bind`.
-            expiry_seconds: 0,
-            opened_at: now,
-            ends_at: None,
-            subscriptions: Vec::new(),
-            queue: Queue::starting_at(0),
-            delayed_will: None,
-            pressure: Pressure::default(),
-            scheduled: None,
-        });
+        // Bound and recorded by `bind`.
+        let session = (self.sessions).insert(Session::new(principal, client_id, number, 0, now));
         if let Some(known) = self.principals.get_mut(principal) {
             known.sessions.push(session);
         }
@@ -397,18 +395,6 @@ impl Gateway {
     ) {
         let keep_alive_seconds = self.keep_alive_for(connect);
         let inflight_max = self.limits.inflight_max.max(1);
-        let keeps_will = |will: &&mqtt::Will<'_>| !will.retain;
-        if connect.will.is_some_and(|will| will.retain)
-            && let Some(principal) = self.connection(id).map(|connection| connection.principal)
-        {
-            // Only 3.1.1 comes here: it has no code to refuse with.
-            self.counters.dropped_retain += 1;
-            let topic = connect.will.map_or("", |will| will.topic);
-            self.signal(turn, principal, |principal| Signal::RetainRefused {
-                principal,
-                topic: cut(topic),
-            });
-        }
         let Some(slot) = self.slots.get_mut(id as usize) else {
             return;
         };
@@ -426,8 +412,10 @@ impl Gateway {
             .min(inflight_max);
         connection.wants_reasons =
             connect.request_problem_information && connection.packet_bytes_max >= 1024;
-        connection.will =
-            (connect.will.as_ref().filter(keeps_will)).map(|will| Box::new(Will::of(will)));
+        connection.will = connect.will.as_ref().map(|will| Box::new(Will::of(will)));
+        let alias_max = connect.topic_alias_maximum.unwrap_or(0);
+        connection.aliases = (connect.version == Version::V5 && alias_max > 0)
+            .then(|| Box::new(Aliases::new(alias_max.min(self.limits.topic_alias_max))));
         let silent = now.plus(Duration::from_secs(u64::from(keep_alive_seconds)) * 3 / 2);
         let due = silent.min(connection.expires_at);
         self.deadlines
@@ -442,6 +430,7 @@ impl Gateway {
                 self.record_opened(session, turn);
             }
         }
+        self.tell_shares_of(session, turn);
     }
 
     /// 0 for a device whatever it asks: what must reach an absent device is its desired state, not

@@ -5,7 +5,7 @@ use crate::queue::Outbound;
 use crate::turn::{CloseReason, Turn};
 use access::Facts;
 use model::{CertificateId, Containment, DeviceId, Timestamp};
-use mqtt::{ForwardProperties, Reason};
+use mqtt::{ForwardProperties, Qos, Reason};
 
 /// What a device said to the plane; it goes to no subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,17 +96,20 @@ impl Gateway {
         if payload.len() > place.payload_bytes_max as usize {
             return 0;
         }
-        self.find_receivers(&place, None);
+        self.find_receivers(&place, Qos::AtLeastOnce, None);
         // Its subscribers are the device's own sessions, all of them here.
         self.remotes.clear();
         let message = Outbound {
             topic,
-            forward: ForwardProperties::from_validated(&[]),
+            forward: ForwardProperties::NONE,
             payload,
             expires_at: None,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            share: None,
         };
-        let told = u32::try_from(self.matches.len()).unwrap_or(u32::MAX);
-        self.deliver_to_matches(&message, true, now, turn);
+        let told = u32::try_from(self.matched_sessions()).unwrap_or(u32::MAX);
+        self.deliver_to_matches(&message, now, turn);
         self.settle(now, turn);
         told
     }

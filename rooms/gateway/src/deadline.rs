@@ -20,6 +20,7 @@ pub(crate) enum Owner {
     Connection(u32),
     Session(u32),
     Principal(u32),
+    Retained,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +70,11 @@ impl Gateway {
                         .is_some_and(|found| found.scheduled.take_if(|was| *was == at).is_some())
                     {
                         self.session_due(index, now, turn);
+                    }
+                }
+                Owner::Retained => {
+                    if (self.retained.scheduled.take_if(|was| *was == at)).is_some() {
+                        self.retained_due(now);
                     }
                 }
                 Owner::Principal(index) => {

@@ -1,22 +1,25 @@
 //! The machine of one shard.
 
 use crate::deadline::{Deadlines, Owner};
+use crate::deliver::{Interested, Match, Remote};
 use crate::fan_out::FanOut;
 use crate::journal::{Key, Record};
 use crate::limits::Limits;
 use crate::metering::Meter;
 use crate::principal::{PrincipalState, Rates};
-use crate::publish::{Interested, Match, Remote};
+use crate::retained::Store;
 use crate::shards::{Congestion, Interest};
+use crate::shares::{Orphan, Share};
 use crate::signal::Signal;
 use crate::slab::Slab;
-use crate::state::{Connection, Phase, Session, Will, WillDue};
+use crate::state::{Connection, Phase, Session, WillDue};
+use crate::summary::Counters;
 use crate::turn::{CloseReason, Closed, Turn};
 use access::{Facts, Grants};
 use core::net::IpAddr;
 use model::{CertificateId, Principal, Timestamp};
 use mqtt::{Filter, FilterTrie, Reason, Version};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,75 +43,6 @@ pub struct Admitted {
     pub shared: bool,
 }
 
-/// What `recover` found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
-    pub sessions: u64,
-    pub messages: u64,
-    /// Records that could not be read and were left out.
-    pub damaged: u64,
-    /// Records of partitions that live on another shard: not damaged, not ours.
-    pub elsewhere: u64,
-}
-
-/// Totals since `new`, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    pub connections_opened: u64,
-    pub connections_closed: u64,
-    pub sessions_opened: u64,
-    pub sessions_resumed: u64,
-    pub connects_refused: u64,
-    pub takeovers: u64,
-    pub publishes_received: u64,
-    pub payload_bytes_received: u64,
-    pub publishes_denied: u64,
-    /// Reports of devices to the plane.
-    pub reports: u64,
-    pub rate_exceeded: u64,
-    pub payload_too_large: u64,
-    pub subscribes_denied: u64,
-    pub subscriptions_dropped: u64,
-    /// Sent to receivers, first time.
-    pub deliveries: u64,
-    pub redeliveries: u64,
-    /// Matching receivers that may not receive it.
-    pub deliveries_withheld: u64,
-    pub dropped_queue_full: u64,
-    pub dropped_expired: u64,
-    pub dropped_too_large_for_client: u64,
-    /// QoS 0 messages for a consumer that does not read.
-    pub dropped_slow_consumer: u64,
-    pub dropped_retain: u64,
-    pub malformed: u64,
-    pub keep_alive_expired: u64,
-    pub consumers_stalled: u64,
-    pub pauses: u64,
-    pub wills_fired: u64,
-    pub wills_suppressed: u64,
-    pub sessions_expired: u64,
-    pub revoked: u64,
-    pub to_other_shards: u64,
-    pub from_other_shards: u64,
-    pub journal_records: u64,
-}
-
-/// A session as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionSummary<'a> {
-    pub principal: &'a Principal,
-    pub client_id: &'a str,
-    /// `None`: a persistent session that waits for its client.
-    pub connection: Option<ConnectionId>,
-    pub certificate: Option<CertificateId>,
-    pub version: Option<mqtt::Version>,
-    pub persistent: bool,
-    pub opened_at: Timestamp,
-    pub subscriptions: usize,
-    pub queued_messages: usize,
-    pub queued_bytes: usize,
-}
-
 /// The machine: see the crate's first lines, and [`Turn`] for how its wishes are executed.
 #[derive(Debug)]
 pub struct Gateway {
@@ -127,20 +61,33 @@ pub struct Gateway {
     /// What this shard's sessions want, as the other shards were told.
     pub(crate) interest: BTreeMap<Filter, Interest>,
     pub(crate) interest_asked: u64,
+    pub(crate) retained: Store,
+    /// Shared subscriptions by number, and the numbers by what is asked for.
+    pub(crate) shares: BTreeMap<u32, Share>,
+    pub(crate) share_ids: BTreeMap<Filter, u32>,
+    pub(crate) next_share: u32,
     pub(crate) congestion: Vec<Congestion>,
     pub(crate) deadlines: Deadlines,
     /// By partition: the number of the next session in the journal.
     pub(crate) next_numbers: Vec<u32>,
     pub(crate) next_generation: u32,
     pub(crate) assigned_client_ids: u64,
+    /// When the next CONNECT is due at the rate that is let in, in microseconds.
+    pub(crate) connects_arrival: u64,
     /// Output buffers of connections that have nothing to say.
     pub(crate) spare: Vec<Vec<u8>>,
     /// Scratch of one publish.
     pub(crate) matches: Vec<Match>,
     pub(crate) remotes: Vec<Remote>,
+    /// (shard, share): who of another shard gets it as a member.
+    pub(crate) remote_shares: Vec<(u16, u32)>,
+    pub(crate) share_matches: Vec<u32>,
+    pub(crate) identifiers: Vec<u8>,
+    pub(crate) alias_topic: String,
     /// Found in the midst of a delivery, done at the end of the call.
     pub(crate) cuts: Vec<(u32, CloseReason)>,
     pub(crate) wills: Vec<WillDue>,
+    pub(crate) orphans: VecDeque<Orphan>,
     /// Principals that sent something since `metered_at`.
     pub(crate) metered: Vec<u32>,
     pub(crate) metered_at: Option<Timestamp>,
@@ -180,16 +127,26 @@ impl Gateway {
             subscriptions: FilterTrie::new(),
             interest: BTreeMap::new(),
             interest_asked: 0,
+            retained: Store::default(),
+            shares: BTreeMap::new(),
+            share_ids: BTreeMap::new(),
+            next_share: 0,
             congestion: (0..shards).map(|_| Congestion::default()).collect(),
             deadlines: Deadlines::default(),
             next_numbers: vec![1; usize::from(crate::home::PARTITIONS)],
             next_generation: 1,
             assigned_client_ids: 0,
+            connects_arrival: 0,
             spare: Vec::new(),
             matches: Vec::new(),
             remotes: Vec::new(),
+            remote_shares: Vec::new(),
+            share_matches: Vec::new(),
+            identifiers: Vec::new(),
+            alias_topic: String::new(),
             cuts: Vec::new(),
             wills: Vec::new(),
+            orphans: VecDeque::new(),
             metered: Vec::new(),
             metered_at: None,
         }
@@ -245,6 +202,7 @@ impl Gateway {
             keep_alive_seconds: 0,
             packet_bytes_max: usize::MAX,
             receive_maximum: 0,
+            aliases: None,
             wants_reasons: false,
             holds: 0,
             will: None,
@@ -347,30 +305,6 @@ impl Gateway {
         }
         self.settle(now, turn);
         self.forget_if_idle(principal, now);
-    }
-
-    #[must_use]
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Sessions, live and waiting.
-    pub fn sessions(&self) -> impl Iterator<Item = SessionSummary<'_>> {
-        self.sessions.iter().filter_map(|(_, session)| {
-            let connection = session.connection.and_then(|id| self.connection(id));
-            Some(SessionSummary {
-                principal: &self.principals.get(session.principal)?.facts.principal,
-                client_id: &session.client_id,
-                connection: session.connection.map(ConnectionId),
-                certificate: connection.map(|connection| connection.certificate),
-                version: connection.map(|connection| connection.version),
-                persistent: session.is_persistent(),
-                opened_at: session.opened_at,
-                subscriptions: session.subscriptions.len(),
-                queued_messages: session.queue.len(),
-                queued_bytes: session.queue.live_bytes(),
-            })
-        })
     }
 }
 
@@ -490,14 +424,17 @@ impl Gateway {
         session.queue.rewind();
         let stays = session.is_persistent() && session.expiry_seconds > 0;
         let expiry = session.expiry_seconds;
+        self.tell_shares_of(index, turn);
         if let Some(will) = will {
             let delay = will.delay_seconds.min(expiry);
             match fate {
                 WillFate::Fires if stays && delay > 0 => {
                     let at = now.plus(Duration::from_secs(u64::from(delay)));
-                    session.delayed_will = Some((at, will));
-                    self.deadlines
-                        .schedule(Owner::Session(index), &mut session.scheduled, at);
+                    if let Some(session) = self.sessions.get_mut(index) {
+                        session.delayed_will = Some((at, will));
+                        self.deadlines
+                            .schedule(Owner::Session(index), &mut session.scheduled, at);
+                    }
                 }
                 _ => self.decide_will(index, will, fate),
             }
@@ -514,25 +451,10 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn decide_will(&mut self, session: u32, will: Box<Will>, fate: WillFate) {
-        let principal = self.sessions.get(session).map(|session| session.principal);
-        match fate {
-            WillFate::Fires => {
-                if let Some(known) = principal.and_then(|index| self.principals.get(index)) {
-                    self.wills.push(WillDue {
-                        facts: known.facts.clone(),
-                        will,
-                    });
-                }
-            }
-            WillFate::Suppressed => self.counters.wills_suppressed += 1,
-            WillFate::Discarded => {}
-        }
-    }
-
     /// The session and its stored messages are gone; its connection, if any, is the caller's.
     pub(crate) fn end_session(&mut self, index: u32, fate: WillFate, turn: &mut Turn) {
         self.record(index, &Record::SessionEnded, turn);
+        self.orphan_shared(index);
         let delayed = self
             .sessions
             .get_mut(index)
@@ -554,13 +476,16 @@ impl Gateway {
         }
     }
 
-    /// What was put off: wills that fire, consumers that must be cut. Both may cause more.
+    /// What was put off: wills that fire, consumers that must be cut, shared messages that lost their
+    /// member. Each may cause more.
     pub(crate) fn settle(&mut self, now: Timestamp, turn: &mut Turn) {
         loop {
             if let Some((id, reason)) = self.cuts.pop() {
                 self.cut(id, reason, now, turn);
             } else if let Some(due) = self.wills.pop() {
                 self.fire_will(&due, now, turn);
+            } else if let Some(orphan) = self.orphans.pop_front() {
+                self.adopt(&orphan, now, turn);
             } else {
                 return;
             }

@@ -13,14 +13,21 @@ pub fn partition(principal: &Principal) -> u8 {
         Principal::Device(_) => b"device/",
         Principal::Service(_) => b"service/",
     };
-    // FNV-1a, 64 bits, all of it folded into one byte. Names are given by the operator, so nobody
-    // outside can aim at a partition, and a keyed hash would not survive a restart.
-    let hash = kind
-        .iter()
-        .chain(principal.name().as_bytes())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+    // Names are given by the operator, so nobody outside can aim at a partition.
+    fold(kind.iter().chain(principal.name().as_bytes()))
+}
+
+/// The partition of what is retained on a topic.
+#[must_use]
+pub(crate) fn partition_of_topic(topic: &str) -> u8 {
+    fold(topic.as_bytes())
+}
+
+/// FNV-1a, 64 bits, all of it folded into one byte. A keyed hash would not survive a restart.
+fn fold<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u8 {
+    let hash = (bytes.into_iter()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     hash.to_le_bytes()
         .into_iter()
         .fold(0, |all, byte| all ^ byte)

@@ -1,16 +1,24 @@
-//! What a persistent session leaves on disk: records, and how they are read back.
+//! What persistent sessions and retained messages leave on disk: records, and how they are read
+//! back.
 //!
 //! A record is `version (1) · kind · partition · number (u32) · body`, integers little endian. The
-//! number names a session within its partition. Bodies:
+//! number names a session within its partition; of a retained message, whose partition is its
+//! topic's, it is 0. Bodies:
 //!
 //! | kind | body |
 //! |---|---|
 //! | 1 session opened | principal kind (1 device, 2 service) · name · client id · product (may be empty) · u16 count · groups · expiry seconds (u32) · first sequence (u64) |
-//! | 2 subscribed | filter · options (bit 0 QoS 1, bit 1 no local, bit 2 retain as published) |
+//! | 2 subscribed | filter · options (bit 0 QoS 1, bit 1 no local, bit 2 retain as published, bit 3 QoS 2, bit 4 an identifier (u32) follows) |
 //! | 3 unsubscribed | filter |
-//! | 4 queued | sequence (u64) · expires at (u64, milliseconds since 1970; 0: never) · topic · u32 length · forwarded properties · payload to the end |
+//! | 4 queued, QoS 1 | sequence (u64) · expires at (u64, milliseconds since 1970; 0: never) · topic · u32 length · forwarded properties · payload to the end |
 //! | 5 acknowledged | sequence (u64) |
 //! | 6 session ended | nothing |
+//! | 7 queued, other | flags (bits 0 and 1 QoS, bit 2 retain, bit 3 shared) · as 4 |
+//! | 8 released: the client has it | sequence (u64) |
+//! | 9 received: a QoS 2 message of the client was taken | packet identifier (u16) |
+//! | 10 completed: it was released | packet identifier (u16) |
+//! | 11 retained | principal kind · name · flags as 7 · kept at (u64) · as 4 without sequence |
+//! | 12 no longer retained | topic |
 //!
 //! A text is a u16 length and UTF-8. The journal that stores records guards them by checksums; this
 //! decoder still takes any bytes: disks rot, and a record is never trusted further than it parses.
@@ -18,9 +26,12 @@
 use crate::queue::Outbound;
 use access::Facts;
 use model::{DeviceId, GroupId, Principal, ProductId, ServiceId, Timestamp};
-use mqtt::{Filter, ForwardProperties};
+use mqtt::{Filter, ForwardProperties, Qos};
 
 const VERSION: u8 = 1;
+const NAME: &str = "a name is a valid name";
+/// The share of a message out of the journal: which one is found by its topic.
+pub(crate) const UNKNOWN_SHARE: u32 = u32::MAX;
 /// Groups of one principal in a record.
 const GROUPS_MAX: u16 = 4096;
 
@@ -53,15 +64,33 @@ pub(crate) enum Record<'r> {
     Acknowledged {
         sequence: u64,
     },
+    Released {
+        sequence: u64,
+    },
+    Received {
+        packet_id: u16,
+    },
+    Completed {
+        packet_id: u16,
+    },
     SessionEnded,
+    Retained {
+        publisher: Principal,
+        kept_at: Timestamp,
+        message: Outbound<'r>,
+    },
+    Forgotten {
+        topic: &'r str,
+    },
 }
 
 /// What a subscriber asked for with a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Options {
-    pub at_least_once: bool,
+    pub qos: Qos,
     pub no_local: bool,
     pub retain_as_published: bool,
+    pub subscription_id: Option<u32>,
 }
 
 impl Record<'_> {
@@ -70,9 +99,15 @@ impl Record<'_> {
             Self::SessionOpened { .. } => 1,
             Self::Subscribed { .. } => 2,
             Self::Unsubscribed { .. } => 3,
-            Self::Queued { .. } => 4,
+            Self::Queued { message, .. } if is_plain(message) => 4,
             Self::Acknowledged { .. } => 5,
             Self::SessionEnded => 6,
+            Self::Queued { .. } => 7,
+            Self::Released { .. } => 8,
+            Self::Received { .. } => 9,
+            Self::Completed { .. } => 10,
+            Self::Retained { .. } => 11,
+            Self::Forgotten { .. } => 12,
         };
         out.extend_from_slice(&[VERSION, kind, key.partition]);
         out.extend_from_slice(&key.number.to_le_bytes());
@@ -83,11 +118,7 @@ impl Record<'_> {
                 expiry_seconds,
                 first_sequence,
             } => {
-                out.push(match facts.principal {
-                    Principal::Device(_) => 1,
-                    Principal::Service(_) => 2,
-                });
-                write_text(out, facts.principal.name());
+                write_principal(out, &facts.principal);
                 write_text(out, client_id);
                 write_text(
                     out,
@@ -109,24 +140,42 @@ impl Record<'_> {
             Self::Subscribed { filter, options } => {
                 write_text(out, filter.as_str());
                 out.push(
-                    u8::from(options.at_least_once)
+                    u8::from(options.qos == Qos::AtLeastOnce)
                         | u8::from(options.no_local) << 1
-                        | u8::from(options.retain_as_published) << 2,
+                        | u8::from(options.retain_as_published) << 2
+                        | u8::from(options.qos == Qos::ExactlyOnce) << 3
+                        | u8::from(options.subscription_id.is_some()) << 4,
                 );
+                if let Some(identifier) = options.subscription_id {
+                    out.extend_from_slice(&identifier.to_le_bytes());
+                }
             }
             Self::Unsubscribed { filter } => write_text(out, filter.as_str()),
             Self::Queued { sequence, message } => {
+                if !is_plain(message) {
+                    out.push(flags_of(message));
+                }
                 out.extend_from_slice(&sequence.to_le_bytes());
-                let expires_at = message.expires_at.map_or(0, Timestamp::as_millis);
-                out.extend_from_slice(&expires_at.to_le_bytes());
-                write_text(out, message.topic);
-                let forward = u32::try_from(message.forward.encoded_length()).unwrap_or(0);
-                out.extend_from_slice(&forward.to_le_bytes());
-                message.forward.append_to(out);
-                out.extend_from_slice(message.payload);
+                write_message(out, message);
             }
-            Self::Acknowledged { sequence } => out.extend_from_slice(&sequence.to_le_bytes()),
+            Self::Acknowledged { sequence } | Self::Released { sequence } => {
+                out.extend_from_slice(&sequence.to_le_bytes());
+            }
+            Self::Received { packet_id } | Self::Completed { packet_id } => {
+                out.extend_from_slice(&packet_id.to_le_bytes());
+            }
             Self::SessionEnded => {}
+            Self::Retained {
+                publisher,
+                kept_at,
+                message,
+            } => {
+                write_principal(out, publisher);
+                out.push(flags_of(message));
+                out.extend_from_slice(&kept_at.as_millis().to_le_bytes());
+                write_message(out, message);
+            }
+            Self::Forgotten { topic } => write_text(out, topic),
         }
     }
 }
@@ -151,31 +200,104 @@ pub(crate) fn read(record: &[u8]) -> Result<(Key, Record<'_>), &'static str> {
         2 => {
             let filter = reader.filter()?;
             let bits = reader.byte()?;
-            if bits > 7 {
-                return Err("subscription options have three bits");
+            let qos = match bits & 0b1001 {
+                0 => Qos::AtMostOnce,
+                1 => Qos::AtLeastOnce,
+                0b1000 => Qos::ExactlyOnce,
+                _ => return Err("a subscription has one QoS"),
+            };
+            if bits > 0b1_1111 {
+                return Err("subscription options have five bits");
             }
+            let subscription_id = match bits & 0b1_0000 {
+                0 => None,
+                _ => Some(u32::from_le_bytes(reader.array()?)),
+            };
             let options = Options {
-                at_least_once: bits & 1 != 0,
+                qos,
                 no_local: bits & 2 != 0,
                 retain_as_published: bits & 4 != 0,
+                subscription_id,
             };
             Record::Subscribed { filter, options }
         }
         3 => Record::Unsubscribed {
             filter: reader.filter()?,
         },
-        4 => reader.queued()?,
+        4 => {
+            let sequence = u64::from_le_bytes(reader.array()?);
+            let message = reader.message(Qos::AtLeastOnce as u8)?;
+            Record::Queued { sequence, message }
+        }
         5 => Record::Acknowledged {
             sequence: u64::from_le_bytes(reader.array()?),
         },
         6 => Record::SessionEnded,
-        _ => return Err("the kind of a record is 1 to 6"),
+        7 => {
+            let flags = reader.byte()?;
+            let sequence = u64::from_le_bytes(reader.array()?);
+            let message = reader.message(flags)?;
+            if is_plain(&message) {
+                return Err("a plain message of QoS 1 has a kind of its own");
+            }
+            Record::Queued { sequence, message }
+        }
+        8 => Record::Released {
+            sequence: u64::from_le_bytes(reader.array()?),
+        },
+        9 => Record::Received {
+            packet_id: u16::from_le_bytes(reader.array()?),
+        },
+        10 => Record::Completed {
+            packet_id: u16::from_le_bytes(reader.array()?),
+        },
+        11 => {
+            let publisher = reader.principal()?;
+            let flags = reader.byte()?;
+            Record::Retained {
+                publisher,
+                kept_at: Timestamp::from_millis(u64::from_le_bytes(reader.array()?)),
+                message: reader.message(flags)?,
+            }
+        }
+        12 => Record::Forgotten {
+            topic: reader.text()?,
+        },
+        _ => return Err("the kind of a record is 1 to 12"),
     };
     if reader.0.is_empty() {
         Ok((key, record))
     } else {
         Err("bytes follow the record's last field")
     }
+}
+
+/// QoS 1 and nothing else to say.
+fn is_plain(message: &Outbound<'_>) -> bool {
+    message.qos == Qos::AtLeastOnce && !message.retain && message.share.is_none()
+}
+
+fn flags_of(message: &Outbound<'_>) -> u8 {
+    message.qos as u8 | u8::from(message.retain) << 2 | u8::from(message.share.is_some()) << 3
+}
+
+/// All of a message but what its flags say.
+fn write_message(out: &mut Vec<u8>, message: &Outbound<'_>) {
+    let expires_at = message.expires_at.map_or(0, Timestamp::as_millis);
+    out.extend_from_slice(&expires_at.to_le_bytes());
+    write_text(out, message.topic);
+    let forward = u32::try_from(message.forward.encoded_length()).unwrap_or(0);
+    out.extend_from_slice(&forward.to_le_bytes());
+    message.forward.append_to(out);
+    out.extend_from_slice(message.payload);
+}
+
+fn write_principal(out: &mut Vec<u8>, principal: &Principal) {
+    out.push(match principal {
+        Principal::Device(_) => 1,
+        Principal::Service(_) => 2,
+    });
+    write_text(out, principal.name());
 }
 
 fn write_text(out: &mut Vec<u8>, text: &str) {
@@ -230,15 +352,18 @@ impl<'r> Reader<'r> {
         Filter::new(self.text()?).map_err(|_| "a filter is a valid MQTT filter")
     }
 
-    fn session_opened(&mut self) -> Result<Record<'r>, &'static str> {
-        const NAME: &str = "a name is a valid name";
+    fn principal(&mut self) -> Result<Principal, &'static str> {
         let kind = self.byte()?;
         let name = self.text()?;
-        let principal = match kind {
-            1 => Principal::Device(DeviceId::new(name).map_err(|_| NAME)?),
-            2 => Principal::Service(ServiceId::new(name).map_err(|_| NAME)?),
-            _ => return Err("a principal is a device or a service"),
-        };
+        match kind {
+            1 => Ok(Principal::Device(DeviceId::new(name).map_err(|_| NAME)?)),
+            2 => Ok(Principal::Service(ServiceId::new(name).map_err(|_| NAME)?)),
+            _ => Err("a principal is a device or a service"),
+        }
+    }
+
+    fn session_opened(&mut self) -> Result<Record<'r>, &'static str> {
+        let principal = self.principal()?;
         let client_id = self.text()?;
         let product = match self.text()? {
             "" => None,
@@ -268,8 +393,12 @@ impl<'r> Reader<'r> {
         })
     }
 
-    fn queued(&mut self) -> Result<Record<'r>, &'static str> {
-        let sequence = u64::from_le_bytes(self.array()?);
+    /// A message to the end of the record.
+    fn message(&mut self, flags: u8) -> Result<Outbound<'r>, &'static str> {
+        if flags > 0b1111 {
+            return Err("a message has four flags");
+        }
+        let qos = Qos::from_bits(flags & 0b11).ok_or("a QoS is 0 to 2")?;
         let expires_at = match u64::from_le_bytes(self.array()?) {
             0 => None,
             millis => Some(Timestamp::from_millis(millis)),
@@ -281,15 +410,14 @@ impl<'r> Reader<'r> {
         let length = u32::from_le_bytes(self.array()?);
         let length = usize::try_from(length).map_err(|_| "a field runs past the record")?;
         let forward = ForwardProperties::from_validated(self.take(length)?);
-        let payload = std::mem::take(&mut self.0);
-        Ok(Record::Queued {
-            sequence,
-            message: Outbound {
-                topic,
-                forward,
-                payload,
-                expires_at,
-            },
+        Ok(Outbound {
+            topic,
+            forward,
+            payload: std::mem::take(&mut self.0),
+            expires_at,
+            qos,
+            retain: flags & 0b100 != 0,
+            share: (flags & 0b1000 != 0).then_some(UNKNOWN_SHARE),
         })
     }
 }
@@ -305,9 +433,10 @@ mod tests {
         };
         let filter = Filter::new("v1/+/up/#").unwrap();
         let options = Options {
-            at_least_once: true,
+            qos: Qos::AtLeastOnce,
             no_local: false,
             retain_as_published: true,
+            subscription_id: None,
         };
         let facts = Facts {
             principal: Principal::Service(ServiceId::new("ingest").unwrap()),
@@ -322,6 +451,9 @@ mod tests {
             forward: ForwardProperties::from_validated(&[1, 1]),
             payload: b"payload",
             expires_at: Some(Timestamp::from_seconds(5)),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            share: None,
         };
         [
             Record::SessionOpened {
@@ -341,6 +473,37 @@ mod tests {
             },
             Record::Acknowledged { sequence: 3 },
             Record::SessionEnded,
+            Record::Subscribed {
+                filter: Filter::new("$share/g/v1/+/up/#").unwrap(),
+                options: Options {
+                    qos: Qos::ExactlyOnce,
+                    subscription_id: Some(456_789),
+                    ..options
+                },
+            },
+            Record::Queued {
+                sequence: 4,
+                message: Outbound {
+                    qos: Qos::ExactlyOnce,
+                    retain: true,
+                    share: Some(1),
+                    ..message
+                },
+            },
+            Record::Released { sequence: 4 },
+            Record::Received { packet_id: 9 },
+            Record::Completed { packet_id: 9 },
+            Record::Retained {
+                publisher: Principal::Device(DeviceId::new("cam-1").unwrap()),
+                kept_at: Timestamp::from_seconds(7),
+                message: Outbound {
+                    retain: true,
+                    ..message
+                },
+            },
+            Record::Forgotten {
+                topic: "v1/cam-1/up/x",
+            },
         ]
         .iter()
         .map(|record| {
@@ -369,7 +532,7 @@ mod tests {
                     continue;
                 };
                 assert!(
-                    matches!(record, Record::Queued { .. }),
+                    matches!(record, Record::Queued { .. } | Record::Retained { .. }),
                     "{record:?} of {end} bytes"
                 );
             }

@@ -1,7 +1,7 @@
 //! **Question:** may this message pass?
 //!
-//! The MQTT session and router machine of one shard. It speaks MQTT 3.1.1 and MQTT 5 (OASIS), QoS 0
-//! and 1, to clients whose identity is already proven, and asks `access` about every publish, every
+//! The MQTT session and router machine of one shard. It speaks MQTT 3.1.1 and MQTT 5 (OASIS), all
+//! of both, to clients whose identity is already proven, and asks `access` about every publish, every
 //! subscription and every delivery.
 //!
 //! **In:** an admitted connection, its decrypted bytes, what other shards say, grants, withdrawals,
@@ -17,9 +17,12 @@
 //! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → subscriptions
 //! that match → grant of each receiver → the receiver's output or queue → acknowledgement.
 
+mod acks;
+mod alias;
 mod connect;
 mod contain;
 mod deadline;
+mod deliver;
 mod fan_out;
 mod gateway;
 mod home;
@@ -32,18 +35,24 @@ mod publish;
 mod queue;
 mod receive;
 mod recover;
+mod retained;
 mod shards;
+mod shares;
 mod signal;
 mod slab;
 mod state;
 mod subscribe;
+mod summary;
 mod turn;
+mod will;
 mod withdraw;
 
 pub use contain::{FromDevice, Said};
-pub use gateway::{Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary};
+pub use gateway::{Admitted, ConnectionId, Gateway};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;
 pub use metering::Metered;
+pub use recover::Recovered;
 pub use signal::{Actor, Signal};
+pub use summary::{Counters, SessionSummary};
 pub use turn::{CloseReason, Closed, JournalBuffer, Message, ToShard, Token, Turn};

@@ -27,10 +27,12 @@ pub struct Limits {
     pub topic_bytes_max: usize,
     /// Most levels of a topic or filter.
     pub topic_levels_max: usize,
-    /// QoS 1 messages unacknowledged in one direction: our Receive Maximum, and a cap on the
+    /// Messages of QoS 1 and 2 unacknowledged in one direction: our Receive Maximum, and a cap on the
     /// client's. 1 to 65,535.
     pub inflight_max: u16,
-    /// Waiting and unacknowledged QoS 1 messages of one session.
+    /// Topics that one connection may give an alias, in each direction. Announced in MQTT 5.
+    pub topic_alias_max: u16,
+    /// Waiting and unacknowledged messages of one session.
     pub queue_messages_max: usize,
     /// Their bytes (topic, properties, payload).
     pub queue_bytes_max: usize,
@@ -48,6 +50,12 @@ pub struct Limits {
     pub reports_per_minute: u32,
     /// Certificate requests that one device may send to the plane in a minute.
     pub requests_per_minute: u32,
+    /// Retained messages of the tenant; what a channel may have is in the fleet.
+    pub retained_messages_max: usize,
+    /// Their bytes (topic, properties, payload).
+    pub retained_bytes_max: usize,
+    /// CONNECTs that are let in a second, as many at once; the others are told "busy".
+    pub connects_per_second: u32,
     /// Signals of one turn; more are counted, not kept.
     pub signals_per_turn_max: usize,
 }
@@ -67,6 +75,7 @@ impl Default for Limits {
             topic_bytes_max: 256,
             topic_levels_max: 16,
             inflight_max: 512,
+            topic_alias_max: 16,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 * 1024 * 1024,
             session_expiry_seconds_max: 7 * 24 * 3600,
@@ -76,6 +85,9 @@ impl Default for Limits {
             rates_per_principal_max: 64,
             reports_per_minute: 120,
             requests_per_minute: 4,
+            retained_messages_max: 100_000,
+            retained_bytes_max: 64 * 1024 * 1024,
+            connects_per_second: 5_000,
             signals_per_turn_max: 64,
         }
     }

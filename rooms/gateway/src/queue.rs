@@ -1,11 +1,14 @@
-//! The QoS 1 messages of one session, from "accepted" to "acknowledged", in order.
+//! The QoS 1 and 2 messages of one session, from "accepted" to "acknowledged", in order.
 //!
 //! A message's sequence number gives its packet identifier, so an acknowledgement finds its message
 //! without a table, and a message that is sent again, even after a restart, has the identifier that
 //! the client may have seen. The window is counted from the oldest unacknowledged message.
+//!
+//! A message of QoS 2 that the client has received (PUBREC) is *released*: its content is gone, and
+//! what goes out again is its PUBREL.
 
 use model::Timestamp;
-use mqtt::ForwardProperties;
+use mqtt::{ForwardProperties, Qos};
 use std::collections::VecDeque;
 
 /// Packet identifiers are 1 to 65,535, so at most this many messages are in flight.
@@ -34,8 +37,13 @@ struct Entry {
     forward_bytes: u32,
     payload_bytes: u32,
     expires_at: Option<Timestamp>,
+    /// The shared subscription that it came by.
+    share: Option<u32>,
+    qos: Qos,
+    retain: bool,
     /// It may have been sent before.
     dup: bool,
+    released: bool,
     acknowledged: bool,
 }
 
@@ -52,6 +60,11 @@ pub(crate) struct Outbound<'m> {
     pub forward: ForwardProperties<'m>,
     pub payload: &'m [u8],
     pub expires_at: Option<Timestamp>,
+    pub qos: Qos,
+    /// As its publisher says it; for a receiver: as it is told.
+    pub retain: bool,
+    /// The shared subscription by which its receiver gets it.
+    pub share: Option<u32>,
 }
 
 impl Outbound<'_> {
@@ -60,13 +73,14 @@ impl Outbound<'_> {
     }
 }
 
-/// A message to send now.
+/// What to send now.
 #[derive(Debug)]
 pub(crate) struct Due<'q> {
     pub sequence: u64,
     pub packet_id: u16,
     pub dup: bool,
-    pub message: Outbound<'q>,
+    /// `None`: the client has it, and waits for PUBREL.
+    pub message: Option<Outbound<'q>>,
 }
 
 impl Queue {
@@ -119,14 +133,18 @@ impl Queue {
             forward_bytes: u32::try_from(message.forward.encoded_length()).unwrap_or(0),
             payload_bytes: u32::try_from(message.payload.len()).unwrap_or(0),
             expires_at: message.expires_at,
+            share: message.share,
+            qos: message.qos,
+            retain: message.retain,
             dup: false,
+            released: false,
             acknowledged: false,
         });
     }
 
     /// A message that was sent at once and need not be kept: only its identifier is in flight.
     /// Asked only where `may_send_at_once` holds. Returns the identifier.
-    pub(crate) fn push_sent(&mut self) -> u16 {
+    pub(crate) fn push_sent(&mut self, qos: Qos) -> u16 {
         let packet_id = packet_id(self.next_sequence());
         self.entries.push_back(Entry {
             offset: self.removed.saturating_add(self.bytes.len() as u64),
@@ -134,11 +152,23 @@ impl Queue {
             forward_bytes: 0,
             payload_bytes: 0,
             expires_at: None,
+            share: None,
+            qos,
+            retain: false,
             dup: false,
+            released: false,
             acknowledged: false,
         });
         self.next = self.entries.len();
         packet_id
+    }
+
+    /// As [`Self::push_sent`], of a message that the client had received before a restart.
+    pub(crate) fn push_released(&mut self) {
+        self.push_sent(Qos::ExactlyOnce);
+        if let Some(entry) = self.entries.back_mut() {
+            entry.released = true;
+        }
     }
 
     /// The next message that the window lets out. It stays next until `mark_sent` or `skip`.
@@ -160,7 +190,10 @@ impl Queue {
             sequence,
             packet_id: packet_id(sequence),
             dup: entry.dup,
-            message: self.message(&entry)?,
+            message: match entry.released {
+                true => None,
+                false => Some(self.message(&entry)?),
+            },
         })
     }
 
@@ -177,17 +210,71 @@ impl Queue {
         self.acknowledge_at(self.next);
     }
 
-    /// Returns the sequence number, or `None` if no message in flight has this identifier.
+    /// PUBACK. Returns the sequence number, or `None` if no message of QoS 1 in flight has this
+    /// identifier.
     pub(crate) fn acknowledge(&mut self, packet_id: u16) -> Option<u64> {
+        self.end(packet_id, |entry| entry.qos == Qos::AtLeastOnce)
+    }
+
+    /// PUBREC with a failure: the client will never have it, and that is the end of it.
+    pub(crate) fn reject(&mut self, packet_id: u16) -> Option<u64> {
+        self.end(packet_id, |entry| {
+            entry.qos == Qos::ExactlyOnce && !entry.released
+        })
+    }
+
+    /// PUBCOMP.
+    pub(crate) fn complete(&mut self, packet_id: u16) -> Option<u64> {
+        self.end(packet_id, |entry| entry.released)
+    }
+
+    /// PUBREC: the client has it. `Some` for a message in flight with its number, and whether it is
+    /// news.
+    pub(crate) fn release(&mut self, packet_id: u16) -> Option<(u64, bool)> {
+        let (index, sequence) = self.in_flight(packet_id)?;
+        let entry = self.entries.get_mut(index)?;
+        if entry.qos != Qos::ExactlyOnce {
+            return None;
+        }
+        let is_news = !std::mem::replace(&mut entry.released, true);
+        if is_news {
+            let length = entry.len();
+            self.live_bytes = self.live_bytes.saturating_sub(length);
+        }
+        Some((sequence, is_news))
+    }
+
+    /// As the journal says it; an unknown number changes nothing.
+    pub(crate) fn release_sequence(&mut self, sequence: u64) {
+        let entry = (sequence.checked_sub(self.first))
+            .and_then(|at| usize::try_from(at).ok())
+            .and_then(|at| self.entries.get_mut(at));
+        if let Some(entry) = entry
+            && entry.qos == Qos::ExactlyOnce
+            && !entry.acknowledged
+            && !std::mem::replace(&mut entry.released, true)
+        {
+            self.live_bytes = self.live_bytes.saturating_sub(entry.len());
+        }
+    }
+
+    fn end(&mut self, packet_id: u16, may: impl FnOnce(&Entry) -> bool) -> Option<u64> {
+        let (index, sequence) = self.in_flight(packet_id)?;
+        if !may(self.entries.get(index)?) {
+            return None;
+        }
+        self.acknowledge_at(index);
+        Some(sequence)
+    }
+
+    fn in_flight(&self, packet_id: u16) -> Option<(usize, u64)> {
         let at = (u64::from(packet_id).checked_sub(1)? + IDENTIFIERS - self.first % IDENTIFIERS)
             % IDENTIFIERS;
         let index = usize::try_from(at).ok()?;
         if index >= self.next || self.entries.get(index)?.acknowledged {
             return None;
         }
-        let sequence = self.first.saturating_add(at);
-        self.acknowledge_at(index);
-        Some(sequence)
+        Some((index, self.first.saturating_add(at)))
     }
 
     /// As the journal says it; an unknown number changes nothing.
@@ -224,7 +311,7 @@ impl Queue {
             return false;
         }
         for _ in 0..gap {
-            self.push_sent();
+            self.push_sent(Qos::AtLeastOnce);
             if let Some(entry) = self.entries.back_mut() {
                 entry.acknowledged = true;
             }
@@ -232,12 +319,24 @@ impl Queue {
         true
     }
 
-    /// Unacknowledged messages in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Outbound<'_>)> {
+    /// Unacknowledged messages in order; `None`: released.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Option<Outbound<'_>>)> {
         (self.first..)
             .zip(&self.entries)
             .filter(|(_, entry)| !entry.acknowledged)
-            .filter_map(|(sequence, entry)| Some((sequence, self.message(entry)?)))
+            .filter_map(|(sequence, entry)| match entry.released {
+                true => Some((sequence, None)),
+                false => Some((sequence, Some(self.message(entry)?))),
+            })
+    }
+
+    /// What came by shared subscriptions and may go to another member when this one leaves: of QoS 2
+    /// only what was never on its wire (MQTT 5: 4.8.2).
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Outbound<'_>> {
+        (self.entries.iter())
+            .filter(|entry| entry.share.is_some() && !entry.acknowledged && !entry.released)
+            .filter(|entry| entry.qos == Qos::AtLeastOnce || !entry.dup)
+            .filter_map(|entry| self.message(entry))
     }
 
     fn message(&self, entry: &Entry) -> Option<Outbound<'_>> {
@@ -250,6 +349,9 @@ impl Queue {
             forward: ForwardProperties::from_validated(forward),
             payload,
             expires_at: entry.expires_at,
+            qos: entry.qos,
+            retain: entry.retain,
+            share: entry.share,
         })
     }
 
@@ -259,7 +361,9 @@ impl Queue {
         };
         if !entry.acknowledged {
             entry.acknowledged = true;
-            self.live_bytes = self.live_bytes.saturating_sub(entry.len());
+            if !entry.released {
+                self.live_bytes = self.live_bytes.saturating_sub(entry.len());
+            }
         }
         while self.entries.front().is_some_and(|entry| entry.acknowledged) {
             self.entries.pop_front();
@@ -307,13 +411,24 @@ mod tests {
             forward: ForwardProperties::NONE,
             payload: text.as_bytes(),
             expires_at: None,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            share: None,
+        }
+    }
+
+    fn twice(text: &str) -> Outbound<'_> {
+        Outbound {
+            qos: Qos::ExactlyOnce,
+            ..message(text)
         }
     }
 
     fn send_all(queue: &mut Queue, window: u16) -> Vec<(u16, bool, Vec<u8>)> {
         let mut sent = Vec::new();
         while let Some(due) = queue.due(window) {
-            sent.push((due.packet_id, due.dup, due.message.payload.to_vec()));
+            let payload = due.message.map_or(b"PUBREL".as_slice(), |it| it.payload);
+            sent.push((due.packet_id, due.dup, payload.to_vec()));
             queue.mark_sent();
         }
         sent
@@ -357,6 +472,51 @@ mod tests {
         queue.rewind();
         let again = send_all(&mut queue, 10);
         assert_eq!(again, [(1, true, b"a".to_vec()), (3, true, b"c".to_vec())]);
+    }
+
+    #[test]
+    fn qos_2_goes_through_its_four_steps_and_no_other_way() {
+        let mut queue = Queue::starting_at(0);
+        queue.push(&twice("a"));
+        queue.push(&message("b"));
+        send_all(&mut queue, 10);
+        // PUBACK and PUBCOMP do not end what PUBREC did not begin.
+        assert_eq!(queue.acknowledge(1), None);
+        assert_eq!(queue.complete(1), None);
+        assert_eq!(queue.release(2), None, "it is of QoS 1");
+        assert_eq!(queue.release(1), Some((0, true)));
+        assert_eq!(queue.release(1), Some((0, false)));
+        assert_eq!(queue.reject(1), None, "it was received");
+        assert_eq!(queue.live_bytes(), 2);
+        queue.rewind();
+        assert_eq!(
+            send_all(&mut queue, 10),
+            [(1, true, b"PUBREL".to_vec()), (2, true, b"b".to_vec())]
+        );
+        assert_eq!(queue.complete(1), Some(0));
+        assert_eq!(queue.complete(1), None);
+        queue.push(&twice("c"));
+        send_all(&mut queue, 10);
+        assert_eq!(queue.reject(3), Some(2));
+        assert_eq!(queue.acknowledge(2), Some(1));
+        assert_eq!((queue.len(), queue.live_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_may_go_to_another_member_was_not_received_and_of_qos_2_not_even_sent() {
+        let mut queue = Queue::starting_at(0);
+        let shared = |text, qos| Outbound {
+            qos,
+            share: Some(7),
+            ..message(text)
+        };
+        queue.push(&shared("sent once", Qos::AtLeastOnce));
+        queue.push(&shared("sent twice", Qos::ExactlyOnce));
+        queue.push(&message("own"));
+        send_all(&mut queue, 10);
+        queue.push(&shared("waits", Qos::ExactlyOnce));
+        let payloads: Vec<_> = queue.shared().map(|it| it.payload.to_vec()).collect();
+        assert_eq!(payloads, [b"sent once".to_vec(), b"waits".to_vec()]);
     }
 
     #[test]

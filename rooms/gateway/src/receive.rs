@@ -1,7 +1,6 @@
 //! Bytes in: whole packets, one after the other, each to its step.
 
 use crate::gateway::{ConnectionId, Gateway, WillFate};
-use crate::journal::Record;
 use crate::signal::Signal;
 use crate::state::Phase;
 use crate::turn::{CloseReason, Turn};
@@ -100,15 +99,9 @@ impl Gateway {
             Packet::Disconnect(disconnect) => {
                 return self.on_disconnect(id, session, disconnect, now, turn);
             }
-            Packet::Pubrec(_) | Packet::Pubrel(_) | Packet::Pubcomp(_) => {
-                return self.refuse_packet(
-                    id,
-                    Reason::PROTOCOL_ERROR,
-                    "a packet of QoS 2, which was announced as unavailable",
-                    now,
-                    turn,
-                );
-            }
+            Packet::Pubrec(ack) => self.on_pubrec(id, session, ack, now, turn),
+            Packet::Pubrel(ack) => self.on_pubrel(id, session, ack.packet_id, turn),
+            Packet::Pubcomp(ack) => self.on_pubcomp(session, ack.packet_id, now, turn),
             Packet::Connect(_) => {
                 return self.malformed(
                     id,
@@ -144,17 +137,6 @@ impl Gateway {
             }
         }
         Step::Consumed(0)
-    }
-
-    fn on_puback(&mut self, session: u32, packet_id: u16, now: Timestamp, turn: &mut Turn) {
-        // An identifier that is not in flight says nothing: it may be an old session's.
-        let acknowledged = (self.sessions.get_mut(session))
-            .and_then(|session| session.queue.acknowledge(packet_id));
-        if let Some(sequence) = acknowledged {
-            self.record(session, &Record::Acknowledged { sequence }, turn);
-            self.pump(session, None, now, turn);
-            self.note_pressure(session, now, turn);
-        }
     }
 
     fn on_disconnect(
@@ -215,7 +197,7 @@ impl Gateway {
         Step::Closing
     }
 
-    /// Closes for what MQTT allows and this gateway does not take.
+    /// Closes for what this gateway said it does not take.
     pub(crate) fn refuse_packet(
         &mut self,
         id: u32,

@@ -1,25 +1,37 @@
-//! Persistent sessions out of the journal and into a snapshot.
+//! Persistent sessions and retained messages out of the journal and into a snapshot.
 
 use crate::deadline::Owner;
-use crate::gateway::{Gateway, Recovered};
+use crate::gateway::Gateway;
 use crate::journal::{self, Key, Record};
-use crate::queue::{Outbound, Queue};
+use crate::queue::Outbound;
 use crate::signal::Signal;
-use crate::state::{Pressure, Session, Subscribed};
+use crate::state::{Session, Subscribed};
 use crate::turn::Turn;
 use access::Facts;
 use model::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What `recover` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    pub sessions: u64,
+    pub messages: u64,
+    /// Records that could not be read and were left out.
+    pub damaged: u64,
+    /// Records of partitions that live on another shard: not damaged, not ours.
+    pub elsewhere: u64,
+}
+
 impl Gateway {
     /// Rebuilds persistent sessions from journal records: of all partitions or only ours, each
     /// partition's snapshot first, in order. Damaged records are left out, counted and signalled.
     ///
     /// Subscriptions are not held against grants here, deliveries are: [`Self::regrant`] does it as
-    /// soon as the fleet's grants are known. Called once, before anything else. Exchange the turn's `to_shards` among all shards until
-    /// none is left before the first [`Self::open`] of any: a publish must find every waiting
-    /// session.
+    /// soon as the fleet's grants are known. Called once, before anything else. Exchange the turn's
+    /// `to_shards` among all shards until none is left before the first [`Self::open`] of any: a
+    /// publish must find every waiting session. Then say of each of [`Self::retained_publishers`]
+    /// what is known ([`Self::know_publisher`]).
     pub fn recover<'r>(
         &mut self,
         records: impl IntoIterator<Item = &'r [u8]>,
@@ -56,7 +68,9 @@ impl Gateway {
         // Replaying asked the journal for what it already has.
         turn.journal.clear();
         turn.to_shards.clear();
-        self.announce_interest(turn);
+        self.orphans.clear();
+        self.retained_due(now);
+        self.announce_recovered(turn);
         found
     }
 
@@ -88,7 +102,23 @@ impl Gateway {
                 });
             }
             for (sequence, message) in session.queue.iter() {
-                write(&Record::Queued { sequence, message });
+                write(&match message {
+                    Some(message) => Record::Queued { sequence, message },
+                    None => Record::Released { sequence },
+                });
+            }
+            for packet_id in &session.received {
+                write(&Record::Received {
+                    packet_id: *packet_id,
+                });
+            }
+        }
+        for message in self.retained_at_home() {
+            if let Some(record) = crate::retained::record_of(message) {
+                let key = crate::retained::retained_key(message.outbound().topic);
+                bytes.clear();
+                record.write(key, &mut bytes);
+                sink(key.partition, &bytes);
             }
         }
     }
@@ -123,9 +153,27 @@ impl Gateway {
                 turn,
             );
         }
+        match record {
+            Record::Retained {
+                publisher,
+                kept_at,
+                message,
+            } => {
+                if crate::retained::retained_key(message.topic) != key {
+                    return Err("the record lies in another topic's partition");
+                }
+                self.replay_retained(publisher, kept_at, &message, turn);
+                return Ok(());
+            }
+            Record::Forgotten { topic } => {
+                self.replay_forgotten(topic);
+                return Ok(());
+            }
+            _ => {}
+        }
         let index = *sessions.get(&key).ok_or(UNOPENED)?;
         match record {
-            Record::SessionOpened { .. } => {}
+            Record::SessionOpened { .. } | Record::Retained { .. } | Record::Forgotten { .. } => {}
             Record::Subscribed { filter, options } => {
                 let session = self.sessions.get(index).ok_or(UNOPENED)?;
                 let earlier = session
@@ -142,7 +190,27 @@ impl Gateway {
                 self.unsubscribe(index, &filter, turn);
             }
             Record::Queued { sequence, message } => {
-                return self.replay_queued(index, sequence, &message);
+                let share = (message.share).and_then(|_| self.share_by_topic(index, message.topic));
+                return self.replay_queued(index, sequence, &Outbound { share, ..message });
+            }
+            Record::Released { sequence } => {
+                if let Some(session) = self.sessions.get_mut(index) {
+                    if sequence < session.queue.next_sequence() {
+                        session.queue.release_sequence(sequence);
+                    } else if session.queue.skip_to(sequence) {
+                        session.queue.push_released();
+                    }
+                }
+            }
+            Record::Received { packet_id } => {
+                if let Some(session) = self.sessions.get_mut(index)
+                    && let Err(place) = session.received.binary_search(&packet_id)
+                {
+                    session.received.insert(place, packet_id);
+                }
+            }
+            Record::Completed { packet_id } => {
+                self.forget_received(index, packet_id);
             }
             Record::Acknowledged { sequence } => {
                 if let Some(session) = self.sessions.get_mut(index) {
@@ -187,18 +255,8 @@ impl Gateway {
             return Err("the client identifier is too long");
         }
         let session = self.sessions.insert(Session {
-            principal,
-            client_id: client_id.into(),
-            connection: None,
-            number: Some(key.number),
             expiry_seconds,
-            opened_at: now,
-            ends_at: None,
-            subscriptions: Vec::new(),
-            queue: Queue::starting_at(first_sequence),
-            delayed_will: None,
-            pressure: Pressure::default(),
-            scheduled: None,
+            ..Session::new(principal, client_id, Some(key.number), first_sequence, now)
         });
         if let Some(known) = self.principals.get_mut(principal) {
             known.sessions.push(session);

@@ -5,14 +5,15 @@
 //! after it cannot miss the subscriber. A PUBACK waits for each shard with a persistent session that
 //! matches: its journal must hold the message first.
 
+use crate::deliver::Interested;
 use crate::gateway::ConnectionId;
 use crate::gateway::Gateway;
-use crate::publish::Interested;
 use crate::queue::Outbound;
-use crate::state::{Pending, PendingAck, PendingSuback, Waiter};
+use crate::shares::share_of;
+use crate::state::{Pending, PendingSuback, Waiter};
 use crate::turn::{Message, ToShard, Token, Turn};
 use model::Timestamp;
-use mqtt::{Filter, ForwardProperties, Publish, Qos, Reason};
+use mqtt::{Filter, Qos, Reason};
 use std::sync::Arc;
 
 /// What the sessions here want of one filter, [live only, persistent].
@@ -46,7 +47,9 @@ impl Gateway {
                     shard: from,
                     persistent,
                 };
-                if wanted {
+                if share_of(filter.as_str()).is_some() {
+                    self.share_elsewhere(from, &filter, persistent, wanted);
+                } else if wanted {
                     self.subscriptions.insert(&filter, value);
                 } else {
                     self.subscriptions.remove(&filter, &value);
@@ -55,15 +58,17 @@ impl Gateway {
                     turn.to_shards.push((from, ToShard::InterestDone { token }));
                 }
             }
-            ToShard::InterestDone { token } => self.on_interest_done(token, turn),
-            ToShard::Publish {
+            ToShard::InterestDone { token } => self.on_interest_done(token, now, turn),
+            ToShard::Publish { .. } => self.on_remote_publish(message, now, turn),
+            ToShard::Members {
                 from,
-                publisher,
-                by_device,
-                done,
-                message,
-            } => {
-                self.on_remote_publish(from, publisher, by_device, done, &message, now, turn);
+                filter,
+                connected,
+            } => self.members_elsewhere(from, &filter, connected),
+            ToShard::Retained { message } => {
+                let grants = Arc::clone(&self.grants);
+                let place = grants.resolve(message.outbound().topic);
+                self.keep(&message, place.as_ref(), turn);
             }
             ToShard::Done { token, refused } => self.on_done(token, refused, now, turn),
             ToShard::Hold { publisher } => {
@@ -168,8 +173,14 @@ impl Gateway {
             .push((filter.clone(), persistent, self.interest_asked));
     }
 
-    /// Says what nobody waits for: the sessions of a journal.
-    pub(crate) fn announce_interest(&mut self, turn: &mut Turn) {
+    /// Says what nobody waits for: the sessions of a journal, and what it retains.
+    pub(crate) fn announce_recovered(&mut self, turn: &mut Turn) {
+        for message in self.retained_at_home() {
+            for shard in (0..self.shards).filter(|shard| *shard != self.shard) {
+                let message = Arc::clone(message);
+                turn.to_shards.push((shard, ToShard::Retained { message }));
+            }
+        }
         let known: Vec<(Filter, [u32; 2])> = self
             .interest
             .iter()
@@ -212,10 +223,11 @@ impl Gateway {
         &mut self,
         id: u32,
         mut waiting: PendingSuback,
+        now: Timestamp,
         turn: &mut Turn,
     ) {
         if waiting.asked.is_empty() {
-            self.send_suback(id, &waiting, turn);
+            self.send_suback(id, &waiting, now, turn);
             return;
         }
         let others = usize::from(self.shards.saturating_sub(1));
@@ -239,7 +251,7 @@ impl Gateway {
         }
     }
 
-    fn on_interest_done(&mut self, token: Token, turn: &mut Turn) {
+    fn on_interest_done(&mut self, token: Token, now: Timestamp, turn: &mut Turn) {
         let id = token.connection.0;
         let Some(pending) = self.pending(&token) else {
             return;
@@ -272,10 +284,10 @@ impl Gateway {
                 *live = true;
             }
         }
-        self.send_suback(id, &suback, turn);
+        self.send_suback(id, &suback, now, turn);
     }
 
-    fn send_suback(&mut self, id: u32, suback: &PendingSuback, turn: &mut Turn) {
+    fn send_suback(&mut self, id: u32, suback: &PendingSuback, now: Timestamp, turn: &mut Turn) {
         let wants_reasons = self
             .connection(id)
             .is_some_and(|connection| connection.wants_reasons);
@@ -283,16 +295,24 @@ impl Gateway {
         self.send(id, turn, |out, version| {
             mqtt::encode::suback(out, version, suback.packet_id, &suback.reasons, text);
         });
+        let session = (self.connection(id)).and_then(|connection| connection.session());
+        if let Some(index) = session
+            && let Some(session) = self.sessions.get_mut(index)
+        {
+            session.backlog.extend_from_slice(&suback.backlog);
+            self.send_backlog(index, now, turn);
+        }
     }
 
     // ---- messages ----
 
-    /// Hands a message to each of `remotes`. Returns how many will say `Done`.
+    /// Hands a message to each of `remotes`, as `kept` if it is retained. Returns how many will say
+    /// `Done`.
     pub(crate) fn hand_to_shards(
         &mut self,
         id: u32,
         message: &Outbound<'_>,
-        at_least_once: bool,
+        kept: Option<Arc<Message>>,
         turn: &mut Turn,
     ) -> u16 {
         let connection = self.connection(id);
@@ -307,52 +327,59 @@ impl Gateway {
         let by_device = connection
             .and_then(|connection| self.principals.get(connection.principal))
             .is_some_and(|known| known.is_device());
-        let waits = connection.is_some() && at_least_once;
-        let shared = Arc::new(Message::of(message, at_least_once));
+        let waits = connection.is_some() && message.qos != Qos::AtMostOnce;
+        let shared = kept.unwrap_or_else(|| Arc::new(Message::of(message)));
         let mut outstanding = 0;
         for remote in &self.remotes {
             let done = waits && remote.persistent;
             outstanding += u16::from(done);
-            let message = Arc::clone(&shared);
-            let from = self.shard;
+            let shares = (self.remote_shares.iter())
+                .filter(|(shard, _)| *shard == remote.shard)
+                .filter_map(|(_, share)| Some(self.shares.get(share)?.asked().clone()))
+                .collect();
             self.counters.to_other_shards += 1;
             turn.to_shards.push((
                 remote.shard,
                 ToShard::Publish {
-                    from,
+                    from: self.shard,
                     publisher,
                     by_device,
                     done,
-                    message,
+                    direct: remote.direct,
+                    shares,
+                    message: Arc::clone(&shared),
                 },
             ));
         }
         outstanding
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the fields of one message, taken apart once"
-    )]
-    fn on_remote_publish(
-        &mut self,
-        from: u16,
-        publisher: Token,
-        by_device: bool,
-        done: bool,
-        message: &Message,
-        now: Timestamp,
-        turn: &mut Turn,
-    ) {
+    fn on_remote_publish(&mut self, publish: ToShard, now: Timestamp, turn: &mut Turn) {
+        let ToShard::Publish {
+            from,
+            publisher,
+            by_device,
+            done,
+            direct,
+            shares,
+            message,
+        } = publish
+        else {
+            return;
+        };
         self.counters.from_other_shards += 1;
         let mut refused = false;
         let grants = Arc::clone(&self.grants);
         let outbound = message.outbound();
         // Its publisher's shard permitted it; where it has no place any more, nobody gets it.
         if let Some(place) = grants.resolve(outbound.topic) {
-            self.find_receivers(&place, None);
-            self.remotes.clear();
-            refused = !self.deliver_to_matches(&outbound, message.at_least_once, now, turn);
+            self.keep(&message, Some(&place), turn);
+            self.find_receivers_for(direct, &shares, &place, outbound.qos);
+            refused = !self.deliver_to_matches(&outbound, now, turn);
+            if !self.remotes.is_empty() {
+                // The members that were chosen here have left meanwhile: others are elsewhere.
+                self.hand_to_shards(u32::MAX, &outbound, None, turn);
+            }
             let lagging = (self.matches.iter().map(|found| found.session))
                 .find(|index| self.must_wait_for(*index, by_device));
             if let Some(session) = lagging.and_then(|index| self.sessions.get_mut(index)) {
@@ -375,57 +402,29 @@ impl Gateway {
         }
     }
 
-    // ---- acknowledgements ----
-
-    pub(crate) fn acknowledge(
+    /// The receivers here of a message of another shard.
+    fn find_receivers_for(
         &mut self,
-        id: u32,
-        packet: &Publish<'_>,
-        reason: Reason,
-        reason_string: Option<&str>,
-        turn: &mut Turn,
+        direct: bool,
+        shares: &[Filter],
+        place: &access::Publish<'_>,
+        qos: Qos,
     ) {
-        self.acknowledge_after(id, packet, reason, reason_string, 0, turn);
-    }
-
-    /// PUBACK when `outstanding` shards have said `Done` and all earlier ones are out.
-    pub(crate) fn acknowledge_after(
-        &mut self,
-        id: u32,
-        packet: &Publish<'_>,
-        reason: Reason,
-        reason_string: Option<&str>,
-        outstanding: u16,
-        turn: &mut Turn,
-    ) {
-        let (Qos::AtLeastOnce, Some(packet_id)) = (packet.qos, packet.packet_id) else {
-            return;
-        };
-        let Some(connection) = self.connection_mut(id) else {
-            return;
-        };
-        let text = reason_string.filter(|_| connection.wants_reasons);
-        let others_wait = connection
-            .pending
-            .as_ref()
-            .is_some_and(|pending| !pending.acks.is_empty());
-        if outstanding == 0 && !others_wait {
-            self.send(id, turn, |out, version| {
-                mqtt::encode::puback(out, version, packet_id, reason, text);
-            });
-            return;
+        self.find_subscribers(place, None);
+        // The publisher's shard has seen to the other shards and has chosen for the shares.
+        self.remotes.clear();
+        self.share_matches.clear();
+        if !direct {
+            self.matches.clear();
         }
-        connection
-            .pending
-            .get_or_insert_default()
-            .acks
-            .push_back(PendingAck {
-                packet_id,
-                reason,
-                reason_string: text.map(Into::into),
-                outstanding,
-            });
+        for share in shares {
+            self.choose_from_elsewhere(share, place, qos);
+        }
+        self.matches
+            .sort_unstable_by_key(|found| (found.session, found.share));
     }
+
+    // ---- acknowledgements ----
 
     fn on_done(&mut self, token: Token, refused: bool, now: Timestamp, turn: &mut Turn) {
         let id = token.connection.0;
@@ -446,15 +445,14 @@ impl Gateway {
             && let Some(ack) = pending.acks.pop_front_if(|ack| ack.outstanding == 0)
         {
             pending.first_ack += 1;
-            self.send(id, turn, |out, version| {
-                let text = ack.reason_string.as_deref();
-                mqtt::encode::puback(out, version, ack.packet_id, ack.reason, text);
-            });
+            pending.pubacks -= usize::from(!ack.is_pubrec);
+            let text = ack.reason_string.as_deref();
+            self.send_ack(id, ack.packet_id, ack.is_pubrec, ack.reason, text, turn);
         }
         let inflight_max = usize::from(self.limits.inflight_max.max(1));
         if let Some(pending) = self.pending(&token)
             && pending.held
-            && pending.acks.len() < inflight_max
+            && pending.pubacks < inflight_max
         {
             pending.held = false;
             self.release_one(id, token.generation, now, turn);
@@ -484,37 +482,5 @@ impl Gateway {
             return None;
         }
         connection.pending.as_deref_mut()
-    }
-}
-
-impl Message {
-    fn of(message: &Outbound<'_>, at_least_once: bool) -> Self {
-        let mut bytes = Vec::with_capacity(message.len());
-        bytes.extend_from_slice(message.topic.as_bytes());
-        message.forward.append_to(&mut bytes);
-        bytes.extend_from_slice(message.payload);
-        Self {
-            bytes: bytes.into_boxed_slice(),
-            topic_bytes: message.topic.len(),
-            forward_bytes: message.forward.encoded_length(),
-            expires_at: message.expires_at,
-            at_least_once,
-        }
-    }
-
-    fn outbound(&self) -> Outbound<'_> {
-        let (topic, rest) = self
-            .bytes
-            .split_at_checked(self.topic_bytes)
-            .unwrap_or_default();
-        let (forward, payload) = rest
-            .split_at_checked(self.forward_bytes)
-            .unwrap_or_default();
-        Outbound {
-            topic: std::str::from_utf8(topic).unwrap_or_default(),
-            forward: ForwardProperties::from_validated(forward),
-            payload,
-            expires_at: self.expires_at,
-        }
     }
 }

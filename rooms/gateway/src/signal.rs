@@ -79,14 +79,7 @@ pub enum Signal {
         verdict: Verdict,
     },
     /// A response topic outside of what the requester may itself receive.
-    ResponseTopicDenied {
-        principal: Principal,
-        topic: String,
-    },
-    RetainRefused {
-        principal: Principal,
-        topic: String,
-    },
+    ResponseTopicDenied { principal: Principal, topic: String },
     Malformed {
         principal: Principal,
         rule: &'static str,
@@ -118,10 +111,7 @@ pub enum Signal {
         limit: &'static str,
     },
     /// A stored record could not be read and was left out.
-    JournalDamaged {
-        record: u64,
-        rule: &'static str,
-    },
+    JournalDamaged { record: u64, rule: &'static str },
 }
 
 impl Signal {
@@ -138,7 +128,6 @@ impl Signal {
             Self::SubscribeDenied { .. } => "subscribe-denied",
             Self::SubscriptionDropped { .. } => "subscription-dropped",
             Self::ResponseTopicDenied { .. } => "response-topic-denied",
-            Self::RetainRefused { .. } => "retain-refused",
             Self::Malformed { .. } => "malformed",
             Self::NotSupported { .. } => "not-supported",
             Self::KeepAliveExpired { .. } => "keep-alive-expired",
@@ -159,7 +148,6 @@ impl Signal {
             Self::ForeignClientId { .. }
             | Self::ConnectRefused { .. }
             | Self::ResponseTopicDenied { .. }
-            | Self::RetainRefused { .. }
             | Self::Malformed { .. }
             | Self::NotSupported { .. }
             | Self::KeepAliveExpired { .. } => Actor::Device,
@@ -189,7 +177,6 @@ impl Signal {
             | Self::SubscribeDenied { principal, .. }
             | Self::SubscriptionDropped { principal, .. }
             | Self::ResponseTopicDenied { principal, .. }
-            | Self::RetainRefused { principal, .. }
             | Self::Malformed { principal, .. }
             | Self::NotSupported { principal, .. }
             | Self::KeepAliveExpired { principal, .. }
@@ -298,10 +285,6 @@ impl fmt::Display for Signal {
             Self::ResponseTopicDenied { principal, topic } => write!(
                 f,
                 "{principal} asked for answers on {topic:?}, which it may not receive itself; the client must name a topic of its own"
-            ),
-            Self::RetainRefused { principal, topic } => write!(
-                f,
-                "message of {principal} to {topic:?} asked to be retained, which is not available: dropped; the client must send it without the retain flag"
             ),
             Self::Malformed { principal, rule } => write!(
                 f,

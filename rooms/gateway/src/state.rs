@@ -1,7 +1,9 @@
 //! What the machine remembers of a connection, of a session and of a message that must go out later.
 
+use crate::alias::Aliases;
 use crate::journal::Options;
 use crate::queue::Queue;
+use crate::retained::Backlog;
 use crate::turn::Token;
 use access::Facts;
 use core::net::IpAddr;
@@ -31,8 +33,10 @@ pub(crate) struct Connection {
     pub keep_alive_seconds: u16,
     /// Of the client: we never send a larger one.
     pub packet_bytes_max: usize,
-    /// Of the client: how many QoS 1 messages may be in flight to it.
+    /// Of the client: how many messages of QoS 1 and 2 may be in flight to it.
     pub receive_maximum: u16,
+    /// Topics by the client's alias, and those that have one of ours.
+    pub aliases: Option<Box<Aliases>>,
     pub wants_reasons: bool,
     /// Reasons not to read from it: one per consumer, shard or acknowledgement it waits for.
     pub holds: u32,
@@ -74,6 +78,8 @@ pub(crate) struct Pending {
     pub first_ack: u64,
     pub subacks: Vec<PendingSuback>,
     pub next_suback: u64,
+    /// Of `acks`, how many are of QoS 1. Those of QoS 2 count in the session.
+    pub pubacks: usize,
     /// `holds` counts one for too many of `acks`.
     pub held: bool,
 }
@@ -81,6 +87,8 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct PendingAck {
     pub packet_id: u16,
+    /// PUBREC and not PUBACK.
+    pub is_pubrec: bool,
     pub reason: Reason,
     pub reason_string: Option<Box<str>>,
     pub outstanding: u16,
@@ -93,6 +101,8 @@ pub(crate) struct PendingSuback {
     pub reasons: Vec<Reason>,
     pub reason_string: Option<String>,
     pub outstanding: usize,
+    /// Retained messages that are to follow it.
+    pub backlog: Vec<Backlog>,
     /// (filter, persistent, when it was asked): what the answers confirm.
     pub asked: Vec<(Filter, bool, u64)>,
 }
@@ -110,6 +120,11 @@ pub(crate) struct Session {
     pub ends_at: Option<Timestamp>,
     pub subscriptions: Vec<Subscribed>,
     pub queue: Queue,
+    /// Packet identifiers of the client's QoS 2 messages that were taken and not released yet,
+    /// ascending.
+    pub received: Vec<u16>,
+    /// Retained messages that it is still to get.
+    pub backlog: Vec<Backlog>,
     /// A will that waits for its delay.
     pub delayed_will: Option<(Timestamp, Box<Will>)>,
     pub pressure: Pressure,
@@ -117,6 +132,32 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// One without a connection; `number` as its field.
+    pub(crate) fn new(
+        principal: u32,
+        client_id: &str,
+        number: Option<u32>,
+        first_sequence: u64,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            principal,
+            client_id: client_id.into(),
+            connection: None,
+            number,
+            expiry_seconds: 0,
+            opened_at: now,
+            ends_at: None,
+            subscriptions: Vec::new(),
+            queue: Queue::starting_at(first_sequence),
+            received: Vec::new(),
+            backlog: Vec::new(),
+            delayed_will: None,
+            pressure: Pressure::default(),
+            scheduled: None,
+        }
+    }
+
     pub(crate) fn is_persistent(&self) -> bool {
         self.number.is_some()
     }
@@ -124,6 +165,7 @@ impl Session {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subscribed {
+    /// As it was asked for: a shared one begins with `$share/`.
     pub filter: Filter,
     pub options: Options,
 }
@@ -149,6 +191,7 @@ pub(crate) enum Waiter {
 pub(crate) struct Will {
     pub topic: Box<str>,
     pub qos: Qos,
+    pub retain: bool,
     pub forward: Box<[u8]>,
     pub payload: Box<[u8]>,
     pub delay_seconds: u32,
@@ -159,6 +202,7 @@ impl Will {
         Self {
             topic: will.topic.into(),
             qos: will.qos,
+            retain: will.retain,
             forward: will.forward.as_bytes().into(),
             payload: will.payload.into(),
             delay_seconds: will.delay_seconds,

@@ -1,14 +1,15 @@
 //! SUBSCRIBE and UNSUBSCRIBE: who wants what, as far as it may.
 
+use crate::deliver::Interested;
 use crate::gateway::Gateway;
 use crate::journal::{Options, Record};
 use crate::principal::SUBSCRIBES;
-use crate::publish::Interested;
+use crate::shares::share_of;
 use crate::signal::{Signal, cut};
 use crate::state::{PendingSuback, Subscribed};
 use crate::turn::Turn;
 use model::{Timestamp, Verdict};
-use mqtt::{Filter, Qos, Reason, Subscribe, SubscribeEntry, Unsubscribe};
+use mqtt::{Filter, Reason, Subscribe, SubscribeEntry, Unsubscribe};
 
 impl Gateway {
     pub(crate) fn on_subscribe(
@@ -25,6 +26,7 @@ impl Gateway {
             reasons: Vec::new(),
             reason_string: None,
             outstanding: 0,
+            backlog: Vec::new(),
             asked: Vec::new(),
         };
         let filters_max = self.limits.filters_per_packet_max;
@@ -35,14 +37,8 @@ impl Gateway {
                 waiting.reason_string.get_or_insert_with(text);
                 continue;
             }
-            let reason = if subscribe.subscription_id.is_some() {
-                Err((
-                    Reason::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
-                    "subscription identifiers are not available".to_owned(),
-                ))
-            } else {
-                self.subscribe_one(session, &entry, &mut waiting, now, turn)
-            };
+            let identifier = subscribe.subscription_id;
+            let reason = self.subscribe_one(session, &entry, identifier, &mut waiting, now, turn);
             waiting.reasons.push(match reason {
                 Ok(granted) => granted,
                 Err((code, text)) => {
@@ -51,7 +47,7 @@ impl Gateway {
                 }
             });
         }
-        self.answer_subscribe(id, waiting, turn);
+        self.answer_subscribe(id, waiting, now, turn);
     }
 
     /// The code of one entry, or the failure and its text.
@@ -59,14 +55,16 @@ impl Gateway {
         &mut self,
         session: u32,
         entry: &SubscribeEntry<'_>,
+        subscription_id: Option<u32>,
         waiting: &mut PendingSuback,
         now: Timestamp,
         turn: &mut Turn,
     ) -> Result<Reason, (Reason, String)> {
-        if entry.is_shared() {
+        // In 3.1.1 too, whose decoder takes it for an ordinary filter.
+        if entry.is_shared() && share_of(entry.filter).is_none() {
             return Err((
-                Reason::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
-                "shared subscriptions are not available".to_owned(),
+                Reason::TOPIC_FILTER_INVALID,
+                "a shared subscription is $share/{name}/{filter}".to_owned(),
             ));
         }
         if self.is_topic_too_long(entry.filter) {
@@ -101,7 +99,8 @@ impl Gateway {
                 format!("at most {per_minute} filters a minute"),
             ));
         }
-        if let Err(denied) = self.grants.subscribe(&known.subject, &filter) {
+        let subject = known.subject.clone();
+        if let Err(denied) = self.may_subscribe(&subject, &filter) {
             let verdict = self.grants.verdict(&denied);
             let text = deny_text(&verdict);
             self.counters.subscribes_denied += 1;
@@ -123,9 +122,10 @@ impl Gateway {
             ));
         }
         let options = Options {
-            at_least_once: entry.qos != Qos::AtMostOnce,
+            qos: entry.qos,
             no_local: entry.no_local,
             retain_as_published: entry.retain_as_published,
+            subscription_id,
         };
         let subscribed = Subscribed {
             filter: filter.clone(),
@@ -141,7 +141,13 @@ impl Gateway {
         );
         self.link(session, subscribed, earlier, turn);
         self.ask_others(session, &filter, waiting);
-        Ok(entry.qos.min(Qos::AtLeastOnce).granted())
+        // Retained messages are of ordinary subscriptions only (MQTT 5: 4.8.2).
+        let wants_retained = !entry.is_shared()
+            && (entry.retain_handling == 0 || (entry.retain_handling == 1 && earlier.is_none()));
+        if wants_retained {
+            waiting.backlog.extend(self.backlog_of(&filter, options));
+        }
+        Ok(entry.qos.granted())
     }
 
     /// Enters a subscription, in place of one with the same filter if there is one.
@@ -165,10 +171,12 @@ impl Gateway {
         };
         // The new one first, so that interest of other shards never falls to none in between.
         if replaced.as_ref() != Some(&subscribed) {
-            self.subscriptions.insert(
-                &subscribed.filter,
-                Interested::session(session, subscribed.options),
-            );
+            if share_of(subscribed.filter.as_str()).is_some() {
+                self.join_share(session, &subscribed, turn);
+            } else {
+                let interested = Interested::session(session, subscribed.options);
+                self.subscriptions.insert(&subscribed.filter, interested);
+            }
             self.count_interest(&subscribed.filter, persistent);
             if let Some(replaced) = replaced {
                 self.unlink(session, &replaced, turn);
@@ -225,10 +233,12 @@ impl Gateway {
             .sessions
             .get(session)
             .is_some_and(|found| found.is_persistent());
-        self.subscriptions.remove(
-            &subscribed.filter,
-            &Interested::session(session, subscribed.options),
-        );
+        if share_of(subscribed.filter.as_str()).is_some() {
+            self.leave_share(session, subscribed, turn);
+        } else {
+            let interested = Interested::session(session, subscribed.options);
+            self.subscriptions.remove(&subscribed.filter, &interested);
+        }
         self.discount_interest(&subscribed.filter, persistent, turn);
     }
 

@@ -2,9 +2,11 @@
 
 use crate::contain::FromDevice;
 use crate::gateway::ConnectionId;
+use crate::queue::Outbound;
 use crate::signal::Signal;
+use access::Facts;
 use model::Timestamp;
-use mqtt::Filter;
+use mqtt::{Filter, ForwardProperties, Qos};
 use std::sync::Arc;
 
 /// One turn's asks, in buffers that the caller owns and reuses.
@@ -118,7 +120,7 @@ pub enum CloseReason {
     Malformed,
     /// A packet that is larger than allowed.
     PacketTooLarge,
-    /// MQTT allows it, this gateway does not (QoS 2, retain, topic alias).
+    /// More or other than was announced: too much in flight, an unknown topic alias.
     NotSupported,
     KeepAlive,
     /// The same principal connected again with this client identifier.
@@ -196,6 +198,20 @@ pub enum ToShard {
         publisher: Token,
         by_device: bool,
         done: bool,
+        /// For the subscriptions of the target shard, and not only for a member of `shares`.
+        direct: bool,
+        /// Shared subscriptions of which the target shard chooses a member.
+        shares: Vec<Filter>,
+        message: Arc<Message>,
+    },
+    /// `from` has so many members of a shared subscription that are connected.
+    Members {
+        from: u16,
+        filter: Filter,
+        connected: u32,
+    },
+    /// A retained message out of the journal of another shard.
+    Retained {
         message: Arc<Message>,
     },
     /// The journal of the answering shard holds the message. `refused`: a persistent session's
@@ -227,18 +243,70 @@ impl ToShard {
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         match self {
-            Self::Publish { message, .. } => message.bytes.len(),
+            Self::Publish { message, .. } | Self::Retained { message } => message.bytes.len(),
             _ => 0,
         }
     }
 }
 
-/// A message on its way to another shard: topic, forwarded properties and payload in one buffer.
+/// A message on its way to another shard, or retained: topic, forwarded properties and payload in
+/// one buffer.
 #[derive(Debug)]
 pub struct Message {
     pub(crate) bytes: Box<[u8]>,
     pub(crate) topic_bytes: usize,
     pub(crate) forward_bytes: usize,
     pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) at_least_once: bool,
+    pub(crate) qos: Qos,
+    pub(crate) retain: bool,
+    pub(crate) share: Option<u32>,
+    pub(crate) kept: Option<Kept>,
+}
+
+/// What makes a message the last word on its topic.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The greater wins, in every shard alike.
+    pub version: (u64, u16),
+    pub kept_at: Timestamp,
+    /// As it was known then.
+    pub publisher: Arc<Facts>,
+}
+
+impl Message {
+    pub(crate) fn of(message: &Outbound<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(message.len());
+        bytes.extend_from_slice(message.topic.as_bytes());
+        message.forward.append_to(&mut bytes);
+        bytes.extend_from_slice(message.payload);
+        Self {
+            bytes: bytes.into_boxed_slice(),
+            topic_bytes: message.topic.len(),
+            forward_bytes: message.forward.encoded_length(),
+            expires_at: message.expires_at,
+            qos: message.qos,
+            retain: message.retain,
+            share: message.share,
+            kept: None,
+        }
+    }
+
+    pub(crate) fn outbound(&self) -> Outbound<'_> {
+        let (topic, rest) = self
+            .bytes
+            .split_at_checked(self.topic_bytes)
+            .unwrap_or_default();
+        let (forward, payload) = rest
+            .split_at_checked(self.forward_bytes)
+            .unwrap_or_default();
+        Outbound {
+            topic: std::str::from_utf8(topic).unwrap_or_default(),
+            forward: ForwardProperties::from_validated(forward),
+            payload,
+            expires_at: self.expires_at,
+            qos: self.qos,
+            retain: self.retain,
+            share: self.share,
+        }
+    }
 }

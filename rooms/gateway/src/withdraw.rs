@@ -48,6 +48,7 @@ impl Gateway {
                 self.end_session(session, WillFate::Suppressed, turn);
             }
         }
+        self.forget_retained_of(what, turn);
         self.settle(now, turn);
         for index in hit.principals {
             self.forget_if_idle(index, now);
@@ -175,6 +176,7 @@ impl Gateway {
         // Channels are numbered by the fleet, so old debts would lie on other channels.
         let is_same_fleet = self.grants.fleet().digest() == grants.fleet().digest();
         self.grants = grants;
+        self.recount_retained();
         for index in 0..self.principals.end() {
             if let Some(known) = self.principals.get_mut(index) {
                 known.subject = self.grants.subject(&known.facts);
@@ -216,7 +218,7 @@ impl Gateway {
             };
             let lost: Vec<_> = (session.subscriptions.iter())
                 .filter_map(|subscribed| {
-                    let denied = self.grants.subscribe(&subject, &subscribed.filter).err()?;
+                    let denied = self.may_subscribe(&subject, &subscribed.filter).err()?;
                     Some((subscribed.clone(), self.grants.verdict(&denied)))
                 })
                 .collect();

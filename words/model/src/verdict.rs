@@ -43,6 +43,10 @@ pub enum DenyReason {
     Contained,
     /// The service has spoken to as many devices in this minute as its `fan_out_per_minute`.
     FanOutExceeded,
+    /// The channel does not retain messages, or retains as many as its `retained_max` already.
+    NotRetained,
+    /// The service's `shares` do not name this shared subscription.
+    ShareNotGranted,
 }
 
 impl DenyReason {
@@ -58,6 +62,8 @@ impl DenyReason {
             Self::RateExceeded => "rate-exceeded",
             Self::Contained => "contained",
             Self::FanOutExceeded => "fan-out-exceeded",
+            Self::NotRetained => "not-retained",
+            Self::ShareNotGranted => "share-not-granted",
         }
     }
 }

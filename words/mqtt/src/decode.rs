@@ -93,8 +93,7 @@ pub fn decode(version: Version, frame: &[u8]) -> Result<Packet<'_>, Malformed> {
 ///
 /// # Errors
 /// The rule that it breaks. CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, the DISCONNECT of 3.1.1 and
-/// reasons that only a client gives are refused; so is a subscription identifier in PUBLISH,
-/// because [`crate::encode::subscribe`] never gives one.
+/// reasons that only a client gives are refused.
 pub fn decode_from_server(version: Version, frame: &[u8]) -> Result<Packet<'_>, Malformed> {
     decode_by(Sender::Server, version, frame)
 }
@@ -127,7 +126,7 @@ fn decode_by(sender: Sender, version: Version, frame: &[u8]) -> Result<Packet<'_
         return Err(rule::WRONG_SENDER);
     }
     match packet_type {
-        kind::PUBLISH => publish(version, first_byte, body).map(Packet::Publish),
+        kind::PUBLISH => publish(sender, version, first_byte, body).map(Packet::Publish),
         kind::PUBACK => ack(version, body, reasons::PUBACK).map(Packet::Puback),
         kind::PUBREC => ack(version, body, reasons::PUBACK).map(Packet::Pubrec),
         kind::PUBREL => ack(version, body, reasons::PUBREL).map(Packet::Pubrel),
@@ -174,6 +173,7 @@ fn check_first_byte(first_byte: u8) -> Result<(), Malformed> {
 }
 
 fn publish<'a>(
+    sender: Sender,
     version: Version,
     first_byte: u8,
     mut body: Reader<'a>,
@@ -190,7 +190,11 @@ fn publish<'a>(
     if version == Version::V5 {
         let block = body.properties()?;
         if !block.is_empty() {
-            let found = Collected::read(block, belongs::PUBLISH)?;
+            let allowed = match sender {
+                Sender::Client => belongs::PUBLISH,
+                Sender::Server => belongs::PUBLISH_OF_SERVER,
+            };
+            let found = Collected::read(block, allowed)?;
             topic_alias = found.topic_alias;
             forward = found.forward(block);
             payload_is_utf_8 = found.payload_is_utf_8;

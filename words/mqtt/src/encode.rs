@@ -7,7 +7,7 @@
 //! Packet Size: ask [`publish_length`] before a PUBLISH; other packets of a server are under
 //! 1 KiB but for SUBACK and UNSUBACK (a byte for each filter asked for).
 
-use crate::packet::{Connack, Connect, Publish, Qos, Version};
+use crate::packet::{Connack, Connect, Publish, Qos, SubscribeEntry, Version};
 use crate::properties::id;
 use crate::reader::bytes_of;
 use crate::{REMAINING_BYTES_MAX, Reason};
@@ -245,16 +245,52 @@ fn acknowledge(
 
 /// SUBSCRIBE, from a client. On MQTT 5 with the options at their defaults, as in 3.1.1.
 pub fn subscribe(out: &mut Vec<u8>, version: Version, packet_id: u16, entries: &[(&str, Qos)]) {
+    let entries = entries.iter().map(|(filter, qos)| SubscribeEntry {
+        filter,
+        qos: *qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    });
+    subscribe_with(out, version, packet_id, None, entries);
+}
+
+/// SUBSCRIBE with options and identifier, from a client. 3.1.1 knows the QoS alone.
+pub fn subscribe_with<'a>(
+    out: &mut Vec<u8>,
+    version: Version,
+    packet_id: u16,
+    subscription_id: Option<u32>,
+    entries: impl IntoIterator<Item = SubscribeEntry<'a>>,
+) {
     packet(out, 0x82, |w| {
         w.two_bytes(packet_id);
         if version == Version::V5 {
-            w.byte(0);
+            w.properties(|w| {
+                if let Some(identifier) = subscription_id {
+                    subscription_identifier(w.out, identifier);
+                }
+            });
         }
-        for (filter, qos) in entries {
-            w.text(filter);
-            w.byte(*qos as u8);
+        for entry in entries {
+            let options = match version {
+                Version::V311 => 0,
+                Version::V5 => {
+                    u8::from(entry.no_local) << 2
+                        | u8::from(entry.retain_as_published) << 3
+                        | (entry.retain_handling & 0b11) << 4
+                }
+            };
+            w.text(entry.filter);
+            w.byte(entry.qos as u8 | options);
         }
     });
+}
+
+/// The property that names a subscription, for [`crate::ForwardProperties::with_subscription_ids`].
+pub fn subscription_identifier(out: &mut Vec<u8>, identifier: u32) {
+    out.push(id::SUBSCRIPTION_IDENTIFIER);
+    push_varint(out, identifier as usize);
 }
 
 /// UNSUBSCRIBE, from a client.

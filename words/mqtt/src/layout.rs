@@ -20,8 +20,7 @@ pub(crate) mod kind {
     pub(crate) const AUTH: u8 = 15;
 }
 
-/// Which properties belong to which packet (MQTT 5: table 2-4), without the subscription
-/// identifier in PUBLISH.
+/// Which properties belong to which packet (MQTT 5: table 2-4).
 pub(crate) mod belongs {
     use crate::properties::{Set, id};
 
@@ -70,6 +69,16 @@ pub(crate) mod belongs {
         id::CONTENT_TYPE,
         id::RESPONSE_TOPIC,
         id::CORRELATION_DATA,
+        id::TOPIC_ALIAS,
+        id::USER_PROPERTY,
+    ]);
+    pub(crate) const PUBLISH_OF_SERVER: Set = Set::of(&[
+        id::PAYLOAD_FORMAT,
+        id::MESSAGE_EXPIRY,
+        id::CONTENT_TYPE,
+        id::RESPONSE_TOPIC,
+        id::CORRELATION_DATA,
+        id::SUBSCRIPTION_IDENTIFIER,
         id::TOPIC_ALIAS,
         id::USER_PROPERTY,
     ]);

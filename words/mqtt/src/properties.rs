@@ -120,7 +120,10 @@ impl<'a> Collected<'a> {
                     },
                 );
             }
-            if seen.has(id) && id != id::USER_PROPERTY {
+            // A message that matched several subscriptions names them all (MQTT 5: 3.3.2.3.8).
+            let may_repeat = id == id::USER_PROPERTY
+                || (id == id::SUBSCRIPTION_IDENTIFIER && allowed.has(id::TOPIC_ALIAS));
+            if seen.has(id) && !may_repeat {
                 return Err(rule::PROPERTY_TWICE);
             }
             seen = seen.with(id);
@@ -146,7 +149,7 @@ impl<'a> Collected<'a> {
             ),
         };
         ForwardProperties {
-            parts: [head, tail],
+            parts: [head, tail, &[]],
             expiry: None,
         }
     }
@@ -241,17 +244,17 @@ fn check_value(id: u8, value: Value<'_>) -> Result<(), Malformed> {
 /// properties, encoded and in the order in which they came.
 ///
 /// They are two slices of the frame because one property that does not travel (topic alias, will
-/// delay) may stand between them.
+/// delay) may stand between them. The third is the receiver's: the identifiers of its subscriptions.
 #[derive(Clone, Copy, Default)]
 pub struct ForwardProperties<'a> {
-    parts: [&'a [u8]; 2],
+    parts: [&'a [u8]; 3],
     expiry: Option<u32>,
 }
 
 impl<'a> ForwardProperties<'a> {
     /// None at all: every message of 3.1.1.
     pub const NONE: ForwardProperties<'static> = ForwardProperties {
-        parts: [&[], &[]],
+        parts: [&[], &[], &[]],
         expiry: None,
     };
 
@@ -260,7 +263,7 @@ impl<'a> ForwardProperties<'a> {
     #[must_use]
     pub const fn from_validated(bytes: &'a [u8]) -> Self {
         Self {
-            parts: [bytes, &[]],
+            parts: [bytes, &[], &[]],
             expiry: None,
         }
     }
@@ -270,7 +273,7 @@ impl<'a> ForwardProperties<'a> {
     #[must_use]
     pub fn as_bytes(&self) -> Cow<'a, [u8]> {
         match (self.parts, self.expiry) {
-            ([whole, []] | [[], whole], None) => Cow::Borrowed(whole),
+            ([whole, [], []] | [[], whole, []] | [[], [], whole], None) => Cow::Borrowed(whole),
             _ => {
                 let mut bytes = Vec::with_capacity(self.encoded_length());
                 self.append_to(&mut bytes);
@@ -296,8 +299,8 @@ impl<'a> ForwardProperties<'a> {
     /// How many bytes [`Self::append_to`] appends.
     #[must_use]
     pub const fn encoded_length(&self) -> usize {
-        let [head, tail] = self.parts;
-        head.len() + tail.len()
+        let [head, tail, identifiers] = self.parts;
+        head.len() + tail.len() + identifiers.len()
     }
 
     #[must_use]
@@ -311,6 +314,31 @@ impl<'a> ForwardProperties<'a> {
     pub const fn with_expiry_left(mut self, seconds: u32) -> Self {
         self.expiry = Some(seconds);
         self
+    }
+
+    /// As these, for a receiver whose subscriptions have `identifiers`: what
+    /// [`crate::encode::subscription_identifier`] wrote.
+    #[must_use]
+    pub const fn with_subscription_ids(mut self, identifiers: &'a [u8]) -> Self {
+        let [head, tail, _] = self.parts;
+        self.parts = [head, tail, identifiers];
+        self
+    }
+
+    /// The identifiers of the receiver's subscriptions that the message matched.
+    pub fn subscription_ids(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.parts.into_iter().flat_map(|part| {
+            let mut reader = Reader::new(part);
+            std::iter::from_fn(move || {
+                while !reader.is_empty() {
+                    let (_, value) = read_one(&mut reader).ok()?;
+                    if let Value::Varint(identifier) = value {
+                        return Some(identifier);
+                    }
+                }
+                None
+            })
+        })
     }
 
     #[must_use]

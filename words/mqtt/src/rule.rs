@@ -62,7 +62,7 @@ rules! {
     PROPERTY_VALUE = PROTOCOL_ERROR, "the property has a value that the standard excludes (MQTT 5: 3.1.2.11, 3.2.2.3, 3.3.2.3.2)";
     TOPIC_ALIAS_ZERO = TOPIC_ALIAS_INVALID, "a topic alias is not 0 (MQTT 5: 3.3.2.3.4)";
     SUBSCRIPTION_IDENTIFIER_ZERO = PROTOCOL_ERROR, "a subscription identifier is not 0 (MQTT 5: 3.8.2.1.2)";
-    SUBSCRIPTION_IDENTIFIER_IN_PUBLISH = PROTOCOL_ERROR, "a client sends no subscription identifier in PUBLISH, and a server only one that it was given (MQTT 5: 3.3.4)";
+    SUBSCRIPTION_IDENTIFIER_IN_PUBLISH = PROTOCOL_ERROR, "a client sends no subscription identifier in PUBLISH (MQTT 5: 3.3.4)";
     AUTHENTICATION_METHOD_MISSING = PROTOCOL_ERROR, "authentication data and AUTH need an authentication method (MQTT 5: 3.1.2.11.10, 3.15.2.2.2)";
     PROPERTY_OF_OTHER_SIDE = PROTOCOL_ERROR, "DISCONNECT has its session expiry interval from a client and its server reference from a server (MQTT 5: 3.14.2.2)";
     PAYLOAD_NOT_UTF_8 = PAYLOAD_FORMAT_INVALID, "a payload that is declared UTF-8 is UTF-8 (MQTT 5: 3.3.2.3.2, 3.1.3.2.3)";

@@ -146,13 +146,14 @@ pub async fn openapi() -> Result<Response, Problem> {
 }
 
 /// The gateway's totals under the names of their metrics.
-fn named(counters: &Counters) -> [(&'static str, u64); 33] {
+fn named(counters: &Counters) -> [(&'static str, u64); 35] {
     let Counters {
         connections_opened,
         connections_closed,
         sessions_opened,
         sessions_resumed,
         connects_refused,
+        connects_put_off,
         takeovers,
         publishes_received,
         payload_bytes_received,
@@ -170,6 +171,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 33] {
         dropped_too_large_for_client,
         dropped_slow_consumer,
         dropped_retain,
+        retained_sent,
         malformed,
         keep_alive_expired,
         consumers_stalled,
@@ -188,6 +190,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 33] {
         ("sessions_opened", sessions_opened),
         ("sessions_resumed", sessions_resumed),
         ("connects_refused", connects_refused),
+        ("connects_put_off", connects_put_off),
         ("takeovers", takeovers),
         ("publishes_received", publishes_received),
         ("payload_bytes_received", payload_bytes_received),
@@ -205,6 +208,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 33] {
         ("dropped_too_large_for_client", dropped_too_large_for_client),
         ("dropped_slow_consumer", dropped_slow_consumer),
         ("dropped_retain", dropped_retain),
+        ("retained_sent", retained_sent),
         ("malformed", malformed),
         ("keep_alive_expired", keep_alive_expired),
         ("consumers_stalled", consumers_stalled),

@@ -54,6 +54,9 @@ pub enum Letter {
     /// Somebody is contained or restored, as the registry says when the letter is read; answered
     /// with the number of sessions touched when it bites.
     Contain(Principal, oneshot::Sender<u32>),
+    /// What somebody published and is retained is withheld or given out again, as the registry says;
+    /// answered when it is so.
+    Know(Principal, oneshot::Sender<()>),
     /// A word of the plane to a device; answered with the number of sessions it was handed to.
     Tell {
         topic: String,
@@ -183,6 +186,7 @@ impl Shards {
             }
             shards.iter_mut().for_each(shard::Shard::listen);
         }
+        shards.iter_mut().for_each(shard::Shard::know_publishers);
         let threads = shards
             .into_iter()
             .enumerate()
@@ -268,7 +272,8 @@ impl Shards {
 
     /// Sessions of this principal go on under its new facts.
     pub fn reclassify(&self, facts: &Facts) {
-        if let Some(mailbox) = self.home_of(&facts.principal) {
+        // What it published may be retained in every shard.
+        for mailbox in &self.mailboxes {
             mailbox.post(Letter::Reclassify(facts.principal.clone()));
         }
     }
@@ -279,6 +284,8 @@ impl Shards {
     /// number of sessions touched.
     pub async fn contain(&self, facts: &Facts) -> u32 {
         let principal = &facts.principal;
+        self.ask(|reply| Letter::Know(principal.clone(), reply))
+            .await;
         self.ask_home(principal, |reply| Letter::Contain(principal.clone(), reply))
             .await
     }

@@ -167,6 +167,7 @@ impl Shard {
         let limits = Limits {
             packet_bytes_max: config.packet_bytes_max,
             reports_per_minute: config.reports_per_minute,
+            keep_alive_seconds_max: config.keep_alive_seconds_max,
             ..Limits::default()
         };
         let gateway = Gateway::new(limits, index, config.shards, grants);
@@ -246,15 +247,22 @@ impl Shard {
         let revoked: Vec<Principal> = {
             let registry = self.admission.trust.registry();
             let sessions = self.gateway.sessions();
-            sessions
-                .map(|session| session.principal)
+            (sessions.map(|session| session.principal.clone()))
+                .chain(self.gateway.retained_publishers())
                 .filter(|principal| registry.principal_revocation(principal).is_some())
-                .cloned()
                 .collect()
         };
         for principal in revoked {
             let what = [Revocable::Principal(principal)];
             self.gateway.revoke(&what, now, &mut self.turn);
+        }
+    }
+
+    /// Says of each publisher of a retained message what is known of it. When all have recovered.
+    pub fn know_publishers(&mut self) {
+        for principal in self.gateway.retained_publishers() {
+            let facts = self.admission.facts_of(&principal);
+            self.gateway.know_publisher(&facts);
         }
     }
 
@@ -742,6 +750,7 @@ impl Shard {
                 }
                 Letter::Reclassify(principal) => {
                     let facts = self.admission.facts_of(&principal);
+                    self.gateway.know_publisher(&facts);
                     self.gateway.reclassify(facts, now, &mut self.turn);
                 }
                 Letter::Contain(principal, reply) => {
@@ -752,6 +761,11 @@ impl Shard {
                     let touched = self.gateway.contain(facts, now, &mut self.turn);
                     self.carry_out(now);
                     let _ = reply.send(touched);
+                }
+                Letter::Know(principal, reply) => {
+                    let facts = self.admission.facts_of(&principal);
+                    self.gateway.know_publisher(&facts);
+                    let _ = reply.send(());
                 }
                 Letter::Tell {
                     topic,

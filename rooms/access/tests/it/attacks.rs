@@ -538,3 +538,27 @@ fn devices_that_would_share_topics_by_equal_attributes_are_found() {
     assert_eq!(shared(&[&one, &two, &other, &bare]), ["readings"]);
     assert!(shared(&[&one, &other, &bare]).is_empty());
 }
+
+#[test]
+fn stolen_share_name() {
+    let fleet = base_with(&[(
+        "services/s.toml",
+        "[ingest]\nshares = [\"ingest\"]\n[other]\nshares = [\"other\"]\n",
+    )]);
+    let fleet = access::Fleet::read(&fleet).unwrap();
+    let grants = Grants::compile(&fleet, [device("ingest", "camera", &[])]).unwrap();
+    let may =
+        |facts: &access::Facts, name: &str| grants.share(&grants.subject(facts), name).is_ok();
+    assert!(may(&service("ingest"), "ingest"));
+    assert!(may(&service("other"), "other"));
+    for (facts, name) in [
+        (service("ingest"), "other"),
+        (service("ingest"), "INGEST"),
+        (service("ingest"), ""),
+        (service("nobody"), "ingest"),
+        // A device called like a service that has it.
+        (device("ingest", "camera", &[]), "ingest"),
+    ] {
+        assert!(!may(&facts, name), "{facts:?} {name:?}");
+    }
+}

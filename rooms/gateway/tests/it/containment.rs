@@ -109,7 +109,7 @@ fn a_quarantined_device_tries_every_way_out() {
             "$share/g/v1/cam-1/down/x",
             "$share/g/$fleetward/devices/cam-1/containment",
         ] {
-            assert_eq!(house.subscribe(camera, &[filter]), [0x9e], "{filter}");
+            assert_eq!(house.subscribe(camera, &[filter]), [0x87], "{filter}");
         }
         // What it had subscribed to lies still.
         house.publish(control, "v1/cam-1/down/x", b"open", Some(1));

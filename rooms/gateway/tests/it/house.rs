@@ -6,7 +6,7 @@ use gateway::{
 };
 use model::{CertificateId, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use mqtt::encode::PublishFields;
-use mqtt::{Connect, ForwardProperties, Packet, Qos, Version};
+use mqtt::{Connect, ForwardProperties, Packet, Qos, SubscribeEntry, Version};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -28,6 +28,11 @@ permit (principal == Service::"ingest", action == Action::"receive", resource ==
 permit (principal == Service::"ingest", action == Action::"receive", resource == Channel::"alarm");
 @id("archive-listens")
 permit (principal == Service::"archive", action == Action::"receive", resource == Channel::"up");
+@id("devices-state")
+permit (principal is Device, action == Action::"publish", resource == Channel::"state")
+when { resource.owner == principal };
+@id("services-see-state")
+permit (principal is Service, action == Action::"receive", resource == Channel::"state");
 @id("control-commands")
 permit (principal == Service::"control", action == Action::"publish", resource == Channel::"down");
 "#;
@@ -42,7 +47,7 @@ pub fn files(policies: &str) -> Vec<SourceFile> {
         file("products/p.toml", "[camera]\n"),
         file(
             "services/s.toml",
-            "[ingest]\n[archive]\n[control]\n[idle]\n",
+            "[ingest]\nshares = [\"workers\"]\n[archive]\nshares = [\"workers\"]\n[control]\n[idle]\n",
         ),
         file(
             "channels/c.toml",
@@ -60,6 +65,12 @@ rate_per_minute = 6
 topic = "v1/{device}/down/{any}"
 direction = "to-device"
 payload_bytes_max = 16384
+[state]
+topic = "v1/{device}/state/{any}"
+direction = "from-device"
+payload_bytes_max = 1000
+retained_max = 40
+retained_days = 2
 "#,
         ),
         file("policies/p.cedar", policies),
@@ -127,6 +138,22 @@ pub enum Heard {
         dup: bool,
         id: Option<u16>,
         expiry: Option<u32>,
+        retain: bool,
+        alias: Option<u16>,
+        /// Identifiers of subscriptions.
+        named: Vec<u32>,
+    },
+    Pubrec {
+        id: u16,
+        code: u8,
+    },
+    Pubrel {
+        id: u16,
+        code: u8,
+    },
+    Pubcomp {
+        id: u16,
+        code: u8,
     },
     Puback {
         id: u16,
@@ -320,6 +347,51 @@ impl House {
     pub fn publish(&mut self, client: usize, topic: &str, payload: &[u8], id: Option<u16>) {
         self.send(client, |out, version| {
             mqtt::encode::publish(out, version, &message(topic, payload, id));
+        });
+    }
+
+    /// As `publish`, with all that a PUBLISH can say.
+    pub fn publish_as(&mut self, client: usize, fields: &PublishFields<'_>) {
+        self.send(client, |out, version| {
+            mqtt::encode::publish(out, version, fields)
+        });
+    }
+
+    /// Subscribes with options, and an identifier if it is not 0. Returns the SUBACK's code and what
+    /// came with it.
+    pub fn subscribe_with(
+        &mut self,
+        client: usize,
+        identifier: u32,
+        entry: SubscribeEntry<'_>,
+    ) -> (u8, Vec<Heard>) {
+        let identifier = (identifier > 0).then_some(identifier);
+        self.send(client, |out, version| {
+            mqtt::encode::subscribe_with(out, version, 78, identifier, [entry]);
+        });
+        let mut heard = self.heard(client);
+        let at = (heard.iter()).position(|one| matches!(one, Heard::Suback { id: 78, .. }));
+        match heard.remove(at.unwrap()) {
+            Heard::Suback { codes, .. } => (codes[0], heard),
+            _ => unreachable!(),
+        }
+    }
+
+    pub fn pubrec(&mut self, client: usize, id: u16) {
+        self.send(client, |out, version| {
+            mqtt::encode::pubrec(out, version, id, mqtt::Reason::SUCCESS, None);
+        });
+    }
+
+    pub fn pubrel(&mut self, client: usize, id: u16) {
+        self.send(client, |out, version| {
+            mqtt::encode::pubrel(out, version, id, mqtt::Reason::SUCCESS, None);
+        });
+    }
+
+    pub fn pubcomp(&mut self, client: usize, id: u16) {
+        self.send(client, |out, version| {
+            mqtt::encode::pubcomp(out, version, id, mqtt::Reason::SUCCESS, None);
         });
     }
 
@@ -540,6 +612,16 @@ impl House {
             self.execute(shard);
         }
         self.carry_all();
+        // What the registry knows of them.
+        for gateway in &mut self.gateways {
+            for principal in gateway.retained_publishers() {
+                let facts = match &principal {
+                    Principal::Device(id) => device(id.as_str()),
+                    Principal::Service(id) => service(id.as_str()),
+                };
+                gateway.know_publisher(&facts);
+            }
+        }
     }
 
     pub fn signalled(&self, name: &str) -> usize {
@@ -547,6 +629,33 @@ impl House {
             .iter()
             .filter(|signal| signal.name() == name)
             .count()
+    }
+}
+
+/// A subscription with the options of 3.1.1.
+pub fn asking(filter: &str, qos: Qos) -> SubscribeEntry<'_> {
+    SubscribeEntry {
+        filter,
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+    }
+}
+
+/// A message of QoS 2.
+pub fn twice<'m>(topic: &'m str, payload: &'m [u8], id: u16) -> PublishFields<'m> {
+    PublishFields {
+        qos: Qos::ExactlyOnce,
+        ..message(topic, payload, Some(id))
+    }
+}
+
+/// A retained message of QoS 1.
+pub fn retained<'m>(topic: &'m str, payload: &'m [u8], id: u16) -> PublishFields<'m> {
+    PublishFields {
+        retain: true,
+        ..message(topic, payload, Some(id))
     }
 }
 
@@ -598,6 +707,21 @@ pub fn decode(version: Version, mut bytes: &[u8]) -> Vec<Heard> {
                 dup: p.dup,
                 id: p.packet_id,
                 expiry: p.forward.message_expiry_seconds(),
+                retain: p.retain,
+                alias: p.topic_alias,
+                named: p.forward.subscription_ids().collect(),
+            },
+            Packet::Pubrec(a) => Heard::Pubrec {
+                id: a.packet_id,
+                code: a.reason.0,
+            },
+            Packet::Pubrel(a) => Heard::Pubrel {
+                id: a.packet_id,
+                code: a.reason.0,
+            },
+            Packet::Pubcomp(a) => Heard::Pubcomp {
+                id: a.packet_id,
+                code: a.reason.0,
             },
             Packet::Puback(a) => Heard::Puback {
                 id: a.packet_id,

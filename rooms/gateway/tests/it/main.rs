@@ -11,8 +11,18 @@ mod house;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod qos_2;
+#[cfg(test)]
+mod retained;
+#[cfg(test)]
 mod schedules;
 #[cfg(test)]
 mod shards;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod timing;
+#[cfg(test)]
+mod wills;

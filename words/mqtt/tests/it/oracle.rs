@@ -133,7 +133,7 @@ pub const OURS_STRICTER: &[Stricter] = &[
     Stricter {
         rule: "SUBSCRIPTION_IDENTIFIER_IN_PUBLISH",
         packets: &["PUBLISH"],
-        why: "MQTT-3.3.4-6 from a client; from a server we refuse what we never asked for",
+        why: "MQTT-3.3.4-6; they do not know who sent it",
     },
     Stricter {
         rule: "SUBSCRIPTION_OPTIONS",

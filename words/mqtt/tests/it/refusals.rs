@@ -347,7 +347,7 @@ fn properties_are_known_allowed_single_and_in_range() {
 }
 
 #[test]
-fn a_subscription_identifier_comes_in_subscribe_only() {
+fn a_client_names_a_subscription_identifier_in_subscribe_only() {
     let frame = packet(0x30, b"\0\x01a\x02\x0b\x01");
     protocol_error(V5, &frame, "SUBSCRIPTION_IDENTIFIER_IN_PUBLISH");
     let zero = packet(0x82, b"\0\x01\x02\x0b\0\0\x01a\0");

@@ -399,3 +399,57 @@ fn every_reason_has_a_name_of_its_own() {
     distinct.dedup();
     assert_eq!(distinct.len(), named.len());
 }
+
+#[test]
+fn a_subscription_is_asked_for_with_all_its_options_and_named_in_what_it_brings() {
+    let entry = mqtt::SubscribeEntry {
+        filter: "a/+",
+        qos: Qos::ExactlyOnce,
+        no_local: true,
+        retain_as_published: true,
+        retain_handling: 2,
+    };
+    let mut out = Vec::new();
+    mqtt::encode::subscribe_with(&mut out, Version::V5, 9, Some(456_789), [entry]);
+    let Packet::Subscribe(subscribe) = mqtt::decode(Version::V5, &out).unwrap() else {
+        panic!("{out:?}")
+    };
+    assert_eq!(subscribe.subscription_id, Some(456_789));
+    assert_eq!(subscribe.entries().collect::<Vec<_>>(), [entry]);
+
+    let mut identifiers = Vec::new();
+    for identifier in [2, 456_789] {
+        mqtt::encode::subscription_identifier(&mut identifiers, identifier);
+    }
+    // User property "a" = "b" of the publisher, then what the server adds.
+    let forward = ForwardProperties::from_validated(b"\x26\0\x01a\0\x01b");
+    let publish = mqtt::Publish {
+        dup: false,
+        qos: Qos::AtMostOnce,
+        retain: false,
+        topic: "a/b",
+        packet_id: None,
+        topic_alias: Some(1),
+        forward: forward.with_subscription_ids(&identifiers),
+        payload: b"x",
+    };
+    let mut out = Vec::new();
+    mqtt::encode::publish(&mut out, Version::V5, &publish);
+    assert_eq!(
+        out.len(),
+        mqtt::encode::publish_length(Version::V5, &publish)
+    );
+    let Packet::Publish(heard) = mqtt::decode_from_server(Version::V5, &out).unwrap() else {
+        panic!("{out:?}")
+    };
+    let named: Vec<u32> = heard.forward.subscription_ids().collect();
+    assert_eq!(named, [2, 456_789]);
+    assert_eq!(
+        heard.forward.user_properties().collect::<Vec<_>>(),
+        [("a", "b")]
+    );
+    assert!(
+        mqtt::decode(Version::V5, &out).is_err(),
+        "a client never says that"
+    );
+}

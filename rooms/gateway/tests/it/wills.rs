@@ -1,0 +1,159 @@
+//! Wills beyond the plain one: retained, QoS 2, delayed, and what somebody would try with them.
+
+use crate::house::{Heard, House, asking, device, service};
+use gateway::CloseReason;
+use mqtt::{Connect, ForwardProperties, Qos, Reason, SubscribeEntry, Version, Will};
+use std::time::Duration;
+
+const NOTHING: Vec<Vec<u8>> = Vec::new();
+
+fn will(topic: &str) -> Will<'_> {
+    Will {
+        qos: Qos::AtLeastOnce,
+        retain: false,
+        topic,
+        payload: b"gone",
+        delay_seconds: 0,
+        forward: ForwardProperties::NONE,
+    }
+}
+
+#[test]
+fn a_will_of_qos_2_is_retained_with_its_properties() {
+    for version in [Version::V311, Version::V5] {
+        let mut house = House::new();
+        let ingest = house.join(&service("ingest"), version);
+        house.subscribe_with(ingest, 0, asking("v1/+/state/+", Qos::ExactlyOnce));
+        let connect = Connect {
+            will: Some(Will {
+                qos: Qos::ExactlyOnce,
+                retain: true,
+                forward: ForwardProperties::from_validated(b"\x02\0\0\0\x64"),
+                ..will("v1/cam-1/state/alive")
+            }),
+            ..Connect::new(version, "cam-1")
+        };
+        let camera = house.connect(&device("cam-1"), &connect);
+        house.heard(camera);
+        house.lose(camera);
+        let heard = house.heard(ingest);
+        assert!(
+            matches!(
+                heard[..],
+                [Heard::Publish {
+                    qos: Qos::ExactlyOnce,
+                    retain: false,
+                    ..
+                }]
+            ),
+            "{heard:?}"
+        );
+        house.pass(Duration::from_secs(30));
+        let archive = house.join(&service("archive"), version);
+        let (_, heard) = house.subscribe_with(archive, 0, asking("v1/+/state/+", Qos::AtLeastOnce));
+        let Heard::Publish {
+            retain: true,
+            expiry,
+            ..
+        } = heard[0]
+        else {
+            panic!("{heard:?}")
+        };
+        assert_eq!(expiry, (version == Version::V5).then_some(70));
+    }
+}
+
+#[test]
+fn a_will_that_would_be_retained_where_nothing_is_is_refused_at_connect() {
+    for (version, code) in [(Version::V311, 0x87), (Version::V5, 0x87)] {
+        let mut house = House::new();
+        let connect = Connect {
+            will: Some(Will {
+                retain: true,
+                ..will("v1/cam-1/up/gone")
+            }),
+            ..Connect::new(version, "cam-1")
+        };
+        let camera = house.connect(&device("cam-1"), &connect);
+        let heard = house.heard(camera);
+        assert!(
+            matches!(heard[..], [Heard::Connack { code: found, .. }] if found == code),
+            "{heard:?}"
+        );
+    }
+}
+
+#[test]
+fn disconnect_with_will_fires_it_and_a_goodbye_does_not() {
+    for (reason, fires) in [
+        (Reason::SUCCESS, false),
+        (Reason::DISCONNECT_WITH_WILL, true),
+    ] {
+        let mut house = House::new();
+        let ingest = house.join(&service("ingest"), Version::V5);
+        house.subscribe(ingest, &["v1/+/up/#"]);
+        let connect = Connect {
+            will: Some(will("v1/cam-1/up/gone")),
+            ..Connect::new(Version::V5, "cam-1")
+        };
+        let camera = house.connect(&device("cam-1"), &connect);
+        house.send(camera, |out, version| {
+            mqtt::encode::disconnect_by_client(out, version, reason)
+        });
+        assert_eq!(house.clients[camera].closed, Some(CloseReason::ByClient));
+        assert_eq!(house.payloads(ingest).len(), usize::from(fires));
+    }
+}
+
+#[test]
+fn will_abuse() {
+    // Connecting and breaking off is no way to send more than the channel's rate: six a minute.
+    let mut house = House::new();
+    let ingest = house.join(&service("ingest"), Version::V5);
+    house.subscribe(ingest, &["v1/+/alarm"]);
+    let connect = Connect {
+        will: Some(will("v1/cam-1/alarm")),
+        ..Connect::new(Version::V5, "cam-1")
+    };
+    for _ in 0..20 {
+        let camera = house.connect(&device("cam-1"), &connect);
+        house.lose(camera);
+    }
+    assert_eq!(house.payloads(ingest).len(), 6);
+    assert_eq!(house.gateways[0].counters().wills_suppressed, 14);
+    // Nor to keep more than the channel keeps, nor to outlive the grant.
+    let state = house.join(&service("archive"), Version::V5);
+    let all = SubscribeEntry {
+        retain_as_published: true,
+        ..asking("v1/+/state/+", Qos::AtLeastOnce)
+    };
+    house.subscribe_with(state, 0, all);
+    let topics: Vec<String> = (0..45).map(|n| format!("v1/cam-2/state/{n}")).collect();
+    for topic in &topics {
+        let connect = Connect {
+            will: Some(Will {
+                retain: true,
+                ..will(topic)
+            }),
+            ..Connect::new(Version::V5, "cam-2")
+        };
+        let camera = house.connect(&device("cam-2"), &connect);
+        house.lose(camera);
+    }
+    assert_eq!(house.payloads(state).len(), 40);
+    assert_eq!(house.gateways[0].retained_count(), 40);
+    let connect = Connect {
+        will: Some(will("v1/cam-3/up/gone")),
+        ..Connect::new(Version::V5, "cam-3")
+    };
+    let camera = house.connect(&device("cam-3"), &connect);
+    house.subscribe(ingest, &["v1/+/up/#"]);
+    let less = crate::house::POLICIES.replace(
+        "permit (principal is Device, action == Action::\"publish\", resource == Channel::\"up\")",
+        "forbid (principal is Device, action == Action::\"publish\", resource == Channel::\"up\")",
+    );
+    let grants = crate::house::grants_of(&less);
+    house.with_gateway(0, |gateway, now, turn| gateway.regrant(grants, now, turn));
+    house.lose(camera);
+    assert_eq!(house.payloads(ingest), NOTHING);
+}
