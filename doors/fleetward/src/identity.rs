@@ -1,6 +1,8 @@
 //! `fleetward identity …`: whose devices, which devices, whose certificates.
 
+mod claim_certificate;
 mod import;
+mod ownership;
 mod token;
 
 use crate::authorities::{self, CaVerb};
@@ -54,6 +56,12 @@ pub enum IdentityVerb {
     /// One-time tokens for devices that have no certificate.
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// Certificates that batches of devices share to ask for their first one.
+    #[command(subcommand)]
+    ClaimCertificate(claim_certificate::ClaimCertificateVerb),
+    /// Whose a device is: claim it, hand it on, release it.
+    #[command(subcommand)]
+    Ownership(ownership::OwnershipVerb),
     /// TPMs in devices: which are expected, and whose vendors are believed.
     #[command(subcommand)]
     Tpm(TpmVerb),
@@ -222,6 +230,8 @@ impl IdentityVerb {
             }
             Self::Import(verb) => verb.run(output),
             Self::Token(verb) => verb.run(output),
+            Self::Ownership(verb) => verb.run(output),
+            Self::ClaimCertificate(verb) => verb.run(output),
             Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,

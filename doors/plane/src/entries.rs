@@ -2,6 +2,12 @@
 //!
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
+mod claimed;
+mod owned;
+
+pub use claimed::*;
+pub use owned::*;
+
 use crate::plane::digest;
 use crate::served::record::Told;
 use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
@@ -640,6 +646,7 @@ pub enum Withdrawn {
     Revoked(Revocable, RevocationReason),
     Contained(DeviceId, Standing),
     FleetRetired(model::ManufacturerId),
+    ClaimCertificateRetired(model::ClaimCertificateId),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
     Contraindicated(store::AttestationResult),
 }
@@ -649,6 +656,10 @@ pub enum Withdrawn {
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let what = match entry.action.as_str() {
+        claimed::RETIRED => {
+            let (_, name) = entry.object.split_once('/')?;
+            return Some(Withdrawn::ClaimCertificateRetired(name.parse().ok()?));
+        }
         FLEET_RETIRED => {
             let (_, name) = entry.object.split_once('/')?;
             return Some(Withdrawn::FleetRetired(name.parse().ok()?));

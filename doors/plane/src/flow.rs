@@ -12,7 +12,7 @@ use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
 use crate::certify::rotation::{self, Proofs};
 use crate::certify::tpm;
-use crate::certify::waiting::{self, Waited};
+use crate::certify::waiting::Waited;
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
@@ -32,6 +32,7 @@ use crate::withdrawing::{
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
 use identity::claim_token::Claimed;
+use identity::pending::enrollment_id;
 use identity::tpm::HardwareKey;
 use identity::{
     AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
@@ -123,7 +124,9 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     if let Err(Refusal::UnlistedSerial { .. }) = &decided
         && asked.way == Way::Est(Operation::SimpleEnroll)
     {
-        if let Some(waits) = waiting::ask(plane, asked, asked.label.as_ref(), now).await? {
+        if let Some(waits) =
+            enrolling::ask_a_person(plane, asked, asked.label.as_ref(), now).await?
+        {
             return Ok(waits);
         }
         // A person put it on the list a moment ago.
@@ -170,7 +173,10 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     change = earlier.remember(change, asked, &made, now);
     let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
     match &waited {
-        Some(waited) => change = waited.settled_by(change, asked, is_approved),
+        Some(waited) => {
+            let approved = is_approved.then(|| enrollment_id(by, asked.request));
+            change = waited.settled_by(change, approved);
+        }
         None if is_approved => return Err(enrolling::under_way()),
         None => {}
     }

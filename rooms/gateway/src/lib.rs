@@ -17,6 +17,7 @@
 //! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → subscriptions
 //! that match → grant of each receiver → the receiver's output or queue → acknowledgement.
 
+mod claim;
 mod connect;
 mod contain;
 mod deadline;
@@ -40,6 +41,7 @@ mod subscribe;
 mod turn;
 mod withdraw;
 
+pub use claim::{ClaimAsk, ClaimCall, ClaimEnd, ClaimSession, ClaimTopic};
 pub use contain::{FromDevice, Said};
 pub use gateway::{Admitted, ConnectionId, Counters, Gateway, Recovered, SessionSummary};
 pub use home::{PARTITIONS, home_shard, partition};

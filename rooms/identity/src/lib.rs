@@ -20,6 +20,7 @@
 //! [`Anchors::presented`] once its signature has held, [`Registry::authenticate`] for revocation
 //! and lists, [`Registry::enroll`] for a new certificate.
 
+mod cbor;
 mod certificate;
 pub mod crl;
 pub mod csr;
@@ -30,6 +31,7 @@ mod first_identity;
 pub mod import;
 mod names;
 pub mod ocsp;
+pub mod ownership;
 mod path;
 pub mod pending;
 pub mod profile;
@@ -41,6 +43,7 @@ mod status;
 
 pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::claim_certificate;
 pub use first_identity::claim_token;
 pub use first_identity::imported::{InvalidNaming, Naming, NamingFault};
 pub use first_identity::tpm;

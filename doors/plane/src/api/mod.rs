@@ -178,6 +178,7 @@ fn api() -> Router<Shared> {
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
         .merge(chips())
+        .merge(claims())
         .merge(judged())
         .route("/api/v1/audit/key", get(audit::key))
         .route("/api/v1/audit/entries", get(audit::entries))
@@ -190,6 +191,47 @@ fn api() -> Router<Shared> {
             post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
         )
         .route("/status/ocsp/{*request}", get(status::ocsp_get))
+}
+
+/// Whom a device belongs to before it is known, and after.
+fn claims() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/claim-certificates",
+            get(identity::claiming::list).post(identity::claiming::add),
+        )
+        .route(
+            "/api/v1/identity/claim-certificates/{claim}/retirement",
+            post(identity::claiming::retire),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}",
+            get(identity::ownership::show),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/claim",
+            post(identity::ownership::claim),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/offer",
+            post(identity::ownership::offer),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/accept",
+            post(identity::ownership::accept),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/release",
+            post(identity::ownership::release),
+        )
+        .route(
+            "/api/v1/identity/ownership-codes",
+            post(identity::ownership::make_codes),
+        )
+        .route(
+            "/api/v1/identity/ownership-codes/own",
+            post(identity::ownership::own_code),
+        )
 }
 
 /// Lists of whole fleets, which take their time.
@@ -329,6 +371,16 @@ async fn method_not_allowed() -> Problem {
         identity::imports::devices,
         identity::imports::waiting,
         identity::imports::retire,
+        identity::claiming::list,
+        identity::claiming::add,
+        identity::claiming::retire,
+        identity::ownership::show,
+        identity::ownership::claim,
+        identity::ownership::offer,
+        identity::ownership::accept,
+        identity::ownership::release,
+        identity::ownership::make_codes,
+        identity::ownership::own_code,
         identity::claims::tokens,
         identity::claims::make_tokens,
         identity::claims::withdraw_tokens,

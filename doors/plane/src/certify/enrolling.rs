@@ -7,7 +7,7 @@ use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
 use access::LdevidKey;
 use identity::csrattrs::WantedKey;
-use identity::pending::enrollment_id;
+use identity::pending::{Asking, enrollment_id};
 use identity::tpm::HardwareKey;
 use identity::{
     CertificateRequest, Door, EnrollmentDecision, FirstIdentity, Operation, Presented, Refusal,
@@ -81,6 +81,28 @@ pub fn decide(
         (Way::Returning, _) => Operation::SimpleReenroll,
     };
     registry.enroll(operation, &authenticated?, asked.request, now)
+}
+
+impl Enrolled {
+    /// For whoever is told of waiting as of a trouble.
+    #[must_use]
+    pub fn to_be_asked_again(&self) -> Trouble {
+        let (id, seconds) = match self {
+            Self::Waits {
+                id, retry_after, ..
+            } => (id.to_string(), retry_after.as_secs()),
+            Self::Issued(_) => (String::new(), 1),
+        };
+        Trouble::Later {
+            code: "enrollment-waits",
+            text: format!(
+                "a person must approve it as enrollment {id}; device: ask again with the same \
+                 request in {seconds} s; operator: `fleetward identity pending list`"
+            ),
+            seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+            too_often: false,
+        }
+    }
 }
 
 /// Does the product of the device allow what is asked?
@@ -158,6 +180,31 @@ pub fn wanted(key: LdevidKey) -> WantedKey {
     }
 }
 
+/// A device with a factory identity asks for what a person must approve: [`waiting::ask`].
+///
+/// # Errors
+/// Its.
+pub async fn ask_a_person(
+    plane: &Plane,
+    asked: &Asked<'_>,
+    product: Option<&ProductId>,
+    now: Timestamp,
+) -> Result<Option<Enrolled>, Trouble> {
+    let (manufacturer, serial) = {
+        let registry = plane.trust().registry();
+        let (manufacturer, serial) = registry.genuine(asked.presented, now)?;
+        (manufacturer.clone(), serial.clone())
+    };
+    let asking = Asking {
+        manufacturer: &manufacturer,
+        serial: &serial,
+        certificate: asked.presented.certificate(),
+        product,
+        request: asked.request,
+    };
+    waiting::ask(plane, &asking, now).await
+}
+
 /// Must a person approve this enrollment, and if so, did one?
 ///
 /// # Errors
@@ -174,8 +221,7 @@ pub async fn approval(
     if !by_factory || !enrollment.needs_approval {
         return Ok(Approval::NotNeeded);
     }
-    let product = Some(&decision.product);
-    match waiting::ask(plane, asked, product, now).await? {
+    match ask_a_person(plane, asked, Some(&decision.product), now).await? {
         None => Ok(Approval::Given),
         Some(waits) => Ok(Approval::Waits(waits)),
     }

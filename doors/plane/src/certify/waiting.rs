@@ -1,7 +1,7 @@
 //! Enrollments that wait for a person, from the record to memory and back, and what the person
 //! decides.
 
-use crate::certify::enrolling::{Asked, Enrolled};
+use crate::certify::enrolling::Enrolled;
 use crate::certify::lists;
 use crate::clock;
 use crate::entries::{self, Actor};
@@ -9,9 +9,7 @@ use crate::plane::Plane;
 use crate::trouble::Trouble;
 use identity::Refusal;
 use identity::expected::ExpectedDevice;
-use identity::pending::{
-    Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState, enrollment_id,
-};
+use identity::pending::{Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState};
 use model::{DeviceId, Digest, GroupId, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,31 +25,18 @@ pub fn remember(store: &Store) -> Result<Pending, store::ReadError> {
     Ok(pending)
 }
 
-/// A device with a factory identity asks for what a person must approve. `None`: one did. Else it
-/// waits, on record.
+/// A device asks for what a person must approve. `None`: one did. Else it waits, on record.
 ///
 /// # Errors
 /// A person said no, it asks with another request too often, too many wait, or trouble of ours.
 pub async fn ask(
     plane: &Plane,
-    asked: &Asked<'_>,
-    product: Option<&ProductId>,
+    asking: &Asking<'_>,
     now: Timestamp,
 ) -> Result<Option<Enrolled>, Trouble> {
-    let (manufacturer, serial) = {
-        let registry = plane.trust().registry();
-        let (manufacturer, serial) = registry.genuine(asked.presented, now)?;
-        (manufacturer.clone(), serial.clone())
-    };
-    let asking = Asking {
-        manufacturer: &manufacturer,
-        serial: &serial,
-        certificate: asked.presented.certificate(),
-        product,
-        request: asked.request,
-    };
+    let (manufacturer, serial) = (asking.manufacturer.clone(), asking.serial.clone());
     let _one_at_a_time = plane.waiting.begin().await;
-    let answer = plane.pending.lock().ask(&asking, now);
+    let answer = plane.pending.lock().ask(asking, now);
     let (enrollment, evicted) = match answer {
         PendingAnswer::Approved => return Ok(None),
         PendingAnswer::Waits { id, retry_after } => {
@@ -156,12 +141,12 @@ impl<'a> Waited<'a> {
 
     /// With the certificate it goes. If it hangs on an approval, that must still be of this request.
     #[must_use]
-    pub fn settled_by(&self, mut change: Change, asked: &Asked<'_>, is_approved: bool) -> Change {
-        if is_approved {
+    pub fn settled_by(&self, mut change: Change, approved: Option<Digest>) -> Change {
+        if let Some(id) = approved {
             change = change.guard(Guard::PendingEnrollmentIs {
                 manufacturer: self.manufacturer.clone(),
                 serial: self.serial.clone(),
-                id: enrollment_id(asked.presented.certificate(), asked.request),
+                id,
                 approved: Some(true),
             });
         }
