@@ -323,6 +323,19 @@ pub fn upload_bar(bytes: usize) -> anyhow::Result<ProgressBar> {
     Ok(bar)
 }
 
+/// A value as it may stand in a query string (RFC 3986 section 2).
+pub(crate) fn query(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
 impl Certify {
     fn run(&self, output: Output) -> anyhow::Result<()> {
         let csr_pem = match (&self.key.csr, &self.key.new_key) {

@@ -647,6 +647,7 @@ pub enum Withdrawn {
     Contained(DeviceId, Standing),
     FleetRetired(model::ManufacturerId),
     ClaimCertificateRetired(model::ClaimCertificateId),
+    TpmUnlisted(Digest),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
     Contraindicated(store::AttestationResult),
 }
@@ -656,6 +657,10 @@ pub enum Withdrawn {
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let what = match entry.action.as_str() {
+        claimed::TPM_UNLISTED => {
+            let (_, key) = entry.object.split_once('/')?;
+            return Some(Withdrawn::TpmUnlisted(key.parse().ok()?));
+        }
         claimed::RETIRED => {
             let (_, name) = entry.object.split_once('/')?;
             return Some(Withdrawn::ClaimCertificateRetired(name.parse().ok()?));
@@ -681,6 +686,7 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
                 why: entry.details.get("why").cloned().unwrap_or_default(),
                 appraised_at: entry.time,
                 ends_at: entry.time,
+                by_key: None,
             }));
         }
         DEVICE_CONTAINED => {
@@ -725,6 +731,7 @@ mod tests {
             why: "its registers 7 digest to something else".to_owned(),
             appraised_at: Timestamp::from_seconds(1),
             ends_at: Timestamp::from_seconds(1),
+            by_key: None,
         };
         let told = |status| {
             let result = result(status);

@@ -467,6 +467,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                     let write = Write::RetireClaimCertificate { claim, at };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
+                Some(Withdrawn::TpmUnlisted(key)) => {
+                    let write = Write::DropEndorsementKeys(vec![key]);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 Some(Withdrawn::Contraindicated(result)) => {
                     let write = Write::PutAttestationResult(result);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;

@@ -270,6 +270,8 @@ pub enum Write {
     /// Rows of an import. Listed again for the same serial changes nothing. Conflict: listed for
     /// another serial; a serial that is not expected.
     PutEndorsementKeys(Vec<EndorsementKey>),
+    /// They are on the list no longer. One that is on none changes nothing.
+    DropEndorsementKeys(Vec<Digest>),
     /// The same CA again changes nothing. Conflict: an unregistered manufacturer.
     PutTpmVendor(TpmVendor),
     /// What a chip was shown to hold; replaces what was shown before. Conflict: the device has no
@@ -278,7 +280,8 @@ pub enum Write {
     /// Its key lies in no chip that we know of any more. A result that affirmed goes with it, one
     /// that did not stays: nobody gets rid of it by changing keys.
     DropHeldKey { device: DeviceId },
-    /// Replaces the result before. Grants if it affirms. Conflict: it affirms, and no key is held.
+    /// Replaces the result before. Grants if it affirms. Conflict: it affirms, is of no token, and no
+    /// key is held.
     PutAttestationResult(AttestationResult),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
@@ -370,6 +373,7 @@ impl Write {
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
             | Self::RetireClaimCertificate { .. }
+            | Self::DropEndorsementKeys(_)
             | Self::ForgetReservations { .. }
             | Self::DropClaimTokens { .. }
             | Self::NoteUnrecorded { .. }
@@ -406,6 +410,7 @@ impl Write {
             Self::PutClaimTokens(rows) => rows.len(),
             Self::PutOwnershipCodes(rows) => rows.len(),
             Self::PutEndorsementKeys(rows) => rows.len(),
+            Self::DropEndorsementKeys(keys) => keys.len(),
             _ => 1,
         }
     }

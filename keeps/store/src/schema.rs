@@ -403,6 +403,7 @@ CREATE TABLE attestation_result (
     why TEXT NOT NULL,
     appraised_at INTEGER NOT NULL,
     ends_at INTEGER NOT NULL,
+    by_key BLOB,
     PRIMARY KEY (tenant, device)
 ) STRICT, WITHOUT ROWID;
 

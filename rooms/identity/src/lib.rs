@@ -25,6 +25,7 @@ mod certificate;
 pub mod crl;
 pub mod csr;
 pub mod csrattrs;
+pub mod eat;
 pub mod est;
 pub mod expected;
 mod first_identity;
@@ -41,7 +42,7 @@ mod renewal;
 mod server_chain;
 mod status;
 
-pub use certificate::{certificate_id, public_key_digest, validity};
+pub use certificate::{certificate_id, public_key, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
 pub use first_identity::claim_certificate;
 pub use first_identity::claim_token;

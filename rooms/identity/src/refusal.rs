@@ -131,6 +131,8 @@ pub enum Refusal {
     #[error(transparent)]
     Tpm(#[from] crate::tpm::TpmRefusal),
     #[error(transparent)]
+    Eat(#[from] crate::eat::EatRefusal),
+    #[error(transparent)]
     Claim(#[from] crate::claim_certificate::ClaimRefusal),
 
     // Who is it?
@@ -309,6 +311,7 @@ impl Refusal {
         match self {
             Self::Path(refusal) => refusal.code(),
             Self::Tpm(refusal) => refusal.code(),
+            Self::Eat(refusal) => refusal.code(),
             Self::Claim(refusal) => refusal.code(),
             Self::NamesNobody => "certificate-names-nobody",
             Self::NoSerialNumber { .. } => "idevid-without-serial-number",
@@ -347,6 +350,7 @@ impl Refusal {
         match self {
             Self::Path(refusal) => refusal.who_must_act(),
             Self::Tpm(refusal) => refusal.who_must_act(),
+            Self::Eat(refusal) => refusal.who_must_act(),
             Self::Claim(refusal) => refusal.who_must_act(),
             Self::NoSerialNumber { .. } => Actor::Manufacturer,
             Self::NamesNobody

@@ -4,7 +4,7 @@
 use crate::fixture::{der_of, fleet};
 use crate::plane::{Home, Plane, Settings};
 use crate::recipes::follow_with;
-use crate::tools::{have, openssl_well, run, write_root};
+use crate::tools::{have, openssl_well, python_with, write_root};
 use mqtt::{Connect, Qos, Version};
 use serde_json::{Value, json};
 use sim::credential::{Key, request_pem};
@@ -18,17 +18,14 @@ const ENROLL: &str = "$aws/provisioning-templates/sensor/provision/json";
 
 #[test]
 fn aws_sdk_for_python_enrolls_by_the_recipe() {
+    let Some(python) = python_with("awsiot") else {
+        return;
+    };
     if !have(&["openssl"]) {
         return;
     }
     let home = Home::new(&Settings::default());
     let plane = home.start_prepared();
-    let python = std::env::var("FLEETWARD_AWS_PYTHON").unwrap_or("python3".to_owned());
-    let sdk = run(&home, &python, &["-c", "import awsiot"], b"");
-    if !sdk.good {
-        println!("skipped: {python} has no awsiotsdk");
-        return;
-    }
     write_root(&home, &plane);
     plane
         .expect_csv("serial,product,device\nSN1,sensor,aws-1\n")

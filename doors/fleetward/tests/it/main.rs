@@ -14,6 +14,7 @@ mod attacks;
 mod authorities;
 mod claim_certificate;
 mod crash;
+mod eat;
 mod est;
 mod existing_fleet;
 mod fixture;

@@ -52,6 +52,8 @@ const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
+/// A token of a device; what is longer is refused by its own limit.
+const TOKEN_EVIDENCE_BYTES_MAX: usize = 2 * ::identity::eat::TOKEN_BYTES_MAX;
 /// What is longer is refused as malformed, in OCSP's own words.
 const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -257,7 +259,9 @@ fn chips() -> Router<Shared> {
     Router::new()
         .route(
             "/api/v1/identity/tpm/endorsement-keys",
-            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+            post(tpm::list_endorsement_keys)
+                .delete(tpm::unlist_endorsement_keys)
+                .layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/tpm/vendors",
@@ -266,6 +270,12 @@ fn chips() -> Router<Shared> {
         .route(
             "/api/v1/identity/attestations",
             get(attestation::evidence_wanted).post(attestation::attest),
+        )
+        .route(
+            "/api/v1/identity/attestations/token",
+            get(attestation::token_wanted)
+                .post(attestation::attest_by_token)
+                .layer(DefaultBodyLimit::max(TOKEN_EVIDENCE_BYTES_MAX)),
         )
 }
 
@@ -388,12 +398,15 @@ async fn method_not_allowed() -> Problem {
         revocation::revoke_list,
         revocation::release,
         tpm::list_endorsement_keys,
+        tpm::unlist_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,
         tpm::challenge_tpm,
         tpm::enroll_by_tpm,
         attestation::evidence_wanted,
         attestation::attest,
+        attestation::token_wanted,
+        attestation::attest_by_token,
         served::served,
         served::reload_served,
         identity::ca,

@@ -3,7 +3,7 @@
 
 use crate::certify::issuing::Made;
 use crate::certify::waiting;
-use crate::plane::{Plane, digest};
+use crate::plane::Plane;
 use crate::trouble::Trouble;
 use access::LdevidKey;
 use identity::csrattrs::WantedKey;
@@ -161,13 +161,6 @@ pub fn decide_by_tpm(
         ));
     }
     Ok(decision)
-}
-
-/// Whether a device whose chip holds its key asks for a certificate of another one.
-#[must_use]
-pub fn gives_up_chip(plane: &Plane, decision: &EnrollmentDecision, public_key: &[u8]) -> bool {
-    let held = plane.trust().registry().held_key(&decision.device);
-    held.is_some_and(|held| held != digest(public_key))
 }
 
 /// The room's word for a product's key.

@@ -1,10 +1,18 @@
-//! What the log says of claim certificates.
+//! What the log says of claim certificates, and of chips that are no longer listed.
 
 use super::{Act, Actor};
 use crate::plane::digest;
-use model::{ClaimCertificateId, Timestamp};
+use model::{ClaimCertificateId, DeviceId, Digest, Timestamp};
 
 pub(super) const RETIRED: &str = "identity.claim-certificate-retired";
+
+pub(super) const TPM_UNLISTED: &str = "identity.tpm-unlisted";
+
+#[must_use]
+pub fn tpm_unlisted(at: Timestamp, actor: &Actor, endorsement: Digest, device: &DeviceId) -> Act {
+    let object = format_args!("endorsement-key/{endorsement}");
+    Act::new(at, actor, TPM_UNLISTED, object).with("device", device)
+}
 
 #[must_use]
 pub fn claim_certificate_added(at: Timestamp, actor: &Actor, row: &store::ClaimCertificate) -> Act {

@@ -348,6 +348,9 @@ impl Writer {
             Write::PutEndorsementKeys(rows) => rows
                 .iter()
                 .try_for_each(|row| self.put_endorsement_key(row)),
+            Write::DropEndorsementKeys(keys) => keys
+                .iter()
+                .try_for_each(|key| self.drop_endorsement_key(key)),
             Write::PutTpmVendor(row) => self.put_tpm_vendor(row),
             Write::PutHeldKey(row) => self.put_held_key(row),
             Write::DropHeldKey { device } => self.drop_held_key(device),

@@ -66,6 +66,8 @@ pub enum Fact {
         manufacturer: ManufacturerId,
         serial: SerialNumber,
     },
+    /// It is on the list no longer.
+    EndorsementUnlisted { endorsement: Digest },
     /// A chip was shown to hold the key of a device's certificates; `None`: not any more.
     KeyHeld {
         device: DeviceId,
@@ -77,6 +79,9 @@ pub enum Fact {
         device: DeviceId,
         status: AttestationStatus,
         ends_at: Timestamp,
+        /// The certificate's key that signed a token (SHA-256 of its SubjectPublicKeyInfo); `None`:
+        /// a chip's quote.
+        by_key: Option<Digest>,
     },
     /// A certificate of ours was issued to a device or a service.
     CertificateIssued {

@@ -339,6 +339,10 @@ impl Registry {
                 manufacturer,
                 serial,
             } => self.list_endorsement(*endorsement, manufacturer, serial),
+            Fact::EndorsementUnlisted { endorsement } => {
+                self.chips.unlist(endorsement);
+                Ok(())
+            }
             Fact::KeyHeld { device, key } => {
                 self.chips.hold(device, *key);
                 Ok(())
@@ -347,8 +351,9 @@ impl Registry {
                 device,
                 status,
                 ends_at,
+                by_key,
             } => {
-                self.chips.appraised(device, *status, *ends_at);
+                self.chips.appraised(device, *status, *ends_at, *by_key);
                 Ok(())
             }
             Fact::CertificateIssued {
