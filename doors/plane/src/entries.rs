@@ -393,8 +393,12 @@ pub fn enrollment_decided(
     let object = format_args!("idevid/{}/{}", row.manufacturer, row.serial);
     let act = Act::new(decision.at, actor, action, object)
         .with("enrollment", row.id)
-        .with("by_certificate", row.certificate)
         .with("key_sha256", row.key);
+    let act = match (row.certificate, row.endorsement) {
+        (Some(certificate), _) => act.with("by_certificate", certificate),
+        (None, Some(endorsement)) => act.with("by_endorsement_key", endorsement),
+        (None, None) => act,
+    };
     match device {
         Some((device, product)) => act.with("device", device).with("product", product),
         None => act,
@@ -659,7 +663,7 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let what = match entry.action.as_str() {
         claimed::TPM_UNLISTED => {
             let (_, key) = entry.object.split_once('/')?;
-            return Some(Withdrawn::TpmUnlisted(key.parse().ok()?));
+            return Some(Withdrawn::TpmUnlisted(Digest::from_hex(key)?));
         }
         claimed::RETIRED => {
             let (_, name) = entry.object.split_once('/')?;

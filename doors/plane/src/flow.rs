@@ -32,7 +32,7 @@ use crate::withdrawing::{
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
 use identity::claim_token::Claimed;
-use identity::pending::enrollment_id;
+use identity::pending::{Shown, enrollment_id};
 use identity::tpm::HardwareKey;
 use identity::{Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal};
 use model::{
@@ -162,7 +162,8 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
     match &waited {
         Some(waited) => {
-            let approved = is_approved.then(|| enrollment_id(by, asked.request));
+            let shown = Shown::Certificate(by);
+            let approved = is_approved.then(|| enrollment_id(shown, asked.request));
             change = waited.settled_by(change, approved);
         }
         None if is_approved => return Err(enrolling::under_way()),
@@ -285,6 +286,7 @@ pub async fn enroll_by_tpm(
     let now = clock::now();
     let decision = enrolling::decide_by_tpm(plane, held, request)?;
     plane.granting_allowed()?;
+    let approved = enrolling::approval_by_tpm(plane, held, request, &decision, now).await?;
 
     let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
     let device = decision.device.clone();
@@ -326,7 +328,16 @@ pub async fn enroll_by_tpm(
             })
             .entry(plane.leaf(&entries::superseded(now, what))?);
     }
+    let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
+    match &waited {
+        Some(waited) => change = waited.settled_by(change, approved),
+        None if approved.is_some() => return Err(enrolling::under_way()),
+        None => {}
+    }
     let receipt = plane.commit(change).await?;
+    if let Some(waited) = waited {
+        waited.forget();
+    }
     plane.withdraw(&earlier.facts(now), earlier.what).await?;
     plane.learn(&made.fact(principal.clone()))?;
     let barred = plane.trust().registry().enroll_by_tpm(held).err();

@@ -5,6 +5,7 @@ use crate::reader::{at, digest};
 use crate::row::{name, named};
 use crate::store::Store;
 use model::{DeviceId, Digest, ManufacturerId, SerialNumber, Timestamp};
+use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
 
 /// A TPM's endorsement key, and whose it is.
@@ -186,7 +187,7 @@ fn result(row: &Row<'_>) -> Result<AttestationResult, ReadError> {
         appraised_at: at(row.get(3)?),
         ends_at: at(row.get(4)?),
         by_key: match row.get_ref(5)? {
-            rusqlite::types::ValueRef::Null => None,
+            ValueRef::Null => None,
             _ => Some(digest(row, 5, TABLE)?),
         },
     })

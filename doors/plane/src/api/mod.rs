@@ -110,12 +110,6 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/imports/{fleet}/retirement",
             post(identity::imports::retire),
         )
-        .route(
-            "/api/v1/identity/claim-tokens",
-            get(identity::claims::tokens)
-                .post(identity::claims::make_tokens)
-                .delete(identity::claims::withdraw_tokens),
-        )
         .route("/api/v1/identity/revocations", post(revocation::revoke))
         .route(
             "/api/v1/identity/revocations/list",
@@ -198,6 +192,12 @@ fn api() -> Router<Shared> {
 /// Whom a device belongs to before it is known, and after.
 fn claims() -> Router<Shared> {
     Router::new()
+        .route(
+            "/api/v1/identity/claim-tokens",
+            get(identity::claims::tokens)
+                .post(identity::claims::make_tokens)
+                .delete(identity::claims::withdraw_tokens),
+        )
         .route(
             "/api/v1/identity/claim-certificates",
             get(identity::claiming::list).post(identity::claiming::add),

@@ -16,7 +16,7 @@ use gateway::{ClaimAsk, ClaimCall};
 use identity::claim_certificate::{
     self, AddressRange, ClaimRefusal, ClaimTerms, Claiming, EnrollmentCall, Form,
 };
-use identity::pending::Asking;
+use identity::pending::{Asking, Shown};
 use identity::{CertificateRequest, Fact, Presented, Refusal};
 use model::{
     Attribution, ClaimCertificateId, DeviceId, ManufacturerId, Principal, ProductId, Revocable,
@@ -161,7 +161,7 @@ async fn reserve(
     let asking = Asking {
         manufacturer: &terms.manufacturer,
         serial: &serial,
-        certificate: claiming.certificate(),
+        shown: Shown::Certificate(claiming.certificate()),
         product: Some(&terms.product),
         request,
     };
@@ -227,6 +227,17 @@ async fn reserve(
 
 /// That a person said yes to this very request, or why to wait.
 async fn approved(plane: &Plane, asking: &Asking<'_>, now: Timestamp) -> Result<(), Trouble> {
+    let other = (plane.pending.lock())
+        .shown_by(asking.manufacturer, asking.serial, now)
+        .filter(|shown| *shown != asking.shown);
+    if other.is_some() {
+        // A shared key never takes the place of what a device has shown itself.
+        return Err(Trouble::refused(
+            "pending-by-another",
+            "this serial number waits for a person already, by a certificate or chip of its own; \
+             operator: decide that one with `fleetward identity pending`",
+        ));
+    }
     match waiting::ask(plane, asking, now).await? {
         None => Ok(()),
         Some(waits) => Err(waits.to_be_asked_again()),

@@ -7,7 +7,7 @@ use crate::plane::Plane;
 use crate::trouble::Trouble;
 use access::LdevidKey;
 use identity::csrattrs::WantedKey;
-use identity::pending::{Asking, enrollment_id};
+use identity::pending::{Asking, Shown, enrollment_id};
 use identity::tpm::HardwareKey;
 use identity::{
     CertificateRequest, Door, EnrollmentDecision, FirstIdentity, Operation, Presented, Refusal,
@@ -142,7 +142,7 @@ pub fn check_product(
 /// The same for a chip that was shown to hold the key of the request.
 ///
 /// # Errors
-/// The refusal; a product whose devices a person must approve, who sees only certificates so far.
+/// The refusal.
 pub fn decide_by_tpm(
     plane: &Plane,
     held: &HardwareKey,
@@ -153,14 +153,36 @@ pub fn decide_by_tpm(
     if let Some(key) = enrollment.key {
         wanted(key).check(request)?;
     }
-    if enrollment.needs_approval {
-        return Err(Trouble::refused(
-            "tpm-needs-approval",
-            "a person must approve the devices of this product, and cannot yet approve one that \
-             shows a TPM alone; operator: list its TPMs under a product without enrollment = \"approval\"",
-        ));
-    }
     Ok(decision)
+}
+
+/// Must a person approve of the chip and the request, and did one? The enrollment that was approved.
+///
+/// # Errors
+/// It waits, or a person said no; trouble of ours.
+pub async fn approval_by_tpm(
+    plane: &Plane,
+    held: &HardwareKey,
+    request: &CertificateRequest,
+    decision: &EnrollmentDecision,
+    now: Timestamp,
+) -> Result<Option<Digest>, Trouble> {
+    let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
+    if !enrollment.needs_approval {
+        return Ok(None);
+    }
+    let shown = Shown::Chip(held.endorsement());
+    let asking = Asking {
+        manufacturer: &decision.manufacturer,
+        serial: &decision.serial,
+        shown,
+        product: Some(&decision.product),
+        request,
+    };
+    match waiting::ask(plane, &asking, now).await? {
+        None => Ok(Some(enrollment_id(shown, request))),
+        Some(waits) => Err(waits.to_be_asked_again()),
+    }
 }
 
 /// The room's word for a product's key.
@@ -191,7 +213,7 @@ pub async fn ask_a_person(
     let asking = Asking {
         manufacturer: &manufacturer,
         serial: &serial,
-        certificate: asked.presented.certificate(),
+        shown: Shown::Certificate(asked.presented.certificate()),
         product,
         request: asked.request,
     };
@@ -258,7 +280,8 @@ impl Earlier {
         decision: &EnrollmentDecision,
         now: Timestamp,
     ) -> Result<Self, Trouble> {
-        let id = enrollment_id(asked.presented.certificate(), asked.request);
+        let shown = Shown::Certificate(asked.presented.certificate());
+        let id = enrollment_id(shown, asked.request);
         let mut earlier = Self {
             id,
             recorded: None,

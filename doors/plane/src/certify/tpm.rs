@@ -388,12 +388,11 @@ pub async fn unlist(
         let device = registry.device_by_serial(manufacturer, serial);
         device.map(|known| (registry.endorsement_keys_of(&known.device), known.device))
     };
-    let (keys, device) = (found.filter(|(keys, _)| !keys.is_empty())).ok_or_else(|| {
-        Trouble::Unknown {
+    let (keys, device) =
+        (found.filter(|(keys, _)| !keys.is_empty())).ok_or_else(|| Trouble::Unknown {
             code: "tpm-unlisted",
             text: format!("no TPM is listed for serial number {serial} of {manufacturer}"),
-        }
-    })?;
+        })?;
     for endorsement in &keys {
         plane.learn(&Fact::EndorsementUnlisted {
             endorsement: *endorsement,

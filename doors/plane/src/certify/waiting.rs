@@ -9,7 +9,9 @@ use crate::plane::Plane;
 use crate::trouble::Trouble;
 use identity::Refusal;
 use identity::expected::ExpectedDevice;
-use identity::pending::{Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState};
+use identity::pending::{
+    Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState, Shown,
+};
 use model::{DeviceId, Digest, GroupId, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,11 @@ use store::{Change, Decision, Direction, Guard, Receipt, Store, Write};
 /// The store's.
 pub fn remember(store: &Store) -> Result<Pending, store::ReadError> {
     let mut pending = Pending::default();
-    store.for_each_pending_enrollment(|row| pending.put(from_row(row)))?;
+    store.for_each_pending_enrollment(|row| {
+        if let Some(enrollment) = from_row(row) {
+            pending.put(enrollment);
+        }
+    })?;
     Ok(pending)
 }
 
@@ -364,7 +370,14 @@ fn row_of(enrollment: &PendingEnrollment, decision: Option<Decision>) -> store::
         id: enrollment.id,
         manufacturer: enrollment.manufacturer.clone(),
         serial: enrollment.serial.clone(),
-        certificate: enrollment.certificate,
+        certificate: match enrollment.shown {
+            Shown::Certificate(certificate) => Some(certificate),
+            Shown::Chip(_) => None,
+        },
+        endorsement: match enrollment.shown {
+            Shown::Chip(endorsement) => Some(endorsement),
+            Shown::Certificate(_) => None,
+        },
         product: enrollment.product.clone(),
         key_kind: enrollment.key_kind.clone(),
         key: enrollment.key,
@@ -374,12 +387,15 @@ fn row_of(enrollment: &PendingEnrollment, decision: Option<Decision>) -> store::
     }
 }
 
-fn from_row(row: store::PendingEnrollment) -> PendingEnrollment {
-    PendingEnrollment {
+/// `None`: it says not by what the device showed who it is, so it asks anew.
+fn from_row(row: store::PendingEnrollment) -> Option<PendingEnrollment> {
+    let shown =
+        (row.certificate.map(Shown::Certificate)).or_else(|| row.endorsement.map(Shown::Chip))?;
+    Some(PendingEnrollment {
         id: row.id,
         manufacturer: row.manufacturer,
         serial: row.serial,
-        certificate: row.certificate,
+        shown,
         product: row.product,
         key_kind: row.key_kind,
         key: row.key,
@@ -390,5 +406,5 @@ fn from_row(row: store::PendingEnrollment) -> PendingEnrollment {
             Some(Decision { approved: true, .. }) => PendingState::Approved,
             Some(Decision { at, .. }) => PendingState::Refused { at },
         },
-    }
+    })
 }
