@@ -147,7 +147,7 @@ pub async fn attest_by_token(
     token: Bytes,
 ) -> Result<Json<EvidenceAppraised>, Problem> {
     let media_type = headers.get(header::CONTENT_TYPE);
-    if !media_type.is_some_and(|value| value.as_bytes() == b"application/eat+cwt") {
+    if media_type.is_none_or(|value| value.as_bytes() != b"application/eat+cwt") {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "body-media-type",
