@@ -387,6 +387,14 @@ pub async fn add(
     let now = clock::now();
     let anchors = plane.trust().anchors.get();
     let not_after = anchors.check_claim(&certificate, &new.manufacturer, now)?;
+    if (plane.trust().registry())
+        .import_terms(&new.manufacturer)
+        .is_some()
+    {
+        let text = "its devices have certificates of an imported fleet, which count for more than a \
+                    key that a batch shares; they enroll by those";
+        return Err(Trouble::refused("claim-of-imported-fleet", text));
+    }
     let template = new.template.unwrap_or_else(|| new.product.to_string());
     // As AWS names templates; it stands in a topic.
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');

@@ -17,6 +17,9 @@ use store::{CHANGE_ROWS_MAX, Change, Direction, Guard, Owned, OwnershipStep, Rec
 /// How long a code is good that a device shows.
 const SHOWN_FOR: Duration = Duration::from_secs(600);
 
+/// How often a device may have one: each is an entry in the log.
+const SHOWN_EVERY: Duration = Duration::from_secs(60);
+
 /// A code at the one moment at which it is known.
 pub struct FreshCode {
     pub device: DeviceId,
@@ -75,6 +78,18 @@ pub async fn code_for_device(
         return Err(OwnershipRefusal::Taken { device }.into());
     }
     let at = clock::now();
+    // One that a device asked for ends before any that was packed with it.
+    let last = (plane.store.ownership_code(&device)?).map(|row| row.expires_at);
+    if last.is_some_and(|end| end > at.plus(SHOWN_FOR - SHOWN_EVERY) && end <= at.plus(SHOWN_FOR)) {
+        return Err(Trouble::Later {
+            code: "ownership-code-too-often",
+            text: "a code was made for this device a moment ago; device: show that one, or ask \
+                   again in a minute"
+                .to_owned(),
+            seconds: 60,
+            too_often: true,
+        });
+    }
     let expires_at = at.plus(SHOWN_FOR);
     let fresh = FreshCode {
         code: claim_token::token(random()?),
