@@ -751,6 +751,19 @@ mod tests {
     }
 
     #[test]
+    fn what_no_longer_lets_anybody_in_is_read_back() {
+        let at = Timestamp::from_seconds(1);
+        let claim: model::ClaimCertificateId = "batch-17".parse().unwrap();
+        let retired = claim_certificate_retired(at, &Actor::Plane, &claim, 2);
+        let told = withdrawal_told_by(&written(retired));
+        assert_eq!(told, Some(Withdrawn::ClaimCertificateRetired(claim)));
+        let key = Digest([0xab; 32]);
+        let unlisted = tpm_unlisted(at, &Actor::Plane, key, &"cam-1".parse().unwrap());
+        let told = withdrawal_told_by(&written(unlisted));
+        assert_eq!(told, Some(Withdrawn::TpmUnlisted(key)));
+    }
+
+    #[test]
     fn a_revocation_is_read_back_from_its_entry() {
         let id = CertificateId::new(Digest([0xab; 32]), &[0x01, 0xff]).unwrap();
         let all: [Revocable; 5] = [

@@ -4,7 +4,7 @@
 use crate::fixture::{der_of, fleet};
 use crate::plane::{Home, Plane, Settings};
 use crate::recipes::follow_with;
-use crate::tools::{have, openssl_well, python_with, write_root};
+use crate::tools::{have, openssl_well, python_with, run, write_root};
 use mqtt::{Connect, Qos, Version};
 use serde_json::{Value, json};
 use sim::credential::{Key, request_pem};
@@ -28,7 +28,7 @@ fn aws_sdk_for_python_enrolls_by_the_recipe() {
     let plane = home.start_prepared();
     write_root(&home, &plane);
     plane
-        .expect_csv("serial,product,device\nSN1,sensor,aws-1\n")
+        .expect_csv("serial,product,device\nSN1,sensor,aws-1\nSN2,sensor,aws-2\n")
         .expect(201);
     let page = include_str!("../../../../docs/identity/aws-provisioning.md");
     let headings = ["Make a claim certificate", "Add it", "What the device does"];
@@ -40,6 +40,12 @@ fn aws_sdk_for_python_enrolls_by_the_recipe() {
     follow_with(&home, &plane, page, &headings, here);
     let thing = std::fs::read_to_string(home.path("thing")).unwrap();
     assert_eq!(thing.trim(), "aws-1");
+    // The SDK's newer client asks over MQTT 5.
+    home.write("ask5.py", ASK_BY_MQTT_5.as_bytes());
+    let port = plane.mqtt.port().to_string();
+    let ran = run(&home, &python, &["ask5.py", &port], b"");
+    assert!(ran.good, "{}\n{}", ran.text(), ran.err);
+    assert_eq!(ran.text().trim(), "claim-key-wanted\naws-2");
     // What it got speaks MQTT as the device.
     let pem = std::fs::read_to_string(home.path("device.pem")).unwrap();
     let key = openssl_well(
@@ -55,12 +61,44 @@ fn aws_sdk_for_python_enrolls_by_the_recipe() {
         .unwrap();
     follow_with(&home, &plane, page, &["Retire it"], |script| script);
     let claims = plane.get(CLAIMS).expect(200).json();
-    assert_eq!(claims[0]["devices"], 1);
+    assert_eq!(claims[0]["devices"], 2);
     assert_eq!(claims[0]["state"], "retired");
     session
         .publish("v1/sensor/aws-1/telemetry/t", b"22")
         .unwrap();
 }
+
+const ASK_BY_MQTT_5: &str = r#"
+import subprocess, sys, threading
+from awscrt import mqtt_request_response
+from awsiot import V2ServiceException, iotidentity, mqtt5_client_builder
+
+subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+    "-nodes", "-subj", "/CN=SN2", "-keyout", "two.key", "-out", "two.csr"],
+    check=True, stderr=subprocess.DEVNULL)
+connected = threading.Event()
+client = mqtt5_client_builder.mtls_from_path(
+    endpoint="localhost", port=int(sys.argv[1]), client_id="whatever", ca_filepath="root.pem",
+    cert_filepath="claim.pem", pri_key_filepath="claim.key",
+    on_lifecycle_connection_success=lambda _: connected.set())
+client.start()
+assert connected.wait(20)
+options = mqtt_request_response.ClientOptions(
+    max_request_response_subscriptions=6, max_streaming_subscriptions=0,
+    operation_timeout_in_seconds=20)
+identity = iotidentity.IotIdentityClientV2(client, options)
+try:
+    identity.create_keys_and_certificate(iotidentity.CreateKeysAndCertificateRequest()).result(20)
+except V2ServiceException as refused:
+    print(refused.modeled_error.error_code)
+certificate = identity.create_certificate_from_csr(iotidentity.CreateCertificateFromCsrRequest(
+    certificate_signing_request=open("two.csr").read())).result(20)
+thing = identity.register_thing(iotidentity.RegisterThingRequest(
+    template_name="sensor", parameters={"SerialNumber": "SN2"},
+    certificate_ownership_token=certificate.certificate_ownership_token)).result(20)
+print(thing.thing_name)
+client.stop()
+"#;
 
 fn pkcs8(home: &Home, key: &[u8]) -> Key {
     home.write("key.der", key);
@@ -244,6 +282,81 @@ fn a_certificate_is_good_once_its_token_is_shown_and_not_before() {
     let replayed = asking.enroll(&created, "SN1");
     assert!(replayed.is_err(), "{replayed:?}");
     assert!(connect(&scene.plane, &own, "d1", Version::V5).is_err());
+}
+
+#[test]
+fn the_same_in_cbor() {
+    // RFC 8949: the head of an item of a major type, all of them shorter than 65,536.
+    fn head(major: u8, value: usize) -> Vec<u8> {
+        let bytes = u16::try_from(value).unwrap().to_be_bytes();
+        match value {
+            0..24 => vec![major << 5 | bytes[1]],
+            _ => vec![major << 5 | 25, bytes[0], bytes[1]],
+        }
+    }
+    let text = |text: &str| [head(3, text.len()), text.as_bytes().to_vec()].concat();
+    /// The text that stands behind a name.
+    fn behind(payload: &[u8], name: &str) -> String {
+        let at = payload
+            .windows(name.len())
+            .position(|window| window == name.as_bytes())
+            .unwrap();
+        let rest = &payload[at + name.len()..];
+        let (bytes, from) = match rest[0] & 0x1f {
+            24 => (usize::from(rest[1]), 2),
+            25 => (usize::from(u16::from_be_bytes([rest[1], rest[2]])), 3),
+            short => (usize::from(short), 1),
+        };
+        assert_eq!(rest[0] >> 5, 3, "a text");
+        String::from_utf8(rest[from..from + bytes].to_vec()).unwrap()
+    }
+    let scene = Scene::new(&json!({}));
+    let mut session = scene.connect().unwrap();
+    let mut ask = |topic: &str, payload: &[u8]| {
+        for end in ["accepted", "rejected"] {
+            let topic = format!("{topic}/{end}");
+            session.subscribe_one(&topic, Qos::AtMostOnce).unwrap();
+        }
+        session.publish(topic, payload).unwrap();
+        let answer = session
+            .next_delivery(Instant::now() + PATIENCE)
+            .unwrap()
+            .unwrap();
+        (answer.topic, answer.payload)
+    };
+    let (key, same) = key();
+    let (create, enroll) = (
+        CREATE.replace("json", "cbor"),
+        ENROLL.replace("json", "cbor"),
+    );
+    let request = request_pem(&key, "SN1").unwrap();
+    let payload = [
+        head(5, 1),
+        text("certificateSigningRequest"),
+        text(&request),
+    ]
+    .concat();
+    let (topic, created) = ask(&create, &payload);
+    assert_eq!(topic, format!("{create}/accepted"));
+    let pem = behind(&created, "certificatePem");
+    let token = behind(&created, "certificateOwnershipToken");
+    let parameters = [head(5, 1), text("SerialNumber"), text("SN1")].concat();
+    let payload = [
+        head(5, 2),
+        text("certificateOwnershipToken"),
+        text(&token),
+        text("parameters"),
+        parameters,
+    ]
+    .concat();
+    let (topic, thing) = ask(&enroll, &payload);
+    assert_eq!(topic, format!("{enroll}/accepted"));
+    assert_eq!(behind(&thing, "thingName"), "d1");
+    let own = Credential::new(vec![der_of(&pem)], same).unwrap();
+    connect(&scene.plane, &own, "d1", Version::V5).unwrap();
+    let (topic, refused) = ask(&enroll, b"\xa0");
+    assert_eq!(topic, format!("{enroll}/rejected"));
+    assert_eq!(behind(&refused, "errorCode"), "claim-payload-malformed");
 }
 
 #[test]
