@@ -28,14 +28,12 @@ async fn what_nobody_owns_in_time_is_revoked_and_its_token_is_worth_nothing() {
         .unwrap();
     // As the task does that is not running here.
     let mut asking = house.plane.asking.lock().take().unwrap();
-    let plane = Arc::clone(&house.plane);
-    tokio::spawn(async move {
-        while let Some(asked) = asking.recv().await {
-            over_mqtt::answer(Arc::clone(&plane), asked).await;
-        }
-    });
+    let answering = async {
+        let asked = asking.recv().await.unwrap();
+        over_mqtt::answer(Arc::clone(&house.plane), asked).await;
+    };
     let at = house.at.clone();
-    let created = blocking(move || {
+    let asking = blocking(move || {
         let options = Options::default();
         let client = Client::new(&at.mqtt, Some(&claim.presented()), &options).unwrap();
         let connect = Connect::new(Version::V311, "whatever");
@@ -51,8 +49,8 @@ async fn what_nobody_owns_in_time_is_revoked_and_its_token_is_worth_nothing() {
             .unwrap();
         let answer = session.next_delivery(Instant::now() + PATIENCE).unwrap();
         answer.unwrap()
-    })
-    .await;
+    });
+    let (created, ()) = tokio::join!(asking, answering);
     assert_eq!(created.topic, format!("{CREATE}/accepted"));
     let created: serde_json::Value = serde_json::from_slice(&created.payload).unwrap();
     let token = created["certificateOwnershipToken"].as_str().unwrap();
