@@ -25,6 +25,8 @@ enum Source {
     /// which no longer builds: what is measured against.
     CargoPeer(&'static str, &'static str),
     Rustup,
+    /// Into an environment of its own, target/tools/python, at this version.
+    PyPi(&'static str),
 }
 
 const fn debian(name: &'static str, probe: &'static [&'static str]) -> Tool {
@@ -82,6 +84,21 @@ pub const TCPDUMP: Tool = debian(
     "tcpdump",
     &["env", "PATH=/usr/bin:/usr/sbin", "tcpdump", "--version"],
 );
+pub const VENV: Tool = debian(
+    "python3-venv",
+    &["/usr/bin/python3", "-c", "import ensurepip"],
+);
+/// Unmodified clients: a device that enrolls as at AWS, and one that attests by a token.
+pub const AWS_SDK: Tool = Tool {
+    name: "awsiotsdk",
+    source: Source::PyPi("1.31.0"),
+    probe: &[],
+};
+pub const PYCOSE: Tool = Tool {
+    name: "pycose",
+    source: Source::PyPi("1.1.0"),
+    probe: &[],
+};
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);
@@ -133,6 +150,9 @@ pub const RUMQTTD: Tool = Tool {
     probe: &[],
 };
 
+/// Where packages of Python lie that tests start; they look there.
+const PYTHON_FOLDER: &str = "target/tools/python";
+
 /// Installs what is missing of `tools` where that is allowed.
 ///
 /// # Errors
@@ -163,6 +183,16 @@ pub fn ensure(root: &Path, tools: &[Tool]) -> anyhow::Result<()> {
     for tool in &missing {
         match tool.source {
             Source::Debian => {}
+            Source::PyPi(version) => {
+                let python = root.join(PYTHON_FOLDER);
+                if !python.join("bin/pip").exists() {
+                    let mut venv = Command::new("/usr/bin/python3");
+                    succeed(venv.args(["-m", "venv"]).arg(&python))?;
+                }
+                let mut pip = Command::new(python.join("bin/pip"));
+                let package = format!("{}=={version}", tool.name);
+                succeed(pip.args(["install", "--quiet", &package]))?;
+            }
             Source::Rustup => {
                 succeed(Command::new("rustup").args(["component", "add", tool.name]))?;
             }
@@ -204,6 +234,16 @@ impl Tool {
     fn is_present(self, root: &Path) -> bool {
         match self.source {
             Source::Cargo(_) | Source::CargoPeer(..) => self.program(root).is_some(),
+            Source::PyPi(version) => {
+                let shown = Command::new(root.join(PYTHON_FOLDER).join("bin/pip"))
+                    .args(["show", self.name])
+                    .output();
+                shown.is_ok_and(|shown| {
+                    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+                    text.lines()
+                        .any(|line| line == format!("Version: {version}"))
+                })
+            }
             Source::Debian | Source::Rustup => {
                 let mut words = self.probe.iter();
                 words.next().is_some_and(|program| {
@@ -304,6 +344,13 @@ fn by_hand(missing: &[Tool]) -> String {
         let (how, version) = match tool.source {
             Source::Cargo(version) => ("--locked --debug".to_owned(), version),
             Source::CargoPeer(version, features) => (format!("--features {features}"), version),
+            Source::PyPi(version) => {
+                parts.push(format!(
+                    "python3 -m venv {PYTHON_FOLDER} && {PYTHON_FOLDER}/bin/pip install {}=={version}",
+                    tool.name
+                ));
+                continue;
+            }
             Source::Debian | Source::Rustup => continue,
         };
         parts.push(format!(

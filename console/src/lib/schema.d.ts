@@ -305,6 +305,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/attestations/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The nonce for a token by which a device attests what it started (RFC 9711). For a device by its
+         *     certificate.
+         */
+        get: operations["identity_token_wanted"];
+        put?: never;
+        /**
+         * Appraises a device's token (COSE_Sign1, ES256 by the key of its certificate) against the reference
+         *     values of its product.
+         */
+        post: operations["identity_attest_by_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/authorities": {
         parameters: {
             query?: never;
@@ -388,6 +412,41 @@ export interface paths {
         get: operations["identity_ca"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/claim-certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Claim certificates and how far each was used. */
+        get: operations["identity_claim_certificates"];
+        put?: never;
+        /** Believes a claim certificate, for one product, so many devices, from these addresses, until then. */
+        post: operations["identity_add_claim_certificate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/claim-certificates/{claim}/retirement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A claim certificate opens nothing any more. Devices that have a certificate by it keep it. */
+        post: operations["identity_retire_claim_certificate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -562,6 +621,128 @@ export interface paths {
         put?: never;
         /** Registers a manufacturer's CA: from now on its devices can prove their first identity. */
         post: operations["identity_add_manufacturer"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/ownership-codes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes a code for each device, to be packed with it; an earlier one of the same device ends. */
+        post: operations["identity_make_ownership_codes"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/ownership-codes/own": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A code for whoever stands before a device: asked for by the device itself, by its certificate, and
+         *     good for ten minutes.
+         */
+        post: operations["identity_own_ownership_code"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/ownership/{device}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whose a device is and was. */
+        get: operations["identity_ownership"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/ownership/{device}/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Takes a device that was offered to this owner. */
+        post: operations["identity_accept_device"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/ownership/{device}/claim": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Claims a device for an owner, with a code of the device. One that has an owner is refused. */
+        post: operations["identity_claim_device"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/ownership/{device}/offer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Offers a device to the next owner, who must accept; or takes an offer back. */
+        post: operations["identity_offer_device"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/ownership/{device}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A device is nobody's from here on. Its certificates and its history stay. */
+        post: operations["identity_release_device"];
         delete?: never;
         options?: never;
         head?: never;
@@ -833,7 +1014,11 @@ export interface paths {
          *     (SubjectPublicKeyInfo) in hex. Their devices must be expected.
          */
         post: operations["identity_list_endorsement_keys"];
-        delete?: never;
+        /**
+         * The TPMs of a device are on the list no longer: they enroll nobody, and what they were shown to
+         *     hold counts no more.
+         */
+        delete: operations["identity_unlist_endorsement_keys"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1322,9 +1507,60 @@ export interface components {
             /** @description TPM2B_PUBLIC of the endorsement key. */
             endorsement_key: string;
         };
+        Claim: {
+            /** @description As it stands in the device's box, or as the device shows it. */
+            code: string;
+            /** @description Opaque: a customer number, never a name or an address. */
+            owner: string;
+        };
+        ClaimCertificate: {
+            addresses: string[];
+            /** @description SHA-256 of the certificate, hex. */
+            certificate_sha256: string;
+            /**
+             * Format: int32
+             * @description Certificates that it made, those that nobody owned in time among them.
+             */
+            certificates: number;
+            claim: string;
+            /**
+             * Format: int32
+             * @description Devices that have a certificate by it.
+             */
+            devices: number;
+            /** Format: int32 */
+            devices_max: number;
+            expires_at: string;
+            manufacturer: string;
+            product: string;
+            retired_at?: string | null;
+            /** @description `open`, `used-up`, `ended` or `retired`. */
+            state: string;
+            template: string;
+        };
+        ClaimCertificateAdded: {
+            claim: string;
+            expires_at: string;
+            recorded: components["schemas"]["Recorded"];
+        };
+        ClaimCertificateRetired: {
+            recorded: components["schemas"]["Recorded"];
+            /** Format: int32 */
+            sessions_closed: number;
+        };
         Closing: {
             /** @description What was found: it stands in the timeline and in the log. */
             reason: string;
+        };
+        CodesMade: {
+            codes: components["schemas"]["OwnershipCode"][];
+            expires_at: string;
+            recorded: components["schemas"]["Recorded"];
+        };
+        CodeToShow: {
+            code: string;
+            device: string;
+            expires_at: string;
         };
         Contained: {
             /** @description Who decided, as in the log. */
@@ -1447,12 +1683,6 @@ export interface components {
             /** @description In the published checkpoint, so that anybody can prove it. */
             proven: boolean;
             time: string;
-        };
-        Evidence: {
-            /** @description TPMT_SIGNATURE of it by the attestation key that enrolled, base64. */
-            signature: string;
-            /** @description TPMS_ATTEST of TPM2_Quote over the nonce, base64. */
-            statement: string;
         };
         EvidenceAppraised: {
             /** @description What the device has from now on. */
@@ -1673,6 +1903,38 @@ export interface components {
             /** @description `device`, `service`, `operator`, several of them joined by `+`; or `server`; or `every`. */
             uses: string;
         };
+        NewClaimCertificate: {
+            /** @description 1 to 32 ranges of addresses from which it may be used: `192.0.2.0/24`. */
+            addresses: string[];
+            /** @description The certificate, PEM, signed by itself. Its key stays where it was made. */
+            certificate_pem: string;
+            /** @description Its name here. */
+            claim: string;
+            /**
+             * Format: int32
+             * @description After so many days it ends, 1 to 3650; never later than the certificate.
+             */
+            days: number;
+            /**
+             * Format: int32
+             * @description Devices that it is for, 1 to 100,000.
+             */
+            devices_max: number;
+            /** @description Whose serial numbers its devices have. */
+            manufacturer: string;
+            product: string;
+            /** @description The provisioning template that firmware asks for; without one the product's name. */
+            template?: string | null;
+        };
+        NewCodes: {
+            /**
+             * Format: int32
+             * @description After so many days an unused code ends, 1 to 3650.
+             */
+            days: number;
+            /** @description 1 to 100,000 devices that are expected. */
+            devices: string[];
+        };
         NewContainment: {
             /** @description `quarantined`: talks to this plane only; `isolated`: to nothing. */
             containment: string;
@@ -1785,6 +2047,15 @@ export interface components {
             /** @description `handshake-failed` */
             reason?: string | null;
         };
+        Offer: {
+            /** @description Whose it is. */
+            owner: string;
+            /** @description Whose it shall be. Absent: an earlier offer is taken back. */
+            to?: string | null;
+        };
+        OfOwner: {
+            owner: string;
+        };
         OneIncident: components["schemas"]["IncidentRow"] & {
             /** @description What it may reach now. */
             after: components["schemas"]["Reach"];
@@ -1814,13 +2085,45 @@ export interface components {
             /** @description It runs a demo: devices and attack are made up. */
             simulated: boolean;
         };
+        Ownership: {
+            device: string;
+            /** @description The latest 100, the latest first. */
+            history: components["schemas"]["OwnershipPeriod"][];
+            offered_to?: string | null;
+            /** @description Absent if it is nobody's. */
+            owner?: string | null;
+        };
+        OwnershipCode: {
+            /** @description Shown this once. */
+            code: string;
+            device: string;
+        };
+        OwnershipPeriod: {
+            owner: string;
+            /** @description Hex; with the owner's name it gives the commitment in the log. */
+            salt: string;
+            since: string;
+            /** @description Absent for the present owner. */
+            until?: string | null;
+        };
+        OwnershipSettled: {
+            device: string;
+            offered_to?: string | null;
+            /** @description Absent if it is nobody's now. */
+            owner?: string | null;
+            /** @description What the log says in place of the owner's name, hex. */
+            owner_commitment?: string | null;
+            recorded: components["schemas"]["Recorded"];
+        };
         /** @description A device whose factory identity is genuine and that waits for a person. */
         Pending: {
             asked_at: string;
-            /** @description The factory certificate that was shown, `<issuer digest>:<serial>`. */
-            certificate: string;
+            /** @description The certificate that was shown, `<issuer digest>:<serial>`. */
+            certificate?: string | null;
             /** @description Its name here, if it is on a list. */
             device?: string | null;
+            /** @description Or the chip that was shown, by its endorsement key: SHA-256 of the public key, hex. */
+            endorsement_key_sha256?: string | null;
             expires_at: string;
             /** @description Names this request, shown with this certificate: what a decision takes. */
             id: string;
@@ -1921,6 +2224,12 @@ export interface components {
             /** @description A topic filter. */
             receive?: string | null;
             service?: string | null;
+        };
+        QuoteShown: {
+            /** @description TPMT_SIGNATURE of it by the attestation key that enrolled, base64. */
+            signature: string;
+            /** @description TPMS_ATTEST of TPM2_Quote over the nonce, base64. */
+            statement: string;
         };
         /** @description What a device can reach through this plane, by the names in the fleet. */
         Reach: {
@@ -2260,6 +2569,10 @@ export interface components {
             expires_at: string;
             recorded: components["schemas"]["Recorded"];
             tokens: components["schemas"]["Token"][];
+        };
+        TokenWanted: {
+            /** @description What the token must hold as `eat_nonce`, hex. Good for two minutes. */
+            nonce: string;
         };
         TpmsListed: {
             endorsement_keys: number;
@@ -2949,7 +3262,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Evidence"];
+                "application/json": components["schemas"]["QuoteShown"];
             };
         };
         responses: {
@@ -2978,6 +3291,104 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_token_wanted: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenWanted"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_attest_by_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/eat+cwt": number[];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EvidenceAppraised"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3214,6 +3625,118 @@ export interface operations {
                 };
                 content: {
                     "application/x-pem-file": string;
+                };
+            };
+        };
+    };
+    identity_claim_certificates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClaimCertificate"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_add_claim_certificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewClaimCertificate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClaimCertificateAdded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_retire_claim_certificate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                claim: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClaimCertificateRetired"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
         };
@@ -3755,6 +4278,334 @@ export interface operations {
                 };
             };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_make_ownership_codes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCodes"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodesMade"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_own_ownership_code: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CodeToShow"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_ownership: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ownership"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_accept_device: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OfOwner"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnershipSettled"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_claim_device: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Claim"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnershipSettled"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_offer_device: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Offer"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnershipSettled"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_release_device: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Release"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnershipSettled"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4444,6 +5295,46 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_unlist_endorsement_keys: {
+        parameters: {
+            query: {
+                /** @description Who made the device that it is in. */
+                manufacturer: string;
+                /** @description The serial number of that device. */
+                serial: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TpmsListed"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

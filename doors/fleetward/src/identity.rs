@@ -1,6 +1,8 @@
 //! `fleetward identity …`: whose devices, which devices, whose certificates.
 
+mod claim_certificate;
 mod import;
+mod ownership;
 mod token;
 
 use crate::authorities::{self, CaVerb};
@@ -54,6 +56,12 @@ pub enum IdentityVerb {
     /// One-time tokens for devices that have no certificate.
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// Certificates that batches of devices share to ask for their first one.
+    #[command(subcommand)]
+    ClaimCertificate(claim_certificate::ClaimCertificateVerb),
+    /// Whose a device is: claim it, hand it on, release it.
+    #[command(subcommand)]
+    Ownership(ownership::OwnershipVerb),
     /// TPMs in devices: which are expected, and whose vendors are believed.
     #[command(subcommand)]
     Tpm(TpmVerb),
@@ -222,6 +230,8 @@ impl IdentityVerb {
             }
             Self::Import(verb) => verb.run(output),
             Self::Token(verb) => verb.run(output),
+            Self::Ownership(verb) => verb.run(output),
+            Self::ClaimCertificate(verb) => verb.run(output),
             Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,
@@ -311,6 +321,19 @@ pub fn upload_bar(bytes: usize) -> anyhow::Result<ProgressBar> {
     let bar = ProgressBar::new(bytes as u64).with_style(ProgressStyle::with_template(style)?);
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     Ok(bar)
+}
+
+/// A value as it may stand in a query string (RFC 3986 section 2).
+pub(crate) fn query(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
 impl Certify {

@@ -2,10 +2,11 @@
 
 use crate::client::Ask;
 use crate::files;
+use crate::identity::query;
 use crate::place::Place;
 use crate::show::{self, Column, Output};
 use clap::Subcommand;
-use model::ManufacturerId;
+use model::{ManufacturerId, SerialNumber};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -27,6 +28,20 @@ pub enum TpmVerb {
         manufacturer: ManufacturerId,
         /// The list.
         list: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take the TPMs of a device off the list: they enroll nobody any more.
+    #[command(after_help = "Examples:\n  \
+        fleetward identity tpm unlist --manufacturer acme --serial SN-0001\n\n\
+        What they were shown to hold counts no more either. The device's certificate stays: \
+        revoke it with `identity revoke` if the chip was taken.")]
+    Unlist {
+        /// Who made the device.
+        #[arg(long, value_name = "NAME")]
+        manufacturer: ManufacturerId,
+        #[arg(long)]
+        serial: SerialNumber,
         #[command(flatten)]
         place: Place,
     },
@@ -83,6 +98,19 @@ impl TpmVerb {
                 let taken = place.client()?.json(ask)?;
                 let columns = [("TPMs", "/endorsement_keys"), ("entry", "/entry")];
                 show::fields(output, &taken, &columns)
+            }
+            Self::Unlist {
+                manufacturer,
+                serial,
+                place,
+            } => {
+                let path = format!(
+                    "/api/v1/identity/tpm/endorsement-keys?manufacturer={manufacturer}&serial={}",
+                    query(serial.as_str())
+                );
+                let done = place.client()?.json(Ask::delete(&path))?;
+                let columns = [("TPMs", "/endorsement_keys"), ("entry", "/entry")];
+                show::fields(output, &done, &columns)
             }
             Self::Vendor(VendorVerb::Add {
                 manufacturer,

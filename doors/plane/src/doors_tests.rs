@@ -4,6 +4,7 @@
 mod abuse;
 mod assurance;
 mod brokers;
+mod claiming;
 mod clones;
 mod keeping;
 mod returning;

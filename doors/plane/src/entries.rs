@@ -2,6 +2,12 @@
 //!
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
+mod claimed;
+mod owned;
+
+pub use claimed::*;
+pub use owned::*;
+
 use crate::plane::digest;
 use crate::served::record::Told;
 use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
@@ -387,8 +393,12 @@ pub fn enrollment_decided(
     let object = format_args!("idevid/{}/{}", row.manufacturer, row.serial);
     let act = Act::new(decision.at, actor, action, object)
         .with("enrollment", row.id)
-        .with("by_certificate", row.certificate)
         .with("key_sha256", row.key);
+    let act = match (row.certificate, row.endorsement) {
+        (Some(certificate), _) => act.with("by_certificate", certificate),
+        (None, Some(endorsement)) => act.with("by_endorsement_key", endorsement),
+        (None, None) => act,
+    };
     match device {
         Some((device, product)) => act.with("device", device).with("product", product),
         None => act,
@@ -640,6 +650,8 @@ pub enum Withdrawn {
     Revoked(Revocable, RevocationReason),
     Contained(DeviceId, Standing),
     FleetRetired(model::ManufacturerId),
+    ClaimCertificateRetired(model::ClaimCertificateId),
+    TpmUnlisted(Digest),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
     Contraindicated(store::AttestationResult),
 }
@@ -649,6 +661,14 @@ pub enum Withdrawn {
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let what = match entry.action.as_str() {
+        claimed::TPM_UNLISTED => {
+            let (_, key) = entry.object.split_once('/')?;
+            return Some(Withdrawn::TpmUnlisted(Digest::from_hex(key)?));
+        }
+        claimed::RETIRED => {
+            let (_, name) = entry.object.split_once('/')?;
+            return Some(Withdrawn::ClaimCertificateRetired(name.parse().ok()?));
+        }
         FLEET_RETIRED => {
             let (_, name) = entry.object.split_once('/')?;
             return Some(Withdrawn::FleetRetired(name.parse().ok()?));
@@ -670,6 +690,7 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
                 why: entry.details.get("why").cloned().unwrap_or_default(),
                 appraised_at: entry.time,
                 ends_at: entry.time,
+                by_key: None,
             }));
         }
         DEVICE_CONTAINED => {
@@ -714,6 +735,7 @@ mod tests {
             why: "its registers 7 digest to something else".to_owned(),
             appraised_at: Timestamp::from_seconds(1),
             ends_at: Timestamp::from_seconds(1),
+            by_key: None,
         };
         let told = |status| {
             let result = result(status);
@@ -726,6 +748,19 @@ mod tests {
         let bad = store::AttestationStatus::Contraindicated;
         assert_eq!(told(bad), Some(Withdrawn::Contraindicated(result(bad))));
         assert_eq!(told(store::AttestationStatus::Affirming), None);
+    }
+
+    #[test]
+    fn what_no_longer_lets_anybody_in_is_read_back() {
+        let at = Timestamp::from_seconds(1);
+        let claim: model::ClaimCertificateId = "batch-17".parse().unwrap();
+        let retired = claim_certificate_retired(at, &Actor::Plane, &claim, 2);
+        let told = withdrawal_told_by(&written(retired));
+        assert_eq!(told, Some(Withdrawn::ClaimCertificateRetired(claim)));
+        let key = Digest([0xab; 32]);
+        let unlisted = tpm_unlisted(at, &Actor::Plane, key, &"cam-1".parse().unwrap());
+        let told = withdrawal_told_by(&written(unlisted));
+        assert_eq!(told, Some(Withdrawn::TpmUnlisted(key)));
     }
 
     #[test]

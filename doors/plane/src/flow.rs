@@ -7,12 +7,12 @@
 //! **withdraws** bites first, on every shard, and is acknowledged when its entry is durable.
 
 use crate::broker::Telling;
-use crate::certify::attesting::{self, Appraised};
+use crate::certify::attesting::{self, Appraised, Evidence};
 use crate::certify::enrolling::{self, Approval, Asked, Earlier, Enrolled, Way};
 use crate::certify::issuing::{self, Issued};
 use crate::certify::rotation::{self, Proofs};
 use crate::certify::tpm;
-use crate::certify::waiting::{self, Waited};
+use crate::certify::waiting::Waited;
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::FleetInForce;
@@ -20,7 +20,7 @@ use crate::fleet::planning::{self, ApplyReceipt, Candidate};
 use crate::judge::Judged;
 use crate::judge::signals::Told;
 use crate::listen::tls::Trust;
-use crate::plane::Plane;
+use crate::plane::{Plane, digest};
 use crate::respond::acting;
 use crate::respond::timeline::{self, Lines};
 use crate::shared::Latest;
@@ -32,13 +32,12 @@ use crate::withdrawing::{
 use access::{Facts, SourceFile};
 use gateway::{Admitted, ConnectionId};
 use identity::claim_token::Claimed;
+use identity::pending::{Shown, enrollment_id};
 use identity::tpm::HardwareKey;
-use identity::{
-    AttestationStatus, Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal,
-};
+use identity::{Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal};
 use model::{
-    Assurance, CertificateId, Digest, Principal, ProductId, Revocable, RevocationReason, ServiceId,
-    Timestamp,
+    Assurance, CertificateId, DeviceId, Digest, Principal, ProductId, Revocable, RevocationReason,
+    ServiceId, Timestamp,
 };
 use response::PersonAct;
 use std::net::IpAddr;
@@ -124,7 +123,9 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     if let Err(Refusal::UnlistedSerial { .. }) = &decided
         && asked.way == Way::Est(Operation::SimpleEnroll)
     {
-        if let Some(waits) = waiting::ask(plane, asked, asked.label.as_ref(), now).await? {
+        if let Some(waits) =
+            enrolling::ask_a_person(plane, asked, asked.label.as_ref(), now).await?
+        {
             return Ok(waits);
         }
         // A person put it on the list a moment ago.
@@ -157,21 +158,15 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
         .entry(plane.leaf(&act)?);
-    if enrolling::gives_up_chip(plane, &decision, key) {
-        // Nobody knows where the new key lies, so what the chip has shown counts no more: at once,
-        // as with all that withdraws.
-        let device = decision.device.clone();
-        let fact = Fact::KeyHeld {
-            device: device.clone(),
-            key: None,
-        };
-        plane.lower(&device, &fact).await?;
-        change = change.write(Write::DropHeldKey { device });
-    }
+    change = give_up_evidence(plane, &decision.device, key, change).await?;
     change = earlier.remember(change, asked, &made, now);
     let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
     match &waited {
-        Some(waited) => change = waited.settled_by(change, asked, is_approved),
+        Some(waited) => {
+            let shown = Shown::Certificate(by);
+            let approved = is_approved.then(|| enrollment_id(shown, asked.request));
+            change = waited.settled_by(change, approved);
+        }
         None if is_approved => return Err(enrolling::under_way()),
         None => {}
     }
@@ -222,7 +217,7 @@ pub async fn enroll_by_token(
     let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
     let principal = Principal::Device(decision.device.clone());
     let act = entries::enrolled(now, &decision, None, made.certificate, false);
-    let change = Change::new(Direction::Grant)
+    let mut change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(decision.device.clone()))
         .guard(Guard::CertificateUnknown(made.certificate))
         .write(Write::UseClaimToken {
@@ -238,6 +233,7 @@ pub async fn enroll_by_token(
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
         .entry(plane.leaf(&act)?);
+    change = give_up_evidence(plane, &decision.device, request.public_key(), change).await?;
     let receipt = plane.commit(change).await?;
     plane.learn(&made.fact(principal.clone()))?;
     plane.shares_no_more(&principal).await;
@@ -247,6 +243,27 @@ pub async fn enroll_by_token(
     }
     plane.cover(&plane.admission.facts_of(&principal)).await?;
     Ok(made.recorded(receipt).der)
+}
+
+/// Nobody knows where a new key lies, nor what it would sign: what the one before has shown counts no
+/// more, at once, as with all that withdraws.
+async fn give_up_evidence(
+    plane: &Plane,
+    device: &DeviceId,
+    public_key: &[u8],
+    change: Change,
+) -> Result<Change, Trouble> {
+    let key = digest(public_key);
+    if !plane.trust().registry().gives_up_evidence(device, &key) {
+        return Ok(change);
+    }
+    let device = device.clone();
+    let fact = Fact::KeyHeld {
+        device: device.clone(),
+        key: None,
+    };
+    plane.lower(&device, &fact).await?;
+    Ok(change.write(Write::DropHeldKey { device }))
 }
 
 /// What was issued on the word of an identity that was withdrawn meanwhile is withdrawn with it.
@@ -272,6 +289,7 @@ pub async fn enroll_by_tpm(
     let now = clock::now();
     let decision = enrolling::decide_by_tpm(plane, held, request)?;
     plane.granting_allowed()?;
+    let approved = enrolling::approval_by_tpm(plane, held, request, &decision, now).await?;
 
     let made = issuing::ldevid(plane, &decision, request.public_key(), now)?;
     let device = decision.device.clone();
@@ -312,7 +330,16 @@ pub async fn enroll_by_tpm(
             })
             .entry(plane.leaf(&entries::superseded(now, what))?);
     }
+    let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
+    match &waited {
+        Some(waited) => change = waited.settled_by(change, approved),
+        None if approved.is_some() => return Err(enrolling::under_way()),
+        None => {}
+    }
     let receipt = plane.commit(change).await?;
+    if let Some(waited) = waited {
+        waited.forget();
+    }
     plane.withdraw(&earlier.facts(now), earlier.what).await?;
     plane.learn(&made.fact(principal.clone()))?;
     plane.shares_no_more(&principal).await;
@@ -345,38 +372,35 @@ pub async fn enroll_by_tpm(
 pub async fn attest(
     plane: &Arc<Plane>,
     presented: &Presented,
-    statement: &[u8],
-    signature: &[u8],
+    evidence: &Evidence,
 ) -> Result<Appraised, Trouble> {
     let now = clock::now();
     let who: Authenticated = plane.trust().authenticate(Door::Devices, presented)?;
-    let asked = attesting::asked(plane, &who)?;
-    let quote = asked.quote(plane, statement, signature, now)?;
-    let result = quote.appraise(&asked.references()).map_err(Refusal::from)?;
-    let row = asked.row(&result, now);
+    let row = attesting::appraise(plane, &who, evidence, now)?;
+    let device = row.device.clone();
     let fact = tpm::fact_of_result(row.clone());
-    let leaf = plane.leaf(&entries::appraised(now, &asked.device, &row))?;
-    let receipt = match result.status {
-        AttestationStatus::Contraindicated => {
-            plane.lower(&asked.device, &fact).await?;
+    let leaf = plane.leaf(&entries::appraised(now, &device, &row))?;
+    let receipt = match row.status {
+        store::AttestationStatus::Contraindicated => {
+            plane.lower(&device, &fact).await?;
             let change =
                 withdrawing::change(vec![leaf])?.write(Write::PutAttestationResult(row.clone()));
             plane.commit_withdrawal(change).await?
         }
-        AttestationStatus::Affirming => {
+        store::AttestationStatus::Affirming => {
             let change = Change::new(Direction::Grant)
-                .guard(Guard::DeviceNotRevoked(asked.device.clone()))
+                .guard(Guard::DeviceNotRevoked(device.clone()))
                 .write(Write::PutAttestationResult(row.clone()))
                 .entry(leaf);
             let receipt = plane.commit(change).await?;
             plane.learn(&fact)?;
-            let facts = plane.facts_of_device(&asked.device);
+            let facts = plane.facts_of_device(&device);
             plane.cover(&facts).await?;
             plane.reclassified(&facts).await;
             receipt
         }
     };
-    let assurance = plane.trust().registry().assurance(&asked.device, now);
+    let assurance = plane.trust().registry().assurance(&device, now);
     Ok(Appraised {
         row,
         assurance,

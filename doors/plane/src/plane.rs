@@ -69,6 +69,8 @@ pub struct Plane {
     pub pending: Locked<Pending>,
     /// Held while an enrollment that waits goes from the record to memory.
     pub(crate) waiting: OneAtATime,
+    /// Held while a certificate that was made by a claim certificate becomes its device's.
+    pub(crate) claiming: OneAtATime,
     /// Held while grants are replaced.
     pub(crate) regranting: OneAtATime,
     /// Told of each commit with entries: the sequencer's nudge.

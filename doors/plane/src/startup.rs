@@ -6,7 +6,7 @@ use crate::certify::rotation::{self, Proofs};
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{counting, imports, lists, over_mqtt, waiting};
+use crate::certify::{claiming, counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -205,6 +205,7 @@ impl Foundation {
             seal: self.seal,
             pending: Locked::new(self.pending),
             waiting: OneAtATime::default(),
+            claiming: OneAtATime::default(),
             regranting: OneAtATime::default(),
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
@@ -461,6 +462,15 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                     let write = Write::RetireImportedFleet { fleet, at };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
+                Some(Withdrawn::ClaimCertificateRetired(claim)) => {
+                    let at = entry.time;
+                    let write = Write::RetireClaimCertificate { claim, at };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::TpmUnlisted(key)) => {
+                    let write = Write::DropEndorsementKeys(vec![key]);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 Some(Withdrawn::Contraindicated(result)) => {
                     let write = Write::PutAttestationResult(result);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
@@ -520,6 +530,14 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
         learn(Fact::Revoked { what, reason, at });
     })?;
     store.for_each_superseded(|row| learn(rotation::fact_of(&row)))?;
+    for row in store.claim_certificates()? {
+        learn(claiming::fact_of(&row)?);
+    }
+    store.for_each_reservation(|row| {
+        learn(Fact::CertificateReserved {
+            certificate: row.certificate,
+        });
+    })?;
     store.for_each_endorsement_key(|row| {
         learn(Fact::EndorsementListed {
             endorsement: row.endorsement,

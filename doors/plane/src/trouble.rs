@@ -12,6 +12,8 @@ pub enum Trouble {
     #[error(transparent)]
     Request(#[from] identity::csr::CsrRefusal),
     #[error(transparent)]
+    Ownership(#[from] identity::ownership::OwnershipRefusal),
+    #[error(transparent)]
     Est(#[from] identity::est::BodyRefusal),
     /// Asked for something that is not permitted or makes no sense; the text says what to do.
     #[error("{text}")]

@@ -2,21 +2,27 @@
 
 use crate::access::Fleet;
 use crate::authority::Authority;
+use crate::claim::{ClaimCertificate, Reservation};
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
+use crate::ownership::{OwnershipCode, OwnershipStep};
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId, Revocable,
-    RevocationReason, SerialNumber, ServiceId, Timestamp,
+    CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId,
+    Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
 /// Rows and entries in one [`Change`] at most. A longer list is cut into changes by the caller, so
 /// that a revocation never waits behind a million rows.
 pub const CHANGE_ROWS_MAX: usize = 10_000;
+
+/// Certificates that a claim certificate may make for each of its devices: answers get lost, and each
+/// that nobody owned is on a revocation list until it ends.
+pub const RESERVATIONS_A_DEVICE: u32 = 4;
 
 /// Bytes of one log entry at most: the length prefix of an entry bundle has 16 bits (C2SP
 /// tlog-tiles, section "Log entries").
@@ -214,6 +220,33 @@ pub enum Write {
         manufacturer: ManufacturerId,
         serial: Option<SerialNumber>,
     },
+    /// Creates the row; what was counted of it before stays. Conflict: an unregistered manufacturer;
+    /// the name or the certificate is another one's already; it is retired.
+    PutClaimCertificate(ClaimCertificate),
+    /// It opens nothing any more. One that is not known changes nothing.
+    RetireClaimCertificate {
+        claim: ClaimCertificateId,
+        at: Timestamp,
+    },
+    /// A certificate that waits for its owner, counted as made. Conflict: its claim certificate is
+    /// retired or unknown, or has made [`RESERVATIONS_A_DEVICE`] for each of its devices.
+    PutReservation(Reservation),
+    /// Its owner has said so, counted as used. Conflict: unknown, used, or ended at `at`; its claim
+    /// certificate is retired, or used for as many devices as it is for.
+    UseReservation { token: Digest, at: Timestamp },
+    /// Removes those that ended before this moment, used or not, up to 10,000 of them.
+    ForgetReservations { ended_before: Timestamp },
+    /// One a device: a new one replaces the one before.
+    PutOwnershipCodes(Vec<OwnershipCode>),
+    /// Conflict: it is not the code of this device, or ended at `at`.
+    UseOwnershipCode {
+        device: DeviceId,
+        hash: Digest,
+        at: Timestamp,
+    },
+    /// How it stands from here on: a period of ownership begins, is changed, or ends. Conflict: it
+    /// does not stand as `before` says.
+    PutOwnership(OwnershipStep),
     /// Creates the row (version 1) or replaces it (version + 1). Conflict: the device is revoked;
     /// the serial belongs to another device; the device has another serial; an unregistered
     /// manufacturer.
@@ -237,6 +270,8 @@ pub enum Write {
     /// Rows of an import. Listed again for the same serial changes nothing. Conflict: listed for
     /// another serial; a serial that is not expected.
     PutEndorsementKeys(Vec<EndorsementKey>),
+    /// They are on the list no longer. One that is on none changes nothing.
+    DropEndorsementKeys(Vec<Digest>),
     /// The same CA again changes nothing. Conflict: an unregistered manufacturer.
     PutTpmVendor(TpmVendor),
     /// What a chip was shown to hold; replaces what was shown before. Conflict: the device has no
@@ -245,7 +280,8 @@ pub enum Write {
     /// Its key lies in no chip that we know of any more. A result that affirmed goes with it, one
     /// that did not stays: nobody gets rid of it by changing keys.
     DropHeldKey { device: DeviceId },
-    /// Replaces the result before. Grants if it affirms. Conflict: it affirms, and no key is held.
+    /// Replaces the result before. Grants if it affirms. Conflict: it affirms, is of no token, and no
+    /// key is held.
     PutAttestationResult(AttestationResult),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
@@ -312,6 +348,11 @@ impl Write {
             | Self::DescribeDevices(_)
             | Self::PutClaimTokens(_)
             | Self::UseClaimToken { .. }
+            | Self::PutClaimCertificate(_)
+            | Self::PutOwnershipCodes(_)
+            | Self::UseOwnershipCode { .. }
+            | Self::PutReservation(_)
+            | Self::UseReservation { .. }
             | Self::PutDevice(_)
             | Self::PutEndorsementKeys(_)
             | Self::PutTpmVendor(_)
@@ -328,8 +369,12 @@ impl Write {
                 .decision
                 .as_ref()
                 .is_some_and(|decision| decision.approved),
+            Self::PutOwnership(row) => row.gives(),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
+            | Self::RetireClaimCertificate { .. }
+            | Self::DropEndorsementKeys(_)
+            | Self::ForgetReservations { .. }
             | Self::DropClaimTokens { .. }
             | Self::NoteUnrecorded { .. }
             | Self::Revoke { .. }
@@ -363,7 +408,9 @@ impl Write {
                 .map(|row| row.attributes.len())
                 .fold(rows.len(), usize::saturating_add),
             Self::PutClaimTokens(rows) => rows.len(),
+            Self::PutOwnershipCodes(rows) => rows.len(),
             Self::PutEndorsementKeys(rows) => rows.len(),
+            Self::DropEndorsementKeys(keys) => keys.len(),
             _ => 1,
         }
     }

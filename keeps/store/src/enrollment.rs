@@ -7,6 +7,7 @@ use crate::reader::{at, digest};
 use crate::row::{name, named, optional_at, optional_name};
 use crate::store::Store;
 use model::{CertificateId, Digest, ManufacturerId, ProductId, SerialNumber, Timestamp};
+use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
 
 /// An enrollment that a person decides, or has decided. A device has one at most.
@@ -16,8 +17,10 @@ pub struct PendingEnrollment {
     pub id: Digest,
     pub manufacturer: ManufacturerId,
     pub serial: SerialNumber,
-    /// The factory certificate.
-    pub certificate: CertificateId,
+    /// The certificate that was shown.
+    pub certificate: Option<CertificateId>,
+    /// Or the chip.
+    pub endorsement: Option<Digest>,
     pub product: Option<ProductId>,
     /// The public key asked for: its kind, and SHA-256 of its SubjectPublicKeyInfo. The kind is the
     /// room's word, up to 32 bytes.
@@ -57,7 +60,7 @@ impl Store {
     ) -> Result<u64, ReadError> {
         self.readers().for_each(
             "SELECT id, manufacturer, serial, issuer, certificate, product, key_kind, key,
-             asked_at, expires_at, approved, decided_at, by_whom FROM pending_enrollment
+             asked_at, expires_at, approved, decided_at, by_whom, endorsement FROM pending_enrollment
              WHERE tenant = ?1 ORDER BY manufacturer, serial",
             params![self.tenant_text()],
             |row| pending(row).map(&mut each),
@@ -101,7 +104,14 @@ fn pending(row: &Row<'_>) -> Result<PendingEnrollment, ReadError> {
         id: digest(row, 0, TABLE)?,
         manufacturer: name(row, 1, TABLE)?,
         serial: name(row, 2, TABLE)?,
-        certificate: certificate_id(row, 3, TABLE)?,
+        certificate: match row.get_ref(3)? {
+            ValueRef::Null => None,
+            _ => Some(certificate_id(row, 3, TABLE)?),
+        },
+        endorsement: match row.get_ref(13)? {
+            ValueRef::Null => None,
+            _ => Some(digest(row, 13, TABLE)?),
+        },
         product: optional_name(row, 5, TABLE)?,
         key_kind: named(row, 6, TABLE, |text| Some(text.to_owned()))?,
         key: digest(row, 7, TABLE)?,

@@ -22,6 +22,7 @@ mod access;
 mod audit;
 mod authority;
 mod change;
+mod claim;
 mod enrollment;
 mod error;
 mod facts;
@@ -30,6 +31,7 @@ mod folder;
 mod identity;
 mod inventory;
 mod journal;
+mod ownership;
 mod published;
 mod reader;
 mod response;
@@ -44,8 +46,9 @@ pub use audit::{Checkpoint, CheckpointError, ImportError};
 pub use authority::{Authority, AuthorityRole, AuthorityState, Issuance};
 pub use change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
-    RECEIPTS_KEPT_CHANGES, Receipt, Write,
+    RECEIPTS_KEPT_CHANGES, RESERVATIONS_A_DEVICE, Receipt, Write,
 };
+pub use claim::{ClaimCertificate, Reservation};
 pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{
@@ -61,6 +64,7 @@ pub use journal::{
     Durability, Journal, JournalError, JournalOptions, RECORD_BYTES_MAX, Record, Recovery,
     SnapshotSink,
 };
+pub use ownership::{Owned, OwnershipCode, OwnershipPeriod, OwnershipStep};
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};

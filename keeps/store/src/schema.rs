@@ -283,8 +283,9 @@ CREATE TABLE pending_enrollment (
     id BLOB NOT NULL,
     manufacturer TEXT NOT NULL,
     serial TEXT NOT NULL,
-    issuer BLOB NOT NULL,
-    certificate BLOB NOT NULL,
+    issuer BLOB,
+    certificate BLOB,
+    endorsement BLOB,
     product TEXT,
     key_kind TEXT NOT NULL,
     key BLOB NOT NULL,
@@ -403,6 +404,61 @@ CREATE TABLE attestation_result (
     why TEXT NOT NULL,
     appraised_at INTEGER NOT NULL,
     ends_at INTEGER NOT NULL,
+    by_key BLOB,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE claim_certificate (
+    tenant TEXT NOT NULL,
+    claim TEXT NOT NULL,
+    certificate BLOB NOT NULL,
+    manufacturer TEXT NOT NULL,
+    product TEXT NOT NULL,
+    template TEXT NOT NULL,
+    addresses TEXT NOT NULL,
+    devices_max INTEGER NOT NULL,
+    made INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    added_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    retired_at INTEGER,
+    PRIMARY KEY (tenant, claim),
+    FOREIGN KEY (tenant, manufacturer) REFERENCES manufacturer (tenant, manufacturer)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX claim_certificate_once ON claim_certificate (tenant, certificate);
+
+CREATE TABLE reservation (
+    tenant TEXT NOT NULL,
+    token BLOB NOT NULL,
+    claim TEXT NOT NULL,
+    device TEXT NOT NULL,
+    issuer BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    used_at INTEGER,
+    PRIMARY KEY (tenant, token),
+    FOREIGN KEY (tenant, claim) REFERENCES claim_certificate (tenant, claim)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reservation_by_end ON reservation (tenant, expires_at);
+
+CREATE TABLE ownership (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    salt BLOB NOT NULL,
+    offered_to TEXT,
+    since INTEGER NOT NULL,
+    until INTEGER,
+    PRIMARY KEY (tenant, device, number)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX ownership_present ON ownership (tenant, device) WHERE until IS NULL;
+
+CREATE TABLE ownership_code (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, device)
 ) STRICT, WITHOUT ROWID;
 ";

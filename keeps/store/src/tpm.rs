@@ -5,6 +5,7 @@ use crate::reader::{at, digest};
 use crate::row::{name, named};
 use crate::store::Store;
 use model::{DeviceId, Digest, ManufacturerId, SerialNumber, Timestamp};
+use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
 
 /// A TPM's endorsement key, and whose it is.
@@ -47,6 +48,8 @@ pub struct AttestationResult {
     pub appraised_at: Timestamp,
     /// An affirming one counts until then; the other one until a better comes.
     pub ends_at: Timestamp,
+    /// The certificate's key that signed a token; `None`: a chip's quote.
+    pub by_key: Option<Digest>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,7 +76,8 @@ impl AttestationStatus {
 
 const HELD_KEYS: &str =
     "SELECT device, key, endorsement, attestation_key, held_since FROM held_key";
-const RESULTS: &str = "SELECT device, status, why, appraised_at, ends_at FROM attestation_result";
+const RESULTS: &str =
+    "SELECT device, status, why, appraised_at, ends_at, by_key FROM attestation_result";
 
 impl Store {
     /// # Errors
@@ -182,5 +186,9 @@ fn result(row: &Row<'_>) -> Result<AttestationResult, ReadError> {
         why: row.get(2)?,
         appraised_at: at(row.get(3)?),
         ends_at: at(row.get(4)?),
+        by_key: match row.get_ref(5)? {
+            ValueRef::Null => None,
+            _ => Some(digest(row, 5, TABLE)?),
+        },
     })
 }

@@ -5,8 +5,10 @@
 
 mod apply;
 mod authorities;
+mod claim;
 mod enroll;
 mod first_identity;
+mod ownership;
 mod queue;
 mod respond;
 mod revoke;

@@ -23,7 +23,34 @@ pub struct Attestation {
     pub result_lifetime: Duration,
     /// Any of them will do: during a rollout two versions are right.
     pub reference_values: Vec<ReferenceValue>,
+    /// The same for devices that attest by a token.
+    pub token_reference_values: Vec<TokenReferenceValue>,
 }
+
+/// What the token (RFC 9711) of a device says that is as it should be; what is left out is not asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenReferenceValue {
+    /// The version of the firmware that it is of.
+    pub firmware: String,
+    pub oemid: Option<Vec<u8>>,
+    pub hwmodel: Option<Vec<u8>>,
+    pub swname: Option<String>,
+    pub swversion: Option<String>,
+    pub oemboot: Option<bool>,
+    /// At least this, by the standard's name; one of [`DEBUG_STATUS`].
+    pub dbgstat_min: Option<String>,
+    /// Parts of the device, with the version of their software.
+    pub submods: BTreeMap<String, String>,
+}
+
+/// How far debugging is shut, as RFC 9711 names it.
+pub const DEBUG_STATUS: [&str; 5] = [
+    "enabled",
+    "disabled",
+    "disabled-since-boot",
+    "disabled-permanently",
+    "disabled-fully-and-permanently",
+];
 
 /// What the registers of a device hold that started as it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +65,24 @@ pub struct ReferenceValue {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AttestationTable {
     result_lifetime_hours: Option<Spanned<u32>>,
-    reference_values: Spanned<Vec<ReferenceTable>>,
+    reference_values: Option<Spanned<Vec<ReferenceTable>>>,
+    token_reference_values: Option<Spanned<Vec<TokenReferenceTable>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenReferenceTable {
+    firmware: Spanned<String>,
+    /// Hex.
+    oemid: Option<Spanned<String>>,
+    /// Hex.
+    hwmodel: Option<Spanned<String>>,
+    swname: Option<Spanned<String>>,
+    swversion: Option<Spanned<String>>,
+    oemboot: Option<bool>,
+    dbgstat_min: Option<Spanned<String>>,
+    #[serde(default)]
+    submods: BTreeMap<Spanned<String>, Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -58,21 +102,32 @@ impl AttestationTable {
             let place = Place::in_file(file, span);
             wrong.push(Diagnostic::new(place, message, help.to_owned()));
         };
-        let count = self.reference_values.get_ref().len();
-        if !(1..=REFERENCE_VALUES_MAX).contains(&count) {
+        let counts = [
+            (self.reference_values.as_ref()).map(|values| (values.get_ref().len(), values.span())),
+            (self.token_reference_values.as_ref())
+                .map(|values| (values.get_ref().len(), values.span())),
+        ];
+        for (count, span) in counts.iter().flatten().cloned() {
+            if !(1..=REFERENCE_VALUES_MAX).contains(&count) {
+                refuse(
+                    span,
+                    format!(
+                        "a product has 1 to {REFERENCE_VALUES_MAX} reference values, not {count}"
+                    ),
+                    "keep those of the versions that devices may run now",
+                );
+            }
+        }
+        if counts.iter().all(Option::is_none) {
             refuse(
-                self.reference_values.span(),
-                format!("a product has 1 to {REFERENCE_VALUES_MAX} reference values, not {count}"),
-                "keep those of the versions that devices may run now",
+                0..0,
+                "a product's attestation has no reference values".to_owned(),
+                "write reference_values for TPMs, or token_reference_values for tokens",
             );
         }
         let mut reference_values = Vec::new();
-        for table in self
-            .reference_values
-            .get_ref()
-            .iter()
-            .take(REFERENCE_VALUES_MAX)
-        {
+        let tables = self.reference_values.iter().flat_map(Spanned::get_ref);
+        for table in tables.take(REFERENCE_VALUES_MAX) {
             let firmware = table.firmware.get_ref();
             let is_printable = firmware.bytes().all(|byte| (0x21..0x7f).contains(&byte));
             if firmware.is_empty() || firmware.len() > VERSION_BYTES_MAX || !is_printable {
@@ -114,9 +169,104 @@ impl AttestationTable {
                 registers,
             });
         }
+        let tables = self
+            .token_reference_values
+            .iter()
+            .flat_map(Spanned::get_ref);
+        let token_reference_values = (tables.take(REFERENCE_VALUES_MAX))
+            .map(|table| table.read(&mut refuse))
+            .collect();
         Attestation {
             result_lifetime: Duration::from_secs(u64::from(hours) * 3600),
             reference_values,
+            token_reference_values,
         }
     }
+}
+
+impl TokenReferenceTable {
+    fn read(
+        &self,
+        refuse: &mut dyn FnMut(std::ops::Range<usize>, String, &str),
+    ) -> TokenReferenceValue {
+        let text = |value: &Spanned<String>, refuse: &mut dyn FnMut(_, String, &str)| {
+            let said = value.get_ref();
+            let is_printable = said.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+            if said.is_empty() || said.len() > VERSION_BYTES_MAX || !is_printable {
+                let help = "use 1 to 64 printable ASCII characters";
+                refuse(
+                    value.span(),
+                    format!("{said:?} is no name or version"),
+                    help,
+                );
+            }
+            said.clone()
+        };
+        let bytes = |value: &Spanned<String>, refuse: &mut dyn FnMut(_, String, &str)| {
+            let read = hex(value.get_ref());
+            if read.is_none() {
+                let help = "write 1 to 64 bytes as hexadecimal digits";
+                refuse(
+                    value.span(),
+                    format!("{:?} is no hex", value.get_ref()),
+                    help,
+                );
+            }
+            read.unwrap_or_default()
+        };
+        let asks = self.oemid.is_some()
+            || self.hwmodel.is_some()
+            || self.swname.is_some()
+            || self.swversion.is_some()
+            || self.oemboot.is_some()
+            || self.dbgstat_min.is_some()
+            || !self.submods.is_empty();
+        if !asks {
+            refuse(
+                self.firmware.span(),
+                "a reference value without claims is met by everything".to_owned(),
+                "write hwmodel, swversion, oemboot, dbgstat_min or the like",
+            );
+        }
+        if self.submods.len() > 8 {
+            let help = "a token tells of 8 parts at most";
+            refuse(self.firmware.span(), "too many parts".to_owned(), help);
+        }
+        if let Some(status) = &self.dbgstat_min
+            && !DEBUG_STATUS.contains(&status.get_ref().as_str())
+        {
+            let what = format!("{:?} is no debug status", status.get_ref());
+            refuse(
+                status.span(),
+                what,
+                &format!("use one of {}", DEBUG_STATUS.join(", ")),
+            );
+        }
+        TokenReferenceValue {
+            firmware: text(&self.firmware, refuse),
+            oemid: self.oemid.as_ref().map(|value| bytes(value, refuse)),
+            hwmodel: self.hwmodel.as_ref().map(|value| bytes(value, refuse)),
+            swname: self.swname.as_ref().map(|value| text(value, refuse)),
+            swversion: self.swversion.as_ref().map(|value| text(value, refuse)),
+            oemboot: self.oemboot,
+            dbgstat_min: self
+                .dbgstat_min
+                .as_ref()
+                .map(|status| status.get_ref().clone()),
+            submods: (self.submods.iter())
+                .map(|(name, version)| (text(name, refuse), text(version, refuse)))
+                .collect(),
+        }
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex || text.is_empty() || text.len() > 128 || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }

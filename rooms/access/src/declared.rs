@@ -157,6 +157,8 @@ struct ServiceTable {
     groups: Vec<Spanned<String>>,
     #[serde(default)]
     observes_network: bool,
+    #[serde(default)]
+    speaks_for_owners: bool,
     fan_out_per_minute: Option<Spanned<u32>>,
     #[serde(default)]
     shares: Vec<Spanned<String>>,
@@ -301,6 +303,7 @@ impl Declared {
                 id: id.clone(),
                 groups: known_groups(&table.groups, &names, file, wrong),
                 observes_network: table.observes_network,
+                speaks_for_owners: table.speaks_for_owners,
                 fan_out_per_minute: (table.fan_out_per_minute)
                     .map_or(FAN_OUT_PER_MINUTE, |devices| {
                         in_range(&devices, FAN_OUT_PER_MINUTE_MAX, file, wrong)

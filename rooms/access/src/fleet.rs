@@ -115,6 +115,8 @@ pub struct Service {
     pub groups: Vec<GroupId>,
     /// It may tell the plane what it saw devices do in the network.
     pub observes_network: bool,
+    /// It may say whose a device is.
+    pub speaks_for_owners: bool,
     /// Distinct devices to which it may publish in a minute.
     pub fan_out_per_minute: u32,
     /// Names of shared subscriptions that it may join.

@@ -32,7 +32,7 @@ mod subset;
 mod template;
 mod topics;
 
-pub use attestation::{Attestation, ReferenceValue};
+pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
 pub use class::Facts;

@@ -19,6 +19,7 @@
 
 mod acks;
 mod alias;
+mod claim;
 mod connect;
 mod contain;
 mod deadline;
@@ -47,6 +48,7 @@ mod turn;
 mod will;
 mod withdraw;
 
+pub use claim::{ClaimAsk, ClaimCall, ClaimEnd, ClaimSession, ClaimTopic};
 pub use contain::{FromDevice, Said};
 pub use gateway::{Admitted, ConnectionId, Gateway};
 pub use home::{PARTITIONS, home_shard, partition};

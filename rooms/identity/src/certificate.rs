@@ -38,6 +38,18 @@ pub fn public_key_digest(certificate_der: &[u8]) -> Result<Digest, PathRefusal> 
     key_digest(&read(certificate_der)?)
 }
 
+/// SubjectPublicKeyInfo in DER of a certificate in DER.
+///
+/// # Errors
+/// [`PathRefusal::Malformed`] if it cannot be read.
+pub fn public_key(certificate_der: &[u8]) -> Result<Vec<u8>, PathRefusal> {
+    read(certificate_der)?
+        .tbs_certificate()
+        .subject_public_key_info()
+        .to_der()
+        .map_err(|_| malformed("public key"))
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     let mut out = [0; 32];
     for (to, from) in out.iter_mut().zip(digest(&SHA256, bytes).as_ref()) {

@@ -8,10 +8,10 @@
 use crate::certificate::sha256;
 use aws_lc_rs::signature as algorithm;
 use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
-use const_oid::db::{rfc5912, rfc8410};
+use const_oid::db::{rfc4519, rfc5912, rfc8410};
 use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
 use der::{Decode, Reader, SliceReader, Tag, TagNumber, Tagged};
-use model::Digest;
+use model::{Digest, SerialNumber};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -161,6 +161,26 @@ impl CertificateRequest {
     #[must_use]
     pub fn key_digest(&self) -> Digest {
         sha256(&self.public_key)
+    }
+
+    /// The serial number of which its subject speaks: the one serialNumber in it, or else its one
+    /// common name. Worth no more than the request's signature: whoever made it may have written
+    /// another device's.
+    #[must_use]
+    pub fn claimed_serial(&self) -> Option<SerialNumber> {
+        let named = |field| {
+            let mut found = self.subject.iter().filter(move |one| one.oid == field);
+            (found.next(), found.next())
+        };
+        let attribute = match (named(rfc4519::SERIAL_NUMBER), named(rfc4519::CN)) {
+            ((Some(one), None), _) | ((None, None), (Some(one), None)) => one,
+            _ => return None,
+        };
+        let text = match attribute.value.tag() {
+            Tag::PrintableString | Tag::Utf8String => attribute.value.value(),
+            _ => return None,
+        };
+        SerialNumber::new(std::str::from_utf8(text).ok()?).ok()
     }
 
     /// Does it ask for exactly this subject and this one URI (RFC 7030 section 4.2.2)?

@@ -20,16 +20,19 @@
 //! [`Anchors::presented`] once its signature has held, [`Registry::authenticate`] for revocation
 //! and lists, [`Registry::enroll`] for a new certificate.
 
+mod cbor;
 mod certificate;
 pub mod crl;
 pub mod csr;
 pub mod csrattrs;
+pub mod eat;
 pub mod est;
 pub mod expected;
 mod first_identity;
 pub mod import;
 mod names;
 pub mod ocsp;
+pub mod ownership;
 mod path;
 pub mod pending;
 pub mod profile;
@@ -39,8 +42,9 @@ mod renewal;
 mod server_chain;
 mod status;
 
-pub use certificate::{certificate_id, public_key_digest, validity};
+pub use certificate::{certificate_id, public_key, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
+pub use first_identity::claim_certificate;
 pub use first_identity::claim_token;
 pub use first_identity::imported::{InvalidNaming, Naming, NamingFault};
 pub use first_identity::tpm;

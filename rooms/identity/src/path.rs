@@ -1,6 +1,7 @@
 //! Who vouches for a certificate, and whom it names.
 
 use crate::certificate;
+use crate::claim_certificate::ClaimRefusal;
 use crate::first_identity::idevid;
 use crate::first_identity::imported::{self, Naming};
 use crate::names::Realm;
@@ -128,6 +129,8 @@ pub enum Voucher {
     Manufacturer(ManufacturerId),
     /// An existing fleet that was imported.
     Imported(ManufacturerId),
+    /// An operator who said that devices share this very certificate to ask for their first.
+    Claim,
 }
 
 /// The ticket that a chain of signatures leads to an anchor. It says nothing about possession of
@@ -150,6 +153,8 @@ pub enum IdentityKind {
     Ldevid,
     /// A certificate that the device had before it came to us.
     Imported,
+    /// A claim certificate, which names no device.
+    Claim,
 }
 
 /// The ticket of whom a certificate names. Revocation and lists have not been asked yet.
@@ -181,6 +186,8 @@ pub(crate) enum Claim {
         /// What a device called itself that showed a certificate many devices share.
         client_id: Option<String>,
     },
+    /// A claim certificate, by its fingerprint.
+    Shared { fingerprint: Digest },
 }
 
 impl Anchors {
@@ -268,6 +275,33 @@ impl Anchors {
         }
         self.foreign.push((whose.clone(), ca.name, ca.key));
         Ok(ca.anchor)
+    }
+
+    /// Whether a certificate may serve as a claim certificate, and until when: it is fit to
+    /// authenticate, and nothing else is believed of it. One that a CA of these issued would name a
+    /// device.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub fn check_claim(
+        &self,
+        certificate_der: &[u8],
+        manufacturer: &ManufacturerId,
+        now: Timestamp,
+    ) -> Result<Timestamp, Refusal> {
+        check_sizes(certificate_der, &[])?;
+        let read = certificate::read(certificate_der)?;
+        imported::check(&read, manufacturer, &self.own_issuers)?;
+        certificate::id_of(&read)?;
+        // As TLS will read it.
+        EndEntityCert::try_from(&CertificateDer::from(certificate_der))
+            .map_err(|error| refusal(error, now))?;
+        let (not_before, not_after) = certificate::validity(certificate_der)?;
+        check_time(not_before, not_after, now)?;
+        match self.verify_path(Door::Devices, certificate_der, &[], now) {
+            Err(PathRefusal::UnknownIssuer) => Ok(not_after),
+            _ => Err(ClaimRefusal::NamesADevice.into()),
+        }
     }
 
     #[must_use]
@@ -427,6 +461,9 @@ impl Anchors {
                     client_id: None,
                 }
             }
+            Voucher::Claim => Claim::Shared {
+                fingerprint: path.end_entity,
+            },
         };
         Ok(Presented {
             claim,
@@ -488,6 +525,25 @@ impl Path {
         path.check_time(now).map(|()| path)
     }
 
+    /// Of a claim certificate, which is believed for itself.
+    ///
+    /// # Errors
+    /// It cannot be read, or is out of its time.
+    pub(crate) fn of_claim(
+        end_entity: &[u8],
+        fingerprint: Digest,
+        now: Timestamp,
+    ) -> Result<Self, PathRefusal> {
+        let (not_before, not_after) = certificate::validity(end_entity)?;
+        let path = Self {
+            voucher: Voucher::Claim,
+            end_entity: fingerprint,
+            not_before,
+            not_after,
+        };
+        path.check_time(now).map(|()| path)
+    }
+
     #[must_use]
     pub fn voucher(&self) -> &Voucher {
         &self.voucher
@@ -509,6 +565,7 @@ impl Presented {
             Claim::Ldevid { .. } => IdentityKind::Ldevid,
             Claim::Idevid { .. } => IdentityKind::Idevid,
             Claim::Imported { .. } => IdentityKind::Imported,
+            Claim::Shared { .. } => IdentityKind::Claim,
         }
     }
 
@@ -534,8 +591,8 @@ impl Presented {
     }
 }
 
-/// Whom it names, for log lines: `device/d1`, `idevid <manufacturer> <serial>`, or
-/// `imported <fleet> <serial or fingerprint>`.
+/// Whom it names, for log lines: `device/d1`, `idevid <manufacturer> <serial>`,
+/// `imported <fleet> <serial or fingerprint>`, or `claim-certificate <fingerprint>`.
 impl std::fmt::Display for Presented {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.claim {
@@ -552,6 +609,7 @@ impl std::fmt::Display for Presented {
             Claim::Imported {
                 fleet, fingerprint, ..
             } => write!(f, "imported {fleet} {fingerprint}"),
+            Claim::Shared { fingerprint } => write!(f, "claim-certificate {fingerprint}"),
         }
     }
 }

@@ -23,14 +23,29 @@ const REPLACED_EVERY: Duration = Duration::from_secs(60);
 const RETRY_AFTER_MIN: Duration = Duration::from_secs(60);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// Names an enrollment: this very request, shown with this certificate. The same again is the same
-/// enrollment; a new key is another one.
+/// By what a device shows who it is when it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Shown {
+    /// Of its factory, or the one that its batch shares.
+    Certificate(CertificateId),
+    /// Its chip, by the endorsement key (SHA-256 of the SubjectPublicKeyInfo).
+    Chip(Digest),
+}
+
+/// Names an enrollment: this very request, shown with this certificate or by this chip. The same
+/// again is the same enrollment; a new key is another one.
 #[must_use]
-pub fn enrollment_id(certificate: CertificateId, request: &CertificateRequest) -> Digest {
+pub fn enrollment_id(shown: Shown, request: &CertificateRequest) -> Digest {
     let mut bytes = b"fleetward enrollment".to_vec();
     bytes.extend_from_slice(&request.digest().0);
-    bytes.extend_from_slice(&certificate.issuer().0);
-    bytes.extend_from_slice(certificate.serial());
+    match shown {
+        Shown::Certificate(certificate) => {
+            bytes.extend_from_slice(&certificate.issuer().0);
+            bytes.extend_from_slice(certificate.serial());
+        }
+        // A serial number has a byte at least, so the two are never one.
+        Shown::Chip(endorsement) => bytes.extend_from_slice(&endorsement.0),
+    }
     crate::certificate::sha256(&bytes)
 }
 
@@ -41,8 +56,7 @@ pub struct PendingEnrollment {
     pub id: Digest,
     pub manufacturer: ManufacturerId,
     pub serial: SerialNumber,
-    /// The factory certificate that was shown.
-    pub certificate: CertificateId,
+    pub shown: Shown,
     /// As the list says, or else as the device asked by its label.
     pub product: Option<ProductId>,
     /// For people.
@@ -76,12 +90,12 @@ impl PendingState {
     }
 }
 
-/// A device that asks, with the proof of its factory identity behind it.
+/// A device that asks, with the proof of what it shows behind it.
 #[derive(Debug, Clone)]
 pub struct Asking<'a> {
     pub manufacturer: &'a ManufacturerId,
     pub serial: &'a SerialNumber,
-    pub certificate: CertificateId,
+    pub shown: Shown,
     pub product: Option<&'a ProductId>,
     pub request: &'a CertificateRequest,
 }
@@ -116,7 +130,7 @@ impl Pending {
     /// What to say to a device, now. Changes nothing: what it says is new must be durable first.
     #[must_use]
     pub fn ask(&self, asking: &Asking<'_>, now: Timestamp) -> PendingAnswer {
-        let id = enrollment_id(asking.certificate, asking.request);
+        let id = enrollment_id(asking.shown, asking.request);
         let place = (asking.manufacturer.clone(), asking.serial.clone());
         let known = (self.enrollments.get(&place)).filter(|known| known.expires_at > now);
         match known {
@@ -156,7 +170,7 @@ impl Pending {
                 id,
                 manufacturer: asking.manufacturer.clone(),
                 serial: asking.serial.clone(),
-                certificate: asking.certificate,
+                shown: asking.shown,
                 product: asking.product.cloned(),
                 key_kind: asking.request.key_kind().to_string(),
                 key: asking.request.key_digest(),
@@ -185,6 +199,20 @@ impl Pending {
     pub fn has(&self, manufacturer: &ManufacturerId, serial: &SerialNumber) -> bool {
         let place = (manufacturer.clone(), serial.clone());
         self.enrollments.contains_key(&place)
+    }
+
+    /// By what the device showed who it is of which something is on record, unless that has expired.
+    #[must_use]
+    pub fn shown_by(
+        &self,
+        manufacturer: &ManufacturerId,
+        serial: &SerialNumber,
+        now: Timestamp,
+    ) -> Option<Shown> {
+        let place = (manufacturer.clone(), serial.clone());
+        (self.enrollments.get(&place))
+            .filter(|one| one.expires_at > now)
+            .map(|one| one.shown)
     }
 
     /// The enrollment of this id, unless it has expired.

@@ -130,6 +130,10 @@ pub enum Refusal {
     Path(#[from] PathRefusal),
     #[error(transparent)]
     Tpm(#[from] crate::tpm::TpmRefusal),
+    #[error(transparent)]
+    Eat(#[from] crate::eat::EatRefusal),
+    #[error(transparent)]
+    Claim(#[from] crate::claim_certificate::ClaimRefusal),
 
     // Who is it?
     #[error(
@@ -307,6 +311,8 @@ impl Refusal {
         match self {
             Self::Path(refusal) => refusal.code(),
             Self::Tpm(refusal) => refusal.code(),
+            Self::Eat(refusal) => refusal.code(),
+            Self::Claim(refusal) => refusal.code(),
             Self::NamesNobody => "certificate-names-nobody",
             Self::NoSerialNumber { .. } => "idevid-without-serial-number",
             Self::ForgedIssuer { .. } => "idevid-forged-issuer",
@@ -344,6 +350,8 @@ impl Refusal {
         match self {
             Self::Path(refusal) => refusal.who_must_act(),
             Self::Tpm(refusal) => refusal.who_must_act(),
+            Self::Eat(refusal) => refusal.who_must_act(),
+            Self::Claim(refusal) => refusal.who_must_act(),
             Self::NoSerialNumber { .. } => Actor::Manufacturer,
             Self::NamesNobody
             | Self::ForgedIssuer { .. }

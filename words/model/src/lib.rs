@@ -23,8 +23,9 @@ pub use certificate::{CertificateId, Digest};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    AttributeId, AttributeValue, AuthorityId, DeviceId, GroupId, InvalidName, ManufacturerId,
-    OperatorId, PolicyId, Principal, ProductId, SerialNumber, ServiceId, TenantId,
+    AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId, GroupId, InvalidName,
+    ManufacturerId, OperatorId, OwnerId, PolicyId, Principal, ProductId, SerialNumber, ServiceId,
+    TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use revocation::{Revocable, RevocationReason};

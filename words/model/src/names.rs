@@ -133,6 +133,14 @@ name!(
     ManufacturerId, "manufacturer", is_name, NAME_RULE
 );
 name!(
+    /// A certificate that a batch of devices shares to ask for their first one.
+    ClaimCertificateId, "claim certificate", is_name, NAME_RULE
+);
+name!(
+    /// Whose a device is: an opaque name that a service gives. Never a person's own.
+    OwnerId, "owner", is_value, VALUE_RULE
+);
+name!(
     /// An issuing CA of ours. It keeps its name when its key is replaced.
     AuthorityId, "issuing CA", is_name, NAME_RULE
 );

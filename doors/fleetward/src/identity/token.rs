@@ -1,6 +1,6 @@
 //! `fleetward identity token …`: claim tokens for devices that have no certificate.
 
-use super::LIST_BYTES_MAX;
+use super::{LIST_BYTES_MAX, query};
 use crate::client::Ask;
 use crate::files;
 use crate::place::Place;
@@ -166,19 +166,6 @@ fn serials(text: &str) -> Vec<String> {
         Some(place) => lines.skip(1).map(|line| field(line, place)).collect(),
         None => lines.map(str::to_owned).collect(),
     }
-}
-
-/// A value as it may stand in a query string (RFC 3986 section 2).
-fn query(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -17,6 +17,18 @@ pub fn chip(home: &Home) -> [String; 3] {
 /// Runs the shell blocks under these headings of a page, one after the other in one shell.
 #[track_caller]
 pub fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
+    follow_with(home, plane, page, headings, |script| script);
+}
+
+/// As [`follow`], with more that differs from house to house.
+#[track_caller]
+pub fn follow_with(
+    home: &Home,
+    plane: &Plane,
+    page: &str,
+    headings: &[&str],
+    here: impl FnOnce(String) -> String,
+) {
     let mut script = String::from("set -e\n");
     for heading in headings {
         let section = section(page, heading);
@@ -44,7 +56,7 @@ pub fn follow(home: &Home, plane: &Plane, page: &str, headings: &[&str]) {
         )
         .replace("-p 8883", &format!("-p {}", plane.mqtt.port()))
         .replace("fleet.example", "fleetward.internal");
-    run_script(home, &script);
+    run_script(home, &here(script));
 }
 
 /// Runs it in the scratch folder, where `fleetward` is ours and knows this plane.

@@ -33,6 +33,26 @@ pub fn have(programs: &[&str]) -> bool {
     })
 }
 
+/// A Python that has this module: the one of our tools, one that the environment names, or the
+/// system's. Says so if a test is skipped for want of it.
+pub fn python_with(module: &str) -> Option<String> {
+    let own = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/tools/python/bin/python"
+    );
+    let named = std::env::var("FLEETWARD_PYTHON").ok();
+    let all = [Some(own.to_owned()), named, Some("python3".to_owned())];
+    let found = all.into_iter().flatten().find(|python| {
+        let mut import = Command::new(python);
+        import.args(["-c", &format!("import {module}")]);
+        import.output().is_ok_and(|ran| ran.status.success())
+    });
+    if found.is_none() {
+        println!("skipped: no Python has the module {module}");
+    }
+    found
+}
+
 /// Runs a program in the home's scratch folder with this on its input.
 #[track_caller]
 pub fn run(home: &Home, program: &str, arguments: &[&str], input: &[u8]) -> Ran {

@@ -2,7 +2,7 @@
 
 use crate::fixture::fleet;
 use crate::plane::{Home, Plane, Settings};
-use crate::recipes::{chip, follow};
+use crate::recipes::{chip, follow, follow_with};
 use crate::tools::{curl, have, run, write_root};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -119,6 +119,74 @@ fn an_enrollment_by_tpm_supersedes_what_the_device_had() {
         1,
         "{recorded}"
     );
+}
+
+#[test]
+fn a_chip_waits_for_a_person_and_is_taken_off_the_list() {
+    if !have(&PROGRAMS) || !has_provider() {
+        return;
+    }
+    let (home, plane) = scene();
+    let _chip = Chip(&home);
+    let mut files = fleet();
+    for (path, text) in &mut files {
+        if *path == "products/p.toml" {
+            text.push_str("enrollment = \"approval\"\n");
+        }
+    }
+    plane.apply(&files);
+    // The last step is refused, and what comes back says so.
+    let may_fail = |script: String| script.replace("set -e\n", "") + "\ntrue\n";
+    follow_with(&home, &plane, PAGE, &FIRST, may_fail);
+    let told = std::fs::read_to_string(home.path("d1.pem")).unwrap();
+    assert!(told.contains("enrollment-waits"), "{told}");
+    let pending = plane.get("/api/v1/identity/pending").expect(200).json();
+    let waiting = &pending[0];
+    assert_eq!(waiting["serial"], "SN-d1", "{pending}");
+    assert!(waiting["certificate"].is_null(), "{pending}");
+    assert_eq!(
+        waiting["endorsement_key_sha256"].as_str().unwrap().len(),
+        64
+    );
+    let id = waiting["id"].as_str().unwrap();
+    plane
+        .post(
+            &format!("/api/v1/identity/pending/{id}/approve"),
+            &json!({}),
+        )
+        .expect(200);
+    let again = ["Ask for a challenge and open it", "Answer it"];
+    let try_again = |plane: &Plane, headings: &[&str], file: &str| {
+        // Faster than one address may.
+        loop {
+            follow_with(&home, plane, PAGE, headings, may_fail);
+            let [credential, told] = ["credential", file].map(|file| {
+                let told = std::fs::read(home.path(file)).unwrap();
+                String::from_utf8_lossy(&told).into_owned()
+            });
+            if !credential.contains("tpm-too-often") && !told.contains("tpm-too-often") {
+                return told;
+            }
+        }
+    };
+    let told = try_again(&plane, &again, "d1.pem");
+    assert!(told.contains("BEGIN CERTIFICATE"), "{told}");
+    let shown = |plane: &Plane| plane.get("/api/v1/identity/devices/d1").expect(200).json();
+    assert_eq!(shown(&plane)["assurance"], "hardware-held");
+    // It was for that once.
+    let told = try_again(&plane, &again, "d1.pem");
+    assert!(told.contains("enrollment-waits"), "{told}");
+
+    let path = "/api/v1/identity/tpm/endorsement-keys?manufacturer=acme&serial=SN-d1";
+    let unlisted = plane.try_ask("DELETE", path, None).unwrap().expect(200);
+    assert_eq!(unlisted.json()["endorsement_keys"], 1);
+    plane.try_ask("DELETE", path, None).unwrap().expect(404);
+    assert_eq!(shown(&plane)["assurance"], "identified");
+    drop(plane);
+    let plane = home.start();
+    assert_eq!(shown(&plane)["assurance"], "identified");
+    let told = try_again(&plane, &again[..1], "credential");
+    assert!(told.contains("tpm-unlisted"), "{told}");
 }
 
 /// What strangers can ask before anything is proven, with the keys of a chip that is not here.

@@ -2,13 +2,14 @@
 
 use super::read::Body;
 use super::{Caller, Problem, Shared};
-use crate::certify::attesting;
+use crate::certify::attesting::{self, Evidence};
 use crate::shared::to_its_end;
 use crate::{clock, flow};
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::{Door, Presented};
@@ -62,7 +63,7 @@ pub async fn evidence_wanted(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Evidence {
+pub struct QuoteShown {
     /// TPMS_ATTEST of TPM2_Quote over the nonce, base64.
     statement: String,
     /// TPMT_SIGNATURE of it by the attestation key that enrolled, base64.
@@ -84,13 +85,13 @@ pub struct EvidenceAppraised {
 
 /// Appraises a device's evidence against the reference values of its product.
 #[utoipa::path(post, path = "/api/v1/identity/attestations", tag = "identity",
-    request_body = Evidence,
+    request_body = QuoteShown,
     responses((status = 200, body = EvidenceAppraised), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn attest(
     State(plane): State<Shared>,
     Attester(presented): Attester,
-    Body(evidence): Body<Evidence>,
+    Body(evidence): Body<QuoteShown>,
 ) -> Result<Json<EvidenceAppraised>, Problem> {
     let decoded = |field: &str, text: &str| {
         STANDARD.decode(text).map_err(|_| {
@@ -103,9 +104,65 @@ pub async fn attest(
     };
     let statement = decoded("statement", &evidence.statement)?;
     let signature = decoded("signature", &evidence.signature)?;
-    let done =
-        to_its_end(async move { flow::attest(&plane, &presented, &statement, &signature).await })
-            .await?;
+    let evidence = Evidence::Quote {
+        statement,
+        signature,
+    };
+    appraised(plane, presented, evidence).await
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct TokenWanted {
+    /// What the token must hold as `eat_nonce`, hex. Good for two minutes.
+    nonce: String,
+}
+
+/// The nonce for a token by which a device attests what it started (RFC 9711). For a device by its
+/// certificate.
+#[utoipa::path(get, path = "/api/v1/identity/attestations/token", tag = "identity",
+    responses((status = 200, body = TokenWanted), (status = 401, body = super::problem::ProblemBody),
+        (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
+pub async fn token_wanted(
+    State(plane): State<Shared>,
+    Attester(presented): Attester,
+) -> Result<Json<TokenWanted>, Problem> {
+    let who = plane.trust().authenticate(Door::Devices, &presented)?;
+    let nonce = attesting::token_asked(&plane, &who)?.nonce(&plane, clock::now());
+    Ok(Json(TokenWanted {
+        nonce: nonce.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }))
+}
+
+/// Appraises a device's token (COSE_Sign1, ES256 by the key of its certificate) against the reference
+/// values of its product.
+#[utoipa::path(post, path = "/api/v1/identity/attestations/token", tag = "identity",
+    request_body(content = Vec<u8>, content_type = "application/eat+cwt"),
+    responses((status = 200, body = EvidenceAppraised), (status = 401, body = super::problem::ProblemBody),
+        (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody),
+        (status = 415, body = super::problem::ProblemBody)))]
+pub async fn attest_by_token(
+    State(plane): State<Shared>,
+    Attester(presented): Attester,
+    headers: HeaderMap,
+    token: Bytes,
+) -> Result<Json<EvidenceAppraised>, Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE);
+    if media_type.is_none_or(|value| value.as_bytes() != b"application/eat+cwt") {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "body-media-type",
+            "send the token as application/eat+cwt; device: say so in Content-Type",
+        ));
+    }
+    appraised(plane, presented, Evidence::Token(token.to_vec())).await
+}
+
+async fn appraised(
+    plane: Shared,
+    presented: Presented,
+    evidence: Evidence,
+) -> Result<Json<EvidenceAppraised>, Problem> {
+    let done = to_its_end(async move { flow::attest(&plane, &presented, &evidence).await }).await?;
     Ok(Json(EvidenceAppraised {
         status: done.row.status.name(),
         why: done.row.why,

@@ -43,6 +43,21 @@ pub struct Auditor;
 /// The ticket of a service that the fleet lets report what it saw in the network.
 pub struct Observer;
 
+/// The ticket of somebody who may say whose a device is: an administrator, or a service that the
+/// fleet lets speak for owners.
+pub struct SpeaksForOwners(pub Actor);
+
+impl FromRequestParts<Shared> for SpeaksForOwners {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) => caller.for_owners(plane, &parts.headers).map(Self),
+            None => Err(not_signed_in()),
+        }
+    }
+}
+
 impl FromRequestParts<Shared> for Observer {
     type Rejection = Problem;
 
@@ -143,6 +158,29 @@ impl Caller {
             "only a service with observes_network = true in the fleet may report what the network \
              saw",
         ))
+    }
+
+    /// For whose a device is: administrators, and a service that the fleet names for it.
+    ///
+    /// # Errors
+    /// 401 or 403 with what to do.
+    pub fn for_owners(&self, plane: &Shared, headers: &HeaderMap) -> Result<Actor, Problem> {
+        let Self::Peer { presented, .. } = self else {
+            return self.administrator(plane, headers);
+        };
+        let who = plane.trust().authenticate(Door::Devices, presented)?;
+        match who.principal() {
+            Principal::Service(service)
+                if plane.admission.fleet.get().speaks_for_owners(service) =>
+            {
+                Ok(Actor::Service(service.clone()))
+            }
+            _ => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "not-for-owners",
+                "only a service with speaks_for_owners = true in the fleet may say whose a device is",
+            )),
+        }
     }
 
     /// The certificate of somebody who is admitted.

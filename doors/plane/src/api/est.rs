@@ -247,7 +247,10 @@ async fn serverkeygen(
     let told = Telling::new(&plane, &holder);
     let presented = Arc::clone(&holder.presented);
     let way = Way::Est(match presented.kind() {
-        IdentityKind::Idevid | IdentityKind::Imported => Operation::SimpleEnroll,
+        // A claim certificate gets no further than being told so.
+        IdentityKind::Idevid | IdentityKind::Imported | IdentityKind::Claim => {
+            Operation::SimpleEnroll
+        }
         IdentityKind::Ldevid => Operation::SimpleReenroll,
     });
     let done = async {

@@ -1,8 +1,10 @@
 //! `/api/v1/identity`: manufacturers, expected devices, devices, services' certificates,
 //! the CA.
 
+pub mod claiming;
 pub mod claims;
 pub mod imports;
+pub mod ownership;
 
 use super::caller::Administrator;
 use super::read::{Asked, Body, Named};

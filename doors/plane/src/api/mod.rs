@@ -52,6 +52,8 @@ const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The one body that a stranger may send.
 const TOKEN_BYTES_MAX: usize = 1024;
+/// A token of a device; what is longer is refused by its own limit.
+const TOKEN_EVIDENCE_BYTES_MAX: usize = 2 * ::identity::eat::TOKEN_BYTES_MAX;
 /// What is longer is refused as malformed, in OCSP's own words.
 const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -107,12 +109,6 @@ fn api() -> Router<Shared> {
         .route(
             "/api/v1/identity/imports/{fleet}/retirement",
             post(identity::imports::retire),
-        )
-        .route(
-            "/api/v1/identity/claim-tokens",
-            get(identity::claims::tokens)
-                .post(identity::claims::make_tokens)
-                .delete(identity::claims::withdraw_tokens),
         )
         .route("/api/v1/identity/revocations", post(revocation::revoke))
         .route(
@@ -180,6 +176,7 @@ fn api() -> Router<Shared> {
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
         .merge(chips())
+        .merge(claims())
         .merge(judged())
         .route("/api/v1/audit/key", get(audit::key))
         .route("/api/v1/audit/entries", get(audit::entries))
@@ -192,6 +189,53 @@ fn api() -> Router<Shared> {
             post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
         )
         .route("/status/ocsp/{*request}", get(status::ocsp_get))
+}
+
+/// Whom a device belongs to before it is known, and after.
+fn claims() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/claim-tokens",
+            get(identity::claims::tokens)
+                .post(identity::claims::make_tokens)
+                .delete(identity::claims::withdraw_tokens),
+        )
+        .route(
+            "/api/v1/identity/claim-certificates",
+            get(identity::claiming::list).post(identity::claiming::add),
+        )
+        .route(
+            "/api/v1/identity/claim-certificates/{claim}/retirement",
+            post(identity::claiming::retire),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}",
+            get(identity::ownership::show),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/claim",
+            post(identity::ownership::claim),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/offer",
+            post(identity::ownership::offer),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/accept",
+            post(identity::ownership::accept),
+        )
+        .route(
+            "/api/v1/identity/ownership/{device}/release",
+            post(identity::ownership::release),
+        )
+        .route(
+            "/api/v1/identity/ownership-codes",
+            post(identity::ownership::make_codes),
+        )
+        .route(
+            "/api/v1/identity/ownership-codes/own",
+            post(identity::ownership::own_code),
+        )
 }
 
 /// Lists of whole fleets, which take their time.
@@ -217,7 +261,9 @@ fn chips() -> Router<Shared> {
     Router::new()
         .route(
             "/api/v1/identity/tpm/endorsement-keys",
-            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+            post(tpm::list_endorsement_keys)
+                .delete(tpm::unlist_endorsement_keys)
+                .layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/tpm/vendors",
@@ -226,6 +272,12 @@ fn chips() -> Router<Shared> {
         .route(
             "/api/v1/identity/attestations",
             get(attestation::evidence_wanted).post(attestation::attest),
+        )
+        .route(
+            "/api/v1/identity/attestations/token",
+            get(attestation::token_wanted)
+                .post(attestation::attest_by_token)
+                .layer(DefaultBodyLimit::max(TOKEN_EVIDENCE_BYTES_MAX)),
         )
 }
 
@@ -331,6 +383,16 @@ async fn method_not_allowed() -> Problem {
         identity::imports::devices,
         identity::imports::waiting,
         identity::imports::retire,
+        identity::claiming::list,
+        identity::claiming::add,
+        identity::claiming::retire,
+        identity::ownership::show,
+        identity::ownership::claim,
+        identity::ownership::offer,
+        identity::ownership::accept,
+        identity::ownership::release,
+        identity::ownership::make_codes,
+        identity::ownership::own_code,
         identity::claims::tokens,
         identity::claims::make_tokens,
         identity::claims::withdraw_tokens,
@@ -338,12 +400,15 @@ async fn method_not_allowed() -> Problem {
         revocation::revoke_list,
         revocation::release,
         tpm::list_endorsement_keys,
+        tpm::unlist_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,
         tpm::challenge_tpm,
         tpm::enroll_by_tpm,
         attestation::evidence_wanted,
         attestation::attest,
+        attestation::token_wanted,
+        attestation::attest_by_token,
         served::served,
         served::reload_served,
         identity::ca,

@@ -10,7 +10,7 @@ use crate::shared::to_its_end;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use identity::pending::PendingEnrollment;
+use identity::pending::{PendingEnrollment, Shown};
 use model::{DeviceId, Digest, GroupId, ProductId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -45,8 +45,10 @@ pub struct Pending {
     /// The kind of its new key, and SHA-256 of its SubjectPublicKeyInfo, hex.
     key_kind: String,
     key_sha256: String,
-    /// The factory certificate that was shown, `<issuer digest>:<serial>`.
-    certificate: String,
+    /// The certificate that was shown, `<issuer digest>:<serial>`.
+    certificate: Option<String>,
+    /// Or the chip that was shown, by its endorsement key: SHA-256 of the public key, hex.
+    endorsement_key_sha256: Option<String>,
 }
 
 /// Devices that wait for a person, the one that has waited longest first.
@@ -166,7 +168,14 @@ fn shown(plane: &Shared, one: &PendingEnrollment) -> Pending {
         expires_at: one.expires_at.to_string(),
         key_kind: one.key_kind.clone(),
         key_sha256: one.key.to_string(),
-        certificate: one.certificate.to_string(),
+        certificate: match one.shown {
+            Shown::Certificate(certificate) => Some(certificate.to_string()),
+            Shown::Chip(_) => None,
+        },
+        endorsement_key_sha256: match one.shown {
+            Shown::Chip(endorsement) => Some(endorsement.to_string()),
+            Shown::Certificate(_) => None,
+        },
     }
 }
 

@@ -104,6 +104,11 @@ impl From<Trouble> for Problem {
         let detail = trouble.to_string();
         match trouble {
             Trouble::Identity(refusal) => refusal.into(),
+            Trouble::Ownership(refusal) => {
+                let mut problem = Self::new(StatusCode::CONFLICT, refusal.code(), detail);
+                problem.body.who_must_act = Some(refusal.who_must_act().name());
+                problem
+            }
             Trouble::Request(refusal) => Self::new(StatusCode::BAD_REQUEST, refusal.code(), detail),
             Trouble::Est(refusal) => {
                 let status =

@@ -18,7 +18,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::tpm::{AttestationKey, EndorsementKey, Public, Statement};
 use identity::{CertificateRequest, Refusal, tpm as room};
-use model::ManufacturerId;
+use model::{ManufacturerId, SerialNumber};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use utoipa::{IntoParams, ToSchema};
@@ -85,6 +85,38 @@ pub async fn list_endorsement_keys(
             entry: receipt.first_leaf_index,
         }),
     ))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WhichTpm {
+    /// Who made the device that it is in.
+    manufacturer: String,
+    /// The serial number of that device.
+    serial: String,
+}
+
+/// The TPMs of a device are on the list no longer: they enroll nobody, and what they were shown to
+/// hold counts no more.
+#[utoipa::path(delete, path = "/api/v1/identity/tpm/endorsement-keys", tag = "identity",
+    params(WhichTpm),
+    responses((status = 200, body = TpmsListed), (status = 401, body = super::problem::ProblemBody),
+        (status = 404, body = super::problem::ProblemBody)))]
+pub async fn unlist_endorsement_keys(
+    State(plane): State<Shared>,
+    Administrator(actor): Administrator,
+    Asked(which): Asked<WhichTpm>,
+) -> Result<Json<TpmsListed>, Problem> {
+    let manufacturer = manufacturer(&which.manufacturer)?;
+    let serial = SerialNumber::new(&which.serial).map_err(super::identity::invalid)?;
+    let (endorsement_keys, receipt) =
+        to_its_end(async move { tpm::unlist(&plane, &manufacturer, &serial, &actor).await })
+            .await?;
+    Ok(Json(TpmsListed {
+        endorsement_keys,
+        entry: receipt.first_leaf_index,
+    }))
 }
 
 #[derive(Deserialize, ToSchema)]

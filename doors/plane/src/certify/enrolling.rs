@@ -3,11 +3,11 @@
 
 use crate::certify::issuing::Made;
 use crate::certify::waiting;
-use crate::plane::{Plane, digest};
+use crate::plane::Plane;
 use crate::trouble::Trouble;
 use access::LdevidKey;
 use identity::csrattrs::WantedKey;
-use identity::pending::enrollment_id;
+use identity::pending::{Asking, Shown, enrollment_id};
 use identity::tpm::HardwareKey;
 use identity::{
     CertificateRequest, Door, EnrollmentDecision, FirstIdentity, Operation, Presented, Refusal,
@@ -83,6 +83,28 @@ pub fn decide(
     registry.enroll(operation, &authenticated?, asked.request, now)
 }
 
+impl Enrolled {
+    /// For whoever is told of waiting as of a trouble.
+    #[must_use]
+    pub fn to_be_asked_again(&self) -> Trouble {
+        let (id, seconds) = match self {
+            Self::Waits {
+                id, retry_after, ..
+            } => (id.to_string(), retry_after.as_secs()),
+            Self::Issued(_) => (String::new(), 1),
+        };
+        Trouble::Later {
+            code: "enrollment-waits",
+            text: format!(
+                "a person must approve it as enrollment {id}; device: ask again with the same \
+                 request in {seconds} s; operator: `fleetward identity pending list`"
+            ),
+            seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+            too_often: false,
+        }
+    }
+}
+
 /// Does the product of the device allow what is asked?
 ///
 /// # Errors
@@ -120,7 +142,7 @@ pub fn check_product(
 /// The same for a chip that was shown to hold the key of the request.
 ///
 /// # Errors
-/// The refusal; a product whose devices a person must approve, who sees only certificates so far.
+/// The refusal.
 pub fn decide_by_tpm(
     plane: &Plane,
     held: &HardwareKey,
@@ -131,21 +153,36 @@ pub fn decide_by_tpm(
     if let Some(key) = enrollment.key {
         wanted(key).check(request)?;
     }
-    if enrollment.needs_approval {
-        return Err(Trouble::refused(
-            "tpm-needs-approval",
-            "a person must approve the devices of this product, and cannot yet approve one that \
-             shows a TPM alone; operator: list its TPMs under a product without enrollment = \"approval\"",
-        ));
-    }
     Ok(decision)
 }
 
-/// Whether a device whose chip holds its key asks for a certificate of another one.
-#[must_use]
-pub fn gives_up_chip(plane: &Plane, decision: &EnrollmentDecision, public_key: &[u8]) -> bool {
-    let held = plane.trust().registry().held_key(&decision.device);
-    held.is_some_and(|held| held != digest(public_key))
+/// Must a person approve of the chip and the request, and did one? The enrollment that was approved.
+///
+/// # Errors
+/// It waits, or a person said no; trouble of ours.
+pub async fn approval_by_tpm(
+    plane: &Plane,
+    held: &HardwareKey,
+    request: &CertificateRequest,
+    decision: &EnrollmentDecision,
+    now: Timestamp,
+) -> Result<Option<Digest>, Trouble> {
+    let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
+    if !enrollment.needs_approval {
+        return Ok(None);
+    }
+    let shown = Shown::Chip(held.endorsement());
+    let asking = Asking {
+        manufacturer: &decision.manufacturer,
+        serial: &decision.serial,
+        shown,
+        product: Some(&decision.product),
+        request,
+    };
+    match waiting::ask(plane, &asking, now).await? {
+        None => Ok(Some(enrollment_id(shown, request))),
+        Some(waits) => Err(waits.to_be_asked_again()),
+    }
 }
 
 /// The room's word for a product's key.
@@ -156,6 +193,31 @@ pub fn wanted(key: LdevidKey) -> WantedKey {
         LdevidKey::P384 => WantedKey::P384,
         LdevidKey::Ed25519 => WantedKey::Ed25519,
     }
+}
+
+/// A device with a factory identity asks for what a person must approve: [`waiting::ask`].
+///
+/// # Errors
+/// Its.
+pub async fn ask_a_person(
+    plane: &Plane,
+    asked: &Asked<'_>,
+    product: Option<&ProductId>,
+    now: Timestamp,
+) -> Result<Option<Enrolled>, Trouble> {
+    let (manufacturer, serial) = {
+        let registry = plane.trust().registry();
+        let (manufacturer, serial) = registry.genuine(asked.presented, now)?;
+        (manufacturer.clone(), serial.clone())
+    };
+    let asking = Asking {
+        manufacturer: &manufacturer,
+        serial: &serial,
+        shown: Shown::Certificate(asked.presented.certificate()),
+        product,
+        request: asked.request,
+    };
+    waiting::ask(plane, &asking, now).await
 }
 
 /// Must a person approve this enrollment, and if so, did one?
@@ -174,8 +236,7 @@ pub async fn approval(
     if !by_factory || !enrollment.needs_approval {
         return Ok(Approval::NotNeeded);
     }
-    let product = Some(&decision.product);
-    match waiting::ask(plane, asked, product, now).await? {
+    match ask_a_person(plane, asked, Some(&decision.product), now).await? {
         None => Ok(Approval::Given),
         Some(waits) => Ok(Approval::Waits(waits)),
     }
@@ -219,7 +280,8 @@ impl Earlier {
         decision: &EnrollmentDecision,
         now: Timestamp,
     ) -> Result<Self, Trouble> {
-        let id = enrollment_id(asked.presented.certificate(), asked.request);
+        let shown = Shown::Certificate(asked.presented.certificate());
+        let id = enrollment_id(shown, asked.request);
         let mut earlier = Self {
             id,
             recorded: None,

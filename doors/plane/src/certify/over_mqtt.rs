@@ -5,7 +5,8 @@
 //! rest is the same: the same checks, the same entry in the log, the same answer when it is asked
 //! again.
 
-use crate::certify::enrolling::{Asked, Enrolled, Way};
+use crate::certify::claiming;
+use crate::certify::enrolling::{self, Enrolled, Way};
 use crate::flow;
 use crate::judge::signals::Told;
 use crate::plane::{Plane, digest};
@@ -31,10 +32,19 @@ pub struct Request {
     pub at: Timestamp,
 }
 
-/// Where the shards put requests.
-pub type Requests = mpsc::Sender<Request>;
-/// Where they are taken from.
-pub type Asking = mpsc::Receiver<Request>;
+/// What devices ask over MQTT.
+#[derive(Debug)]
+pub enum Asked {
+    /// By its own certificate.
+    Renewal(Request),
+    /// By a claim certificate.
+    Claim(claiming::Question),
+}
+
+/// Where the shards put it.
+pub type Requests = mpsc::Sender<Asked>;
+/// Where it is taken from.
+pub type Asking = mpsc::Receiver<Asked>;
 
 #[must_use]
 pub fn queue() -> (Requests, Asking) {
@@ -60,8 +70,16 @@ pub fn busy(payload: &[u8]) -> Vec<u8> {
     refused(payload, "busy", detail)
 }
 
+/// Does what is asked.
+pub async fn answer(plane: Arc<Plane>, asked: Asked) {
+    match asked {
+        Asked::Renewal(request) => renew(plane, request).await,
+        Asked::Claim(question) => claiming::answer(plane, question).await,
+    }
+}
+
 /// Carries a request out and tells the device what became of it.
-pub async fn answer(plane: Arc<Plane>, request: Request) {
+async fn renew(plane: Arc<Plane>, request: Request) {
     let told = match enroll(&plane, &request).await {
         Ok(Enrolled::Issued(der)) => est::pem(&[&der]).into_bytes(),
         // Only a factory identity's enrollment waits for a person.
@@ -99,7 +117,7 @@ async fn enroll(plane: &Arc<Plane>, asked: &Request) -> Result<Enrolled, Trouble
     let presented = presented(plane, asked)?;
     let der = read(&asked.payload)?;
     let request = CertificateRequest::parse(&der)?;
-    let asked = Asked {
+    let asked = enrolling::Asked {
         presented: &presented,
         way: Way::Est(Operation::SimpleReenroll),
         request: &request,

@@ -7,6 +7,7 @@ use crate::listen::source_of;
 use crate::plane::{Plane, digest, random};
 use crate::shared::{Latest, Locked};
 use crate::trouble::Trouble;
+use crate::withdrawing;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use identity::Fact;
@@ -76,6 +77,33 @@ impl Chips {
             device.as_str().as_bytes(),
             name.as_bytes(),
         ];
+        self.challenges.asked(&about, answer, now)
+    }
+
+    /// A nonce for a token of a device, by the certificate's key that must sign it.
+    #[must_use]
+    pub fn token_nonce(
+        &self,
+        device: &DeviceId,
+        key: &Digest,
+        now: Timestamp,
+    ) -> [u8; SECRET_BYTES] {
+        let about = [b"token".as_slice(), device.as_str().as_bytes(), &key.0];
+        self.challenges.ask(&about, now)
+    }
+
+    /// The nonce that a token names, if it is one of ours for this device and key and still good.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn token_nonce_of(
+        &self,
+        device: &DeviceId,
+        key: &Digest,
+        answer: &[u8],
+        now: Timestamp,
+    ) -> Result<[u8; SECRET_BYTES], TpmRefusal> {
+        let about = [b"token".as_slice(), device.as_str().as_bytes(), &key.0];
         self.challenges.asked(&about, answer, now)
     }
 
@@ -343,6 +371,55 @@ pub async fn list_endorsement_keys(
     receipt.ok_or_else(|| Trouble::refused("list-empty", "the list holds no TPM"))
 }
 
+/// The chips of a device are on the list no longer: they enroll nobody, and what they were shown to
+/// hold counts no more. The device's certificate stays; how many chips there were.
+///
+/// # Errors
+/// No chip is listed for that device; it could not be recorded.
+pub async fn unlist(
+    plane: &Arc<Plane>,
+    manufacturer: &ManufacturerId,
+    serial: &SerialNumber,
+    actor: &Actor,
+) -> Result<(usize, Receipt), Trouble> {
+    let _one_at_a_time = plane.listing.begin().await;
+    let found = {
+        let registry = plane.trust().registry();
+        let device = registry.device_by_serial(manufacturer, serial);
+        device.map(|known| (registry.endorsement_keys_of(&known.device), known.device))
+    };
+    let (keys, device) =
+        (found.filter(|(keys, _)| !keys.is_empty())).ok_or_else(|| Trouble::Unknown {
+            code: "tpm-unlisted",
+            text: format!("no TPM is listed for serial number {serial} of {manufacturer}"),
+        })?;
+    for endorsement in &keys {
+        plane.learn(&Fact::EndorsementUnlisted {
+            endorsement: *endorsement,
+        })?;
+    }
+    let held = plane.store.held_key(&device)?;
+    let drops_held = held.is_some_and(|held| keys.contains(&held.endorsement));
+    if drops_held {
+        let fact = Fact::KeyHeld {
+            device: device.clone(),
+            key: None,
+        };
+        plane.lower(&device, &fact).await?;
+    }
+    let at = clock::now();
+    let leaves = (keys.iter())
+        .map(|key| plane.leaf(&entries::tpm_unlisted(at, actor, *key, &device)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let count = keys.len();
+    let mut change = withdrawing::change(leaves)?.write(Write::DropEndorsementKeys(keys));
+    if drops_held {
+        change = change.write(Write::DropHeldKey { device });
+    }
+    let receipt = plane.commit_withdrawal(change).await?;
+    Ok((count, receipt))
+}
+
 /// What memory learns of a result that is stored.
 #[must_use]
 pub fn fact_of_result(row: store::AttestationResult) -> Fact {
@@ -355,6 +432,7 @@ pub fn fact_of_result(row: store::AttestationResult) -> Fact {
             }
         },
         ends_at: row.ends_at,
+        by_key: row.by_key,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Enrollments that wait for a person, from the record to memory and back, and what the person
 //! decides.
 
-use crate::certify::enrolling::{Asked, Enrolled};
+use crate::certify::enrolling::Enrolled;
 use crate::certify::lists;
 use crate::clock;
 use crate::entries::{self, Actor};
@@ -10,7 +10,7 @@ use crate::trouble::Trouble;
 use identity::Refusal;
 use identity::expected::ExpectedDevice;
 use identity::pending::{
-    Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState, enrollment_id,
+    Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState, Shown,
 };
 use model::{DeviceId, Digest, GroupId, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::sync::Arc;
@@ -23,35 +23,26 @@ use store::{Change, Decision, Direction, Guard, Receipt, Store, Write};
 /// The store's.
 pub fn remember(store: &Store) -> Result<Pending, store::ReadError> {
     let mut pending = Pending::default();
-    store.for_each_pending_enrollment(|row| pending.put(from_row(row)))?;
+    store.for_each_pending_enrollment(|row| {
+        if let Some(enrollment) = from_row(row) {
+            pending.put(enrollment);
+        }
+    })?;
     Ok(pending)
 }
 
-/// A device with a factory identity asks for what a person must approve. `None`: one did. Else it
-/// waits, on record.
+/// A device asks for what a person must approve. `None`: one did. Else it waits, on record.
 ///
 /// # Errors
 /// A person said no, it asks with another request too often, too many wait, or trouble of ours.
 pub async fn ask(
     plane: &Plane,
-    asked: &Asked<'_>,
-    product: Option<&ProductId>,
+    asking: &Asking<'_>,
     now: Timestamp,
 ) -> Result<Option<Enrolled>, Trouble> {
-    let (manufacturer, serial) = {
-        let registry = plane.trust().registry();
-        let (manufacturer, serial) = registry.genuine(asked.presented, now)?;
-        (manufacturer.clone(), serial.clone())
-    };
-    let asking = Asking {
-        manufacturer: &manufacturer,
-        serial: &serial,
-        certificate: asked.presented.certificate(),
-        product,
-        request: asked.request,
-    };
+    let (manufacturer, serial) = (asking.manufacturer.clone(), asking.serial.clone());
     let _one_at_a_time = plane.waiting.begin().await;
-    let answer = plane.pending.lock().ask(&asking, now);
+    let answer = plane.pending.lock().ask(asking, now);
     let (enrollment, evicted) = match answer {
         PendingAnswer::Approved => return Ok(None),
         PendingAnswer::Waits { id, retry_after } => {
@@ -156,12 +147,12 @@ impl<'a> Waited<'a> {
 
     /// With the certificate it goes. If it hangs on an approval, that must still be of this request.
     #[must_use]
-    pub fn settled_by(&self, mut change: Change, asked: &Asked<'_>, is_approved: bool) -> Change {
-        if is_approved {
+    pub fn settled_by(&self, mut change: Change, approved: Option<Digest>) -> Change {
+        if let Some(id) = approved {
             change = change.guard(Guard::PendingEnrollmentIs {
                 manufacturer: self.manufacturer.clone(),
                 serial: self.serial.clone(),
-                id: enrollment_id(asked.presented.certificate(), asked.request),
+                id,
                 approved: Some(true),
             });
         }
@@ -379,7 +370,14 @@ fn row_of(enrollment: &PendingEnrollment, decision: Option<Decision>) -> store::
         id: enrollment.id,
         manufacturer: enrollment.manufacturer.clone(),
         serial: enrollment.serial.clone(),
-        certificate: enrollment.certificate,
+        certificate: match enrollment.shown {
+            Shown::Certificate(certificate) => Some(certificate),
+            Shown::Chip(_) => None,
+        },
+        endorsement: match enrollment.shown {
+            Shown::Chip(endorsement) => Some(endorsement),
+            Shown::Certificate(_) => None,
+        },
         product: enrollment.product.clone(),
         key_kind: enrollment.key_kind.clone(),
         key: enrollment.key,
@@ -389,12 +387,15 @@ fn row_of(enrollment: &PendingEnrollment, decision: Option<Decision>) -> store::
     }
 }
 
-fn from_row(row: store::PendingEnrollment) -> PendingEnrollment {
-    PendingEnrollment {
+/// `None`: it says not by what the device showed who it is, so it asks anew.
+fn from_row(row: store::PendingEnrollment) -> Option<PendingEnrollment> {
+    let shown =
+        (row.certificate.map(Shown::Certificate)).or_else(|| row.endorsement.map(Shown::Chip))?;
+    Some(PendingEnrollment {
         id: row.id,
         manufacturer: row.manufacturer,
         serial: row.serial,
-        certificate: row.certificate,
+        shown,
         product: row.product,
         key_kind: row.key_kind,
         key: row.key,
@@ -405,5 +406,5 @@ fn from_row(row: store::PendingEnrollment) -> PendingEnrollment {
             Some(Decision { approved: true, .. }) => PendingState::Approved,
             Some(Decision { at, .. }) => PendingState::Refused { at },
         },
-    }
+    })
 }

@@ -39,6 +39,7 @@ async fn a_live_session_loses_what_needs_assurance_when_its_assurance_falls() {
         device: id("cam-1"),
         status,
         ends_at,
+        by_key: None,
     };
     let later = sim::now().plus(PATIENCE * 60);
     let over = Timestamp::from_seconds(1);

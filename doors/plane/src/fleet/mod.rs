@@ -121,6 +121,13 @@ impl FleetInForce {
         service.is_some_and(|service| service.observes_network)
     }
 
+    /// Whether the fleet lets a service say whose a device is.
+    #[must_use]
+    pub fn speaks_for_owners(&self, id: &ServiceId) -> bool {
+        let service = self.fleet.as_ref().and_then(|fleet| fleet.service(id));
+        service.is_some_and(|service| service.speaks_for_owners)
+    }
+
     #[must_use]
     pub fn groups_of(&self, id: &ServiceId) -> Vec<GroupId> {
         self.fleet

@@ -2,7 +2,7 @@
 
 use super::refused::{self, Failed, Lines};
 use super::source_of;
-use super::tls::Sight;
+use super::tls::{Proven, Sight, Whom};
 use crate::api::Caller;
 use crate::clock;
 use crate::judge::signals::{PerSecond, Signals, Told};
@@ -247,9 +247,13 @@ impl Telling {
     fn proven<D: HttpDoor>(&self, sight: &Sight, tls: &rustls::ServerConnection) {
         let principal = {
             let seen = sight.lock();
-            seen.proven
-                .as_ref()
-                .and_then(|proven| proven.principal.clone())
+            match &seen.proven {
+                Some(Proven {
+                    whom: Whom::One(principal),
+                    ..
+                }) => Some(principal.clone()),
+                _ => None,
+            }
         };
         let (Some(principal), Some(version)) = (principal, tls.protocol_version()) else {
             return;

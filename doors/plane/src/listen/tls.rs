@@ -9,6 +9,7 @@ use crate::clock;
 use crate::served::acme::{ALPN, Answers};
 use crate::served::{DoorName, Served};
 use crate::shared::{Latest, Locked, ReadMostly};
+use identity::claim_certificate::ClaimRefusal;
 use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
 use model::{Principal, Timestamp};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -61,14 +62,22 @@ pub struct Seen {
 /// Whom a connection proved to be. It was true when the handshake ended: ask again before use.
 #[derive(Debug)]
 pub struct Proven {
-    /// `None`: many devices share the certificate, and which one it is comes with its CONNECT.
-    pub principal: Option<Principal>,
+    pub whom: Whom,
     pub presented: Presented,
 }
 
+/// For whom a proven certificate stands.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    One(Principal),
+    /// Many devices share it, and which one it is comes with its CONNECT.
+    Sharing,
+    /// It is a claim certificate: its holder is nobody yet.
+    Claiming,
+}
+
 enum Admission {
-    /// As [`Proven::principal`] has it.
-    Admitted(Option<Principal>),
+    Admitted(Whom),
     MayAsk,
 }
 
@@ -117,6 +126,14 @@ impl Trust {
             return path.check_time(now).map(|()| path);
         }
         let chain: Vec<&[u8]> = intermediates.iter().map(AsRef::as_ref).collect();
+        // A claim certificate is what it was added as, whoever signed it.
+        let claim = match door {
+            Door::Gateway => self.registry().claim_path(end_entity, now),
+            Door::Devices => None,
+        };
+        if let Some(path) = claim {
+            return path;
+        }
         let path = match anchors.verify_path(door, end_entity, &chain, now) {
             Ok(path) => path,
             // What no anchor vouches for may be believed for itself.
@@ -151,9 +168,12 @@ impl Trust {
     /// How far somebody comes who proved its key: in, or no further than to ask for a certificate.
     fn admit(&self, door: Door, presented: &Presented) -> Result<Admission, Refusal> {
         let refusal = match self.authenticate(door, presented) {
-            Ok(who) => return Ok(Admission::Admitted(Some(who.principal().clone()))),
+            Ok(who) => return Ok(Admission::Admitted(Whom::One(who.principal().clone()))),
             Err(Refusal::SharedCertificate) if door == Door::Gateway => {
-                return Ok(Admission::Admitted(None));
+                return Ok(Admission::Admitted(Whom::Sharing));
+            }
+            Err(Refusal::Claim(ClaimRefusal::NothingElse)) if door == Door::Gateway => {
+                return Ok(Admission::Admitted(Whom::Claiming));
             }
             Err(refusal) if door == Door::Gateway => return Err(refusal),
             Err(refusal) => refusal,
@@ -324,11 +344,8 @@ impl DoorVerifier {
             });
         seen.barred = barred;
         match decided {
-            Ok((Admission::Admitted(principal), presented)) => {
-                seen.proven = Some(Proven {
-                    principal,
-                    presented,
-                });
+            Ok((Admission::Admitted(whom), presented)) => {
+                seen.proven = Some(Proven { whom, presented });
                 Ok(())
             }
             Ok((Admission::MayAsk, presented)) => {

@@ -9,6 +9,7 @@ mod slots;
 mod telling;
 mod transport;
 
+use crate::certify::claiming::Asker;
 use crate::certify::over_mqtt::Requests;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
@@ -51,6 +52,14 @@ pub enum Letter {
     WithdrawRetired(oneshot::Sender<u32>),
     /// Its sessions on a certificate that others hold too end; answered with their number.
     EndShared(Principal, oneshot::Sender<u32>),
+    /// Connections by claim certificates that were withdrawn end; answered with their number.
+    WithdrawClaims(oneshot::Sender<u32>),
+    /// The answer to what a connection by a claim certificate asked.
+    Answer {
+        to: Asker,
+        accepted: bool,
+        payload: Vec<u8>,
+    },
     /// Somebody is contained or restored, as the registry says when the letter is read; answered
     /// with the number of sessions touched when it bites.
     Contain(Principal, oneshot::Sender<u32>),
@@ -104,7 +113,7 @@ impl Letter {
         const AT_LEAST: usize = 256;
         match self {
             Self::FromShard(message) => AT_LEAST + message.payload_bytes(),
-            Self::Tell { payload, .. } => AT_LEAST + payload.len(),
+            Self::Tell { payload, .. } | Self::Answer { payload, .. } => AT_LEAST + payload.len(),
             _ => AT_LEAST,
         }
     }
@@ -247,6 +256,23 @@ impl Shards {
             Letter::EndShared(principal.clone(), reply)
         })
         .await
+    }
+
+    /// Closes every connection whose claim certificate the registry does not believe any more;
+    /// returns how many there were.
+    pub async fn withdraw_claims(&self) -> u32 {
+        self.ask(Letter::WithdrawClaims).await.into_iter().sum()
+    }
+
+    /// Tells a connection by a claim certificate what became of its question, if it is still there.
+    pub fn answer_claim(&self, to: Asker, accepted: bool, payload: Vec<u8>) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(to.shard)) {
+            mailbox.post(Letter::Answer {
+                to,
+                accepted,
+                payload,
+            });
+        }
     }
 
     /// Returns when every session is under the new grants.

@@ -5,6 +5,7 @@
 //! sockets. So no acknowledgement leaves before what it promises is durable, and each touched
 //! connection is written once.
 
+mod claiming;
 mod handshake;
 mod leaving;
 
@@ -13,7 +14,7 @@ use super::slots::Slots;
 use super::telling::Telling;
 use super::transport::{Arrival, Failure, Transport};
 use super::{Around, Letter};
-use crate::certify::over_mqtt::{self, Request, Requests};
+use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
@@ -87,6 +88,8 @@ enum Slot {
     Handshaking(Handshaking),
     Live(Live),
     Lingering(Lingering),
+    /// Boxed: few, and large.
+    Claiming(Box<claiming::Claiming>),
 }
 
 struct Handshaking {
@@ -125,6 +128,9 @@ pub struct Shard {
     slots: Slots<Slot>,
     handshaking: usize,
     handshakes_by_source: HashMap<IpAddr, u32>,
+    /// Connections by claim certificates, and when they end, oldest first.
+    claiming: usize,
+    claims_end: VecDeque<(Timestamp, u32, u32)>,
     /// Handshakes by the time they must be done, oldest first.
     deadlines: VecDeque<(Timestamp, u32, u32)>,
     handshakes_done: u64,
@@ -205,6 +211,8 @@ impl Shard {
             slots: Slots::new(),
             handshaking: 0,
             handshakes_by_source: HashMap::new(),
+            claiming: 0,
+            claims_end: VecDeque::new(),
             deadlines: VecDeque::new(),
             handshakes_done: 0,
             handshakes_refused: 0,
@@ -311,7 +319,7 @@ impl Shard {
                     MAILBOX => self.read_mail(now),
                     token => match self.slot_of(token) {
                         Some((id, Slot::Live(_))) => self.serve(id, event.flags, now),
-                        Some((id, Slot::Handshaking(_))) => shaking.push(id),
+                        Some((id, Slot::Handshaking(_) | Slot::Claiming(_))) => shaking.push(id),
                         Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
                         None => {}
                     },
@@ -337,6 +345,7 @@ impl Shard {
             }
             self.end_overdue_handshakes(now);
             self.end_overdue_lingering(now);
+            self.end_overdue_claims(now);
             self.accept_again();
             self.carry_out(now);
             self.lines
@@ -369,6 +378,7 @@ impl Shard {
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
             self.leaving.next_deadline(),
+            self.claims_end.front().map(|first| first.0),
             (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
         .into_iter()
@@ -678,8 +688,10 @@ impl Shard {
                 payload,
                 at,
             };
-            if let Err(TrySendError::Full(request) | TrySendError::Closed(request)) =
-                self.requests.try_send(request)
+            if let Err(
+                TrySendError::Full(Asked::Renewal(request))
+                | TrySendError::Closed(Asked::Renewal(request)),
+            ) = self.requests.try_send(Asked::Renewal(request))
             {
                 let topic = access::certificate_topic(&request.device);
                 let busy = over_mqtt::busy(&request.payload);
@@ -740,6 +752,14 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(ended);
                 }
+                Letter::WithdrawClaims(reply) => {
+                    let _ = reply.send(self.withdraw_claims(now));
+                }
+                Letter::Answer {
+                    to,
+                    accepted,
+                    payload,
+                } => self.answer_claim(to.slot, to.generation, accepted, &payload, now),
                 Letter::Count(what, reply) => {
                     let _ = reply.send(self.gateway.sessions_of(&what));
                 }

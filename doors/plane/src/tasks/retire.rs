@@ -1,6 +1,7 @@
-//! Takes certificates out of service that a proven successor has superseded, when their overlap is
-//! over.
+//! Takes certificates out of service: those that a proven successor has superseded, when their
+//! overlap is over, and those that were made by a claim certificate and that nobody owned in time.
 
+use crate::certify::claiming;
 use crate::plane::Plane;
 use crate::{clock, flow};
 use std::sync::Arc;
@@ -28,6 +29,13 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
         if now.since(wall) > steady.elapsed() + CLOCK_SET {
             tracing::warn!("no superseded certificate retires: the clock was set forward");
             continue;
+        }
+        match claiming::lapse(&plane, now).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("{count} certificate(s) that nobody claimed revoked"),
+            Err(trouble) => {
+                tracing::warn!("certificates that nobody claimed stay on hold ({trouble})");
+            }
         }
         match flow::retire(&plane, now).await {
             Ok(0) => {}

@@ -73,6 +73,10 @@ fn check_write(write: &Write) -> Result<(), String> {
         Write::PutTpmVendor(row) => within("a CA certificate", row.ca.len(), 1, DER_BYTES_MAX),
         Write::PutHeldKey(row) => within("an attestation key", row.attestation_key.len(), 1, 1024),
         Write::PutAttestationResult(row) => within("a reason", row.why.len(), 0, REASON_BYTES_MAX),
+        Write::PutClaimCertificate(row) => {
+            within("a certificate", row.certificate.len(), 1, DER_BYTES_MAX)?;
+            within("a template's name", row.template.len(), 1, KEY_BYTES_MAX)
+        }
         other => respond::check(other).and_then(|()| enroll::check(other)),
     }
 }
@@ -322,6 +326,20 @@ impl Writer {
                 manufacturer,
                 serial,
             } => self.drop_claim_tokens(manufacturer, serial.as_ref()),
+            Write::PutClaimCertificate(row) => self.put_claim_certificate(row),
+            Write::RetireClaimCertificate { claim, at } => {
+                self.retire_claim_certificate(claim, *at)
+            }
+            Write::PutReservation(row) => self.put_reservation(row),
+            Write::UseReservation { token, at } => self.use_reservation(token, *at),
+            Write::ForgetReservations { ended_before } => self.forget_reservations(*ended_before),
+            Write::PutOwnershipCodes(rows) => {
+                rows.iter().try_for_each(|row| self.put_ownership_code(row))
+            }
+            Write::UseOwnershipCode { device, hash, at } => {
+                self.use_ownership_code(device, hash, *at)
+            }
+            Write::PutOwnership(row) => self.put_ownership(row),
             Write::PutDevice(row) => self.put_device(row),
             Write::PutCertificate(row) => self.put_certificate(row),
             Write::Revoke { what, at, reason } => self.revoke(what, *at, *reason),
@@ -330,6 +348,9 @@ impl Writer {
             Write::PutEndorsementKeys(rows) => rows
                 .iter()
                 .try_for_each(|row| self.put_endorsement_key(row)),
+            Write::DropEndorsementKeys(keys) => keys
+                .iter()
+                .try_for_each(|key| self.drop_endorsement_key(key)),
             Write::PutTpmVendor(row) => self.put_tpm_vendor(row),
             Write::PutHeldKey(row) => self.put_held_key(row),
             Write::DropHeldKey { device } => self.drop_held_key(device),

@@ -22,10 +22,12 @@ impl Writer {
         let decision = row.decision.as_ref();
         self.insert(
             "INSERT INTO pending_enrollment (tenant, id, manufacturer, serial, issuer, certificate,
-             product, key_kind, key, asked_at, expires_at, approved, decided_at, by_whom)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             product, key_kind, key, asked_at, expires_at, approved, decided_at, by_whom,
+             endorsement)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
              ON CONFLICT (tenant, manufacturer, serial) DO UPDATE SET id = excluded.id,
              issuer = excluded.issuer, certificate = excluded.certificate,
+             endorsement = excluded.endorsement,
              product = excluded.product, key_kind = excluded.key_kind, key = excluded.key,
              asked_at = excluded.asked_at, expires_at = excluded.expires_at,
              approved = excluded.approved, decided_at = excluded.decided_at,
@@ -35,8 +37,8 @@ impl Writer {
                 row.id.0,
                 row.manufacturer.as_str(),
                 row.serial.as_str(),
-                row.certificate.issuer().0,
-                row.certificate.serial(),
+                row.certificate.map(|certificate| certificate.issuer().0),
+                row.certificate.as_ref().map(CertificateId::serial),
                 row.product.as_ref().map(|product| product.as_str()),
                 row.key_kind,
                 row.key.0,
@@ -45,6 +47,7 @@ impl Writer {
                 decision.map(|decision| decision.approved),
                 decision.map(|decision| millis(decision.at)),
                 decision.map(|decision| &decision.by),
+                row.endorsement.map(|endorsement| endorsement.0),
             ],
             || format!("manufacturer {} is not registered", row.manufacturer),
         )

@@ -3,7 +3,7 @@
 use super::Writer;
 use super::apply::{Outcome, conflict, millis};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
-use model::DeviceId;
+use model::{DeviceId, Digest};
 use rusqlite::params;
 
 impl Writer {
@@ -33,6 +33,14 @@ impl Writer {
                 row.manufacturer
             )
         })
+    }
+
+    pub(super) fn drop_endorsement_key(&self, endorsement: &Digest) -> Outcome<()> {
+        self.perform(
+            "DELETE FROM endorsement_key WHERE tenant = ?1 AND endorsement = ?2",
+            params![self.tenant, endorsement.0],
+        )
+        .map(drop)
     }
 
     pub(super) fn put_tpm_vendor(&self, row: &TpmVendor) -> Outcome<()> {
@@ -99,24 +107,27 @@ impl Writer {
             "SELECT 1 FROM held_key WHERE tenant = ?1 AND device = ?2",
             params![self.tenant, row.device.as_str()],
         )?;
-        if !held && row.status == AttestationStatus::Affirming {
+        if !held && row.by_key.is_none() && row.status == AttestationStatus::Affirming {
             return Err(conflict(format!(
                 "no key of device {} is held by a chip any more",
                 row.device
             )));
         }
         self.perform(
-            "INSERT INTO attestation_result (tenant, device, status, why, appraised_at, ends_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO attestation_result
+             (tenant, device, status, why, appraised_at, ends_at, by_key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT DO UPDATE SET status = excluded.status, why = excluded.why,
-             appraised_at = excluded.appraised_at, ends_at = excluded.ends_at",
+             appraised_at = excluded.appraised_at, ends_at = excluded.ends_at,
+             by_key = excluded.by_key",
             params![
                 self.tenant,
                 row.device.as_str(),
                 row.status.name(),
                 row.why,
                 millis(row.appraised_at),
-                millis(row.ends_at)
+                millis(row.ends_at),
+                row.by_key.map(|key| key.0)
             ],
         )
         .map(drop)

@@ -9,6 +9,7 @@
 
 mod bench;
 mod change;
+mod claim;
 mod crash;
 mod disk;
 mod enrollment;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]
+mod claim;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod containment;

@@ -2,6 +2,7 @@
 //! serial number of a voucher (a manufacturer, or an existing fleet that was imported) that must
 //! be on the list of expected devices.
 
+pub mod claim_certificate;
 pub mod claim_token;
 pub(crate) mod idevid;
 pub mod imported;

@@ -2,6 +2,7 @@
 //! whose certificate ended a short while ago.
 
 use super::{EnrollmentDecision, EnrollmentKind, FirstIdentity, Registry, Revocation, decision};
+use crate::claim_certificate::ClaimRefusal;
 use crate::csr::CertificateRequest;
 use crate::path::{Claim, Presented, check_time};
 use crate::refusal::{PathRefusal, Refusal};
@@ -34,6 +35,7 @@ impl Registry {
                 serial,
             } => Ok((manufacturer, serial)),
             Claim::Ldevid { .. } => Err(Refusal::NotAnIdevid),
+            Claim::Shared { .. } => Err(ClaimRefusal::NothingElse.into()),
             // What an existing fleet has is on its list, or is not its.
             Claim::Imported { fleet, .. } => Err(Refusal::ImportedUnlisted {
                 fleet: fleet.clone(),

@@ -1,9 +1,11 @@
 //! What can become true of devices and certificates.
 
 use super::tpm::AttestationStatus;
+use crate::claim_certificate::ClaimTerms;
 use model::{
-    AttributeId, AttributeValue, CertificateId, Containment, DeviceId, Digest, GroupId,
-    ManufacturerId, Principal, ProductId, Revocable, RevocationReason, SerialNumber, Timestamp,
+    AttributeId, AttributeValue, CertificateId, ClaimCertificateId, Containment, DeviceId, Digest,
+    GroupId, ManufacturerId, Principal, ProductId, Revocable, RevocationReason, SerialNumber,
+    Timestamp,
 };
 
 /// One thing that became true. The same facts are stored and replayed, in the same order.
@@ -43,6 +45,20 @@ pub enum Fact {
         device: DeviceId,
         shared: bool,
     },
+    /// A claim certificate is believed, on these terms; SHA-256 of the whole certificate. Said again
+    /// it moves them; what was retired stays so.
+    ClaimCertificateAdded {
+        fingerprint: Digest,
+        terms: Box<ClaimTerms>,
+    },
+    /// It opens nothing any more.
+    ClaimCertificateRetired {
+        claim: ClaimCertificateId,
+        at: Timestamp,
+    },
+    /// A certificate was made by a claim certificate and is on hold until its owner has shown the
+    /// ownership token: it is not its device's yet. A release or a revocation ends that.
+    CertificateReserved { certificate: CertificateId },
     /// A TPM is on the list: its endorsement key (SHA-256 of the SubjectPublicKeyInfo) is in the
     /// device of this serial number, which must be expected.
     EndorsementListed {
@@ -50,6 +66,8 @@ pub enum Fact {
         manufacturer: ManufacturerId,
         serial: SerialNumber,
     },
+    /// It is on the list no longer.
+    EndorsementUnlisted { endorsement: Digest },
     /// A chip was shown to hold the key of a device's certificates; `None`: not any more.
     KeyHeld {
         device: DeviceId,
@@ -61,6 +79,9 @@ pub enum Fact {
         device: DeviceId,
         status: AttestationStatus,
         ends_at: Timestamp,
+        /// The certificate's key that signed a token (SHA-256 of its SubjectPublicKeyInfo); `None`:
+        /// a chip's quote.
+        by_key: Option<Digest>,
     },
     /// A certificate of ours was issued to a device or a service.
     CertificateIssued {
@@ -125,6 +146,11 @@ pub enum FactConflict {
         fingerprint: Digest,
         owner: DeviceId,
     },
+    #[error(
+        "the certificate with SHA-256 {fingerprint} is believed as something else already; \
+         operator: make another one as the claim certificate"
+    )]
+    ClaimTaken { fingerprint: Digest },
     #[error("{fleet} is no imported fleet; operator: import its terms first")]
     NotImported { fleet: ManufacturerId },
     #[error(

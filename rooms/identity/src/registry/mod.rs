@@ -5,6 +5,7 @@
 
 mod asking;
 mod bars;
+mod claims;
 mod fact;
 mod imported;
 mod rotation;
@@ -19,6 +20,7 @@ pub use imported::{CLIENT_ID, ImportProgress, ImportTerms};
 pub use rotation::Supersession;
 pub use tpm::AttestationStatus;
 
+use crate::claim_certificate::ClaimRefusal;
 use crate::csr::CertificateRequest;
 use crate::first_identity::claim_token::Claimed;
 use crate::path::{Claim, Door, IdentityKind, Presented, check_time};
@@ -48,6 +50,7 @@ pub struct Registry {
     superseded: HashMap<CertificateId, Supersession>,
     imports: Imports,
     chips: tpm::Chips,
+    claims: claims::Claims,
 }
 
 /// One device as it is known.
@@ -132,6 +135,7 @@ pub enum FirstIdentity {
     Idevid,
     Imported,
     ClaimToken,
+    ClaimCertificate,
     Tpm,
     /// The certificate of ours that is being renewed.
     Ldevid,
@@ -145,6 +149,7 @@ impl FirstIdentity {
             Self::Idevid => "idevid",
             Self::Imported => "imported-certificate",
             Self::ClaimToken => "claim-token",
+            Self::ClaimCertificate => "claim-certificate",
             Self::Tpm => "tpm",
             Self::Ldevid => "ldevid",
         }
@@ -239,6 +244,7 @@ impl Registry {
         self.check_bars(&who.principal, presented.certificate)?;
         let (kind, by) = match (operation, &presented.claim) {
             (Operation::SimpleEnroll, Claim::Ldevid { .. }) => return Err(Refusal::NotAnIdevid),
+            (_, Claim::Shared { .. }) => return Err(ClaimRefusal::NothingElse.into()),
             (Operation::SimpleReenroll, Claim::Idevid { .. } | Claim::Imported { .. }) => {
                 return Err(Refusal::NotAnLdevid);
             }
@@ -317,11 +323,26 @@ impl Registry {
                 device,
                 shared,
             } => self.pin(*fingerprint, device, *shared),
+            Fact::ClaimCertificateAdded { fingerprint, terms } => {
+                self.add_claim(*fingerprint, terms)
+            }
+            Fact::ClaimCertificateRetired { claim, at } => {
+                self.claims.retire(claim, *at);
+                Ok(())
+            }
+            Fact::CertificateReserved { certificate } => {
+                self.claims.reserve(*certificate);
+                Ok(())
+            }
             Fact::EndorsementListed {
                 endorsement,
                 manufacturer,
                 serial,
             } => self.list_endorsement(*endorsement, manufacturer, serial),
+            Fact::EndorsementUnlisted { endorsement } => {
+                self.chips.unlist(endorsement);
+                Ok(())
+            }
             Fact::KeyHeld { device, key } => {
                 self.chips.hold(device, *key);
                 Ok(())
@@ -330,8 +351,9 @@ impl Registry {
                 device,
                 status,
                 ends_at,
+                by_key,
             } => {
-                self.chips.appraised(device, *status, *ends_at);
+                self.chips.appraised(device, *status, *ends_at, *by_key);
                 Ok(())
             }
             Fact::CertificateIssued {
@@ -345,6 +367,7 @@ impl Registry {
                     && !reason.is_hold()
                 {
                     self.superseded.remove(certificate);
+                    self.claims.settle(what);
                 }
                 let (reason, at) = (*reason, *at);
                 self.bars.put(what, Revocation { reason, at });
@@ -360,6 +383,7 @@ impl Registry {
             }
             Fact::Released { what } => {
                 self.bars.release(what);
+                self.claims.settle(what);
                 Ok(())
             }
             Fact::DeviceContained {
@@ -608,6 +632,7 @@ impl Registry {
             } => self
                 .imported_device(fleet, serial.as_ref(), fingerprint, client_id.as_deref())
                 .map(Principal::Device),
+            Claim::Shared { .. } => Err(ClaimRefusal::NothingElse.into()),
         }
     }
 

@@ -213,8 +213,14 @@ impl Plain {
                 self.contained.remove(&device);
                 true
             }
-            // Of chips, which change nothing that is asked here.
-            Fact::EndorsementListed { .. } | Fact::KeyHeld { .. } | Fact::Appraised { .. } => true,
+            // Of chips, tokens and claims, which change nothing that is asked here.
+            Fact::EndorsementListed { .. }
+            | Fact::EndorsementUnlisted { .. }
+            | Fact::KeyHeld { .. }
+            | Fact::Appraised { .. }
+            | Fact::ClaimCertificateAdded { .. }
+            | Fact::ClaimCertificateRetired { .. }
+            | Fact::CertificateReserved { .. } => true,
         }
     }
 

@@ -29,15 +29,22 @@ pub(super) struct Chips {
 struct Shown {
     key: Option<Digest>,
     result: Option<(AttestationStatus, Timestamp)>,
+    /// The key that signed the token which the result is of.
+    token_key: Option<Digest>,
 }
 
 impl Chips {
+    pub(super) fn unlist(&mut self, endorsement: &Digest) {
+        self.listed.remove(endorsement);
+    }
+
     /// A result that affirmed was of the key before; one that did not outlives it.
     pub(super) fn hold(&mut self, device: &DeviceId, key: Option<Digest>) {
         let shown = self.shown.entry(device.clone()).or_default();
         shown.key = key;
         if matches!(shown.result, Some((AttestationStatus::Affirming, _))) {
             shown.result = None;
+            shown.token_key = None;
         }
     }
 
@@ -46,9 +53,11 @@ impl Chips {
         device: &DeviceId,
         status: AttestationStatus,
         ends_at: Timestamp,
+        token_key: Option<Digest>,
     ) {
         let shown = self.shown.entry(device.clone()).or_default();
         shown.result = Some((status, ends_at));
+        shown.token_key = token_key;
     }
 }
 
@@ -63,6 +72,21 @@ impl Registry {
     ) -> Result<ManufacturerId, Refusal> {
         self.listed_in(endorsement.digest())
             .map(|device| device.manufacturer.clone())
+    }
+
+    /// The endorsement keys that are listed for a device, in rising order. Walks the list.
+    #[must_use]
+    pub fn endorsement_keys_of(&self, device: &DeviceId) -> Vec<Digest> {
+        let Some(row) = self.devices.by_name(device.as_str()) else {
+            return Vec::new();
+        };
+        let listed = self.chips.listed.iter();
+        let mut keys: Vec<Digest> = listed
+            .filter(|(_, owner)| **owner == row)
+            .map(|(key, _)| *key)
+            .collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// May the device in which this chip is have a certificate for the key that it holds?
@@ -80,18 +104,32 @@ impl Registry {
         self.chips.shown.get(device)?.key
     }
 
+    /// Whether a certificate of a device for this key gives up what it has shown by another one.
+    #[must_use]
+    pub fn gives_up_evidence(&self, device: &DeviceId, key: &Digest) -> bool {
+        (self.chips.shown.get(device)).is_some_and(|shown| {
+            let affirmed = matches!(shown.result, Some((AttestationStatus::Affirming, _)));
+            let other = |known: &Digest| known != key;
+            shown.key.as_ref().is_some_and(other)
+                || (affirmed && shown.token_key.as_ref().is_some_and(other))
+        })
+    }
+
     /// How far a device is shown to be what it says, now.
     #[must_use]
     pub fn assurance(&self, device: &DeviceId, now: Timestamp) -> Assurance {
         let Some(shown) = self.chips.shown.get(device) else {
             return Assurance::Identified;
         };
+        let of_token = shown.token_key.is_some();
         match (shown.result, shown.key) {
             (Some((AttestationStatus::Contraindicated, _)), _) => Assurance::Contraindicated,
-            (_, None) => Assurance::Identified,
-            (Some((AttestationStatus::Affirming, end)), Some(_)) if now < end => {
+            (Some((AttestationStatus::Affirming, end)), key)
+                if now < end && (key.is_some() || of_token) =>
+            {
                 Assurance::Attested
             }
+            (_, None) => Assurance::Identified,
             (_, Some(_)) => Assurance::HardwareHeld,
         }
     }

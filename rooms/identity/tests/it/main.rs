@@ -11,8 +11,10 @@
 mod attacks;
 mod chapter;
 mod chip;
+mod claim;
 mod csrattrs;
 mod doors;
+mod eat;
 mod enrollment;
 mod hostile;
 mod imported;

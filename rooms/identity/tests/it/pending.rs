@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use identity::pending::{
-    Asking, Pending, PendingAnswer, PendingState, WAITING_OF_MANUFACTURER_MAX, enrollment_id,
+    Asking, Pending, PendingAnswer, PendingState, Shown, WAITING_OF_MANUFACTURER_MAX, enrollment_id,
 };
 use identity::{CertificateRequest, certificate_id};
 use model::{CertificateId, Digest, Timestamp};
@@ -31,7 +31,7 @@ impl Unit {
         let asking = Asking {
             manufacturer: &self.manufacturer,
             serial: &self.serial,
-            certificate: self.certificate,
+            shown: Shown::Certificate(self.certificate),
             product: None,
             request: &self.request,
         };
@@ -62,7 +62,10 @@ fn later(minutes: u64) -> Timestamp {
 #[test]
 fn the_same_request_is_the_same_enrollment_and_a_new_key_is_another() {
     let world = World::new();
-    let idevid = |key: &Key| certificate_id(&world.factory.idevid("maker", "SN1", key)).unwrap();
+    let idevid = |key: &Key| {
+        let der = world.factory.idevid("maker", "SN1", key);
+        Shown::Certificate(certificate_id(&der).unwrap())
+    };
     let (one, other) = (plain_request(&Key::new()), plain_request(&Key::new()));
     let shown = idevid(&Key::new());
     assert_eq!(enrollment_id(shown, &one), enrollment_id(shown, &one));
@@ -70,6 +73,13 @@ fn the_same_request_is_the_same_enrollment_and_a_new_key_is_another() {
     assert_ne!(
         enrollment_id(shown, &one),
         enrollment_id(idevid(&Key::new()), &one)
+    );
+    let chip = Shown::Chip(Digest([3; 32]));
+    assert_eq!(enrollment_id(chip, &one), enrollment_id(chip, &one));
+    assert_ne!(enrollment_id(chip, &one), enrollment_id(shown, &one));
+    assert_ne!(
+        enrollment_id(chip, &one),
+        enrollment_id(Shown::Chip(Digest([4; 32])), &one)
     );
 }
 

@@ -475,6 +475,7 @@ fn assurance_rises_by_what_is_shown_and_falls_with_time_keys_and_evidence() {
         device: device_id("d1"),
         status,
         ends_at,
+        by_key: None,
     };
     let end = NOW.plus(DAY);
     let good = appraised(AttestationStatus::Affirming, end);
@@ -502,6 +503,41 @@ fn assurance_rises_by_what_is_shown_and_falls_with_time_keys_and_evidence() {
     assert_eq!(steps(&held(None), NOW), Assurance::Identified);
 }
 
+/// A token is the word of the certificate's key: it needs no chip, and another key takes nothing over.
+#[test]
+fn a_token_raises_assurance_for_its_key_and_its_time() {
+    let mut world = World::new();
+    world
+        .registry
+        .apply(&expected("maker", "SN1", "d1"))
+        .unwrap();
+    let device = device_id("d1");
+    let (key, end) = (Digest([1; 32]), NOW.plus(DAY));
+    let said = |status| Fact::Appraised {
+        device: device_id("d1"),
+        status,
+        ends_at: end,
+        by_key: Some(key),
+    };
+    let registry = &mut world.registry;
+    registry.apply(&said(AttestationStatus::Affirming)).unwrap();
+    assert_eq!(registry.assurance(&device, NOW), Assurance::Attested);
+    assert_eq!(registry.assurance(&device, end), Assurance::Identified);
+    assert!(!registry.gives_up_evidence(&device, &key));
+    assert!(registry.gives_up_evidence(&device, &Digest([2; 32])));
+    let given_up = Fact::KeyHeld {
+        device: device_id("d1"),
+        key: None,
+    };
+    registry.apply(&given_up).unwrap();
+    assert_eq!(registry.assurance(&device, NOW), Assurance::Identified);
+    assert!(!registry.gives_up_evidence(&device, &Digest([2; 32])));
+    let bad = said(AttestationStatus::Contraindicated);
+    registry.apply(&bad).unwrap();
+    registry.apply(&given_up).unwrap();
+    assert_eq!(registry.assurance(&device, NOW), Assurance::Contraindicated);
+}
+
 #[test]
 fn what_lapses_is_told_once() {
     let mut world = World::new();
@@ -514,6 +550,7 @@ fn what_lapses_is_told_once() {
         device: device_id("d1"),
         status: AttestationStatus::Affirming,
         ends_at: end,
+        by_key: None,
     };
     world.registry.apply(&fact).unwrap();
     let before = end.minus(std::time::Duration::from_secs(1));

@@ -5,6 +5,7 @@ use super::{Handed, Handshaking, LISTENER, Live, Shard, Slot, token};
 use crate::judge::signals::Told;
 use crate::listen::refused::{self, Failed};
 use crate::listen::source_of;
+use crate::listen::tls::Whom;
 use crate::shards::Letter;
 use crate::shards::telling::DOOR;
 use crate::shards::transport::{Arrival, Failure, Transport};
@@ -106,8 +107,11 @@ impl Shard {
         Ok(())
     }
 
-    /// One step of a handshake; at its end the connection goes to its home shard.
+    /// One step of somebody who is not in yet; at the end of a handshake the connection goes to its home shard.
     pub(super) fn shake(&mut self, id: u32, now: Timestamp) {
+        if matches!(self.slots.entry(id), Some(Slot::Claiming(_))) {
+            return self.hear_claim(id, now);
+        }
         let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
             return;
         };
@@ -186,9 +190,10 @@ impl Shard {
         let (Some(proven), true) = (proven, full) else {
             return self.refuse_handshake(id, None);
         };
-        match proven.principal {
-            Some(principal) => self.hand_on(id, principal, proven.presented, now),
-            None => {
+        match proven.whom {
+            Whom::One(principal) => self.hand_on(id, principal, proven.presented, now),
+            Whom::Claiming => self.begin_claim(id, proven.presented, now),
+            Whom::Sharing => {
                 handshaking.unnamed = Some(Box::new(proven.presented));
                 self.name_by_connect(id, now);
             }
@@ -290,7 +295,7 @@ impl Shard {
         self.feed_pending(id, now);
     }
 
-    fn refuse_handshake(&mut self, id: u32, failure: Option<&Failure>) {
+    pub(super) fn refuse_handshake(&mut self, id: u32, failure: Option<&Failure>) {
         self.handshakes_refused += 1;
         if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
             let peer = handshaking.peer;

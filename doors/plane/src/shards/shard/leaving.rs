@@ -155,7 +155,7 @@ impl Shard {
             return;
         };
         let (epoll, spare) = (&self.epoll, &mut self.spare);
-        let (mut handshake_of, mut lingers) = (None, false);
+        let (mut handshake_of, mut was_claiming, mut lingers) = (None, false, false);
         self.slots.change(id, |slot| {
             let (transport, polled) = match slot {
                 Slot::Live(Live {
@@ -164,6 +164,10 @@ impl Shard {
                 Slot::Handshaking(handshaking) => {
                     handshake_of = Some(handshaking.peer.ip());
                     (handshaking.transport, EventFlags::IN)
+                }
+                Slot::Claiming(claiming) => {
+                    was_claiming = true;
+                    (claiming.transport, EventFlags::IN)
                 }
                 Slot::Lingering(_) => return Some(slot),
             };
@@ -181,6 +185,9 @@ impl Shard {
         if let Some(peer) = handshake_of {
             self.forget_handshake(peer);
         }
+        if was_claiming {
+            self.claiming = self.claiming.saturating_sub(1);
+        }
         if lingers {
             let until = now.plus(LINGER);
             self.leaving.lingering.push_back((until, id, generation));
@@ -193,6 +200,7 @@ impl Shard {
     pub(super) fn remove(&mut self, id: u32) {
         match self.slots.remove(id) {
             Some(Slot::Handshaking(handshaking)) => self.forget_handshake(handshaking.peer.ip()),
+            Some(Slot::Claiming(_)) => self.claiming = self.claiming.saturating_sub(1),
             Some(Slot::Lingering(_)) => self.leaving.has_left(),
             Some(Slot::Live(_)) | None => {}
         }
