@@ -28,6 +28,7 @@ pub mod est;
 pub mod expected;
 mod first_identity;
 pub mod import;
+pub mod issuance;
 mod names;
 pub mod ocsp;
 mod path;
@@ -38,6 +39,7 @@ mod registry;
 mod renewal;
 mod server_chain;
 mod status;
+mod weak_key;
 
 pub use certificate::{certificate_id, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
@@ -52,9 +54,10 @@ pub use path::{
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
     AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
-    FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Reach, Registry,
+    FactConflict, FirstIdentity, ImportProgress, ImportTerms, KeyHolder, Operation, Reach, Registry,
     Revocation, Supersession,
 };
 pub use renewal::renew_after;
 pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};
 pub use status::{InvalidStatusPoint, OCSP_PATH, StatusPoint, crl_path};
+pub use weak_key::{BadKeys, InvalidList, KeyFlaw};
