@@ -12,7 +12,7 @@ use crate::signal::Signal;
 use crate::slab::Slab;
 use crate::state::{Connection, Phase, Session, Will, WillDue};
 use crate::turn::{CloseReason, Closed, Turn};
-use access::{Facts, Grants};
+use access::{ClientIds, Facts, Grants};
 use core::net::IpAddr;
 use model::{CertificateId, Principal, Timestamp};
 use mqtt::{Filter, FilterTrie, Reason, Version};
@@ -30,6 +30,8 @@ pub struct ConnectionId(pub u32);
 pub struct Admitted {
     pub connection: ConnectionId,
     pub facts: Facts,
+    /// How it may call itself, besides what its attributes say.
+    pub client_ids: ClientIds,
     /// Where it comes from, for signals; decides nothing.
     pub address: IpAddr,
     pub certificate: CertificateId,
@@ -197,6 +199,7 @@ impl Gateway {
         let Admitted {
             connection: ConnectionId(id),
             facts,
+            client_ids,
             address,
             certificate,
             expires_at,
@@ -228,6 +231,7 @@ impl Gateway {
             phase: Phase::Connecting,
             generation,
             principal,
+            client_ids,
             certificate,
             address,
             expires_at,

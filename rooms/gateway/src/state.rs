@@ -3,7 +3,7 @@
 use crate::journal::Options;
 use crate::queue::Queue;
 use crate::turn::Token;
-use access::Facts;
+use access::{ClientIds, Facts};
 use core::net::IpAddr;
 use model::{CertificateId, Timestamp};
 use mqtt::{Filter, ForwardProperties, Qos, Reason, Version};
@@ -15,6 +15,7 @@ pub(crate) struct Connection {
     /// Tells this use of the connection's number from earlier ones.
     pub generation: u32,
     pub principal: u32,
+    pub client_ids: ClientIds,
     pub certificate: CertificateId,
     pub address: IpAddr,
     pub expires_at: Timestamp,

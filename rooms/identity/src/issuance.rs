@@ -80,7 +80,10 @@ mod tests {
         assert!(buckets.take(&"b", NOW).is_ok());
         // A day without any fills it, and no further.
         let later = NOW.plus(24 * HOUR);
-        assert_eq!((0..9).filter(|_| buckets.take(&"a", later).is_ok()).count(), 4);
+        assert_eq!(
+            (0..9).filter(|_| buckets.take(&"a", later).is_ok()).count(),
+            4
+        );
         // A clock that was set back.
         assert_eq!(buckets.take(&"a", NOW).unwrap_err(), HOUR / 4);
         let mut unlimited = Buckets::new(0, HOUR);

@@ -54,10 +54,10 @@ pub use path::{
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
     AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
-    FactConflict, FirstIdentity, ImportProgress, ImportTerms, KeyHolder, Operation, Reach, Registry,
-    Revocation, Supersession,
+    FactConflict, FirstIdentity, ImportProgress, ImportTerms, KeyHolder, Operation, Reach,
+    Registry, Revocation, Supersession,
 };
 pub use renewal::renew_after;
 pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};
 pub use status::{InvalidStatusPoint, OCSP_PATH, StatusPoint, crl_path};
-pub use weak_key::{BadKeys, InvalidList, KeyFlaw};
+pub use weak_key::{BadKeys, InvalidList, KeyFlaw, flaw_of_key};

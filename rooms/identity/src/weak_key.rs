@@ -108,7 +108,7 @@ impl BadKeys {
         self.len() == 0
     }
 
-    /// What is known of a key (SubjectPublicKeyInfo in DER).
+    /// What lists say of a key (SubjectPublicKeyInfo in DER).
     #[must_use]
     pub fn flaw(&self, public_key: &[u8]) -> Option<KeyFlaw> {
         if self.is_empty() {
@@ -137,6 +137,17 @@ impl BadKeys {
         let known = modulus.is_some_and(|mark| self.debian.binary_search(&mark.0).is_ok());
         known.then_some(KeyFlaw::Debian)
     }
+}
+
+/// What a key (SubjectPublicKeyInfo in DER) shows by itself, without any list.
+#[must_use]
+pub fn flaw_of_key(public_key: &[u8]) -> Option<KeyFlaw> {
+    let spki = SubjectPublicKeyInfoRef::from_der(public_key).ok()?;
+    if spki.algorithm.oid != RSA_ENCRYPTION {
+        return None;
+    }
+    let (modulus, _) = rsa_numbers(spki.subject_public_key.as_bytes()?).ok()?;
+    flaw_of_modulus(modulus)
 }
 
 /// What Debian's lists know an RSA key by.

@@ -2,12 +2,14 @@
 
 pub mod attesting;
 pub mod authorities;
+pub mod bad_keys;
 pub mod counting;
 pub mod enrolling;
 pub mod imports;
 pub mod issuing;
 pub mod lists;
 pub mod over_mqtt;
+pub mod pace;
 pub mod roots;
 pub mod rotation;
 pub mod status;

@@ -185,7 +185,7 @@ async fn serve_connection<D: HttpDoor>(
                 let _ = tls.shutdown().await;
                 return;
             }
-            telling.proven::<D>(&sight, tls.get_ref().1);
+            telling.proven::<D>(&sight, tls.get_ref().1, peer.ip());
             let caller = door.caller(peer, &sight);
             return serve_stream(tls, router, caller, until).await;
         }
@@ -213,28 +213,38 @@ impl Telling {
         }
     }
 
-    /// The TLS of somebody who proved a certificate.
-    fn proven<D: HttpDoor>(&self, sight: &Sight, tls: &rustls::ServerConnection) {
-        let principal = {
+    /// The TLS of somebody who proved a certificate, and from where.
+    fn proven<D: HttpDoor>(&self, sight: &Sight, tls: &rustls::ServerConnection, address: IpAddr) {
+        let (principal, flaw) = {
             let seen = sight.lock();
-            seen.proven
-                .as_ref()
-                .and_then(|proven| proven.principal.clone())
+            let proven = seen.proven.as_ref();
+            (
+                proven.and_then(|proven| proven.principal.clone()),
+                proven.and_then(|proven| proven.flaw),
+            )
         };
+        let now = clock::now();
+        let door = || D::NAME.to_owned();
+        if let (Some(principal), Some(flaw)) = (&principal, flaw) {
+            let flaw = flaw.name().to_owned();
+            let known = Feature::KnownKey { flaw, door: door() };
+            let told = Told::seen(principal.clone(), Attribution::Claimed, known, now);
+            self.signals.tell(told);
+        }
         let (Some(principal), Some(version)) = (principal, tls.protocol_version()) else {
             return;
         };
         let group = tls.negotiated_key_exchange_group();
-        self.signals.tell(Told::seen(
-            principal,
-            Attribution::Proven,
-            Feature::TlsSession {
-                version: format!("{version:?}"),
-                group: group.map(|group| format!("{:?}", group.name())),
-                door: D::NAME.to_owned(),
-            },
-            clock::now(),
-        ));
+        let proven = |feature| Told::seen(principal.clone(), Attribution::Proven, feature, now);
+        self.signals.tell(proven(Feature::TlsSession {
+            version: format!("{version:?}"),
+            group: group.map(|group| format!("{:?}", group.name())),
+            door: door(),
+        }));
+        self.signals.tell(proven(Feature::DoorOpened {
+            door: door(),
+            address,
+        }));
     }
 }
 

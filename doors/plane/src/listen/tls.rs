@@ -9,7 +9,9 @@ use crate::clock;
 use crate::served::acme::{ALPN, Answers};
 use crate::served::{DoorName, Served};
 use crate::shared::{Latest, Locked, ReadMostly};
-use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
+use identity::{
+    Anchors, Authenticated, BadKeys, Door, KeyFlaw, Path, PathRefusal, Presented, Refusal, Registry,
+};
 use model::{Principal, Timestamp};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -35,6 +37,8 @@ pub struct Trust {
     registry: ReadMostly<Registry>,
     /// Chains that were found good.
     paths: Locked<Paths<Anchors, Path>>,
+    /// Keys whose private half is known: nothing is certified for them, and who shows one is told of.
+    pub bad_keys: Latest<BadKeys>,
     /// The longest time after its end that a certificate of ours lets anybody ask for the next one.
     pub grace: Latest<Duration>,
 }
@@ -64,6 +68,8 @@ pub struct Proven {
     /// `None`: many devices share the certificate, and which one it is comes with its CONNECT.
     pub principal: Option<Principal>,
     pub presented: Presented,
+    /// Others can have the key as well, so possession proves little.
+    pub flaw: Option<KeyFlaw>,
 }
 
 enum Admission {
@@ -76,7 +82,7 @@ enum Admission {
 pub type Sight = Arc<Locked<Seen>>;
 
 impl Trust {
-    pub fn new(served: Served, anchors: Anchors, registry: Registry) -> Self {
+    pub fn new(served: Served, anchors: Anchors, registry: Registry, bad_keys: BadKeys) -> Self {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             served: Latest::new(served),
@@ -84,6 +90,7 @@ impl Trust {
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
             paths: Locked::default(),
+            bad_keys: Latest::new(bad_keys),
             grace: Latest::new(Duration::ZERO),
         }
     }
@@ -327,6 +334,7 @@ impl DoorVerifier {
             Ok((Admission::Admitted(principal), presented)) => {
                 seen.proven = Some(Proven {
                     principal,
+                    flaw: self.trust.bad_keys.get().flaw_of(&presented),
                     presented,
                 });
                 Ok(())

@@ -7,6 +7,7 @@ mod asking;
 mod bars;
 mod fact;
 mod imported;
+mod keys;
 mod rotation;
 mod table;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tpm;
 pub use bars::Revocation;
 pub use fact::{Fact, FactConflict};
 pub use imported::{CLIENT_ID, ImportProgress, ImportTerms};
+pub use keys::KeyHolder;
 pub use rotation::Supersession;
 pub use tpm::AttestationStatus;
 
@@ -49,23 +51,6 @@ pub struct Registry {
     imports: Imports,
     chips: tpm::Chips,
     shown_keys: ShownKeys,
-}
-
-/// Who holds a key that we certified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyHolder {
-    Principal(Principal),
-    /// A door of this plane.
-    Server,
-}
-
-impl std::fmt::Display for KeyHolder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Principal(principal) => principal.fmt(f),
-            Self::Server => f.write_str("this plane's server"),
-        }
-    }
 }
 
 /// One device as it is known.
@@ -575,33 +560,6 @@ impl Registry {
         }
     }
 
-    /// Somebody else whose certificate holds this key (SHA-256 of the SubjectPublicKeyInfo): a
-    /// key in two devices is a clone, or a factory that copied its image with the key in it.
-    #[must_use]
-    pub fn other_holder_of(&self, key: &Digest, holder: &KeyHolder) -> Option<KeyHolder> {
-        let own = match holder {
-            KeyHolder::Principal(principal) => self.owner_key(principal),
-            KeyHolder::Server => Some(table::Owner::Server),
-        };
-        match self.certificates.other_owner_of(key, own)? {
-            table::Owner::Server => Some(KeyHolder::Server),
-            other => self.principal_at(other).map(KeyHolder::Principal),
-        }
-    }
-
-    /// A key lives in one place. To be asked once it is proven that whoever wants it certified
-    /// holds it.
-    ///
-    /// # Errors
-    /// [`Refusal::KeyOfAnother`].
-    pub fn check_key(&self, key: &Digest, principal: &Principal) -> Result<(), Refusal> {
-        let own = KeyHolder::Principal(principal.clone());
-        match self.other_holder_of(key, &own) {
-            Some(holder) => Err(Refusal::KeyOfAnother { holder }),
-            None => Ok(()),
-        }
-    }
-
     /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all of this shard that
     /// is revoked and ended less than [`crate::crl::KEPT_AFTER_END`] ago, or
     /// [`crate::crl::SUPERSEDED_KEPT_AFTER_END`] if it was merely replaced. Ordered by serial number.
@@ -744,13 +702,6 @@ impl Registry {
         let found = || all.iter().flatten();
         let worst = found().find(|(_, why)| !why.reason.is_hold());
         worst.or_else(|| found().next()).cloned()
-    }
-
-    /// The device that first came by a certificate with this key, if it is another one.
-    fn shown_by_another(&self, key: &Digest, device: &DeviceId) -> Option<DeviceId> {
-        let row = self.shown_keys.find(key)?;
-        let first = DeviceId::new(self.devices.name(row)?).ok()?;
-        (first != *device).then_some(first)
     }
 
     fn product_of(&self, principal: &Principal) -> Option<&ProductId> {

@@ -692,11 +692,16 @@ fn a_certificate_of_a_door_is_on_record_and_opens_none() {
     let device = Principal::Device(device_id(1));
     assert!(registry.is_issued(&certificate(2)) && registry.owner(&certificate(2)).is_none());
     let shown = ldevid(&device, certificate(2));
-    let refused = registry.authenticate(Door::Gateway, shown, NOW).unwrap_err();
+    let refused = registry
+        .authenticate(Door::Gateway, shown, NOW)
+        .unwrap_err();
     assert_eq!(refused.code(), "certificate-unrecorded");
     // Its key is nobody else's, and its serial number is taken.
     let copied = registry.check_key(&Digest([2; 32]), &device).unwrap_err();
-    assert!(copied.to_string().contains("this plane's server"), "{copied}");
+    assert!(
+        copied.to_string().contains("this plane's server"),
+        "{copied}"
+    );
     assert!(registry.apply(&issued("device/d1", 2, NOW)).is_err());
     registry.apply(&issued("device/d1", 4, NOW)).unwrap();
     let twice = Fact::ServerCertified {

@@ -51,7 +51,11 @@ fn attack_a_key_of_two_neighbouring_primes_is_refused() {
         let (p, mut q) = (factor(1), factor(1));
         q[127] = q[127].wrapping_add(apart);
         let modulus = product(&p, &q);
-        assert_eq!(flaw_of_modulus(&modulus), Some(KeyFlaw::ClosePrimes), "{apart}");
+        assert_eq!(
+            flaw_of_modulus(&modulus),
+            Some(KeyFlaw::ClosePrimes),
+            "{apart}"
+        );
     }
     // Apart by 2^520 and more they take 2^13 steps and more; by 2^600, longer than the sun shines.
     let mut q = factor(1);
@@ -112,7 +116,14 @@ fn a_list_with_a_line_that_says_nothing_is_refused_whole() {
     let good = "00112233445566778899aabbccddee";
     assert_eq!(BadKeys::read(good, "").unwrap().len(), 1);
     let long = format!("{good}{good}{good}");
-    for bad in ["zz", "0011", &good[..28], "00112233445566778899aabbccddeg", &long, "é"] {
+    for bad in [
+        "zz",
+        "0011",
+        &good[..28],
+        "00112233445566778899aabbccddeg",
+        &long,
+        "é",
+    ] {
         let list = format!("{good}\n\n{bad}\n");
         assert_eq!(BadKeys::read(&list, "").unwrap_err().line, 3, "{bad}");
         assert_eq!(BadKeys::read("", bad).unwrap_err().line, 1, "{bad}");

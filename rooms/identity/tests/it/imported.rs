@@ -353,7 +353,12 @@ fn attack_a_copied_key_in_an_imported_fleet() {
         product: Some("p".parse().unwrap()),
     };
     let mut import = Import::new(terms, Vec::new(), NOW).unwrap();
-    for (name, key) in [("A", &copied), ("B", &copied), ("C", &published), ("D", &Key::new())] {
+    for (name, key) in [
+        ("A", &copied),
+        ("B", &copied),
+        ("C", &published),
+        ("D", &Key::new()),
+    ] {
         import.leaf(&legacy.idevid("legacy", name, key));
     }
     let (taken, findings) = import.finish();

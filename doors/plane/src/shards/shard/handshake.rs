@@ -247,6 +247,16 @@ impl Shard {
         if added.is_err() {
             return self.remove(id);
         }
+        if let Some(flaw) = self
+            .admission
+            .trust
+            .bad_keys
+            .get()
+            .flaw_of(&handed.presented)
+        {
+            let principal = admitted.facts.principal.clone();
+            self.telling.known_key(principal, flaw.name(), now);
+        }
         let (version, group) = live.transport.negotiated();
         tracing::debug!(
             target: "gateway",

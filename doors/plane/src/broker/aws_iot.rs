@@ -1,0 +1,293 @@
+//! AWS IoT Core by its documented call UpdateCertificate: a certificate that is not ACTIVE opens no
+//! session there, and within some minutes the service ends those that stand.
+//!
+//! Tried against a stub made from the documentation, not against the service. Requests are signed by
+//! Signature Version 4, held in the tests against botocore's.
+
+use super::settings::BrokersConfig;
+use crate::outward::Outward;
+use crate::respond::notify::NotSent;
+use crate::secret::read_private;
+use anyhow::Context;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::hmac;
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use model::Timestamp;
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+const CREDENTIALS_BYTES_MAX: u64 = 4096;
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+const SERVICE: &str = "iot";
+
+pub struct AwsIot {
+    outward: Outward,
+    region: String,
+    credentials_file: PathBuf,
+}
+
+/// What a certificate becomes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateStatus {
+    Active,
+    /// On hold.
+    Inactive,
+    Revoked,
+}
+
+impl CertificateStatus {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Inactive => "INACTIVE",
+            Self::Revoked => "REVOKED",
+        }
+    }
+}
+
+impl AwsIot {
+    /// `None` where none is configured.
+    pub fn new(config: &BrokersConfig) -> anyhow::Result<Option<Self>> {
+        if config.aws_iot_region.is_empty() {
+            return Ok(None);
+        }
+        let usual = format!("https://iot.{}.amazonaws.com", config.aws_iot_region);
+        let url = match config.aws_iot_url.as_str() {
+            "" => usual.as_str(),
+            url => url,
+        };
+        let roots = &config.aws_iot_roots_file;
+        let aws = Self {
+            outward: Outward::new(url, "brokers.aws_iot_roots_file", roots)
+                .context("brokers.aws_iot_url")?,
+            region: config.aws_iot_region.clone(),
+            credentials_file: config.aws_iot_credentials_file.clone(),
+        };
+        // Said at the start, not when somebody is to be cut off.
+        Credentials::read(&aws.credentials_file)?;
+        Ok(Some(aws))
+    }
+
+    /// `certificate_id` is the SHA-256 of the certificate's DER, in hex, as the service names it.
+    ///
+    /// # Errors
+    /// It is tried again, but for what it will never take.
+    pub async fn put_status(
+        &self,
+        certificate_id: &str,
+        status: CertificateStatus,
+        now: Timestamp,
+    ) -> Result<(), NotSent> {
+        // Read each time: credentials that end are replaced in the file.
+        let credentials = Credentials::read(&self.credentials_file)
+            .map_err(|error| NotSent::for_now(format_args!("{error:#}")))?;
+        let path = format!("/certificates/{certificate_id}");
+        let query = format!("newStatus={}", status.name());
+        let host = self.outward.authority();
+        let asked = Asked {
+            method: "PUT",
+            host: &host,
+            path: &path,
+            query: &query,
+        };
+        let moment = moment(now);
+        let mut request = Request::builder()
+            .method(Method::PUT)
+            .uri(format!("{path}?{query}"))
+            .header(HOST, &host)
+            .header("x-amz-date", &moment)
+            .header(
+                AUTHORIZATION,
+                asked.authorization(&credentials, &self.region, &moment),
+            );
+        if let Some(token) = &credentials.session_token {
+            let mut token = HeaderValue::from_str(token).map_err(NotSent::for_now)?;
+            token.set_sensitive(true);
+            request = request.header("x-amz-security-token", token);
+        }
+        let request = request.body(String::new()).map_err(NotSent::for_now)?;
+        let answer = self.outward.exchange(request).await;
+        let answer = answer.map_err(NotSent::for_now)?;
+        match answer.status {
+            status if status.is_success() => Ok(()),
+            StatusCode::NOT_FOUND => {
+                tracing::info!("AWS IoT does not know certificate {certificate_id}");
+                Ok(())
+            }
+            // InvalidRequestException, CertificateStateException: the same again is refused again.
+            status @ (StatusCode::BAD_REQUEST | StatusCode::NOT_ACCEPTABLE) => {
+                Err(NotSent::for_ever(status))
+            }
+            status => Err(NotSent::for_now(format_args!(
+                "{status}; operator: see that the credentials may call iot:UpdateCertificate"
+            ))),
+        }
+    }
+}
+
+struct Credentials {
+    access_key_id: String,
+    secret_access_key: Zeroizing<String>,
+    session_token: Option<Zeroizing<String>>,
+}
+
+impl Credentials {
+    /// The first profile of a file as the AWS tools write it.
+    fn read(file: &std::path::Path) -> anyhow::Result<Self> {
+        let bytes = read_private(file, CREDENTIALS_BYTES_MAX)
+            .context("brokers.aws_iot_credentials_file")?;
+        let text = std::str::from_utf8(&bytes).context("brokers.aws_iot_credentials_file")?;
+        let value = |wanted: &str| {
+            let pairs = text.lines().filter_map(|line| line.split_once('='));
+            let mut values = pairs
+                .filter(|(key, _)| key.trim() == wanted)
+                .map(|(_, value)| value.trim());
+            values.next().filter(|value| !value.is_empty())
+        };
+        let missing = "brokers.aws_iot_credentials_file: write aws_access_key_id = … and \
+                       aws_secret_access_key = … into it";
+        Ok(Self {
+            access_key_id: value("aws_access_key_id").context(missing)?.to_owned(),
+            secret_access_key: Zeroizing::new(
+                value("aws_secret_access_key").context(missing)?.to_owned(),
+            ),
+            session_token: value("aws_session_token").map(|token| Zeroizing::new(token.to_owned())),
+        })
+    }
+}
+
+/// A request without a body, as far as its signature covers it. Path and query hold nothing that
+/// would have to be written otherwise.
+struct Asked<'a> {
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl Asked<'_> {
+    /// Signature Version 4.
+    fn authorization(&self, credentials: &Credentials, region: &str, moment: &str) -> String {
+        let mut headers = format!("host:{}\nx-amz-date:{moment}\n", self.host);
+        let mut names = String::from("host;x-amz-date");
+        if let Some(token) = &credentials.session_token {
+            headers.push_str(&format!("x-amz-security-token:{}\n", token.as_str()));
+            names.push_str(";x-amz-security-token");
+        }
+        let canonical = format!(
+            "{}\n{}\n{}\n{headers}\n{names}\n{}",
+            self.method,
+            self.path,
+            self.query,
+            hex(digest(&SHA256, b"").as_ref())
+        );
+        let day = moment.get(..8).unwrap_or_default();
+        let scope = format!("{day}/{region}/{SERVICE}/aws4_request");
+        let canonical = hex(digest(&SHA256, canonical.as_bytes()).as_ref());
+        let text = format!("{ALGORITHM}\n{moment}\n{scope}\n{canonical}");
+        let start = Zeroizing::new(format!("AWS4{}", credentials.secret_access_key.as_str()));
+        let sign = |key: &[u8], text: &str| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+            Zeroizing::new(hmac::sign(&key, text.as_bytes()).as_ref().to_vec())
+        };
+        let key = [day, region, SERVICE, "aws4_request"]
+            .into_iter()
+            .fold(Zeroizing::new(start.as_bytes().to_vec()), |key, part| {
+                sign(&key, part)
+            });
+        let signature = hex(&sign(&key, &text));
+        format!(
+            "{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
+            credentials.access_key_id
+        )
+    }
+}
+
+/// `20261129T031500Z`
+fn moment(now: Timestamp) -> String {
+    let text = Timestamp::from_seconds(now.as_seconds()).to_string();
+    let plain = text.split('.').next().unwrap_or_default();
+    let digits: String = (plain.chars())
+        .filter(|c| c.is_ascii_digit() || *c == 'T')
+        .collect();
+    format!("{digits}Z")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::process::Command;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+    pub(crate) const KEY_ID: &str = "AKIDEXAMPLE";
+    pub(crate) const KEY: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+
+    /// What AWS's own library signs; `None`: it is not here, and that was said.
+    pub(crate) fn botocore(
+        url: &str,
+        moment: &str,
+        region: &str,
+        token: Option<&str>,
+    ) -> Option<String> {
+        const SCRIPT: &str = r#"
+import sys
+try:
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+except ImportError:
+    sys.exit(77)
+url, moment, region, token, key_id, key = sys.argv[1:]
+signer = SigV4Auth(Credentials(key_id, key, token or None), "iot", region)
+request = AWSRequest(method="PUT", url=url, headers={})
+request.context["timestamp"] = moment
+signer._modify_request_before_signing(request)
+text = signer.string_to_sign(request, signer.canonical_request(request))
+signer._inject_signature_to_request(request, signer.signature(text, request))
+print(request.headers["Authorization"])
+"#;
+        let arguments = ["-c", SCRIPT, url, moment, region, token.unwrap_or_default()];
+        let output = Command::new("python3")
+            .args(arguments)
+            .args([KEY_ID, KEY])
+            .output();
+        let Some(output) = output.ok().filter(|one| one.status.code() != Some(77)) else {
+            println!("skipped: no botocore for python3");
+            return None;
+        };
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    #[test]
+    fn a_signature_is_that_of_aws_own_library() {
+        let path = format!("/certificates/{}", "ab".repeat(32));
+        let moment = moment(NOW);
+        assert_eq!(moment, "20270115T080000Z");
+        for token in [None, Some("IQoJb3JpZ2luX2VjEXAMPLE//==")] {
+            let asked = Asked {
+                method: "PUT",
+                host: "iot.eu-central-1.amazonaws.com",
+                path: &path,
+                query: "newStatus=REVOKED",
+            };
+            let url = format!("https://{}{path}?{}", asked.host, asked.query);
+            let Some(theirs) = botocore(&url, &moment, "eu-central-1", token) else {
+                return;
+            };
+            let credentials = Credentials {
+                access_key_id: KEY_ID.to_owned(),
+                secret_access_key: Zeroizing::new(KEY.to_owned()),
+                session_token: token.map(|token| Zeroizing::new(token.to_owned())),
+            };
+            let ours = asked.authorization(&credentials, "eu-central-1", &moment);
+            assert_eq!(ours, theirs);
+        }
+    }
+}
