@@ -87,13 +87,14 @@ const PREVIEW: [Column; 4] = [
     ("sessions", "/sessions"),
 ];
 
-const DONE: [Column; 6] = [
+const DONE: [Column; 7] = [
     ("was on record", "/known"),
     ("sessions closed", "/sessions_closed"),
     ("in force after µs", "/in_force_after_micros"),
     ("recorded after µs", "/recorded_after_micros"),
     ("entry", "/recorded/entry"),
     ("proof", "/proof"),
+    ("carried to", "/carried_to"),
 ];
 
 impl Revoke {

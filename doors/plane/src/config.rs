@@ -523,8 +523,48 @@ impl Config {
             .or_else(|(key, rule)| refuse(key, &rule))?;
         self.check_status()
             .or_else(|(key, rule)| refuse(key, &rule))?;
+        self.check_ranges()
+            .or_else(|(key, rule)| refuse(key, &rule))?;
+        if self.signer.is_half() {
+            return refuse(
+                "signer",
+                "a token needs pkcs11_module, pkcs11_token and pkcs11_pin_file; give all or none",
+            );
+        }
+        if let Err((key, rule)) = self.response.check() {
+            return refuse(key, &rule);
+        }
+        if let Err((key, rule)) = self.brokers.check() {
+            return refuse(key, &rule);
+        }
+        if self.log_dir.starts_with(&self.data_dir) {
+            return refuse(
+                "log_dir",
+                "must not lie inside data_dir: a restored backup would roll back both",
+            );
+        }
+        Ok(())
+    }
+
+    /// The log's name: the first line of each checkpoint (C2SP tlog-checkpoint `origin`).
+    #[must_use]
+    pub fn log_origin(&self) -> String {
+        format!("{}/{}/audit", self.trust_domain, self.tenant)
+    }
+
+    #[must_use]
+    pub fn socket_file(&self) -> PathBuf {
+        self.data_dir.join("fleetward.sock")
+    }
+
+    #[must_use]
+    pub fn admin_link_file(&self) -> PathBuf {
+        self.data_dir.join("admin-link")
+    }
+
+    fn check_ranges(&self) -> Result<(), (&'static str, String)> {
         let gateway = &self.gateway;
-        let ranges: [(&str, u64, u64, u64); 11] = [
+        let ranges: [(&'static str, u64, u64, u64); 11] = [
             (
                 "gateway.reports_per_minute",
                 u64::from(gateway.reports_per_minute),
@@ -589,44 +629,10 @@ impl Config {
         ];
         for (key, value, low, high) in ranges {
             if !(low..=high).contains(&value) {
-                return refuse(key, &format!("{value} is not in {low} to {high}"));
+                return Err((key, format!("{value} is not in {low} to {high}")));
             }
         }
-        if self.signer.is_half() {
-            return refuse(
-                "signer",
-                "a token needs pkcs11_module, pkcs11_token and pkcs11_pin_file; give all or none",
-            );
-        }
-        if let Err((key, rule)) = self.response.check() {
-            return refuse(key, &rule);
-        }
-        if let Err((key, rule)) = self.brokers.check() {
-            return refuse(key, &rule);
-        }
-        if self.log_dir.starts_with(&self.data_dir) {
-            return refuse(
-                "log_dir",
-                "must not lie inside data_dir: a restored backup would roll back both",
-            );
-        }
         Ok(())
-    }
-
-    /// The log's name: the first line of each checkpoint (C2SP tlog-checkpoint `origin`).
-    #[must_use]
-    pub fn log_origin(&self) -> String {
-        format!("{}/{}/audit", self.trust_domain, self.tenant)
-    }
-
-    #[must_use]
-    pub fn socket_file(&self) -> PathBuf {
-        self.data_dir.join("fleetward.sock")
-    }
-
-    #[must_use]
-    pub fn admin_link_file(&self) -> PathBuf {
-        self.data_dir.join("admin-link")
     }
 
     fn check_status(&self) -> Result<(), (&'static str, String)> {

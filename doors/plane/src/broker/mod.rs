@@ -210,8 +210,11 @@ impl Errand {
 #[must_use]
 pub fn row(channel: &str, errand: &Errand, at: Timestamp) -> Write {
     let text = errand.text();
+    // An id has 128 bytes at most, and names may be long.
+    let short: String = crate::plane::digest(text.as_bytes()).to_string();
+    let short = short.get(..32).unwrap_or_default();
     Write::PutOutbox(Outgoing {
-        id: format!("{channel}/{text}/{}", at.as_millis()),
+        id: format!("{channel}/{}/{short}", at.as_millis()),
         channel: channel.to_owned(),
         body: text.into_bytes(),
         created_at: at,

@@ -103,6 +103,15 @@ impl Mosquitto {
                 file.display()
             )
         })?;
+        self.read_list()
+    }
+
+    /// Has Mosquitto read its list. One that comes while it reads an earlier one is lost, so this is
+    /// asked again until the list is in force. Blocks.
+    ///
+    /// # Errors
+    /// The process.
+    pub fn read_list(&self) -> anyhow::Result<()> {
         match &self.pid_file {
             Some(file) => hang_up(file),
             None => Ok(()),

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Direction, Outgoing};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 const ATTEMPT_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// A list is made anew each hour; whoever holds an old one for a day believes nobody any more.
@@ -27,6 +28,8 @@ const AFTER_TROUBLE: Duration = Duration::from_secs(5);
 /// Between two looks at whether a list is in force, and how long that may take.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LOOK_MAX: Duration = Duration::from_secs(10);
+/// A list that is not in force after this is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Where nobody can look, a list is taken to be in force after this.
 const IN_FORCE_AFTER: Duration = Duration::from_secs(2);
 
@@ -163,7 +166,7 @@ async fn once_more(plane: &Plane, errand: Option<Errand>) -> Result<(), Trouble>
 
 /// Waits until the lists are in force, and ends the sessions that came back before that.
 async fn tell_again(
-    plane: &Plane,
+    plane: &Arc<Plane>,
     mosquitto: &Mosquitto,
     lists: &mut Lists,
     row: &Outgoing,
@@ -192,7 +195,7 @@ async fn tell_again(
 }
 
 async fn wait_in_force(
-    plane: &Plane,
+    plane: &Arc<Plane>,
     mosquitto: &Mosquitto,
     principal: &Principal,
     row: &Outgoing,
@@ -201,22 +204,49 @@ async fn wait_in_force(
     let (Some(look), Some(certificate)) = (mosquitto.look(), barred) else {
         // Counted from when it was put, which was before this row was made.
         let age = clock::now().since(row.created_at);
-        tokio::time::sleep(IN_FORCE_AFTER.saturating_sub(age)).await;
+        tokio::time::sleep((IN_FORCE_AFTER / 2).saturating_sub(age)).await;
+        read_list(plane).await?;
+        tokio::time::sleep(IN_FORCE_AFTER / 2).await;
         return Ok(());
     };
+    let mut seen = None;
     let looking = async {
-        while !look.is_refused(certificate.clone()).await? {
+        let mut asked = Instant::now();
+        loop {
+            match look.is_refused(certificate.clone()).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => seen = None,
+                // A connection that was cut may have taken the alert with it.
+                Err(error) => seen = Some(error),
+            }
             tokio::time::sleep(LOOK_EVERY).await;
+            if asked.elapsed() >= ASK_AGAIN {
+                read_list(plane).await?;
+                asked = Instant::now();
+            }
         }
-        Ok::<_, anyhow::Error>(())
     };
     match tokio::time::timeout(LOOK_MAX, looking).await {
-        Ok(looked) => looked.map_err(|error| NotSent::for_now(format_args!("{error:#}"))),
+        Ok(looked) => looked,
+        Err(_) if seen.is_some() => Err(NotSent::for_now(format_args!(
+            "whether its list is in force cannot be seen ({:#})",
+            seen.unwrap_or_else(|| anyhow::anyhow!("no answer"))
+        ))),
         Err(_) => Err(NotSent::for_now(format_args!(
             "Mosquitto still takes a certificate of {principal} that its list bars; operator: see \
              that crlfile of the fleet's listener is brokers.mosquitto_crl_file"
         ))),
     }
+}
+
+async fn read_list(plane: &Arc<Plane>) -> Result<(), NotSent> {
+    let telling = Arc::clone(plane);
+    let told = off_thread(move || match &telling.brokers.mosquitto {
+        Some(mosquitto) => mosquitto.read_list(),
+        None => Ok(()),
+    });
+    let told = told.await.map_err(NotSent::for_now)?;
+    told.map_err(|error| NotSent::for_now(format_args!("{error:#}")))
 }
 
 /// A certificate of somebody that its list bars now, DER.
