@@ -22,6 +22,7 @@ const NEEDED: &[Tool] = &[
     tools::CRYPTOGRAPHY,
     tools::AIOSMTPD,
     tools::PAHO,
+    tools::BOTOCORE,
     tools::SOFTHSM,
     tools::MOSQUITTO,
     tools::SWTPM,

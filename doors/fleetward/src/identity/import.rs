@@ -39,7 +39,7 @@ pub enum ImportVerb {
         dev-0001,sensor,,eu,urn:dev:1,north\n\n\
         A rule is cn, serial-number, san-dns, san-uri, san-email or fingerprint, and behind a \
         colon what stands around the name: san-dns:*.devices.example")]
-    Add(Add),
+    Add(Box<Add>),
     /// List imported fleets and how far each has come.
     #[command(after_help = "Examples:\n  fleetward identity import list")]
     List {

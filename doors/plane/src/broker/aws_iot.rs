@@ -252,11 +252,15 @@ signer._inject_signature_to_request(request, signer.signature(text, request))
 print(request.headers["Authorization"])
 "#;
         let arguments = ["-c", SCRIPT, url, moment, region, token.unwrap_or_default()];
-        let output = Command::new("python3")
-            .args(arguments)
-            .args([KEY_ID, KEY])
-            .output();
-        let Some(output) = output.ok().filter(|one| one.status.code() != Some(77)) else {
+        // Debian's Python need not be the first on the path.
+        let output = ["/usr/bin/python3", "python3"].iter().find_map(|python| {
+            let output = Command::new(python)
+                .args(arguments)
+                .args([KEY_ID, KEY])
+                .output();
+            output.ok().filter(|one| one.status.code() != Some(77))
+        });
+        let Some(output) = output else {
             println!("skipped: no botocore for python3");
             return None;
         };
