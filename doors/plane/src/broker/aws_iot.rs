@@ -1,5 +1,6 @@
-//! AWS IoT Core by its documented call UpdateCertificate: a certificate that is not ACTIVE opens no
-//! session there, and within some minutes the service ends those that stand.
+//! AWS IoT Core by its documented calls. UpdateCertificate: a certificate that is not ACTIVE opens no
+//! session there, and within some minutes the service ends those that stand. DeleteConnection ends a
+//! client's session at once, where the address for messages is configured.
 //!
 //! Tried against a stub made from the documentation, not against the service. Requests are signed by
 //! Signature Version 4, held in the tests against botocore's.
@@ -19,10 +20,13 @@ use zeroize::Zeroizing;
 
 const CREDENTIALS_BYTES_MAX: u64 = 4096;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SERVICE: &str = "iot";
+/// What is signed for, at the address for certificates and at the one for messages.
+const CERTIFICATES: &str = "iot";
+const MESSAGES: &str = "iotdata";
 
 pub struct AwsIot {
     outward: Outward,
+    messages: Option<Outward>,
     region: String,
     credentials_file: PathBuf,
 }
@@ -58,9 +62,12 @@ impl AwsIot {
             url => url,
         };
         let roots = &config.aws_iot_roots_file;
+        let roots_key = "brokers.aws_iot_roots_file";
+        let messages = (!config.aws_iot_data_url.is_empty())
+            .then(|| Outward::new(&config.aws_iot_data_url, roots_key, roots));
         let aws = Self {
-            outward: Outward::new(url, "brokers.aws_iot_roots_file", roots)
-                .context("brokers.aws_iot_url")?,
+            outward: Outward::new(url, roots_key, roots).context("brokers.aws_iot_url")?,
+            messages: messages.transpose().context("brokers.aws_iot_data_url")?,
             region: config.aws_iot_region.clone(),
             credentials_file: config.aws_iot_credentials_file.clone(),
         };
@@ -79,27 +86,59 @@ impl AwsIot {
         status: CertificateStatus,
         now: Timestamp,
     ) -> Result<(), NotSent> {
+        let asked = Asked {
+            method: Method::PUT,
+            service: CERTIFICATES,
+            path: format!("/certificates/{certificate_id}"),
+            query: format!("newStatus={}", status.name()),
+        };
+        self.ask(&self.outward, &asked, now).await
+    }
+
+    /// Whether it can be told to end a session.
+    #[must_use]
+    pub fn kicks(&self) -> bool {
+        self.messages.is_some()
+    }
+
+    /// Ends the session of a client. One with a certificate that is active may come back.
+    ///
+    /// # Errors
+    /// As [`AwsIot::put_status`].
+    pub async fn end_session(&self, client_id: &str, now: Timestamp) -> Result<(), NotSent> {
+        let Some(messages) = &self.messages else {
+            return Err(NotSent::for_ever(
+                "no address for messages is configured any more",
+            ));
+        };
+        let asked = Asked {
+            method: Method::DELETE,
+            service: MESSAGES,
+            // Names of ours hold nothing that would have to be written otherwise.
+            path: format!("/connections/{client_id}"),
+            query: String::new(),
+        };
+        self.ask(messages, &asked, now).await
+    }
+
+    async fn ask(&self, outward: &Outward, asked: &Asked, now: Timestamp) -> Result<(), NotSent> {
         // Read each time: credentials that end are replaced in the file.
         let credentials = Credentials::read(&self.credentials_file)
             .map_err(|error| NotSent::for_now(format_args!("{error:#}")))?;
-        let path = format!("/certificates/{certificate_id}");
-        let query = format!("newStatus={}", status.name());
-        let host = self.outward.authority();
-        let asked = Asked {
-            method: "PUT",
-            host: &host,
-            path: &path,
-            query: &query,
-        };
+        let host = outward.authority();
         let moment = moment(now);
+        let uri = match asked.query.as_str() {
+            "" => asked.path.clone(),
+            query => format!("{}?{query}", asked.path),
+        };
         let mut request = Request::builder()
-            .method(Method::PUT)
-            .uri(format!("{path}?{query}"))
+            .method(asked.method.clone())
+            .uri(uri)
             .header(HOST, &host)
             .header("x-amz-date", &moment)
             .header(
                 AUTHORIZATION,
-                asked.authorization(&credentials, &self.region, &moment),
+                asked.authorization(&host, &credentials, &self.region, &moment),
             );
         if let Some(token) = &credentials.session_token {
             let mut token = HeaderValue::from_str(token).map_err(NotSent::for_now)?;
@@ -107,12 +146,12 @@ impl AwsIot {
             request = request.header("x-amz-security-token", token);
         }
         let request = request.body(String::new()).map_err(NotSent::for_now)?;
-        let answer = self.outward.exchange(request).await;
+        let answer = outward.exchange(request).await;
         let answer = answer.map_err(NotSent::for_now)?;
         match answer.status {
             status if status.is_success() => Ok(()),
             StatusCode::NOT_FOUND => {
-                tracing::info!("AWS IoT does not know certificate {certificate_id}");
+                tracing::info!("AWS IoT knows nothing of {}", asked.path);
                 Ok(())
             }
             // InvalidRequestException, CertificateStateException: the same again is refused again.
@@ -120,7 +159,8 @@ impl AwsIot {
                 Err(NotSent::for_ever(status))
             }
             status => Err(NotSent::for_now(format_args!(
-                "{status}; operator: see that the credentials may call iot:UpdateCertificate"
+                "{status}; operator: see that the credentials may call iot:UpdateCertificate and \
+                 iot:DeleteConnection"
             ))),
         }
     }
@@ -157,19 +197,24 @@ impl Credentials {
     }
 }
 
-/// A request without a body, as far as its signature covers it. Path and query hold nothing that
-/// would have to be written otherwise.
-struct Asked<'a> {
-    method: &'a str,
-    host: &'a str,
-    path: &'a str,
-    query: &'a str,
+/// A request without a body. Path and query hold nothing that would have to be written otherwise.
+struct Asked {
+    method: Method,
+    service: &'static str,
+    path: String,
+    query: String,
 }
 
-impl Asked<'_> {
+impl Asked {
     /// Signature Version 4.
-    fn authorization(&self, credentials: &Credentials, region: &str, moment: &str) -> String {
-        let mut headers = format!("host:{}\nx-amz-date:{moment}\n", self.host);
+    fn authorization(
+        &self,
+        host: &str,
+        credentials: &Credentials,
+        region: &str,
+        moment: &str,
+    ) -> String {
+        let mut headers = format!("host:{host}\nx-amz-date:{moment}\n");
         let mut names = String::from("host;x-amz-date");
         if let Some(token) = &credentials.session_token {
             headers.push_str(&format!("x-amz-security-token:{}\n", token.as_str()));
@@ -183,7 +228,7 @@ impl Asked<'_> {
             hex(digest(&SHA256, b"").as_ref())
         );
         let day = moment.get(..8).unwrap_or_default();
-        let scope = format!("{day}/{region}/{SERVICE}/aws4_request");
+        let scope = format!("{day}/{region}/{}/aws4_request", self.service);
         let canonical = hex(digest(&SHA256, canonical.as_bytes()).as_ref());
         let text = format!("{ALGORITHM}\n{moment}\n{scope}\n{canonical}");
         let start = Zeroizing::new(format!("AWS4{}", credentials.secret_access_key.as_str()));
@@ -191,7 +236,7 @@ impl Asked<'_> {
             let key = hmac::Key::new(hmac::HMAC_SHA256, key);
             Zeroizing::new(hmac::sign(&key, text.as_bytes()).as_ref().to_vec())
         };
-        let key = [day, region, SERVICE, "aws4_request"]
+        let key = [day, region, self.service, "aws4_request"]
             .into_iter()
             .fold(Zeroizing::new(start.as_bytes().to_vec()), |key, part| {
                 sign(&key, part)
@@ -229,6 +274,7 @@ pub(crate) mod tests {
 
     /// What AWS's own library signs; `None`: it is not here, and that was said.
     pub(crate) fn botocore(
+        (service, method): (&str, &str),
         url: &str,
         moment: &str,
         region: &str,
@@ -242,21 +288,21 @@ try:
     from botocore.credentials import Credentials
 except ImportError:
     sys.exit(77)
-url, moment, region, token, key_id, key = sys.argv[1:]
-signer = SigV4Auth(Credentials(key_id, key, token or None), "iot", region)
-request = AWSRequest(method="PUT", url=url, headers={})
+service, method, url, moment, region, token, key_id, key = sys.argv[1:]
+signer = SigV4Auth(Credentials(key_id, key, token or None), service, region)
+request = AWSRequest(method=method, url=url, headers={})
 request.context["timestamp"] = moment
 signer._modify_request_before_signing(request)
 text = signer.string_to_sign(request, signer.canonical_request(request))
 signer._inject_signature_to_request(request, signer.signature(text, request))
 print(request.headers["Authorization"])
 "#;
-        let arguments = ["-c", SCRIPT, url, moment, region, token.unwrap_or_default()];
+        let arguments = ["-c", SCRIPT, service, method, url, moment, region];
         // Debian's Python need not be the first on the path.
         let output = ["/usr/bin/python3", "python3"].iter().find_map(|python| {
             let output = Command::new(python)
                 .args(arguments)
-                .args([KEY_ID, KEY])
+                .args([token.unwrap_or_default(), KEY_ID, KEY])
                 .output();
             output.ok().filter(|one| one.status.code() != Some(77))
         });
@@ -271,18 +317,30 @@ print(request.headers["Authorization"])
 
     #[test]
     fn a_signature_is_that_of_aws_own_library() {
-        let path = format!("/certificates/{}", "ab".repeat(32));
+        let host = "iot.eu-central-1.amazonaws.com";
         let moment = moment(NOW);
         assert_eq!(moment, "20270115T080000Z");
-        for token in [None, Some("IQoJb3JpZ2luX2VjEXAMPLE//==")] {
-            let asked = Asked {
-                method: "PUT",
-                host: "iot.eu-central-1.amazonaws.com",
-                path: &path,
-                query: "newStatus=REVOKED",
+        let put = || Asked {
+            method: Method::PUT,
+            service: CERTIFICATES,
+            path: format!("/certificates/{}", "ab".repeat(32)),
+            query: "newStatus=REVOKED".to_owned(),
+        };
+        let delete = || Asked {
+            method: Method::DELETE,
+            service: MESSAGES,
+            path: "/connections/cam-1_a.b~c".to_owned(),
+            query: String::new(),
+        };
+        let token = Some("IQoJb3JpZ2luX2VjEXAMPLE//==");
+        for (asked, token) in [(put(), None), (put(), token), (delete(), None)] {
+            let query = match asked.query.as_str() {
+                "" => String::new(),
+                query => format!("?{query}"),
             };
-            let url = format!("https://{}{path}?{}", asked.host, asked.query);
-            let Some(theirs) = botocore(&url, &moment, "eu-central-1", token) else {
+            let url = format!("https://{host}{}{query}", asked.path);
+            let what = (asked.service, asked.method.as_str());
+            let Some(theirs) = botocore(what, &url, &moment, "eu-central-1", token) else {
                 return;
             };
             let credentials = Credentials {
@@ -290,7 +348,7 @@ print(request.headers["Authorization"])
                 secret_access_key: Zeroizing::new(KEY.to_owned()),
                 session_token: token.map(|token| Zeroizing::new(token.to_owned())),
             };
-            let ours = asked.authorization(&credentials, "eu-central-1", &moment);
+            let ours = asked.authorization(host, &credentials, "eu-central-1", &moment);
             assert_eq!(ours, theirs);
         }
     }

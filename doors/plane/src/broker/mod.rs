@@ -232,6 +232,7 @@ impl Plane {
         let by_name = [
             (self.brokers.mosquitto.as_ref()).is_some_and(Mosquitto::kicks),
             self.brokers.emqx.is_some(),
+            (self.brokers.aws_iot.as_ref()).is_some_and(AwsIot::kicks),
         ];
         let by_certificate = self.brokers.aws_iot.is_some();
         if !by_certificate && !by_name.contains(&true) {
@@ -275,20 +276,6 @@ impl Plane {
         }
         let at = self.brokers.queued_at(at);
         let mut rows = Vec::new();
-        let names = whole.iter().map(|one| (one, true));
-        let names = names.chain(kicked.difference(&whole).map(|one| (one, false)));
-        let channels = [Broker::Mosquitto, Broker::Emqx].into_iter().zip(by_name);
-        for (broker, _) in channels.filter(|(_, is_told)| *is_told) {
-            rows.extend(names.clone().filter_map(|(principal, is_whole)| {
-                let errand = match (telling, is_whole) {
-                    (Telling::Out(_), true) => Errand::Out(principal.clone()),
-                    (Telling::Out(_), false) => Errand::Kick(principal.clone()),
-                    (Telling::In, true) => Errand::In(principal.clone()),
-                    (Telling::In, false) => return None,
-                };
-                Some(row(broker.name(), &errand, at))
-            }));
-        }
         if by_certificate {
             let errand = match telling {
                 Telling::Out(reason) if reason.is_hold() => CertificateErrand::Hold,
@@ -299,6 +286,24 @@ impl Plane {
             rows.extend(errands.map(|certificate| {
                 let errand = Errand::Certificate(certificate, errand);
                 row(Broker::AwsIot.name(), &errand, at)
+            }));
+        }
+        // What bars comes before what ends a session, which could come back else.
+        let at = self.brokers.queued_at(at);
+        let names = whole.iter().map(|one| (one, true));
+        let names = names.chain(kicked.difference(&whole).map(|one| (one, false)));
+        let channels = Broker::ALL.into_iter().zip(by_name);
+        for (broker, _) in channels.filter(|(_, is_told)| *is_told) {
+            rows.extend(names.clone().filter_map(|(principal, is_whole)| {
+                let errand = match (telling, is_whole) {
+                    (Telling::Out(_), true) => Errand::Out(principal.clone()),
+                    (Telling::Out(_), false) => Errand::Kick(principal.clone()),
+                    // Nothing but its certificates kept it out there.
+                    (Telling::In, true) if broker == Broker::AwsIot => return None,
+                    (Telling::In, true) => Errand::In(principal.clone()),
+                    (Telling::In, false) => return None,
+                };
+                Some(row(broker.name(), &errand, at))
             }));
         }
         rows

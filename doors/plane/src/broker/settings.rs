@@ -36,15 +36,20 @@ pub struct BrokersConfig {
     pub aws_iot_region: String,
     /// Where it is if not at `https://iot.<region>.amazonaws.com`.
     pub aws_iot_url: String,
+    /// The account's own address for messages, `https://….iot.<region>.amazonaws.com`: sessions are
+    /// ended there at once. A client's identifier there is its device's name. Empty: the service ends
+    /// them in its own time.
+    pub aws_iot_data_url: String,
     /// `aws_access_key_id = …` and `aws_secret_access_key = …`, as the AWS tools write them; a file of
-    /// mode 0600, read again for each call. They need iot:UpdateCertificate and nothing else.
+    /// mode 0600, read again for each call. They need iot:UpdateCertificate, and for sessions
+    /// iot:DeleteConnection.
     pub aws_iot_credentials_file: PathBuf,
     /// Root certificates (PEM) that AWS is checked by. Empty: this system's.
     pub aws_iot_roots_file: PathBuf,
 }
 
 /// Keys of this section.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 15] = [
     "mosquitto_crl_file",
     "mosquitto_pid_file",
     "mosquitto_address",
@@ -57,6 +62,7 @@ pub const KEYS: [&str; 14] = [
     "emqx_roots_file",
     "aws_iot_region",
     "aws_iot_url",
+    "aws_iot_data_url",
     "aws_iot_credentials_file",
     "aws_iot_roots_file",
 ];
@@ -76,6 +82,7 @@ impl BrokersConfig {
             "emqx_roots_file" => format!("{:?}", self.emqx_roots_file),
             "aws_iot_region" => format!("{:?}", self.aws_iot_region),
             "aws_iot_url" => format!("{:?}", self.aws_iot_url),
+            "aws_iot_data_url" => format!("{:?}", self.aws_iot_data_url),
             "aws_iot_credentials_file" => format!("{:?}", self.aws_iot_credentials_file),
             "aws_iot_roots_file" => format!("{:?}", self.aws_iot_roots_file),
             _ => String::new(),
@@ -93,8 +100,12 @@ impl BrokersConfig {
             }
         }
         let region = &self.aws_iot_region;
-        if !self.aws_iot_url.is_empty() {
-            check_url(&self.aws_iot_url).map_err(|rule| ("brokers.aws_iot_url", rule))?;
+        let places = [
+            ("brokers.aws_iot_url", &self.aws_iot_url),
+            ("brokers.aws_iot_data_url", &self.aws_iot_data_url),
+        ];
+        for (key, url) in places.into_iter().filter(|(_, url)| !url.is_empty()) {
+            check_url(url).map_err(|rule| (key, rule))?;
             if region.is_empty() {
                 let rule = "name the region, which is part of each signature";
                 return Err(("brokers.aws_iot_region", rule.into()));

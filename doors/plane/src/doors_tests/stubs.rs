@@ -168,13 +168,15 @@ async fn aws_iot_is_asked_as_its_documentation_has_it() {
     // The first is tried again, and the service does not know what cam-2 has.
     let (port, mut told) = stub(move |number, line| match number {
         0 => (429, r#"{"message":"Rate exceeded"}"#),
+        // No session of that client.
+        _ if line.starts_with("DELETE") => (404, r#"{"message":"not found"}"#),
         _ if line.contains("newStatus=INACTIVE") => (404, r#"{"message":"not found"}"#),
         _ => (200, ""),
     });
     let url = format!("http://127.0.0.1:{port}");
     let more = format!(
         "[brokers]\naws_iot_region = \"eu-central-1\"\naws_iot_url = {url:?}\n\
-         aws_iot_credentials_file = {file:?}\n"
+         aws_iot_data_url = {url:?}\naws_iot_credentials_file = {file:?}\n"
     );
     let house = House::with_config(&["cam-1", "cam-2"], &more).await;
     let (first, second) = (
@@ -184,21 +186,29 @@ async fn aws_iot_is_asked_as_its_documentation_has_it() {
     let id_of = |device: &sim::Device| digest(device.ldevid().unwrap().certificate()).to_string();
     let (one, other) = (id_of(&first), id_of(&second));
     let (stopping, task) = carrying(&house, Broker::AwsIot);
-    let expect = |asked: &Asked, id: &str, status: &str| {
-        let path = format!("/certificates/{id}?newStatus={status}");
-        assert_eq!(asked.line, format!("PUT {path} HTTP/1.1"));
+    let expect_signed = |asked: &Asked, what: (&str, &str), path: &str| {
+        assert_eq!(asked.line, format!("{} {path} HTTP/1.1", what.1));
         assert_eq!(asked.body, "");
         let moment = &asked.headers["x-amz-date"];
-        let theirs = botocore(&format!("{url}{path}"), moment, "eu-central-1", None);
+        let theirs = botocore(what, &format!("{url}{path}"), moment, "eu-central-1", None);
         if let Some(theirs) = theirs {
             assert_eq!(asked.headers["authorization"], theirs);
         }
+    };
+    let expect = |asked: &Asked, id: &str, status: &str| {
+        let path = format!("/certificates/{id}?newStatus={status}");
+        expect_signed(asked, ("iot", "PUT"), &path);
+    };
+    let expect_ended = |asked: &Asked, name: &str| {
+        let path = format!("/connections/{name}");
+        expect_signed(asked, ("iotdata", "DELETE"), &path);
     };
     house
         .revoke("device/cam-1", RevocationReason::KeyCompromise)
         .await;
     expect(&next(&mut told).await, &one, "REVOKED");
     expect(&next(&mut told).await, &one, "REVOKED");
+    expect_ended(&next(&mut told).await, "cam-1");
     house
         .revoke("product/camera", RevocationReason::CertificateHold)
         .await;
@@ -207,6 +217,10 @@ async fn aws_iot_is_asked_as_its_documentation_has_it() {
     expect(&asked[0], &other, "INACTIVE");
     // What was revoked is not merely on hold.
     expect(&asked[1], &one, "REVOKED");
+    let mut asked = [next(&mut told).await, next(&mut told).await];
+    asked.sort_by_key(|asked| asked.line.clone());
+    expect_ended(&asked[0], "cam-1");
+    expect_ended(&asked[1], "cam-2");
     // Of the two only the one comes back that nothing else bars.
     house.release("product/camera").await.unwrap();
     expect(&next(&mut told).await, &other, "ACTIVE");
@@ -214,6 +228,7 @@ async fn aws_iot_is_asked_as_its_documentation_has_it() {
         .revoke("device/cam-2", RevocationReason::KeyCompromise)
         .await;
     expect(&next(&mut told).await, &other, "REVOKED");
+    expect_ended(&next(&mut told).await, "cam-2");
     stopping.send_replace(true);
     task.await.unwrap();
     drop((first, second));

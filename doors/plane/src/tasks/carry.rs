@@ -315,8 +315,12 @@ async fn tell_emqx(emqx: &Emqx, errand: &Errand) -> Result<(), NotSent> {
 }
 
 async fn tell_aws(plane: &Plane, aws: &AwsIot, errand: &Errand) -> Result<(), NotSent> {
-    let Errand::Certificate(certificate, errand) = errand else {
-        return Err(unreadable());
+    let (certificate, errand) = match errand {
+        Errand::Certificate(certificate, errand) => (certificate, errand),
+        Errand::Out(one) | Errand::Kick(one) => {
+            return aws.end_session(one.name(), clock::now()).await;
+        }
+        Errand::In(_) => return Err(unreadable()),
     };
     let named = plane.named_for_aws(certificate);
     let Some((id, bar)) = named.map_err(NotSent::for_now)? else {
