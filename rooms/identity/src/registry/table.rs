@@ -314,7 +314,7 @@ impl CertificateRow {
     }
 }
 
-/// Keys that first identities showed, by the first 8 bytes of their digest: some 20 bytes each.
+/// Keys that first identities showed, by the first 8 bytes of their digest: some 30 bytes each.
 #[derive(Default)]
 pub(super) struct ShownKeys(HashMap<[u8; 8], u32>);
 
