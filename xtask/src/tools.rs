@@ -99,6 +99,11 @@ pub const PYCOSE: Tool = Tool {
     source: Source::PyPi("1.1.0"),
     probe: &[],
 };
+/// Likewise; AWS's own library, which our signatures for its interface are held against.
+pub const BOTOCORE: Tool = debian(
+    "python3-botocore",
+    &["/usr/bin/python3", "-c", "import botocore"],
+);
 pub const NODE: Tool = debian("nodejs", &["node", "--version"]);
 pub const NPM: Tool = debian("npm", &["npm", "--version"]);
 pub const CHROMIUM: Tool = debian("chromium", &["test", "-x", "/usr/bin/chromium"]);

@@ -1626,6 +1626,11 @@ export interface components {
             revoked: number;
             /**
              * Format: int64
+             * @description With a certificate that others have as well, and none of their own.
+             */
+            sharing: number;
+            /**
+             * Format: int64
              * @description Enrolled, should report, and have not for long.
              */
             silent: number;
@@ -2342,6 +2347,8 @@ export interface components {
             service?: string | null;
         };
         RevocationDone: {
+            /** @description Brokers that the fleet still uses and that are told of it, with how well that was tried. */
+            carried_to: string[];
             /**
              * Format: int64
              * @description Microseconds after which the last of its connections was closed.
@@ -5470,7 +5477,7 @@ export interface operations {
                 lifecycle?: string;
                 /** @description 1 to 1000, 100 if absent. */
                 limit?: number;
-                /** @description `trusted`, `suspect`, `contained` or `revoked`. */
+                /** @description `trusted`, `shared`, `suspect`, `contained` or `revoked`. */
                 posture?: string;
                 product?: string;
                 /** @description Anywhere in the name, serial number, product, group, country, firmware or an address. */

@@ -83,7 +83,7 @@ pub struct List {
     group: Option<GroupId>,
     #[arg(long, value_parser = ["expected", "enrolled", "active", "silent", "retired", "revoked"])]
     lifecycle: Option<String>,
-    #[arg(long, value_parser = ["trusted", "suspect", "contained", "revoked"])]
+    #[arg(long, value_parser = ["trusted", "shared", "suspect", "contained", "revoked"])]
     posture: Option<String>,
     #[arg(long, value_parser = Containment::ALL.map(Containment::name))]
     containment: Option<String>,

@@ -87,7 +87,7 @@ const PREVIEW: [Column; 4] = [
     ("sessions", "/sessions"),
 ];
 
-const DONE: [Column; 7] = [
+const DONE: [Column; 8] = [
     ("was on record", "/known"),
     ("sessions closed", "/sessions_closed"),
     ("in force after µs", "/in_force_after_micros"),
@@ -95,6 +95,7 @@ const DONE: [Column; 7] = [
     ("recorded after µs", "/recorded_after_micros"),
     ("entry", "/recorded/entry"),
     ("proof", "/proof"),
+    ("carried to", "/carried_to"),
 ];
 
 impl Revoke {

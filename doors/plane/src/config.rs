@@ -5,7 +5,8 @@
 
 mod gateway;
 
-use crate::broker::settings::BrokersConfig;
+use crate::broker::settings::{self, BrokersConfig};
+use crate::outward;
 use crate::respond::notify;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
@@ -76,6 +77,14 @@ pub struct IdentityConfig {
     pub status_url: String,
     /// Revocation lists of each CA among which its certificates are dealt out: 1, 2, 4 up to 256.
     pub crl_shards: u16,
+    /// Keys whose private half is known, one a line: the SHA-256 of the SubjectPublicKeyInfo in hex.
+    /// None of them is certified, and whoever shows one is told of. Read again when it changes.
+    pub known_bad_keys_file: PathBuf,
+    /// RSA keys of Debian's broken OpenSSL, as the lists of openssl-blacklist have them. Likewise.
+    pub debian_weak_keys_file: PathBuf,
+    /// Certificates that one device or one service may have in an hour; ten times as many for all
+    /// of a CA in a minute are told of, and not refused. 0: no end to it.
+    pub certificates_per_hour: u32,
 }
 
 /// `[signer]`: where the keys of the CAs are. All empty: in sealed files below `data_dir`.
@@ -222,8 +231,7 @@ impl ResponseConfig {
             return Err(("response.tell_severity_min", rule.into()));
         }
         if !self.webhook_url.is_empty() {
-            notify::webhook::check_url(&self.webhook_url)
-                .map_err(|rule| ("response.webhook_url", rule))?;
+            outward::check_url(&self.webhook_url).map_err(|rule| ("response.webhook_url", rule))?;
             if self.webhook_secret_file.as_os_str().is_empty() {
                 let rule = "name a file that holds the secret; `openssl rand -hex 32` makes one";
                 return Err(("response.webhook_secret_file", rule.into()));
@@ -312,6 +320,9 @@ impl Default for IdentityConfig {
             service_days: 90,
             status_url: String::new(),
             crl_shards: 1,
+            known_bad_keys_file: PathBuf::new(),
+            debian_weak_keys_file: PathBuf::new(),
+            certificates_per_hour: 60,
         }
     }
 }
@@ -321,108 +332,59 @@ impl Default for IdentityConfig {
 #[error("configuration: {0}")]
 pub struct ConfigError(String);
 
-/// The environment's names for keys, in the order they are applied.
-const ENVIRONMENT: [(&str, &[&str]); 39] = [
-    ("FLEETWARD_DATA_DIR", &["data_dir"]),
-    ("FLEETWARD_LOG_DIR", &["log_dir"]),
-    ("FLEETWARD_SEAL_KEY_FILE", &["seal_key_file"]),
-    ("FLEETWARD_TENANT", &["tenant"]),
-    ("FLEETWARD_TRUST_DOMAIN", &["trust_domain"]),
-    ("FLEETWARD_LISTEN_PEOPLE", &["listen", "people"]),
-    ("FLEETWARD_LISTEN_DEVICES", &["listen", "devices"]),
-    ("FLEETWARD_LISTEN_MQTT", &["listen", "mqtt"]),
-    ("FLEETWARD_GATEWAY_SHARDS", &["gateway", "shards"]),
-    ("FLEETWARD_GATEWAY_DURABILITY", &["gateway", "durability"]),
-    ("FLEETWARD_GATEWAY_TLS_1_2", &["gateway", "tls_1_2"]),
-    (
-        "FLEETWARD_GATEWAY_PACKET_BYTES_MAX",
-        &["gateway", "packet_bytes_max"],
-    ),
-    (
-        "FLEETWARD_GATEWAY_HANDSHAKES_MAX",
-        &["gateway", "handshakes_max"],
-    ),
-    (
-        "FLEETWARD_GATEWAY_CONNECTIONS_MAX",
-        &["gateway", "connections_max"],
-    ),
-    (
-        "FLEETWARD_SIGNER_PKCS11_MODULE",
-        &["signer", "pkcs11_module"],
-    ),
-    ("FLEETWARD_SIGNER_PKCS11_TOKEN", &["signer", "pkcs11_token"]),
-    (
-        "FLEETWARD_SIGNER_PKCS11_PIN_FILE",
-        &["signer", "pkcs11_pin_file"],
-    ),
-    ("FLEETWARD_IDENTITY_TLS_1_2", &["identity", "tls_1_2"]),
-    (
-        "FLEETWARD_IDENTITY_SERVICE_DAYS",
-        &["identity", "service_days"],
-    ),
-    ("FLEETWARD_IDENTITY_STATUS_URL", &["identity", "status_url"]),
-    ("FLEETWARD_IDENTITY_CRL_SHARDS", &["identity", "crl_shards"]),
-    (
-        "FLEETWARD_INVENTORY_ADDRESSES_DAYS",
-        &["inventory", "addresses_days"],
-    ),
-    (
-        "FLEETWARD_INVENTORY_PEERS_DAYS",
-        &["inventory", "peers_days"],
-    ),
-    (
-        "FLEETWARD_INVENTORY_SILENT_HOURS",
-        &["inventory", "silent_hours"],
-    ),
-    (
-        "FLEETWARD_RESPONSE_CONTAIN_MAX",
-        &["response", "contain_max"],
-    ),
-    (
-        "FLEETWARD_RESPONSE_TELL_SEVERITY_MIN",
-        &["response", "tell_severity_min"],
-    ),
-    (
-        "FLEETWARD_RESPONSE_WEBHOOK_URL",
-        &["response", "webhook_url"],
-    ),
-    (
-        "FLEETWARD_RESPONSE_WEBHOOK_SECRET_FILE",
-        &["response", "webhook_secret_file"],
-    ),
-    ("FLEETWARD_RESPONSE_MAIL_SMTP", &["response", "mail_smtp"]),
-    ("FLEETWARD_RESPONSE_MAIL_USER", &["response", "mail_user"]),
-    (
-        "FLEETWARD_RESPONSE_MAIL_PASSWORD_FILE",
-        &["response", "mail_password_file"],
-    ),
-    ("FLEETWARD_RESPONSE_MAIL_FROM", &["response", "mail_from"]),
-    ("FLEETWARD_RESPONSE_ROOTS_FILE", &["response", "roots_file"]),
-    (
-        "FLEETWARD_BROKERS_MOSQUITTO_CRL_FILE",
-        &["brokers", "mosquitto_crl_file"],
-    ),
-    (
-        "FLEETWARD_BROKERS_MOSQUITTO_PID_FILE",
-        &["brokers", "mosquitto_pid_file"],
-    ),
-    (
-        "FLEETWARD_BROKERS_MOSQUITTO_ADDRESS",
-        &["brokers", "mosquitto_address"],
-    ),
-    (
-        "FLEETWARD_BROKERS_MOSQUITTO_ROOTS_FILE",
-        &["brokers", "mosquitto_roots_file"],
-    ),
-    (
-        "FLEETWARD_BROKERS_MOSQUITTO_CERTIFICATE_FILE",
-        &["brokers", "mosquitto_certificate_file"],
-    ),
-    (
-        "FLEETWARD_BROKERS_MOSQUITTO_KEY_FILE",
-        &["brokers", "mosquitto_key_file"],
-    ),
+/// Keys that the environment may set, in the order they are shown. `response` and `brokers` have
+/// their own.
+const KEYS: [&[&str]; 27] = [
+    &["data_dir"],
+    &["log_dir"],
+    &["seal_key_file"],
+    &["tenant"],
+    &["trust_domain"],
+    &["listen", "people"],
+    &["listen", "devices"],
+    &["listen", "mqtt"],
+    &["gateway", "shards"],
+    &["gateway", "durability"],
+    &["gateway", "tls_1_2"],
+    &["gateway", "packet_bytes_max"],
+    &["gateway", "handshakes_max"],
+    &["gateway", "connections_max"],
+    &["signer", "pkcs11_module"],
+    &["signer", "pkcs11_token"],
+    &["signer", "pkcs11_pin_file"],
+    &["identity", "tls_1_2"],
+    &["identity", "service_days"],
+    &["identity", "status_url"],
+    &["identity", "crl_shards"],
+    &["identity", "known_bad_keys_file"],
+    &["identity", "debian_weak_keys_file"],
+    &["identity", "certificates_per_hour"],
+    &["inventory", "addresses_days"],
+    &["inventory", "peers_days"],
+    &["inventory", "silent_hours"],
 ];
+const RESPONSE_KEYS: [&str; 9] = [
+    "contain_max",
+    "tell_severity_min",
+    "webhook_url",
+    "webhook_secret_file",
+    "mail_smtp",
+    "mail_user",
+    "mail_password_file",
+    "mail_from",
+    "roots_file",
+];
+
+/// Every key, with the variable that sets it.
+fn keys() -> impl Iterator<Item = (String, Vec<&'static str>)> {
+    let own = KEYS.iter().map(|path| path.to_vec());
+    let response = RESPONSE_KEYS.iter().map(|key| vec!["response", key]);
+    let brokers = settings::KEYS.iter().map(|key| vec!["brokers", key]);
+    own.chain(response).chain(brokers).map(|path| {
+        let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
+        (variable, path)
+    })
+}
 
 impl Config {
     /// Reads the file (if one is named) and the environment, fills in the paths, checks all.
@@ -450,9 +412,9 @@ impl Config {
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let mut table: toml::Table = text.parse().map_err(|e| ConfigError(format!("{e}")))?;
-        for (variable, path) in ENVIRONMENT {
-            if let Some(value) = environment(variable) {
-                set(&mut table, path, &value)
+        for (variable, path) in keys() {
+            if let Some(value) = environment(&variable) {
+                set(&mut table, &path, &value)
                     .map_err(|e| ConfigError(format!("{variable}: {e}")))?;
             }
         }
@@ -536,13 +498,19 @@ impl Config {
         Ok(())
     }
 
-    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 4] {
+    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 5] {
         [
             (
                 "identity.service_days",
                 u64::from(self.identity.service_days),
                 1,
                 397,
+            ),
+            (
+                "identity.certificates_per_hour",
+                u64::from(self.identity.certificates_per_hour),
+                0,
+                1_000_000,
             ),
             (
                 "inventory.addresses_days",
@@ -637,6 +605,15 @@ impl Config {
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
                 ["identity", "status_url"] => format!("{:?}", self.identity.status_url),
                 ["identity", "crl_shards"] => self.identity.crl_shards.to_string(),
+                ["identity", "known_bad_keys_file"] => {
+                    format!("{:?}", self.identity.known_bad_keys_file)
+                }
+                ["identity", "debian_weak_keys_file"] => {
+                    format!("{:?}", self.identity.debian_weak_keys_file)
+                }
+                ["identity", "certificates_per_hour"] => {
+                    self.identity.certificates_per_hour.to_string()
+                }
                 ["inventory", "addresses_days"] => self.inventory.addresses_days.to_string(),
                 ["inventory", "peers_days"] => self.inventory.peers_days.to_string(),
                 ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),
@@ -653,11 +630,11 @@ impl Config {
         text.push_str(&format!("listen.acme.directory = {:?}\n", acme.directory));
         text.push_str(&format!("listen.acme.names = {:?}\n", acme.names));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
-        for (variable, path) in ENVIRONMENT {
+        for (variable, path) in keys() {
             text.push_str(&format!(
                 "{} = {}    # or {variable}\n",
                 path.join("."),
-                live(path)
+                live(&path)
             ));
         }
         text
@@ -783,6 +760,18 @@ mod tests {
                 "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
                  names = [\"a.example.com\"]\nchallenge_door = \"mqtt\"",
                 "listen.acme.challenge_door: write people or devices",
+            ),
+            (
+                "[brokers]\nemqx_url = \"http://emqx.example/\"",
+                "brokers.emqx_url: write https://",
+            ),
+            (
+                "[brokers]\naws_iot_region = \"eu-central-1\"",
+                "brokers.aws_iot_credentials_file: name a file",
+            ),
+            (
+                "[brokers]\naws_iot_region = \"EU/west\"",
+                "brokers.aws_iot_region: write a region",
             ),
             (
                 "[response]\ntell_severity_min = \"loud\"",

@@ -11,6 +11,7 @@ mod returning;
 mod revoking;
 mod rotation;
 mod status;
+mod stubs;
 
 use crate::certify::lists;
 use crate::config::Config;

@@ -123,6 +123,12 @@ pub fn server_certified(at: Timestamp, certificate: CertificateId, names: &[Stri
     .with("names", names.join(" "))
 }
 
+/// Lists of keys whose private half is known were read again.
+#[must_use]
+pub fn bad_keys_read(at: Timestamp, keys: usize) -> Act {
+    Act::new(at, Actor::Plane, "identity.bad-keys-read", "plane").with("keys", keys)
+}
+
 /// A chain of another CA that our doors show from now on.
 #[must_use]
 pub fn certificate_shown(at: Timestamp, actor: &Actor, shown: &Told) -> Act {

@@ -34,7 +34,10 @@ use gateway::{Admitted, ConnectionId};
 use identity::claim_token::Claimed;
 use identity::pending::{Shown, enrollment_id};
 use identity::tpm::HardwareKey;
-use identity::{Authenticated, CertificateRequest, Door, Fact, Operation, Presented, Refusal};
+use identity::{
+    Authenticated, CertificateRequest, Door, EnrollmentDecision, Fact, Operation, Presented,
+    Refusal,
+};
 use model::{
     Assurance, CertificateId, DeviceId, Digest, Principal, ProductId, Revocable, RevocationReason,
     ServiceId, Timestamp,
@@ -66,10 +69,12 @@ impl Admission {
     ) -> Result<Admitted, Refusal> {
         let who = self.trust.authenticate(Door::Gateway, presented)?;
         self.proven(&who);
+        let facts = self.facts_of(who.principal());
         Ok(Admitted {
             connection,
             address,
-            facts: self.facts_of(who.principal()),
+            client_ids: self.fleet.get().client_ids_of(facts.product.as_ref()),
+            facts,
             certificate: who.certificate(),
             expires_at: who.not_after(),
             shared: self.trust.registry().shares(presented),
@@ -159,6 +164,9 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
         .write(made.row(&principal))
         .entry(plane.leaf(&act)?);
     change = give_up_evidence(plane, &decision.device, key, change).await?;
+    if decision.by != identity::FirstIdentity::Ldevid {
+        change = change.write(shown_key(&decision, asked.presented));
+    }
     change = earlier.remember(change, asked, &made, now);
     let waited = Waited::of(plane, &decision.manufacturer, &decision.serial).await;
     match &waited {
@@ -180,6 +188,12 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     };
     plane.learn(&made.fact(principal.clone()))?;
     plane.shares_no_more(&principal).await;
+    if decision.by != identity::FirstIdentity::Ldevid {
+        plane.learn(&Fact::KeyShown {
+            device: decision.device.clone(),
+            key: asked.presented.key(),
+        })?;
+    }
     if let Some(waited) = waited {
         waited.forget();
     }
@@ -195,6 +209,14 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     Ok(Enrolled::Issued(made.recorded(receipt).der))
 }
 
+/// The key by whose word a device came in is its alone.
+fn shown_key(decision: &EnrollmentDecision, presented: &Presented) -> Write {
+    Write::PutShownKey {
+        device: decision.device.clone(),
+        key: presented.key(),
+    }
+}
+
 /// EST with a claim token instead of a certificate: used up with the first certificate it brings.
 /// Asked again with the same key it brings the same one, since the answer may have been lost. DER.
 ///
@@ -207,7 +229,8 @@ pub async fn enroll_by_token(
     request: &CertificateRequest,
 ) -> Result<Vec<u8>, Trouble> {
     let now = clock::now();
-    let decision = plane.trust().registry().enroll_claimed(claimed)?;
+    let decision = plane.trust().registry().enroll_claimed(claimed, request)?;
+    enrolling::check_key(plane, request)?;
     // Who made the token approved of the device: nobody is asked once more.
     enrolling::check_product(plane, label.as_ref(), request, false, &decision)?;
     if let Some(certificate) = claimed.answered_before(request.key_digest())? {
@@ -237,7 +260,7 @@ pub async fn enroll_by_token(
     let receipt = plane.commit(change).await?;
     plane.learn(&made.fact(principal.clone()))?;
     plane.shares_no_more(&principal).await;
-    let still = plane.trust().registry().enroll_claimed(claimed);
+    let still = plane.trust().registry().enroll_claimed(claimed, request);
     if let Err(refusal) = still {
         return Err(withdraw_heir(plane, made.certificate, refusal).await);
     }
@@ -426,8 +449,10 @@ pub async fn issue_to_service(
             format!("service {service} is not in the fleet; add services/{service}.toml and apply"),
         ));
     }
-    let made = issuing::service(plane, service, request, now)?;
     let principal = Principal::Service(service.clone());
+    enrolling::check_key(plane, request)?;
+    (plane.trust().registry()).check_key(&request.key_digest(), &principal)?;
+    let made = issuing::service(plane, service, request, now)?;
     let change = Change::new(Direction::Grant)
         .guard(Guard::ServiceNotRevoked(service.clone()))
         .guard(Guard::CertificateUnknown(made.certificate))
@@ -557,11 +582,11 @@ pub async fn release(
     let mut change = Change::new(Direction::Grant)
         .write(Write::Release { what: what.clone() })
         .entry(plane.leaf(&entries::released(at, actor, releasing))?);
-    let told = plane.carried(std::slice::from_ref(&what), Telling::In, at);
-    change
-        .writes
-        .extend(told.into_iter().take(CHANGE_ROWS_MAX - 2));
+    let mut told = plane.carried(std::slice::from_ref(&what), Telling::In, at);
+    let rest = told.split_off(told.len().min(CHANGE_ROWS_MAX - 2));
+    change.writes.append(&mut told);
     let receipt = plane.commit(change).await?;
+    plane.queue(rest).await;
     plane.learn(&Fact::Released { what })?;
     plane.status.changed();
     plane.brokers.nudge();

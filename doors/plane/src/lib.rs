@@ -25,6 +25,7 @@ mod fleet;
 mod flow;
 mod judge;
 mod listen;
+mod outward;
 mod pem;
 mod plane;
 mod respond;

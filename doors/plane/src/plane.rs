@@ -2,6 +2,7 @@
 
 use crate::broker::Brokers;
 use crate::certify::over_mqtt::Asking;
+use crate::certify::pace::Pace;
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
@@ -91,6 +92,10 @@ pub struct Plane {
     pub(crate) notifier: Notifier,
     /// Whom revocations are carried to.
     pub(crate) brokers: Brokers,
+    /// How fast certificates follow one another.
+    pub(crate) pace: Pace,
+    /// Why the lists of bad keys are not as their files have them now.
+    pub(crate) bad_keys_trouble: Locked<Option<String>>,
     /// What is asked of TPMs.
     pub(crate) chips: Chips,
     pub(crate) signer: Signer,

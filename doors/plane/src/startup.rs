@@ -2,11 +2,12 @@
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
 use crate::broker::Brokers;
+use crate::certify::pace::Pace;
 use crate::certify::rotation::{self, Proofs};
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
-use crate::certify::{claiming, counting, imports, lists, over_mqtt, waiting};
+use crate::certify::{bad_keys, claiming, counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
@@ -108,7 +109,8 @@ impl Foundation {
             realm: &realm,
             tree: &tree,
         };
-        let served = Served::open(config, &store, &seal, maker)?;
+        let bad_keys = bad_keys::read(&config.identity)?;
+        let served = Served::open(config, &store, &seal, &bad_keys, maker)?;
         let mut manufacturers = Vec::new();
         store.for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
         let anchors = Anchors::new(realm.clone(), &tree.own_cas(), manufacturers)?
@@ -126,7 +128,7 @@ impl Foundation {
             .and_then(Chips::new)
             .map_err(readable)?;
         let pending = waiting::remember(&store)?;
-        let trust = Trust::new(served, anchors, registry);
+        let trust = Trust::new(served, anchors, registry, bad_keys);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         let status = StatusDesk::open(&store, config.status_point()?)?;
         Ok(Self {
@@ -179,6 +181,7 @@ impl Foundation {
             },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
+        let pace = Pace::new(&config.identity);
         Ok(Arc::new(Plane {
             config,
             store: self.store,
@@ -210,6 +213,8 @@ impl Foundation {
             committed: tokio::sync::Notify::new(),
             notifier: self.notifier,
             brokers: self.brokers,
+            pace,
+            bad_keys_trouble: Locked::default(),
             chips: self.chips,
             signer: self.signer,
             realm: self.realm,
@@ -518,13 +523,22 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
         });
     })?;
     store.for_each_issued(|row| {
-        learn(Fact::CertificateIssued {
-            key: key_of(&row),
-            principal: row.principal,
-            certificate: row.certificate,
-            not_after: row.not_after,
+        let (key, certificate, not_after) = (key_of(&row), row.certificate, row.not_after);
+        learn(match row.principal {
+            Some(principal) => Fact::CertificateIssued {
+                principal,
+                certificate,
+                key,
+                not_after,
+            },
+            None => Fact::ServerCertified {
+                certificate,
+                key,
+                not_after,
+            },
         });
     })?;
+    store.for_each_shown_key(|device, key| learn(Fact::KeyShown { device, key }))?;
     store.for_each_revocation(|what, revocation| {
         let (at, reason) = (revocation.at, revocation.reason);
         learn(Fact::Revoked { what, reason, at });

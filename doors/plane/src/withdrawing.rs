@@ -149,7 +149,7 @@ pub async fn record(
             });
         }
         // Of a product they may be many; what does not fit has changes of its own.
-        let mut carried = plane.carried(part, Telling::Out, at);
+        let mut carried = plane.carried(part, Telling::Out(revoking.reason), at);
         let rest = carried.split_off(carried.len().min(LINES_OF_CHANGE_MAX));
         change.writes.append(&mut carried);
         recorded = match plane.commit_withdrawal(change).await {
@@ -159,13 +159,7 @@ pub async fn record(
                 Err(trouble)
             }
         };
-        for some in rest.chunks(CHANGE_ROWS_MAX) {
-            let mut more = Change::new(Direction::Neutral);
-            more.writes = some.to_vec();
-            if let Err(trouble) = plane.commit(more).await {
-                tracing::error!("{} broker message(s) are lost ({trouble})", some.len());
-            }
-        }
+        plane.queue(rest).await;
     }
     plane.brokers.nudge();
     match failed {

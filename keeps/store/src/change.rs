@@ -319,6 +319,9 @@ pub enum Write {
         step: Step,
         entry_of_change: Option<usize>,
     },
+    /// A device came by the word of a certificate with this key (SHA-256 of its
+    /// SubjectPublicKeyInfo). The first that did stays.
+    PutShownKey { device: DeviceId, key: Digest },
     /// Creates or replaces what is known of devices besides their identity. Grants nothing.
     PutRecords(Vec<DeviceRecord>),
     /// A message that must leave the house; the same id replaces it (a further attempt).
@@ -383,6 +386,7 @@ impl Write {
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
+            | Self::PutShownKey { .. }
             | Self::PutRecords(_)
             | Self::PutOutbox(_)
             | Self::DropOutbox { .. }

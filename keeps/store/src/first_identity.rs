@@ -98,6 +98,24 @@ impl Store {
         )
     }
 
+    /// Keys by which devices came to their first certificate of ours.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_shown_key(
+        &self,
+        mut each: impl FnMut(DeviceId, Digest),
+    ) -> Result<u64, ReadError> {
+        self.readers().for_each(
+            "SELECT device, key FROM shown_key WHERE tenant = ?1 ORDER BY key",
+            params![self.tenant_text()],
+            |row| {
+                each(name(row, 0, "shown_key")?, digest(row, 1, "shown_key")?);
+                Ok(())
+            },
+        )
+    }
+
     /// # Errors
     /// The disk, or a row that is not valid.
     pub fn for_each_described(&self, mut each: impl FnMut(Described)) -> Result<u64, ReadError> {

@@ -120,7 +120,8 @@ pub struct Superseded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedRow {
     pub certificate: CertificateId,
-    pub principal: Principal,
+    /// `None`: it is for our own doors.
+    pub principal: Option<Principal>,
     /// Of its public key; absent in rows of an earlier format, whose `der` is then given.
     pub key: Option<Digest>,
     pub der: Option<Vec<u8>>,
@@ -189,7 +190,8 @@ impl Store {
         )
     }
 
-    /// Certificates of devices and services, in the order in which they were issued, to the second.
+    /// Certificates of devices, services and doors, in the order in which they were issued, to the
+    /// second.
     ///
     /// # Errors
     /// The disk, or a row that is not valid.
@@ -199,12 +201,15 @@ impl Store {
             // The certificates themselves stay out of the sort.
             "SELECT issuer, serial, principal, not_after, key,
                  CASE WHEN key IS NULL THEN der END FROM certificate
-             WHERE tenant = ?1 AND principal IS NOT NULL ORDER BY not_before",
+             WHERE tenant = ?1 ORDER BY not_before",
             params![self.tenant_text()],
             |row| {
                 each(IssuedRow {
                     certificate: certificate_id(row, 0, TABLE)?,
-                    principal: name(row, 2, TABLE)?,
+                    principal: match row.get_ref(2)? {
+                        rusqlite::types::ValueRef::Null => None,
+                        _ => Some(name(row, 2, TABLE)?),
+                    },
                     not_after: at(row.get(3)?),
                     key: match row.get_ref(4)? {
                         rusqlite::types::ValueRef::Null => None,

@@ -397,6 +397,13 @@ CREATE TABLE held_key (
     PRIMARY KEY (tenant, device)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE shown_key (
+    tenant TEXT NOT NULL,
+    key BLOB NOT NULL,
+    device TEXT NOT NULL,
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE attestation_result (
     tenant TEXT NOT NULL,
     device TEXT NOT NULL,

@@ -7,8 +7,8 @@ use crate::attestation::AttestationTable;
 use crate::behaviour::{self, BehaviourTable, Destination, DestinationId};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{
-    Channel, ChannelId, Direction, Enrollment, FAN_OUT_PER_MINUTE, Group, LdevidKey, Part, Product,
-    Service, caps, part_of,
+    Channel, ChannelId, ClientIds, Direction, Enrollment, FAN_OUT_PER_MINUTE, Group, LdevidKey,
+    Part, Product, Service, caps, part_of,
 };
 use crate::template::Template;
 use model::{AuthorityId, GroupId, ProductId, ServiceId};
@@ -127,6 +127,8 @@ struct ProductTable {
     ca: Option<Spanned<String>>,
     #[serde(default)]
     enrollment: EnrollmentWord,
+    #[serde(default)]
+    client_ids: ClientIds,
     ldevid_key: Option<LdevidKey>,
     #[serde(default)]
     server_keygen: bool,
@@ -271,6 +273,7 @@ impl Declared {
                 authority,
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
                 rotation_overlap: table.revoke_superseded.then_some(overlap),
+                client_ids: table.client_ids,
                 enrollment: Enrollment {
                     needs_approval: table.enrollment == EnrollmentWord::Approval,
                     key: table.ldevid_key,

@@ -71,10 +71,39 @@ pub struct Product {
     pub authority: Option<AuthorityId>,
     /// How its devices come by a certificate.
     pub enrollment: Enrollment,
+    /// How they may call themselves in MQTT.
+    pub client_ids: ClientIds,
     /// What its devices are expected to do in the network.
     pub behaviour: Behaviour,
     /// What they must attest; `None`: nothing is known of how they should start.
     pub attestation: Option<Attestation>,
+}
+
+/// How a principal may call itself in MQTT. Sessions are each principal's own whatever it says, so
+/// none takes another's; but what a client identifier says is read in logs and by other programs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientIds {
+    /// By its name, or its name and a colon with more behind it.
+    #[default]
+    Own,
+    /// By anything that its name is part of.
+    Containing,
+    /// By anything.
+    Free,
+}
+
+impl ClientIds {
+    /// Whether somebody of this name may call itself so.
+    #[must_use]
+    pub fn permit(self, name: &str, client_id: &str) -> bool {
+        match self {
+            Self::Own => (client_id.strip_prefix(name))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(':')),
+            Self::Containing => client_id.contains(name),
+            Self::Free => !client_id.is_empty(),
+        }
+    }
 }
 
 /// How devices of a product come by a certificate.

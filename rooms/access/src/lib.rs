@@ -40,8 +40,8 @@ pub use diagnostic::{Diagnostic, SourceFile};
 pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
 pub use explain::Explanation;
 pub use fleet::{
-    Channel, ChannelId, Direction, Enrollment, FAN_OUT_PER_MINUTE, Fleet, Group, LdevidKey,
-    Product, Service,
+    Channel, ChannelId, ClientIds, Direction, Enrollment, FAN_OUT_PER_MINUTE, Fleet, Group,
+    LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
 pub use policy::schema;

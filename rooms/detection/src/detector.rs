@@ -6,6 +6,7 @@ use crate::judge::rates::Counted;
 use crate::judge::sets::Contact;
 use crate::judge::{Judgement, Sight, failures, interfaces, protocol, rates, reports, sets};
 use crate::pack::{Pack, digest};
+use crate::places::{Places, known_key};
 use crate::visitors::Visitors;
 use crate::{Baseline, Declared, Deviation, Feature, Observation, Settings};
 use model::{DeviceId, ProductId, Subject, Timestamp};
@@ -27,6 +28,7 @@ pub struct Detector {
 struct Known {
     product: ProductId,
     state: Box<Device>,
+    places: Places,
     due: Option<Timestamp>,
 }
 
@@ -91,6 +93,7 @@ impl Detector {
             Known {
                 product: product.clone(),
                 state: Box::default(),
+                places: Places::default(),
                 due: None,
             },
         );
@@ -152,7 +155,8 @@ impl Detector {
         };
         group.advance(self.now, &self.settings);
         let judgements = judge(&self.settings, group, &mut known.state, sight, feature);
-        for judgement in judgements.into_iter().flatten() {
+        let placed = placed(&mut known.places, sight, feature);
+        for judgement in judgements.into_iter().flatten().chain(placed) {
             let saying = saying(&judgement, sight);
             if known
                 .state
@@ -406,15 +410,39 @@ fn judge(
         Feature::TlsFailures { count, .. } => {
             failures::reported_handshakes(settings, device, sight, *count)
         }
-        // A device has no sessions of people and commands nobody; where and when its sessions
-        // begin and end is inventory's to keep, and no fault.
-        Feature::SessionOpened { .. }
+        // A device has no sessions of people and commands nobody; where its identity is used is
+        // judged by itself.
+        Feature::DoorOpened { .. }
+        | Feature::KnownKey { .. }
+        | Feature::SessionOpened { .. }
         | Feature::SessionEnded { .. }
         | Feature::CommandFanOut { .. }
         | Feature::SignIn { .. }
         | Feature::Token { .. } => None,
     };
     [one, None]
+}
+
+/// One program that moves, or two?
+fn placed(places: &mut Places, sight: &Sight<'_>, feature: &Feature) -> Option<Judgement> {
+    match feature {
+        Feature::SessionOpened { address, .. } => {
+            places.opened(*address);
+            None
+        }
+        Feature::SessionEnded { .. } => {
+            places.ended();
+            None
+        }
+        Feature::TakenOver {
+            same_certificate,
+            from,
+            previous_from,
+        } => places.taken_over(sight, *same_certificate, *from, *previous_from),
+        Feature::DoorOpened { door, address } => places.at_door(sight, door, *address),
+        Feature::KnownKey { flaw, door } => Some(known_key(sight, flaw, door)),
+        _ => None,
+    }
 }
 
 fn saying<'a>(judgement: &'a Judgement, sight: &Sight<'_>) -> Saying<'a> {

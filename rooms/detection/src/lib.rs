@@ -27,6 +27,7 @@ mod habit;
 mod judge;
 mod observation;
 mod pack;
+mod places;
 pub mod report;
 mod settings;
 mod statistics;

@@ -91,6 +91,17 @@ pub enum Feature {
         from: IpAddr,
         previous_from: Option<IpAddr>,
     },
+    /// Its certificate opened a door for programs from there.
+    DoorOpened {
+        door: String,
+        address: IpAddr,
+    },
+    /// The key that it proved to hold is known to others, so it proved nothing: `flaw` says how
+    /// (`published`).
+    KnownKey {
+        flaw: String,
+        door: String,
+    },
     /// To how many different devices a service sent.
     CommandFanOut {
         devices: u64,

@@ -1,7 +1,7 @@
 //! What is remembered of those who are no devices, for as long as there is room.
 
 use crate::judge::interfaces::Visitor;
-use core::net::{IpAddr, Ipv6Addr};
+use crate::places::household;
 use model::{Subject, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,13 +48,5 @@ impl Table {
         let (last, visitor) = self.visitors.entry(subject).or_default();
         *last = now;
         visitor
-    }
-}
-
-/// Whoever has one IPv6 address has 2⁶⁴ of them.
-fn household(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
     }
 }

@@ -6,7 +6,7 @@ use crate::gateway::{Gateway, WillFate};
 use crate::signal::{Signal, cut};
 use crate::state::{Phase, Session, Will};
 use crate::turn::{CloseReason, Turn};
-use access::Denied;
+use access::{ClientIds, Denied};
 use model::{DenyReason, Timestamp};
 use mqtt::encode::ConnackFields;
 use mqtt::{Connect, Malformed, Packet, Reason, Version};
@@ -71,7 +71,9 @@ impl Gateway {
             return;
         };
         let principal = connection.principal;
-        let checked = (self.admit(now)).and_then(|()| self.check_connect(principal, connect, turn));
+        let client_ids = connection.client_ids;
+        let checked = (self.admit(now))
+            .and_then(|()| self.check_connect(principal, client_ids, connect, turn));
         if let Err(Refusal(code, why)) = checked {
             self.counters.connects_refused += 1;
             self.signal(turn, principal, |principal| Signal::ConnectRefused {
@@ -187,6 +189,7 @@ impl Gateway {
     fn check_connect(
         &mut self,
         principal: u32,
+        client_ids: ClientIds,
         connect: &Connect<'_>,
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
@@ -204,8 +207,7 @@ impl Gateway {
         };
         let name = known.facts.principal.name();
         let client_id = connect.client_id;
-        let is_own = (client_id.strip_prefix(name))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+        let is_own = client_ids.permit(name, client_id);
         // What a list says it has always been called is its own too.
         let is_own = is_own
             || (known.facts.attributes.iter())
@@ -219,7 +221,8 @@ impl Gateway {
             });
             return Err(Refusal(
                 Reason::CLIENT_IDENTIFIER_NOT_VALID,
-                "the client identifier must be the certificate's name, or begin with it and a colon",
+                "the client identifier must be the certificate's name, or begin with it and a colon; \
+                 or what client_ids says of its product",
             ));
         }
         if client_id.len() > self.limits.client_id_bytes_max {

@@ -15,7 +15,7 @@ use crate::slab::Slab;
 use crate::state::{Connection, Phase, Session, WillDue};
 use crate::summary::Counters;
 use crate::turn::{CloseReason, Closed, Turn};
-use access::{Facts, Grants};
+use access::{ClientIds, Facts, Grants};
 use core::net::IpAddr;
 use model::{CertificateId, Principal, Timestamp};
 use mqtt::{Filter, FilterTrie, Reason, Version};
@@ -33,6 +33,8 @@ pub struct ConnectionId(pub u32);
 pub struct Admitted {
     pub connection: ConnectionId,
     pub facts: Facts,
+    /// How it may call itself, besides what its attributes say.
+    pub client_ids: ClientIds,
     /// Where it comes from, for signals; decides nothing.
     pub address: IpAddr,
     pub certificate: CertificateId,
@@ -157,6 +159,7 @@ impl Gateway {
         let Admitted {
             connection: ConnectionId(id),
             facts,
+            client_ids,
             address,
             certificate,
             expires_at,
@@ -189,6 +192,7 @@ impl Gateway {
             phase: Phase::Connecting,
             generation,
             principal,
+            client_ids,
             certificate,
             shared,
             address,

@@ -5,7 +5,7 @@ use crate::journal::Options;
 use crate::queue::Queue;
 use crate::retained::Backlog;
 use crate::turn::Token;
-use access::Facts;
+use access::{ClientIds, Facts};
 use core::net::IpAddr;
 use model::{CertificateId, Timestamp};
 use mqtt::{Filter, ForwardProperties, Qos, Reason, Version};
@@ -17,6 +17,7 @@ pub(crate) struct Connection {
     /// Tells this use of the connection's number from earlier ones.
     pub generation: u32,
     pub principal: u32,
+    pub client_ids: ClientIds,
     pub certificate: CertificateId,
     /// Others hold its key too.
     pub shared: bool,

@@ -1,7 +1,7 @@
 //! Reading a certificate somebody else wrote.
 
 use crate::refusal::PathRefusal;
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use const_oid::db::rfc5912::ECDSA_WITH_SHA_256;
 use der::asn1::BitStringRef;
@@ -43,11 +43,7 @@ pub fn public_key_digest(certificate_der: &[u8]) -> Result<Digest, PathRefusal> 
 /// # Errors
 /// [`PathRefusal::Malformed`] if it cannot be read.
 pub fn public_key(certificate_der: &[u8]) -> Result<Vec<u8>, PathRefusal> {
-    read(certificate_der)?
-        .tbs_certificate()
-        .subject_public_key_info()
-        .to_der()
-        .map_err(|_| malformed("public key"))
+    public_key_of(&read(certificate_der)?)
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
@@ -56,6 +52,16 @@ pub(crate) fn sha256(bytes: &[u8]) -> Digest {
         *to = *from;
     }
     Digest(out)
+}
+
+/// OCSP names CAs by it, and lists name keys; nothing rests on its strength.
+pub(crate) fn sha1(bytes: &[u8]) -> [u8; 20] {
+    let mut out = [0; 20];
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    for (to, from) in out.iter_mut().zip(hash.as_ref()) {
+        *to = *from;
+    }
+    out
 }
 
 pub(crate) fn malformed(what: &'static str) -> PathRefusal {
@@ -82,11 +88,15 @@ pub(crate) fn name_digest(name: &Name) -> Result<Digest, PathRefusal> {
 }
 
 pub(crate) fn key_digest(certificate: &Certificate) -> Result<Digest, PathRefusal> {
+    public_key_of(certificate).map(|der| sha256(&der))
+}
+
+/// SubjectPublicKeyInfo in DER.
+pub(crate) fn public_key_of(certificate: &Certificate) -> Result<Vec<u8>, PathRefusal> {
     certificate
         .tbs_certificate()
         .subject_public_key_info()
         .to_der()
-        .map(|der| sha256(&der))
         .map_err(|_| malformed("public key"))
 }
 

@@ -23,6 +23,17 @@ use x509_cert::serial_number::SerialNumber;
 /// An entry stays this long after its certificate ended: one more regular list must show it
 /// (RFC 5280 section 3.3), so lists must come at least this often.
 pub const KEPT_AFTER_END: Duration = Duration::from_secs(7 * 86_400);
+/// The same for one that was replaced by the next of its device: as long as one list is good. So
+/// each list that follows its end in regular course has shown it once, and a fleet that renews day
+/// by day does not carry a week of its past.
+pub const SUPERSEDED_KEPT_AFTER_END: Duration = Duration::from_secs(86_400);
+
+pub(crate) const fn kept_after_end(reason: RevocationReason) -> Duration {
+    match reason {
+        RevocationReason::Superseded => SUPERSEDED_KEPT_AFTER_END,
+        _ => KEPT_AFTER_END,
+    }
+}
 
 /// One of a CA's lists. Which one shows a certificate is a hash of its serial number, so that it
 /// can be written into the certificate before anybody knows of a revocation.

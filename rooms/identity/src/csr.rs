@@ -6,10 +6,11 @@
 //! compressed points, explicit curve parameters and anything after the request are refused.
 
 use crate::certificate::sha256;
+use crate::weak_key::{KeyFlaw, flaw_of_modulus, rsa_numbers};
 use aws_lc_rs::signature as algorithm;
 use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
 use const_oid::db::{rfc4519, rfc5912, rfc8410};
-use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier, UintRef};
+use der::asn1::{AnyRef, BitStringRef, ObjectIdentifier};
 use der::{Decode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use model::{Digest, SerialNumber};
 use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
@@ -83,6 +84,11 @@ pub enum CsrRefusal {
          device: make the key with other hardware or software, or better use P-256"
     )]
     Roca,
+    #[error(
+        "the two primes of the RSA key lie so close together that anybody can find them \
+         (CVE-2022-26320); device: make the key with other software, or better use P-256"
+    )]
+    ClosePrimes,
     #[error("the key's point is not uncompressed; device: send it as 04, X, Y")]
     PointForm,
 }
@@ -99,6 +105,7 @@ impl CsrRefusal {
             Self::RsaSize { .. } => "request-rsa-size",
             Self::RsaExponent => "request-rsa-exponent",
             Self::Roca => "request-rsa-roca",
+            Self::ClosePrimes => "request-rsa-close-primes",
             Self::PointForm => "request-point-form",
         }
     }
@@ -391,17 +398,7 @@ fn has_null_parameters(algorithm: &AlgorithmIdentifierRef<'_>) -> bool {
 }
 
 fn rsa(bits: &[u8]) -> Result<KeyKind, CsrRefusal> {
-    let read = || -> der::Result<(&[u8], &[u8])> {
-        let mut reader = SliceReader::new(bits)?;
-        let key = reader.sequence(|reader| {
-            let modulus = UintRef::decode(reader)?;
-            let exponent = UintRef::decode(reader)?;
-            Ok::<_, der::Error>((modulus.as_bytes(), exponent.as_bytes()))
-        })?;
-        reader.finish()?;
-        Ok(key)
-    };
-    let (modulus, exponent) = read().map_err(|_| malformed("RSA key"))?;
+    let (modulus, exponent) = rsa_numbers(bits).map_err(|_| malformed("RSA key"))?;
     let modulus_bits = bit_length(modulus);
     let size = u16::try_from(modulus_bits)
         .ok()
@@ -412,31 +409,11 @@ fn rsa(bits: &[u8]) -> Result<KeyKind, CsrRefusal> {
     if !is_odd || bit_length(exponent) < 17 {
         return Err(CsrRefusal::RsaExponent);
     }
-    if is_roca(modulus) {
-        return Err(CsrRefusal::Roca);
+    match flaw_of_modulus(modulus) {
+        None => Ok(KeyKind::Rsa { bits: size }),
+        Some(KeyFlaw::Roca) => Err(CsrRefusal::Roca),
+        Some(_) => Err(CsrRefusal::ClosePrimes),
     }
-    Ok(KeyKind::Rsa { bits: size })
-}
-
-/// Whether a modulus bears the mark of the Infineon RSALib (Nemec and others, "The Return of
-/// Coppersmith's Attack", 2017): modulo each small prime it is a power of 65537. Of other moduli
-/// one in some hundred million does.
-fn is_roca(modulus: &[u8]) -> bool {
-    const PRIMES: [u32; 38] = [
-        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
-        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
-    ];
-    PRIMES.iter().all(|prime| {
-        let residue =
-            (modulus.iter()).fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
-        let mut power = 1;
-        // Fermat: the powers come round within so many steps.
-        (0..*prime).any(|_| {
-            let found = power == residue;
-            power = power * (65_537 % prime) % prime;
-            found
-        })
-    })
 }
 
 fn bit_length(big_endian: &[u8]) -> usize {

@@ -2,15 +2,15 @@
 //! of its devices. The same for an import and for its rehearsal.
 
 use crate::certificate;
-use crate::csr::KeyKind;
+use crate::csr::{CsrRefusal, KeyKind};
 use crate::expected::ExpectedDevice;
 use crate::first_identity::imported::Naming;
 use crate::path::{AnchorRefusal, chain, read_anchor};
 use crate::refusal::PathRefusal as Refused;
+use crate::weak_key::BadKeys;
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5912;
-use der::asn1::UintRef;
-use der::{Decode, Encode, Reader, SliceReader};
+use der::Encode;
 use model::{DeviceId, Digest, ProductId, SerialNumber, Timestamp};
 use rustls_pki_types::TrustAnchor;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -40,7 +40,7 @@ pub enum Found {
     NoChain,
     /// RSA below 2048 bits, or a kind of key that TLS does not take.
     WeakKey,
-    /// RSA with the fingerprint of a broken generator (ROCA, CVE-2017-15361).
+    /// RSA that can be factored (ROCA, close primes), or a key on a list of bad ones.
     KnownBadKey,
     /// Not for authenticating a client.
     NotAClient,
@@ -50,12 +50,14 @@ pub enum Found {
     Unlisted,
     /// Another certificate has the same name.
     DuplicateName,
+    /// Another certificate has the same key: it was copied.
+    DuplicateKey,
     /// It stands in the file once more.
     Repeated,
 }
 
 impl Found {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Chains,
         Self::Pinned,
         Self::Unseen,
@@ -70,6 +72,7 @@ impl Found {
         Self::Unnamed,
         Self::Unlisted,
         Self::DuplicateName,
+        Self::DuplicateKey,
         Self::Repeated,
     ];
 
@@ -90,6 +93,7 @@ impl Found {
             Self::Unnamed => "unnamed",
             Self::Unlisted => "unlisted",
             Self::DuplicateName => "duplicate-name",
+            Self::DuplicateKey => "duplicate-key",
             Self::Repeated => "repeated",
         }
     }
@@ -116,6 +120,7 @@ pub struct Terms {
     pub pin: bool,
     /// Of devices that stand on no list. `None`: what is not listed is left out.
     pub product: Option<ProductId>,
+    pub bad_keys: BadKeys,
 }
 
 /// How often something was found, and the first of those it was found of.
@@ -136,11 +141,14 @@ pub struct Import {
     accept_expired: bool,
     pin: bool,
     product: Option<ProductId>,
+    bad_keys: BadKeys,
     now: Timestamp,
     rows: Vec<ExpectedDevice>,
     by_serial: HashMap<SerialNumber, usize>,
     by_fingerprint: HashMap<Digest, Vec<usize>>,
     seen: HashSet<Digest>,
+    /// The first 8 bytes of each key's digest: 300,000 of them are some 5 MB.
+    keys: HashSet<[u8; 8]>,
     /// Rows whose certificate was looked at and is fit.
     fit: HashSet<usize>,
     /// Rows whose certificate was looked at and is not.
@@ -178,9 +186,11 @@ impl Import {
             anchors,
             accept_expired: terms.accept_expired,
             product: terms.product.filter(|_| list.is_empty()),
+            bad_keys: terms.bad_keys,
             now,
             rows: list,
             seen: HashSet::new(),
+            keys: HashSet::new(),
             fit: HashSet::new(),
             unfit: HashSet::new(),
             findings: Findings::new(),
@@ -204,7 +214,13 @@ impl Import {
             (None, Ok(serial)) => serial.to_string(),
             (None, Err(_)) => fingerprint.to_string(),
         };
-        let flaws = self.flaws(der, &read);
+        let mut flaws = self.flaws(der, &read);
+        if let Ok(key) = certificate::key_digest(&read)
+            && let Some(key) = key.0.first_chunk()
+            && !self.keys.insert(*key)
+        {
+            flaws.push(Found::DuplicateKey);
+        }
         for flaw in &flaws {
             self.found(*flaw, &called);
         }
@@ -308,10 +324,9 @@ impl Import {
         }
         let public_key = tbs.subject_public_key_info().to_der().unwrap_or_default();
         match KeyKind::of(&public_key) {
+            Err(CsrRefusal::Roca | CsrRefusal::ClosePrimes) => flaws.push(Found::KnownBadKey),
             Err(_) => flaws.push(Found::WeakKey),
-            Ok(KeyKind::Rsa { .. }) if has_roca_fingerprint(read) => {
-                flaws.push(Found::KnownBadKey);
-            }
+            Ok(_) if self.bad_keys.flaw(&public_key).is_some() => flaws.push(Found::KnownBadKey),
             Ok(_) => {}
         }
         if is_weak(read.signature_algorithm().oid) {
@@ -347,36 +362,4 @@ fn is_weak(algorithm: ObjectIdentifier) -> bool {
         ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),
     ]
     .contains(&algorithm)
-}
-
-/// Whether an RSA modulus is, modulo each of these primes, a power of 65537: all keys of the broken
-/// generator are, and of others one in 2^27 (Nemec et al., "The Return of Coppersmith's Attack",
-/// section 3).
-fn has_roca_fingerprint(read: &Certificate) -> bool {
-    const PRIMES: [u32; 17] = [
-        11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157,
-    ];
-    let bits = (read.tbs_certificate().subject_public_key_info())
-        .subject_public_key
-        .raw_bytes();
-    let modulus = || -> der::Result<Vec<u8>> {
-        let mut reader = SliceReader::new(bits)?;
-        reader.sequence(|reader| {
-            let modulus = UintRef::decode(reader)?.as_bytes().to_vec();
-            UintRef::decode(reader)?;
-            Ok::<_, der::Error>(modulus)
-        })
-    };
-    let Ok(modulus) = modulus() else {
-        return false;
-    };
-    PRIMES.iter().all(|prime| {
-        let residue =
-            (modulus.iter()).fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
-        let mut power = 1;
-        (0..*prime).any(|_| {
-            power = power * (65_537 % prime) % prime;
-            power == residue
-        })
-    })
 }

@@ -30,6 +30,7 @@ pub mod est;
 pub mod expected;
 mod first_identity;
 pub mod import;
+pub mod issuance;
 mod names;
 pub mod ocsp;
 pub mod ownership;
@@ -41,6 +42,7 @@ mod registry;
 mod renewal;
 mod server_chain;
 mod status;
+mod weak_key;
 
 pub use certificate::{certificate_id, public_key, public_key_digest, validity};
 pub use csr::{CertificateRequest, KeyKind};
@@ -56,9 +58,10 @@ pub use path::{
 pub use refusal::{Actor, PathRefusal, Refusal};
 pub use registry::{
     AttestationStatus, Authenticated, CLIENT_ID, Device, EnrollmentDecision, EnrollmentKind, Fact,
-    FactConflict, FirstIdentity, ImportProgress, ImportTerms, Operation, Reach, Registry,
-    Revocation, Supersession,
+    FactConflict, FirstIdentity, ImportProgress, ImportTerms, KeyHolder, Operation, Reach,
+    Registry, Revocation, Supersession,
 };
 pub use renewal::renew_after;
 pub use server_chain::{ChainCertificate, ServerChain, ServerChainRefusal, covers};
 pub use status::{InvalidStatusPoint, OCSP_PATH, StatusPoint, crl_path};
+pub use weak_key::{BadKeys, InvalidList, KeyFlaw, flaw_of_key};

@@ -5,10 +5,9 @@
 //! [`Request::parse`], [`decide`], [`respond`] for the bytes to be signed, then
 //! [`UnsignedResponse::assemble`]; or [`refuse`].
 
-use crate::certificate::{self, sha256};
+use crate::certificate::{self, sha1, sha256};
 use crate::profile::{ProfileError, ecdsa_with_sha256, internal};
 use crate::registry::{Registry, Revocation};
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use const_oid::db::rfc5912::{ID_SHA_1, ID_SHA_256};
 use const_oid::db::rfc6960::{ID_PKIX_OCSP_BASIC, ID_PKIX_OCSP_NONCE};
 use der::asn1::{Any, BitString, GeneralizedTime, OctetStringRef, UintRef};
@@ -257,7 +256,7 @@ fn status_of(registry: &Registry, issuer: Digest, serial: &[u8]) -> Status {
     let Some(certificate) = CertificateId::new(issuer, serial) else {
         return Status::Unknown;
     };
-    if registry.owner(&certificate).is_none() {
+    if !registry.is_issued(&certificate) {
         return Status::Unknown;
     }
     let own = registry.certificate_revocation(&certificate);
@@ -462,14 +461,4 @@ fn sequence(parts: &[&[u8]]) -> der::Result<Vec<u8>> {
 
 fn generalized(moment: Timestamp) -> der::Result<Vec<u8>> {
     GeneralizedTime::from_unix_duration(Duration::from_secs(moment.as_seconds()))?.to_der()
-}
-
-/// Requests name CAs by it, and answers their responder; nothing rests on its strength.
-fn sha1(bytes: &[u8]) -> [u8; 20] {
-    let mut out = [0; 20];
-    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
-    for (to, from) in out.iter_mut().zip(hash.as_ref()) {
-        *to = *from;
-    }
-    out
 }

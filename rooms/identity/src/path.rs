@@ -6,6 +6,7 @@ use crate::first_identity::idevid;
 use crate::first_identity::imported::{self, Naming};
 use crate::names::Realm;
 use crate::refusal::{PathRefusal, Refusal};
+use crate::weak_key::{ModulusMark, modulus_mark};
 use const_oid::db::rfc5280::ID_KP_CLIENT_AUTH;
 use model::{
     CertificateId, CertificateUse, CertificateUses, Digest, ManufacturerId, Principal,
@@ -168,6 +169,8 @@ pub struct Presented {
     pub(crate) subject: Vec<u8>,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub(crate) key: Digest,
+    /// Of an RSA key.
+    pub(crate) modulus: Option<ModulusMark>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -465,13 +468,15 @@ impl Anchors {
                 fingerprint: path.end_entity,
             },
         };
+        let public_key = certificate::public_key_of(&certificate)?;
         Ok(Presented {
             claim,
             certificate: certificate::id_of(&certificate)?,
             not_before: path.not_before,
             not_after: path.not_after,
             subject: certificate::name_der(certificate.tbs_certificate().subject())?,
-            key: certificate::key_digest(&certificate)?,
+            key: certificate::sha256(&public_key),
+            modulus: modulus_mark(&public_key),
         })
     }
 
@@ -582,6 +587,12 @@ impl Presented {
     #[must_use]
     pub fn certificate(&self) -> CertificateId {
         self.certificate
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        self.key
     }
 
     /// The earliest end in the chain.

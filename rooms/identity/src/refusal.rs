@@ -1,5 +1,7 @@
 //! Every way to be refused, with a name for machines and a sentence for whoever must act.
 
+use crate::registry::KeyHolder;
+use crate::weak_key::KeyFlaw;
 use model::{
     CertificateId, DeviceId, ManufacturerId, Principal, ProductId, Revocable, RevocationReason,
     SerialNumber, Timestamp,
@@ -258,7 +260,19 @@ pub enum Refusal {
         "the key in the request is the key of {holder} already, and a key lives in one device \
          only; device: make a new key; operator: find out which of the two was copied"
     )]
-    KeyOfAnother { holder: Principal },
+    KeyOfAnother { holder: KeyHolder },
+    #[error(
+        "device/{holder} came with a factory key of its own that is this one's too, and a key lives \
+         in one device only; manufacturer: make a key in each device; operator: give this one a \
+         claim token and look at both"
+    )]
+    FactoryKeyOfAnother { holder: DeviceId },
+    #[error(
+        "the private half of the key is publicly known ({}); device: make a new key from good \
+         randomness; operator: find out how it came by that one",
+        flaw.name()
+    )]
+    KnownKey { flaw: KeyFlaw },
     #[error("a service does not enroll over EST; operator: issue its certificate with the CLI")]
     NotADevice,
     #[error(
@@ -319,6 +333,8 @@ impl Refusal {
             Self::IdevidAtGateway => "idevid-at-gateway",
             Self::Revoked { what, reason, .. } => revoked_code(what, *reason),
             Self::KeyOfAnother { .. } => "request-key-of-another",
+            Self::FactoryKeyOfAnother { .. } => "idevid-key-of-another",
+            Self::KnownKey { .. } => "request-key-known",
             Self::DeviceIsolated { .. } => "device-isolated",
             Self::UnlistedSerial { .. } => "serial-unlisted",
             Self::UnrecordedCertificate { .. } => "certificate-unrecorded",
@@ -352,7 +368,7 @@ impl Refusal {
             Self::Tpm(refusal) => refusal.who_must_act(),
             Self::Eat(refusal) => refusal.who_must_act(),
             Self::Claim(refusal) => refusal.who_must_act(),
-            Self::NoSerialNumber { .. } => Actor::Manufacturer,
+            Self::NoSerialNumber { .. } | Self::FactoryKeyOfAnother { .. } => Actor::Manufacturer,
             Self::NamesNobody
             | Self::ForgedIssuer { .. }
             | Self::DeviceIsolated { .. }
@@ -376,6 +392,7 @@ impl Refusal {
             },
             Self::IdevidAtGateway
             | Self::KeyOfAnother { .. }
+            | Self::KnownKey { .. }
             | Self::ImportEnded { .. }
             | Self::SharedReplaced { .. }
             | Self::TokenThrottled

@@ -81,18 +81,27 @@ impl Lifecycle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Posture {
     Trusted,
+    /// It comes by a certificate that other devices have as well.
+    Shared,
     Suspect,
     Contained,
     Revoked,
 }
 
 impl Posture {
-    pub const ALL: [Self; 4] = [Self::Trusted, Self::Suspect, Self::Contained, Self::Revoked];
+    pub const ALL: [Self; 5] = [
+        Self::Trusted,
+        Self::Shared,
+        Self::Suspect,
+        Self::Contained,
+        Self::Revoked,
+    ];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Trusted => "trusted",
+            Self::Shared => "shared",
             Self::Suspect => "suspect",
             Self::Contained => "contained",
             Self::Revoked => "revoked",
@@ -192,6 +201,8 @@ pub(crate) struct Held {
     pub(crate) revoked: Option<(Timestamp, RevocationReason)>,
     pub(crate) cut: Option<Box<Cut>>,
     pub(crate) suspicion: Option<Box<Suspicion>>,
+    /// Its certificate is other devices' as well, until it has one of its own.
+    pub(crate) shares: bool,
     pub(crate) sessions: u32,
     pub(crate) first_seen: Option<Timestamp>,
     pub(crate) last_seen: Option<Timestamp>,
@@ -251,6 +262,10 @@ impl Held {
         }
     }
 
+    pub(crate) fn is_sharing(&self) -> bool {
+        self.shares && !self.known.as_ref().is_some_and(|known| known.enrolled)
+    }
+
     pub(crate) fn posture(&self) -> (Posture, String) {
         if let Some((at, reason)) = self.revoked {
             return (
@@ -274,6 +289,10 @@ impl Held {
         }
         match &self.suspicion {
             Some(suspicion) => (Posture::Suspect, suspicion.cause.clone()),
+            None if self.is_sharing() => (
+                Posture::Shared,
+                "its certificate is other devices' as well: give it a claim token".to_owned(),
+            ),
             None => (Posture::Trusted, String::new()),
         }
     }

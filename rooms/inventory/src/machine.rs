@@ -95,6 +95,11 @@ impl Inventory {
         self.devices.entry(device.clone()).or_default().record = Some(Box::new(record));
     }
 
+    /// It comes by a certificate that other devices have as well. Over when it has its own.
+    pub fn shares(&mut self, device: &DeviceId) {
+        self.devices.entry(device.clone()).or_default().shares = true;
+    }
+
     /// How its identity stands withdrawn; `None`: it was on hold and is released. It need not be
     /// known.
     pub fn revoked(&mut self, device: &DeviceId, stands: Option<(Timestamp, RevocationReason)>) {

@@ -42,6 +42,8 @@ pub struct Summary {
     pub total: u64,
     pub connected: u64,
     pub suspect: u64,
+    /// Not cut off, not revoked and not retired, and without a certificate of their own.
+    pub sharing: u64,
     pub contained: u64,
     pub revoked: u64,
     pub silent: u64,
@@ -113,6 +115,8 @@ impl Inventory {
             add(&mut summary.contained, !revoked && held.cut.is_some());
             let free = !revoked && held.cut.is_none();
             add(&mut summary.suspect, free && held.suspicion.is_some());
+            let is_here = free && lifecycle != Lifecycle::Retired;
+            add(&mut summary.sharing, is_here && held.is_sharing());
             add(&mut summary.silent, lifecycle == Lifecycle::Silent);
             add(&mut summary.expected, lifecycle == Lifecycle::Expected);
             add(&mut summary.retired, lifecycle == Lifecycle::Retired);

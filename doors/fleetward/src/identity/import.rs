@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use identity::BadKeys;
 use identity::expected::{ExpectedDevice, csv_header};
 use identity::import::{Finding, Findings, Import, Terms};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,6 +21,8 @@ use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// A list of four million keys.
+const KEYS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest line of a PEM file that is looked at.
 const PEM_LINE_BYTES_MAX: u64 = 16 * 1024;
 
@@ -36,7 +39,7 @@ pub enum ImportVerb {
         dev-0001,sensor,,eu,urn:dev:1,north\n\n\
         A rule is cn, serial-number, san-dns, san-uri, san-email or fingerprint, and behind a \
         colon what stands around the name: san-dns:*.devices.example")]
-    Add(Add),
+    Add(Box<Add>),
     /// List imported fleets and how far each has come.
     #[command(after_help = "Examples:\n  fleetward identity import list")]
     List {
@@ -94,6 +97,12 @@ pub struct Add {
     /// Take certificates that ended.
     #[arg(long)]
     accept_expired: bool,
+    /// Keys whose private half is known: SHA-256 of the SubjectPublicKeyInfo, one a line.
+    #[arg(long, value_name = "FILE")]
+    known_bad_keys: Option<PathBuf>,
+    /// RSA keys of Debian's broken OpenSSL, a list of openssl-blacklist.
+    #[arg(long, value_name = "FILE")]
+    debian_weak_keys: Option<PathBuf>,
     /// Say what it would do, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -210,6 +219,15 @@ impl Add {
         show::line(&format!("\n{said}"))
     }
 
+    fn bad_keys(&self) -> anyhow::Result<BadKeys> {
+        let read = |file: &Option<PathBuf>| match file {
+            Some(file) => files::read_text(file, KEYS_BYTES_MAX),
+            None => Ok(String::new()),
+        };
+        let (published, debian) = (read(&self.known_bad_keys)?, read(&self.debian_weak_keys)?);
+        BadKeys::read(&published, &debian).context("--known-bad-keys or --debian-weak-keys")
+    }
+
     /// The devices to import, out of the list and the certificates.
     fn read(&self, ca_pem: &str) -> anyhow::Result<(Vec<ExpectedDevice>, Findings)> {
         let list = match &self.list {
@@ -230,6 +248,7 @@ impl Add {
             accept_expired: self.accept_expired,
             pin: self.pin,
             product: self.product.clone(),
+            bad_keys: self.bad_keys()?,
         };
         let mut import = Import::new(terms, list, now())?;
         let shown = files::shown(leaves);

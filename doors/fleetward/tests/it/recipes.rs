@@ -250,3 +250,33 @@ fn server_certificates_of_another_ca() {
     follow(&home, &plane, page, &["A new file, live"]);
     assert_ne!(leaf(), before);
 }
+
+#[test]
+fn keys_that_are_no_secret() {
+    if !have(&["openssl", "sha256sum", "sha1sum"]) {
+        return;
+    }
+    let (home, plane) = scene();
+    // One key has been published, one is of Debian's list, one is nobody else's.
+    let make = "for name in leaked device good; do\n\
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout k -out $name.pem -subj /CN=$name -days 90\n\
+        done\n\
+        cat leaked.pem device.pem good.pem > leaves.pem\n\
+        openssl x509 -in device.pem -noout -modulus | sha1sum | cut -c21-40 > blacklist.RSA-2048";
+    let made = run(&home, "sh", &["-ec", make], b"");
+    assert!(made.good, "{}", made.err);
+    let page = include_str!("../../../../docs/identity/misuse.md");
+    let heading = "Keys that are no secret";
+    follow(&home, &plane, page, &[heading]);
+    let last = section(page, heading).rsplit("```sh\n").next().unwrap();
+    let last = last.split("```").next().unwrap().trim();
+    run_script(&home, &format!("{last} > found.txt"));
+    let found = std::fs::read_to_string(home.path("found.txt")).unwrap();
+    let line = |kind: &str| {
+        let found = found.lines().find(|line| line.starts_with(kind));
+        found.unwrap_or_else(|| panic!("{found:?}")).to_owned()
+    };
+    let bad = line("known-bad-key");
+    assert!(bad.contains("leaked") && bad.contains("device"), "{bad}");
+    assert!(found.contains("\n1 devices would be imported"), "{found}");
+}

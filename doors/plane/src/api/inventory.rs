@@ -27,7 +27,7 @@ pub struct Which {
     group: Option<String>,
     /// `expected`, `enrolled`, `active`, `silent`, `retired` or `revoked`.
     lifecycle: Option<String>,
-    /// `trusted`, `suspect`, `contained` or `revoked`.
+    /// `trusted`, `shared`, `suspect`, `contained` or `revoked`.
     posture: Option<String>,
     /// `quarantined` or `isolated`.
     containment: Option<String>,

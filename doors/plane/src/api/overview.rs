@@ -52,6 +52,8 @@ pub struct Devices {
     revoked: u64,
     /// Enrolled, should report, and have not for long.
     silent: u64,
+    /// With a certificate that others have as well, and none of their own.
+    sharing: u64,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -82,6 +84,17 @@ pub async fn overview(
         origin: plane.config.log_origin(),
     };
     let devices = devices(&plane);
+    let mut findings = authorities::findings(&plane);
+    if devices.sharing > 0 {
+        findings.push(format!(
+            "{} whoever has it can be any of them. Give each a claim token: fleetward identity token \
+             (posture shared in the inventory)",
+            match devices.sharing {
+                1 => "1 device has a certificate that is other devices' as well;".to_owned(),
+                n => format!("{n} devices share certificates with others;"),
+            }
+        ));
+    }
     let (incidents, alerts_open) = at_work(&plane);
     let mut causes: Vec<Cause> = reasons
         .iter()
@@ -112,7 +125,7 @@ pub async fn overview(
         sentence,
         level,
         causes,
-        findings: authorities::findings(&plane),
+        findings,
         devices,
         incidents_open,
         alerts_open,
@@ -176,6 +189,7 @@ fn devices(plane: &Shared) -> Devices {
         contained: seen.contained,
         revoked: seen.revoked,
         silent: seen.silent,
+        sharing: seen.sharing,
     }
 }
 
@@ -230,6 +244,7 @@ mod tests {
             contained,
             revoked: 0,
             silent: 0,
+            sharing: 0,
         }
     }
 

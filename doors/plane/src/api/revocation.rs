@@ -82,10 +82,12 @@ pub struct RevocationDone {
     recorded: Recorded,
     /// Where the proof of that entry is, once it is in a checkpoint: within a second or two.
     proof: String,
+    /// Brokers that the fleet still uses and that are told of it, with how well that was tried.
+    carried_to: Vec<String>,
 }
 
-impl From<RevocationReceipt> for RevocationDone {
-    fn from(done: RevocationReceipt) -> Self {
+impl RevocationDone {
+    fn new(done: RevocationReceipt, carried_to: Vec<String>) -> Self {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         Self {
             known: done.unknown == 0,
@@ -100,6 +102,7 @@ impl From<RevocationReceipt> for RevocationDone {
                 entry: done.entry,
             },
             proof: proof_of(done.entry),
+            carried_to,
         }
     }
 }
@@ -177,8 +180,13 @@ async fn carry_out(
         let preview = plane.preview(revoking.what).await?;
         return Ok(Json(RevocationPreviewed::from(preview)).into_response());
     }
+    let brokers = plane.brokers.configured();
+    let carried_to = brokers
+        .map(|broker| format!("{} ({})", broker.name(), broker.tried()))
+        .collect();
     let done = to_its_end(async move { deciding::revoke(&plane, &revoking, &actor).await }).await?;
-    Ok((StatusCode::CREATED, Json(RevocationDone::from(done))).into_response())
+    let done = RevocationDone::new(done, carried_to);
+    Ok((StatusCode::CREATED, Json(done)).into_response())
 }
 
 /// What is on hold and is to be given back: one of the five.

@@ -1,9 +1,14 @@
 //! An MQTT client of our own, as far as a broker's control topic needs one: mutual TLS, one
-//! subscription, one message, its answer.
+//! subscription, one message, its answer. And a look from outside at whom a broker still believes.
 
+use crate::certify::issuing::generate_key;
 use anyhow::{Context, bail};
 use mqtt::{Connect, ForwardProperties, Packet, Publish, Qos, Version, encode};
-use rustls::pki_types::ServerName;
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, ClientConfig, Error, RootCertStore, SignatureScheme};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -111,5 +116,81 @@ impl Link {
                 bail!("it ended the session");
             }
         }
+    }
+}
+
+/// Whether a broker's listener takes a certificate, without its key: whoever verifies a peer looks at
+/// its certificate first (lists, CAs, time) and then at the signature by its key, and says by its
+/// alert at which of the two it stopped.
+pub struct Look {
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+    roots: Arc<RootCertStore>,
+}
+
+impl Look {
+    pub fn new(host: String, port: u16, roots: RootCertStore) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: ServerName::try_from(host.clone())?,
+            host,
+            port,
+            roots: Arc::new(roots),
+        })
+    }
+
+    /// # Errors
+    /// Nobody is there, or it says nothing of certificates.
+    pub async fn is_refused(&self, certificate: Vec<u8>) -> anyhow::Result<bool> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        // A key that is nobody's: what is signed with it never holds.
+        let key = generate_key().map_err(|trouble| anyhow::anyhow!("{trouble}"))?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8.to_vec()));
+        let key = provider.key_provider.load_private_key(key)?;
+        let shown = CertifiedKey::new(vec![CertificateDer::from(certificate)], key);
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_client_cert_resolver(Arc::new(Shown(Arc::new(shown))));
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .with_context(|| format!("{}:{}", self.host, self.port))?;
+        let tls = TlsConnector::from(Arc::new(config));
+        let ended = match tls.connect(self.name.clone(), stream).await {
+            // In TLS 1.3 it is told with the first bytes that are read.
+            Ok(mut stream) => stream.read(&mut [0; 16]).await.err(),
+            Err(error) => Some(error),
+        };
+        let told = ended.as_ref().and_then(|error| error.get_ref());
+        match told.and_then(|error| error.downcast_ref()) {
+            Some(Error::AlertReceived(alert)) => Ok(REFUSING.contains(alert)),
+            _ => match ended {
+                Some(error) => Err(error).context("the listener does not say what it thinks"),
+                None => bail!("the listener asks for no certificate"),
+            },
+        }
+    }
+}
+
+/// What is said of a certificate, and not of the signature by its key.
+const REFUSING: [AlertDescription; 6] = [
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateExpired,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::UnknownCA,
+];
+
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }

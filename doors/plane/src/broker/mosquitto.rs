@@ -2,11 +2,15 @@
 //! a certificate from coming back but leave its live session alone; the dynamic security plugin's
 //! `disableClient` ends the live session, but is not asked when a certificate names the user
 //! (`use_identity_as_username`), so alone it lets the device back in.
+//!
+//! Mosquitto reads a list in its own time, and a device that comes back before that has a session
+//! again. So it is looked at from outside until the list is in force, and the session is ended once
+//! more.
 
-use super::link::Link;
+use super::link::{Link, Look};
 use super::settings::BrokersConfig;
 use crate::respond::notify::NotSent;
-use crate::secret::{read_private, read_roots};
+use crate::secret::{read_private, read_roots, trusted};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::ClientConfig;
@@ -26,6 +30,18 @@ pub struct Mosquitto {
     crl_file: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     control: Option<Control>,
+    look: Option<Look>,
+}
+
+/// What it is told of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// End its sessions and take it in no more.
+    Out,
+    /// End its sessions.
+    Kick,
+    /// Take it in again.
+    In,
 }
 
 struct Control {
@@ -44,6 +60,10 @@ impl Mosquitto {
             crl_file: file(&config.mosquitto_crl_file),
             pid_file: file(&config.mosquitto_pid_file),
             control: control.transpose().context("brokers.mosquitto_address")?,
+            look: (!config.mosquitto_fleet_address.is_empty())
+                .then(|| look(config))
+                .transpose()
+                .context("brokers.mosquitto_fleet_address")?,
         };
         let is_any = mosquitto.crl_file.is_some() || mosquitto.control.is_some();
         Ok(is_any.then_some(mosquitto))
@@ -83,27 +103,41 @@ impl Mosquitto {
                 file.display()
             )
         })?;
+        self.read_list()
+    }
+
+    /// Has Mosquitto read its list. One that comes while it reads an earlier one is lost, so this is
+    /// asked again until the list is in force. Blocks.
+    ///
+    /// # Errors
+    /// The process.
+    pub fn read_list(&self) -> anyhow::Result<()> {
         match &self.pid_file {
             Some(file) => hang_up(file),
             None => Ok(()),
         }
     }
 
+    /// Where the fleet's listener can be looked at.
+    #[must_use]
+    pub fn look(&self) -> Option<&Look> {
+        self.look.as_ref()
+    }
+
     /// Ends the sessions of a client and takes it in no more, or takes it in again.
     ///
     /// # Errors
     /// It is tried again, but for what it will never take.
-    pub async fn tell(&self, body: &[u8]) -> Result<(), NotSent> {
+    pub async fn tell(&self, command: Command, username: &str) -> Result<(), NotSent> {
         let Some(control) = &self.control else {
             return Err(NotSent::for_ever("no Mosquitto is configured any more"));
         };
-        let text = String::from_utf8_lossy(body);
-        let (command, username) = match text.split_once(' ') {
-            Some(("out", name)) => ("disableClient", name),
-            Some(("in", name)) => ("enableClient", name),
-            _ => return Err(NotSent::for_ever("the queued message cannot be read")),
+        let commands: &[&str] = match command {
+            Command::Out => &["disableClient"],
+            Command::Kick => &["disableClient", "enableClient"],
+            Command::In => &["enableClient"],
         };
-        let answer = control.ask(command, username).await;
+        let answer = control.ask(commands, username).await;
         let answer = answer.map_err(|error| NotSent::for_now(format_args!("{error:#}")))?;
         match answer.pointer("/responses/0/error").and_then(Value::as_str) {
             None => Ok(()),
@@ -132,12 +166,7 @@ impl Control {
         let key = PrivateKeyDer::from_pem_slice(&key)
             .ok()
             .context("brokers.mosquitto_key_file holds no private key in PEM")?;
-        let mut roots = rustls::RootCertStore::empty();
-        for root in
-            read_roots(&config.mosquitto_roots_file).context("brokers.mosquitto_roots_file")?
-        {
-            roots.add(root)?;
-        }
+        let roots = trusted("brokers.mosquitto_roots_file", &config.mosquitto_roots_file)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -151,15 +180,25 @@ impl Control {
         })
     }
 
-    async fn ask(&self, command: &str, username: &str) -> anyhow::Result<Value> {
+    async fn ask(&self, commands: &[&str], username: &str) -> anyhow::Result<Value> {
         let address = (self.host.as_str(), self.port);
         let mut link = Link::open(address, &self.tls, &self.name, "fleetward-revocation").await?;
-        let payload = json!({ "commands": [{ "command": command, "username": username }] });
+        let commands = commands.iter();
+        let commands: Vec<Value> = commands
+            .map(|command| json!({ "command": command, "username": username }))
+            .collect();
+        let payload = json!({ "commands": commands });
         let answer = link
             .ask(TOPIC, payload.to_string().as_bytes(), ANSWERS)
             .await?;
         serde_json::from_slice(&answer).context("its answer is not JSON")
     }
+}
+
+fn look(config: &BrokersConfig) -> anyhow::Result<Look> {
+    let (host, port) = split(&config.mosquitto_fleet_address)?;
+    let roots = trusted("brokers.mosquitto_roots_file", &config.mosquitto_roots_file)?;
+    Look::new(host, port, roots)
 }
 
 /// `host:port`, both there.

@@ -73,7 +73,11 @@ pub fn findings(plane: &Plane) -> Vec<String> {
                 one.name
             ));
         }
+        let name = one.name.to_string();
+        findings.extend(plane.pace.finding(&name, &one.issuer.id(), clock::now()));
     }
+    let trouble = plane.bad_keys_trouble.lock().clone();
+    findings.extend(trouble.map(|why| format!("the lists of bad keys stay as they were: {why}")));
     findings
 }
 

@@ -152,6 +152,7 @@ async fn reserve(
     let serial =
         (request.claimed_serial()).ok_or_else(|| Refusal::from(ClaimRefusal::NoSerialNumber))?;
     check_count(plane, terms)?;
+    enrolling::check_key(plane, request)?;
     let decide = || {
         let registry = plane.trust().registry();
         registry.enroll_by_claim(claiming, &serial, request, now)

@@ -64,6 +64,7 @@ pub fn decide(
     if let Ok(who) = &authenticated {
         plane.admission.proven(who);
     }
+    check_key(plane, asked.request)?;
     let registry = plane.trust().registry();
     let operation = match (asked.way, &authenticated) {
         (Way::Est(operation), _) => operation,
@@ -102,6 +103,18 @@ impl Enrolled {
             seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
             too_often: false,
         }
+    }
+}
+
+/// Is the private half of the key a secret, as far as lists tell?
+///
+/// # Errors
+/// It is not.
+pub fn check_key(plane: &Plane, request: &CertificateRequest) -> Result<(), Refusal> {
+    let bad_keys = plane.trust().bad_keys.get();
+    match bad_keys.flaw(request.public_key()) {
+        Some(flaw) => Err(Refusal::KnownKey { flaw }),
+        None => Ok(()),
     }
 }
 
@@ -149,6 +162,7 @@ pub fn decide_by_tpm(
     request: &CertificateRequest,
 ) -> Result<EnrollmentDecision, Trouble> {
     let decision = plane.trust().registry().enroll_by_tpm(held)?;
+    check_key(plane, request)?;
     let enrollment = plane.admission.fleet.get().enrollment(&decision.product);
     if let Some(key) = enrollment.key {
         wanted(key).check(request)?;

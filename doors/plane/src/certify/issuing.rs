@@ -88,6 +88,8 @@ pub fn ldevid(
     };
     let tree = plane.tree();
     let authority = tree.for_device(fleet.authority_of(&decision.product))?;
+    let principal = Principal::Device(decision.device.clone());
+    plane.pace.take(&principal, authority.issuer.id(), now)?;
     let unsigned = profile::ldevid(
         plane.realm(),
         &decision.device,
@@ -128,6 +130,8 @@ pub fn service(
     };
     let tree = plane.tree();
     let issuer = &tree.for_use(CertificateUse::Service)?.issuer;
+    let principal = Principal::Service(service.clone());
+    plane.pace.take(&principal, issuer.id(), now)?;
     let unsigned = profile::service(plane.realm(), service, plane.status.point(), issuer, &terms)?;
     made(
         plane,

@@ -2,6 +2,7 @@
 
 pub mod attesting;
 pub mod authorities;
+pub mod bad_keys;
 pub mod claiming;
 pub mod counting;
 pub mod enrolling;
@@ -10,6 +11,7 @@ pub mod issuing;
 pub mod lists;
 pub mod over_mqtt;
 pub mod owning;
+pub mod pace;
 pub mod roots;
 pub mod rotation;
 pub mod status;

@@ -58,6 +58,8 @@ type Believed = (Arc<Tree>, Arc<[Authority]>);
 
 struct List {
     made_at: Timestamp,
+    /// Its thisUpdate: whoever holds two believes the newer one, by the second.
+    begins: Timestamp,
     /// Of the revocations that it was held against last.
     change: u64,
     entries: Vec<crl::Entry>,
@@ -197,11 +199,12 @@ fn make_list(
     let change = *desk.changes.lock();
     let entries = plane.trust().registry().crl_entries(issuer, shard, now);
     let before = desk.lists.lock().get(&(issuer, shard)).cloned();
-    let same =
-        before.filter(|list| list.entries == entries && now.since(list.made_at) < CRL_RENEWED);
-    let (made_at, der) = match same {
-        Some(list) => (list.made_at, Arc::clone(&list.der)),
+    let is_same =
+        |list: &Arc<List>| list.entries == entries && now.since(list.made_at) < CRL_RENEWED;
+    let (made_at, begins, der) = match before.as_ref().filter(|list| is_same(list)) {
+        Some(list) => (list.made_at, list.begins, Arc::clone(&list.der)),
         None => {
+            let begins = begins(before.map(|list| list.begins), now);
             let Some(ca) = tree.believed().find(|one| one.issuer.id() == issuer) else {
                 return Ok(None);
             };
@@ -211,21 +214,34 @@ fn make_list(
                 now.as_millis(),
                 &desk.urls(issuer, shard),
                 &entries,
-                now.minus(profile::BACKDATED),
+                begins,
                 now.plus(CRL_LIFETIME),
             )?;
             let signature = plane.sign(Purpose::Crl, unsigned.to_be_signed())?;
-            (now, Arc::new(unsigned.assemble(&signature)?))
+            (now, begins, Arc::new(unsigned.assemble(&signature)?))
         }
     };
     let list = List {
         made_at,
+        begins,
         change,
         entries,
         der: Arc::clone(&der),
     };
     desk.lists.lock().insert((issuer, shard), Arc::new(list));
     Ok(Some(der))
+}
+
+/// When a list begins: some minutes ago, for clocks that run late, and a second after the one before
+/// it, or of two revocations within a second the list of the second would be no newer. The first of a
+/// run leaves a minute for those of the run before.
+fn begins(before: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let usual = now.minus(profile::BACKDATED);
+    let next = match before {
+        Some(before) => before.plus(Duration::from_secs(1)),
+        None => usual.plus(Duration::from_secs(60)),
+    };
+    usual.max(next).min(now)
 }
 
 /// The answer to an OCSP request, whatever it is.
@@ -365,4 +381,29 @@ async fn responder(
         .lock()
         .insert(issuer, Arc::clone(&der));
     Ok(der)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_lists_the_later_is_newer_also_within_a_second_and_over_a_restart() {
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let mut before = None;
+        for number in 0..40 {
+            let at = now.plus(Duration::from_millis(number * 10));
+            let begins = begins(before, at);
+            assert!(
+                before.is_none_or(|before: Timestamp| begins.as_seconds() > before.as_seconds())
+            );
+            assert!(begins <= at);
+            before = Some(begins);
+        }
+        let restarted = begins(None, now.plus(Duration::from_secs(1)));
+        assert!(Some(restarted) > before.map(|before| before.minus(Duration::from_secs(39))));
+        // In the long run it is what it always was.
+        let later = now.plus(Duration::from_secs(3600));
+        assert_eq!(begins(before, later), later.minus(profile::BACKDATED));
+    }
 }

@@ -113,6 +113,19 @@ async fn openssl_is_told_whether_a_certificate_stands() {
     let said = outsider.ocsp("-serial 0x4badf00d -no_nonce").await;
     assert!(said.contains("unknown"), "{said}");
 
+    // What our doors show is one of ours as well, and can be revoked.
+    let served = house.plane.trust().served.get();
+    let own = served.entries().last().unwrap().shown.clone().unwrap();
+    let der = own.key.cert.first().unwrap();
+    let pem = crate::pem::encode("CERTIFICATE", der);
+    std::fs::write(outsider.path("server.pem"), pem).unwrap();
+    let said = outsider.ocsp("-cert server.pem -no_nonce").await;
+    assert!(said.contains("server.pem: good"), "{said}");
+    let of_door = format!("certificate/{}", certificate_id(der).unwrap());
+    house.revoke(&of_door, RevocationReason::Superseded).await;
+    let said = outsider.ocsp("-cert server.pem -no_nonce").await;
+    assert!(said.contains("server.pem: revoked"), "{said}");
+
     let certificate = format!("certificate/{id}");
     let hold = RevocationReason::CertificateHold;
     house.revoke(&certificate, hold).await;

@@ -4,7 +4,7 @@ pub mod planning;
 
 use crate::certify::tree::Tree;
 use crate::trouble::Trouble;
-use access::{Diagnostic, Enrollment, Facts, Fleet, How, SourceFile};
+use access::{ClientIds, Diagnostic, Enrollment, Facts, Fleet, How, SourceFile};
 use identity::profile;
 use model::{AuthorityId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use response::Playbook;
@@ -156,6 +156,14 @@ impl FleetInForce {
             .as_ref()
             .and_then(|fleet| fleet.product(product))
             .map_or(Some(ROTATION_OVERLAP), |known| known.rotation_overlap)
+    }
+
+    /// How devices of a product may call themselves in MQTT; services, and devices of none, by their
+    /// name.
+    #[must_use]
+    pub fn client_ids_of(&self, product: Option<&ProductId>) -> ClientIds {
+        let known = product.and_then(|product| self.fleet.as_ref()?.product(product));
+        known.map_or(ClientIds::Own, |known| known.client_ids)
     }
 
     /// The issuing CA that a product names.

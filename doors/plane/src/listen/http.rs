@@ -2,7 +2,7 @@
 
 use super::refused::{self, Failed, Lines};
 use super::source_of;
-use super::tls::{Proven, Sight, Whom};
+use super::tls::{Sight, Whom};
 use crate::api::Caller;
 use crate::clock;
 use crate::judge::signals::{PerSecond, Signals, Told};
@@ -197,7 +197,7 @@ async fn serve_connection<D: HttpDoor>(
                 let _ = tls.shutdown().await;
                 return None;
             }
-            telling.proven::<D>(&sight, tls.get_ref().1);
+            telling.proven::<D>(&sight, tls.get_ref().1, peer.ip());
             let caller = door.caller(peer, &sight);
             serve_stream(tls, router, caller, until).await;
             return None;
@@ -243,32 +243,39 @@ impl Telling {
         }
     }
 
-    /// The TLS of somebody who proved a certificate.
-    fn proven<D: HttpDoor>(&self, sight: &Sight, tls: &rustls::ServerConnection) {
-        let principal = {
+    /// The TLS of somebody who proved a certificate, and from where.
+    fn proven<D: HttpDoor>(&self, sight: &Sight, tls: &rustls::ServerConnection, address: IpAddr) {
+        let (principal, flaw) = {
             let seen = sight.lock();
-            match &seen.proven {
-                Some(Proven {
-                    whom: Whom::One(principal),
-                    ..
-                }) => Some(principal.clone()),
-                _ => None,
-            }
+            let proven = seen.proven.as_ref();
+            let principal = proven.and_then(|proven| match &proven.whom {
+                Whom::One(principal) => Some(principal.clone()),
+                Whom::Sharing | Whom::Claiming => None,
+            });
+            (principal, proven.and_then(|proven| proven.flaw))
         };
+        let now = clock::now();
+        let door = || D::NAME.to_owned();
+        if let (Some(principal), Some(flaw)) = (&principal, flaw) {
+            let flaw = flaw.name().to_owned();
+            let known = Feature::KnownKey { flaw, door: door() };
+            let told = Told::seen(principal.clone(), Attribution::Claimed, known, now);
+            self.signals.tell(told);
+        }
         let (Some(principal), Some(version)) = (principal, tls.protocol_version()) else {
             return;
         };
         let group = tls.negotiated_key_exchange_group();
-        self.signals.tell(Told::seen(
-            principal,
-            Attribution::Proven,
-            Feature::TlsSession {
-                version: format!("{version:?}"),
-                group: group.map(|group| format!("{:?}", group.name())),
-                door: D::NAME.to_owned(),
-            },
-            clock::now(),
-        ));
+        let proven = |feature| Told::seen(principal.clone(), Attribution::Proven, feature, now);
+        self.signals.tell(proven(Feature::TlsSession {
+            version: format!("{version:?}"),
+            group: group.map(|group| format!("{:?}", group.name())),
+            door: door(),
+        }));
+        self.signals.tell(proven(Feature::DoorOpened {
+            door: door(),
+            address,
+        }));
     }
 }
 

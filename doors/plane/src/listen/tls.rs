@@ -10,7 +10,9 @@ use crate::served::acme::{ALPN, Answers};
 use crate::served::{DoorName, Served};
 use crate::shared::{Latest, Locked, ReadMostly};
 use identity::claim_certificate::ClaimRefusal;
-use identity::{Anchors, Authenticated, Door, Path, PathRefusal, Presented, Refusal, Registry};
+use identity::{
+    Anchors, Authenticated, BadKeys, Door, KeyFlaw, Path, PathRefusal, Presented, Refusal, Registry,
+};
 use model::{Principal, Timestamp};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -36,6 +38,8 @@ pub struct Trust {
     registry: ReadMostly<Registry>,
     /// Chains that were found good.
     paths: Locked<Paths<Anchors, Path>>,
+    /// Keys whose private half is known: nothing is certified for them, and who shows one is told of.
+    pub bad_keys: Latest<BadKeys>,
     /// The longest time after its end that a certificate of ours lets anybody ask for the next one.
     pub grace: Latest<Duration>,
 }
@@ -64,6 +68,8 @@ pub struct Seen {
 pub struct Proven {
     pub whom: Whom,
     pub presented: Presented,
+    /// Others can have the key as well, so possession proves little.
+    pub flaw: Option<KeyFlaw>,
 }
 
 /// For whom a proven certificate stands.
@@ -85,7 +91,7 @@ enum Admission {
 pub type Sight = Arc<Locked<Seen>>;
 
 impl Trust {
-    pub fn new(served: Served, anchors: Anchors, registry: Registry) -> Self {
+    pub fn new(served: Served, anchors: Anchors, registry: Registry, bad_keys: BadKeys) -> Self {
         Self {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
             served: Latest::new(served),
@@ -93,6 +99,7 @@ impl Trust {
             anchors: Latest::new(anchors),
             registry: ReadMostly::new(registry),
             paths: Locked::default(),
+            bad_keys: Latest::new(bad_keys),
             grace: Latest::new(Duration::ZERO),
         }
     }
@@ -345,7 +352,11 @@ impl DoorVerifier {
         seen.barred = barred;
         match decided {
             Ok((Admission::Admitted(whom), presented)) => {
-                seen.proven = Some(Proven { whom, presented });
+                seen.proven = Some(Proven {
+                    whom,
+                    flaw: self.trust.bad_keys.get().flaw_of(&presented),
+                    presented,
+                });
                 Ok(())
             }
             Ok((Admission::MayAsk, presented)) => {

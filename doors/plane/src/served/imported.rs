@@ -3,8 +3,8 @@
 use super::settings::ImportedCertificate;
 use super::{Entry, Shown, Source};
 use crate::secret::{read_private, read_roots};
-use anyhow::Context;
-use identity::{ServerChain, ServerChainRefusal};
+use anyhow::{Context, bail};
+use identity::{BadKeys, ServerChain, ServerChainRefusal, flaw_of_key};
 use model::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,7 +20,11 @@ const INTERMEDIATES: usize = 1;
 ///
 /// # Errors
 /// Names the file; who must act and how.
-pub fn entry(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<Entry> {
+pub fn entry(
+    settings: &ImportedCertificate,
+    bad_keys: &BadKeys,
+    now: Timestamp,
+) -> anyhow::Result<Entry> {
     let chain = read_roots(&settings.chain_file).context("listen.certificates")?;
     let pem = read_private(&settings.key_file, KEY_BYTES_MAX).context("listen.certificates")?;
     let key = PrivateKeyDer::from_pem_slice(&pem).ok().with_context(|| {
@@ -33,6 +37,8 @@ pub fn entry(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<E
     let max = settings.intermediates_max.unwrap_or(INTERMEDIATES);
     let shown = shown(chain, key, max, &settings.names, now)
         .with_context(|| format!("listen.certificates: {}", settings.chain_file.display()))?;
+    check_key(&shown, bad_keys)
+        .with_context(|| format!("listen.certificates: {}", settings.key_file.display()))?;
     Ok(placed(settings, Some(Arc::new(shown)), None))
 }
 
@@ -41,8 +47,12 @@ pub fn entry(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<E
 ///
 /// # Errors
 /// As [`entry`], but for a chain that has ended.
-pub fn entry_at_start(settings: &ImportedCertificate, now: Timestamp) -> anyhow::Result<Entry> {
-    entry(settings, now).or_else(|error| match error.downcast_ref() {
+pub fn entry_at_start(
+    settings: &ImportedCertificate,
+    bad_keys: &BadKeys,
+    now: Timestamp,
+) -> anyhow::Result<Entry> {
+    entry(settings, bad_keys, now).or_else(|error| match error.downcast_ref() {
         Some(ServerChainRefusal::Expired { .. }) => {
             let trouble = format!("{error:#}");
             tracing::error!("{trouble}; it is not shown");
@@ -50,6 +60,24 @@ pub fn entry_at_start(settings: &ImportedCertificate, now: Timestamp) -> anyhow:
         }
         _ => Err(error),
     })
+}
+
+/// A key that came from elsewhere may be anybody's.
+fn check_key(shown: &Shown, bad_keys: &BadKeys) -> anyhow::Result<()> {
+    let public = shown
+        .key
+        .key
+        .public_key()
+        .context("its key has no public half")?;
+    let flaw = flaw_of_key(&public).or_else(|| bad_keys.flaw(&public));
+    match flaw {
+        None => Ok(()),
+        Some(flaw) => bail!(
+            "refused server-key-known: its private half is no secret ({}); operator: make a new \
+             key and have it certified",
+            flaw.name()
+        ),
+    }
 }
 
 fn placed(

@@ -19,7 +19,7 @@ use crate::entries::Actor;
 use crate::plane::Plane;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
-use identity::{ServerChain, covers};
+use identity::{BadKeys, ServerChain, covers};
 use model::Timestamp;
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureAlgorithm, SignatureScheme};
@@ -136,12 +136,13 @@ impl Served {
         config: &Config,
         store: &Store,
         seal: &SealKey,
+        bad_keys: &BadKeys,
         own: Maker<'_>,
     ) -> anyhow::Result<Self> {
         let now = clock::now();
         let mut entries = Vec::new();
         for settings in &config.listen.certificates {
-            entries.push(imported::entry_at_start(settings, now)?);
+            entries.push(imported::entry_at_start(settings, bad_keys, now)?);
         }
         if config.listen.acme.is_set() {
             entries.push(acme::entry(config, store, seal, now)?);
@@ -268,9 +269,10 @@ pub async fn reload(plane: &Plane, actor: &Actor) -> Result<Reloaded, Trouble> {
     let _one_at_a_time = plane.serving.begin().await;
     let before = plane.trust().served.get();
     let settings = plane.config.listen.certificates.clone();
+    let bad_keys = plane.trust().bad_keys.get();
     let read = off_thread(move || {
         let now = clock::now();
-        let all = settings.iter().map(|one| imported::entry(one, now));
+        let all = (settings.iter()).map(|one| imported::entry(one, &bad_keys, now));
         all.collect::<Vec<_>>()
     })
     .await?;
@@ -314,6 +316,17 @@ pub async fn renew_own(plane: &Arc<Plane>) -> anyhow::Result<()> {
         maker.entry(clock::now())
     })
     .await??;
+    if let Some(shown) = &entry.shown
+        && let Some(leaf) = shown.key.cert.first()
+    {
+        plane
+            .learn(&identity::Fact::ServerCertified {
+                certificate: identity::certificate_id(leaf)?,
+                key: identity::public_key_digest(leaf)?,
+                not_after: identity::validity(leaf)?.1,
+            })
+            .map_err(|trouble| anyhow::anyhow!("{trouble}"))?;
+    }
     let mut next = Served::clone(&plane.trust().served.get());
     next.entries.retain(|one| one.source != Source::Own);
     next.entries.push(entry);

@@ -43,6 +43,16 @@ impl Telling {
         }
     }
 
+    /// Somebody was admitted whose key others can have as well: a claim is all that it is.
+    pub fn known_key(&self, principal: Principal, flaw: &str, at: Timestamp) {
+        let known = Feature::KnownKey {
+            flaw: flaw.to_owned(),
+            door: DOOR.to_owned(),
+        };
+        let told = Told::seen(principal, Attribution::Claimed, known, at);
+        self.signals.tell(told);
+    }
+
     /// Whether a second has passed since the last metering.
     pub fn is_metering_due(&mut self, now: Timestamp) -> bool {
         let is_due = self.metered_second != now.as_seconds();

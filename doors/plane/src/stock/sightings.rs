@@ -149,6 +149,11 @@ impl Plane {
                 inventory.contained(device, Some(cut));
             }
             Fact::DeviceRestored { device } => inventory.contained(device, None),
+            Fact::LeafPinned {
+                device,
+                shared: true,
+                ..
+            } => inventory.shares(device),
             _ => {}
         }
     }
@@ -219,6 +224,9 @@ pub fn remember(
             inventory.revoked(&device.device, stands);
         }
         inventory.known(known_of(device));
+    }
+    for device in registry.sharing() {
+        inventory.shares(&device);
     }
     store.for_each_device_record(|row| {
         let (device, record) = record_of(row);

@@ -12,9 +12,11 @@ mod record;
 mod recount;
 mod remember;
 mod renew;
+mod reread;
 mod retire;
 pub mod sequence;
 
+use crate::broker::Broker;
 use crate::plane::Plane;
 use crate::respond::notify::Way;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(lapse::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(recount::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(renew::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(reread::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(retire::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
@@ -39,7 +42,9 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     if let Some(asking) = plane.asking.lock().take() {
         tasks.spawn(certify::run(Arc::clone(plane), asking, stopping.clone()));
     }
-    tasks.spawn(carry::run(Arc::clone(plane), stopping.clone()));
+    for broker in Broker::ALL {
+        tasks.spawn(carry::run(Arc::clone(plane), broker, stopping.clone()));
+    }
     tasks.spawn(beat::run(Arc::clone(plane), stopping.clone()));
     for way in Way::ALL {
         tasks.spawn(notify::run(Arc::clone(plane), way, stopping.clone()));

@@ -376,6 +376,7 @@ impl Writer {
                 step,
                 entry_of_change,
             } => self.append_step(*incident, step, *entry_of_change),
+            Write::PutShownKey { device, key } => self.put_shown_key(device, key),
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),
             Write::DropOutbox { id } => self.drop_outbox(id),

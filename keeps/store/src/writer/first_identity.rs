@@ -3,7 +3,7 @@
 use super::Writer;
 use super::apply::{Outcome, conflict, millis};
 use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
-use model::{Digest, ManufacturerId, SerialNumber, Timestamp};
+use model::{DeviceId, Digest, ManufacturerId, SerialNumber, Timestamp};
 use rusqlite::params;
 
 impl Writer {
@@ -66,6 +66,15 @@ impl Writer {
             "UPDATE imported_fleet SET retired_at = coalesce(retired_at, ?3)
              WHERE tenant = ?1 AND fleet = ?2",
             params![self.tenant, fleet.as_str(), millis(at)],
+        )
+        .map(drop)
+    }
+
+    pub(super) fn put_shown_key(&self, device: &DeviceId, key: &Digest) -> Outcome<()> {
+        self.perform(
+            "INSERT INTO shown_key (tenant, key, device) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO NOTHING",
+            params![self.tenant, key.0, device.as_str()],
         )
         .map(drop)
     }

@@ -63,6 +63,11 @@ fn a_fleet_its_pins_and_attributes_come_back_as_they_were_put() {
         Write::DescribeDevices(vec![described.clone()]),
         Write::PinLeaves(vec![pin("o1", false)]),
     ];
+    let shown = |device| Write::PutShownKey {
+        device: device_id(device),
+        key: Digest([5; 32]),
+    };
+    commit(&store, grant, vec![shown("o1"), shown("o2")]).unwrap();
     commit(&store, grant, writes.clone()).unwrap();
     // Once more changes nothing; more CAs and a later end are taken.
     commit(&store, grant, writes).unwrap();
@@ -74,6 +79,11 @@ fn a_fleet_its_pins_and_attributes_come_back_as_they_were_put() {
     commit(&store, grant, vec![Write::PutImportedFleet(more)]).unwrap();
     drop(store);
     let store = open(&data);
+    let mut shown = Vec::new();
+    store
+        .for_each_shown_key(|device, key| shown.push((device, key)))
+        .unwrap();
+    assert_eq!(shown, [(device_id("o1"), Digest([5; 32]))]);
     let kept = store.imported_fleets().unwrap();
     assert_eq!(kept.len(), 1);
     assert_eq!((kept[0].until, kept[0].cas.len()), (seconds(10_000), 2));

@@ -74,11 +74,20 @@ fn a_superseded_certificate_stays_noted_until_it_is_revoked_or_forgotten() {
         };
         store.commit(grant(Write::PutCertificate(row))).unwrap();
     }
+    let of_door = store::Certificate {
+        not_before: seconds(40),
+        ..certificate(6, Holder::Server)
+    };
+    store.commit(grant(Write::PutCertificate(of_door))).unwrap();
     let mut issued = Vec::new();
     store
-        .for_each_issued(|row| issued.push(row.certificate))
+        .for_each_issued(|row| issued.push((row.certificate, row.principal.is_some())))
         .unwrap();
-    assert_eq!(issued, [9, 7, 8].map(certificate_id));
+    let wanted = [(9, true), (7, true), (8, true), (6, false)];
+    assert_eq!(
+        issued,
+        wanted.map(|(number, held)| (certificate_id(number), held))
+    );
 
     let note = |number, by, at| Superseded {
         certificate: certificate_id(number),

@@ -4,6 +4,7 @@ use super::{Judgement, Sight};
 use crate::Feature;
 use crate::Settings;
 use crate::device::SaidList;
+use crate::places::known_key;
 use crate::statistics::{Tally, tail};
 use crate::text::{duration, shown};
 use model::{DeviationKind, Severity, Subject};
@@ -49,6 +50,7 @@ pub fn visitor(
         Feature::HandshakeFailed { reason, door } => {
             handshake(settings, visitor, subject, sight, reason, door)
         }
+        Feature::KnownKey { flaw, door } => Some(known_key(sight, flaw, door)),
         Feature::ProtocolTooOld { offered, door } => Some(Judgement {
             kind: DeviationKind::ProtocolDowngrade,
             entity: format!("offers {}", shown(offered, 32)),

@@ -315,6 +315,105 @@ fn sessions_that_push_each_other_out_are_two_programs() {
     }
 }
 
+/// Slower than the ten minutes: one of the two comes now and then, and the other is back at once.
+#[test]
+fn attack_a_copy_that_comes_once_an_hour() {
+    let mut world = World::seeded();
+    let takeover = |from: &str, previous: &str| Feature::TakenOver {
+        same_certificate: true,
+        from: from.parse().unwrap(),
+        previous_from: Some(previous.parse().unwrap()),
+    };
+    let (victim, thief) = ("192.0.2.1", "203.0.113.9");
+    for hour in 0..3 {
+        let at = hour * 3600;
+        assert_eq!(world.see("cam-1", at, GATEWAY, takeover(thief, victim)), []);
+        let back = world.see("cam-1", at + 5, GATEWAY, takeover(victim, thief));
+        assert_eq!(back.len(), usize::from(hour == 2), "{back:?}");
+    }
+    // Whoever moves to and fro is pushed out by nobody but itself, and comes back when it moves.
+    for hour in 0..100 {
+        let at = 20_000 + hour * 1800;
+        let (here, there) = if hour % 2 == 0 {
+            (victim, thief)
+        } else {
+            (thief, victim)
+        };
+        assert_eq!(world.see("cam-2", at, GATEWAY, takeover(here, there)), []);
+    }
+}
+
+#[test]
+fn attack_a_copy_behind_the_same_address_with_a_certificate_of_its_own() {
+    let mut world = World::seeded();
+    let other = || Feature::TakenOver {
+        same_certificate: false,
+        from: "192.0.2.1".parse().unwrap(),
+        previous_from: Some("192.0.2.1".parse().unwrap()),
+    };
+    for hour in 0..3 {
+        // One or two of them a day are renewals.
+        assert_eq!(world.see("cam-1", hour * 3600, GATEWAY, other()), []);
+    }
+    let found = world.see("cam-1", 4 * 3600, GATEWAY, other());
+    assert_eq!(found[0].kind, DeviationKind::SharedIdentity);
+    // What was days ago counts no more.
+    for day in 0..30 {
+        assert_eq!(world.see("cam-2", day * 90_000, GATEWAY, other()), []);
+    }
+}
+
+#[test]
+fn attack_one_identity_at_two_doors_from_two_places() {
+    let mut world = World::seeded();
+    let opened = |address: &str| Feature::SessionOpened {
+        address: address.parse().unwrap(),
+        certificate: model::CertificateId::new(model::Digest([1; 32]), &[1]).unwrap(),
+    };
+    let at_door = |address: &str| Feature::DoorOpened {
+        door: "devices".to_owned(),
+        address: address.parse().unwrap(),
+    };
+    // Without a session anywhere, and from where it is.
+    assert_eq!(world.see("cam-1", 0, GATEWAY, at_door("203.0.113.9")), []);
+    assert_eq!(world.see("cam-1", 1, GATEWAY, opened("2001:db8::1")), []);
+    for second in 2..20 {
+        let same = at_door("2001:db8::9999");
+        assert_eq!(world.see("cam-1", second, GATEWAY, same), []);
+    }
+    for second in 20..22 {
+        let other = at_door("203.0.113.9");
+        assert_eq!(world.see("cam-1", second, GATEWAY, other), []);
+    }
+    let found = world.see("cam-1", 22, GATEWAY, at_door("203.0.113.9"));
+    assert_eq!(found[0].entity, "two doors at once");
+    // One with two lines does the same: nobody is contained for it.
+    assert!(!found[0].accepted_baseline);
+    assert_eq!(
+        world.see("cam-1", 23, GATEWAY, Feature::SessionEnded { lost: false }),
+        []
+    );
+    for second in 24..40 {
+        let later = at_door("198.51.100.7");
+        assert_eq!(world.see("cam-1", second, GATEWAY, later), []);
+    }
+}
+
+/// Whoever shows a key that has been published proves nothing, so nothing is proven of the device
+/// whose key it was: nobody makes us contain a victim by a list of leaked keys.
+#[test]
+fn attack_a_victims_published_key() {
+    let mut world = World::seeded();
+    let claimed = (Source::Gateway, Attribution::Claimed);
+    let known = Feature::KnownKey {
+        flaw: "published".to_owned(),
+        door: "mqtt".to_owned(),
+    };
+    let found = world.see("cam-1", 0, claimed, known);
+    assert_eq!(found[0].kind, DeviationKind::SharedIdentity);
+    assert_eq!(found[0].attribution, Attribution::Claimed);
+}
+
 #[test]
 fn old_reports_replayed_are_found_and_resent_ones_are_not() {
     let mut world = World::seeded();

@@ -152,6 +152,49 @@ fn foreign_client_id() {
     assert!(!line.contains('\u{1b}'), "{line}");
 }
 
+/// A product's rule says how its devices may call themselves; whatever it is, nobody comes by the
+/// session of another.
+#[test]
+fn a_certificate_with_a_client_id_that_its_product_does_not_have() {
+    use access::ClientIds::{Containing, Free, Own};
+    let taken = [
+        (
+            Own,
+            ["cam-2:a", "urn:cam-2", "cam-20", "cam-1", ""],
+            [true, false, false, false, false],
+        ),
+        (
+            Containing,
+            ["cam-2:a", "urn:cam-2", "cam-20", "cam-1", ""],
+            [true, true, true, false, false],
+        ),
+        (
+            Free,
+            ["cam-2:a", "urn:cam-2", "cam-20", "cam-1", ""],
+            [true, true, true, true, false],
+        ),
+    ];
+    for (rule, client_ids, expected) in taken {
+        let mut house = House::new();
+        let victim = house.join(&device("cam-1"), Version::V311);
+        house.client_ids = rule;
+        for (client_id, is_taken) in client_ids.into_iter().zip(expected) {
+            let connect = Connect::new(Version::V311, client_id);
+            let client = house.connect(&device("cam-2"), &connect);
+            let heard = house.heard(client);
+            let code = if is_taken { 0 } else { 0x85 };
+            assert!(
+                matches!(heard[..], [Heard::Connack { code: said, .. }] if said == code),
+                "{rule:?} {client_id}: {heard:?}"
+            );
+        }
+        assert_eq!(house.clients[victim].closed, None);
+        let refused = expected.iter().filter(|taken| !**taken).count();
+        assert_eq!(house.signalled("foreign-client-id"), refused);
+        assert_eq!(house.signalled("taken-over"), 0);
+    }
+}
+
 #[test]
 fn stolen_will() {
     let mut house = House::new();

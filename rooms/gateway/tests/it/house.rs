@@ -1,6 +1,6 @@
 //! A house around the machine: shards, clients, a journal, and turns executed in their order.
 
-use access::{Facts, Fleet, Grants, SourceFile};
+use access::{ClientIds, Facts, Fleet, Grants, SourceFile};
 use gateway::{
     Admitted, CloseReason, Closed, ConnectionId, FromDevice, Gateway, Limits, Signal, ToShard, Turn,
 };
@@ -192,6 +192,8 @@ pub struct Client {
 pub struct House {
     pub limits: Limits,
     pub grants: Arc<Grants>,
+    /// Of whoever comes next.
+    pub client_ids: ClientIds,
     pub gateways: Vec<Gateway>,
     turns: Vec<Turn>,
     pub clients: Vec<Client>,
@@ -219,6 +221,7 @@ impl House {
             turns: (0..shards).map(|_| Turn::new()).collect(),
             limits,
             grants,
+            client_ids: ClientIds::Own,
             clients: Vec::new(),
             now: Timestamp::from_seconds(1_700_000_000),
             journal: Vec::new(),
@@ -276,6 +279,7 @@ impl House {
         let admitted = Admitted {
             connection: ConnectionId(client as u32),
             facts: facts.clone(),
+            client_ids: self.client_ids,
             address: address_of(client),
             certificate,
             expires_at,

@@ -67,6 +67,7 @@ impl Steady {
         let admitted = Admitted {
             connection,
             facts: facts.clone(),
+            client_ids: access::ClientIds::Own,
             address: [10, 0, 0, 1].into(),
             certificate: certificate(1),
             expires_at,

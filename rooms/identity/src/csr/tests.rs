@@ -111,27 +111,3 @@ fn wycheproof_rsa() {
     let oid = rfc5912::SHA_256_WITH_RSA_ENCRYPTION;
     hold("rsa_signature_2048_sha256", oid, true, as_it_is);
 }
-
-/// A power of 65537 is one modulo each prime, as a product of two of RSALib's primes is.
-#[test]
-fn attack_a_key_that_can_be_factored_is_refused() {
-    let mut number = vec![0, 1];
-    for _ in 0..128 {
-        // times 65537: shifted by two bytes, and itself.
-        let mut sum: Vec<u8> = [number.as_slice(), &[0, 0]].concat();
-        let mut carry = 0;
-        for at in (0..sum.len()).rev() {
-            let own = at.checked_sub(2).and_then(|at| number.get(at)).copied();
-            let digit = u16::from(sum[at]) + u16::from(own.unwrap_or(0)) + carry;
-            sum[at] = (digit & 0xff) as u8;
-            carry = digit >> 8;
-        }
-        number = sum;
-    }
-    let start = number.iter().position(|byte| *byte != 0).unwrap();
-    assert!(bit_length(&number) >= 2048);
-    assert!(is_roca(&number[start..]));
-    let last = number.len() - 1;
-    number[last] ^= 2;
-    assert!(!is_roca(&number));
-}

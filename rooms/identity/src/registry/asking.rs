@@ -66,7 +66,7 @@ impl Registry {
         if !request.keeps_name(&presented.subject, uri) {
             return Err(Refusal::NameChanged { uri: uri.clone() });
         }
-        self.check_key(request, &Principal::Device(id.clone()))?;
+        self.check_key(&request.key_digest(), &Principal::Device(id.clone()))?;
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;

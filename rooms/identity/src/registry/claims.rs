@@ -101,7 +101,10 @@ impl Registry {
         now: Timestamp,
     ) -> Result<EnrollmentDecision, Refusal> {
         let device = self.claimed_device(claiming, serial, now)?;
-        self.check_key(request, &Principal::Device(device.device.clone()))?;
+        self.check_key(
+            &request.key_digest(),
+            &Principal::Device(device.device.clone()),
+        )?;
         Ok(device)
     }
 

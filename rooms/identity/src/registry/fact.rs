@@ -1,5 +1,6 @@
 //! What can become true of devices and certificates.
 
+use super::KeyHolder;
 use super::tpm::AttestationStatus;
 use crate::claim_certificate::ClaimTerms;
 use model::{
@@ -91,6 +92,15 @@ pub enum Fact {
         key: Digest,
         not_after: Timestamp,
     },
+    /// A certificate of ours for our own doors.
+    ServerCertified {
+        certificate: CertificateId,
+        key: Digest,
+        not_after: Timestamp,
+    },
+    /// A device got its first certificate of ours by the word of another one, whose key
+    /// (SubjectPublicKeyInfo, SHA-256) is this.
+    KeyShown { device: DeviceId, key: Digest },
     /// A newer certificate of the same device opened a door at this time: this one is on its way
     /// out. It still opens doors until it is revoked.
     CertificateSuperseded {
@@ -170,7 +180,7 @@ pub enum FactConflict {
     #[error("certificate {certificate} is already recorded as {owner}'s; report this to us")]
     CertificateTaken {
         certificate: CertificateId,
-        owner: Principal,
+        owner: KeyHolder,
     },
     #[error(
         "product {product} is revoked or on hold, so its device {device} cannot become one of \

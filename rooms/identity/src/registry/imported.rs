@@ -105,6 +105,28 @@ impl Registry {
         DeviceId::new(self.devices.name(row)?).ok()
     }
 
+    /// The fingerprints that are pinned to some devices, to each alone. Walks all pins.
+    #[must_use]
+    pub fn pinned_of(&self, is_one: impl Fn(&DeviceId) -> bool) -> Vec<Digest> {
+        let pins = self.imports.pins.iter();
+        pins.filter(|(_, row)| {
+            let name = self.devices.name(*row);
+            name.and_then(|name| DeviceId::new(name).ok())
+                .is_some_and(|device| is_one(&device))
+        })
+        .map(|(fingerprint, _)| *fingerprint)
+        .collect()
+    }
+
+    /// Devices behind a certificate that is many devices' and that have none of their own yet.
+    pub fn sharing(&self) -> impl Iterator<Item = DeviceId> {
+        let all = self.imports.shared.values().flat_map(HashMap::values);
+        all.filter_map(|row| {
+            let view = self.devices.view(*row).filter(|view| !view.enrolled)?;
+            DeviceId::new(view.name).ok()
+        })
+    }
+
     /// Whether a fingerprint was pinned as many devices' certificate.
     #[must_use]
     pub fn is_shared(&self, fingerprint: &Digest) -> bool {

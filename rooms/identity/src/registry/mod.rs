@@ -8,6 +8,7 @@ mod bars;
 mod claims;
 mod fact;
 mod imported;
+mod keys;
 mod rotation;
 mod table;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tpm;
 pub use bars::Revocation;
 pub use fact::{Fact, FactConflict};
 pub use imported::{CLIENT_ID, ImportProgress, ImportTerms};
+pub use keys::KeyHolder;
 pub use rotation::Supersession;
 pub use tpm::AttestationStatus;
 
@@ -32,7 +34,7 @@ use model::{
     Revocable, SerialNumber, ServiceId, Timestamp,
 };
 use std::collections::{HashMap, HashSet};
-use table::{Certificates, Devices, Interner};
+use table::{Certificates, Devices, Interner, ShownKeys};
 
 /// All that is known, changed by [`Fact`]s only: the same facts in the same order give the same
 /// registry.
@@ -51,6 +53,7 @@ pub struct Registry {
     imports: Imports,
     chips: tpm::Chips,
     claims: claims::Claims,
+    shown_keys: ShownKeys,
 }
 
 /// One device as it is known.
@@ -266,7 +269,12 @@ impl Registry {
                 (kind, FirstIdentity::Ldevid)
             }
         };
-        self.check_key(request, &who.principal)?;
+        self.check_key(&request.key_digest(), &who.principal)?;
+        if by != FirstIdentity::Ldevid
+            && let Some(holder) = self.shown_by_another(&presented.key, id)
+        {
+            return Err(Refusal::FactoryKeyOfAnother { holder });
+        }
         let device = self.device(id).ok_or(Refusal::UnrecordedCertificate {
             certificate: presented.certificate,
         })?;
@@ -276,8 +284,12 @@ impl Registry {
     /// May whoever showed a claim token have a certificate? The token says which serial number.
     ///
     /// # Errors
-    /// [`Refusal`]: not on the list (any more), or barred.
-    pub fn enroll_claimed(&self, claimed: &Claimed) -> Result<EnrollmentDecision, Refusal> {
+    /// [`Refusal`]: not on the list (any more), barred, or a key that somebody else holds.
+    pub fn enroll_claimed(
+        &self,
+        claimed: &Claimed,
+        request: &CertificateRequest,
+    ) -> Result<EnrollmentDecision, Refusal> {
         let device =
             (self.device_by_serial(&claimed.manufacturer, &claimed.serial)).ok_or_else(|| {
                 Refusal::UnlistedSerial {
@@ -285,7 +297,9 @@ impl Registry {
                     serial: claimed.serial.clone(),
                 }
             })?;
-        self.check_principal(&Principal::Device(device.device.clone()))?;
+        let principal = Principal::Device(device.device.clone());
+        self.check_principal(&principal)?;
+        self.check_key(&request.key_digest(), &principal)?;
         Ok(decision(
             device,
             EnrollmentKind::First,
@@ -361,7 +375,24 @@ impl Registry {
                 certificate,
                 key,
                 not_after,
-            } => self.record(principal, certificate, key, *not_after),
+            } => {
+                let holder = KeyHolder::Principal(principal.clone());
+                self.record(&holder, certificate, key, *not_after)
+            }
+            Fact::ServerCertified {
+                certificate,
+                key,
+                not_after,
+            } => self.record(&KeyHolder::Server, certificate, key, *not_after),
+            Fact::KeyShown { device, key } => {
+                let row = (self.devices.by_name(device.as_str())).ok_or_else(|| {
+                    FactConflict::UnknownDevice {
+                        device: device.clone(),
+                    }
+                })?;
+                self.shown_keys.add(key, row);
+                Ok(())
+            }
             Fact::Revoked { what, reason, at } => {
                 if let Revocable::Certificate(certificate) = what
                     && !reason.is_hold()
@@ -458,7 +489,13 @@ impl Registry {
         self.certificates.len()
     }
 
-    /// Whose certificate it is, if it is one of ours in the records.
+    /// Whether it is one of ours in the records, a device's, a service's or a door's.
+    #[must_use]
+    pub fn is_issued(&self, certificate: &CertificateId) -> bool {
+        self.certificates.find(certificate).is_some()
+    }
+
+    /// Whose certificate it is, if it is a device's or service's of ours in the records.
     #[must_use]
     pub fn owner(&self, certificate: &CertificateId) -> Option<Principal> {
         self.principal_at(self.certificates.find(certificate)?.owner)
@@ -539,7 +576,7 @@ impl Registry {
     #[must_use]
     pub fn knows(&self, what: &Revocable) -> bool {
         match what {
-            Revocable::Certificate(certificate) => self.owner(certificate).is_some(),
+            Revocable::Certificate(certificate) => self.is_issued(certificate),
             Revocable::Principal(Principal::Device(id)) => self.device(id).is_some(),
             Revocable::Principal(Principal::Service(id)) => self.services.number(id).is_some(),
             Revocable::Product(product) => self.products.number(product).is_some(),
@@ -547,17 +584,9 @@ impl Registry {
         }
     }
 
-    /// Another principal whose certificate holds this key (SHA-256 of the SubjectPublicKeyInfo): a
-    /// key in two devices is a clone, or a factory that copied its image with the key in it.
-    #[must_use]
-    pub fn other_holder_of(&self, key: &Digest, principal: &Principal) -> Option<Principal> {
-        let own = self.owner_key(principal);
-        let other = self.certificates.other_owner_of(key, own)?;
-        self.principal_at(other)
-    }
-
     /// What a CRL of `issuer` (SHA-256 of its Name in DER) must list at `now`: all of this shard that
-    /// is revoked and ended less than [`crate::crl::KEPT_AFTER_END`] ago. Ordered by serial number.
+    /// is revoked and ended less than [`crate::crl::KEPT_AFTER_END`] ago, or
+    /// [`crate::crl::SUPERSEDED_KEPT_AFTER_END`] if it was merely replaced. Ordered by serial number.
     #[must_use]
     pub fn crl_entries(
         &self,
@@ -576,7 +605,9 @@ impl Registry {
             {
                 continue;
             }
-            if let Some(Revocation { reason, at }) = self.certificate_revocation(&certificate) {
+            if let Some(Revocation { reason, at }) = self.certificate_revocation(&certificate)
+                && record.not_after().plus(crate::crl::kept_after_end(reason)) >= now
+            {
                 entries.push(crate::crl::Entry {
                     certificate,
                     reason,
@@ -698,18 +729,6 @@ impl Registry {
         worst.or_else(|| found().next()).cloned()
     }
 
-    /// A key lives in one device. The request is signed by it, so whoever asks does hold it.
-    fn check_key(
-        &self,
-        request: &CertificateRequest,
-        principal: &Principal,
-    ) -> Result<(), Refusal> {
-        match self.other_holder_of(&request.key_digest(), principal) {
-            Some(holder) => Err(Refusal::KeyOfAnother { holder }),
-            None => Ok(()),
-        }
-    }
-
     fn product_of(&self, principal: &Principal) -> Option<&ProductId> {
         let Principal::Device(id) = principal else {
             return None;
@@ -728,6 +747,7 @@ impl Registry {
             table::Owner::Service(number) => {
                 self.services.value(number).cloned().map(Principal::Service)
             }
+            table::Owner::Server => None,
         }
     }
 
@@ -795,13 +815,15 @@ impl Registry {
 
     fn record(
         &mut self,
-        principal: &Principal,
+        holder: &KeyHolder,
         certificate: &CertificateId,
         key: &Digest,
         not_after: Timestamp,
     ) -> Result<(), FactConflict> {
-        if let Some(owner) = self.owner(certificate) {
-            return if owner == *principal {
+        if self.is_issued(certificate) {
+            let owner = self.owner(certificate);
+            let owner = owner.map_or(KeyHolder::Server, KeyHolder::Principal);
+            return if owner == *holder {
                 Ok(())
             } else {
                 Err(FactConflict::CertificateTaken {
@@ -810,8 +832,9 @@ impl Registry {
                 })
             };
         }
-        let owner = match principal {
-            Principal::Device(id) => {
+        let owner = match holder {
+            KeyHolder::Server => table::Owner::Server,
+            KeyHolder::Principal(Principal::Device(id)) => {
                 let row = self
                     .devices
                     .by_name(id.as_str())
@@ -819,7 +842,7 @@ impl Registry {
                 self.devices.set_enrolled(row);
                 table::Owner::Device(row)
             }
-            Principal::Service(id) => {
+            KeyHolder::Principal(Principal::Service(id)) => {
                 table::Owner::Service(self.services.intern(id).ok_or(FactConflict::Full)?)
             }
         };

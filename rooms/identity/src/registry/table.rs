@@ -285,11 +285,12 @@ impl Pins {
     }
 }
 
-/// A row of [`Devices`] or a number of a service.
+/// A row of [`Devices`], a number of a service, or a door of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     Device(u32),
     Service(u32),
+    Server,
 }
 
 #[derive(Clone, Copy)]
@@ -310,6 +311,21 @@ impl CertificateRow {
     pub(super) fn not_after(&self) -> Timestamp {
         let [high, low] = self.not_after_seconds;
         Timestamp::from_seconds(u64::from(high) << 32 | u64::from(low))
+    }
+}
+
+/// Keys that first identities showed, by the first 8 bytes of their digest: some 30 bytes each.
+#[derive(Default)]
+pub(super) struct ShownKeys(HashMap<[u8; 8], u32>);
+
+impl ShownKeys {
+    pub(super) fn find(&self, key: &Digest) -> Option<u32> {
+        self.0.get(&short(key)).copied()
+    }
+
+    /// The first device that showed a key keeps it.
+    pub(super) fn add(&mut self, key: &Digest, device: u32) {
+        self.0.entry(short(key)).or_insert(device);
     }
 }
 
@@ -348,11 +364,13 @@ impl Certificates {
         &self,
         owner: Owner,
     ) -> impl Iterator<Item = (CertificateId, &CertificateRow)> {
-        let (newest, number) = match owner {
-            Owner::Device(row) => (&self.newest_of_devices, row),
-            Owner::Service(number) => (&self.newest_of_services, number),
+        let newest = match owner {
+            Owner::Device(row) => self.newest_of_devices.get(index(row)),
+            Owner::Service(number) => self.newest_of_services.get(index(number)),
+            // Nobody asks for those of our doors one behind the other.
+            Owner::Server => None,
         };
-        self.chain(newest.get(index(number)).copied().unwrap_or_default())
+        self.chain(newest.copied().unwrap_or_default())
     }
 
     /// Those of the same owner that were issued before this one, the latest first.
@@ -435,14 +453,17 @@ impl Certificates {
             .ok()
             .filter(|row| *row < u32::MAX)?;
         let hash = self.hash(new.issuer, &new.serial);
-        let (newest, number) = match new.owner {
-            Owner::Device(row) => (&mut self.newest_of_devices, index(row)),
-            Owner::Service(number) => (&mut self.newest_of_services, index(number)),
+        let newest = match new.owner {
+            Owner::Device(row) => Some((&mut self.newest_of_devices, index(row))),
+            Owner::Service(number) => Some((&mut self.newest_of_services, index(number))),
+            Owner::Server => None,
         };
-        if newest.len() <= number {
-            newest.resize(number + 1, 0);
+        if let Some((newest, number)) = newest {
+            if newest.len() <= number {
+                newest.resize(number + 1, 0);
+            }
+            new.previous = std::mem::replace(newest.get_mut(number)?, row + 1);
         }
-        new.previous = std::mem::replace(newest.get_mut(number)?, row + 1);
         self.rows.push(new);
         let mut ids = std::mem::take(&mut self.ids);
         let placed = ids.insert(hash, row, |row| match self.rows.get(index(row)) {

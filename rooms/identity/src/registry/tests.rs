@@ -22,6 +22,7 @@ fn presented(claim: Claim, certificate: CertificateId) -> Presented {
         not_after: NOW,
         subject: Vec::new(),
         key: Digest([0; 32]),
+        modulus: None,
     }
 }
 
@@ -117,8 +118,10 @@ impl Plain {
     /// Whether the fact was taken in.
     fn apply(&mut self, fact: &Fact) -> bool {
         match fact.clone() {
-            // Not among the facts that are drawn; tested at the doors.
-            Fact::DeviceDescribed { .. }
+            // Not among the facts that are drawn; tested below and at the doors.
+            Fact::ServerCertified { .. }
+            | Fact::KeyShown { .. }
+            | Fact::DeviceDescribed { .. }
             | Fact::FleetImported { .. }
             | Fact::FleetRetired { .. }
             | Fact::LeafPinned { .. } => true,
@@ -369,9 +372,10 @@ proptest! {
                 for key in (0..4).map(|number| Digest([number; 32])) {
                     let others = plain.keys.get(&key).into_iter().flatten();
                     let is_shared = others.clone().any(|other| *other != principal);
-                    let said = registry.other_holder_of(&key, &principal);
+                    let own = KeyHolder::Principal(principal.clone());
+                    let said = registry.other_holder_of(&key, &own);
                     prop_assert_eq!(said.is_some(), is_shared);
-                    if let Some(said) = said {
+                    if let Some(KeyHolder::Principal(said)) = said {
                         prop_assert!(said != principal && others.clone().any(|one| *one == said));
                     }
                 }
@@ -619,5 +623,149 @@ fn a_million_devices() {
             .unwrap();
     }
     assert_eq!(registry.enrolled_count(), 1_000_000);
-    println!("bytes a device: {}", (resident() - before) / 1_000_000);
+    let certified = resident();
+    println!("bytes a device: {}", (certified - before) / 1_000_000);
+    for number in 0u32..1_000_000 {
+        let shown = Fact::KeyShown {
+            device: DeviceId::new(&format!("CAM-{number:08}")).unwrap(),
+            key: crate::certificate::sha256(&number.to_be_bytes()),
+        };
+        registry.apply(&shown).unwrap();
+    }
+    let more = (resident() - certified) / 1_000_000;
+    println!("bytes a factory key that was shown: {more}");
+}
+
+fn issued(principal: &str, number: u8, not_after: Timestamp) -> Fact {
+    Fact::CertificateIssued {
+        principal: principal.parse().unwrap(),
+        certificate: certificate(number),
+        key: Digest([number; 32]),
+        not_after,
+    }
+}
+
+fn expected(number: u8) -> Fact {
+    Fact::DeviceExpected {
+        manufacturer: "m1".parse().unwrap(),
+        serial: format!("d{number}").parse().unwrap(),
+        device: device_id(number),
+        product: "p1".parse().unwrap(),
+        groups: Vec::new(),
+    }
+}
+
+/// RFC 5280 section 3.3: an entry stays until a list of regular course has shown it after the end.
+#[test]
+fn what_was_merely_replaced_leaves_the_list_a_day_after_its_end() {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+    let mut registry = Registry::new();
+    let facts = [
+        expected(1),
+        issued("device/d1", 2, NOW),
+        issued("device/d1", 4, NOW),
+        issued("device/d1", 6, NOW),
+    ];
+    let revoked = [
+        (2, RevocationReason::Superseded),
+        (4, RevocationReason::KeyCompromise),
+        (6, RevocationReason::CertificateHold),
+    ];
+    let revoked = revoked.map(|(number, reason)| Fact::Revoked {
+        what: Revocable::Certificate(certificate(number)),
+        reason,
+        at: NOW.minus(DAY),
+    });
+    for fact in facts.iter().chain(&revoked) {
+        registry.apply(fact).unwrap();
+    }
+    let listed = |after: std::time::Duration| {
+        let entries =
+            registry.crl_entries(Digest([0; 32]), crate::crl::Shard::WHOLE, NOW.plus(after));
+        entries
+            .iter()
+            .map(|entry| entry.certificate.serial()[1])
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(DAY), [2, 4, 6]);
+    let moment = std::time::Duration::from_millis(1);
+    assert_eq!(listed(DAY + moment), [4, 6]);
+    assert_eq!(listed(7 * DAY), [4, 6]);
+    assert_eq!(listed(7 * DAY + moment), [] as [u8; 0]);
+}
+
+#[test]
+fn a_certificate_of_a_door_is_on_record_and_opens_none() {
+    let mut registry = Registry::new();
+    let of_door = Fact::ServerCertified {
+        certificate: certificate(2),
+        key: Digest([2; 32]),
+        not_after: NOW,
+    };
+    registry.apply(&of_door).unwrap();
+    registry.apply(&of_door).unwrap();
+    registry.apply(&expected(1)).unwrap();
+    let device = Principal::Device(device_id(1));
+    assert!(registry.is_issued(&certificate(2)) && registry.owner(&certificate(2)).is_none());
+    let shown = ldevid(&device, certificate(2));
+    let refused = registry
+        .authenticate(Door::Gateway, shown, NOW)
+        .unwrap_err();
+    assert_eq!(refused.code(), "certificate-unrecorded");
+    // Its key is nobody else's, and its serial number is taken.
+    let copied = registry.check_key(&Digest([2; 32]), &device).unwrap_err();
+    assert!(
+        copied.to_string().contains("this plane's server"),
+        "{copied}"
+    );
+    assert!(registry.apply(&issued("device/d1", 2, NOW)).is_err());
+    registry.apply(&issued("device/d1", 4, NOW)).unwrap();
+    let twice = Fact::ServerCertified {
+        certificate: certificate(4),
+        key: Digest([9; 32]),
+        not_after: NOW,
+    };
+    assert!(registry.apply(&twice).is_err());
+    let what = Revocable::Certificate(certificate(2));
+    assert!(registry.knows(&what));
+    let (reason, at) = (RevocationReason::KeyCompromise, NOW);
+    registry.apply(&Fact::Revoked { what, reason, at }).unwrap();
+    let listed = registry.crl_entries(Digest([0; 32]), crate::crl::Shard::WHOLE, NOW);
+    assert_eq!(listed.len(), 1);
+    registry.forget_ended(NOW.plus(std::time::Duration::from_secs(1)));
+    assert!(!registry.is_issued(&certificate(2)));
+}
+
+/// Only a maker can give two devices one factory key: whoever comes second learns of it, and the
+/// first, who may be the one whose key was copied, is left alone.
+#[test]
+fn attack_one_factory_key_in_two_devices() {
+    let mut registry = Registry::new();
+    for number in [1, 2] {
+        registry.apply(&expected(number)).unwrap();
+    }
+    let key = Digest([7; 32]);
+    let shown = Fact::KeyShown {
+        device: device_id(1),
+        key,
+    };
+    registry.apply(&shown).unwrap();
+    registry.apply(&shown).unwrap();
+    assert_eq!(registry.shown_by_another(&key, &device_id(1)), None);
+    assert_eq!(
+        registry.shown_by_another(&key, &device_id(2)),
+        Some(device_id(1))
+    );
+    // The first one keeps it, whoever says so later.
+    let later = Fact::KeyShown {
+        device: device_id(2),
+        key,
+    };
+    registry.apply(&later).unwrap();
+    assert_eq!(registry.shown_by_another(&key, &device_id(1)), None);
+    let nobody = Fact::KeyShown {
+        device: device_id(3),
+        key,
+    };
+    assert!(registry.apply(&nobody).is_err());
 }

@@ -92,9 +92,11 @@ impl Registry {
     /// May the device in which this chip is have a certificate for the key that it holds?
     ///
     /// # Errors
-    /// [`Refusal`]: the chip is on no list (any more), or its device is barred.
+    /// [`Refusal`]: the chip is on no list (any more), its device is barred, or another one has a
+    /// certificate for the key.
     pub fn enroll_by_tpm(&self, held: &HardwareKey) -> Result<EnrollmentDecision, Refusal> {
         let device = self.listed_in(held.endorsement())?;
+        self.check_key(&held.key(), &Principal::Device(device.device.clone()))?;
         Ok(decision(device, EnrollmentKind::First, FirstIdentity::Tpm))
     }
 

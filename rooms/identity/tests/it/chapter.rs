@@ -54,7 +54,13 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         },
         Refusal::IdevidAtGateway,
         Refusal::KeyOfAnother {
-            holder: "device/d2".parse().unwrap(),
+            holder: identity::KeyHolder::Principal("device/d2".parse().unwrap()),
+        },
+        Refusal::FactoryKeyOfAnother {
+            holder: device_id("d2"),
+        },
+        Refusal::KnownKey {
+            flaw: identity::KeyFlaw::Published,
         },
         Refusal::DeviceIsolated {
             device: device_id("d1"),
@@ -97,6 +103,7 @@ fn every_refusal_is_in_the_chapter_with_who_must_act() {
         CsrRefusal::RsaSize { bits: 1 },
         CsrRefusal::RsaExponent,
         CsrRefusal::Roca,
+        CsrRefusal::ClosePrimes,
         CsrRefusal::PointForm,
     ];
     let bodies = [

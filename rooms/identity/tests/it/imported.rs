@@ -335,11 +335,45 @@ fn a_pinned_leaf_with_the_name_of_our_issuer_is_refused() {
     );
 }
 
+/// A factory that copied its image with the key in it, and a key that has been published.
+#[test]
+fn attack_a_copied_key_in_an_imported_fleet() {
+    let legacy = Ca::factory("legacy");
+    let (copied, published) = (Key::new(), Key::new());
+    let terms = Terms {
+        bad_keys: {
+            let any = legacy.idevid("legacy", "any", &published);
+            let digest = identity::public_key_digest(&any).unwrap();
+            identity::BadKeys::read(&digest.to_string(), "").unwrap()
+        },
+        naming: "serial-number".parse().unwrap(),
+        cas: vec![legacy.der.clone()],
+        accept_expired: false,
+        pin: false,
+        product: Some("p".parse().unwrap()),
+    };
+    let mut import = Import::new(terms, Vec::new(), NOW).unwrap();
+    for (name, key) in [
+        ("A", &copied),
+        ("B", &copied),
+        ("C", &published),
+        ("D", &Key::new()),
+    ] {
+        import.leaf(&legacy.idevid("legacy", name, key));
+    }
+    let (taken, findings) = import.finish();
+    let names: Vec<&str> = taken.iter().map(|one| one.serial.as_str()).collect();
+    assert_eq!(names, ["A", "D"]);
+    assert_eq!(findings[&Found::DuplicateKey].examples, ["B"]);
+    assert_eq!(findings[&Found::KnownBadKey].examples, ["C"]);
+}
+
 #[test]
 fn a_rehearsal_says_what_each_certificate_is_worth() {
     let (legacy, stranger) = (Ca::factory("legacy"), Ca::factory("stranger"));
     let list = identity::expected::parse_csv("serial,product\nA,p\nB,p\nC,p\nD,p\n").unwrap();
     let terms = |pin| Terms {
+        bad_keys: identity::BadKeys::default(),
         naming: "serial-number".parse().unwrap(),
         cas: vec![legacy.der.clone()],
         accept_expired: false,

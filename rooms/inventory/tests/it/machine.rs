@@ -107,6 +107,30 @@ fn a_life_goes_through_its_words_in_order() {
     assert_eq!(is(&inventory, day(12)), Lifecycle::Revoked);
 }
 
+/// Until it has a certificate of its own, or something graver is known of it.
+#[test]
+fn who_comes_by_a_certificate_of_many_is_seen_and_counted() {
+    let mut inventory = Inventory::new(Settings::default());
+    for name in ["old-1", "old-2", "old-3"] {
+        inventory.known(known(name, false));
+        inventory.shares(&device(name));
+    }
+    let posture = |inventory: &Inventory, name: &str| {
+        inventory.device(&device(name), day(1)).unwrap().posture
+    };
+    assert_eq!(posture(&inventory, "old-1"), Posture::Shared);
+    assert_eq!(inventory.summary(day(1)).sharing, 3);
+    inventory.known(known("old-1", true));
+    inventory.revoked(
+        &device("old-2"),
+        Some((day(1), RevocationReason::KeyCompromise)),
+    );
+    assert_eq!(posture(&inventory, "old-1"), Posture::Trusted);
+    assert_eq!(posture(&inventory, "old-2"), Posture::Revoked);
+    assert_eq!(inventory.summary(day(1)).sharing, 1);
+    assert_eq!(Posture::from_name("shared"), Some(Posture::Shared));
+}
+
 #[test]
 fn a_posture_always_has_a_cause() {
     let mut inventory = inventory(&["cam-1"]);

@@ -167,7 +167,7 @@ impl Plane {
             store.for_each_issued(|row| {
                 learn(Fact::CertificateIssued {
                     key: row.key.unwrap(),
-                    principal: row.principal,
+                    principal: row.principal.unwrap(),
                     certificate: row.certificate,
                     not_after: row.not_after,
                 });

@@ -1,68 +1,31 @@
 //! A webhook: one POST of JSON, signed, to one address that the operator wrote down.
-//!
-//! Only over HTTPS, or to this machine. Redirects are not followed, proxies not asked, and what
-//! the receiver answers is read no further than its status.
 
 use super::NotSent;
 use crate::config::ResponseConfig;
-use crate::secret::{read_secret, trusted};
-use anyhow::{Context, bail};
+use crate::outward::Outward;
+use crate::secret::read_secret;
+use anyhow::Context;
 use aws_lc_rs::hmac;
-use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, StatusCode};
 use model::Timestamp;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use std::net::IpAddr;
-use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// 16 bytes in hex: less can be guessed.
 const SECRET_CHARACTERS_MIN: usize = 32;
 
 pub struct Webhook {
-    host: String,
-    port: u16,
-    path: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    outward: Outward,
     key: hmac::Key,
 }
 
-/// What is wrong with an address, without repeating it: a path may be a secret.
-const RULE: &str = "write https://host/path, or http://127.0.0.1:port/path for a receiver on this \
-                    machine; no user name or password, which would be seen in lists and logs";
-
 impl Webhook {
     pub fn new(settings: &ResponseConfig) -> anyhow::Result<Self> {
-        let uri = parse(&settings.webhook_url)?;
-        let host = bare_host(&uri).to_owned();
-        let secure = uri.scheme_str() == Some("https");
-        let tls = if secure {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let mut config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(trusted("response.roots_file", &settings.roots_file)?)
-                .with_no_client_auth();
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            let name = ServerName::try_from(host.clone()).context(RULE)?;
-            Some((TlsConnector::from(Arc::new(config)), name))
-        } else {
-            None
-        };
+        let (url, roots) = (&settings.webhook_url, &settings.roots_file);
+        let outward = Outward::new(url, "response.roots_file", roots)?;
         let secret = read_secret(&settings.webhook_secret_file, SECRET_CHARACTERS_MIN)
             .context("response.webhook_secret_file")?;
         Ok(Self {
-            host,
-            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-            path: uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
-            tls,
+            outward,
             key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),
         })
     }
@@ -75,67 +38,17 @@ impl Webhook {
         })?;
         let request = Request::builder()
             .method(Method::POST)
-            .uri(&self.path)
-            .header(HOST, self.authority())
+            .uri(self.outward.path())
+            .header(HOST, self.outward.authority())
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, concat!("fleetward/", env!("CARGO_PKG_VERSION")))
             .header("Idempotency-Key", &message.id)
             .header("Fleetward-Signature", signature(&self.key, &body, now))
             .body(body)
             .map_err(NotSent::for_now)?;
-        let stream = TcpStream::connect((self.host.as_str(), self.port))
-            .await
-            .map_err(|e| NotSent::for_now(format_args!("{}: {e}", self.host)))?;
-        let status = match &self.tls {
-            None => {
-                let here = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-                if !here {
-                    return Err(NotSent::for_now("plain HTTP goes to this machine only"));
-                }
-                exchange(stream, request).await?
-            }
-            Some((tls, name)) => {
-                let stream = tls
-                    .connect(name.clone(), stream)
-                    .await
-                    .map_err(|e| NotSent::for_now(format_args!("{}: {e}", self.host)))?;
-                exchange(stream, request).await?
-            }
-        };
-        judge(status)
+        let answer = self.outward.exchange(request).await;
+        judge(answer.map_err(NotSent::for_now)?.status)
     }
-
-    fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// Refuses at the start what could never be sent.
-pub fn check_url(url: &str) -> Result<(), String> {
-    parse(url).map(drop).map_err(|e| e.to_string())
-}
-
-fn parse(url: &str) -> anyhow::Result<Uri> {
-    let uri: Uri = url.parse().ok().context(RULE)?;
-    let named = uri
-        .authority()
-        .is_some_and(|authority| !authority.as_str().contains('@'));
-    let local = bare_host(&uri) == "localhost"
-        || (bare_host(&uri).parse()).is_ok_and(|address: IpAddr| address.is_loopback());
-    match uri.scheme_str() {
-        Some("https") if named => Ok(uri),
-        Some("http") if named && local => Ok(uri),
-        _ => bail!(RULE),
-    }
-}
-
-fn bare_host(uri: &Uri) -> &str {
-    let host = uri.host().unwrap_or_default();
-    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// `t=<seconds since 1970>,v1=<hex>`: HMAC-SHA-256 over `<t>.<body>`, so that an old message
@@ -145,28 +58,6 @@ fn signature(key: &hmac::Key, body: &str, now: Timestamp) -> String {
     let tag = hmac::sign(key, format!("{at}.{body}").as_bytes());
     let hex: String = tag.as_ref().iter().map(|b| format!("{b:02x}")).collect();
     format!("t={at},v1={hex}")
-}
-
-/// The status alone: the body is never read, so it cannot be too long.
-async fn exchange<S>(stream: S, request: Request<String>) -> Result<StatusCode, NotSent>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(16 * 1024)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(NotSent::for_now)?;
-    let answer = sender.send_request(request);
-    tokio::pin!(connection, answer);
-    tokio::select! {
-        answer = &mut answer => answer.map(|answer| answer.status()).map_err(NotSent::for_now),
-        // A receiver that closes behind its answer is heard all the same.
-        ended = &mut connection => match (ended, answer.await) {
-            (_, Ok(answer)) => Ok(answer.status()),
-            (Err(e), Err(_)) | (Ok(()), Err(e)) => Err(NotSent::for_now(e)),
-        },
-    }
 }
 
 /// What can pass (a busy receiver, a wrong secret, a moved address) is tried again; what is wrong
@@ -188,33 +79,6 @@ fn judge(status: StatusCode) -> Result<(), NotSent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_https_or_this_machine_and_never_a_password() {
-        for url in [
-            "https://hooks.example.com/a?b=c",
-            "http://127.0.0.1:9/x",
-            "http://[::1]:9/x",
-            "http://localhost:9/",
-        ] {
-            assert_eq!(check_url(url), Ok(()), "{url}");
-        }
-        for url in [
-            "",
-            "hooks.example.com",
-            "/path",
-            "ftp://example.com/",
-            "http://example.com/",
-            "http://169.254.169.254/latest/meta-data",
-            "http://127.0.0.1.example.com/",
-            "https://user:secret@example.com/",
-            "http://secret@127.0.0.1/",
-            "https://example.com@127.0.0.1/",
-        ] {
-            let refused = check_url(url).unwrap_err();
-            assert!(!refused.contains("secret@"), "{refused}");
-        }
-    }
 
     #[test]
     fn a_signature_covers_the_time_and_the_body() {

@@ -273,6 +273,16 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return;
         };
+        if let Some(flaw) = self
+            .admission
+            .trust
+            .bad_keys
+            .get()
+            .flaw_of(&handed.presented)
+        {
+            let principal = admitted.facts.principal.clone();
+            self.telling.known_key(principal, flaw.name(), now);
+        }
         let (version, group) = live.transport.negotiated();
         tracing::debug!(
             target: "gateway",
