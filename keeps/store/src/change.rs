@@ -173,6 +173,14 @@ pub enum Write {
     /// A CA of ours: creates its row or moves it to another state. Conflict: its Name has another
     /// certificate already.
     PutAuthority(Authority),
+    /// Which roots of ours a device believes by its own word, at most 16: replaces what it said
+    /// before. Grants nothing.
+    PutLearnedRoots {
+        device: DeviceId,
+        /// SHA-256 of the certificates.
+        roots: Vec<Digest>,
+        at: Timestamp,
+    },
     /// Signatures of an issuer of which nothing is on record, found by the signer's own count.
     NoteUnrecorded {
         issuer: Digest,
@@ -332,6 +340,7 @@ impl Write {
             Self::RetireImportedFleet { .. }
             | Self::DropClaimTokens { .. }
             | Self::NoteUnrecorded { .. }
+            | Self::PutLearnedRoots { .. }
             | Self::Revoke { .. }
             | Self::PutSuperseded(_)
             | Self::DropHeldKey { .. }
@@ -363,6 +372,7 @@ impl Write {
                 .map(|row| row.attributes.len())
                 .fold(rows.len(), usize::saturating_add),
             Self::PutClaimTokens(rows) => rows.len(),
+            Self::PutLearnedRoots { roots, .. } => roots.len().saturating_add(1),
             Self::PutEndorsementKeys(rows) => rows.len(),
             _ => 1,
         }

@@ -97,6 +97,8 @@ struct World {
     /// Off, or out of reach, until then.
     board_away: Timestamp,
     plane_away: Timestamp,
+    /// Nobody touches the plane's roots any more.
+    roots_stay: bool,
     cuts: Vec<String>,
     _scratch: tempfile::TempDir,
 }
@@ -125,6 +127,7 @@ impl World {
             board,
             board_away: START,
             plane_away: START,
+            roots_stay: false,
             cuts: Vec::new(),
             _scratch: scratch,
         }
@@ -148,7 +151,9 @@ impl World {
         if self.random.below(2) == 0 {
             self.board.cut_after(self.random.below(9) as u32);
         } else {
-            self.plane.power.cut_after(self.random.below(11) as u32);
+            let of_roots = self.random.below(4) == 0;
+            let steps = self.random.below(if of_roots { 4 } else { 11 });
+            self.plane.power.cut_after(steps as u32, of_roots);
         }
         let cuts = self.cuts.len();
         // Some lie in a box for a while, some beyond the end of their certificate.
@@ -191,6 +196,7 @@ impl World {
 
     /// Undisturbed, the device ends up with the roots that the plane has, and no other.
     fn settle_roots(&mut self) {
+        self.roots_stay = true;
         for _ in 0..HOURS_TO_COME_BACK {
             self.hour();
         }
@@ -217,7 +223,7 @@ impl World {
             self.board.turn(&mut self.plane, self.now);
             assert!(self.board.keeps_what_is_proven(), "{:?}", self.board);
         }
-        if is_up && self.random.below(16) == 0 {
+        if is_up && !self.roots_stay && self.random.below(16) == 0 {
             let told = &self.plane.told;
             let learned = |root: &[u8]| told.contains(&crate::roots::sha256(root));
             self.plane.tree.go_on(learned, self.now);
@@ -273,12 +279,14 @@ impl World {
 #[derive(Debug, Default)]
 pub struct Power {
     left: Option<u32>,
+    /// Its looks at roots are many: only they count, or all but they.
+    of_roots: bool,
     went: Option<&'static str>,
 }
 
 impl Power {
-    fn cut_after(&mut self, steps: u32) {
-        self.left = Some(steps);
+    fn cut_after(&mut self, steps: u32, of_roots: bool) {
+        (self.left, self.of_roots) = (Some(steps), of_roots);
     }
 
     fn restore(&mut self) {
@@ -290,8 +298,10 @@ impl Power {
     }
 
     fn step(&mut self, name: &'static str) -> Result<(), Cut> {
+        let counts = self.went.is_some() || name.starts_with("roots") == self.of_roots;
         match &mut self.left {
             None => Ok(()),
+            Some(_) if !counts => Ok(()),
             Some(0) => {
                 self.went.get_or_insert(name);
                 Err(Cut)

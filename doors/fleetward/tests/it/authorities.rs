@@ -17,7 +17,7 @@ fn recipes(page: &str) -> Vec<String> {
 
 /// Runs a recipe as an operator would, in the folder of the plane.
 #[track_caller]
-fn run(home: &Home, recipe: &str) -> String {
+pub fn run(home: &Home, recipe: &str) -> String {
     let binary = Path::new(env!("CARGO_BIN_EXE_fleetward"));
     let path = format!(
         "{}:{}",
@@ -67,8 +67,9 @@ fn the_recipes_of_the_ca_tree() {
     let home = Home::new(&Settings::default());
     let plane = home.start_prepared();
     let page = include_str!("../../../../docs/identity/ca-tree.md");
-    let [list, offline, below, next, issuing, serve] =
-        <[String; 6]>::try_from(recipes(page)).unwrap();
+    let [list, offline, below, next, issuing, learned, serve, retire, crl] =
+        <[String; 9]>::try_from(recipes(page)).unwrap();
+    let learned = learned.replace(":8444", &format!(":{}", plane.devices.port()));
 
     let told = run(&home, &list);
     assert!(
@@ -157,14 +158,33 @@ fn the_recipes_of_the_ca_tree() {
     assert!(verify("root-2.pem", "default.pem", "default.pem"));
     assert!(verify("root.pem", "link.pem", "default.pem"));
     assert!(is_believed(&home, &plane, "root.pem"));
-    run(&home, &serve);
+    // Not while a device has not said that it knows the new root.
+    let step = serde_json::json!({});
+    let refused = plane.post("/api/v1/identity/roots/rollover", &step);
+    let refused = refused.expect(409).text();
+    assert!(refused.contains("root-unlearned") && refused.contains("cam"), "{refused}");
+    run(&home, &learned);
+    let told = run(&home, &serve);
+    let line = |name: &str| told.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("devices enrolled").ends_with(" 1"), "{told}");
+    assert!(line("have not learned it").ends_with(" 0"), "{told}");
     assert!(is_believed(&home, &plane, "root.pem"));
     assert!(is_believed(&home, &plane, "root-2.pem"));
+
+    // A root in use is not taken away; then it goes, and with it the link.
+    let in_use = plane.post("/api/v1/identity/roots/retire", &step);
+    assert!(in_use.expect(409).text().contains("root-in-use"));
+    run(&home, &retire);
+    assert!(!is_believed(&home, &plane, "root.pem"));
+    assert!(is_believed(&home, &plane, "root-2.pem"));
+    run(&home, &crl);
+    let read = ["crl", "-in", "root-crl.pem", "-CAfile", "root-2.pem", "-noout"];
+    assert!(openssl(&home, &read, b"").err.contains("verify OK"));
 
     // All of it stands after a kill, and the log tells the story.
     drop(plane);
     let plane = home.start();
-    assert!(is_believed(&home, &plane, "root.pem"));
+    assert!(!is_believed(&home, &plane, "root.pem"));
     assert!(is_believed(&home, &plane, "root-2.pem"));
     let actions: Vec<String> = (plane.entries().iter())
         .map(|entry| entry["action"].as_str().unwrap().to_owned())
@@ -176,6 +196,8 @@ fn the_recipes_of_the_ca_tree() {
         "identity.authority-certified",
         "identity.root-announced",
         "identity.root-rolled-over",
+        "identity.root-retired",
+        "identity.root-list-installed",
     ] {
         assert!(
             actions.iter().any(|one| one == action),

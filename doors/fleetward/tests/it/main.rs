@@ -13,6 +13,7 @@ mod agent;
 mod attacks;
 mod authorities;
 mod crash;
+mod emitted;
 mod est;
 mod existing_fleet;
 mod fixture;

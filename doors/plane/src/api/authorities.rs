@@ -35,6 +35,8 @@ pub struct Root {
     online: bool,
     not_before: String,
     not_after: String,
+    /// SHA-256 of its name, hex: its revocation list is at `/status/crl/<issuer>/1/0.crl`.
+    issuer: String,
     /// Of the certificate, hex.
     sha256: String,
     certificate_pem: String,
@@ -104,6 +106,7 @@ pub async fn authorities(
         online: authorities::is_online(&plane, one),
         not_before: one.issuer.not_before().to_string(),
         not_after: one.issuer.not_after().to_string(),
+        issuer: one.issuer.id().to_string(),
         sha256: digest(&one.certificate).to_string(),
         certificate_pem: crate::pem::encode("CERTIFICATE", &one.certificate),
     });

@@ -23,6 +23,7 @@ mod reach;
 mod read;
 mod response;
 mod revocation;
+mod root_list;
 mod roots;
 mod served;
 mod status;
@@ -39,7 +40,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -148,6 +149,16 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/roots/rollover",
             post(roots::roll_root_over),
         )
+        .route(
+            "/api/v1/identity/roots/crl",
+            put(root_list::install_root_list),
+        )
+        .route(
+            "/api/v1/identity/roots/crl/request",
+            post(root_list::request_root_list),
+        )
+        .route("/api/v1/identity/roots/retire", post(roots::retire_root))
+        .route("/api/v1/identity/roots/learned", put(roots::learned_roots))
         .route("/api/v1/identity/roots/export", post(roots::export_root))
         .route(
             "/api/v1/identity/roots/key",
@@ -353,6 +364,10 @@ async fn method_not_allowed() -> Problem {
         authorities::install_authority,
         roots::announce_root,
         roots::roll_root_over,
+        root_list::request_root_list,
+        root_list::install_root_list,
+        roots::retire_root,
+        roots::learned_roots,
         roots::export_root,
         roots::destroy_root_key,
         access::fleet,

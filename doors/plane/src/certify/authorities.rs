@@ -1,7 +1,7 @@
 //! Acts on our CA tree: an issuing CA is made, replaced, and ends.
 
 use super::tree::{ISSUING_LIFETIME, Issuing, Root, Tree, row, terms};
-use super::{imports, roots};
+use super::{imports, root_list, roots};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest};
@@ -74,6 +74,7 @@ pub fn findings(plane: &Plane) -> Vec<String> {
             ));
         }
     }
+    findings.extend(root_list::findings(plane, &tree));
     findings
 }
 
@@ -224,8 +225,8 @@ async fn put_in_service(
     Ok(receipt)
 }
 
-/// Ends CAs that retired and of whose certificates none is valid any more; returns how many. Needs
-/// no order: what it ends vouches for nobody.
+/// Ends CAs that retired and of whose certificates none is valid any more, and roots that have ended
+/// by themselves; returns how many. Needs no order: what it ends vouches for nobody.
 ///
 /// # Errors
 /// The store's.
@@ -250,6 +251,12 @@ pub async fn end_retired(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Tr
             .entry(plane.leaf(&act)?);
         plane.commit(change).await?;
         ended += 1;
+    }
+    for root in plane.tree().roots() {
+        if root.state == AuthorityState::Retiring && root.issuer.not_after() < now {
+            roots::end(plane, root, 0, &Actor::Plane).await?;
+            ended += 1;
+        }
     }
     if ended > 0 {
         believe(plane)?;

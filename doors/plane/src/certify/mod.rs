@@ -8,6 +8,7 @@ pub mod imports;
 pub mod issuing;
 pub mod lists;
 pub mod over_mqtt;
+pub mod root_list;
 pub mod roots;
 pub mod rotation;
 pub mod status;

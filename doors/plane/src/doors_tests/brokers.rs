@@ -145,16 +145,23 @@ async fn mosquittos_live_session_ends_by_our_revocation_and_does_not_come_back()
     make_operators_files(&folder);
     let (devices, control) = free_ports();
     let file = |name: &str| folder.join(name);
-    let more = format!(
-        "[brokers]\nmosquitto_crl_file = {:?}\nmosquitto_pid_file = {:?}\n\
-         mosquitto_address = \"localhost:{control}\"\nmosquitto_roots_file = {:?}\n\
-         mosquitto_certificate_file = {:?}\nmosquitto_key_file = {:?}\n",
-        file("fleet.crl"),
-        file("pid"),
-        file("ca.pem"),
-        file("fleetward.pem"),
-        file("fleetward.key"),
-    );
+    // As the page has it, with this house's places.
+    let (_, more) = (include_str!("../../../../docs/identity/revocation.md"))
+        .split_once("```toml\n[brokers]\n")
+        .unwrap();
+    let more = more.split("```").next().unwrap();
+    let more = [
+        ("/etc/mosquitto/fleet.crl", file("fleet.crl")),
+        ("/run/mosquitto/mosquitto.pid", file("pid")),
+        ("/etc/fleetward/broker-ca.pem", file("ca.pem")),
+        ("/etc/fleetward/broker-client.pem", file("fleetward.pem")),
+        ("/etc/fleetward/broker-client.key", file("fleetward.key")),
+    ]
+    .into_iter()
+    .fold(format!("[brokers]\n{more}"), |text, (named, here)| {
+        text.replace(named, &here.display().to_string())
+    })
+    .replace("localhost:8885", &format!("localhost:{control}"));
     let house = House::with_config(&["cam-1", "cam-2"], &more).await;
     let (first, second) = (
         house.connected("cam-1").await,
