@@ -363,7 +363,12 @@ impl Agent {
             report_sequence: self.gauges.sequence(),
             tls_failures: self.tls_failures,
             clock_error_seconds: self.clock.error_seconds(),
-            roots: self.roots.digests().iter().map(ToString::to_string).collect(),
+            roots: self
+                .roots
+                .digests()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             ..std::mem::take(&mut self.status)
         };
         if let Err(error) = self.status.write(&self.folder) {

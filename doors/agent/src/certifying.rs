@@ -17,7 +17,11 @@ pub struct Certifier {
 
 impl Certifier {
     /// Signed by itself.
-    pub fn new(make: impl FnOnce(&Terms<'_>) -> Unsigned, now: Timestamp, lifetime: Duration) -> Self {
+    pub fn new(
+        make: impl FnOnce(&Terms<'_>) -> Unsigned,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
         let unsigned = make(&terms(&public(&key), now, lifetime));
         let mut own = Self {

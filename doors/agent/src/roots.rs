@@ -128,12 +128,7 @@ impl Roots {
     ///
     /// # Errors
     /// If it cannot be kept; then nothing is learned.
-    fn learn(
-        &mut self,
-        folder: &Folder,
-        list: &[Vec<u8>],
-        now: Timestamp,
-    ) -> io::Result<usize> {
+    fn learn(&mut self, folder: &Folder, list: &[Vec<u8>], now: Timestamp) -> io::Result<usize> {
         let mut next = self.record.clone();
         let before = next.learned.len();
         // Each round may make the one believed that vouches for another.

@@ -158,6 +158,21 @@ pub fn authority_certified(
         .with("certificate_sha256", certificate)
 }
 
+/// It was made elsewhere; its key is here from now on.
+#[must_use]
+pub fn authority_imported(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    certificate: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-imported", object)
+        .with("uses", uses)
+        .with("certificate_sha256", certificate)
+}
+
 /// A CA asks a root that is kept elsewhere for its certificate.
 #[must_use]
 pub fn authority_requested(

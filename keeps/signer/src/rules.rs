@@ -81,7 +81,7 @@ impl<'a> Keys<'a> {
     /// The issuing CA with this key identifier.
     fn issuing(&self, identifier: &[u8]) -> Result<&'a OpenIssuing, &'static str> {
         (self.issuing.iter())
-            .find(|one| one.key.identifier == identifier)
+            .find(|one| one.key.is_named(identifier))
             .map(Arc::as_ref)
             .ok_or(NOT_OURS)
     }

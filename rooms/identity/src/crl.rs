@@ -171,7 +171,9 @@ impl Contents {
                         .map_err(|_| not_a_list("its number"))?;
                     let bytes = found.as_bytes();
                     number = (bytes.len() <= 8).then(|| {
-                        bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+                        bytes
+                            .iter()
+                            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
                     });
                 }
                 ID_CE_AUTHORITY_KEY_IDENTIFIER => {}
@@ -179,7 +181,9 @@ impl Contents {
                 _ => return Err(not_a_list("it is not a whole list")),
             }
         }
-        let next = list.next_update.ok_or_else(|| not_a_list("it has no end"))?;
+        let next = list
+            .next_update
+            .ok_or_else(|| not_a_list("it has no end"))?;
         let entries = (list.revoked_certificates.iter().flatten())
             .map(|one| entry_of(issuer, one))
             .collect::<Option<_>>()

@@ -207,7 +207,11 @@ fn a_power_cut_leaves_what_was_believed_or_what_was_about_to_be() {
 fn a_damaged_file_is_as_good_as_none() {
     let (old, new) = (root(20), root(20));
     let forth = link(&new, &old);
-    for damage in ["listed zz\n", "-----BEGIN CERTIFICATE-----\nAAAA\n", "\u{0}"] {
+    for damage in [
+        "listed zz\n",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n",
+        "\u{0}",
+    ] {
         let mut device = Device::with(&[&old]);
         device.see(&[&old.der, &new.der, &forth], NOW).unwrap();
         device.folder = None;

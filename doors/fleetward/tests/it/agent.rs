@@ -341,7 +341,9 @@ fn an_agent_learns_the_next_root_follows_it_and_forgets_the_old_one_though_it_is
     run(&home, "fleetward identity root rollover --serve");
     agent.start();
     let mark = plane.entries().len();
-    wait_until("it renews below the new root", || plane.entries().len() > mark + 1);
+    wait_until("it renews below the new root", || {
+        plane.entries().len() > mark + 1
+    });
     run(&home, "fleetward identity root retire");
     agent.kill();
     agent.start();

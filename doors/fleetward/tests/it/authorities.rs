@@ -67,8 +67,17 @@ fn the_recipes_of_the_ca_tree() {
     let home = Home::new(&Settings::default());
     let plane = home.start_prepared();
     let page = include_str!("../../../../docs/identity/ca-tree.md");
-    let [list, offline, below, next, issuing, learned, serve, retire, crl] =
-        <[String; 9]>::try_from(recipes(page)).unwrap();
+    let [
+        list,
+        offline,
+        below,
+        next,
+        issuing,
+        learned,
+        serve,
+        retire,
+        crl,
+    ] = <[String; 9]>::try_from(recipes(page)).unwrap();
     let learned = learned.replace(":8444", &format!(":{}", plane.devices.port()));
 
     let told = run(&home, &list);
@@ -162,7 +171,10 @@ fn the_recipes_of_the_ca_tree() {
     let step = serde_json::json!({});
     let refused = plane.post("/api/v1/identity/roots/rollover", &step);
     let refused = refused.expect(409).text();
-    assert!(refused.contains("root-unlearned") && refused.contains("cam"), "{refused}");
+    assert!(
+        refused.contains("root-unlearned") && refused.contains("cam"),
+        "{refused}"
+    );
     run(&home, &learned);
     let told = run(&home, &serve);
     let line = |name: &str| told.lines().find(|line| line.starts_with(name)).unwrap();
@@ -178,7 +190,14 @@ fn the_recipes_of_the_ca_tree() {
     assert!(!is_believed(&home, &plane, "root.pem"));
     assert!(is_believed(&home, &plane, "root-2.pem"));
     run(&home, &crl);
-    let read = ["crl", "-in", "root-crl.pem", "-CAfile", "root-2.pem", "-noout"];
+    let read = [
+        "crl",
+        "-in",
+        "root-crl.pem",
+        "-CAfile",
+        "root-2.pem",
+        "-noout",
+    ];
     assert!(openssl(&home, &read, b"").err.contains("verify OK"));
 
     // All of it stands after a kill, and the log tells the story.
@@ -206,6 +225,109 @@ fn the_recipes_of_the_ca_tree() {
     }
     let differ = "identity.signatures-differ";
     assert!(!actions.iter().any(|one| one == differ), "{actions:?}");
+}
+
+/// A CA of others, on the curve that signs here, and what it certified.
+const ELSEWHERE: &str = "\
+    umask 077\n\
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout old.key \
+      -out old.pem -days 30 -subj '/O=Old Works/CN=Old CA' \
+      -addext keyUsage=critical,keyCertSign,cRLSign\n\
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout rsa.key -out rsa.pem -days 30 -subj /CN=RSA\n\
+    openssl ecparam -name prime256v1 -genkey -noout -out other.key\n\
+    openssl req -x509 -key other.key -out leaf-only.pem -days 30 -subj /CN=Leaf \
+      -addext keyUsage=critical,digitalSignature\n\
+    cp old.key open.key; chmod 644 open.key\n";
+
+#[test]
+fn a_ca_that_came_with_its_key_certifies_by_our_rules_and_is_told_of() {
+    if !have(&["openssl", "sh"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    run(&home, ELSEWHERE);
+    let import = |uses: &str, certificate: &str, key: &str| {
+        let recipe = format!(
+            "fleetward identity ca import legacy --for {uses} --certificate {certificate} \
+             --key-file {key} 2>&1 || true"
+        );
+        run(&home, &recipe)
+    };
+    for (uses, certificate, key, why) in [
+        ("device", "old.pem", "open.key", "chmod 600"),
+        ("device", "rsa.pem", "rsa.key", "P-256"),
+        ("device", "old.pem", "other.key", "another key"),
+        ("device", "leaf-only.pem", "other.key", "keyUsage"),
+        ("server", "old.pem", "old.key", "devices and services only"),
+        ("every", "old.pem", "old.key", "devices and services only"),
+    ] {
+        let told = import(uses, certificate, key);
+        assert!(told.contains(why), "{certificate} {key}: {told}");
+    }
+    let told = import("device", "old.pem", "old.key");
+    assert!(told.contains("entry"), "{told}");
+    let text = std::fs::read_to_string(home.path("old.key")).unwrap();
+    let secret: Vec<u8> = text.lines().nth(1).unwrap().bytes().collect();
+    for file in std::fs::read_dir(home.data_dir().join("keys")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret));
+    }
+
+    let with_ca: Vec<_> = fleet()
+        .into_iter()
+        .map(|(path, text)| match path {
+            "products/p.toml" => (path, format!("{text}ca = \"legacy\"\n")),
+            _ => (path, text),
+        })
+        .collect();
+    plane.apply(&with_ca);
+    let mut device = home.device("cam");
+    plane.expect([&device]);
+    device.enroll(&plane.doors(), &Manner::default()).unwrap();
+    write_credential(&home, device.ldevid().unwrap(), "cam");
+    let verify = [
+        "verify",
+        "-x509_strict",
+        "-CAfile",
+        "old.pem",
+        "-purpose",
+        "sslclient",
+        "cam.pem",
+    ];
+    assert!(openssl(&home, &verify, b"").good);
+    device.connect(&plane.doors(), &Manner::default()).unwrap();
+
+    // A manufacturer cannot be registered by the same CA: who vouches would not be told apart.
+    let same = serde_json::json!({
+        "manufacturer": "old", "ca_pem": std::fs::read_to_string(home.path("old.pem")).unwrap(),
+    });
+    let refused = plane
+        .post("/api/v1/identity/manufacturers", &same)
+        .expect(409);
+    assert!(refused.text().contains("ca-refused"), "{}", refused.text());
+
+    // Counted over a restart, and told of until it has a key of ours.
+    drop(plane);
+    let plane = home.start();
+    let list = run(&home, "fleetward identity ca list");
+    assert!(list.contains("legacy was made elsewhere"), "{list}");
+    let counted = list
+        .lines()
+        .find(|line| line.contains("legacy") && line.contains("device-cert"));
+    let counted: Vec<&str> = counted.unwrap().split_whitespace().collect();
+    assert_eq!(counted[2..], ["1", "1", "0"], "{list}");
+    let differ = "identity.signatures-differ";
+    assert!(
+        plane
+            .entries()
+            .iter()
+            .all(|entry| entry["action"] != differ)
+    );
+    run(&home, "fleetward identity ca rollover legacy");
+    let list = run(&home, "fleetward identity ca list");
+    assert!(!list.contains("legacy was made elsewhere"), "{list}");
+    plane.stop_well();
 }
 
 #[test]

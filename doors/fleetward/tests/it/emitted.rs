@@ -95,10 +95,17 @@ fn openssl_reads_all_that_we_emit() {
         );
     }
     let cms = ask("/.well-known/est/cacerts", &[]).body;
-    let text: Vec<u8> = cms.into_iter().filter(|b| !b.is_ascii_whitespace()).collect();
+    let text: Vec<u8> = cms
+        .into_iter()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
     let cms = STANDARD.decode(text).unwrap();
     parses(&home, &cms);
-    let shown = openssl_well(&home, &["cms", "-cmsout", "-print", "-noout", "-inform", "DER"], &cms);
+    let shown = openssl_well(
+        &home,
+        &["cms", "-cmsout", "-print", "-noout", "-inform", "DER"],
+        &cms,
+    );
     assert!(String::from_utf8_lossy(&shown).contains("signedData"));
     let all = openssl_well(&home, &["pkcs7", "-inform", "DER", "-print_certs"], &cms);
     home.write("all.pem", &all);
@@ -106,11 +113,21 @@ fn openssl_reads_all_that_we_emit() {
     let links = "awk '/^subject=/{s=substr($0,9)} /^issuer=/{i=substr($0,8)} s!=i' all.pem";
     home.write("links.pem", run(&home, links).as_bytes());
     // Four issuing CAs, two roots, two links.
-    assert_eq!(String::from_utf8_lossy(&all).matches("BEGIN CERT").count(), 8);
+    assert_eq!(
+        String::from_utf8_lossy(&all).matches("BEGIN CERT").count(),
+        8
+    );
 
     // What our server shows, by s_client's word.
     let at = plane.devices.to_string();
-    let shake = ["s_client", "-connect", &at, "-servername", "localhost", "-showcerts"];
+    let shake = [
+        "s_client",
+        "-connect",
+        &at,
+        "-servername",
+        "localhost",
+        "-showcerts",
+    ];
     let shown = openssl(&home, &shake, b"").out;
     let server = openssl_well(&home, &["x509"], &shown);
     home.write("server.pem", &server);
@@ -120,8 +137,15 @@ fn openssl_reads_all_that_we_emit() {
         said(
             &home,
             &[
-                "verify", "-x509_strict", "-CAfile", root, "-untrusted", "links.pem", "-purpose",
-                purpose, what,
+                "verify",
+                "-x509_strict",
+                "-CAfile",
+                root,
+                "-untrusted",
+                "links.pem",
+                "-purpose",
+                purpose,
+                what,
             ],
             "OK",
         );
@@ -147,12 +171,27 @@ fn openssl_reads_all_that_we_emit() {
     let list_path = list_url.expect("a distribution point").to_owned();
 
     // The request of a CA, and a request for a list.
-    said(&home, &["req", "-in", "locks.csr", "-noout", "-verify"], "OK");
+    said(
+        &home,
+        &["req", "-in", "locks.csr", "-noout", "-verify"],
+        "OK",
+    );
 
     // Lists: the one that the certificate names, the whole one, the root's.
-    let issuer = |kind, field, value| find(kind, field, value)["issuer"].as_str().unwrap().to_owned();
-    let root_list = format!("/status/crl/{}/1/0.crl", issuer("roots", "state", "current"));
-    let whole = format!("/status/crl/{}/1/0.crl", issuer("issuing", "name", "cameras"));
+    let issuer = |kind, field, value| {
+        find(kind, field, value)["issuer"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let root_list = format!(
+        "/status/crl/{}/1/0.crl",
+        issuer("roots", "state", "current")
+    );
+    let whole = format!(
+        "/status/crl/{}/1/0.crl",
+        issuer("issuing", "name", "cameras")
+    );
     for (path, ca, name) in [
         (&list_path, "ca-cameras.pem", "shard"),
         (&whole, "ca-cameras.pem", "whole"),
@@ -162,17 +201,26 @@ fn openssl_reads_all_that_we_emit() {
         parses(&home, &der);
         let (file, out) = (format!("{name}.crl"), format!("{name}.crl.pem"));
         home.write(&file, &der);
-        let read = ["crl", "-inform", "DER", "-in", &file, "-CAfile", ca, "-out", &out];
+        let read = [
+            "crl", "-inform", "DER", "-in", &file, "-CAfile", ca, "-out", &out,
+        ];
         said(&home, &read, "verify OK");
     }
     // Each certificate of the chain by the list of whoever made it.
-    let lists = ["whole.crl.pem", "root.crl.pem"].map(|file| {
-        std::fs::read_to_string(home.path(file)).unwrap()
-    });
+    let lists = ["whole.crl.pem", "root.crl.pem"]
+        .map(|file| std::fs::read_to_string(home.path(file)).unwrap());
     home.write("lists.pem", lists.concat().as_bytes());
     let judged = [
-        "verify", "-x509_strict", "-crl_check_all", "-CAfile", "root.pem", "-untrusted",
-        "ca-cameras.pem", "-CRLfile", "lists.pem", "cam.pem",
+        "verify",
+        "-x509_strict",
+        "-crl_check_all",
+        "-CAfile",
+        "root.pem",
+        "-untrusted",
+        "ca-cameras.pem",
+        "-CRLfile",
+        "lists.pem",
+        "cam.pem",
     ];
     said(&home, &judged, "OK");
 
@@ -181,8 +229,19 @@ fn openssl_reads_all_that_we_emit() {
     said(
         &home,
         &[
-            "ocsp", "-issuer", "ca-cameras.pem", "-cert", "cam.pem", "-url", &url, "-CAfile",
-            "root.pem", "-verify_other", "ca-cameras.pem", "-respout", "answer.der",
+            "ocsp",
+            "-issuer",
+            "ca-cameras.pem",
+            "-cert",
+            "cam.pem",
+            "-url",
+            &url,
+            "-CAfile",
+            "root.pem",
+            "-verify_other",
+            "ca-cameras.pem",
+            "-respout",
+            "answer.der",
         ],
         "cam.pem: good",
     );
@@ -190,7 +249,12 @@ fn openssl_reads_all_that_we_emit() {
 
     // What a product's requests must hold; a key that the plane makes.
     let wanted = ask("/.well-known/est/sensor/csrattrs", &[]).body;
-    parses(&home, &STANDARD.decode(String::from_utf8(wanted).unwrap().trim()).unwrap());
+    parses(
+        &home,
+        &STANDARD
+            .decode(String::from_utf8(wanted).unwrap().trim())
+            .unwrap(),
+    );
     let key = Key::generate().unwrap();
     let csr = request(&key);
     home.write("csr.pem", pem("CERTIFICATE REQUEST", &csr).as_bytes());
@@ -199,8 +263,14 @@ fn openssl_reads_all_that_we_emit() {
     let made = ask(
         "/.well-known/est/serverkeygen",
         &[
-            "--cert", "idevid.pem", "--key", "idevid.key", "-H",
-            "Content-Type: application/pkcs10", "--data-binary", "@csr.b64",
+            "--cert",
+            "idevid.pem",
+            "--key",
+            "idevid.key",
+            "-H",
+            "Content-Type: application/pkcs10",
+            "--data-binary",
+            "@csr.b64",
         ],
     );
     let body = String::from_utf8(made.body).unwrap();
@@ -246,14 +316,31 @@ fn openssl_reads_all_that_we_emit() {
     let told = run(&home, "fleetward identity ca list");
     assert!(!told.contains("root crl request"), "{told}");
     home.write("root.crl", &ask(&root_list, &[]).body);
-    let read = ["crl", "-inform", "DER", "-in", "root.crl", "-CAfile", "root.pem", "-text", "-noout"];
+    let read = [
+        "crl", "-inform", "DER", "-in", "root.crl", "-CAfile", "root.pem", "-text", "-noout",
+    ];
     said(&home, &read, "CA Compromise");
-    openssl_well(&home, &["crl", "-inform", "DER", "-in", "root.crl", "-out", "root.crl.pem"], b"");
-    let lists = ["whole.crl.pem", "root.crl.pem"].map(|file| {
-        std::fs::read_to_string(home.path(file)).unwrap()
-    });
+    openssl_well(
+        &home,
+        &[
+            "crl",
+            "-inform",
+            "DER",
+            "-in",
+            "root.crl",
+            "-out",
+            "root.crl.pem",
+        ],
+        b"",
+    );
+    let lists = ["whole.crl.pem", "root.crl.pem"]
+        .map(|file| std::fs::read_to_string(home.path(file)).unwrap());
     home.write("lists.pem", lists.concat().as_bytes());
     let ran = openssl(&home, &judged, b"");
-    assert!(!ran.good && ran.err.contains("certificate revoked"), "{}", ran.err);
+    assert!(
+        !ran.good && ran.err.contains("certificate revoked"),
+        "{}",
+        ran.err
+    );
     plane.stop_well();
 }

@@ -178,7 +178,8 @@ fn renewal_over_mqtt() {
     crate::plane::wait_until("it hears", || {
         let sessions = plane.get("/api/v1/gateway/sessions").expect(200).json();
         let all = sessions.as_array().unwrap().clone();
-        all.iter().any(|one| one["client"] == "d1:hears" && one["subscriptions"] == 1)
+        all.iter()
+            .any(|one| one["client_id"] == "d1:hears" && one["subscriptions"] == 1)
     });
     run_script(&home, &format!("set -e\n{}", at_home(&plane, asks)));
     assert!(hearing.wait().unwrap().success());
@@ -199,7 +200,11 @@ fn revocation() {
         ..Settings::default()
     });
     let plane = home.start_prepared();
-    apply_product(&plane, "lock", include_str!("../../../../docs/identity/rotation.md"));
+    apply_product(
+        &plane,
+        "lock",
+        include_str!("../../../../docs/identity/rotation.md"),
+    );
     let device = home.device("d1");
     let list = format!("serial,product,device\n{},lock,d1\n", device.serial());
     plane.expect_csv(&list).expect(201);
@@ -208,7 +213,10 @@ fn revocation() {
     follow(&home, &plane, PAGE_EST, &EST[..2]);
     let shown = openssl_well(&home, &["x509", "-in", "c.pem", "-noout", "-text"], b"");
     let shown = String::from_utf8(shown).unwrap();
-    assert!(shown.contains("URI:http://status.fleet.example/status/crl/"), "{shown}");
+    assert!(
+        shown.contains("URI:http://status.fleet.example/status/crl/"),
+        "{shown}"
+    );
     follow(&home, &plane, page, &REVOCATION);
     let entries = plane.entries();
     let told = |action: &str| entries.iter().filter(|one| one["action"] == action).count();
@@ -231,7 +239,13 @@ const REVOCATION: [&str; 2] = [
 ];
 const APPROVAL: [&str; 2] = ["What the device does", "What the person does"];
 const CLAIM_TOKEN: [&str; 3] = ["Make tokens", "Enroll with one", "Withdraw"];
-const EXISTING_FLEET: [&str; 4] = ["Rehearse", "Import", "Move a device", "Retire"];
+const EXISTING_FLEET: [&str; 5] = [
+    "Rehearse",
+    "Import",
+    "Where the CA's key is at hand",
+    "Move a device",
+    "Retire",
+];
 
 /// The sections of each page whose commands run here; `None`: another test runs the whole page.
 const RUN: [(&str, Option<&[&str]>); 13] = [
@@ -336,8 +350,9 @@ fn an_existing_fleet() {
     let plane = home.start_prepared();
     write_root(&home, &plane);
     let old = "\
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout old-ca.key -out old-ca.pem -days 30 \
-          -subj '/CN=Old Root' -addext keyUsage=keyCertSign 2>/dev/null\n\
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+          -keyout old-ca.key -out old-ca.pem -days 30 -subj '/CN=Old Root' \
+          -addext keyUsage=keyCertSign,cRLSign 2>/dev/null\n\
         openssl req -newkey rsa:2048 -nodes -keyout old.key -subj /CN=old-0001 2>/dev/null |\
           openssl x509 -req -CA old-ca.pem -CAkey old-ca.key -days 30 -extfile ext > old.pem\n\
         cp old.pem leaves.pem";
@@ -350,6 +365,17 @@ fn an_existing_fleet() {
     let page = include_str!("../../../../docs/identity/existing-fleet.md");
     follow(&home, &plane, page, &EXISTING_FLEET);
     plane.get("/api/v1/identity/devices/old-1").expect(200);
+    let told = run(
+        &home,
+        "openssl",
+        &["x509", "-in", "new.pem", "-noout", "-issuer"],
+        b"",
+    );
+    assert!(
+        told.text().contains("Issuing CA"),
+        "moved below a CA of ours: {}",
+        told.text()
+    );
 }
 
 #[test]

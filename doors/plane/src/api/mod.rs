@@ -135,6 +135,10 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/authorities/{name}/rollover",
             post(authorities::roll_authority_over),
         )
+        .route(
+            "/api/v1/identity/authorities/{name}/import",
+            post(authorities::import_authority),
+        )
         .route("/api/v1/identity/crl", get(status::crl))
         .route(
             "/api/v1/identity/authorities/{name}/request",
@@ -359,6 +363,7 @@ async fn method_not_allowed() -> Problem {
         authorities::authorities,
         authorities::create_authority,
         authorities::roll_authority_over,
+        authorities::import_authority,
         status::crl,
         authorities::request_authority,
         authorities::install_authority,

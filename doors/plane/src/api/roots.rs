@@ -194,14 +194,14 @@ pub async fn destroy_root_key(
     Ok(Json(receipt.into()))
 }
 
-/// A root's key never crosses a network, and a stolen session cannot ask for it.
-fn here(actor: &Actor) -> Result<(), Problem> {
+/// A CA's key never crosses a network, and a stolen session cannot ask for it.
+pub(super) fn here(actor: &Actor) -> Result<(), Problem> {
     if matches!(actor, Actor::Local { .. }) {
         return Ok(());
     }
     Err(Problem::new(
         StatusCode::FORBIDDEN,
         "not-here",
-        "the root's key is moved from the command line on the plane's own machine",
+        "a CA's key is moved from the command line on the plane's own machine",
     ))
 }

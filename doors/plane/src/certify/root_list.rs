@@ -45,10 +45,15 @@ pub async fn request(plane: &Arc<Plane>, root: Option<Digest>) -> Result<Request
                 .or_else(|| believed(&tree).next()),
         };
         let root = chosen.ok_or_else(|| {
-            Trouble::refused("root-unknown", "there is no root of this digest; see `ca list`")
+            Trouble::refused(
+                "root-unknown",
+                "there is no root of this digest; see `ca list`",
+            )
         })?;
         Ok(Request {
-            to_be_signed: unsigned(&asking, &tree, root, clock::now())?.to_be_signed().to_vec(),
+            to_be_signed: unsigned(&asking, &tree, root, clock::now())?
+                .to_be_signed()
+                .to_vec(),
             root: digest(&root.certificate),
         })
     })
@@ -76,7 +81,9 @@ pub async fn install(plane: &Arc<Plane>, der: Vec<u8>, actor: &Actor) -> Result<
     }
     let (root, contents) = found.map_err(|refusal| refused(refusal.to_string()))?;
     if contents.next_update < clock::now() {
-        return Err(refused("it has ended; operator: request and sign a new one".to_owned()));
+        return Err(refused(
+            "it has ended; operator: request and sign a new one".to_owned(),
+        ));
     }
     if let Some(before) = installed(plane, root)?
         && before.1.number >= contents.number
@@ -86,8 +93,12 @@ pub async fn install(plane: &Arc<Plane>, der: Vec<u8>, actor: &Actor) -> Result<
                 .to_owned(),
         ));
     }
-    let missing = (revoked(plane, &tree, root)?.into_iter())
-        .find(|wanted| !contents.entries.iter().any(|one| one.certificate == wanted.certificate));
+    let missing = (revoked(plane, &tree, root)?.into_iter()).find(|wanted| {
+        !contents
+            .entries
+            .iter()
+            .any(|one| one.certificate == wanted.certificate)
+    });
     if let Some(one) = missing {
         return Err(refused(format!(
             "it does not name {}, an issuing CA that was revoked; operator: request it anew",
@@ -148,7 +159,10 @@ fn due(plane: &Plane, tree: &Tree, root: &Root) -> Option<String> {
     let installed = installed(plane, root).ok()?;
     let listed = |one: &crl::Entry| {
         (installed.as_ref()).is_some_and(|(_, contents)| {
-            contents.entries.iter().any(|entry| entry.certificate == one.certificate)
+            contents
+                .entries
+                .iter()
+                .any(|entry| entry.certificate == one.certificate)
         })
     };
     if let Some(one) = revoked.iter().find(|one| !listed(one)) {
@@ -191,7 +205,11 @@ fn unsigned(
 /// The issuing CAs of a root that are revoked or on hold.
 fn revoked(plane: &Plane, tree: &Tree, root: &Root) -> Result<Vec<crl::Entry>, Trouble> {
     let mut entries = Vec::new();
-    for one in tree.issuing().iter().filter(|one| one.root == root.issuer.id()) {
+    for one in tree
+        .issuing()
+        .iter()
+        .filter(|one| one.root == root.issuer.id())
+    {
         let what = Revocable::Issuer(one.issuer.id());
         if let Some(revocation) = plane.trust().registry().revocation(&what) {
             entries.push(crl::Entry {

@@ -174,11 +174,9 @@ pub async fn spread(plane: &Arc<Plane>, step: Step) -> Result<Spread, Trouble> {
     let asking = Arc::clone(plane);
     off_thread(move || {
         let mut learned = HashSet::new();
-        asking
-            .store
-            .for_each_learned(&root, |device| {
-                learned.insert(device);
-            })?;
+        asking.store.for_each_learned(&root, |device| {
+            learned.insert(device);
+        })?;
         let mut unlearned = BTreeSet::new();
         let (mut devices, mut not_enrolled) = (0, 0);
         for device in asking.trust().registry().devices() {
@@ -311,7 +309,11 @@ pub async fn roll_over(
     let now = clock::now();
     let tree = plane.tree();
     let (before, next) = Step::RollOver.roots(&tree)?;
-    if tree.roots().iter().any(|root| root.state == AuthorityState::Retiring) {
+    if tree
+        .roots()
+        .iter()
+        .any(|root| root.state == AuthorityState::Retiring)
+    {
         return Err(Trouble::refused(
             "root-retiring",
             "an earlier root retires still: `fleetward identity root retire` ends it",

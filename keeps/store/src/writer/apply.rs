@@ -64,7 +64,9 @@ fn check_write(write: &Write) -> Result<(), String> {
         Write::PutAuthority(row) => {
             within("a CA certificate", row.certificate.len(), 1, DER_BYTES_MAX)
         }
-        Write::PutLearnedRoots { roots, .. } => within("a list of roots", roots.len(), 0, ROOTS_MAX),
+        Write::PutLearnedRoots { roots, .. } => {
+            within("a list of roots", roots.len(), 0, ROOTS_MAX)
+        }
         Write::NoteUnrecorded { kind, .. } => within("a kind", kind.len(), 1, KEY_BYTES_MAX),
         Write::PutCertificate(row) => within("a certificate", row.der.len(), 1, DER_BYTES_MAX),
         Write::PutFleet(row) => within("the fleet", row.files.len(), 0, FLEET_BYTES_MAX),

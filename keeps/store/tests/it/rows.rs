@@ -308,7 +308,9 @@ fn a_device_s_word_on_roots_replaces_the_one_before() {
     assert_eq!(store.learned_roots(&device_id("cam-1")).unwrap(), [two]);
     let who = |root: &Digest| {
         let mut all = Vec::new();
-        store.for_each_learned(root, |device| all.push(device)).unwrap();
+        store
+            .for_each_learned(root, |device| all.push(device))
+            .unwrap();
         all
     };
     assert_eq!(who(&one), [device_id("cam-2")]);

@@ -52,6 +52,7 @@ fn a_certificate_of_a_use_that_its_ca_is_not_for_names_nobody() {
         issuing: vec![IssuingCa {
             certificate: cameras.der.clone(),
             uses,
+            imported: false,
         }],
     };
     let key = Key::new();

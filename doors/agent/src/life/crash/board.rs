@@ -56,13 +56,7 @@ impl std::fmt::Debug for Board {
 }
 
 impl Board {
-    pub fn new(
-        path: &Path,
-        device: DeviceId,
-        idevid: Credential,
-        root: Vec<u8>,
-        rtc: Rtc,
-    ) -> Self {
+    pub fn new(path: &Path, device: DeviceId, idevid: Credential, root: Vec<u8>, rtc: Rtc) -> Self {
         Self {
             path: path.to_owned(),
             device,
@@ -196,7 +190,11 @@ impl Board {
         let seen = roots.see(folder, clock, |by, clock| {
             let unreachable = || Failure::Unreachable(std::io::ErrorKind::ConnectionReset.into());
             let known = plane.is_up() && plane.tree.is_known_by(by, now);
-            let list = if known { plane.cacerts() } else { Err(unreachable()) };
+            let list = if known {
+                plane.cacerts()
+            } else {
+                Err(unreachable())
+            };
             if list.is_ok() {
                 clock.hear(now);
             }

@@ -13,8 +13,8 @@ use identity::{
     Refusal, Registry,
 };
 use model::{
-    CertificateId, DeviceId, Digest, ManufacturerId, Principal, ProductId, Revocable, RevocationReason,
-    SerialNumber, TenantId, Timestamp,
+    CertificateId, DeviceId, Digest, ManufacturerId, Principal, ProductId, Revocable,
+    RevocationReason, SerialNumber, TenantId, Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

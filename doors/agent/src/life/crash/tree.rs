@@ -74,7 +74,11 @@ impl Tree {
 
     /// As `cacerts` has it.
     pub fn listed(&self) -> Vec<Vec<u8>> {
-        let all = [Some(&self.current), self.next.as_ref(), self.retiring.as_ref()];
+        let all = [
+            Some(&self.current),
+            self.next.as_ref(),
+            self.retiring.as_ref(),
+        ];
         let with_links = |root: &Root| {
             let own = std::iter::once(root.by.der.clone());
             own.chain(root.links.clone()).collect::<Vec<_>>()
@@ -84,7 +88,11 @@ impl Tree {
 
     /// SHA-256 is not looked at: the roots that are believed now, in DER.
     pub fn believed(&self) -> Vec<&[u8]> {
-        let all = [Some(&self.current), self.next.as_ref(), self.retiring.as_ref()];
+        let all = [
+            Some(&self.current),
+            self.next.as_ref(),
+            self.retiring.as_ref(),
+        ];
         (all.into_iter().flatten())
             .map(|root| root.by.der.as_slice())
             .collect()
@@ -96,10 +104,20 @@ impl Tree {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider)
             .build()
             .unwrap();
-        let mut shown: Vec<CertificateDer<'static>> =
-            self.shown.iter().cloned().map(CertificateDer::from).collect();
+        let mut shown: Vec<CertificateDer<'static>> = self
+            .shown
+            .iter()
+            .cloned()
+            .map(CertificateDer::from)
+            .collect();
         if self.retiring.is_some() {
-            shown.extend(self.current.links.first().cloned().map(CertificateDer::from));
+            shown.extend(
+                self.current
+                    .links
+                    .first()
+                    .cloned()
+                    .map(CertificateDer::from),
+            );
         }
         let (leaf, above) = shown.split_first().unwrap();
         let name = ServerName::try_from(NAME).unwrap();
