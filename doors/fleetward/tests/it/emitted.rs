@@ -6,6 +6,7 @@ use crate::plane::{Home, Plane, Settings};
 use crate::tools::{curl, have, openssl, openssl_well, write_credential, write_root};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 use sim::credential::{Key, pem};
 use sim::device::Manner;
 
@@ -72,46 +73,85 @@ fn said(home: &Home, arguments: &[&str], wanted: &str) {
     assert!(ran.good && text.contains(wanted), "{arguments:?}: {text}");
 }
 
+/// A CA of `ca list` by one of its fields.
+fn ca(plane: &Plane, kind: &str, field: &str, value: &str) -> Value {
+    let listed = plane.get("/api/v1/identity/authorities").expect(200).json();
+    let all = listed[kind].as_array().unwrap();
+    let found = all.iter().find(|one| one[field] == value);
+    found.unwrap_or_else(|| panic!("{kind} {value}")).clone()
+}
+
+/// Where its own revocation list is.
+fn list_path(plane: &Plane, kind: &str, field: &str, value: &str) -> String {
+    let issuer = ca(plane, kind, field, value)["issuer"].clone();
+    format!("/status/crl/{}/1/0.crl", issuer.as_str().unwrap())
+}
+
+fn fetch(home: &Home, plane: &Plane, path: &str, more: &[&str]) -> Vec<u8> {
+    curl(home, plane, path, more).expect(200).body
+}
+
+/// Each certificate of the chain by the list of whoever made it.
+const JUDGED: [&str; 10] = [
+    "verify",
+    "-x509_strict",
+    "-crl_check_all",
+    "-CAfile",
+    "root.pem",
+    "-untrusted",
+    "ca-cameras.pem",
+    "-CRLfile",
+    "lists.pem",
+    "cam.pem",
+];
+
+fn write_lists(home: &Home) {
+    let lists = ["whole.crl.pem", "root.crl.pem"]
+        .map(|file| std::fs::read_to_string(home.path(file)).unwrap());
+    home.write("lists.pem", lists.concat().as_bytes());
+}
+
 #[test]
 fn openssl_reads_all_that_we_emit() {
     if !have(&["openssl", "curl", "sh"]) {
         return;
     }
     let (home, plane) = scene();
-    let ask = |path: &str, more: &[&str]| curl(&home, &plane, path, more).expect(200);
+    certificates(&home, &plane);
+    lists(&home, &plane);
+    answers(&home, &plane);
+    requests_and_keys(&home, &plane);
+    a_revoked_ca(&home, &plane);
+    plane.stop_well();
+}
 
+fn certificates(home: &Home, plane: &Plane) {
     // CAs: as PEM of the API, and as CMS of EST.
-    let listed = plane.get("/api/v1/identity/authorities").expect(200).json();
-    let find = |kind: &str, field: &str, value: &str| {
-        let all = listed[kind].as_array().unwrap();
-        let found = all.iter().find(|one| one[field] == value);
-        found.unwrap_or_else(|| panic!("{kind} {value}")).clone()
-    };
     for name in ["default", "cameras", "doors", "backend"] {
-        let ca = find("issuing", "name", name);
+        let ca = ca(plane, "issuing", "name", name);
         home.write(
             &format!("ca-{name}.pem"),
             ca["certificate_pem"].as_str().unwrap().as_bytes(),
         );
     }
-    let cms = ask("/.well-known/est/cacerts", &[]).body;
+    let cms = fetch(home, plane, "/.well-known/est/cacerts", &[]);
     let text: Vec<u8> = cms
         .into_iter()
         .filter(|b| !b.is_ascii_whitespace())
         .collect();
     let cms = STANDARD.decode(text).unwrap();
-    parses(&home, &cms);
+    parses(home, &cms);
     let shown = openssl_well(
-        &home,
+        home,
         &["cms", "-cmsout", "-print", "-noout", "-inform", "DER"],
         &cms,
     );
     assert!(String::from_utf8_lossy(&shown).contains("signedData"));
-    let all = openssl_well(&home, &["pkcs7", "-inform", "DER", "-print_certs"], &cms);
+    let all = openssl_well(home, &["pkcs7", "-inform", "DER", "-print_certs"], &cms);
     home.write("all.pem", &all);
     // It stops at a self-signed certificate, though a link would lead on.
     let links = "awk '/^subject=/{s=substr($0,9)} /^issuer=/{i=substr($0,8)} s!=i' all.pem";
-    home.write("links.pem", run(&home, links).as_bytes());
+    home.write("links.pem", run(home, links).as_bytes());
     // Four issuing CAs, two roots, two links.
     assert_eq!(
         String::from_utf8_lossy(&all).matches("BEGIN CERT").count(),
@@ -128,14 +168,14 @@ fn openssl_reads_all_that_we_emit() {
         "localhost",
         "-showcerts",
     ];
-    let shown = openssl(&home, &shake, b"").out;
-    let server = openssl_well(&home, &["x509"], &shown);
+    let shown = openssl(home, &shake, b"").out;
+    let server = openssl_well(home, &["x509"], &shown);
     home.write("server.pem", &server);
 
     // Every certificate by its purpose, strictly.
     let strict = |root: &str, purpose: &str, what: &str| {
         said(
-            &home,
+            home,
             &[
                 "verify",
                 "-x509_strict",
@@ -162,72 +202,43 @@ fn openssl_reads_all_that_we_emit() {
     strict("two.pem", "sslclient", "cam.pem");
     strict("root.pem", "sslclient", "ingest.pem");
     strict("root.pem", "sslserver", "server.pem");
-    let of_cam = openssl_well(&home, &["x509", "-in", "cam.pem", "-noout", "-text"], b"");
+}
+
+fn lists(home: &Home, plane: &Plane) {
+    let of_cam = openssl_well(home, &["x509", "-in", "cam.pem", "-noout", "-text"], b"");
     let of_cam = String::from_utf8(of_cam).unwrap();
     let list_url = of_cam.lines().map(str::trim).find_map(|line| {
         line.strip_prefix("URI:http://status.example")
             .filter(|rest| rest.starts_with("/status/crl/"))
     });
-    let list_path = list_url.expect("a distribution point").to_owned();
-
-    // The request of a CA, and a request for a list.
-    said(
-        &home,
-        &["req", "-in", "locks.csr", "-noout", "-verify"],
-        "OK",
-    );
+    let named = list_url.expect("a distribution point").to_owned();
 
     // Lists: the one that the certificate names, the whole one, the root's.
-    let issuer = |kind, field, value| {
-        find(kind, field, value)["issuer"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    let root_list = format!(
-        "/status/crl/{}/1/0.crl",
-        issuer("roots", "state", "current")
-    );
-    let whole = format!(
-        "/status/crl/{}/1/0.crl",
-        issuer("issuing", "name", "cameras")
-    );
+    let root_list = list_path(plane, "roots", "state", "current");
+    let whole = list_path(plane, "issuing", "name", "cameras");
     for (path, ca, name) in [
-        (&list_path, "ca-cameras.pem", "shard"),
+        (&named, "ca-cameras.pem", "shard"),
         (&whole, "ca-cameras.pem", "whole"),
         (&root_list, "root.pem", "root"),
     ] {
-        let der = ask(path, &[]).body;
-        parses(&home, &der);
+        let der = fetch(home, plane, path, &[]);
+        parses(home, &der);
         let (file, out) = (format!("{name}.crl"), format!("{name}.crl.pem"));
         home.write(&file, &der);
         let read = [
             "crl", "-inform", "DER", "-in", &file, "-CAfile", ca, "-out", &out,
         ];
-        said(&home, &read, "verify OK");
+        said(home, &read, "verify OK");
     }
-    // Each certificate of the chain by the list of whoever made it.
-    let lists = ["whole.crl.pem", "root.crl.pem"]
-        .map(|file| std::fs::read_to_string(home.path(file)).unwrap());
-    home.write("lists.pem", lists.concat().as_bytes());
-    let judged = [
-        "verify",
-        "-x509_strict",
-        "-crl_check_all",
-        "-CAfile",
-        "root.pem",
-        "-untrusted",
-        "ca-cameras.pem",
-        "-CRLfile",
-        "lists.pem",
-        "cam.pem",
-    ];
-    said(&home, &judged, "OK");
+    write_lists(home);
+    said(home, &JUDGED, "OK");
+}
 
+fn answers(home: &Home, plane: &Plane) {
     // OCSP, with the responder's own certificate in it.
     let url = format!("https://localhost:{}/status/ocsp", plane.devices.port());
     said(
-        &home,
+        home,
         &[
             "ocsp",
             "-issuer",
@@ -245,12 +256,19 @@ fn openssl_reads_all_that_we_emit() {
         ],
         "cam.pem: good",
     );
-    parses(&home, &std::fs::read(home.path("answer.der")).unwrap());
+    parses(home, &std::fs::read(home.path("answer.der")).unwrap());
+}
 
+fn requests_and_keys(home: &Home, plane: &Plane) {
+    said(
+        home,
+        &["req", "-in", "locks.csr", "-noout", "-verify"],
+        "OK",
+    );
     // What a product's requests must hold; a key that the plane makes.
-    let wanted = ask("/.well-known/est/sensor/csrattrs", &[]).body;
+    let wanted = fetch(home, plane, "/.well-known/est/sensor/csrattrs", &[]);
     parses(
-        &home,
+        home,
         &STANDARD
             .decode(String::from_utf8(wanted).unwrap().trim())
             .unwrap(),
@@ -258,9 +276,11 @@ fn openssl_reads_all_that_we_emit() {
     let key = Key::generate().unwrap();
     let csr = request(&key);
     home.write("csr.pem", pem("CERTIFICATE REQUEST", &csr).as_bytes());
-    said(&home, &["req", "-in", "csr.pem", "-noout", "-verify"], "OK");
+    said(home, &["req", "-in", "csr.pem", "-noout", "-verify"], "OK");
     home.write("csr.b64", STANDARD.encode(&csr).as_bytes());
-    let made = ask(
+    let made = fetch(
+        home,
+        plane,
         "/.well-known/est/serverkeygen",
         &[
             "--cert",
@@ -273,7 +293,7 @@ fn openssl_reads_all_that_we_emit() {
             "@csr.b64",
         ],
     );
-    let body = String::from_utf8(made.body).unwrap();
+    let body = String::from_utf8(made).unwrap();
     let part = |kind: &str| -> Vec<u8> {
         let (_, rest) = body.split_once(kind).unwrap();
         let (_, rest) = rest.split_once("\r\n\r\n").unwrap();
@@ -282,25 +302,26 @@ fn openssl_reads_all_that_we_emit() {
         STANDARD.decode(text).unwrap()
     };
     let pkcs8 = part("application/pkcs8");
-    parses(&home, &pkcs8);
-    let of_key = openssl_well(&home, &["pkey", "-inform", "DER", "-pubout"], &pkcs8);
+    parses(home, &pkcs8);
+    let of_key = openssl_well(home, &["pkey", "-inform", "DER", "-pubout"], &pkcs8);
     let issued = part("application/pkcs7-mime");
-    parses(&home, &issued);
-    let issued = openssl_well(&home, &["pkcs7", "-inform", "DER", "-print_certs"], &issued);
-    let of_certificate = openssl_well(&home, &["x509", "-noout", "-pubkey"], &issued);
+    parses(home, &issued);
+    let issued = openssl_well(home, &["pkcs7", "-inform", "DER", "-print_certs"], &issued);
+    let of_certificate = openssl_well(home, &["x509", "-noout", "-pubkey"], &issued);
     assert_eq!(of_key, of_certificate);
+}
 
+fn a_revoked_ca(home: &Home, plane: &Plane) {
     // A revoked CA: its root's list says so once the ceremony was held, and the whole chain falls.
-    let digest = issuer("issuing", "name", "cameras");
+    let digest = ca(plane, "issuing", "name", "cameras")["issuer"].clone();
+    let digest = digest.as_str().unwrap();
     run(
-        &home,
+        home,
         &format!("fleetward identity revoke --ca {digest} --reason ca-compromise --yes"),
     );
-    let told = run(&home, "fleetward identity ca list");
+    let told = run(home, "fleetward identity ca list");
     assert!(told.contains("root crl request"), "{told}");
     // A list that was signed before does not pass for it.
-    let again = openssl(&home, &["version"], b"");
-    assert!(again.good);
     let stale = plane.send(
         "PUT",
         "/api/v1/identity/roots/crl",
@@ -312,16 +333,17 @@ fn openssl_reads_all_that_we_emit() {
         fleetward identity root crl sign --bundle one.bundle --passphrase-file one.passphrase \
           --request list.req --out list.pem --record ceremony.jsonl --yes\n\
         fleetward identity root crl install list.pem\n";
-    run(&home, ceremony);
-    let told = run(&home, "fleetward identity ca list");
+    run(home, ceremony);
+    let told = run(home, "fleetward identity ca list");
     assert!(!told.contains("root crl request"), "{told}");
-    home.write("root.crl", &ask(&root_list, &[]).body);
+    let path = list_path(plane, "roots", "state", "current");
+    home.write("root.crl", &fetch(home, plane, &path, &[]));
     let read = [
         "crl", "-inform", "DER", "-in", "root.crl", "-CAfile", "root.pem", "-text", "-noout",
     ];
-    said(&home, &read, "CA Compromise");
+    said(home, &read, "CA Compromise");
     openssl_well(
-        &home,
+        home,
         &[
             "crl",
             "-inform",
@@ -333,14 +355,11 @@ fn openssl_reads_all_that_we_emit() {
         ],
         b"",
     );
-    let lists = ["whole.crl.pem", "root.crl.pem"]
-        .map(|file| std::fs::read_to_string(home.path(file)).unwrap());
-    home.write("lists.pem", lists.concat().as_bytes());
-    let ran = openssl(&home, &judged, b"");
+    write_lists(home);
+    let ran = openssl(home, &JUDGED, b"");
     assert!(
         !ran.good && ran.err.contains("certificate revoked"),
         "{}",
         ran.err
     );
-    plane.stop_well();
 }

@@ -126,6 +126,49 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/served/reload",
             post(served::reload_served),
         )
+        .merge(own_cas())
+        .route(
+            "/api/v1/access/fleet",
+            get(access::fleet).put(access::apply),
+        )
+        .route("/api/v1/access/plan", post(access::plan))
+        .route("/api/v1/access/explain", post(access::explain))
+        .route("/api/v1/access/admin-links", post(access::admin_link))
+        .route(
+            "/api/v1/access/sign-in",
+            post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
+        )
+        .route("/api/v1/access/sign-out", post(access::sign_out))
+        .route("/api/v1/inventory/devices", get(inventory::devices))
+        .route("/api/v1/inventory/devices/{device}", get(inventory::device))
+        .route(
+            "/api/v1/inventory/imports",
+            post(inventory::import).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/inventory/export", get(inventory::export))
+        .route(
+            "/api/v1/inventory/findings",
+            post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(chips())
+        .merge(judged())
+        .route("/api/v1/audit/key", get(audit::key))
+        .route("/api/v1/audit/entries", get(audit::entries))
+        .route("/api/v1/audit/bundle", get(audit::bundle))
+        .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
+        .route("/log/{*path}", get(audit::published))
+        .route("/status/crl/{issuer}/{count}/{file}", get(status::crl_of))
+        .route(
+            "/status/ocsp",
+            post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
+        )
+        .route("/status/ocsp/{*request}", get(status::ocsp_get))
+}
+
+/// Our CAs: roots, issuing CAs, and what outsiders are told of them.
+fn own_cas() -> Router<Shared> {
+    Router::new()
         .route("/api/v1/identity/ca", get(identity::ca))
         .route(
             "/api/v1/identity/authorities",
@@ -168,43 +211,6 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/roots/key",
             delete(roots::destroy_root_key),
         )
-        .route(
-            "/api/v1/access/fleet",
-            get(access::fleet).put(access::apply),
-        )
-        .route("/api/v1/access/plan", post(access::plan))
-        .route("/api/v1/access/explain", post(access::explain))
-        .route("/api/v1/access/admin-links", post(access::admin_link))
-        .route(
-            "/api/v1/access/sign-in",
-            post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
-        )
-        .route("/api/v1/access/sign-out", post(access::sign_out))
-        .route("/api/v1/inventory/devices", get(inventory::devices))
-        .route("/api/v1/inventory/devices/{device}", get(inventory::device))
-        .route(
-            "/api/v1/inventory/imports",
-            post(inventory::import).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
-        )
-        .route("/api/v1/inventory/export", get(inventory::export))
-        .route(
-            "/api/v1/inventory/findings",
-            post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
-        )
-        .route("/api/v1/gateway/sessions", get(gateway::sessions))
-        .merge(chips())
-        .merge(judged())
-        .route("/api/v1/audit/key", get(audit::key))
-        .route("/api/v1/audit/entries", get(audit::entries))
-        .route("/api/v1/audit/bundle", get(audit::bundle))
-        .route("/api/v1/audit/seal", get(audit::seal).delete(audit::unseal))
-        .route("/log/{*path}", get(audit::published))
-        .route("/status/crl/{issuer}/{count}/{file}", get(status::crl_of))
-        .route(
-            "/status/ocsp",
-            post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
-        )
-        .route("/status/ocsp/{*request}", get(status::ocsp_get))
 }
 
 /// Lists of whole fleets, which take their time.
