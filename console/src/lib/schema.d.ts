@@ -364,6 +364,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/authorities/{name}/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes in an issuing CA that was made elsewhere, with its key: it certifies from here on. To a user
+         *     of the plane's own machine only.
+         */
+        post: operations["identity_import_authority"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/authorities/{name}/request": {
         parameters: {
             query?: never;
@@ -872,6 +892,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/roots/crl": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Serves a root's list from here on, at `/status/crl/<root>/1/0.crl`. */
+        put: operations["identity_install_root_list"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/crl/request": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The list of a root's revoked issuing CAs as it should be now, for the root to sign. */
+        post: operations["identity_request_root_list"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/roots/export": {
         parameters: {
             query?: never;
@@ -906,6 +960,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/roots/learned": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * A device says by which roots it knows this plane: all of them, each time. By its certificate of
+         *     ours, at the door for devices.
+         */
+        put: operations["identity_learned_roots"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/roots/retire": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * The root before the one that serves is believed no more: no link to it is shown, and devices
+         *     forget it. Refused while devices have not learned the one that serves.
+         */
+        post: operations["identity_retire_root"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/roots/rollover": {
         parameters: {
             query?: never;
@@ -917,7 +1011,7 @@ export interface paths {
         put?: never;
         /**
          * The next root takes the place of the one that serves, and this plane's certificate moves below
-         *     it.
+         *     it. Refused while devices have not learned it, unless that is said to be meant.
          */
         post: operations["identity_roll_root_over"];
         delete?: never;
@@ -1780,6 +1874,25 @@ export interface components {
             /** Format: int64 */
             unchanged: number;
         };
+        ImportedAuthority: {
+            /** @description The CA's certificate, one PEM block. */
+            certificate_pem: string;
+            /** @description Only says what it would do. */
+            dry_run?: boolean;
+            /** @description Its key: `PRIVATE KEY` or `EC PRIVATE KEY`, ECDSA on P-256, not encrypted. */
+            private_key_pem: string;
+            /** @description `device`, `service`, or both joined by `+`. */
+            uses: string;
+        };
+        ImportedAuthorityPreviewed: {
+            /** @description An imported fleet that has this CA: its certificates go on as they are. */
+            fleet?: string | null;
+            /** @description SHA-256 of its name, hex: the issuer in the names of its certificates. */
+            issuer: string;
+            not_after: string;
+            /** @description The names that its certificates may hold; empty: any. */
+            permitted: string[];
+        };
         ImportedFleet: {
             accept_expired: boolean;
             /** @description SHA-256 of each CA certificate, hex. */
@@ -1882,6 +1995,10 @@ export interface components {
             serial?: string | null;
             /** @description The day on which support ends. */
             support_until?: string | null;
+        };
+        LearnedRoots: {
+            /** @description SHA-256 of each root certificate that the device believes, hex; 16 at most. */
+            sha256: string[];
         };
         ListTaken: {
             devices: number;
@@ -2405,6 +2522,8 @@ export interface components {
         };
         Root: {
             certificate_pem: string;
+            /** @description SHA-256 of its name, hex: its revocation list is at `/status/crl/<issuer>/1/0.crl`. */
+            issuer: string;
             not_after: string;
             not_before: string;
             /** @description Its key is on this machine. */
@@ -2422,6 +2541,38 @@ export interface components {
             /** @description To be written to a file and kept offline. */
             bundle: string;
             recorded: components["schemas"]["Recorded"];
+        };
+        RootList: {
+            /** @description What the root signed, one PEM block. */
+            crl_pem: string;
+        };
+        RootListAsked: {
+            /** @description SHA-256 of the root's certificate, hex; absent: the root whose list is due. */
+            root_sha256?: string | null;
+        };
+        RootListRequest: {
+            /** @description For `fleetward identity root crl sign`. */
+            request_pem: string;
+            /** @description Of the root that is to sign it. */
+            root_sha256: string;
+        };
+        RootSpread: {
+            /** @description Devices that have enrolled and are not barred. */
+            devices: number;
+            /** @description The first 20 of those. */
+            examples: string[];
+            /** @description Expected, never enrolled: they know what the factory gave them. */
+            not_enrolled: number;
+            /** @description The root that all should believe: SHA-256 of its certificate. */
+            root_sha256: string;
+            /** @description Of them: those that have not said that they believe it. */
+            unlearned: number;
+        };
+        RootStep: {
+            /** @description Only says what it would meet. */
+            dry_run?: boolean;
+            /** @description Though devices have not said that they believe the root which serves then. */
+            even_if_unlearned?: boolean;
         };
         Seal: {
             /** @description Why nothing is granted; absent when all is well. */
@@ -3512,6 +3663,73 @@ export interface operations {
                 };
             };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_import_authority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name here */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportedAuthority"];
+            };
+        };
+        responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedAuthorityPreviewed"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4969,6 +5187,100 @@ export interface operations {
             };
         };
     };
+    identity_install_root_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootList"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_request_root_list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootListAsked"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RootListRequest"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_export_root: {
         parameters: {
             query?: never;
@@ -5059,6 +5371,99 @@ export interface operations {
             };
         };
     };
+    identity_learned_roots: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LearnedRoots"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_retire_root: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootStep"];
+            };
+        };
+        responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RootSpread"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_roll_root_over: {
         parameters: {
             query?: never;
@@ -5066,8 +5471,21 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RootStep"];
+            };
+        };
         responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RootSpread"];
+                };
+            };
             201: {
                 headers: {
                     [name: string]: unknown;

@@ -2,6 +2,7 @@
 
 mod identity;
 mod link;
+mod roots;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use crate::life::{Life, Step};
 use crate::nft::Table;
 use crate::outbox::{Class, Outbox};
 use crate::random;
+use crate::roots::Roots;
 use crate::signals::Gauges;
 use crate::status::{CertificateStatus, Status, Trouble};
 use crate::tls::Trust;
@@ -22,14 +24,12 @@ use crate::waiting::Waiting;
 use anyhow::Context;
 use link::Link;
 use model::Containment;
-use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const OUTBOX_FILE: &str = "outbox.json";
@@ -54,6 +54,8 @@ pub struct Agent {
     life: Life,
     idevid: Credential,
     clock: Clock,
+    roots: Roots,
+    /// Those roots.
     trust: Trust,
     waiting: Waiting,
     outbox: Outbox,
@@ -64,6 +66,7 @@ pub struct Agent {
     backoff: Backoff,
     renewal_after: Instant,
     renewal_backoff: Backoff,
+    next_roots: Instant,
     containment: Option<Containment>,
     fenced: bool,
     /// Addresses of the plane's doors as they were last reached.
@@ -95,8 +98,9 @@ impl Agent {
             &zeroize::Zeroizing::new(read_pem(&config.idevid_key_file)?),
         )
         .context("the IDevID (idevid_certificate_file, idevid_key_file) cannot be used")?;
+        let roots = Roots::open(&folder, given_roots(&config.roots_file)?)?;
         let trust = Trust {
-            roots: Arc::new(roots(&config.roots_file)?),
+            roots: roots.store(),
             source_address: config.source_address,
         };
         let mut outbox = Outbox::new(config.queue_messages_max);
@@ -114,6 +118,7 @@ impl Agent {
             folder,
             life,
             idevid,
+            roots,
             trust,
             waiting,
             outbox,
@@ -121,6 +126,7 @@ impl Agent {
             link: None,
             next_attempt: now,
             renewal_after: now,
+            next_roots: now,
             containment: None,
             fenced: false,
             doors: known_doors(&config),
@@ -147,7 +153,7 @@ impl Agent {
             self.config.product,
             self.config.report_every.as_secs()
         ));
-        self.ask_time();
+        self.ask_plane();
         loop {
             match self.turn() {
                 Ok(()) => {}
@@ -162,7 +168,7 @@ impl Agent {
     /// # Errors
     /// The first failure.
     pub fn enroll_only(mut self) -> anyhow::Result<()> {
-        self.ask_time();
+        self.ask_plane();
         let outcome = self.connect();
         self.note_status("ended");
         outcome.map_err(|failure| anyhow::anyhow!("{failure}"))?;
@@ -185,6 +191,9 @@ impl Agent {
             && matches!(self.next_step(true), Step::Obtain(_))
         {
             self.renew()?;
+        }
+        if self.link.as_ref().is_some_and(Link::is_open) && now >= self.next_roots {
+            self.see_to_roots()?;
         }
         if let Err(failure) = self.serve_link() {
             self.lose_link(&failure)?;
@@ -310,7 +319,7 @@ impl Agent {
         match &self.link {
             None => deadline = deadline.min(self.next_attempt),
             Some(link) => {
-                deadline = deadline.min(link.next_deadline());
+                deadline = deadline.min(link.next_deadline()).min(self.next_roots);
                 deadline = self
                     .outbox
                     .next_deadline()
@@ -354,6 +363,12 @@ impl Agent {
             report_sequence: self.gauges.sequence(),
             tls_failures: self.tls_failures,
             clock_error_seconds: self.clock.error_seconds(),
+            roots: self
+                .roots
+                .digests()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             ..std::mem::take(&mut self.status)
         };
         if let Err(error) = self.status.write(&self.folder) {
@@ -439,21 +454,23 @@ fn make_table(config: &Config) -> Option<Table> {
     wanted.then(|| Table::make().ok()).flatten()
 }
 
-fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
-    let mut store = RootCertStore::empty();
+fn given_roots(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut given = Vec::new();
+    let mut store = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&read_pem(path)?) {
         let certificate =
             certificate.map_err(|_| anyhow::anyhow!("roots_file {} is not PEM", path.display()))?;
+        given.push(certificate.as_ref().to_vec());
         store
             .add(certificate)
             .with_context(|| format!("roots_file {} holds no root", path.display()))?;
     }
     anyhow::ensure!(
-        !store.is_empty(),
+        !given.is_empty(),
         "roots_file {} holds no certificate: put the plane's root there",
         path.display()
     );
-    Ok(store)
+    Ok(given)
 }
 
 fn read_pem(path: &Path) -> anyhow::Result<Vec<u8>> {

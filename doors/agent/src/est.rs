@@ -1,5 +1,6 @@
 //! Enrollment over Secure Transport, the device's side (RFC 7030 with the corrections of RFC
-//! 8951): as much HTTP/1.1 as that needs, one request, one answer, one connection.
+//! 8951), and the plane's word on roots: as much HTTP/1.1 as that needs, one request, one answer,
+//! one connection.
 
 use crate::clock::{Clock, http_date};
 use crate::config::Address;
@@ -11,14 +12,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use der::asn1::ObjectIdentifier;
 use der::{Decode, Reader, SliceReader, Tag, TagNumber};
-use model::Timestamp;
+use model::{Digest, Timestamp};
 use rustls::sign::CertifiedKey;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Head and body of an answer together.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Of an answer to a request, and of all the plane's CAs.
 const CERTIFICATES_MAX: usize = 8;
+const CACERTS_MAX: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest wait that a server may ask for, in seconds.
 const RETRY_SECONDS_MAX: u64 = 86_400;
@@ -32,13 +36,14 @@ pub struct Est<'a> {
 }
 
 impl Est<'_> {
-    /// GET `cacerts`: heard here for the time alone, as the roots are those we came with.
+    /// GET `cacerts`: the plane's CAs in DER. What of them is believed is decided elsewhere. The
+    /// answer tells the time as well.
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn ask_time(&self, clock: &mut Clock) -> Result<(), Failure> {
-        self.exchange("GET", "cacerts", None, None, clock)?;
-        Ok(())
+    pub fn cacerts(&self, clock: &mut Clock) -> Result<Vec<Vec<u8>>, Failure> {
+        let answer = self.exchange("GET", "/.well-known/est/cacerts", None, None, clock)?;
+        certificates(&answer, CACERTS_MAX)
     }
 
     /// POST `simpleenroll` or `simplereenroll`, at a place of its own for a certificate that has
@@ -58,34 +63,53 @@ impl Est<'_> {
             By::Present => "simplereenroll",
             By::Ended => "returning/simplereenroll",
         };
-        let answer = self.exchange("POST", operation, Some(shown), Some(request), clock)?;
-        certificates(&answer)
+        let head =
+            "Content-Type: application/pkcs10\r\nContent-Transfer-Encoding: base64\r\n".to_owned();
+        let body = (head, STANDARD.encode(request));
+        let path = format!("/.well-known/est/{operation}");
+        let answer = self.exchange("POST", &path, Some(shown), Some(body), clock)?;
+        certificates(&answer, CERTIFICATES_MAX)
     }
 
+    /// Tells the plane which roots this device believes.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn tell_roots(
+        &self,
+        shown: &Arc<CertifiedKey>,
+        roots: &BTreeSet<Digest>,
+        clock: &mut Clock,
+    ) -> Result<(), Failure> {
+        let roots: Vec<String> = roots.iter().map(Digest::to_string).collect();
+        let head = "Content-Type: application/json\r\n".to_owned();
+        let body = (head, serde_json::json!({ "sha256": roots }).to_string());
+        let path = "/api/v1/identity/roots/learned";
+        self.exchange("PUT", path, Some(shown), Some(body), clock)
+            .map(drop)
+    }
+
+    /// `body` is its headers but the length, and itself.
     fn exchange(
         &self,
         method: &str,
-        operation: &str,
+        path: &str,
         shown: Option<&Arc<CertifiedKey>>,
-        request: Option<&[u8]>,
+        body: Option<(String, String)>,
         clock: &mut Clock,
     ) -> Result<Answer, Failure> {
         let deadline = Instant::now() + PATIENCE;
         let mut text = format!(
-            "{method} /.well-known/est/{operation} HTTP/1.1\r\nHost: {}:{}\r\n\
-             Connection: close\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n",
             self.door.host, self.door.port
         );
-        let body = request.map(|der| STANDARD.encode(der)).unwrap_or_default();
-        if request.is_some() {
-            text.push_str(&format!(
-                "Content-Type: application/pkcs10\r\nContent-Transfer-Encoding: base64\r\n\
-                 Content-Length: {}\r\n",
-                body.len()
-            ));
+        match body {
+            Some((head, body)) => {
+                let length = body.len();
+                text.push_str(&format!("{head}Content-Length: {length}\r\n\r\n{body}"));
+            }
+            None => text.push_str("\r\n"),
         }
-        text.push_str("\r\n");
-        text.push_str(&body);
         let mut transport = Transport::open(
             self.door,
             shown,
@@ -120,7 +144,7 @@ impl Est<'_> {
         if answer.status == 202 {
             return Err(Failure::Pending(answer.retry_seconds.unwrap_or(60)));
         }
-        if answer.status != 200 {
+        if !matches!(answer.status, 200 | 204) {
             let text = String::from_utf8_lossy(&answer.body).into_owned();
             return Err(Failure::Http(answer.status, text));
         }
@@ -266,7 +290,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 /// The certificates of a certs-only answer (RFC 7030 section 4.1.3).
-fn certificates(answer: &Answer) -> Result<Vec<Vec<u8>>, Failure> {
+fn certificates(answer: &Answer, most: usize) -> Result<Vec<Vec<u8>>, Failure> {
     const WRONG: Failure = Failure::Protocol("not a certs-only CMS message");
     if !answer.media_type.starts_with("application/pkcs7-mime") {
         return Err(Failure::Protocol("not application/pkcs7-mime"));
@@ -280,7 +304,7 @@ fn certificates(answer: &Answer) -> Result<Vec<Vec<u8>>, Failure> {
     let cms = STANDARD.decode(text).map_err(|_| WRONG)?;
     certs_only(&cms)
         .ok()
-        .filter(|found| (1..=CERTIFICATES_MAX).contains(&found.len()))
+        .filter(|found| (1..=most).contains(&found.len()))
         .ok_or(WRONG)
 }
 

@@ -10,6 +10,8 @@
 
 mod agent;
 mod backoff;
+#[cfg(test)]
+mod certifying;
 mod clock;
 mod config;
 mod credential;
@@ -24,6 +26,7 @@ mod netlink;
 mod nft;
 mod outbox;
 mod random;
+mod roots;
 mod session;
 mod signals;
 mod status;

@@ -34,6 +34,8 @@ pub struct Status {
     pub tls_failures: u64,
     /// The device's own clock minus the plane's.
     pub clock_error_seconds: Option<i64>,
+    /// SHA-256 of each root by which the plane is known.
+    pub roots: Vec<String>,
     pub seen_by: BTreeMap<String, String>,
     pub unseen: Vec<String>,
 }

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use model::{AuthorityId, CertificateUses};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use zeroize::Zeroizing;
 
 #[derive(Debug, Subcommand)]
 pub enum CaVerb {
@@ -60,6 +61,31 @@ pub enum CaVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Take in an issuing CA that was made elsewhere, with its key: it certifies from then on.
+    #[command(
+        after_help = "Examples:\n  fleetward identity ca import legacy --for device \
+        --certificate old-ca.pem --key-file old-ca.key --dry-run\n\n\
+        The key is ECDSA on P-256, in PEM, not encrypted, in a file of mode 0600. It goes to the \
+        signer (a sealed file, or the token) and nowhere else; destroy the other copies."
+    )]
+    Import {
+        /// Its name here, for products: ca = \"legacy\".
+        name: AuthorityId,
+        /// What it certifies: device, service or device+service.
+        #[arg(long = "for", value_name = "USES")]
+        uses: CertificateUses,
+        /// The CA's certificate (PEM).
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+        /// Its private key (PEM), mode 0600.
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
+        /// Say what it would do, and take nothing in.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Give an issuing CA its next key. What it certified before is believed to its end.
     #[command(after_help = "Examples:\n  fleetward identity ca rollover cameras")]
     Rollover {
@@ -74,6 +100,13 @@ const ROOTS: [Column; 4] = [
     ("key on this machine", "/online"),
     ("until", "/not_after"),
     ("sha-256", "/sha256"),
+];
+
+const IMPORT: [Column; 4] = [
+    ("until", "/not_after"),
+    ("issuer", "/issuer"),
+    ("names permitted", "/permitted"),
+    ("imported fleet of this CA", "/fleet"),
 ];
 
 const SIGNATURES: [Column; 5] = [
@@ -132,6 +165,27 @@ impl CaVerb {
                 let pem = files::read_text(certificate, PEM_BYTES_MAX)?;
                 let ask = Ask::post(&path).json(&json!({ "certificate_pem": pem }));
                 show::fields(output, &place.client()?.json(ask)?, &RECORDED)
+            }
+            Self::Import {
+                name,
+                uses,
+                certificate,
+                key_file,
+                dry_run,
+                place,
+            } => {
+                let key = Zeroizing::new(files::read_secret(key_file, PEM_BYTES_MAX)?);
+                let key = std::str::from_utf8(&key).context("the key's file is not PEM")?;
+                let body = json!({
+                    "uses": uses.to_string(),
+                    "certificate_pem": files::read_text(certificate, PEM_BYTES_MAX)?,
+                    "private_key_pem": key,
+                    "dry_run": dry_run,
+                });
+                let path = format!("{PATH}/{name}/import");
+                let answer = place.client()?.json(Ask::post(&path).json(&body))?;
+                let columns: &[Column] = if *dry_run { &IMPORT } else { &RECORDED };
+                show::fields(output, &answer, columns)
             }
             Self::Rollover { name, place } => {
                 let path = format!("{PATH}/{name}/rollover");

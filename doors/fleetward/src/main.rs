@@ -24,6 +24,7 @@ mod request;
 mod response;
 mod revocation;
 mod root;
+mod root_list;
 mod serve;
 mod served;
 mod show;

@@ -1,6 +1,6 @@
 //! `fleetward identity root …`: a root that is kept offline, and how it gets there.
 //!
-//! `create`, `sign`, `link` and `show` need no plane and no network: they are for the machine on
+//! `create`, `sign`, `link`, `show` and `crl sign` need no plane and no network: they are for the machine on
 //! which the ceremony is held.
 
 use crate::ask;
@@ -9,6 +9,7 @@ use crate::files;
 use crate::identity::{PEM_BYTES_MAX, RECORDED};
 use crate::place::Place;
 use crate::request::{from_pem, pem};
+use crate::root_list::RootListVerb;
 use crate::show::{self, Column, Output};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -62,16 +63,44 @@ pub enum RootVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Serve below the next root from now on.
-    #[command(after_help = "Examples:\n  fleetward identity root rollover --serve")]
+    /// Serve below the next root from now on; refused while devices have not learned it.
+    #[command(
+        after_help = "Examples:\n  fleetward identity root rollover --serve --dry-run\n  \
+        fleetward identity root rollover --serve"
+    )]
     Rollover {
         /// The plane's own certificate moves to the new tree; devices that do not know the new
         /// root find it by the link that is shown with it.
         #[arg(long, required = true)]
         serve: bool,
         #[command(flatten)]
-        place: Place,
+        step: Step,
     },
+    /// Believe the root before the one that serves no more; devices forget it. Refused while devices
+    /// have not learned the one that serves: they could not find the plane any more.
+    #[command(
+        after_help = "Examples:\n  fleetward identity root retire --dry-run\n  \
+        fleetward identity root retire"
+    )]
+    Retire {
+        #[command(flatten)]
+        step: Step,
+    },
+    /// The root's own revocation list: which of its issuing CAs nobody should believe any more.
+    #[command(subcommand)]
+    Crl(RootListVerb),
+}
+
+#[derive(Debug, Args)]
+pub struct Step {
+    /// Say how many devices have not learned the root, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Though devices have not said that they believe the root.
+    #[arg(long)]
+    even_if_unlearned: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Debug, Args)]
@@ -171,6 +200,14 @@ const ROOT: [Column; 5] = [
     ("sha-256", "/sha256"),
 ];
 
+const SPREAD: [Column; 5] = [
+    ("root sha-256", "/root_sha256"),
+    ("devices enrolled", "/devices"),
+    ("have not learned it", "/unlearned"),
+    ("for example", "/examples"),
+    ("expected, not enrolled", "/not_enrolled"),
+];
+
 const CEREMONY: [Column; 6] = [
     ("issuing CA", "/authority"),
     ("tenant", "/tenant"),
@@ -199,11 +236,23 @@ impl RootVerb {
                 let ask = Ask::post("/api/v1/identity/roots").json(&body);
                 show::fields(output, &place.client()?.json(ask)?, &RECORDED)
             }
-            Self::Rollover { serve: _, place } => {
-                let ask = Ask::post("/api/v1/identity/roots/rollover");
-                show::fields(output, &place.client()?.json(ask)?, &RECORDED)
-            }
+            Self::Rollover { serve: _, step } => step.take("rollover", output),
+            Self::Retire { step } => step.take("retire", output),
+            Self::Crl(verb) => verb.run(output),
         }
+    }
+}
+
+impl Step {
+    fn take(&self, verb: &str, output: Output) -> anyhow::Result<()> {
+        let path = format!("/api/v1/identity/roots/{verb}");
+        let body = json!({
+            "dry_run": self.dry_run,
+            "even_if_unlearned": self.even_if_unlearned,
+        });
+        let answer = self.place.client()?.json(Ask::post(&path).json(&body))?;
+        let columns: &[Column] = if self.dry_run { &SPREAD } else { &RECORDED };
+        show::fields(output, &answer, columns)
     }
 }
 
@@ -360,7 +409,7 @@ impl Export {
 
 impl Passphrase {
     /// One that opens a bundle.
-    fn known(&self) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn known(&self) -> anyhow::Result<Vec<u8>> {
         self.asked("of the root")
     }
 
@@ -403,7 +452,7 @@ fn prompt(text: &str) -> anyhow::Result<Vec<u8>> {
     Ok(terminal.read_secure_line()?.into_bytes())
 }
 
-fn read_bundle(path: &Path) -> anyhow::Result<RootBundle> {
+pub(crate) fn read_bundle(path: &Path) -> anyhow::Result<RootBundle> {
     let text = String::from_utf8(files::read_secret(path, BUNDLE_BYTES_MAX)?)
         .map_err(|_| signer::SignerError::NoBundle)?;
     Ok(RootBundle::read(&text)?)
@@ -440,14 +489,14 @@ fn terms(public_key: &[u8], years: u32) -> anyhow::Result<Terms<'_>> {
     })
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::UNIX_EPOCH
         .elapsed()
         .unwrap_or_default();
     Timestamp::from_seconds(since.as_secs())
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     digest
         .as_ref()
@@ -457,7 +506,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// One line more, durable when this returns.
-fn append(path: &Path, line: &Value) -> anyhow::Result<()> {
+pub(crate) fn append(path: &Path, line: &Value) -> anyhow::Result<()> {
     let unwritable = || format!("{} cannot be written", files::shown(path));
     let mut file = std::fs::OpenOptions::new()
         .create(true)

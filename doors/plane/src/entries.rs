@@ -170,6 +170,21 @@ pub fn authority_certified(
         .with("certificate_sha256", certificate)
 }
 
+/// It was made elsewhere; its key is here from now on.
+#[must_use]
+pub fn authority_imported(
+    at: Timestamp,
+    actor: &Actor,
+    name: &AuthorityId,
+    uses: CertificateUses,
+    certificate: Digest,
+) -> Act {
+    let object = format_args!("authority/{name}");
+    Act::new(at, actor, "identity.authority-imported", object)
+        .with("uses", uses)
+        .with("certificate_sha256", certificate)
+}
+
 /// A CA asks a root that is kept elsewhere for its certificate.
 #[must_use]
 pub fn authority_requested(
@@ -202,10 +217,40 @@ pub fn root_announced(at: Timestamp, actor: &Actor, root: Digest) -> Act {
 }
 
 #[must_use]
-pub fn root_rolled_over(at: Timestamp, actor: &Actor, before: Digest, root: Digest) -> Act {
+pub fn root_rolled_over(
+    at: Timestamp,
+    actor: &Actor,
+    before: Digest,
+    root: Digest,
+    unlearned: usize,
+) -> Act {
     Act::new(at, actor, "identity.root-rolled-over", "plane")
         .with("before_sha256", before)
         .with(ROOT_SHA256, root)
+        .with("devices_unlearned", unlearned)
+}
+
+/// From here on its links are shown to nobody, and devices that list it forget it.
+#[must_use]
+pub fn root_retired(at: Timestamp, actor: &Actor, root: Digest, unlearned: usize) -> Act {
+    Act::new(at, actor, "identity.root-retired", "plane")
+        .with(ROOT_SHA256, root)
+        .with("devices_unlearned", unlearned)
+}
+
+/// What others are told of a root's issuing CAs.
+#[must_use]
+pub fn root_list_installed(
+    at: Timestamp,
+    actor: &Actor,
+    root: Digest,
+    revoked: usize,
+    list: Digest,
+) -> Act {
+    Act::new(at, actor, "identity.root-list-installed", "plane")
+        .with(ROOT_SHA256, root)
+        .with("revoked", revoked)
+        .with("list_sha256", list)
 }
 
 const ROOT_SHA256: &str = "root_certificate_sha256";

@@ -71,7 +71,8 @@ impl OpenRoot {
         &self.key.public
     }
 
-    /// Signs its own certificate, that of an issuing CA, or a link to another root; nothing else.
+    /// Signs its own certificate, that of an issuing CA, a link to another root, or its list of
+    /// revoked issuing CAs; nothing else.
     ///
     /// # Errors
     /// [`SignerError::Refused`] with the rule that is broken.

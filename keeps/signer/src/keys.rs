@@ -2,7 +2,7 @@
 
 use crate::SignerError;
 use crate::token::TokenKey;
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
@@ -42,6 +42,8 @@ pub(crate) struct CertificateKey {
     pub(crate) public: Vec<u8>,
     /// RFC 7093 section 2, method 1.
     pub(crate) identifier: Vec<u8>,
+    /// RFC 5280 section 4.2.1.2, method 1: how CAs that were made elsewhere name their key.
+    old_identifier: Vec<u8>,
 }
 
 /// Where a private key is.
@@ -54,12 +56,17 @@ impl CertificateKey {
     pub(crate) fn read(pkcs8: &[u8]) -> Option<Self> {
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).ok()?;
         let public = public_der(pair.public_key())?;
-        let identifier = identifier(pair.public_key().as_ref());
         Some(Self {
+            identifier: identifier(pair.public_key().as_ref()),
+            old_identifier: old_identifier(pair.public_key().as_ref()),
             private: Private::Here(Box::new(pair)),
             public,
-            identifier,
         })
+    }
+
+    /// Whether a certificate means this key by this identifier.
+    pub(crate) fn is_named(&self, identifier: &[u8]) -> bool {
+        self.identifier == identifier || self.old_identifier == identifier
     }
 
     /// `bits` is the key's point.
@@ -68,6 +75,7 @@ impl CertificateKey {
             private: Private::InToken(private),
             public,
             identifier: identifier(bits),
+            old_identifier: old_identifier(bits),
         }
     }
 
@@ -126,6 +134,19 @@ pub(crate) fn read_issuing_name(name: &str) -> Option<(AuthorityId, CertificateU
 pub(crate) fn identifier(bits: &[u8]) -> Vec<u8> {
     let all = digest(&SHA256, bits);
     all.as_ref().iter().take(20).copied().collect()
+}
+
+fn old_identifier(bits: &[u8]) -> Vec<u8> {
+    digest(&SHA1_FOR_LEGACY_USE_ONLY, bits).as_ref().to_vec()
+}
+
+/// A private key that was made elsewhere, in PKCS #8 or SEC 1 (RFC 5915) DER, as PKCS #8. `None`: it
+/// is no ECDSA key on P-256.
+pub(crate) fn foreign_p256(der: &[u8]) -> Option<(EcdsaKeyPair, Zeroizing<Vec<u8>>)> {
+    let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_ASN1_SIGNING, der).ok()?;
+    let pkcs8 = pair.to_pkcs8v1().ok()?;
+    let pkcs8 = Zeroizing::new(pkcs8.as_ref().to_vec());
+    Some((pair, pkcs8))
 }
 
 pub(crate) fn public_der(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Option<Vec<u8>> {

@@ -207,6 +207,13 @@ pub enum SignerError {
     RootInToken,
     #[error("the root's key is not on this machine")]
     NoRoot,
+    #[error(
+        "the private key is not ECDSA on P-256 in PKCS #8 or SEC 1, which is all that signs here; \
+         operator: import the CA without its key, and let a CA of ours certify"
+    )]
+    ForeignKey,
+    #[error("the private key is here already, for something else")]
+    ForeignKeyUsed,
     #[error("this is no root bundle of this version; operator: name the file that was written")]
     NoBundle,
     #[error("the passphrase {what}")]
@@ -342,6 +349,54 @@ impl Signer {
         };
         let made = Arc::new(OpenIssuing::new(authority.clone(), uses, key));
         self.issuing().push(Arc::clone(&made));
+        Ok(made.about.clone())
+    }
+
+    /// The public half (SubjectPublicKeyInfo in DER) of a CA's key that was made elsewhere: PKCS #8 or
+    /// SEC 1 in DER. Takes nothing in.
+    ///
+    /// # Errors
+    /// [`SignerError::ForeignKey`].
+    pub fn foreign_public_key(private_key: &[u8]) -> Result<Vec<u8>, SignerError> {
+        let (pair, _) = keys::foreign_p256(private_key).ok_or(SignerError::ForeignKey)?;
+        keys::public_der(pair.public_key()).ok_or(SignerError::ForeignKey)
+    }
+
+    /// Takes in the key of an issuing CA that was made elsewhere, durable when this returns; the same
+    /// again changes nothing. From here on it is as one that was born here, and in a token it can be
+    /// read out no more; what became of its other copies nobody here knows.
+    ///
+    /// # Errors
+    /// It is no key that signs here, or one that is here for something else; I/O.
+    pub fn import_issuing(
+        &self,
+        authority: &AuthorityId,
+        uses: CertificateUses,
+        private_key: &[u8],
+    ) -> Result<IssuingKey, SignerError> {
+        let (pair, pkcs8) = keys::foreign_p256(private_key).ok_or(SignerError::ForeignKey)?;
+        let key = CertificateKey::read(&pkcs8).ok_or(SignerError::ForeignKey)?;
+        let mut issuing = self.issuing();
+        let same = (issuing.iter()).find(|one| one.about.public == key.public);
+        if let Some(known) = same {
+            let is_same = known.about.authority == *authority && known.about.uses == uses;
+            return (is_same.then(|| known.about.clone())).ok_or(SignerError::ForeignKeyUsed);
+        }
+        let others = [&self.server_public, &self.ocsp.public, &self.log_public];
+        let is_root = self.root().is_some_and(|root| root.public == key.public);
+        if is_root || others.contains(&&key.public) {
+            return Err(SignerError::ForeignKeyUsed);
+        }
+        let name = keys::issuing_name(authority, uses, &key);
+        let key = match &self.token {
+            Some(token) => token.import(&name, &pair)?,
+            None => {
+                files::Folder::open(&self.dir, &self.seal)?.create(&name, &pkcs8)?;
+                key
+            }
+        };
+        let made = Arc::new(OpenIssuing::new(authority.clone(), uses, key));
+        issuing.push(Arc::clone(&made));
         Ok(made.about.clone())
     }
 

@@ -81,7 +81,7 @@ impl<'a> Keys<'a> {
     /// The issuing CA with this key identifier.
     fn issuing(&self, identifier: &[u8]) -> Result<&'a OpenIssuing, &'static str> {
         (self.issuing.iter())
-            .find(|one| one.key.identifier == identifier)
+            .find(|one| one.key.is_named(identifier))
             .map(Arc::as_ref)
             .ok_or(NOT_OURS)
     }
@@ -237,6 +237,9 @@ impl Rules {
         if purpose == Purpose::RootCertificate {
             return check_root(to_be_signed, root).map(drop);
         }
+        if purpose == Purpose::Crl {
+            return hold(issuer_of_crl(to_be_signed)? == root.identifier, NOT_OURS);
+        }
         let tbs = read_certificate(to_be_signed)?;
         hold(authority_of(tbs.extensions())? == root.identifier, NOT_OURS)?;
         hold(
@@ -262,7 +265,7 @@ impl Rules {
                         "an issuing CA is bound to names in one of the known forms",
                     ))
             }
-            _ => Err("a root signs CA certificates and nothing else"),
+            _ => Err("a root signs CA certificates and its list of revoked ones, and nothing else"),
         }
     }
 
@@ -411,7 +414,17 @@ fn check_ca(tbs: &TbsCertificate, path_length: u8) -> Result<(), &'static str> {
     )
 }
 
+/// An issuing CA's list, or the root's of its issuing CAs.
 fn check_crl<'a>(to_be_signed: &[u8], keys: &Keys<'a>) -> Result<&'a CertificateKey, &'static str> {
+    let authority = issuer_of_crl(to_be_signed)?;
+    match keys.root {
+        Some(root) if root.identifier == authority => Ok(root),
+        _ => Ok(&keys.issuing(&authority)?.key),
+    }
+}
+
+/// The identifier of the key that is to sign a list.
+fn issuer_of_crl(to_be_signed: &[u8]) -> Result<Vec<u8>, &'static str> {
     hold(
         to_be_signed.len() <= CRL_BYTES_MAX,
         "a CRL has 32 MiB at most",
@@ -444,7 +457,7 @@ fn check_crl<'a>(to_be_signed: &[u8], keys: &Keys<'a>) -> Result<&'a Certificate
         number.extn_id == CRL_NUMBER && !number.critical && !authority.critical,
         "a CRL has an authorityKeyIdentifier and a cRLNumber",
     )?;
-    Ok(&keys.issuing(&authority_of(Some(&extensions))?)?.key)
+    authority_of(Some(&extensions))
 }
 
 /// A list that is one of several says so, critically, and of which addresses; it leaves out neither

@@ -3,6 +3,8 @@
 use crate::keys::{self, CertificateKey};
 use crate::{SignerError, files};
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -13,6 +15,7 @@ use der::asn1::UintRef;
 use der::{Decode, Encode, Sequence};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
 
 /// Where the keys of the CAs are, if not in sealed files. The log's and the TLS server's stay in
 /// files: the one needs Ed25519, the other leaves the signer anyway.
@@ -174,6 +177,54 @@ impl Token {
         let name = name(&key);
         self.rename(DRAFT, &name)?;
         Ok((name.clone(), self.read(&name)?))
+    }
+
+    /// A key that was made elsewhere, unreadable from here on.
+    pub(crate) fn import(
+        self: &Arc<Self>,
+        name: &str,
+        pair: &EcdsaKeyPair,
+    ) -> Result<CertificateKey, SignerError> {
+        const DRAFT: &str = "fleetward-import";
+        self.forget_drafts(DRAFT)?;
+        let failed_to_read = |_| SignerError::ForeignKey;
+        let private: EcPrivateKeyBin<'_> =
+            pair.private_key().as_be_bytes().map_err(failed_to_read)?;
+        let private = Zeroizing::new(private.as_ref().to_vec());
+        let point = der::asn1::OctetStringRef::new(pair.public_key().as_ref())
+            .and_then(|octets| octets.to_der())
+            .map_err(|_| SignerError::ForeignKey)?;
+        let label = Attribute::Label(DRAFT.as_bytes().to_vec());
+        let common = [
+            Attribute::KeyType(KeyType::EC),
+            Attribute::Token(true),
+            Attribute::EcParams(P256.to_vec()),
+            label,
+        ];
+        let public = [
+            Attribute::Class(ObjectClass::PUBLIC_KEY),
+            Attribute::Private(false),
+            Attribute::Verify(true),
+            Attribute::EcPoint(point),
+        ];
+        let secret = [
+            Attribute::Class(ObjectClass::PRIVATE_KEY),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Sign(true),
+            Attribute::Value(private.to_vec()),
+        ];
+        {
+            let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            for own in [&public[..], &secret[..]] {
+                session
+                    .create_object(&[&common[..], own].concat())
+                    .map_err(failed("taking in a key"))?;
+            }
+        }
+        self.rename(DRAFT, name)?;
+        self.read(name)
     }
 
     fn generate(&self, label: &str) -> Result<(), SignerError> {

@@ -736,3 +736,36 @@ fn a_secret_kept_elsewhere_is_unsealed_under_its_own_name_and_key_alone() {
         assert!(matches!(one, Err(SignerError::Unsealable { .. })));
     }
 }
+
+#[test]
+fn a_root_in_a_ceremony_signs_its_own_list_and_no_other() {
+    let root = signer::OpenRoot::generate("fleet.example", tenant()).unwrap();
+    let issuer_of = |root: &signer::OpenRoot| {
+        let unsigned = profile::root(
+            &realm("fleet.example"),
+            &terms(root.public_key(), 300 * DAY),
+        )
+        .unwrap();
+        let signature = (root.sign(Purpose::RootCertificate, unsigned.to_be_signed())).unwrap();
+        Issuer::from_certificate(&unsigned.assemble(&signature).unwrap()).unwrap()
+    };
+    let other = signer::OpenRoot::generate("fleet.example", tenant()).unwrap();
+    let list = |issuer: &Issuer| crl::crl(issuer, 1, &[], &[], NOW, NOW.plus(DAY)).unwrap();
+    let own = list(&issuer_of(&root));
+    let signature = root.sign(Purpose::Crl, own.to_be_signed()).unwrap();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, root.public_key())
+        .verify(own.to_be_signed(), &signature)
+        .unwrap();
+    let foreign = list(&issuer_of(&other));
+    for (purpose, bytes) in [
+        (Purpose::Crl, foreign.to_be_signed()),
+        (Purpose::IssuingCertificate, own.to_be_signed()),
+        (Purpose::LinkCertificate, own.to_be_signed()),
+    ] {
+        let refused = root.sign(purpose, bytes);
+        assert!(
+            matches!(refused, Err(SignerError::Refused { .. })),
+            "{purpose:?}"
+        );
+    }
+}

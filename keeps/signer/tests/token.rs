@@ -7,7 +7,9 @@
     reason = "a test that unwraps is a test that fails loudly"
 )]
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, UnparsedPublicKey,
+};
 use identity::Realm;
 use identity::profile::{self, Issuer, Terms};
 use model::{TenantId, Timestamp};
@@ -145,6 +147,40 @@ fn in_child() {
             .verify(list.to_be_signed(), &signature)
             .unwrap();
     }
+
+    // A CA's key that was made elsewhere goes in, signs there, and is there after a restart.
+    let elsewhere = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let private = elsewhere.to_pkcs8v1().unwrap();
+    let legacy = "legacy".parse().unwrap();
+    let import = |signer: &Signer, uses: &str| {
+        signer.import_issuing(&legacy, uses.parse().unwrap(), private.as_ref())
+    };
+    let taken = import(&signer, "device").unwrap();
+    assert_eq!(import(&signer, "device").unwrap(), taken);
+    assert!(matches!(
+        import(&signer, "service"),
+        Err(SignerError::ForeignKeyUsed)
+    ));
+    drop(signer);
+    let signer = Signer::open(&keys, &seal, Some(&place), rules()).unwrap();
+    assert!(signer.issuing_keys().contains(&taken));
+    let on_disk = std::fs::read_dir(&keys).unwrap();
+    let is_ca = |name: String| name.starts_with("issuing");
+    assert!(
+        !on_disk
+            .into_iter()
+            .any(|file| is_ca(file.unwrap().file_name().into_string().unwrap()))
+    );
+    let term = terms(&taken.public, now, 3000);
+    let parent = Issuer::from_certificate(&root).unwrap();
+    let issuing = profile::issuing_of(&realm, &legacy, &limits, &parent, &term).unwrap();
+    let issuing = sign(&signer, Purpose::IssuingCertificate, issuing);
+    let list = Issuer::from_certificate(&issuing).unwrap();
+    let list = identity::crl::crl(&list, 1, &[], &[], now, now.plus(DAY)).unwrap();
+    let signature = signer.sign(Purpose::Crl, list.to_be_signed()).unwrap();
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &taken.public)
+        .verify(list.to_be_signed(), &signature)
+        .unwrap();
 
     // What the token holds does not leave it, and another plane does not take it over.
     let bundle = signer.export_root(&root, b"a passphrase of several words");

@@ -4,7 +4,7 @@ use crate::error::ReadError;
 use crate::reader::{at, digest, index};
 use crate::row::{name, named, optional_name};
 use crate::store::Store;
-use model::{AuthorityId, CertificateUses, Digest, Timestamp};
+use model::{AuthorityId, CertificateUses, DeviceId, Digest, Timestamp};
 use rusqlite::{Row, params};
 
 /// A CA of ours, root or issuing, with its certificate. Its key may be elsewhere.
@@ -109,6 +109,42 @@ impl Store {
             },
         )?;
         Ok(all)
+    }
+
+    /// The roots that a device said it believes, by SHA-256, in order.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn learned_roots(&self, device: &DeviceId) -> Result<Vec<Digest>, ReadError> {
+        let mut all = Vec::new();
+        self.readers().for_each(
+            "SELECT root FROM learned_root WHERE tenant = ?1 AND device = ?2 ORDER BY root",
+            params![self.tenant_text(), device.as_str()],
+            |row| {
+                all.push(digest(row, 0, "learned_root")?);
+                Ok(())
+            },
+        )?;
+        Ok(all)
+    }
+
+    /// The devices that said they believe this root, in order.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn for_each_learned(
+        &self,
+        root: &Digest,
+        mut each: impl FnMut(DeviceId),
+    ) -> Result<u64, ReadError> {
+        self.readers().for_each(
+            "SELECT device FROM learned_root WHERE tenant = ?1 AND root = ?2 ORDER BY device",
+            params![self.tenant_text(), root.0],
+            |row| {
+                each(name(row, 0, "learned_root")?);
+                Ok(())
+            },
+        )
     }
 
     /// When the last certificate of an issuer that is on record ends.

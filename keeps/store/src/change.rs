@@ -179,6 +179,14 @@ pub enum Write {
     /// A CA of ours: creates its row or moves it to another state. Conflict: its Name has another
     /// certificate already.
     PutAuthority(Authority),
+    /// Which roots of ours a device believes by its own word, at most 16: replaces what it said
+    /// before. Grants nothing.
+    PutLearnedRoots {
+        device: DeviceId,
+        /// SHA-256 of the certificates.
+        roots: Vec<Digest>,
+        at: Timestamp,
+    },
     /// Signatures of an issuer of which nothing is on record, found by the signer's own count.
     NoteUnrecorded {
         issuer: Digest,
@@ -380,6 +388,7 @@ impl Write {
             | Self::ForgetReservations { .. }
             | Self::DropClaimTokens { .. }
             | Self::NoteUnrecorded { .. }
+            | Self::PutLearnedRoots { .. }
             | Self::Revoke { .. }
             | Self::PutSuperseded(_)
             | Self::DropHeldKey { .. }
@@ -413,6 +422,7 @@ impl Write {
                 .fold(rows.len(), usize::saturating_add),
             Self::PutClaimTokens(rows) => rows.len(),
             Self::PutOwnershipCodes(rows) => rows.len(),
+            Self::PutLearnedRoots { roots, .. } => roots.len().saturating_add(1),
             Self::PutEndorsementKeys(rows) => rows.len(),
             Self::DropEndorsementKeys(keys) => keys.len(),
             _ => 1,

@@ -239,7 +239,7 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 /// asked for again; existing fleets, attributes, claim tokens; TPMs that are expected and what they
 /// have shown; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
 /// digest of each certificate's key, absent in rows of an earlier format; certificates on
-/// their way out.
+/// their way out; the roots that devices said they believe.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
 /// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
@@ -265,6 +265,14 @@ CREATE TABLE certificate_authority (
     certificate BLOB NOT NULL,
     created_at INTEGER NOT NULL,
     PRIMARY KEY (tenant, subject)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE learned_root (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    root BLOB NOT NULL,
+    told_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, device, root)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE issuance (

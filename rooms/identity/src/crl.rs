@@ -5,14 +5,18 @@
 //! certificates elsewhere. Build one per revocation or per hour and cache it: 20,000 entries are
 //! about 1 MB and 30 ms.
 
+use crate::certificate;
 use crate::profile::{Issuer, ProfileError, ecdsa_with_sha256, internal, signed, time, uri};
-use const_oid::db::rfc5280::ID_CE_ISSUING_DISTRIBUTION_POINT;
-use der::Encode;
+use const_oid::db::rfc5280::{
+    ID_CE_AUTHORITY_KEY_IDENTIFIER, ID_CE_CRL_NUMBER, ID_CE_CRL_REASONS,
+    ID_CE_ISSUING_DISTRIBUTION_POINT,
+};
 use der::asn1::Uint;
-use model::{CertificateId, RevocationReason, Timestamp};
+use der::{Decode, Encode};
+use model::{CertificateId, Digest, RevocationReason, Timestamp};
 use std::time::Duration;
 use x509_cert::certificate::Version;
-use x509_cert::crl::{RevokedCert, TbsCertList};
+use x509_cert::crl::{CertificateList, RevokedCert, TbsCertList};
 use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
 use x509_cert::ext::pkix::name::DistributionPointName;
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, CrlReason};
@@ -113,6 +117,116 @@ impl UnsignedCrl {
     pub fn assemble(self, signature: &[u8]) -> Result<Vec<u8>, ProfileError> {
         signed(&self.tbs, signature)
     }
+}
+
+/// A list in DER out of its TBSCertList, which a ceremony has signed.
+///
+/// # Errors
+/// [`ProfileError::Internal`] only.
+pub fn assemble(to_be_signed: &[u8], signature: &[u8]) -> Result<Vec<u8>, ProfileError> {
+    signed(to_be_signed, signature)
+}
+
+/// What a list says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// SHA-256 of the issuer's Name.
+    pub issuer: Digest,
+    pub number: u64,
+    pub this_update: Timestamp,
+    pub next_update: Timestamp,
+    pub entries: Vec<Entry>,
+}
+
+/// Why a list is not taken. The operator must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CrlRefusal {
+    #[error("it is no revocation list of ours ({what}); operator: give the file that was written")]
+    NotAList { what: &'static str },
+    #[error("its signature is not by that CA; operator: use the right bundle")]
+    ForeignIssuer,
+}
+
+impl Contents {
+    /// Of a list that waits for its signature: TBSCertList in DER.
+    ///
+    /// # Errors
+    /// [`CrlRefusal::NotAList`].
+    pub fn read(tbs: &[u8]) -> Result<Self, CrlRefusal> {
+        let list = TbsCertList::from_der(tbs).map_err(|_| not_a_list("not in DER"))?;
+        Self::of(&list)
+    }
+
+    /// Of a list that this CA signed; both in DER.
+    ///
+    /// # Errors
+    /// [`CrlRefusal`].
+    pub fn verified(der: &[u8], issuer: &[u8]) -> Result<Self, CrlRefusal> {
+        let issuer = certificate::read(issuer).map_err(|_| CrlRefusal::ForeignIssuer)?;
+        let list: CertificateList =
+            CertificateList::from_der(der).map_err(|_| not_a_list("not in DER"))?;
+        let is_by_name = list.tbs_cert_list.issuer == *issuer.tbs_certificate().subject();
+        if !is_by_name || !certificate::is_signed_by(der, &issuer) {
+            return Err(CrlRefusal::ForeignIssuer);
+        }
+        Self::of(&list.tbs_cert_list)
+    }
+
+    fn of(list: &TbsCertList) -> Result<Self, CrlRefusal> {
+        let issuer = certificate::name_digest(&list.issuer).map_err(|_| not_a_list("issuer"))?;
+        let mut number = None;
+        for extension in list.crl_extensions.iter().flatten() {
+            match extension.extn_id {
+                ID_CE_CRL_NUMBER => {
+                    let CrlNumber(found) = CrlNumber::from_der(extension.extn_value.as_bytes())
+                        .map_err(|_| not_a_list("its number"))?;
+                    let bytes = found.as_bytes();
+                    number = (bytes.len() <= 8).then(|| {
+                        bytes
+                            .iter()
+                            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+                    });
+                }
+                ID_CE_AUTHORITY_KEY_IDENTIFIER => {}
+                // What limits a list makes it say less than it seems to.
+                _ => return Err(not_a_list("it is not a whole list")),
+            }
+        }
+        let next = list
+            .next_update
+            .ok_or_else(|| not_a_list("it has no end"))?;
+        let entries = (list.revoked_certificates.iter().flatten())
+            .map(|one| entry_of(issuer, one))
+            .collect::<Option<_>>()
+            .ok_or_else(|| not_a_list("an entry"))?;
+        Ok(Self {
+            issuer,
+            number: number.ok_or_else(|| not_a_list("it has no number"))?,
+            this_update: certificate::timestamp(&list.this_update),
+            next_update: certificate::timestamp(&next),
+            entries,
+        })
+    }
+}
+
+fn not_a_list(what: &'static str) -> CrlRefusal {
+    CrlRefusal::NotAList { what }
+}
+
+fn entry_of(issuer: Digest, revoked: &RevokedCert) -> Option<Entry> {
+    let mut reason = RevocationReason::Unspecified;
+    for extension in revoked.crl_entry_extensions.iter().flatten() {
+        if extension.extn_id != ID_CE_CRL_REASONS {
+            return None;
+        }
+        let found = CrlReason::from_der(extension.extn_value.as_bytes()).ok()?;
+        reason = RevocationReason::from_code(found as u8)?;
+    }
+    Some(Entry {
+        certificate: CertificateId::new(issuer, revoked.serial_number.as_bytes())?,
+        reason,
+        at: certificate::timestamp(&revoked.revocation_date),
+    })
 }
 
 /// `number` must grow with every list of the issuer (section 5.2.3). `urls` are all the addresses

@@ -49,6 +49,8 @@ pub struct IssuingCa {
     /// DER.
     pub certificate: Vec<u8>,
     pub uses: CertificateUses,
+    /// It was made elsewhere and came with its key: what it certified before is not ours.
+    pub imported: bool,
 }
 
 impl IssuingCa {
@@ -58,6 +60,7 @@ impl IssuingCa {
         Self {
             certificate,
             uses: CertificateUses::EVERY,
+            imported: false,
         }
     }
 }
@@ -92,6 +95,8 @@ pub struct Anchors {
     /// Name and key of each foreign CA, to find one that is registered twice.
     foreign: Vec<(ManufacturerId, Digest, Digest)>,
     own_keys: Vec<Digest>,
+    /// Name and key of those of ours that were made elsewhere.
+    own_imported: Vec<(Digest, Digest)>,
 }
 
 struct Imported {
@@ -210,11 +215,15 @@ impl Anchors {
         }
         let mut own_anchors = Vec::with_capacity(own.issuing.len());
         let mut own_uses = Vec::with_capacity(own.issuing.len());
+        let mut own_imported = Vec::new();
         for issuing in &own.issuing {
             let mut ca = read_ca(&issuing.certificate, "own issuing")?;
             own_names.push(ca.name);
             own_keys.push(ca.key);
             own_uses.push((ca.name, issuing.uses));
+            if issuing.imported {
+                own_imported.push((ca.name, ca.key));
+            }
             // webpki refuses every URI below a CA that is bound to URIs. What our CAs are bound to
             // is held, and more narrowly, where the name is read.
             ca.anchor.name_constraints = None;
@@ -226,12 +235,13 @@ impl Anchors {
             own_issuers: own_names,
             own_keys,
             own_uses,
+            own_imported,
             manufacturers: Vec::with_capacity(manufacturers.len()),
             imported: Vec::new(),
             foreign: Vec::new(),
         };
         for (manufacturer, der) in manufacturers {
-            let anchor = anchors.foreign(&manufacturer, &der)?;
+            let anchor = anchors.foreign(&manufacturer, &der, false)?;
             anchors.manufacturers.push((manufacturer, anchor));
         }
         Ok(anchors)
@@ -244,7 +254,7 @@ impl Anchors {
     pub fn with_imported(mut self, fleets: Vec<ImportedFleet>) -> Result<Self, AnchorRefusal> {
         for fleet in fleets {
             let anchors = (fleet.cas.iter())
-                .map(|der| self.foreign(&fleet.fleet, der))
+                .map(|der| self.foreign(&fleet.fleet, der, true))
                 .collect::<Result<_, _>>()?;
             self.imported.push(Imported {
                 fleet: fleet.fleet,
@@ -256,13 +266,19 @@ impl Anchors {
         Ok(self)
     }
 
-    /// A CA that is not ours and nobody else's among those before it.
+    /// A CA that is not ours and nobody else's among those before it. That of an existing fleet may
+    /// have come with its key, and certify here since.
     fn foreign(
         &mut self,
         whose: &ManufacturerId,
         der: &[u8],
+        is_fleet: bool,
     ) -> Result<TrustAnchor<'static>, AnchorRefusal> {
         let ca = read_ca(der, whose.as_str())?;
+        let is_shared = is_fleet && self.own_imported.contains(&(ca.name, ca.key));
+        if is_shared {
+            return Ok(ca.anchor);
+        }
         if self.own_issuers.contains(&ca.name) || self.own_keys.contains(&ca.key) {
             return Err(AnchorRefusal::ManufacturerClaimsOurs {
                 manufacturer: whose.clone(),
@@ -348,6 +364,7 @@ impl Anchors {
         };
 
         let mut refusal = match find(&self.own, OUR_ALGORITHMS, now) {
+            Ok(_) if self.is_of_before(end_entity)? => PathRefusal::UnknownIssuer,
             Ok(window) => {
                 check_says_client(end_entity)?;
                 return Ok(path(Voucher::Ours, window));
@@ -454,7 +471,14 @@ impl Anchors {
                 serial: idevid::serial_number(&certificate, manufacturer, &self.own_issuers)?,
             },
             Voucher::Imported(fleet) => {
-                imported::check(&certificate, fleet, &self.own_issuers)?;
+                let shared = |name: &&Digest| self.own_imported.iter().any(|(own, _)| own == *name);
+                let own: Vec<Digest> = (self
+                    .own_issuers
+                    .iter()
+                    .filter(|name| !shared(name))
+                    .copied())
+                .collect();
+                imported::check(&certificate, fleet, &own)?;
                 let known = self.imported.iter().find(|known| known.fleet == *fleet);
                 Claim::Imported {
                     fleet: fleet.clone(),
@@ -478,6 +502,26 @@ impl Anchors {
             key: certificate::sha256(&public_key),
             modulus: modulus_mark(&public_key),
         })
+    }
+
+    /// Whether a leaf is by a CA that came with its key, and has no name of ours: the fleet of that CA
+    /// answers for it, if it was imported.
+    fn is_of_before(&self, end_entity: &[u8]) -> Result<bool, PathRefusal> {
+        if self.own_imported.is_empty() {
+            return Ok(false);
+        }
+        let leaf = certificate::read(end_entity)?;
+        let issuer = certificate::name_digest(leaf.tbs_certificate().issuer())?;
+        let is_imported = self.own_imported.iter().any(|(name, _)| *name == issuer);
+        let names = certificate::subject_alt_name(&leaf)?;
+        let is_named = names.is_some_and(|names| {
+            matches!(
+                names.0.as_slice(),
+                [GeneralName::UniformResourceIdentifier(uri)]
+                    if self.realm.principal_of(uri.as_str()).is_some()
+            )
+        });
+        Ok(is_imported && !is_named)
     }
 
     /// Exactly one name, and it a URI of this realm: two names would let two readers see two

@@ -9,24 +9,6 @@ use crate::random;
 use std::time::{Duration, Instant};
 
 impl Agent {
-    /// Asks the plane what time it is: without an answer our own clock must do.
-    pub(super) fn ask_time(&mut self) {
-        let est = Est {
-            door: &self.config.est,
-            trust: &self.trust,
-            waiting: &self.waiting,
-        };
-        match est.ask_time(&mut self.clock) {
-            Ok(()) => {
-                if let Some(off) = self.clock.error_seconds().filter(|off| off.abs() > 60) {
-                    say(&format!("our clock is off by {off} s; the plane's is used"));
-                }
-            }
-            Err(failure) if failure.is_tls() => self.tls_failures += 1,
-            Err(_) => {}
-        }
-    }
-
     /// Gets a certificate where there is none that is worth a connection.
     ///
     /// # Errors
@@ -50,6 +32,7 @@ impl Agent {
         match self.obtain(By::Present) {
             Ok(()) => {
                 self.renewal_backoff.reset();
+                self.next_roots = Instant::now();
                 // The plane knows one session of a device: the old one ends before the new one
                 // begins, in peace. What it had not acknowledged is sent again.
                 if let Some(link) = self.link.take() {

@@ -97,7 +97,7 @@ fn a_plane_that_lets_a_person_decide_is_asked_again_when_it_says() {
         waiting: &waiting,
     };
     for seconds in answers.iter().map(|(_, seconds)| *seconds).chain([None]) {
-        let answer = est.exchange("POST", "simpleenroll", None, Some(&[1, 2, 3]), &mut clock);
+        let answer = est.exchange("POST", PATH, None, Some(body()), &mut clock);
         assert!(
             matches!(answer, Err(Failure::Pending(s)) if s == seconds.unwrap_or(60)),
             "{seconds:?}: {answer:?}"
@@ -137,7 +137,7 @@ fn a_plane_without_its_key_is_not_told_anything() {
         trust: &trust,
         waiting: &Waiting::new().unwrap(),
     };
-    let answer = est.exchange("POST", "simpleenroll", None, Some(&[1, 2, 3]), &mut clock);
+    let answer = est.exchange("POST", PATH, None, Some(body()), &mut clock);
     assert!(matches!(answer, Err(Failure::Tls(_))), "{answer:?}");
     assert_eq!(serving.join().unwrap(), [""]);
     assert_eq!(clock.floor(), Timestamp::from_seconds(0));
@@ -230,7 +230,7 @@ proptest! {
         }
         if let Ok(Some(answer)) = parse(&text) {
             prop_assert!(answer.body.len() <= text.len());
-            let _ = certificates(&answer);
+            let _ = certificates(&answer, CERTIFICATES_MAX);
         }
     }
 
@@ -238,4 +238,11 @@ proptest! {
     fn no_cms_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = certs_only(&bytes);
     }
+}
+
+const PATH: &str = "/.well-known/est/simpleenroll";
+
+fn body() -> (String, String) {
+    let head = "Content-Type: application/pkcs10\r\n".to_owned();
+    (head, STANDARD.encode([1, 2, 3]))
 }

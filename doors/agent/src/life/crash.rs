@@ -1,5 +1,6 @@
 //! Rotations lived through with the power cut, once in each, at a random step of the device or of
-//! the plane: no device is locked out, and none keeps two valid certificates beyond the overlap.
+//! the plane, while the plane's root moves: no device is locked out, none keeps two valid
+//! certificates beyond the overlap, and each believes in the end the roots that the plane has.
 //!
 //! The device is this agent's own code on a real folder, the plane's side its own registry and store
 //! (`plane`). Only wires are missing: that a handshake bears a wrong clock is tested with TLS. A seed
@@ -7,17 +8,12 @@
 
 mod board;
 mod plane;
+mod tree;
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use board::{Board, Rtc};
-use identity::profile::{Issuer, Terms, Unsigned};
-use model::{CertificateId, Timestamp};
+use model::{CertificateId, Digest, Timestamp};
 use plane::{Cut, Plane};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -36,6 +32,7 @@ fn seeds() -> u64 {
 #[test]
 fn rotations_with_a_crash_at_any_step_lock_nobody_out_and_leave_no_second_identity() {
     let mut cuts: BTreeMap<String, u32> = BTreeMap::new();
+    let mut rolled = 0;
     let seeds = seeds();
     for seed in 0..seeds {
         println!("seed {seed}");
@@ -47,13 +44,15 @@ fn rotations_with_a_crash_at_any_step_lock_nobody_out_and_leave_no_second_identi
         for _ in 0..ROTATIONS {
             world.rotate();
         }
+        world.settle_roots();
+        rolled += world.plane.tree.rolled;
         assert_eq!(world.cuts.len(), ROTATIONS as usize, "each had its cut");
         for cut in world.cuts {
             *cuts.entry(cut).or_default() += 1;
         }
     }
     println!(
-        "{} rotations; the power was cut at: {cuts:#?}",
+        "{} rotations, {rolled} roots replaced; the power was cut at: {cuts:#?}",
         seeds * u64::from(ROTATIONS)
     );
     if seeds >= 100 {
@@ -64,7 +63,7 @@ fn rotations_with_a_crash_at_any_step_lock_nobody_out_and_leave_no_second_identi
 }
 
 /// All that can be interrupted: files of the device, then the plane.
-const STEPS: [&str; 18] = [
+const STEPS: [&str; 22] = [
     "write asked.pem",
     "rename asked.pem",
     "write ldevid-.pem",
@@ -73,6 +72,10 @@ const STEPS: [&str; 18] = [
     "write proven",
     "rename proven",
     "remove ldevid-.pem",
+    "write roots.pem",
+    "rename roots.pem",
+    "roots not listed",
+    "roots not heard",
     "knock not heard",
     "issued, not on record",
     "on record, not in memory",
@@ -94,6 +97,8 @@ struct World {
     /// Off, or out of reach, until then.
     board_away: Timestamp,
     plane_away: Timestamp,
+    /// Nobody touches the plane's roots any more.
+    roots_stay: bool,
     cuts: Vec<String>,
     _scratch: tempfile::TempDir,
 }
@@ -113,7 +118,8 @@ impl World {
             _ => Rtc::Ahead(Duration::from_secs(86_400 * 365 * (1 + random.below(20)))),
         };
         let device = plane.expected.device.clone();
-        let board = Board::new(&scratch.path().join("device"), device, idevid, rtc);
+        let root = plane.tree.current().der.clone();
+        let board = Board::new(&scratch.path().join("device"), device, idevid, root, rtc);
         Self {
             random,
             now: START,
@@ -121,6 +127,7 @@ impl World {
             board,
             board_away: START,
             plane_away: START,
+            roots_stay: false,
             cuts: Vec::new(),
             _scratch: scratch,
         }
@@ -144,7 +151,9 @@ impl World {
         if self.random.below(2) == 0 {
             self.board.cut_after(self.random.below(9) as u32);
         } else {
-            self.plane.power.cut_after(self.random.below(11) as u32);
+            let of_roots = self.random.below(4) == 0;
+            let steps = self.random.below(if of_roots { 4 } else { 11 });
+            self.plane.power.cut_after(steps as u32, of_roots);
         }
         let cuts = self.cuts.len();
         // Some lie in a box for a while, some beyond the end of their certificate.
@@ -185,6 +194,19 @@ impl World {
         );
     }
 
+    /// Undisturbed, the device ends up with the roots that the plane has, and no other.
+    fn settle_roots(&mut self) {
+        self.roots_stay = true;
+        for _ in 0..HOURS_TO_COME_BACK {
+            self.hour();
+        }
+        self.come_in();
+        let own: BTreeSet<Digest> = (self.plane.tree.believed().into_iter())
+            .map(crate::roots::sha256)
+            .collect();
+        assert_eq!(self.board.roots().unwrap().digests(), own);
+    }
+
     /// A time up to so many hours from now.
     fn in_hours(&mut self, most: u64) -> Timestamp {
         let hours = u32::try_from(self.random.below(most)).unwrap();
@@ -200,6 +222,11 @@ impl World {
         if self.now >= self.board_away {
             self.board.turn(&mut self.plane, self.now);
             assert!(self.board.keeps_what_is_proven(), "{:?}", self.board);
+        }
+        if is_up && !self.roots_stay && self.random.below(16) == 0 {
+            let told = &self.plane.told;
+            let learned = |root: &[u8]| told.contains(&crate::roots::sha256(root));
+            self.plane.tree.go_on(learned, self.now);
         }
         if is_up {
             self.note_cuts();
@@ -252,12 +279,14 @@ impl World {
 #[derive(Debug, Default)]
 pub struct Power {
     left: Option<u32>,
+    /// Its looks at roots are many: only they count, or all but they.
+    of_roots: bool,
     went: Option<&'static str>,
 }
 
 impl Power {
-    fn cut_after(&mut self, steps: u32) {
-        self.left = Some(steps);
+    fn cut_after(&mut self, steps: u32, of_roots: bool) {
+        (self.left, self.of_roots) = (Some(steps), of_roots);
     }
 
     fn restore(&mut self) {
@@ -269,8 +298,10 @@ impl Power {
     }
 
     fn step(&mut self, name: &'static str) -> Result<(), Cut> {
+        let counts = self.went.is_some() || name.starts_with("roots") == self.of_roots;
         match &mut self.left {
             None => Ok(()),
+            Some(_) if !counts => Ok(()),
             Some(0) => {
                 self.went.get_or_insert(name);
                 Err(Cut)
@@ -281,84 +312,6 @@ impl Power {
             }
         }
     }
-}
-
-/// A key and its certificate, and the right to issue more.
-struct Certifier {
-    key: EcdsaKeyPair,
-    der: Vec<u8>,
-}
-
-impl Certifier {
-    /// Signed by itself.
-    fn new(make: impl FnOnce(&Terms<'_>) -> Unsigned, now: Timestamp, lifetime: Duration) -> Self {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let unsigned = make(&terms(&public(&key), now, lifetime));
-        let mut own = Self {
-            key,
-            der: Vec::new(),
-        };
-        own.der = own.sign(unsigned);
-        own
-    }
-
-    fn below(
-        &self,
-        make: impl FnOnce(&Issuer, &Terms<'_>) -> Unsigned,
-        now: Timestamp,
-        lifetime: Duration,
-    ) -> Self {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-        let der = self.sign(make(&self.issuer(), &terms(&public(&key), now, lifetime)));
-        Self { key, der }
-    }
-
-    fn issuer(&self) -> Issuer {
-        Issuer::from_certificate(&self.der).unwrap()
-    }
-
-    fn sign(&self, unsigned: Unsigned) -> Vec<u8> {
-        let signature = self
-            .key
-            .sign(&SystemRandom::new(), unsigned.to_be_signed())
-            .unwrap();
-        unsigned.assemble(signature.as_ref()).unwrap()
-    }
-
-    fn key_pkcs8(&self) -> Vec<u8> {
-        self.key.to_pkcs8v1().unwrap().as_ref().to_vec()
-    }
-}
-
-fn public(key: &EcdsaKeyPair) -> Vec<u8> {
-    let der: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
-    der.as_ref().to_vec()
-}
-
-fn terms(public_key: &[u8], now: Timestamp, lifetime: Duration) -> Terms<'_> {
-    Terms {
-        public_key,
-        serial_random: random_bytes(),
-        now,
-        lifetime,
-    }
-}
-
-fn random_bytes() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    SystemRandom::new().fill(&mut bytes).unwrap();
-    bytes
-}
-
-fn pem(key: &[u8], certificate: &[u8]) -> String {
-    [("PRIVATE KEY", key), ("CERTIFICATE", certificate)]
-        .map(|(label, der)| {
-            format!(
-                "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
-                STANDARD.encode(der)
-            )
-        })
-        .concat()
 }
 
 /// SplitMix64: a seed is a whole life.

@@ -4,6 +4,7 @@
 //! The agent's program must have been built beside ours: `cargo xtask test` does, `cargo build -p agent`
 //! does it alone. Without it these tests are skipped, and say so.
 
+use crate::authorities::run;
 use crate::plane::{Home, PATIENCE, Plane, Settings, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -295,5 +296,63 @@ fn a_quarantined_agent_falls_silent_until_it_is_restored_though_the_plane_restar
     assert!(agent.stop().success());
     let status = agent.status();
     assert_eq!(status["counts"]["refused"], 0, "{status}");
+    plane.stop_well();
+}
+
+/// The next root of a plane, made known, and a CA below it.
+const NEXT_ROOT: &str = "\
+    umask 077\n\
+    openssl rand -base64 32 > one.passphrase\n\
+    openssl rand -base64 32 > two.passphrase\n\
+    fleetward identity root export --bundle one.bundle --passphrase-file one.passphrase --yes\n\
+    fleetward identity root create --trust-domain fleetward.internal --tenant acme \
+      --bundle two.bundle --passphrase-file two.passphrase --out two.pem\n\
+    fleetward identity root link --before one.bundle --before-passphrase-file one.passphrase \
+      --bundle two.bundle --passphrase-file two.passphrase --out next-root.pem\n\
+    fleetward identity root install next-root.pem\n\
+    fleetward identity ca request default --out default.csr\n\
+    fleetward identity root sign --bundle two.bundle --passphrase-file two.passphrase \
+      --request default.csr --out default.pem --record ceremony.jsonl --yes\n\
+    fleetward identity ca install default default.pem\n";
+
+#[test]
+fn an_agent_learns_the_next_root_follows_it_and_forgets_the_old_one_though_it_is_killed() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let device = home.device("agent-5");
+    plane.expect([&device]);
+    let Some(mut agent) = Agent::of(&home, &plane, &device, "renew_seconds_max = 1") else {
+        return;
+    };
+    agent.start();
+    wait_until("it is connected", || {
+        plane.connected() == ["device/agent-5"]
+    });
+    run(&home, NEXT_ROOT);
+    let roots = |agent: &Agent| agent.status()["roots"].as_array().map_or(0, Vec::len);
+    wait_until("it has learned the next root", || roots(&agent) == 2);
+    let ahead = serde_json::json!({ "dry_run": true });
+    let unlearned = |step: &str| {
+        let path = format!("/api/v1/identity/roots/{step}");
+        plane.post(&path, &ahead).expect(200).json()["unlearned"].clone()
+    };
+    wait_until("it has said so", || unlearned("rollover") == 0);
+    agent.kill();
+    run(&home, "fleetward identity root rollover --serve");
+    agent.start();
+    let mark = plane.entries().len();
+    wait_until("it renews below the new root", || {
+        plane.entries().len() > mark + 1
+    });
+    run(&home, "fleetward identity root retire");
+    agent.kill();
+    agent.start();
+    let now = plane.get("/api/v1/identity/authorities").expect(200).json();
+    wait_until("it believes the new root alone", || {
+        let status = agent.status();
+        status["roots"] == serde_json::json!([now["roots"][0]["sha256"]])
+            && status["state"] == "connected"
+    });
+    assert!(agent.stop().success());
     plane.stop_well();
 }

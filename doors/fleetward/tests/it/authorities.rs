@@ -17,7 +17,7 @@ fn recipes(page: &str) -> Vec<String> {
 
 /// Runs a recipe as an operator would, in the folder of the plane.
 #[track_caller]
-fn run(home: &Home, recipe: &str) -> String {
+pub fn run(home: &Home, recipe: &str) -> String {
     let binary = Path::new(env!("CARGO_BIN_EXE_fleetward"));
     let path = format!(
         "{}:{}",
@@ -67,8 +67,18 @@ fn the_recipes_of_the_ca_tree() {
     let home = Home::new(&Settings::default());
     let plane = home.start_prepared();
     let page = include_str!("../../../../docs/identity/ca-tree.md");
-    let [list, offline, below, next, issuing, serve] =
-        <[String; 6]>::try_from(recipes(page)).unwrap();
+    let [
+        list,
+        offline,
+        below,
+        next,
+        issuing,
+        learned,
+        serve,
+        retire,
+        crl,
+    ] = <[String; 9]>::try_from(recipes(page)).unwrap();
+    let learned = learned.replace(":8444", &format!(":{}", plane.devices.port()));
 
     let told = run(&home, &list);
     assert!(
@@ -157,14 +167,43 @@ fn the_recipes_of_the_ca_tree() {
     assert!(verify("root-2.pem", "default.pem", "default.pem"));
     assert!(verify("root.pem", "link.pem", "default.pem"));
     assert!(is_believed(&home, &plane, "root.pem"));
-    run(&home, &serve);
+    // Not while a device has not said that it knows the new root.
+    let step = serde_json::json!({});
+    let refused = plane.post("/api/v1/identity/roots/rollover", &step);
+    let refused = refused.expect(409).text();
+    assert!(
+        refused.contains("root-unlearned") && refused.contains("cam"),
+        "{refused}"
+    );
+    run(&home, &learned);
+    let told = run(&home, &serve);
+    let line = |name: &str| told.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("devices enrolled").ends_with(" 1"), "{told}");
+    assert!(line("have not learned it").ends_with(" 0"), "{told}");
     assert!(is_believed(&home, &plane, "root.pem"));
     assert!(is_believed(&home, &plane, "root-2.pem"));
+
+    // A root in use is not taken away; then it goes, and with it the link.
+    let in_use = plane.post("/api/v1/identity/roots/retire", &step);
+    assert!(in_use.expect(409).text().contains("root-in-use"));
+    run(&home, &retire);
+    assert!(!is_believed(&home, &plane, "root.pem"));
+    assert!(is_believed(&home, &plane, "root-2.pem"));
+    run(&home, &crl);
+    let read = [
+        "crl",
+        "-in",
+        "root-crl.pem",
+        "-CAfile",
+        "root-2.pem",
+        "-noout",
+    ];
+    assert!(openssl(&home, &read, b"").err.contains("verify OK"));
 
     // All of it stands after a kill, and the log tells the story.
     drop(plane);
     let plane = home.start();
-    assert!(is_believed(&home, &plane, "root.pem"));
+    assert!(!is_believed(&home, &plane, "root.pem"));
     assert!(is_believed(&home, &plane, "root-2.pem"));
     let actions: Vec<String> = (plane.entries().iter())
         .map(|entry| entry["action"].as_str().unwrap().to_owned())
@@ -176,6 +215,8 @@ fn the_recipes_of_the_ca_tree() {
         "identity.authority-certified",
         "identity.root-announced",
         "identity.root-rolled-over",
+        "identity.root-retired",
+        "identity.root-list-installed",
     ] {
         assert!(
             actions.iter().any(|one| one == action),
@@ -184,6 +225,109 @@ fn the_recipes_of_the_ca_tree() {
     }
     let differ = "identity.signatures-differ";
     assert!(!actions.iter().any(|one| one == differ), "{actions:?}");
+}
+
+/// A CA of others, on the curve that signs here, and what it certified.
+const ELSEWHERE: &str = "\
+    umask 077\n\
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout old.key \
+      -out old.pem -days 30 -subj '/O=Old Works/CN=Old CA' \
+      -addext keyUsage=critical,keyCertSign,cRLSign\n\
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout rsa.key -out rsa.pem -days 30 -subj /CN=RSA\n\
+    openssl ecparam -name prime256v1 -genkey -noout -out other.key\n\
+    openssl req -x509 -key other.key -out leaf-only.pem -days 30 -subj /CN=Leaf \
+      -addext keyUsage=critical,digitalSignature\n\
+    cp old.key open.key; chmod 644 open.key\n";
+
+#[test]
+fn a_ca_that_came_with_its_key_certifies_by_our_rules_and_is_told_of() {
+    if !have(&["openssl", "sh"]) {
+        return;
+    }
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    run(&home, ELSEWHERE);
+    let import = |uses: &str, certificate: &str, key: &str| {
+        let recipe = format!(
+            "fleetward identity ca import legacy --for {uses} --certificate {certificate} \
+             --key-file {key} 2>&1 || true"
+        );
+        run(&home, &recipe)
+    };
+    for (uses, certificate, key, why) in [
+        ("device", "old.pem", "open.key", "chmod 600"),
+        ("device", "rsa.pem", "rsa.key", "P-256"),
+        ("device", "old.pem", "other.key", "another key"),
+        ("device", "leaf-only.pem", "other.key", "keyUsage"),
+        ("server", "old.pem", "old.key", "devices and services only"),
+        ("every", "old.pem", "old.key", "devices and services only"),
+    ] {
+        let told = import(uses, certificate, key);
+        assert!(told.contains(why), "{certificate} {key}: {told}");
+    }
+    let told = import("device", "old.pem", "old.key");
+    assert!(told.contains("entry"), "{told}");
+    let text = std::fs::read_to_string(home.path("old.key")).unwrap();
+    let secret: Vec<u8> = text.lines().nth(1).unwrap().bytes().collect();
+    for file in std::fs::read_dir(home.data_dir().join("keys")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret));
+    }
+
+    let with_ca: Vec<_> = fleet()
+        .into_iter()
+        .map(|(path, text)| match path {
+            "products/p.toml" => (path, format!("{text}ca = \"legacy\"\n")),
+            _ => (path, text),
+        })
+        .collect();
+    plane.apply(&with_ca);
+    let mut device = home.device("cam");
+    plane.expect([&device]);
+    device.enroll(&plane.doors(), &Manner::default()).unwrap();
+    write_credential(&home, device.ldevid().unwrap(), "cam");
+    let verify = [
+        "verify",
+        "-x509_strict",
+        "-CAfile",
+        "old.pem",
+        "-purpose",
+        "sslclient",
+        "cam.pem",
+    ];
+    assert!(openssl(&home, &verify, b"").good);
+    device.connect(&plane.doors(), &Manner::default()).unwrap();
+
+    // A manufacturer cannot be registered by the same CA: who vouches would not be told apart.
+    let same = serde_json::json!({
+        "manufacturer": "old", "ca_pem": std::fs::read_to_string(home.path("old.pem")).unwrap(),
+    });
+    let refused = plane
+        .post("/api/v1/identity/manufacturers", &same)
+        .expect(409);
+    assert!(refused.text().contains("ca-refused"), "{}", refused.text());
+
+    // Counted over a restart, and told of until it has a key of ours.
+    drop(plane);
+    let plane = home.start();
+    let list = run(&home, "fleetward identity ca list");
+    assert!(list.contains("legacy was made elsewhere"), "{list}");
+    let counted = list
+        .lines()
+        .find(|line| line.contains("legacy") && line.contains("device-cert"));
+    let counted: Vec<&str> = counted.unwrap().split_whitespace().collect();
+    assert_eq!(counted[2..], ["1", "1", "0"], "{list}");
+    let differ = "identity.signatures-differ";
+    assert!(
+        plane
+            .entries()
+            .iter()
+            .all(|entry| entry["action"] != differ)
+    );
+    run(&home, "fleetward identity ca rollover legacy");
+    let list = run(&home, "fleetward identity ca list");
+    assert!(!list.contains("legacy was made elsewhere"), "{list}");
+    plane.stop_well();
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod authorities;
 mod claim_certificate;
 mod crash;
 mod eat;
+mod emitted;
 mod est;
 mod existing_fleet;
 mod fixture;

@@ -1,8 +1,10 @@
 //! The recipes of the chapter, as they stand in it: what a reader copies is what runs here.
 
+use crate::fixture::fleet;
 use crate::plane::{Home, Plane, Settings};
 use crate::small_device;
-use crate::tools::{have, run, write_credential, write_root};
+use crate::tools::{have, openssl_well, run, write_credential, write_root};
+use std::process::{Command, Stdio};
 
 /// How a page's chip is spoken to, as the first shell of that page says it; others do not ask.
 pub fn chip(home: &Home) -> [String; 3] {
@@ -42,8 +44,12 @@ pub fn follow_with(
         }
         assert!(script.len() > before, "no recipe under {heading:?}");
     }
-    // What differs from house to house.
-    let script = script
+    run_script(home, &here(at_home(plane, &script)));
+}
+
+/// What differs from house to house.
+fn at_home(plane: &Plane, script: &str) -> String {
+    script
         .replace(":8443", &format!(":{}", plane.people.port()))
         .replace(":8444/", &format!(":{}/", plane.devices.port()))
         .replace(
@@ -55,8 +61,29 @@ pub fn follow_with(
             &format!("localhost:{}", plane.mqtt.port()),
         )
         .replace("-p 8883", &format!("-p {}", plane.mqtt.port()))
-        .replace("fleet.example", "fleetward.internal");
-    run_script(home, &here(script));
+        .replace("fleet.example", "fleetward.internal")
+}
+
+/// The blocks of one kind in a text, in order.
+fn blocks(text: &str, kind: &str) -> Vec<String> {
+    let fence = format!("```{kind}\n");
+    let all = text.split(&fence).skip(1);
+    all.map(|block| block.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+/// The fleet with what a page says of its product, whatever it is called there.
+fn apply_product(plane: &Plane, name: &str, page: &str) {
+    let table = format!("[{name}]\n");
+    let settings: String = (blocks(page, "toml").iter())
+        .filter_map(|block| Some(block.split_once(&table)?.1))
+        .collect();
+    assert!(!settings.is_empty(), "the page says nothing of {name}");
+    let product = format!("{table}description = \"as the page says\"\n{settings}");
+    let files: Vec<_> = (fleet().into_iter())
+        .chain([("products/page.toml", product)])
+        .collect();
+    plane.apply(&files);
 }
 
 /// Runs it in the scratch folder, where `fleetward` is ours and knows this plane.
@@ -109,13 +136,8 @@ fn est_by_curl_and_openssl() {
     }
     let (home, plane) = scene();
     let page = include_str!("../../../../docs/identity/est.md");
-    let pem = "PEM, for devices that cannot read CMS";
-    follow(
-        &home,
-        &plane,
-        page,
-        &["The CA certificates", "Enroll", "Renew", pem],
-    );
+    apply_product(&plane, "camera", page);
+    follow(&home, &plane, page, &EST);
     let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();
     assert_eq!(recorded["certificates"].as_array().unwrap().len(), 3);
     // Small readers look for exactly this.
@@ -126,6 +148,157 @@ fn est_by_curl_and_openssl() {
     );
     assert!(small.ends_with("\n-----END CERTIFICATE-----\n"), "{small}");
     assert!(small.lines().all(|line| line.len() <= 64), "{small}");
+}
+
+#[test]
+fn a_rotation() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let (home, plane) = scene();
+    follow(&home, &plane, PAGE_EST, &EST[..2]);
+    let page = include_str!("../../../../docs/identity/rotation.md");
+    apply_product(&plane, "lock", page);
+    follow(&home, &plane, page, &["Try it"]);
+    let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();
+    let certificates = recorded["certificates"].as_array().unwrap();
+    assert_eq!(certificates.len(), 2);
+    // Within the overlap nothing is taken away.
+    assert!(certificates.iter().all(|one| one["revoked"].is_null()));
+}
+
+#[test]
+fn renewal_over_mqtt() {
+    if !have(&["curl", "openssl"]) || Command::new("mosquitto_pub").output().is_err() {
+        println!("skipped: curl, openssl or mosquitto_pub is not installed");
+        return;
+    }
+    let (home, plane) = scene();
+    follow(&home, &plane, PAGE_EST, &EST[..2]);
+    let page = include_str!("../../../../docs/identity/over-mqtt.md");
+    let [hears, asks] = &blocks(page, "sh")[..] else {
+        panic!("the page has another form");
+    };
+    // Two terminals: the one that hears is there first, and says so itself.
+    let hears = at_home(&plane, hears).replace("mosquitto_sub ", "exec mosquitto_sub ");
+    let mut hearing = Command::new("sh")
+        .args(["-ec", &hears])
+        .current_dir(home.path(""))
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    crate::plane::wait_until("it hears", || {
+        let sessions = plane.get("/api/v1/gateway/sessions").expect(200).json();
+        let all = sessions.as_array().unwrap().clone();
+        all.iter()
+            .any(|one| one["client_id"] == "d1:hears" && one["subscriptions"] == 1)
+    });
+    run_script(&home, &format!("set -e\n{}", at_home(&plane, asks)));
+    assert!(hearing.wait().unwrap().success());
+    let key = openssl_well(&home, &["pkey", "-in", "k2.pem", "-pubout"], b"");
+    let issued = openssl_well(&home, &["x509", "-in", "c2.pem", "-noout", "-pubkey"], b"");
+    assert_eq!(key, issued);
+}
+
+#[test]
+fn revocation() {
+    if !have(&["curl", "openssl"]) {
+        return;
+    }
+    let page = include_str!("../../../../docs/identity/revocation.md");
+    let status = section(page, "For those who verify our certificates elsewhere");
+    let home = Home::new(&Settings {
+        gateway: blocks(status, "toml").concat(),
+        ..Settings::default()
+    });
+    let plane = home.start_prepared();
+    apply_product(
+        &plane,
+        "lock",
+        include_str!("../../../../docs/identity/rotation.md"),
+    );
+    let device = home.device("d1");
+    let list = format!("serial,product,device\n{},lock,d1\n", device.serial());
+    plane.expect_csv(&list).expect(201);
+    write_credential(&home, device.idevid(), "idevid");
+    write_root(&home, &plane);
+    follow(&home, &plane, PAGE_EST, &EST[..2]);
+    let shown = openssl_well(&home, &["x509", "-in", "c.pem", "-noout", "-text"], b"");
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(
+        shown.contains("URI:http://status.fleet.example/status/crl/"),
+        "{shown}"
+    );
+    follow(&home, &plane, page, &REVOCATION);
+    let entries = plane.entries();
+    let told = |action: &str| entries.iter().filter(|one| one["action"] == action).count();
+    assert_eq!(told("identity.product-revoked"), 1);
+    assert_eq!(told("identity.hold-released"), 1);
+    assert_eq!(told("identity.device-revoked"), 2);
+}
+
+const PAGE_EST: &str = include_str!("../../../../docs/identity/est.md");
+const EST: [&str; 5] = [
+    "The CA certificates",
+    "Enroll",
+    "Renew",
+    "PEM, for devices that cannot read CMS",
+    "What a request should hold",
+];
+const REVOCATION: [&str; 2] = [
+    "What can be revoked",
+    "For those who verify our certificates elsewhere",
+];
+const APPROVAL: [&str; 2] = ["What the device does", "What the person does"];
+const CLAIM_TOKEN: [&str; 3] = ["Make tokens", "Enroll with one", "Withdraw"];
+const EXISTING_FLEET: [&str; 5] = [
+    "Rehearse",
+    "Import",
+    "Where the CA's key is at hand",
+    "Move a device",
+    "Retire",
+];
+
+/// The sections of each page whose commands run here; `None`: another test runs the whole page.
+const RUN: [(&str, Option<&[&str]>); 13] = [
+    ("approval.md", Some(&APPROVAL)),
+    ("attestation.md", Some(&["Attest"])),
+    ("ca-tree.md", None),
+    ("claim-token.md", Some(&CLAIM_TOKEN)),
+    ("est.md", Some(&EST)),
+    ("existing-fleet.md", Some(&EXISTING_FLEET)),
+    ("over-mqtt.md", Some(&["Try it"])),
+    ("pkcs11.md", None),
+    ("revocation.md", Some(&REVOCATION)),
+    ("rotation.md", Some(&["Try it"])),
+    (
+        "server-certificates.md",
+        Some(&["A chain of another CA", "A new file, live"]),
+    ),
+    ("small-devices.md", Some(&["Try it"])),
+    ("tpm.md", Some(&crate::tpm::SECTIONS)),
+];
+
+#[test]
+fn every_page_has_its_recipe_and_every_recipe_its_test() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/identity");
+    let mut pages: Vec<String> = (std::fs::read_dir(&folder).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort();
+    let known: Vec<&str> = RUN.iter().map(|(page, _)| *page).collect();
+    assert_eq!(pages, known, "a page without a test of its recipes");
+    for (page, run) in RUN {
+        let text = std::fs::read_to_string(folder.join(page)).unwrap();
+        assert!(text.contains("```sh\n"), "{page} has nothing to try");
+        let Some(run) = run else { continue };
+        for section in text.split("\n## ") {
+            let heading = section.lines().next().unwrap();
+            if section.contains("```sh\n") {
+                assert!(run.contains(&heading), "{page}: nothing runs {heading:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -156,12 +329,7 @@ fn approval_by_a_person() {
     write_credential(&home, home.device("d1").idevid(), "idevid");
     write_root(&home, &plane);
     let page = include_str!("../../../../docs/identity/approval.md");
-    follow(
-        &home,
-        &plane,
-        page,
-        &["What the device does", "What the person does"],
-    );
+    follow(&home, &plane, page, &APPROVAL);
     let known = plane
         .get("/api/v1/identity/devices/hall-1")
         .expect(200)
@@ -181,8 +349,7 @@ fn claim_tokens() {
     plane.expect_csv(list).expect(201);
     home.write("batch.csv", list.as_bytes());
     let page = include_str!("../../../../docs/identity/claim-token.md");
-    let headings = ["Make tokens", "Enroll with one", "Withdraw"];
-    follow(&home, &plane, page, &headings);
+    follow(&home, &plane, page, &CLAIM_TOKEN);
     plane.get("/api/v1/identity/devices/t1").expect(200);
 }
 
@@ -195,8 +362,9 @@ fn an_existing_fleet() {
     let plane = home.start_prepared();
     write_root(&home, &plane);
     let old = "\
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout old-ca.key -out old-ca.pem -days 30 \
-          -subj '/CN=Old Root' -addext keyUsage=keyCertSign 2>/dev/null\n\
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+          -keyout old-ca.key -out old-ca.pem -days 30 -subj '/CN=Old Root' \
+          -addext keyUsage=keyCertSign,cRLSign 2>/dev/null\n\
         openssl req -newkey rsa:2048 -nodes -keyout old.key -subj /CN=old-0001 2>/dev/null |\
           openssl x509 -req -CA old-ca.pem -CAkey old-ca.key -days 30 -extfile ext > old.pem\n\
         cp old.pem leaves.pem";
@@ -207,9 +375,19 @@ fn an_existing_fleet() {
                 old-0001,sensor,old-1,,urn:dev:0001,north\nold-0002,sensor,,,,south\n";
     home.write("devices.csv", list.as_bytes());
     let page = include_str!("../../../../docs/identity/existing-fleet.md");
-    let headings = ["Rehearse", "Import", "Move a device", "Retire"];
-    follow(&home, &plane, page, &headings);
+    follow(&home, &plane, page, &EXISTING_FLEET);
     plane.get("/api/v1/identity/devices/old-1").expect(200);
+    let told = run(
+        &home,
+        "openssl",
+        &["x509", "-in", "new.pem", "-noout", "-issuer"],
+        b"",
+    );
+    assert!(
+        told.text().contains("Issuing CA"),
+        "moved below a CA of ours: {}",
+        told.text()
+    );
 }
 
 #[test]
@@ -219,13 +397,7 @@ fn server_certificates_of_another_ca() {
     }
     let page = include_str!("../../../../docs/identity/server-certificates.md");
     let import = "A chain of another CA";
-    let blocks = |kind: &str| -> Vec<String> {
-        let text = section(page, import);
-        let fence = format!("```{kind}\n");
-        let all = text.split(&fence).skip(1);
-        all.map(|block| block.split("```").next().unwrap().to_owned())
-            .collect()
-    };
+    let blocks = |kind: &str| blocks(section(page, import), kind);
     let home = Home::new(&Settings::default());
     let [make, look] = &blocks("sh")[..] else {
         panic!("the page has another form");

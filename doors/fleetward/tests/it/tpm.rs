@@ -67,6 +67,16 @@ const FIRST: [&str; 5] = [
     "Answer it",
 ];
 
+/// All of the page that has commands.
+pub const SECTIONS: [&str; 6] = [
+    FIRST[0],
+    FIRST[1],
+    FIRST[2],
+    FIRST[3],
+    FIRST[4],
+    "Use the certificate",
+];
+
 #[test]
 fn a_device_enrolls_by_its_tpm_as_the_page_says() {
     if !have(&PROGRAMS) || !has_provider() {
@@ -74,12 +84,7 @@ fn a_device_enrolls_by_its_tpm_as_the_page_says() {
     }
     let (home, plane) = scene();
     let _chip = Chip(&home);
-    follow(
-        &home,
-        &plane,
-        PAGE,
-        &[&FIRST[..], &["Use the certificate"]].concat(),
-    );
+    follow(&home, &plane, PAGE, &SECTIONS);
     let recorded = plane.get("/api/v1/identity/devices/d1").expect(200).json();
     let certificates = recorded["certificates"].as_array().unwrap();
     assert_eq!(certificates.len(), 2, "{recorded}");

@@ -1,38 +1,20 @@
 //! `/api/v1/identity/attestations`: a device shows what it started.
 
+use super::caller::Shown;
 use super::read::Body;
-use super::{Caller, Problem, Shared};
+use super::{Problem, Shared};
 use crate::certify::attesting::{self, Evidence};
 use crate::shared::to_its_end;
 use crate::{clock, flow};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::{Door, Presented};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-/// Whoever proved a certificate at the door for devices: asked before the body is read.
-pub struct Attester(Presented);
-
-impl FromRequestParts<Shared> for Attester {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
-        match parts.extensions.get::<Caller>() {
-            Some(caller) => Ok(Self(caller.presented()?.clone())),
-            None => Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "no-certificate",
-                "attest with the certificate whose key the TPM holds",
-            )),
-        }
-    }
-}
 
 #[derive(Serialize, ToSchema)]
 pub struct EvidenceWanted {
@@ -49,7 +31,7 @@ pub struct EvidenceWanted {
         (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn evidence_wanted(
     State(plane): State<Shared>,
-    Attester(presented): Attester,
+    Shown(presented): Shown,
 ) -> Result<Json<EvidenceWanted>, Problem> {
     let who = plane.trust().authenticate(Door::Devices, &presented)?;
     let asked = attesting::asked(&plane, &who)?;
@@ -90,7 +72,7 @@ pub struct EvidenceAppraised {
         (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn attest(
     State(plane): State<Shared>,
-    Attester(presented): Attester,
+    Shown(presented): Shown,
     Body(evidence): Body<QuoteShown>,
 ) -> Result<Json<EvidenceAppraised>, Problem> {
     let decoded = |field: &str, text: &str| {
@@ -124,7 +106,7 @@ pub struct TokenWanted {
         (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn token_wanted(
     State(plane): State<Shared>,
-    Attester(presented): Attester,
+    Shown(presented): Shown,
 ) -> Result<Json<TokenWanted>, Problem> {
     let who = plane.trust().authenticate(Door::Devices, &presented)?;
     let nonce = attesting::token_asked(&plane, &who)?.nonce(&plane, clock::now());
@@ -142,7 +124,7 @@ pub async fn token_wanted(
         (status = 415, body = super::problem::ProblemBody)))]
 pub async fn attest_by_token(
     State(plane): State<Shared>,
-    Attester(presented): Attester,
+    Shown(presented): Shown,
     headers: HeaderMap,
     token: Bytes,
 ) -> Result<Json<EvidenceAppraised>, Problem> {

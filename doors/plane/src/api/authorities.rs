@@ -11,11 +11,13 @@ use crate::shared::to_its_end;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use identity::profile::NameLimits;
 use model::{AuthorityId, CertificateUses};
 use serde::{Deserialize, Serialize};
 use signer::Purpose;
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 #[derive(Serialize, ToSchema)]
 pub struct Authorities {
@@ -35,6 +37,8 @@ pub struct Root {
     online: bool,
     not_before: String,
     not_after: String,
+    /// SHA-256 of its name, hex: its revocation list is at `/status/crl/<issuer>/1/0.crl`.
+    issuer: String,
     /// Of the certificate, hex.
     sha256: String,
     certificate_pem: String,
@@ -82,7 +86,7 @@ pub async fn authorities(
     let issuance = plane.store.issuance()?;
     let counts = plane.signer.counts().unwrap_or_default();
     let signatures = |one: &Issuing| {
-        let key = one.issuer.subject_key_identifier();
+        let key = one.issuer.signing_key();
         let of = |(purpose, kind): (Purpose, &str)| {
             let count = (counts.iter()).find(|count| count.purpose == purpose && count.key == key);
             let known = counting::known(&issuance, &one.issuer.id(), kind);
@@ -104,6 +108,7 @@ pub async fn authorities(
         online: authorities::is_online(&plane, one),
         not_before: one.issuer.not_before().to_string(),
         not_after: one.issuer.not_after().to_string(),
+        issuer: one.issuer.id().to_string(),
         sha256: digest(&one.certificate).to_string(),
         certificate_pem: crate::pem::encode("CERTIFICATE", &one.certificate),
     });
@@ -112,11 +117,7 @@ pub async fn authorities(
         name: one.name.to_string(),
         uses: one.uses.to_string(),
         state: one.state.name(),
-        permitted: match one.issuer.limits() {
-            NameLimits::Unlimited => Vec::new(),
-            NameLimits::TrustDomain(domain) => vec![format!("spiffe://{domain}/")],
-            NameLimits::Servers(names) => names.clone(),
-        },
+        permitted: permitted(one.issuer.limits()),
         not_before: one.issuer.not_before().to_string(),
         not_after: one.issuer.not_after().to_string(),
         issuer: one.issuer.id().to_string(),
@@ -154,6 +155,78 @@ pub async fn create_authority(
         to_its_end(async move { authorities::create(&plane, name, Some(uses), &actor).await })
             .await?;
     Ok((StatusCode::CREATED, Json(receipt.into())))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportedAuthority {
+    /// `device`, `service`, or both joined by `+`.
+    uses: String,
+    /// The CA's certificate, one PEM block.
+    certificate_pem: String,
+    /// Its key: `PRIVATE KEY` or `EC PRIVATE KEY`, ECDSA on P-256, not encrypted.
+    private_key_pem: String,
+    /// Only says what it would do.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct ImportedAuthorityPreviewed {
+    not_after: String,
+    /// SHA-256 of its name, hex: the issuer in the names of its certificates.
+    issuer: String,
+    /// The names that its certificates may hold; empty: any.
+    permitted: Vec<String>,
+    /// An imported fleet that has this CA: its certificates go on as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<String>,
+}
+
+/// Takes in an issuing CA that was made elsewhere, with its key: it certifies from here on. To a user
+/// of the plane's own machine only.
+#[utoipa::path(post, path = "/api/v1/identity/authorities/{name}/import", tag = "identity",
+    params(("name" = String, Path, description = "its name here")), request_body = ImportedAuthority,
+    responses((status = 200, body = ImportedAuthorityPreviewed, description = "dry_run: nothing was done"),
+        (status = 201, body = Recorded), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody), (status = 403, body = super::problem::ProblemBody),
+        (status = 409, body = super::problem::ProblemBody)))]
+pub async fn import_authority(
+    State(plane): State<Shared>,
+    Administrator(actor): Administrator,
+    Named(name): Named<String>,
+    Body(asked): Body<ImportedAuthority>,
+) -> Result<Response, Problem> {
+    let private_key = Zeroizing::new(asked.private_key_pem);
+    super::roots::here(&actor)?;
+    let labels = ["PRIVATE KEY", "EC PRIVATE KEY"];
+    let importing = authorities::Importing {
+        name: AuthorityId::new(&name).map_err(invalid)?,
+        uses: asked.uses.parse().map_err(invalid)?,
+        certificate: crate::pem::decode(&asked.certificate_pem, &["CERTIFICATE"])?,
+        private_key: Zeroizing::new(crate::pem::decode(&private_key, &labels)?),
+    };
+    if asked.dry_run {
+        let preview = authorities::would_import(&plane, &importing)?;
+        let body = ImportedAuthorityPreviewed {
+            not_after: preview.not_after.to_string(),
+            issuer: preview.issuer.to_string(),
+            permitted: permitted(&preview.limits),
+            fleet: preview.fleet.map(|fleet| fleet.to_string()),
+        };
+        return Ok(Json(body).into_response());
+    }
+    let receipt =
+        to_its_end(async move { authorities::import(&plane, importing, &actor).await }).await?;
+    Ok((StatusCode::CREATED, Json(Recorded::from(receipt))).into_response())
+}
+
+fn permitted(limits: &NameLimits) -> Vec<String> {
+    match limits {
+        NameLimits::Unlimited => Vec::new(),
+        NameLimits::TrustDomain(domain) => vec![format!("spiffe://{domain}/")],
+        NameLimits::Servers(names) => names.clone(),
+    }
 }
 
 /// Gives an issuing CA its next key and certificate; what it certified before is believed to its

@@ -58,6 +58,21 @@ impl FromRequestParts<Shared> for SpeaksForOwners {
     }
 }
 
+/// The certificate that was proven at the door for devices: asked before the body is read. Whether it
+/// still admits is asked by the act.
+pub struct Shown(pub Presented);
+
+impl FromRequestParts<Shared> for Shown {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) => Ok(Self(caller.presented()?.clone())),
+            None => Err(no_certificate()),
+        }
+    }
+}
+
 impl FromRequestParts<Shared> for Observer {
     type Rejection = Problem;
 

@@ -23,6 +23,7 @@ mod reach;
 mod read;
 mod response;
 mod revocation;
+mod root_list;
 mod roots;
 mod served;
 mod status;
@@ -39,7 +40,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -121,34 +122,7 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/served/reload",
             post(served::reload_served),
         )
-        .route("/api/v1/identity/ca", get(identity::ca))
-        .route(
-            "/api/v1/identity/authorities",
-            get(authorities::authorities).post(authorities::create_authority),
-        )
-        .route(
-            "/api/v1/identity/authorities/{name}/rollover",
-            post(authorities::roll_authority_over),
-        )
-        .route("/api/v1/identity/crl", get(status::crl))
-        .route(
-            "/api/v1/identity/authorities/{name}/request",
-            post(authorities::request_authority),
-        )
-        .route(
-            "/api/v1/identity/authorities/{name}/certificate",
-            post(authorities::install_authority),
-        )
-        .route("/api/v1/identity/roots", post(roots::announce_root))
-        .route(
-            "/api/v1/identity/roots/rollover",
-            post(roots::roll_root_over),
-        )
-        .route("/api/v1/identity/roots/export", post(roots::export_root))
-        .route(
-            "/api/v1/identity/roots/key",
-            delete(roots::destroy_root_key),
-        )
+        .merge(own_cas())
         .route(
             "/api/v1/access/fleet",
             get(access::fleet).put(access::apply),
@@ -235,6 +209,53 @@ fn claims() -> Router<Shared> {
         .route(
             "/api/v1/identity/ownership-codes/own",
             post(identity::ownership::own_code),
+        )
+}
+
+/// Our CAs: roots, issuing CAs, and what outsiders are told of them.
+fn own_cas() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/identity/ca", get(identity::ca))
+        .route(
+            "/api/v1/identity/authorities",
+            get(authorities::authorities).post(authorities::create_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/rollover",
+            post(authorities::roll_authority_over),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/import",
+            post(authorities::import_authority),
+        )
+        .route("/api/v1/identity/crl", get(status::crl))
+        .route(
+            "/api/v1/identity/authorities/{name}/request",
+            post(authorities::request_authority),
+        )
+        .route(
+            "/api/v1/identity/authorities/{name}/certificate",
+            post(authorities::install_authority),
+        )
+        .route("/api/v1/identity/roots", post(roots::announce_root))
+        .route(
+            "/api/v1/identity/roots/rollover",
+            post(roots::roll_root_over),
+        )
+        .route(
+            "/api/v1/identity/roots/crl",
+            put(root_list::install_root_list),
+        )
+        .route(
+            "/api/v1/identity/roots/crl/request",
+            post(root_list::request_root_list),
+        )
+        .route("/api/v1/identity/roots/retire", post(roots::retire_root))
+        .route("/api/v1/identity/roots/learned", put(roots::learned_roots))
+        .route("/api/v1/identity/roots/export", post(roots::export_root))
+        .route(
+            "/api/v1/identity/roots/key",
+            delete(roots::destroy_root_key),
         )
 }
 
@@ -415,11 +436,16 @@ async fn method_not_allowed() -> Problem {
         authorities::authorities,
         authorities::create_authority,
         authorities::roll_authority_over,
+        authorities::import_authority,
         status::crl,
         authorities::request_authority,
         authorities::install_authority,
         roots::announce_root,
         roots::roll_root_over,
+        root_list::request_root_list,
+        root_list::install_root_list,
+        roots::retire_root,
+        roots::learned_roots,
         roots::export_root,
         roots::destroy_root_key,
         access::fleet,

@@ -1,21 +1,22 @@
 //! Acts on our CA tree: an issuing CA is made, replaced, and ends.
 
 use super::tree::{ISSUING_LIFETIME, Issuing, Root, Tree, row, terms};
-use super::{imports, roots};
+use super::{imports, root_list, roots};
 use crate::clock;
-use crate::entries::{self, Actor};
+use crate::entries::{self, Act, Actor};
 use crate::plane::{Plane, digest};
 use crate::served;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
-use identity::Anchors;
 use identity::profile::{self, AuthorityRequest};
-use model::{AuthorityId, CertificateUses, Timestamp};
+use identity::{Anchors, IssuingCa, OwnCas};
+use model::{AuthorityId, CertificateUses, Digest, ManufacturerId, Timestamp};
 use profile::NameLimits;
-use signer::{IssuingKey, Purpose};
+use signer::{IssuingKey, Purpose, Signer};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Authority, AuthorityRole, AuthorityState, Change, Direction, Receipt, Write};
+use zeroize::Zeroizing;
 
 /// A CA that ends within two years is told of: its certificates may not outlive it.
 const ENDS_SOON: Duration = Duration::from_secs(2 * 365 * 86_400);
@@ -78,7 +79,43 @@ pub fn findings(plane: &Plane) -> Vec<String> {
     }
     let trouble = plane.bad_keys_trouble.lock().clone();
     findings.extend(trouble.map(|why| format!("the lists of bad keys stay as they were: {why}")));
+    let certifies = |one: &&Issuing| one.state == AuthorityState::Current;
+    for one in tree.issuing().iter().filter(certifies) {
+        if tree.is_imported(one) {
+            findings.push(format!(
+                "the issuing CA {} was made elsewhere, and whoever has another copy of its key can \
+                 make certificates below it; give it a key of this plane's: fleetward identity ca \
+                 rollover {}",
+                one.name, one.name
+            ));
+        }
+    }
+    if plane.config.gateway.tls_1_2 {
+        findings.extend(unreadable_to_small_devices(plane, &tree));
+    }
+    findings.extend(root_list::findings(plane, &tree));
     findings
+}
+
+/// Products whose devices may be too small to read the certificate of their own CA.
+fn unreadable_to_small_devices(plane: &Plane, tree: &Tree) -> Vec<String> {
+    let in_force = plane.admission.fleet.get();
+    let products = in_force.fleet.iter().flat_map(access::Fleet::products);
+    products
+        .filter_map(|product| {
+            let name = product.authority.as_ref()?;
+            let limits = tree.current(name)?.issuer.limits();
+            matches!(limits, NameLimits::TrustDomain(_)).then(|| {
+                format!(
+                    "TLS 1.2 is on for small devices, and the product {} has the CA {name}, whose \
+                     name constraints are critical (RFC 5280 section 4.2.1.10): mbedTLS 2.28 and \
+                     its like refuse to read such a CA certificate. Its devices must not load it, \
+                     or the product takes the CA default",
+                    product.id
+                )
+            })
+        })
+        .collect()
 }
 
 /// What to carry to the root: the request of a CA, made with its next key, which is born here.
@@ -137,6 +174,97 @@ pub async fn install(
     let limits = limits_of(plane, key.uses);
     roots::check_installed(plane, &plane.tree(), &certificate, &key, &limits)?;
     put_in_service(plane, name, key.uses, certificate, actor).await
+}
+
+/// What the import of a CA with its key would do.
+#[derive(Debug, Clone)]
+pub struct ImportPreview {
+    pub not_after: Timestamp,
+    /// SHA-256 of its name: the issuer in the names of its certificates.
+    pub issuer: Digest,
+    pub limits: NameLimits,
+    /// An imported fleet has this CA: its certificates go on as they are.
+    pub fleet: Option<ManufacturerId>,
+}
+
+/// A CA that was made elsewhere, with its key.
+pub struct Importing {
+    pub name: AuthorityId,
+    pub uses: CertificateUses,
+    /// DER.
+    pub certificate: Vec<u8>,
+    /// PKCS #8 or SEC 1, DER.
+    pub private_key: Zeroizing<Vec<u8>>,
+}
+
+/// Whether such a CA can certify here, and what that means. Nothing is taken in.
+///
+/// # Errors
+/// The name exists; the key is no CA's that signs here, or not this certificate's; another voucher has
+/// this CA.
+pub fn would_import(plane: &Plane, importing: &Importing) -> Result<ImportPreview, Trouble> {
+    let tree = plane.tree();
+    uses_of(&tree, &importing.name, Some(importing.uses))?;
+    let refused = |why: String| Trouble::refused("authority-refused", why);
+    let public = Signer::foreign_public_key(&importing.private_key)
+        .map_err(|error| refused(error.to_string()))?;
+    let certificate = &importing.certificate;
+    let (realm, now) = (plane.realm(), clock::now());
+    profile::check_imported(realm, certificate, &public, importing.uses, now)
+        .map_err(|refusal| refused(refusal.to_string()))?;
+    let issuer = profile::Issuer::from_certificate(certificate)?;
+    if tree
+        .issuing()
+        .iter()
+        .any(|one| one.issuer.id() == issuer.id())
+    {
+        return Err(refused("a CA of ours has this name already".to_owned()));
+    }
+    let fleet = (plane.store.imported_fleets()?.into_iter())
+        .find(|fleet| fleet.cas.contains(certificate))
+        .map(|fleet| fleet.fleet);
+    // With it all vouchers must still be told apart.
+    let mut own = tree.own_cas();
+    own.issuing.push(IssuingCa {
+        certificate: certificate.clone(),
+        uses: importing.uses,
+        imported: true,
+    });
+    anchors(plane, &own).map_err(|trouble| refused(trouble.to_string()))?;
+    Ok(ImportPreview {
+        not_after: issuer.not_after(),
+        issuer: issuer.id(),
+        limits: issuer.limits().clone(),
+        fleet,
+    })
+}
+
+/// Takes a CA with its key in: from here on it certifies for the products that name it, under the
+/// same rules as a CA of ours.
+///
+/// # Errors
+/// As [`would_import`]; the signer's.
+pub async fn import(
+    plane: &Arc<Plane>,
+    importing: Importing,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
+    plane.granting_allowed()?;
+    let _one_at_a_time = plane.listing.begin().await;
+    would_import(plane, &importing)?;
+    let Importing {
+        name,
+        uses,
+        certificate,
+        private_key,
+    } = importing;
+    let (taking, of) = (Arc::clone(plane), name.clone());
+    off_thread(move || taking.signer.import_issuing(&of, uses, &private_key))
+        .await?
+        .map_err(|error| Trouble::refused("authority-refused", error.to_string()))?;
+    let at = clock::now();
+    let act = entries::authority_imported(at, actor, &name, uses, digest(&certificate));
+    serve(plane, name, uses, certificate, &act).await
 }
 
 /// The newest key of a CA that has no certificate.
@@ -208,15 +336,25 @@ async fn put_in_service(
 ) -> Result<Receipt, Trouble> {
     let at = clock::now();
     let act = entries::authority_certified(at, actor, &name, uses, digest(&certificate));
+    serve(plane, name, uses, certificate, &act).await
+}
+
+async fn serve(
+    plane: &Arc<Plane>,
+    name: AuthorityId,
+    uses: CertificateUses,
+    certificate: Vec<u8>,
+    act: &Act,
+) -> Result<Receipt, Trouble> {
     let retiring = plane.tree().current(&name).map(|before| Authority {
         state: AuthorityState::Retiring,
         ..stored(before)
     });
     let mut next = row(AuthorityRole::Issuing { name, uses }, certificate)?;
-    next.created_at = at;
+    next.created_at = act.time;
     let mut change = Change::new(Direction::Grant)
         .write(Write::PutAuthority(next))
-        .entry(plane.leaf(&act)?);
+        .entry(plane.leaf(act)?);
     if let Some(before) = retiring {
         change = change.write(Write::PutAuthority(before));
     }
@@ -228,8 +366,8 @@ async fn put_in_service(
     Ok(receipt)
 }
 
-/// Ends CAs that retired and of whose certificates none is valid any more; returns how many. Needs
-/// no order: what it ends vouches for nobody.
+/// Ends CAs that retired and of whose certificates none is valid any more, and roots that have ended
+/// by themselves; returns how many. Needs no order: what it ends vouches for nobody.
 ///
 /// # Errors
 /// The store's.
@@ -255,6 +393,12 @@ pub async fn end_retired(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Tr
         plane.commit(change).await?;
         ended += 1;
     }
+    for root in plane.tree().roots() {
+        if root.state == AuthorityState::Retiring && root.issuer.not_after() < now {
+            roots::end(plane, root, 0, &Actor::Plane).await?;
+            ended += 1;
+        }
+    }
     if ended > 0 {
         believe(plane)?;
     }
@@ -265,17 +409,22 @@ pub async fn end_retired(plane: &Arc<Plane>, now: Timestamp) -> Result<usize, Tr
 /// while `listing` is held.
 pub(super) fn believe(plane: &Plane) -> Result<(), Trouble> {
     let tree = Tree::load(&plane.store)?;
+    let anchors = anchors(plane, &tree.own_cas())?;
+    plane.trust().anchors.replace(Arc::new(anchors));
+    plane.tree.replace(Arc::new(tree));
+    Ok(())
+}
+
+/// These CAs of ours with all others that are on record.
+fn anchors(plane: &Plane, own: &OwnCas) -> Result<Anchors, Trouble> {
     let mut manufacturers = Vec::new();
     plane
         .store
         .for_each_manufacturer(|row| manufacturers.push((row.id, row.ca)))?;
     let imported = imports::anchors_of(&plane.store.imported_fleets()?)?;
-    let anchors = Anchors::new(plane.realm.clone(), &tree.own_cas(), manufacturers)
+    Anchors::new(plane.realm.clone(), own, manufacturers)
         .and_then(|anchors| anchors.with_imported(imported))
-        .map_err(Trouble::fault)?;
-    plane.trust().anchors.replace(Arc::new(anchors));
-    plane.tree.replace(Arc::new(tree));
-    Ok(())
+        .map_err(Trouble::fault)
 }
 
 /// The row of a CA that is in memory.

@@ -33,7 +33,7 @@ pub fn reconcile(
     let (mut settled, mut change) = (Vec::new(), Change::new(Direction::Neutral));
     for authority in tree.issuing() {
         for (purpose, kind) in RECORDED {
-            let key = authority.issuer.subject_key_identifier();
+            let key = authority.issuer.signing_key();
             let known = known(&issuance, &authority.issuer.id(), kind);
             let known = known.map_or(0, |one| one.recorded + one.unrecorded);
             let count = (counts.iter().flatten())

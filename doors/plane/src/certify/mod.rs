@@ -12,6 +12,7 @@ pub mod lists;
 pub mod over_mqtt;
 pub mod owning;
 pub mod pace;
+pub mod root_list;
 pub mod roots;
 pub mod rotation;
 pub mod status;

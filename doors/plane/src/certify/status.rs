@@ -3,6 +3,7 @@
 //!
 //! Our own doors ask the registry and never read any of it.
 
+use crate::certify::root_list;
 use crate::certify::tree::Tree;
 use crate::clock;
 use crate::entries;
@@ -152,7 +153,7 @@ fn read_point(line: &str) -> Option<StatusPoint> {
     StatusPoint::new(base, shards.parse().ok()?).ok()
 }
 
-/// A list of a CA of ours in DER: made again only if one of its certificates was revoked or
+/// A list of a CA of ours in DER, a root's among them: made again only if one of its certificates was revoked or
 /// released since, or it is an hour old. `None`: there is no such CA or no such list.
 ///
 /// # Errors
@@ -164,6 +165,9 @@ pub async fn list(
 ) -> Result<Option<Arc<Vec<u8>>>, Trouble> {
     let tree = plane.tree();
     let is_ours = tree.believed().any(|one| one.issuer.id() == issuer);
+    if !is_ours && shard == Shard::WHOLE {
+        return root_list::list(plane, issuer).await;
+    }
     if !is_ours || !plane.status.serves(shard) {
         return Ok(None);
     }

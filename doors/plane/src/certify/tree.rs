@@ -169,9 +169,16 @@ impl Tree {
                 .map(|one| IssuingCa {
                     certificate: one.certificate.clone(),
                     uses: one.uses,
+                    imported: self.is_imported(one),
                 })
                 .collect(),
         }
+    }
+
+    /// Whether a CA was made elsewhere and came with its key: no root of ours made it.
+    #[must_use]
+    pub fn is_imported(&self, one: &Issuing) -> bool {
+        !self.roots.iter().any(|root| root.issuer.id() == one.root)
     }
 
     /// Issuing CAs that have not ended.

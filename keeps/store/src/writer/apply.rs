@@ -19,6 +19,8 @@ const DER_BYTES_MAX: usize = 64 << 10;
 const META_BYTES_MAX: usize = 64 << 10;
 /// Longest key: of a value, of a request.
 const KEY_BYTES_MAX: usize = 128;
+/// That one device believes.
+const ROOTS_MAX: usize = 16;
 /// Longest reason of a seal.
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -61,6 +63,9 @@ fn check_write(write: &Write) -> Result<(), String> {
         }
         Write::PutAuthority(row) => {
             within("a CA certificate", row.certificate.len(), 1, DER_BYTES_MAX)
+        }
+        Write::PutLearnedRoots { roots, .. } => {
+            within("a list of roots", roots.len(), 0, ROOTS_MAX)
         }
         Write::NoteUnrecorded { kind, .. } => within("a kind", kind.len(), 1, KEY_BYTES_MAX),
         Write::PutCertificate(row) => within("a certificate", row.der.len(), 1, DER_BYTES_MAX),
@@ -300,6 +305,9 @@ impl Writer {
     fn write(&mut self, write: &Write, direction: Direction) -> Outcome<()> {
         match write {
             Write::PutAuthority(row) => self.put_authority(row),
+            Write::PutLearnedRoots { device, roots, at } => {
+                self.put_learned_roots(device, roots, *at)
+            }
             Write::NoteUnrecorded {
                 issuer,
                 kind,

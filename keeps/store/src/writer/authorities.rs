@@ -3,7 +3,7 @@
 use super::Writer;
 use super::apply::{Outcome, conflict, millis, signed};
 use crate::authority::{Authority, AuthorityRole};
-use model::Digest;
+use model::{DeviceId, Digest, Timestamp};
 use rusqlite::params;
 
 impl Writer {
@@ -33,6 +33,26 @@ impl Writer {
                 "a CA of this name and key has another certificate already; make a new key"
                     .to_owned(),
             ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_learned_roots(
+        &self,
+        device: &DeviceId,
+        roots: &[Digest],
+        at: Timestamp,
+    ) -> Outcome<()> {
+        self.perform(
+            "DELETE FROM learned_root WHERE tenant = ?1 AND device = ?2",
+            params![self.tenant, device.as_str()],
+        )?;
+        for root in roots {
+            self.perform(
+                "INSERT INTO learned_root (tenant, device, root, told_at)
+                 VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                params![self.tenant, device.as_str(), root.0, millis(at)],
+            )?;
         }
         Ok(())
     }

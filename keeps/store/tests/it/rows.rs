@@ -1,7 +1,7 @@
 //! Rows come back as they were written, one by one, in pages and in streams.
 
 use crate::fixture::*;
-use model::{Principal, Revocable, RevocationReason};
+use model::{Digest, Principal, Revocable, RevocationReason};
 use store::{Change, CommitError, Direction, Guard, Holder, Revocation, Store, Superseded, Write};
 
 #[test]
@@ -296,4 +296,33 @@ fn a_reader_may_read_again_inside_its_callback() {
         })
         .unwrap();
     assert_eq!(seen, 1);
+}
+
+#[test]
+fn a_device_s_word_on_roots_replaces_the_one_before() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let (one, two) = (Digest([1; 32]), Digest([2; 32]));
+    let say = |name: &str, roots: Vec<Digest>| {
+        let write = Write::PutLearnedRoots {
+            device: device_id(name),
+            roots,
+            at: seconds(1),
+        };
+        store.commit(Change::new(Direction::Neutral).write(write))
+    };
+    say("cam-1", vec![one, two]).unwrap();
+    say("cam-2", vec![one]).unwrap();
+    say("cam-1", vec![two]).unwrap();
+    assert_eq!(store.learned_roots(&device_id("cam-1")).unwrap(), [two]);
+    let who = |root: &Digest| {
+        let mut all = Vec::new();
+        store
+            .for_each_learned(root, |device| all.push(device))
+            .unwrap();
+        all
+    };
+    assert_eq!(who(&one), [device_id("cam-2")]);
+    assert_eq!(who(&two), [device_id("cam-1")]);
+    assert!(say("cam-1", vec![one; 17]).is_err());
 }

@@ -6,10 +6,10 @@ use super::{Issuer, Kind, NameLimits, ProfileError, issuing_name, lint};
 use crate::certificate;
 use crate::csr::{CertificateRequest, CsrRefusal};
 use crate::names::Realm;
-use const_oid::db::{rfc4519, rfc5912};
+use const_oid::db::{rfc4519, rfc5280, rfc5912};
 use der::asn1::{Any, SetOfVec};
 use der::{Decode, Encode, Tag, Tagged};
-use model::{AuthorityId, Timestamp};
+use model::{AuthorityId, CertificateUse, CertificateUses, Timestamp};
 use x509_cert::TbsCertificate;
 use x509_cert::attr::Attribute;
 use x509_cert::ext::Extension;
@@ -57,6 +57,8 @@ pub enum AuthorityRefusal {
     OtherLimits,
     #[error("it ended at {not_after}; operator: make a new one")]
     Ended { not_after: Timestamp },
+    #[error("it cannot certify here: {what}; operator: import the CA without its key")]
+    Unfit { what: &'static str },
     #[error("it breaks the profile of such a CA ({rule}); operator: make it with `identity root`")]
     Profile { rule: &'static str },
 }
@@ -193,6 +195,77 @@ pub fn check_issuing(
     } else {
         Err(AuthorityRefusal::OtherLimits)
     }
+}
+
+/// Whether a CA that was made elsewhere can certify for these uses with this key. Who certified it is
+/// not looked at: that its key is here is the trust.
+///
+/// # Errors
+/// [`AuthorityRefusal`].
+pub fn check_imported(
+    realm: &Realm,
+    certificate_der: &[u8],
+    public_key: &[u8],
+    uses: CertificateUses,
+    now: Timestamp,
+) -> Result<(), AuthorityRefusal> {
+    let unfit = |what| AuthorityRefusal::Unfit { what };
+    let certificate =
+        certificate::read(certificate_der).map_err(|_| AuthorityRefusal::NotACertificate)?;
+    let tbs = certificate.tbs_certificate();
+    let key =
+        (tbs.subject_public_key_info().to_der()).map_err(|_| AuthorityRefusal::NotACertificate)?;
+    if key != public_key {
+        return Err(AuthorityRefusal::OtherKey);
+    }
+    let issuer = Issuer::from_certificate(certificate_der).map_err(|_| {
+        unfit(
+            "it is no CA's with a subjectKeyIdentifier, or its name constraints are not read here",
+        )
+    })?;
+    let spki = read_key(public_key).map_err(|_| unfit("its key is not read here"))?;
+    let said = issuer.subject_key_identifier();
+    let bits = spki.subject_public_key.raw_bytes();
+    let by_sha1 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, bits);
+    if said != issuer.signing_key() && said != by_sha1.as_ref() {
+        return Err(unfit("its subjectKeyIdentifier is no digest of its key"));
+    }
+    let usage = certificate::key_usage(&certificate)
+        .ok()
+        .flatten()
+        .ok_or_else(|| unfit("it has no keyUsage"))?;
+    if !usage.key_cert_sign() || !usage.crl_sign() {
+        return Err(unfit(
+            "its keyUsage does not allow certificates and revocation lists",
+        ));
+    }
+    let purposes = certificate::extended_key_usage(&certificate)
+        .map_err(|_| unfit("its extendedKeyUsage cannot be read"))?;
+    if purposes.is_some_and(|purposes| !purposes.0.contains(&rfc5280::ID_KP_CLIENT_AUTH)) {
+        return Err(unfit("its extendedKeyUsage leaves clients out"));
+    }
+    let is_client = |one| uses.contains(one);
+    if is_client(CertificateUse::Server)
+        || is_client(CertificateUse::Operator)
+        || uses == CertificateUses::EVERY
+    {
+        return Err(unfit("it may certify devices and services only"));
+    }
+    let name = format!(
+        "spiffe://{}/{}/device/any",
+        realm.trust_domain(),
+        realm.tenant()
+    );
+    let name = super::uri(&name).map_err(|_| unfit("our trust domain is no URI's"))?;
+    if !issuer.limits.permit(&name) {
+        return Err(unfit("its name constraints leave our names out"));
+    }
+    if issuer.not_after() <= now {
+        return Err(AuthorityRefusal::Ended {
+            not_after: issuer.not_after(),
+        });
+    }
+    Ok(())
 }
 
 /// Whether a certificate is a root by its own word.

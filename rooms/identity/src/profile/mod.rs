@@ -10,7 +10,8 @@ mod limits;
 mod lint;
 
 pub use authority::{
-    AuthorityRefusal, AuthorityRequest, UnsignedRequest, check_issuing, check_link, check_root,
+    AuthorityRefusal, AuthorityRequest, UnsignedRequest, check_imported, check_issuing, check_link,
+    check_root,
 };
 pub(crate) use encode::{ecdsa_with_sha256, internal, signed, time, uri};
 pub use limits::NameLimits;
@@ -75,6 +76,8 @@ pub struct Issuer {
     name: Name,
     id: Digest,
     key_identifier: Vec<u8>,
+    /// RFC 7093 section 2, method 1, whatever its certificate says.
+    signing_key: Vec<u8>,
     limits: NameLimits,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -127,6 +130,7 @@ impl Issuer {
             id: certificate::name_digest(tbs.subject()).map_err(not_one)?,
             name: tbs.subject().clone(),
             key_identifier: key_identifier.0.as_bytes().to_vec(),
+            signing_key: self::key_identifier(tbs.subject_public_key_info()),
             limits: NameLimits::read(&certificate).map_err(not_one)?,
             not_before,
             not_after,
@@ -136,7 +140,7 @@ impl Issuer {
     /// Whether it is the CA of this key, a SubjectPublicKeyInfo in DER.
     #[must_use]
     pub fn has_key(&self, public_key: &[u8]) -> bool {
-        read_key(public_key).is_ok_and(|key| key_identifier(&key) == self.key_identifier)
+        read_key(public_key).is_ok_and(|key| key_identifier(&key) == self.signing_key)
     }
 
     /// Whether its certificates may hold these DNS names and addresses.
@@ -165,6 +169,13 @@ impl Issuer {
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// Its key as the signer names it: 20 bytes by RFC 7093. A CA that was made elsewhere may say
+    /// another identifier of it in its certificate.
+    #[must_use]
+    pub fn signing_key(&self) -> &[u8] {
+        &self.signing_key
     }
 
     pub(crate) fn name(&self) -> &Name {
@@ -518,6 +529,7 @@ fn self_signed(
             .map_err(|_| ProfileError::Internal { what: "CA name" })?,
         name: subject.clone(),
         key_identifier: key_identifier(&key),
+        signing_key: key_identifier(&key),
         limits: NameLimits::Unlimited,
         not_before: terms.now.minus(BACKDATED),
         not_after: NO_END,

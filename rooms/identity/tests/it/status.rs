@@ -475,3 +475,38 @@ fn only_addresses_that_fit_into_a_certificate_are_taken() {
         assert!(StatusPoint::new("http://a", shards).is_err());
     }
 }
+
+#[test]
+fn a_root_s_list_is_read_back_and_another_s_or_a_part_of_one_is_refused() {
+    let world = World::new();
+    let (root, other) = (world.root.issuer(), World::new());
+    let revoked = crl::Entry {
+        certificate: certificate_id(&world.issuing.der).unwrap(),
+        reason: RevocationReason::CaCompromise,
+        at: NOW,
+    };
+    let sign = |urls: &[String], by: &Ca| {
+        let entries = [revoked];
+        let list = crl::crl(&root, 7, urls, &entries, NOW, NOW.plus(DAY)).unwrap();
+        let signature = by.key.sign(list.to_be_signed());
+        (
+            list.to_be_signed().to_vec(),
+            list.assemble(&signature).unwrap(),
+        )
+    };
+    let (unsigned, signed) = sign(&[], &world.root);
+    let read = crl::Contents::verified(&signed, &world.root.der).unwrap();
+    assert_eq!(crl::Contents::read(&unsigned).unwrap(), read);
+    assert_eq!((read.number, read.issuer), (7, root.id()));
+    assert_eq!(read.entries, [revoked]);
+    let foreign = Err(crl::CrlRefusal::ForeignIssuer);
+    assert_eq!(crl::Contents::verified(&signed, &other.root.der), foreign);
+    let (_, forged) = sign(&[], &other.root);
+    assert_eq!(crl::Contents::verified(&forged, &world.root.der), foreign);
+    let (_, part) = sign(&[format!("{BASE}/x.crl")], &world.root);
+    let refused = crl::Contents::verified(&part, &world.root.der);
+    assert!(matches!(refused, Err(crl::CrlRefusal::NotAList { .. })));
+    for cut in 0..signed.len() {
+        assert!(crl::Contents::verified(&signed[..cut], &world.root.der).is_err());
+    }
+}

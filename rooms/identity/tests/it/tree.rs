@@ -52,6 +52,7 @@ fn a_certificate_of_a_use_that_its_ca_is_not_for_names_nobody() {
         issuing: vec![IssuingCa {
             certificate: cameras.der.clone(),
             uses,
+            imported: false,
         }],
     };
     let key = Key::new();
@@ -302,4 +303,48 @@ fn whoever_trusts_one_root_validates_the_other_s_tree_by_the_link() {
         assert!(verify("with-link.pem"), "{pinned}");
         assert!(!verify("without.pem"), "{pinned}");
     }
+}
+
+#[test]
+fn a_ca_that_came_with_its_key_speaks_for_our_names_and_its_fleet_for_what_it_made_before() {
+    let world = World::new();
+    let elsewhere = Ca::factory("works");
+    let own = |imported| OwnCas {
+        roots: vec![world.root.der.clone()],
+        issuing: vec![IssuingCa {
+            certificate: elsewhere.der.clone(),
+            uses: CertificateUses::only(CertificateUse::Device),
+            imported,
+        }],
+    };
+    let fleet = || identity::ImportedFleet {
+        fleet: manufacturer("legacy"),
+        cas: vec![elsewhere.der.clone()],
+        naming: "serial-number".parse().unwrap(),
+        expired_until: None,
+    };
+    let key = Key::new();
+    let before = elsewhere.idevid("whoever", "SN9", &key);
+    let ours = elsewhere.ldevid("d1", &key, NOW, 30 * DAY);
+    let anchors = Anchors::new(realm(), &own(true), Vec::new()).unwrap();
+    let present = |anchors: &Anchors, leaf: &[u8]| {
+        let path = anchors.verify_path(Door::Gateway, leaf, &[], NOW)?;
+        anchors.presented(&path, leaf)
+    };
+    // Nobody answers for what it made before, until its fleet is imported.
+    let stranger = present(&anchors, &before).unwrap_err();
+    assert_eq!(stranger.code(), "unknown-issuer");
+    let anchors = anchors.with_imported(vec![fleet()]).unwrap();
+    let named = present(&anchors, &before).unwrap();
+    assert_eq!(named.to_string(), "imported legacy SN9");
+    // Whoever has another copy of its key can write our names, and is on no record.
+    let named = present(&anchors, &ours).unwrap();
+    assert_eq!(named.to_string(), "device/d1");
+    let refused = world.registry.authenticate(Door::Gateway, named, NOW);
+    assert_eq!(refused.unwrap_err().code(), "certificate-unrecorded");
+    // A CA that was born here is nobody else's, and neither is a fleet's a manufacturer's.
+    let born_here = Anchors::new(realm(), &own(false), Vec::new()).unwrap();
+    assert!(born_here.with_imported(vec![fleet()]).is_err());
+    let maker = vec![(manufacturer("maker"), elsewhere.der.clone())];
+    assert!(Anchors::new(realm(), &own(true), maker).is_err());
 }

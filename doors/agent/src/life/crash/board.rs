@@ -6,6 +6,7 @@ use crate::credential::Credential;
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::life::{Life, Step};
+use crate::roots::Roots;
 use identity::certificate_id;
 use model::{CertificateId, DeviceId, Timestamp};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub struct Board {
     device: DeviceId,
     idevid: Credential,
     rtc: Rtc,
+    /// What it came with.
+    root: Vec<u8>,
     /// `None` while it is off.
     running: Option<Running>,
     cut_after: Option<u32>,
@@ -37,6 +40,9 @@ pub struct Board {
 struct Running {
     folder: Folder,
     life: Life,
+    roots: Roots,
+    /// It looks at the plane's list next.
+    next_roots: Timestamp,
     clock: Clock,
     since: Timestamp,
     is_connected: bool,
@@ -50,12 +56,13 @@ impl std::fmt::Debug for Board {
 }
 
 impl Board {
-    pub fn new(path: &Path, device: DeviceId, idevid: Credential, rtc: Rtc) -> Self {
+    pub fn new(path: &Path, device: DeviceId, idevid: Credential, root: Vec<u8>, rtc: Rtc) -> Self {
         Self {
             path: path.to_owned(),
             device,
             idevid,
             rtc,
+            root,
             running: None,
             cut_after: None,
             opened: None,
@@ -129,6 +136,7 @@ impl Board {
         if self.running.is_none() && self.start(plane, now).is_err() {
             return;
         }
+        self.see_to_roots(plane, now);
         // One obtains, one connects, and once more after a refusal.
         for _ in 0..4 {
             if self.step(plane, now).is_none() {
@@ -150,15 +158,56 @@ impl Board {
         }
         let mut life = Life::open(&folder)?;
         life.plan_renewal(u32::MAX / 2, None);
+        let roots = Roots::open(&folder, vec![self.root.clone()])?;
         self.running = Some(Running {
             folder,
             life,
+            roots,
+            next_roots: now,
             clock,
             since: now,
             is_connected: false,
         });
         self.set_clocks(now);
         Ok(())
+    }
+
+    /// Twice a day, and after each renewal: what the agent does with the plane's list of roots.
+    fn see_to_roots(&mut self, plane: &mut Plane, now: Timestamp) {
+        let Some(running) = &mut self.running else {
+            return;
+        };
+        if now < running.next_roots {
+            return;
+        }
+        let Running {
+            folder,
+            roots,
+            clock,
+            next_roots,
+            ..
+        } = running;
+        let seen = roots.see(folder, clock, |by, clock| {
+            let unreachable = || Failure::Unreachable(std::io::ErrorKind::ConnectionReset.into());
+            let known = plane.is_up() && plane.tree.is_known_by(by, now);
+            let list = if known {
+                plane.cacerts()
+            } else {
+                Err(unreachable())
+            };
+            if list.is_ok() {
+                clock.hear(now);
+            }
+            list
+        });
+        if seen.is_ok() && plane.hear_roots(roots.digests()).is_ok() {
+            *next_roots = now.plus(Duration::from_secs(12 * 3600));
+        }
+    }
+
+    /// What it believes, once it is on.
+    pub fn roots(&self) -> Option<&Roots> {
+        self.running.as_ref().map(|one| &one.roots)
     }
 
     /// `None`: nothing more can be done now.
@@ -169,8 +218,14 @@ impl Board {
             life,
             clock,
             is_connected,
+            roots,
+            next_roots,
             ..
         } = running;
+        if plane.is_up() && !plane.tree.is_known_by(roots.store(), now) {
+            // No handshake: as if the plane were not there.
+            return None;
+        }
         match life.next(clock.now(), clock.told(), *is_connected) {
             Step::Rest(_) => None,
             Step::Obtain(by) => {
@@ -192,6 +247,7 @@ impl Board {
                         );
                         // The old session ends before the new one begins.
                         *is_connected = false;
+                        *next_roots = now;
                         Some(())
                     }
                     // A renewal waits for its next try; else what it has is tried all the same.

@@ -1,7 +1,9 @@
 //! The plane as a device's certificate meets it: the real registry, profiles, path checks and store,
 //! in the order in which the plane's flow calls them, with the power cut between any two.
 
-use super::{Certifier, Power, pem};
+use super::Power;
+use super::tree::Tree;
+use crate::certifying::{Certifier, pem, random_bytes};
 use crate::credential::Credential;
 use crate::failure::Failure;
 use crate::life::By;
@@ -11,10 +13,10 @@ use identity::{
     Refusal, Registry,
 };
 use model::{
-    CertificateId, DeviceId, ManufacturerId, Principal, ProductId, Revocable, RevocationReason,
-    SerialNumber, TenantId, Timestamp,
+    CertificateId, DeviceId, Digest, ManufacturerId, Principal, ProductId, Revocable,
+    RevocationReason, SerialNumber, TenantId, Timestamp,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::{Change, Direction, Guard, Holder, Options, Store, Superseded, Write};
@@ -30,8 +32,12 @@ pub struct Plane {
     /// `None` while it is down.
     running: Option<Running>,
     pub power: Power,
+    /// Certifies devices, below the first root for good.
     issuing: Certifier,
     own: OwnCas,
+    pub tree: Tree,
+    /// What the device has told that it believes.
+    pub told: BTreeSet<Digest>,
     anchors: Anchors,
     realm: Realm,
     pub lifetime: Duration,
@@ -72,11 +78,8 @@ impl Plane {
             product: ProductId::new("camera").unwrap(),
             device: DeviceId::new("cam-1").unwrap(),
         };
-        let root = Certifier::new(
-            |terms| profile::root(&realm, terms).unwrap(),
-            now,
-            20 * YEAR,
-        );
+        let tree = Tree::new(realm.clone(), now);
+        let root = tree.current();
         let issuing = root.below(
             |issuer, terms| profile::issuing(&realm, issuer, terms).unwrap(),
             now,
@@ -106,6 +109,8 @@ impl Plane {
             power: Power::default(),
             issuing,
             own,
+            tree,
+            told: BTreeSet::new(),
             anchors,
             realm,
             lifetime,
@@ -201,6 +206,22 @@ impl Plane {
         self.answer_request(shown, request, by, now)
             .map_err(unreachable)?
             .map_err(|refusal| Failure::Http(403, refusal.to_string()))
+    }
+
+    /// EST: which CAs there are.
+    pub fn cacerts(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
+        let unreachable = |_| Failure::Unreachable(std::io::ErrorKind::ConnectionReset.into());
+        self.running.as_ref().ok_or(Cut).map_err(unreachable)?;
+        self.power.step("roots not listed").map_err(unreachable)?;
+        Ok(self.tree.listed())
+    }
+
+    /// The device's word on roots, kept as if it were on record.
+    pub fn hear_roots(&mut self, roots: BTreeSet<Digest>) -> Result<(), Cut> {
+        self.running.as_ref().ok_or(Cut)?;
+        self.power.step("roots not heard")?;
+        self.told = roots;
+        Ok(())
     }
 
     /// The gateway: a session is opened with this certificate.
@@ -307,7 +328,7 @@ impl Plane {
         let running = self.running.as_mut().ok_or(Cut)?;
         let terms = Terms {
             public_key: request.public_key(),
-            serial_random: super::random_bytes(),
+            serial_random: random_bytes(),
             now,
             lifetime: self.lifetime,
         };
