@@ -378,6 +378,7 @@ pub fn enrollment_decided(
     row: &store::PendingEnrollment,
     decision: &store::Decision,
     device: Option<(&DeviceId, &model::ProductId)>,
+    why: &str,
 ) -> Act {
     let action = if decision.approved {
         "identity.enrollment-approved"
@@ -389,6 +390,10 @@ pub fn enrollment_decided(
         .with("enrollment", row.id)
         .with("by_certificate", row.certificate)
         .with("key_sha256", row.key);
+    let act = match why {
+        "" => act,
+        why => act.with("reason", why),
+    };
     match device {
         Some((device, product)) => act.with("device", device).with("product", product),
         None => act,

@@ -8,6 +8,7 @@
 use crate::csr::CertificateRequest;
 use model::{CertificateId, Digest, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Enrollments that wait, in all and of one manufacturer.
@@ -49,6 +50,8 @@ pub struct PendingEnrollment {
     pub key_kind: String,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key: Digest,
+    /// The address that it asked from: for people, it proves nothing.
+    pub asked_from: Option<IpAddr>,
     pub asked_at: Timestamp,
     pub expires_at: Timestamp,
     pub state: PendingState,
@@ -83,6 +86,7 @@ pub struct Asking<'a> {
     pub serial: &'a SerialNumber,
     pub certificate: CertificateId,
     pub product: Option<&'a ProductId>,
+    pub from: Option<IpAddr>,
     pub request: &'a CertificateRequest,
 }
 
@@ -160,6 +164,7 @@ impl Pending {
                 product: asking.product.cloned(),
                 key_kind: asking.request.key_kind().to_string(),
                 key: asking.request.key_digest(),
+                asked_from: asking.from,
                 asked_at: now,
                 expires_at: now.plus(KEPT),
                 state: PendingState::Waiting,

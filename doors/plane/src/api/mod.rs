@@ -114,7 +114,22 @@ fn api() -> Router<Shared> {
                 .post(identity::claims::make_tokens)
                 .delete(identity::claims::withdraw_tokens),
         )
-        .route("/api/v1/identity/revocations", post(revocation::revoke))
+        .route(
+            "/api/v1/identity/claim-tokens/{manufacturer}",
+            get(identity::claims::tokens_of),
+        )
+        .route(
+            "/api/v1/identity/certificates",
+            get(identity::certificates::list),
+        )
+        .route(
+            "/api/v1/identity/certificates/summary",
+            get(identity::certificates::summary),
+        )
+        .route(
+            "/api/v1/identity/revocations",
+            get(revocation::revocations).post(revocation::revoke),
+        )
         .route(
             "/api/v1/identity/revocations/list",
             post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
@@ -215,7 +230,9 @@ fn chips() -> Router<Shared> {
     Router::new()
         .route(
             "/api/v1/identity/tpm/endorsement-keys",
-            post(tpm::list_endorsement_keys).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+            get(tpm::endorsement_keys)
+                .post(tpm::list_endorsement_keys)
+                .layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/tpm/vendors",
@@ -329,12 +346,17 @@ async fn method_not_allowed() -> Problem {
         identity::imports::devices,
         identity::imports::waiting,
         identity::imports::retire,
+        identity::certificates::list,
+        identity::certificates::summary,
         identity::claims::tokens,
+        identity::claims::tokens_of,
         identity::claims::make_tokens,
         identity::claims::withdraw_tokens,
+        revocation::revocations,
         revocation::revoke,
         revocation::revoke_list,
         revocation::release,
+        tpm::endorsement_keys,
         tpm::list_endorsement_keys,
         tpm::tpm_vendors,
         tpm::add_tpm_vendor,

@@ -5,6 +5,7 @@ use crate::certify::enrolling::{Asked, Enrolled};
 use crate::certify::lists;
 use crate::clock;
 use crate::entries::{self, Actor};
+use crate::events::About;
 use crate::plane::Plane;
 use crate::trouble::Trouble;
 use identity::Refusal;
@@ -13,6 +14,7 @@ use identity::pending::{
     Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState, enrollment_id,
 };
 use model::{DeviceId, Digest, GroupId, ManufacturerId, ProductId, SerialNumber, Timestamp};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Decision, Direction, Guard, Receipt, Store, Write};
@@ -48,6 +50,7 @@ pub async fn ask(
         serial: &serial,
         certificate: asked.presented.certificate(),
         product,
+        from: asked.from,
         request: asked.request,
     };
     let _one_at_a_time = plane.waiting.begin().await;
@@ -112,6 +115,9 @@ pub async fn ask(
         );
     }
     pending.put(*enrollment);
+    plane
+        .events
+        .tell(About::Pending, &json!({ "id": id.to_string() }));
     Ok(Some(Enrolled::Waits {
         id,
         retry_after: PendingAnswer::FIRST_RETRY_AFTER,
@@ -202,6 +208,7 @@ pub async fn approve(
     plane: &Arc<Plane>,
     id: Digest,
     assignment: Assignment,
+    why: &str,
     actor: &Actor,
 ) -> Result<Approved, Trouble> {
     plane.granting_allowed()?;
@@ -243,7 +250,7 @@ pub async fn approve(
     };
     let row = row_of(&enrollment, Some(decision.clone()));
     let about = Some((&device, &product));
-    let entry = entries::enrollment_decided(actor, &row, &decision, about);
+    let entry = entries::enrollment_decided(actor, &row, &decision, about, why);
     let mut change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(device.clone()))
         .guard(still(&row, before));
@@ -277,7 +284,12 @@ pub async fn approve(
 ///
 /// # Errors
 /// Nobody waits under this id (any more); trouble of ours.
-pub async fn refuse(plane: &Arc<Plane>, id: Digest, actor: &Actor) -> Result<Receipt, Trouble> {
+pub async fn refuse(
+    plane: &Arc<Plane>,
+    id: Digest,
+    why: &str,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
     let _one_at_a_time = plane.waiting.begin().await;
     let now = clock::now();
     let mut enrollment = waiting_one(plane, id, now)?;
@@ -290,7 +302,7 @@ pub async fn refuse(plane: &Arc<Plane>, id: Digest, actor: &Actor) -> Result<Rec
         by: actor.to_string(),
     };
     let row = row_of(&enrollment, Some(decision.clone()));
-    let entry = entries::enrollment_decided(actor, &row, &decision, None);
+    let entry = entries::enrollment_decided(actor, &row, &decision, None, why);
     let change = Change::new(Direction::Withdraw)
         .guard(still(&row, before))
         .write(Write::PutPendingEnrollment(row))
@@ -383,6 +395,7 @@ fn row_of(enrollment: &PendingEnrollment, decision: Option<Decision>) -> store::
         product: enrollment.product.clone(),
         key_kind: enrollment.key_kind.clone(),
         key: enrollment.key,
+        asked_from: enrollment.asked_from,
         asked_at: enrollment.asked_at,
         expires_at: enrollment.expires_at,
         decision,
@@ -398,6 +411,7 @@ fn from_row(row: store::PendingEnrollment) -> PendingEnrollment {
         product: row.product,
         key_kind: row.key_kind,
         key: row.key,
+        asked_from: row.asked_from,
         asked_at: row.asked_at,
         expires_at: row.expires_at,
         state: match row.decision {

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod certificates;
 mod change;
 mod crash;
 mod disk;
