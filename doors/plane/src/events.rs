@@ -23,7 +23,7 @@ pub enum About {
     Alert,
     Device,
     Entry,
-    /// A device waits for a person.
+    /// A device waits for a person, or no more.
     Pending,
     Overview,
 }

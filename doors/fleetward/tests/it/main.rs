@@ -18,6 +18,7 @@ mod existing_fleet;
 mod fixture;
 mod hostile_text;
 mod http;
+mod identity_lists;
 mod inventory;
 mod log;
 mod migration;

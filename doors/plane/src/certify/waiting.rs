@@ -115,9 +115,7 @@ pub async fn ask(
         );
     }
     pending.put(*enrollment);
-    plane
-        .events
-        .tell(About::Pending, &json!({ "id": id.to_string() }));
+    tell(plane, &id);
     Ok(Some(Enrolled::Waits {
         id,
         retry_after: PendingAnswer::FIRST_RETRY_AFTER,
@@ -180,7 +178,16 @@ impl<'a> Waited<'a> {
     /// The change is on record.
     pub fn forget(self) {
         (self.plane.pending.lock()).remove(self.manufacturer, self.serial);
+        let gone =
+            json!({ "manufacturer": self.manufacturer.as_str(), "serial": self.serial.as_str() });
+        self.plane.events.tell(About::Pending, &gone);
     }
+}
+
+/// Screens that show who waits read again.
+fn tell(plane: &Plane, id: &Digest) {
+    let about = json!({ "id": id.to_string() });
+    plane.events.tell(About::Pending, &about);
 }
 
 /// As what a device that is on no list is let in.
@@ -272,6 +279,7 @@ pub async fn approve(
         lists::learn_expected(plane, &enrollment.manufacturer, &[new], &none).await?;
     }
     plane.pending.lock().put(enrollment);
+    tell(plane, &id);
     Ok(Approved {
         device,
         product,
@@ -310,6 +318,7 @@ pub async fn refuse(
     // Nothing of it was granted yet, so nothing has to bite before it is on record.
     let receipt = plane.commit(change).await?;
     plane.pending.lock().put(enrollment);
+    tell(plane, &id);
     Ok(receipt)
 }
 

@@ -235,3 +235,75 @@ fn counts_tell_the_week_in_which_certificates_end() {
     let weeks: Vec<_> = counts.iter().map(|one| (one.week, one.count)).collect();
     assert_eq!(weeks, [(0, 2), (1, 1), (30, 1)]);
 }
+
+/// `cargo test --release -p store -- --ignored --nocapture a_large_fleet`.
+#[test]
+#[ignore = "a figure, not a test"]
+fn a_large_fleet_is_counted_and_paged() {
+    const FLEET: u32 = 100_000;
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    for number in 0..FLEET {
+        let name = format!("cam-{number}");
+        let serial = format!("SN{number}");
+        let row = Certificate {
+            id: CertificateId::new(Digest([9; 32]), &(number + 1).to_be_bytes()).unwrap(),
+            not_after: seconds(NOW + 86_400 + u64::from(number) * 20),
+            der: vec![7; 600],
+            ..certificate(1, Holder::Device(device_id(&name)))
+        };
+        let mut change = grant(Write::PutDevice(device(&serial, &name)));
+        if number == 0 {
+            change = grant(Write::PutManufacturer(manufacturer()))
+                .write(Write::PutDevice(device(&serial, &name)));
+        }
+        let change = change.write(Write::PutCertificate(row));
+        store.commit(change.entry(vec![7; 300])).unwrap();
+    }
+    for number in (0..FLEET).step_by(1000) {
+        let what = format!("device/cam-{number}").parse().unwrap();
+        withdraw(&store, what, RevocationReason::KeyCompromise);
+    }
+    let took = |what: &str, work: &dyn Fn() -> usize| {
+        work();
+        let start = std::time::Instant::now();
+        let rows = work();
+        println!(
+            "{FLEET} certificates: {what}, {rows} rows, {:?}",
+            start.elapsed()
+        );
+    };
+    took("counts", &|| {
+        store.certificate_counts(seconds(NOW)).unwrap().len()
+    });
+    let page = |query: CertificateQuery| {
+        (store.certificates_by_end(&query, seconds(NOW), 50))
+            .unwrap()
+            .len()
+    };
+    took("the first page", &|| page(CertificateQuery::default()));
+    took("a page of one product", &|| {
+        page(CertificateQuery {
+            product: Some(ProductId::new("camera").unwrap()),
+            ..CertificateQuery::default()
+        })
+    });
+    took("all revoked ones", &|| {
+        page(CertificateQuery {
+            state: Some(CertificateState::Revoked),
+            ..CertificateQuery::default()
+        })
+    });
+    took("those of one device", &|| {
+        page(CertificateQuery {
+            principal: Some("device/cam-99999".parse().unwrap()),
+            ..CertificateQuery::default()
+        })
+    });
+    took("a kind of key that nobody has", &|| {
+        page(CertificateQuery {
+            key_kind: Some("RSA 2048".to_owned()),
+            ..CertificateQuery::default()
+        })
+    });
+}
