@@ -6,9 +6,9 @@
 //! gives way before it has had an hour to be looked at, and none to another manufacturer's.
 
 use crate::csr::CertificateRequest;
+use core::net::IpAddr;
 use model::{CertificateId, Digest, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Enrollments that wait, in all and of one manufacturer.

@@ -108,33 +108,6 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/imports/{fleet}/retirement",
             post(identity::imports::retire),
         )
-        .route(
-            "/api/v1/identity/claim-tokens",
-            get(identity::claims::tokens)
-                .post(identity::claims::make_tokens)
-                .delete(identity::claims::withdraw_tokens),
-        )
-        .route(
-            "/api/v1/identity/claim-tokens/{manufacturer}",
-            get(identity::claims::tokens_of),
-        )
-        .route(
-            "/api/v1/identity/certificates",
-            get(identity::certificates::list),
-        )
-        .route(
-            "/api/v1/identity/certificates/summary",
-            get(identity::certificates::summary),
-        )
-        .route(
-            "/api/v1/identity/revocations",
-            get(revocation::revocations).post(revocation::revoke),
-        )
-        .route(
-            "/api/v1/identity/revocations/list",
-            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
-        )
-        .route("/api/v1/identity/releases", post(revocation::release))
         .route("/api/v1/identity/served", get(served::served))
         .route(
             "/api/v1/identity/served/reload",
@@ -192,6 +165,7 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(issued())
         .merge(chips())
         .merge(judged())
         .route("/api/v1/audit/key", get(audit::key))
@@ -223,6 +197,38 @@ fn lists() -> Router<Shared> {
 
 fn timeout(limit: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limit)
+}
+
+/// What was given to prove an identity by, and what of it is withdrawn.
+fn issued() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/claim-tokens",
+            get(identity::claims::tokens)
+                .post(identity::claims::make_tokens)
+                .delete(identity::claims::withdraw_tokens),
+        )
+        .route(
+            "/api/v1/identity/claim-tokens/{manufacturer}",
+            get(identity::claims::tokens_of),
+        )
+        .route(
+            "/api/v1/identity/certificates",
+            get(identity::certificates::list),
+        )
+        .route(
+            "/api/v1/identity/certificates/summary",
+            get(identity::certificates::summary),
+        )
+        .route(
+            "/api/v1/identity/revocations",
+            get(revocation::revocations).post(revocation::revoke),
+        )
+        .route(
+            "/api/v1/identity/revocations/list",
+            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/identity/releases", post(revocation::release))
 }
 
 /// Which TPMs are expected, and what devices attest by them.
