@@ -1,5 +1,6 @@
 //! What the pages about identity read: each thing once, in pages, and to administrators alone.
 
+use crate::existing_fleet::fleetward;
 use crate::http::Answer;
 use crate::plane::{Home, Plane, Settings};
 use crate::tools::{curl, have, write_credential, write_root};
@@ -225,4 +226,41 @@ fn a_claim_token_is_listed_without_its_secret() {
         .expect(200)
         .json();
     assert_eq!(others, json!([]));
+}
+
+#[test]
+fn the_command_line_shows_the_same_lists() {
+    let (home, plane, devices) = scene();
+    plane.revoke(devices[0].id());
+    let said = |verb: &[&str]| fleetward(&home, verb).unwrap();
+    let revoked = said(&["identity", "certificates", "--state", "revoked"]);
+    assert_eq!(revoked["certificates"][0]["device"], "cam-1", "{revoked}");
+    let first = said(&[
+        "identity",
+        "certificates",
+        "--product",
+        "sensor",
+        "--limit",
+        "2",
+    ]);
+    let next = first["next"].as_str().unwrap();
+    let rest = said(&[
+        "identity",
+        "certificates",
+        "--product",
+        "sensor",
+        "--after",
+        next,
+    ]);
+    assert_eq!(rest["certificates"].as_array().unwrap().len(), 3);
+    let withdrawn = said(&["identity", "revocations"]);
+    assert_eq!(withdrawn["revocations"][0]["what"], "device/cam-1");
+    let held = said(&["identity", "revocations", "--on-hold"]);
+    assert_eq!(held["total"], 0);
+    assert_eq!(said(&["identity", "tpm", "list"]), json!([]));
+    let tokens = said(&["identity", "token", "list", "--manufacturer", "acme"]);
+    assert_eq!(tokens, json!([]));
+    // It becomes part of a path, so it is nothing else.
+    let elsewhere = ["identity", "certificates", "--holder", "device/a&limit=1"];
+    assert!(fleetward(&home, &elsewhere).is_err());
 }

@@ -121,7 +121,7 @@ pub async fn authorities(
     };
     let entries = plane.store.authority_entries()?;
     let place = |issuer: &Issuer| {
-        let place = plane.signer.place_of(&issuer.subject_key_identifier());
+        let place = plane.signer.place_of(issuer.subject_key_identifier());
         place.map_or("offline", KeyPlace::name)
     };
     let pem = |der: &[u8]| crate::pem::encode("CERTIFICATE", der);
