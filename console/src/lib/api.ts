@@ -2,7 +2,7 @@
 
 import createClient, { type Middleware } from 'openapi-fetch';
 import type { paths } from './schema';
-import type { Containment, Problem } from './shapes';
+import type { Approval, Containment, NewImport, Problem, RevocableKind } from './shapes';
 
 /** The plane refused, or did not answer. Says what happened and who must act. */
 export class Refused extends Error {
@@ -50,8 +50,9 @@ async function problem(response: Response): Promise<Problem> {
 }
 
 /** Absent rather than empty: the plane refuses what it does not know. */
-function given<T extends Record<string, unknown>>(query: T): T {
-  return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== '' && value !== null && value !== undefined)) as T;
+type Given<T> = { [K in keyof T]: Exclude<T[K], undefined> };
+function given<T extends Record<string, unknown>>(query: T): Partial<Given<T>> {
+  return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== '' && value !== null && value !== undefined)) as Partial<Given<T>>;
 }
 
 const csv = (text: string) => ({ body: text, bodySerializer: (it: string) => it, headers: { 'content-type': 'text/csv' } });
@@ -88,6 +89,68 @@ export const contain = (device: string, containment: Containment, reason: string
 export const restore = (device: string, dry_run: boolean) =>
   body(plane.DELETE('/api/v1/response/containments/{device}', { params: { path: { device }, query: { dry_run } } }));
 export const playbooks = () => body(plane.GET('/api/v1/response/playbooks'));
+
+export const authorities = () => body(plane.GET('/api/v1/identity/authorities'));
+export type CertificateQuery = NonNullable<paths['/api/v1/identity/certificates']['get']['parameters']['query']>;
+export const certificates = (query: CertificateQuery) =>
+  body(plane.GET('/api/v1/identity/certificates', { params: { query: given(query) } }));
+export const certificateSummary = () => body(plane.GET('/api/v1/identity/certificates/summary'));
+export const identityOf = (device: string) =>
+  body(plane.GET('/api/v1/identity/devices/{device}', { params: { path: { device } } }));
+
+export const pending = (after?: string, limit = 100) =>
+  body(plane.GET('/api/v1/identity/pending', { params: { query: given({ after, limit }) } }));
+export const approve = (id: string, approval: Approval) =>
+  body(plane.POST('/api/v1/identity/pending/{id}/approve', { params: { path: { id } }, body: approval }));
+export const refuse = (id: string, reason: string) =>
+  body(plane.POST('/api/v1/identity/pending/{id}/refuse', { params: { path: { id } }, body: { reason } }));
+
+/** What one act names: exactly one of the five kinds. */
+const named = (kind: RevocableKind, name: string) => ({ [kind]: name });
+/** A rehearsal answers with what it would do, the act with its receipt. */
+const revoking = (kind: RevocableKind, name: string, reason: string, dry_run: boolean) =>
+  body(plane.POST('/api/v1/identity/revocations', { body: { ...named(kind, name), reason, dry_run } }));
+export async function wouldRevoke(kind: RevocableKind, name: string) {
+  const said = await revoking(kind, name, 'unspecified', true);
+  if ('sessions' in said) return said;
+  throw new Refused({ status: 0, code: 'unexpected', detail: 'the plane did not rehearse: look into the log' });
+}
+export async function revoke(kind: RevocableKind, name: string, reason: string) {
+  const said = await revoking(kind, name, reason, false);
+  if ('proof' in said) return said;
+  throw new Refused({ status: 0, code: 'unexpected', detail: 'the plane only rehearsed: nothing was revoked' });
+}
+export const release = (kind: RevocableKind, name: string, reason: string) =>
+  body(plane.POST('/api/v1/identity/releases', { body: { ...named(kind, name), reason } }));
+export type RevocationQuery = NonNullable<paths['/api/v1/identity/revocations']['get']['parameters']['query']>;
+export const revocations = (query: RevocationQuery) =>
+  body(plane.GET('/api/v1/identity/revocations', { params: { query: given(query) } }));
+
+export const manufacturers = () => body(plane.GET('/api/v1/identity/manufacturers'));
+export const imports = () => body(plane.GET('/api/v1/identity/imports'));
+export const importFleet = (fleet: NewImport) => body(plane.POST('/api/v1/identity/imports', { body: fleet }));
+export const importFleetDevices = (fleet: string, text: string, shared: boolean, dry_run: boolean) =>
+  body(plane.POST('/api/v1/identity/imports/{fleet}/devices', { params: { path: { fleet }, query: { shared, dry_run } }, ...csv(text) }));
+export const waitingOf = (fleet: string) =>
+  body(plane.GET('/api/v1/identity/imports/{fleet}/waiting', { params: { path: { fleet } } }));
+export const retireFleet = (fleet: string, leave_behind: boolean) =>
+  body(plane.POST('/api/v1/identity/imports/{fleet}/retirement', { params: { path: { fleet } }, body: { leave_behind } }));
+/** The plane takes no longer list. */
+export const FLEET_BYTES_MAX = 64 * 1024 * 1024;
+
+export const tokenCounts = () => body(plane.GET('/api/v1/identity/claim-tokens'));
+export const tokens = (manufacturer: string, after?: string, limit = 100) =>
+  body(plane.GET('/api/v1/identity/claim-tokens/{manufacturer}', { params: { path: { manufacturer }, query: given({ after, limit }) } }));
+export const makeTokens = (manufacturer: string, serials: string[], days: number) =>
+  body(plane.POST('/api/v1/identity/claim-tokens', { body: { manufacturer, serials, days } }));
+export const withdrawTokens = (manufacturer: string, serial?: string) =>
+  body(plane.DELETE('/api/v1/identity/claim-tokens', { params: { query: { manufacturer, ...(serial ? { serial } : {}) } } }));
+
+export const served = () => body(plane.GET('/api/v1/identity/served'));
+export const reloadServed = () => body(plane.POST('/api/v1/identity/served/reload'));
+export const chips = (after?: string, limit = 100) =>
+  body(plane.GET('/api/v1/identity/tpm/endorsement-keys', { params: { query: given({ after, limit }) } }));
+export const tpmVendors = () => body(plane.GET('/api/v1/identity/tpm/vendors'));
 
 export const entries = (from: number, limit: number) =>
   body(plane.GET('/api/v1/audit/entries', { params: { query: { from, limit } } }));

@@ -2,8 +2,8 @@
 
 import { EVENTS_PATH } from './api';
 
-export type Change = 'incident' | 'step' | 'alert' | 'device' | 'entry' | 'overview' | 'reset';
-const CHANGES: Change[] = ['incident', 'step', 'alert', 'device', 'entry', 'overview', 'reset'];
+export type Change = 'incident' | 'step' | 'alert' | 'device' | 'entry' | 'pending' | 'overview' | 'reset';
+const CHANGES: Change[] = ['incident', 'step', 'alert', 'device', 'entry', 'pending', 'overview', 'reset'];
 
 /** A page reads again at most this often, however much happens. */
 const SETTLE_MILLIS = 250;

@@ -1,14 +1,17 @@
-/** Where we are: `#/fleet/cam-3`. The fragment never reaches a server. */
+/** Where we are: `#/fleet/cam-3`, `#/identity/certificates?state=revoked`. The fragment never reaches a server. */
 
 export interface Place {
   page: string;
   /** What on that page, if one is chosen. */
   chosen: string | undefined;
+  /** What is looked for there. */
+  asked: Readonly<Record<string, string>>;
 }
 
 function read(): Place {
-  const [page = '', chosen] = location.hash.replace(/^#\/?/, '').split('/');
-  return { page: page || 'now', chosen: decoded(chosen) };
+  const [path = '', query = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [page = '', chosen] = path.split('/');
+  return { page: page || 'now', chosen: decoded(chosen), asked: Object.fromEntries(new URLSearchParams(query)) };
 }
 
 function decoded(part: string | undefined): string | undefined {
@@ -32,10 +35,13 @@ class Route {
 
 export const route = new Route();
 
-export function to(page: string, chosen?: string | number): string {
-  return chosen === undefined ? `#/${page}` : `#/${page}/${encodeURIComponent(String(chosen))}`;
+/** What is empty is not asked for. */
+export function to(page: string, chosen?: string | number, asked: Record<string, string | undefined> = {}): string {
+  const path = chosen === undefined ? `#/${page}` : `#/${page}/${encodeURIComponent(String(chosen))}`;
+  const query = new URLSearchParams(Object.entries(asked).filter((pair): pair is [string, string] => Boolean(pair[1])));
+  return query.size > 0 ? `${path}?${query}` : path;
 }
 
-export function go(page: string, chosen?: string | number): void {
-  location.hash = to(page, chosen);
+export function go(page: string, chosen?: string | number, asked?: Record<string, string | undefined>): void {
+  location.hash = to(page, chosen, asked);
 }

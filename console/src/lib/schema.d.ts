@@ -56,6 +56,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/access/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What was applied, the newest first. The log says by whom. */
+        get: operations["access_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/history/{version}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The files of a version, to keep or to apply again. */
+        get: operations["access_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/access/plan": {
         parameters: {
             query?: never;
@@ -438,6 +472,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/identity/certificates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Certificates that we issued, those that end first. */
+        get: operations["identity_certificates"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/certificates/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How all certificates of ours that are on record stand. One that ended a week ago is forgotten. */
+        get: operations["identity_certificate_summary"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/identity/claim-certificates": {
         parameters: {
             query?: never;
@@ -487,6 +555,23 @@ export interface paths {
         post: operations["identity_make_claim_tokens"];
         /** Unused claim tokens open nothing any more. */
         delete: operations["identity_withdraw_claim_tokens"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/identity/claim-tokens/{manufacturer}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Claim tokens of a manufacturer's devices, by serial number. */
+        get: operations["identity_claim_tokens_of"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -844,7 +929,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** All that is revoked or on hold, in the order of its names. */
+        get: operations["identity_revocations"];
         put?: never;
         /** Withdraws an identity, for good or on hold: at every door at once, then on record. */
         post: operations["identity_revoke"];
@@ -1101,7 +1187,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** TPMs that are expected, by the digest of their endorsement key. */
+        get: operations["identity_endorsement_keys"];
         put?: never;
         /**
          * Takes a list of TPMs: CSV with `serial,endorsement_key_sha256`, the digest of the public key
@@ -1511,6 +1598,8 @@ export interface components {
             groups?: string[];
             /** @description Needed for a device on no list, unless it asked under its product's label. */
             product?: string | null;
+            /** @description Why, for the log: up to 500 characters. */
+            reason?: string;
         };
         Approved: {
             device: string;
@@ -1542,6 +1631,13 @@ export interface components {
             recorded: components["schemas"]["Recorded"];
             /** @description PKCS #10, for `fleetward identity root sign`. */
             request_pem: string;
+        };
+        /** @description What bars a certificate: itself, its holder, its product or its issuer. */
+        BarredBy: {
+            at: string;
+            /** @description `certificate/…`, `device/…`, `service/…`, `product/…` or `ca/…`. */
+            by: string;
+            reason: string;
         };
         Baseline: {
             accepted_at?: string | null;
@@ -1588,6 +1684,55 @@ export interface components {
             not_after: string;
             not_before: string;
             revoked?: null | components["schemas"]["RevokedWhy"];
+        };
+        /** @description A certificate of ours with how it stands. */
+        CertificateOfList: {
+            barred?: null | components["schemas"]["BarredBy"];
+            /** @description The CA that issued it, by its name. */
+            ca?: string | null;
+            /** @description `<issuer digest>:<serial>`: what a revocation takes. */
+            certificate: string;
+            device?: string | null;
+            /**
+             * Format: int64
+             * @description The entry of its issue; absent for one that a version before issued.
+             */
+            entry?: number | null;
+            /** @description `P-256`, `RSA 2048`; absent for one that a version before issued. */
+            key_kind?: string | null;
+            /** @description `ldevid`, `service` or `server`. */
+            kind: string;
+            not_after: string;
+            not_before: string;
+            product?: string | null;
+            /** @description When it is revoked for being superseded, at the earliest; absent where it is left to end. */
+            retires_at?: string | null;
+            service?: string | null;
+            /** @description `current`, `superseded`, `on-hold`, `revoked` or `ended`. */
+            state: string;
+            superseded_at?: string | null;
+        };
+        CertificatePage: {
+            certificates: components["schemas"]["CertificateOfList"][];
+            /** @description Ask again with `after` set to this. */
+            next?: string | null;
+        };
+        /** @description How many certificates there are, and how they stand. */
+        CertificateSummary: {
+            issuers: components["schemas"]["IssuerCount"][];
+            /** @description By the kind of their key, those that have not ended and are not revoked. */
+            key_kinds: components["schemas"]["KeyKindCount"][];
+            /**
+             * Format: int64
+             * @description That end later.
+             */
+            later: number;
+            /** @description By state, those that have not ended and `ended`. */
+            states: {
+                [key: string]: number;
+            };
+            /** @description That end in each of the next 26 weeks; revoked ones are not counted. */
+            weeks: number[];
         };
         /** @description What a chip shows of itself, each structure as the tools of tpm2-tools write it, in base64. */
         ChallengeWanted: {
@@ -1738,7 +1883,7 @@ export interface components {
             devices: number;
             /** @description By kind: what is new, known, changed, pinned, sharing, and what a list is refused for. */
             findings: {
-                [key: string]: components["schemas"]["Finding"];
+                [key: string]: components["schemas"]["ImportFinding"];
             };
             recorded?: null | components["schemas"]["Recorded"];
         };
@@ -1803,6 +1948,20 @@ export interface components {
             /** @description The registers to be quoted, as `tpm2_quote -l` takes them: `sha256:0,1,7`. */
             pcrs: string;
         };
+        /** @description A TPM that is expected, and what it has shown. */
+        ExpectedChip: {
+            /** @description `contraindicated`, `identified`, `hardware-held` or `attested`. */
+            assurance?: string | null;
+            attestation?: null | components["schemas"]["Attestation"];
+            /** @description The device that it is in. */
+            device?: string | null;
+            /** @description SHA-256 of its endorsement key (SubjectPublicKeyInfo), hex. */
+            endorsement_key_sha256: string;
+            /** @description Since when it holds that device's key; absent until it enrolled. */
+            held_since?: string | null;
+            manufacturer: string;
+            serial: string;
+        };
         Finding: {
             /**
              * Format: int64
@@ -1854,6 +2013,11 @@ export interface components {
         /** @description A folder `fleet/` as texts. */
         FleetFiles: {
             files: components["schemas"]["FleetFile"][];
+            /**
+             * @description Of an apply: the `plan` that was shown. If applying would do anything else by now, nothing is
+             *     applied (`plan-moved`).
+             */
+            plan?: string | null;
         };
         Imported: {
             /** Format: int64 */
@@ -1911,6 +2075,11 @@ export interface components {
             /** @description Until then its certificates open the MQTT door. */
             until: string;
         };
+        ImportFinding: {
+            count: number;
+            /** @description The first of them. */
+            examples: string[];
+        };
         ImportTaken: {
             fleet: string;
             recorded?: null | components["schemas"]["Recorded"];
@@ -1949,15 +2118,43 @@ export interface components {
              */
             total: number;
         };
+        /** @description How an issuer's certificates on record stand. */
+        IssuerCount: {
+            issuer: string;
+            /** Format: int64 */
+            on_hold: number;
+            /** Format: int64 */
+            revoked: number;
+            /**
+             * Format: int64
+             * @description Current, or superseded by one that was proven.
+             */
+            valid: number;
+        };
         IssuingCa: {
             certificate_pem: string;
+            /** @description Where its whole revocation list is. */
+            crl: string;
+            /**
+             * Format: int64
+             * @description The entry that tells of it; absent for one that a version before made.
+             */
+            entry?: number | null;
             /** @description SHA-256 of its name, hex: the issuer in the names of its certificates. */
             issuer: string;
+            /** @description `sealed-file`, `pkcs11-token`, or `offline`: not on this machine. */
+            key_place: string;
             name: string;
             not_after: string;
             not_before: string;
             /** @description The names that its certificates may hold; empty: any. */
             permitted: string[];
+            /** @description Products whose devices it certifies now, as the fleet says. */
+            products: string[];
+            /** @description From then on it is told to be replaced: its certificates may not outlive it. */
+            replace_from: string;
+            /** @description The root that made it: SHA-256 of that one's name, hex. */
+            root: string;
             /** @description Of the certificate, hex. */
             sha256: string;
             /** @description Its signatures by purpose. */
@@ -1972,6 +2169,12 @@ export interface components {
             origin: string;
             /** @description The key that verifies it (C2SP signed-note vkey). Keep it elsewhere. */
             vkey: string;
+        };
+        KeyKindCount: {
+            /** Format: int64 */
+            count: number;
+            /** @description Absent for those that a version before issued. */
+            key_kind?: string | null;
         };
         KnownDevice: {
             /** @description The one seen last comes first. */
@@ -1995,6 +2198,17 @@ export interface components {
             serial?: string | null;
             /** @description The day on which support ends. */
             support_until?: string | null;
+        };
+        /** @description A claim token without its secret, which nobody has but the one it was given to. */
+        KnownToken: {
+            /** @description What it was used for. */
+            certificate?: string | null;
+            expires_at: string;
+            made_at: string;
+            serial: string;
+            /** @description `unused`, `used` or `ended`. */
+            state: string;
+            used_at?: string | null;
         };
         LearnedRoots: {
             /** @description SHA-256 of each root certificate that the device believes, hex; 16 at most. */
@@ -2201,6 +2415,8 @@ export interface components {
             /** @description `calm`, `attention` (somebody should look), `incident` (somebody must). */
             level: string;
             log: components["schemas"]["Log"];
+            /** @description Devices that wait for a person before they get a certificate. */
+            pending: number;
             plane: components["schemas"]["PlaneState"];
             /** @description How it stands, for a person. */
             sentence: string;
@@ -2240,6 +2456,8 @@ export interface components {
         /** @description A device whose factory identity is genuine and that waits for a person. */
         Pending: {
             asked_at: string;
+            /** @description The address that it asked from. */
+            asked_from?: string | null;
             /** @description The certificate that was shown, `<issuer digest>:<serial>`. */
             certificate?: string | null;
             /** @description Its name here, if it is on a list. */
@@ -2267,10 +2485,16 @@ export interface components {
             version: string;
         };
         Planned: {
-            /** @description Names that would come or go, as `+ channel telemetry` and `- policy old`. */
+            /** @description What it declares differently, as `+ channel telemetry`, `~ policy x` and `- policy old`. */
             changes: string[];
+            gains: components["schemas"]["Shift"][];
             grant_classes: number;
+            losses: components["schemas"]["Shift"][];
+            /** @description Names all of this: given back when applying, nothing else is applied. */
+            plan: string;
             unchanged: boolean;
+            /** @description Who would be in no class, and so be denied everything. */
+            unclassified: components["schemas"]["Unclassified"][];
             /**
              * Format: int64
              * @description The version that applying it would make.
@@ -2315,6 +2539,14 @@ export interface components {
             to?: string | null;
             /** Format: int32 */
             when_kinds_min?: number | null;
+        };
+        Principals: {
+            /** Format: int64 */
+            devices: number;
+            /** @description The first few. */
+            examples: string[];
+            /** Format: int64 */
+            services: number;
         };
         /** @description problem+json. */
         ProblemBody: {
@@ -2388,6 +2620,11 @@ export interface components {
              * @description Place in the order of commits.
              */
             sequence: number;
+        };
+        /** @description Why a device is not let in. */
+        RefusedBecause: {
+            /** @description For the log: up to 500 characters. */
+            reason?: string;
         };
         RefusedLine: {
             /** @description From 1. */
@@ -2522,8 +2759,17 @@ export interface components {
         };
         Root: {
             certificate_pem: string;
+            /**
+             * Format: int64
+             * @description The entry that tells of it; absent for one that a version before made.
+             */
+            entry?: number | null;
             /** @description SHA-256 of its name, hex: its revocation list is at `/status/crl/<issuer>/1/0.crl`. */
             issuer: string;
+            /** @description `sealed-file`, `pkcs11-token`, or `offline`: not on this machine. */
+            key_place: string;
+            /** @description It by the root before it (NewWithOld), and that one by it (OldWithNew); RFC 4210. */
+            links_pem: string[];
             not_after: string;
             not_before: string;
             /** @description Its key is on this machine. */
@@ -2656,6 +2902,16 @@ export interface components {
             shard: number;
             subscriptions: number;
         };
+        /** @description A grant that some gain or lose. */
+        Shift: components["schemas"]["Principals"] & {
+            /** @description `publish` or `receive`. */
+            action: string;
+            channel: string;
+            /** @description Topics of their own only; otherwise those of all others. */
+            own: boolean;
+            /** @description What permits it afterwards, or did before. */
+            policy?: string | null;
+        };
         ShownCertificate: {
             not_after: string;
             not_before: string;
@@ -2683,6 +2939,13 @@ export interface components {
         SignIn: {
             /** @description From the link's fragment. */
             token: string;
+        };
+        Sources: {
+            /** @description By path, byte for byte as they were applied. */
+            files: components["schemas"]["FleetFile"][];
+            sources_sha256: string;
+            /** Format: int64 */
+            version: number;
         };
         Step: {
             /** @description `detection`, `playbook/<name>`, or a person as in the log. */
@@ -2746,15 +3009,39 @@ export interface components {
             ca_sha256: string;
             manufacturer: string;
         };
+        Unclassified: components["schemas"]["Principals"] & {
+            reason: string;
+        };
         Unseal: {
             /** @description What was found and why granting may go on: it stands in the log. */
             reason: string;
+        };
+        Version: {
+            applied_at: string;
+            in_force: boolean;
+            sources_sha256: string;
+            /** Format: int64 */
+            version: number;
         };
         Waiting: {
             /** @description All of them. */
             count: number;
             /** @description The first of them, in the order of the list. */
             devices: string[];
+        };
+        Withdrawn: {
+            at: string;
+            on_hold: boolean;
+            reason: string;
+            /** @description `device/…`, `service/…`, `certificate/…`, `product/…` or `ca/…`. */
+            what: string;
+        };
+        WithdrawnPage: {
+            /** @description Ask again with `after` set to this. */
+            next?: string | null;
+            revocations: components["schemas"]["Withdrawn"][];
+            /** @description How many there are in all, on this page or not. */
+            total: number;
         };
     };
     responses: never;
@@ -2894,6 +3181,75 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_history: {
+        parameters: {
+            query?: {
+                /** @description Only versions below this one. */
+                before?: number;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Version"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                version: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Sources"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3854,6 +4210,85 @@ export interface operations {
             };
         };
     };
+    identity_certificates: {
+        parameters: {
+            query?: {
+                /** @description Begin after this: the `next` of the page before. */
+                after?: string;
+                /** @description `device/<name>` or `service/<name>`. */
+                holder?: string;
+                /** @description The digest of an issuing CA's name, as it stands before the colon in a certificate's id. */
+                issuer?: string;
+                /** @description `P-256`, `P-384`, `Ed25519`, `RSA 2048`. */
+                key_kind?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description Of the devices of this product. */
+                product?: string;
+                /** @description `current`, `superseded`, `on-hold`, `revoked` or `ended`; all that have not ended if absent. */
+                state?: string;
+                /** @description That end within so many days, 1 to 36500. */
+                within_days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CertificatePage"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_certificate_summary: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CertificateSummary"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     identity_claim_certificates: {
         parameters: {
             query?: never;
@@ -4070,6 +4505,41 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_claim_tokens_of: {
+        parameters: {
+            query?: {
+                /** @description Begin after this serial number. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description its name */
+                manufacturer: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KnownToken"][];
+                };
+            };
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4948,7 +5418,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RefusedBecause"];
+            };
+        };
         responses: {
             200: {
                 headers: {
@@ -4956,6 +5430,14 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             401: {
@@ -5014,6 +5496,40 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_revocations: {
+        parameters: {
+            query?: {
+                /** @description Begin after this one. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description Only what is on hold, or only what is not. */
+                on_hold?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WithdrawnPage"];
+                };
+            };
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5670,6 +6186,46 @@ export interface operations {
                 };
             };
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    identity_endorsement_keys: {
+        parameters: {
+            query?: {
+                /** @description Begin after this endorsement key. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExpectedChip"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -25,7 +25,8 @@ export function span(millis: number): string {
   if (millis < 60_000) return `${Math.round(millis / 1000)} s`;
   if (millis < 3_600_000) return `${Math.round(millis / 60_000)} min`;
   if (millis < 2 * DAY) return `${Math.round(millis / 3_600_000)} h`;
-  return `${Math.round(millis / DAY)} days`;
+  if (millis < 730 * DAY) return `${Math.round(millis / DAY)} days`;
+  return `${Math.round(millis / (365.25 * DAY))} years`;
 }
 
 export function micros(amount: number): string {

@@ -39,6 +39,14 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['audit', '#/audit', 'td'],
   ['entry', '#/audit/3', 'text=Check the proof here'],
   ['your-fleet', '#/your-fleet', 'input[type=file]'],
+  ['authorities', '#/identity/authorities', '.tree'],
+  ['pending', '#/identity/pending', 'td'],
+  ['certificates', '#/identity/certificates', 'td'],
+  ['revocations', '#/identity/revocations', 'td'],
+  ['imports', '#/identity/imports', 'progress'],
+  ['claim-tokens', '#/identity/claim-tokens', 'text=Tokens of acme'],
+  ['tpms', '#/identity/tpms', 'td'],
+  ['served', '#/identity/served', '.chain'],
 ];
 
 describe.each(THEMES)('in %s colours', (theme) => {
@@ -121,6 +129,11 @@ test('hostile texts from devices are inert, and what would hide in them is shown
     await visit(page, `#/fleet/hostile-${i}`, '.pairs');
     await inert();
   }
+  await visit(page, '#/identity/pending', 'text=hall-4');
+  expect(await page.locator('td .unseen').allInnerTexts()).toContain('U+202E');
+  // What the address asks for is a text of others as well.
+  await visit(page, `#/identity/certificates?holder=${encodeURIComponent('<img src=x onerror=alert(1)>\u202e')}`, 'text=Only those of');
+  await inert();
   await visit(page, '#/fleet', 'text=hostile-4');
   expect(await page.locator('td .unseen').allInnerTexts()).toContain('U+202E');
   // A name out of the address bar is a text of others too.
@@ -193,6 +206,16 @@ test('the keyboard goes everywhere', async () => {
   await page.keyboard.press('Enter');
   await page.locator('h1:text("lock-2")').waitFor();
   await page.keyboard.press('g');
+  await page.keyboard.press('i');
+  await page.locator('.tree').first().waitFor();
+  await page.getByRole('link', { name: 'Certificates', exact: true }).focus();
+  await page.keyboard.press('Enter');
+  await page.locator('a[data-row]').first().waitFor();
+  await page.locator('a[data-row]').first().focus();
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('Enter');
+  await page.locator('.pairs').waitFor();
+  await page.keyboard.press('g');
   await page.keyboard.press('n');
   await page.locator('.view').waitFor();
 });
@@ -219,4 +242,136 @@ test('a CSV of your own is judged and an import is rehearsed', async () => {
   await accessible(page, 'the import dialog');
   await page.getByRole('dialog').getByRole('button', { name: 'Import', exact: true }).click();
   await page.getByText('1 device added').waitFor();
+});
+
+test('who waits is decided by the keyboard alone, with a reason', async () => {
+  const { page } = await begin('calm', 'light', '#/identity/pending');
+  await page.locator('td').first().waitFor();
+  await page.locator('tbody [data-row]').first().focus();
+  await page.keyboard.press('ArrowDown');
+  expect(await page.evaluate(() => document.activeElement?.closest('tr')?.textContent)).toContain('SN-9002');
+  await page.keyboard.press('ArrowUp');
+  await page.keyboard.press('a');
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('Approve this device?').waitFor();
+  expect(await dialog.getByRole('button', { name: 'Approve it' }).isDisabled(), 'it must be said what it is').toBe(true);
+  await dialog.getByLabel('Product').selectOption('camera');
+  await dialog.getByLabel('Name').fill('hall-1');
+  await dialog.getByLabel('Reason').fill('seen on the bench');
+  await accessible(page, 'the approve dialog');
+  await picture(page, 'fixture-approve');
+  await page.keyboard.press('Enter');
+  await page.getByText('hall-1 is approved as camera').waitFor();
+  await page.getByRole('button', { name: 'Refuse… SN-9002' }).focus();
+  await page.keyboard.press('r');
+  await dialog.getByText('Refuse this device?').waitFor();
+  await page.keyboard.press('Escape');
+  expect(await page.getByRole('dialog').count()).toBe(0);
+  expect(await page.evaluate(() => document.activeElement?.textContent), 'the focus comes back').toContain('Refuse');
+});
+
+test('a device is held, its receipt proven in the page, and released', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/fleet/lock-2');
+  await page.getByRole('button', { name: 'Revoke…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('1 device, 1 certificate, 1 session').waitFor();
+  expect(await dialog.getByRole('button', { name: 'Revoke it' }).isDisabled(), 'a reason first').toBe(true);
+  await dialog.getByLabel('Reason').selectOption('certificate-hold');
+  await accessible(page, 'the revoke dialog');
+  await picture(page, 'fixture-revoke');
+  await dialog.getByRole('button', { name: 'Put it on hold' }).click();
+  const receipt = page.getByRole('region', { name: 'Receipt' });
+  await receipt.getByText('Device lock-2 is on hold.').waitFor();
+  expect(await receipt.innerText()).toContain('412 µs');
+  await receipt.getByRole('button', { name: 'Check the proof here' }).click();
+  await receipt.getByText(/Proven: it is entry \d+/).waitFor();
+  await accessible(page, 'a receipt');
+  await picture(page, 'fixture-receipt');
+  await page.getByRole('button', { name: 'Release…' }).click();
+  await dialog.getByLabel('Reason').fill('it was a mistake');
+  await accessible(page, 'the release dialog');
+  await dialog.getByRole('button', { name: 'Release it' }).click();
+  await page.getByText('Released; recorded as entry').waitFor();
+  expect(faults).toEqual([]);
+});
+
+test('a CA and a product are revoked only by whoever types their name', async () => {
+  const { page } = await begin('calm', 'light', '#/identity/authorities');
+  await page.locator('.branches li').first().getByRole('button', { name: 'Revoke…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('would be barred').waitFor();
+  await dialog.getByLabel('Reason').selectOption('ca-compromise');
+  const act = dialog.getByRole('button', { name: 'Revoke it' });
+  expect(await act.isDisabled()).toBe(true);
+  await dialog.getByLabel(/Type the name/).fill('camera');
+  expect(await act.isDisabled()).toBe(true);
+  await page.keyboard.press('Enter');
+  expect(await dialog.count(), 'nor does Enter go around it').toBe(1);
+  await dialog.getByLabel(/Type the name/).fill('cameras');
+  await accessible(page, 'the revoke dialog of a CA');
+  await act.click();
+  await page.getByText('CA cameras is revoked.').waitFor();
+  await page.locator('.branches li').first().getByText('revoked', { exact: true }).waitFor();
+});
+
+test('the address says which certificates are shown', async () => {
+  const { page } = await begin('calm', 'light', '#/identity/certificates');
+  await page.locator('td').first().waitFor();
+  const rows = page.locator('tbody tr');
+  expect(await rows.count()).toBe(14);
+  await page.getByLabel('State').selectOption('superseded');
+  await page.waitForURL(/state=superseded/);
+  await expect.poll(() => rows.count()).toBe(1);
+  await page.getByText('retires in').waitFor();
+  await page.goBack();
+  await expect.poll(() => rows.count()).toBe(14);
+  await page.getByRole('link', { name: /^RSA 2048/ }).click();
+  await expect.poll(() => rows.count()).toBe(2);
+  await page.getByLabel('Ending within').selectOption('7');
+  await page.getByText('No certificate fits').waitFor();
+  await page.getByRole('link', { name: 'All of them' }).click();
+  await expect.poll(() => rows.count()).toBe(14);
+});
+
+test('fresh claim tokens are shown once', async () => {
+  const { page } = await begin('calm', 'light', '#/identity/claim-tokens');
+  await page.getByRole('button', { name: 'Make tokens…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Serial numbers').fill('SN-1\nSN-2\nSN-2');
+  await accessible(page, 'the dialog of tokens');
+  await dialog.getByRole('button', { name: 'Make 2 tokens' }).click();
+  await page.getByText('2 tokens, shown once').waitFor();
+  await accessible(page, 'fresh tokens');
+  const secret = await page.locator('.fresh .mono').first().innerText();
+  await page.getByRole('button', { name: 'Copy as CSV' }).click();
+  await page.getByText('copied').waitFor();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toContain(`SN-1,${secret}`);
+  await visit(page, '#/identity/served', '.chain');
+  await visit(page, '#/identity/claim-tokens', 'text=Tokens of acme');
+  expect(await page.content()).not.toContain(secret);
+  await page.getByRole('button', { name: 'Withdraw… SN-5001' }).click();
+  await dialog.getByRole('button', { name: 'Withdraw', exact: true }).click();
+  await page.getByText('opens nothing any more').waitFor();
+});
+
+test('an existing fleet is rehearsed before it is taken, and retired by its name', async () => {
+  const { page } = await begin('hostile', 'light', '#/identity/imports');
+  const row = page.locator('tr').filter({ hasText: 'kiosks' });
+  await row.getByRole('button', { name: 'Add devices…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.locator('input[type=file]').setInputFiles({ name: 'old.csv', mimeType: 'text/csv', buffer: Buffer.from('serial,product\nA,camera\nB,camera\n') });
+  await dialog.getByText('2 devices; nothing was written yet').waitFor();
+  await dialog.getByText('Sharing: 2').waitFor();
+  expect(await page.title()).not.toContain('pwned');
+  await accessible(page, 'a rehearsed import');
+  await dialog.getByRole('button', { name: 'Take them' }).click();
+  await page.getByText('old.csv: 2 devices of kiosks taken').waitFor();
+  await row.getByRole('button', { name: 'Retire…' }).click();
+  await dialog.getByText('3 devices have not moved').waitFor();
+  await dialog.getByLabel('Type its name').fill('kiosk');
+  expect(await dialog.getByRole('button', { name: 'Retire it' }).isDisabled()).toBe(true);
+  await dialog.getByLabel('Type its name').fill('kiosks');
+  await accessible(page, 'the retire dialog');
+  await dialog.getByRole('button', { name: 'Retire it' }).click();
+  await page.getByText('kiosks is retired: 2 sessions closed, 3 devices left behind').waitFor();
 });

@@ -20,6 +20,14 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['playbooks', '#/playbooks', 'table'],
   ['audit', '#/audit', 'td'],
   ['your-fleet', '#/your-fleet', 'input[type=file]'],
+  ['authorities', '#/identity/authorities', '.branches li'],
+  ['pending', '#/identity/pending', 'h2'],
+  ['certificates', '#/identity/certificates', 'td'],
+  ['revocations', '#/identity/revocations', 'td'],
+  ['imports', '#/identity/imports', 'progress'],
+  ['claim-tokens', '#/identity/claim-tokens', 'td'],
+  ['tpms', '#/identity/tpms', 'h2'],
+  ['served', '#/identity/served', '.chain'],
 ];
 
 /** One story in order: each test goes on where the one before it ended. */
@@ -177,6 +185,148 @@ describe.sequential('on a real plane', () => {
     expect(await page.locator('.found').innerText()).toMatch(/shared certificate/i);
     await accessible(page, 'findings');
     await picture(page, 'your-fleet');
+  });
+
+  test('a genuine stranger waits, is seen without a reload, approved, and gets its certificate', async () => {
+    await visit(page, '#/identity/pending', 'text=Nobody waits');
+    const device = await stage.stranger('HALL-1');
+    expect((await device.enroll()).status).toBe(202);
+    // Nobody reloads: the stream brings it.
+    const row = page.locator('tr').filter({ hasText: 'HALL-1' });
+    await row.getByText('127.0.0.1').waitFor({ timeout: 15_000 });
+    await row.locator('[data-row]').focus();
+    await page.keyboard.press('a');
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Product').selectOption('camera');
+    await dialog.getByLabel('Name').fill('hall-camera');
+    await dialog.getByLabel('Reason').fill('it hangs in the hall');
+    await accessible(page, 'the approve dialog');
+    await page.keyboard.press('Enter');
+    await page.getByText('hall-camera is approved as camera').waitFor();
+    const answer = await device.enroll();
+    expect([answer.status, answer.text.includes('BEGIN CERTIFICATE')]).toEqual([200, true]);
+    await page.getByText('Nobody waits').waitFor({ timeout: 15_000 });
+    await visit(page, '#/identity/certificates?holder=device/hall-camera', 'tbody tr');
+    await expect.poll(() => page.locator('tbody tr').count()).toBe(1);
+    await page.locator('tbody tr').getByText('entry').click();
+    await page.getByText('Check the proof here').click();
+    await page.getByText('Proven.').waitFor({ timeout: 15_000 });
+    expect(await page.locator('pre').first().innerText()).toContain('device/hall-camera');
+  });
+
+  test('the tree of CAs says where each key is, and its counts are those on record', async () => {
+    await visit(page, '#/identity/authorities', '.branches li');
+    const ca = page.locator('.branches li').first();
+    expect(await ca.innerText()).toMatch(/all on record/);
+    expect(await page.locator('.findings').innerText()).toContain('fleetward identity root export');
+    await picture(page, 'authorities');
+    await ca.getByRole('link', { name: /^\d/ }).first().click();
+    await page.locator('tbody tr').first().waitFor();
+    expect(await page.locator('tbody tr').count()).toBeGreaterThan(DEVICES);
+  });
+
+  test('a certificate is held and released: its device is out, and in again', async () => {
+    const device = 'camera-00008';
+    const speaks = (text: string) => stage.publish(device, `v1/camera/${device}/telemetry/light`, text);
+    expect(await speaks('1')).toBe(true);
+    await visit(page, `#/identity/certificates?holder=device/${device}`, 'tbody tr');
+    await expect.poll(() => page.locator('tbody tr').count()).toBe(1);
+    await page.getByRole('button', { name: /^Revoke…/ }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('1 certificate').waitFor();
+    await dialog.getByLabel('Reason').selectOption('certificate-hold');
+    await dialog.getByRole('button', { name: 'Put it on hold' }).click();
+    await page.getByText(/is on hold\./).waitFor();
+    expect(await speaks('2'), 'on hold').toBe(false);
+    await page.getByRole('button', { name: /^Release…/ }).click();
+    await dialog.getByLabel('Reason').fill('it was found again');
+    await dialog.getByRole('button', { name: 'Release it' }).click();
+    await page.getByText(/is released; recorded as entry \d+/).waitFor();
+    expect(await speaks('3'), 'released').toBe(true);
+  });
+
+  test('a device is revoked, and the receipt is proven in the page', async () => {
+    const device = 'camera-00009';
+    stage.subscribe(device);
+    await visit(page, `#/fleet/${device}`, 'text=connected');
+    await page.getByRole('button', { name: 'Revoke…', exact: true }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('1 device, 1 certificate, 1 session').waitFor();
+    await dialog.getByLabel('Reason').selectOption('key-compromise');
+    await accessible(page, 'the revoke dialog');
+    await dialog.getByRole('button', { name: 'Revoke it' }).click();
+    const receipt = page.getByRole('region', { name: 'Receipt' });
+    await receipt.getByText(`Device ${device} is revoked.`).waitFor();
+    expect(await receipt.locator('dd').allInnerTexts()).toEqual(['1', expect.stringMatching(/µs|ms/), expect.stringMatching(/µs|ms/), expect.stringMatching(/^entry \d+$/)]);
+    expect(await stage.publish(device, `v1/camera/${device}/telemetry/light`, '1'), 'revoked').toBe(false);
+    await expect
+      .poll(
+        async () => {
+          await receipt.getByRole('button', { name: /^Check/ }).click();
+          await receipt.locator('.proven, .alarm').first().waitFor();
+          return receipt.innerText();
+        },
+        { timeout: 15_000 },
+      )
+      .toContain('Proven: it is entry');
+    await accessible(page, 'a receipt');
+    await picture(page, 'receipt');
+    await visit(page, '#/identity/revocations', 'tbody tr');
+    await page.locator('tr').filter({ hasText: device }).getByText('key compromise').waitFor();
+  });
+
+  test('a product is held by whoever types its name, and every device of it is out until it is released', async () => {
+    const speaks = () => stage.publish(NEIGHBOUR, `v1/camera/${NEIGHBOUR}/telemetry/light`, '4');
+    await visit(page, '#/identity/revocations', 'text=Revoke or hold');
+    await page.getByLabel('What').selectOption('product');
+    await page.getByLabel('Name').selectOption('camera');
+    await page.getByRole('button', { name: 'Revoke…', exact: true }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText('would be barred').waitFor();
+    await dialog.getByLabel('Reason').selectOption('certificate-hold');
+    expect(await dialog.getByRole('button', { name: 'Put it on hold' }).isDisabled()).toBe(true);
+    await dialog.getByLabel(/Type the name/).fill('camera');
+    await dialog.getByRole('button', { name: 'Put it on hold' }).click();
+    await page.getByText('Product camera is on hold.').waitFor();
+    expect(await speaks(), 'held with its product').toBe(false);
+    await page.getByRole('button', { name: 'Release… camera', exact: true }).click();
+    await dialog.getByLabel('Reason').fill('fixed by release 2.1');
+    await dialog.getByRole('button', { name: 'Release it' }).click();
+    await page.getByText('product camera is released').waitFor();
+    expect(await speaks(), 'released').toBe(true);
+  });
+
+  test('an existing fleet is imported, and claim tokens are made for devices that are expected', async () => {
+    await visit(page, '#/identity/imports', 'text=No existing fleet was imported');
+    await page.getByRole('button', { name: 'Import a fleet…' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByLabel('Name', { exact: true }).fill('kiosks');
+    await dialog.getByLabel('What names a device').selectOption('fingerprint');
+    await dialog.getByLabel('Last day').fill('2037-06-30');
+    await accessible(page, 'the dialog of a new import');
+    await dialog.getByRole('button', { name: 'Believe it' }).click();
+    await page.getByText('kiosks: its certificates are believed').waitFor();
+    const print = 'ab'.repeat(32);
+    const csv = `serial,product,device,fingerprint\n${print},camera,kiosk-1,${print}\n${print.replaceAll('a', 'c')},camera,kiosk-2,${print}\n`;
+    await page.getByRole('button', { name: 'Add devices…' }).click();
+    const file = { name: 'kiosks.csv', mimeType: 'text/csv', buffer: Buffer.from(csv) };
+    await dialog.locator('input[type=file]').setInputFiles(file);
+    await dialog.getByText(/shared/i).nth(1).waitFor();
+    await dialog.getByLabel('A fingerprint that several devices have').selectOption('yes');
+    await dialog.getByText('2 devices; nothing was written yet').waitFor();
+    await dialog.getByRole('button', { name: 'Take them' }).click();
+    await page.getByText('kiosks.csv: 2 devices of kiosks taken').waitFor();
+    await page.getByText('2 not yet').waitFor();
+
+    await stage.expect('HALL-2');
+    await visit(page, '#/identity/claim-tokens', 'text=No claim token was made');
+    await page.getByRole('button', { name: 'Make tokens…' }).click();
+    await dialog.getByLabel('Manufacturer').selectOption('hall');
+    await dialog.getByLabel('Serial numbers').fill('HALL-2');
+    await dialog.getByRole('button', { name: 'Make 1 token' }).click();
+    await page.getByText('1 token, shown once').waitFor();
+    await page.getByRole('button', { name: 'I have them' }).click();
+    await page.locator('tr').filter({ hasText: 'HALL-2' }).getByText('unused').waitFor();
   });
 
   test('every page is accessible in both themes and keeps to its policy', async () => {

@@ -14,6 +14,14 @@ export const FLEETWARD = process.env['FLEETWARD'] ?? join(ROOT, 'target/debug/fl
 export const DEVICES = 12;
 const READY_SECONDS = 60;
 
+/** A device with a genuine factory identity. */
+export interface Stranger {
+  /** Its factory's CA, PEM. */
+  ca: string;
+  /** Asks by EST, always with the same request. */
+  enroll(): Promise<{ status: number; text: string }>;
+}
+
 export class Stage {
   private readonly children: ChildProcess[] = [];
   private said = '';
@@ -82,6 +90,45 @@ export class Stage {
       sent.on('error', fail);
       sent.end(body);
     });
+  }
+
+  /** A factory with a CA of its own, registered here, and a device of it that nobody listed. */
+  async stranger(serial: string): Promise<Stranger> {
+    const at = join(this.folder, `factory-${serial}`);
+    await mkdir(at);
+    const openssl = (...parts: string[]) => run('openssl', parts, { cwd: at });
+    const key = (name: string) => openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', name);
+    await Promise.all(['ca.key', 'idevid.key', 'new.key'].map(key));
+    await openssl('req', '-x509', '-new', '-key', 'ca.key', '-subj', '/CN=Hall Factory', '-days', '365', '-out', 'ca.pem');
+    await openssl('req', '-new', '-key', 'idevid.key', '-subj', `/serialNumber=${serial}`, '-out', 'idevid.csr');
+    await writeFile(join(at, 'idevid.ext'), 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n');
+    await openssl('x509', '-req', '-in', 'idevid.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '300', '-extfile', 'idevid.ext', '-out', 'idevid.pem');
+    await openssl('req', '-new', '-key', 'new.key', '-subj', '/CN=whatever', '-out', 'new.csr');
+    await this.fleetward('identity', 'manufacturer', 'add', '--name', 'hall', '--ca', join(at, 'ca.pem'));
+    const read = (name: string) => readFile(join(at, name));
+    const [ca, cert, own, csr] = await Promise.all([readFile(join(this.folder, 'fleet-keys/ca.pem')), read('idevid.pem'), read('idevid.key'), read('new.csr')]);
+    const asked = { host: 'localhost', port: this.ports.devices, path: '/.well-known/est/simpleenroll', method: 'POST', ca, cert, key: own };
+    const headers = { 'content-type': 'application/x-pem-file', accept: 'application/pem-certificate-chain' };
+    return {
+      ca: join(at, 'ca.pem'),
+      enroll: () =>
+        new Promise((done, fail) => {
+          const sent = request({ ...asked, headers }, (response) => {
+            let text = '';
+            response.on('data', (chunk: Buffer) => (text += chunk.toString()));
+            response.on('end', () => done({ status: response.statusCode ?? 0, text }));
+          });
+          sent.on('error', fail);
+          sent.end(csr);
+        }),
+    };
+  }
+
+  /** A serial number of that factory on the list of expected devices. */
+  async expect(serial: string): Promise<void> {
+    const list = join(this.folder, `${serial}.csv`);
+    await writeFile(list, `serial,product\n${serial},camera\n`);
+    await this.fleetward('identity', 'expect', '--manufacturer', 'hall', list);
   }
 
   async close(): Promise<void> {

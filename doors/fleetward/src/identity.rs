@@ -1,5 +1,6 @@
 //! `fleetward identity …`: whose devices, which devices, whose certificates.
 
+mod certificates;
 mod claim_certificate;
 mod import;
 mod ownership;
@@ -85,6 +86,17 @@ pub enum IdentityVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// List the certificates that were issued, those that end first.
+    #[command(
+        after_help = "Examples:\n  fleetward identity certificates --within 14\n  \
+        fleetward identity certificates --state superseded --product camera\n  \
+        fleetward identity certificates --holder device/cam-1 --output json"
+    )]
+    Certificates(certificates::Certificates),
+    /// List what is revoked or on hold.
+    #[command(after_help = "Examples:\n  fleetward identity revocations\n  \
+        fleetward identity revocations --on-hold")]
+    Revocations(certificates::Revocations),
     /// Devices with a genuine factory identity that wait for a person.
     #[command(subcommand)]
     Pending(PendingVerb),
@@ -232,6 +244,8 @@ impl IdentityVerb {
             Self::Token(verb) => verb.run(output),
             Self::Ownership(verb) => verb.run(output),
             Self::ClaimCertificate(verb) => verb.run(output),
+            Self::Certificates(list) => list.run(output),
+            Self::Revocations(list) => list.run(output),
             Self::Tpm(verb) => verb.run(output),
             Self::Expect {
                 manufacturer,

@@ -36,11 +36,17 @@ pub enum PendingVerb {
         you give it another. A device on a list stays what the list says.")]
     Approve(Approve),
     /// Do not let one in: it is refused for 30 days, whatever it sends.
-    #[command(after_help = "Examples:\n  fleetward identity pending refuse 5f… --yes")]
+    #[command(
+        after_help = "Examples:\n  fleetward identity pending refuse 5f… --yes\n  \
+        fleetward identity pending refuse 5f… --reason 'not of our batch' --yes"
+    )]
     Refuse {
         /// The enrollment, as the list shows it.
         #[arg(value_parser = enrollment)]
         id: String,
+        /// Why, for the log.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
@@ -63,11 +69,14 @@ pub struct Approve {
     /// A group that it is in; may be given several times.
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<GroupId>,
+    /// Why, for the log.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
     #[command(flatten)]
     place: Place,
 }
 
-const PENDING: [Column; 8] = [
+const PENDING: [Column; 9] = [
     ("enrollment", "/id"),
     ("manufacturer", "/manufacturer"),
     ("serial", "/serial"),
@@ -76,6 +85,7 @@ const PENDING: [Column; 8] = [
     ("device", "/device"),
     ("state", "/state"),
     ("asked", "/asked_at"),
+    ("from", "/asked_from"),
 ];
 
 impl PendingVerb {
@@ -100,12 +110,19 @@ impl PendingVerb {
                 show::rows(output, &list, &PENDING)
             }
             Self::Approve(approve) => approve.run(output),
-            Self::Refuse { id, yes, place } => {
+            Self::Refuse {
+                id,
+                reason,
+                yes,
+                place,
+            } => {
                 if !yes && std::io::stdin().is_terminal() && !ask::yes(&format!("Refuse {id}?"))? {
                     bail!("nobody was refused");
                 }
                 let path = format!("/api/v1/identity/pending/{id}/refuse");
-                let recorded = place.client()?.json(Ask::post(&path))?;
+                let recorded = place
+                    .client()?
+                    .json(Ask::post(&path).json(&json!({ "reason": reason })))?;
                 show::fields(output, &recorded, &[("entry", "/entry")])
             }
         }
@@ -136,6 +153,7 @@ impl Approve {
         }
         let groups: Vec<&str> = self.groups.iter().map(GroupId::as_str).collect();
         say("groups", groups.into());
+        say("reason", self.reason.as_str().into());
         let path = format!("/api/v1/identity/pending/{}/approve", self.id);
         let done = self.place.client()?.json(Ask::post(&path).json(&body))?;
         let columns = [

@@ -45,6 +45,19 @@ pub enum TpmVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// List the TPMs that are expected, and what each has shown.
+    #[command(after_help = "Examples:\n  fleetward identity tpm list\n  \
+        fleetward identity tpm list --after 5d41… --limit 1000 --output json")]
+    List {
+        /// Begin after this endorsement key.
+        #[arg(long, value_name = "SHA256", value_parser = digest)]
+        after: Option<String>,
+        /// How many at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Vendors whose TPMs are believed.
     #[command(subcommand)]
     Vendor(VendorVerb),
@@ -80,6 +93,22 @@ const VENDORS: [Column; 3] = [
     ("ca sha-256", "/ca_sha256"),
     ("added", "/added_at"),
 ];
+
+const CHIPS: [Column; 6] = [
+    ("device", "/device"),
+    ("serial", "/serial"),
+    ("endorsement key", "/endorsement_key_sha256"),
+    ("holds its key since", "/held_since"),
+    ("assurance", "/assurance"),
+    ("evidence", "/attestation/why"),
+];
+
+/// It becomes part of a path.
+fn digest(text: &str) -> Result<String, String> {
+    model::Digest::from_hex(text)
+        .map(|digest| digest.to_string())
+        .ok_or_else(|| "64 hex digits, as the list shows them".to_owned())
+}
 
 impl TpmVerb {
     /// # Errors
@@ -122,6 +151,21 @@ impl TpmVerb {
                 let ask = Ask::post("/api/v1/identity/tpm/vendors").json(&body);
                 let columns = [("entry", "/entry"), ("sequence", "/sequence")];
                 show::fields(output, &place.client()?.json(ask)?, &columns)
+            }
+            Self::List {
+                after,
+                limit,
+                place,
+            } => {
+                let mut path = format!("/api/v1/identity/tpm/endorsement-keys?limit={limit}");
+                if let Some(after) = after {
+                    path.push_str(&format!("&after={after}"));
+                }
+                let list = place.client()?.json(Ask::get(&path))?;
+                if output == Output::Table && list.as_array().is_some_and(Vec::is_empty) {
+                    return show::line("no TPM is expected; list some with `identity tpm expect`");
+                }
+                show::rows(output, &list, &CHIPS)
             }
             Self::Vendor(VendorVerb::List { place }) => {
                 let list = place

@@ -435,6 +435,7 @@ pub fn enrollment_decided(
     row: &store::PendingEnrollment,
     decision: &store::Decision,
     device: Option<(&DeviceId, &model::ProductId)>,
+    why: &str,
 ) -> Act {
     let action = if decision.approved {
         "identity.enrollment-approved"
@@ -449,6 +450,10 @@ pub fn enrollment_decided(
         (Some(certificate), _) => act.with("by_certificate", certificate),
         (None, Some(endorsement)) => act.with("by_endorsement_key", endorsement),
         (None, None) => act,
+    };
+    let act = match why {
+        "" => act,
+        why => act.with("reason", why),
     };
     match device {
         Some((device, product)) => act.with("device", device).with("product", product),

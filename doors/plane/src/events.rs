@@ -23,6 +23,8 @@ pub enum About {
     Alert,
     Device,
     Entry,
+    /// A device waits for a person, or no more.
+    Pending,
     Overview,
 }
 
@@ -35,6 +37,7 @@ impl About {
             Self::Alert => "alert",
             Self::Device => "device",
             Self::Entry => "entry",
+            Self::Pending => "pending",
             Self::Overview => "overview",
         }
     }

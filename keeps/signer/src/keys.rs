@@ -29,6 +29,25 @@ pub struct IssuingKey {
     pub public: Vec<u8>,
 }
 
+/// Where a private key is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyPlace {
+    /// In this folder, sealed.
+    SealedFile,
+    /// In a PKCS #11 token, which it cannot leave.
+    Token,
+}
+
+impl KeyPlace {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SealedFile => "sealed-file",
+            Self::Token => "pkcs11-token",
+        }
+    }
+}
+
 /// An issuing CA's key, open.
 pub(crate) struct OpenIssuing {
     pub(crate) about: IssuingKey,
@@ -76,6 +95,13 @@ impl CertificateKey {
             public,
             identifier: identifier(bits),
             old_identifier: old_identifier(bits),
+        }
+    }
+
+    pub(crate) fn place(&self) -> KeyPlace {
+        match self.private {
+            Private::Here(_) => KeyPlace::SealedFile,
+            Private::InToken(_) => KeyPlace::Token,
         }
     }
 

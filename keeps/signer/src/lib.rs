@@ -23,7 +23,7 @@ pub use ceremony::{BUNDLE_BYTES_MAX, OpenRoot, PASSPHRASE_BYTES_MIN, RootBundle}
 pub use checkpoint::HighMark;
 pub use counts::Count;
 pub use files::SealKey;
-pub use keys::IssuingKey;
+pub use keys::{IssuingKey, KeyPlace};
 pub use rules::Rules;
 pub use token::TokenPlace;
 
@@ -406,6 +406,18 @@ impl Signer {
         (self.issuing().iter())
             .map(|one| one.about.clone())
             .collect()
+    }
+
+    /// Where the key of a CA of ours is, by the subjectKeyIdentifier of its certificate; `None`:
+    /// not on this machine.
+    #[must_use]
+    pub fn place_of(&self, identifier: &[u8]) -> Option<KeyPlace> {
+        if let Some(root) = self.root().filter(|root| root.identifier == identifier) {
+            return Some(root.place());
+        }
+        (self.issuing().iter())
+            .find(|one| one.key.identifier == identifier)
+            .map(|one| one.key.place())
     }
 
     fn issuing(&self) -> MutexGuard<'_, Vec<Arc<OpenIssuing>>> {

@@ -6,6 +6,7 @@ use crate::row::{name, named, optional_name};
 use crate::store::Store;
 use model::{AuthorityId, CertificateUses, DeviceId, Digest, Timestamp};
 use rusqlite::{Row, params};
+use std::collections::BTreeMap;
 
 /// A CA of ours, root or issuing, with its certificate. Its key may be elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,25 @@ impl Store {
             params![self.tenant_text()],
             |row| {
                 all.push(authority(row)?);
+                Ok(())
+            },
+        )?;
+        Ok(all)
+    }
+
+    /// Index of the entry that tells of each CA, by the digest of its name; absent for one of an
+    /// earlier format.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn authority_entries(&self) -> Result<BTreeMap<Digest, u64>, ReadError> {
+        let mut all = BTreeMap::new();
+        self.readers().for_each(
+            "SELECT subject, entry FROM certificate_authority
+             WHERE tenant = ?1 AND entry IS NOT NULL",
+            params![self.tenant_text()],
+            |row| {
+                all.insert(digest(row, 0, "certificate_authority")?, index(row.get(1)?));
                 Ok(())
             },
         )?;

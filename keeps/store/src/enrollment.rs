@@ -9,6 +9,7 @@ use crate::store::Store;
 use model::{CertificateId, Digest, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use rusqlite::types::ValueRef;
 use rusqlite::{Row, params};
+use std::net::IpAddr;
 
 /// An enrollment that a person decides, or has decided. A device has one at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct PendingEnrollment {
     /// room's word, up to 32 bytes.
     pub key_kind: String,
     pub key: Digest,
+    /// The address that it asked from.
+    pub asked_from: Option<IpAddr>,
     pub asked_at: Timestamp,
     pub expires_at: Timestamp,
     pub decision: Option<Decision>,
@@ -60,7 +63,8 @@ impl Store {
     ) -> Result<u64, ReadError> {
         self.readers().for_each(
             "SELECT id, manufacturer, serial, issuer, certificate, product, key_kind, key,
-             asked_at, expires_at, approved, decided_at, by_whom, endorsement FROM pending_enrollment
+             asked_at, expires_at, approved, decided_at, by_whom, endorsement, asked_from
+             FROM pending_enrollment
              WHERE tenant = ?1 ORDER BY manufacturer, serial",
             params![self.tenant_text()],
             |row| pending(row).map(&mut each),
@@ -115,6 +119,7 @@ fn pending(row: &Row<'_>) -> Result<PendingEnrollment, ReadError> {
         product: optional_name(row, 5, TABLE)?,
         key_kind: named(row, 6, TABLE, |text| Some(text.to_owned()))?,
         key: digest(row, 7, TABLE)?,
+        asked_from: optional_name(row, 14, TABLE)?,
         asked_at: at(row.get(8)?),
         expires_at: at(row.get(9)?),
         decision,

@@ -1,7 +1,7 @@
 //! Rows of the ways in: existing fleets, attributes of devices, claim tokens.
 
 use crate::error::ReadError;
-use crate::reader::{at, digest};
+use crate::reader::{at, count, digest};
 use crate::row::{name, optional_at};
 use crate::store::Store;
 use model::{
@@ -161,6 +161,31 @@ impl Store {
                 "{CLAIM_TOKENS} WHERE tenant = ?1 AND serial = ?2 ORDER BY manufacturer LIMIT 16"
             ),
             params![self.tenant_text(), serial.as_str()],
+            claim_token,
+        )
+    }
+
+    /// A page of a manufacturer's tokens by serial number, after one.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn claim_tokens(
+        &self,
+        manufacturer: &ManufacturerId,
+        after: Option<&SerialNumber>,
+        limit: usize,
+    ) -> Result<Vec<ClaimToken>, ReadError> {
+        self.readers().page(
+            &format!(
+                "{CLAIM_TOKENS} WHERE tenant = ?1 AND manufacturer = ?2 AND serial > ?3
+                 ORDER BY serial LIMIT ?4"
+            ),
+            params![
+                self.tenant_text(),
+                manufacturer.as_str(),
+                after.map_or("", SerialNumber::as_str),
+                count(limit)
+            ],
             claim_token,
         )
     }

@@ -90,6 +90,8 @@ pub struct Certificate {
     pub not_after: Timestamp,
     /// SHA-256 of its SubjectPublicKeyInfo; `None` in a row of an earlier format.
     pub key: Option<Digest>,
+    /// Of its key, as people read it: `P-256`, `RSA 2048`; `None` in a row of an earlier format.
+    pub key_kind: Option<String>,
     pub der: Vec<u8>,
 }
 
@@ -469,7 +471,7 @@ const DEVICES: &str = "SELECT d.device, d.product, d.groups, d.manufacturer, d.s
      ON s.tenant = d.tenant AND s.scope = 'product/' || d.product";
 
 const CERTIFICATES: &str = "SELECT c.issuer, c.serial, c.kind, c.principal, c.not_before, \
-     c.not_after, c.der, r.revoked_at, r.reason, c.key FROM certificate c \
+     c.not_after, c.der, r.revoked_at, r.reason, c.key, c.key_kind FROM certificate c \
      LEFT JOIN certificate_revocation r \
      ON r.tenant = c.tenant AND r.issuer = c.issuer AND r.serial = c.serial";
 
@@ -532,6 +534,7 @@ fn certificate(row: &Row<'_>) -> Result<CertificateRow, ReadError> {
                 rusqlite::types::ValueRef::Null => None,
                 _ => Some(digest(row, 9, TABLE)?),
             },
+            key_kind: row.get(10)?,
             der: row.get(6)?,
         },
         revoked: revocation(row, 7)?,
@@ -551,7 +554,7 @@ pub(crate) fn certificate_id(
 }
 
 /// Time and reason out of two columns; `None` where the join found nothing.
-fn revocation(row: &Row<'_>, column: usize) -> Result<Option<Revocation>, ReadError> {
+pub(crate) fn revocation(row: &Row<'_>, column: usize) -> Result<Option<Revocation>, ReadError> {
     let Some(revoked_at) = row.get::<_, Option<i64>>(column)? else {
         return Ok(None);
     };

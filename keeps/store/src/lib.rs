@@ -21,6 +21,7 @@
 mod access;
 mod audit;
 mod authority;
+mod certificates;
 mod change;
 mod claim;
 mod enrollment;
@@ -44,6 +45,9 @@ mod writer;
 pub use access::{Fleet, FleetVersion};
 pub use audit::{Checkpoint, CheckpointError, ImportError};
 pub use authority::{Authority, AuthorityRole, AuthorityState, Issuance};
+pub use certificates::{
+    Barred, CertificateCount, CertificateQuery, CertificateState, ListedCertificate,
+};
 pub use change::{
     CHANGE_ROWS_MAX, Change, CommitError, Direction, Guard, IdempotencyKey, LEAF_BYTES_MAX,
     RECEIPTS_KEPT_CHANGES, RESERVATIONS_A_DEVICE, Receipt, Write,

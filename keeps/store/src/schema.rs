@@ -238,8 +238,8 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 /// Format 3: our CAs and what they issued, enrollments that wait for a person, answers that may be
 /// asked for again; existing fleets, attributes, claim tokens; TPMs that are expected and what they
 /// have shown; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
-/// digest of each certificate's key, absent in rows of an earlier format; certificates on
-/// their way out; the roots that devices said they believe.
+/// digest and kind of each certificate's key and the entry of its issue, absent in rows of an
+/// earlier format; certificates on their way out; the roots that devices said they believe.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
 /// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
@@ -264,6 +264,7 @@ CREATE TABLE certificate_authority (
     state TEXT NOT NULL CHECK (state IN ('next', 'current', 'retiring', 'ended')),
     certificate BLOB NOT NULL,
     created_at INTEGER NOT NULL,
+    entry INTEGER,
     PRIMARY KEY (tenant, subject)
 ) STRICT, WITHOUT ROWID;
 
@@ -297,6 +298,7 @@ CREATE TABLE pending_enrollment (
     product TEXT,
     key_kind TEXT NOT NULL,
     key BLOB NOT NULL,
+    asked_from TEXT,
     asked_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     approved INTEGER,
@@ -376,6 +378,8 @@ CREATE TABLE scope_revocation (
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE certificate ADD COLUMN key BLOB;
+ALTER TABLE certificate ADD COLUMN key_kind TEXT;
+ALTER TABLE certificate ADD COLUMN entry INTEGER;
 
 CREATE TABLE endorsement_key (
     tenant TEXT NOT NULL,

@@ -1,7 +1,7 @@
 //! Rows of the room `identity`: TPMs that are expected, the keys they hold, what they attested.
 
 use crate::error::ReadError;
-use crate::reader::{at, digest};
+use crate::reader::{at, count, digest};
 use crate::row::{name, named};
 use crate::store::Store;
 use model::{DeviceId, Digest, ManufacturerId, SerialNumber, Timestamp};
@@ -98,6 +98,34 @@ impl Store {
                     serial: name(row, 2, TABLE)?,
                 });
                 Ok(())
+            },
+        )
+    }
+
+    /// A page of TPMs that are expected, by the digest of their key, after one.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn endorsement_keys(
+        &self,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<EndorsementKey>, ReadError> {
+        const TABLE: &str = "endorsement_key";
+        self.readers().page(
+            "SELECT endorsement, manufacturer, serial FROM endorsement_key
+             WHERE tenant = ?1 AND endorsement > ?2 ORDER BY endorsement LIMIT ?3",
+            params![
+                self.tenant_text(),
+                after.map_or(&[][..], |digest| &digest.0),
+                count(limit)
+            ],
+            |row| {
+                Ok(EndorsementKey {
+                    endorsement: digest(row, 0, TABLE)?,
+                    manufacturer: name(row, 1, TABLE)?,
+                    serial: name(row, 2, TABLE)?,
+                })
             },
         )
     }

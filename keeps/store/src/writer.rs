@@ -14,6 +14,7 @@ mod respond;
 mod revoke;
 mod tpm;
 
+pub(crate) use apply::millis;
 pub(crate) use queue::{Queue, Reply, Status, Task};
 
 use crate::audit::{CheckpointError, ImportError};

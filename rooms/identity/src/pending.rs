@@ -6,6 +6,7 @@
 //! gives way before it has had an hour to be looked at, and none to another manufacturer's.
 
 use crate::csr::CertificateRequest;
+use core::net::IpAddr;
 use model::{CertificateId, Digest, ManufacturerId, ProductId, SerialNumber, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,6 +64,8 @@ pub struct PendingEnrollment {
     pub key_kind: String,
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub key: Digest,
+    /// The address that it asked from: for people, it proves nothing.
+    pub asked_from: Option<IpAddr>,
     pub asked_at: Timestamp,
     pub expires_at: Timestamp,
     pub state: PendingState,
@@ -97,6 +100,7 @@ pub struct Asking<'a> {
     pub serial: &'a SerialNumber,
     pub shown: Shown,
     pub product: Option<&'a ProductId>,
+    pub from: Option<IpAddr>,
     pub request: &'a CertificateRequest,
 }
 
@@ -174,6 +178,7 @@ impl Pending {
                 product: asking.product.cloned(),
                 key_kind: asking.request.key_kind().to_string(),
                 key: asking.request.key_digest(),
+                asked_from: asking.from,
                 asked_at: now,
                 expires_at: now.plus(KEPT),
                 state: PendingState::Waiting,

@@ -35,9 +35,19 @@ pub enum TokenVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Count tokens by manufacturer: unused, used, ended.
-    #[command(after_help = "Examples:\n  fleetward identity token list")]
+    /// Count tokens by manufacturer: unused, used, ended; or list those of one.
+    #[command(after_help = "Examples:\n  fleetward identity token list\n  \
+        fleetward identity token list --manufacturer acme --after SN-0100")]
     List {
+        /// One by one, without their secrets, which nobody has but the one they were given to.
+        #[arg(long, value_name = "NAME")]
+        manufacturer: Option<ManufacturerId>,
+        /// Begin after this serial number.
+        #[arg(long, value_name = "SERIAL", requires = "manufacturer")]
+        after: Option<SerialNumber>,
+        /// How many at most.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
         #[command(flatten)]
         place: Place,
     },
@@ -63,6 +73,14 @@ const COUNTS: [Column; 4] = [
     ("unused", "/unused"),
     ("used", "/used"),
     ("ended", "/ended"),
+];
+
+const TOKENS: [Column; 5] = [
+    ("serial", "/serial"),
+    ("state", "/state"),
+    ("made", "/made_at"),
+    ("until", "/expires_at"),
+    ("used", "/used_at"),
 ];
 
 const PATH: &str = "/api/v1/identity/claim-tokens";
@@ -103,8 +121,22 @@ impl TokenVerb {
                 ];
                 show::fields(output, &made?, &columns)
             }
-            Self::List { place } => {
-                show::rows(output, &place.client()?.json(Ask::get(PATH))?, &COUNTS)
+            Self::List {
+                manufacturer: None,
+                place,
+                ..
+            } => show::rows(output, &place.client()?.json(Ask::get(PATH))?, &COUNTS),
+            Self::List {
+                manufacturer: Some(manufacturer),
+                after,
+                limit,
+                place,
+            } => {
+                let mut path = format!("{PATH}/{manufacturer}?limit={limit}");
+                if let Some(after) = after {
+                    path.push_str(&format!("&after={}", query(after.as_str())));
+                }
+                show::rows(output, &place.client()?.json(Ask::get(&path))?, &TOKENS)
             }
             Self::Withdraw {
                 manufacturer,

@@ -89,7 +89,7 @@ fn approve(plane: &Plane, row: &Value, body: &Value) -> crate::http::Answer {
 fn refuse(plane: &Plane, row: &Value) -> crate::http::Answer {
     let id = row["id"].as_str().unwrap();
     let path = format!("/api/v1/identity/pending/{id}/refuse");
-    plane.try_ask("POST", &path, None).unwrap()
+    plane.post(&path, &json!({ "reason": "not of our batch" }))
 }
 
 fn actions(plane: &Plane) -> Vec<String> {
@@ -112,6 +112,7 @@ fn an_unknown_but_genuine_device_waits_and_is_let_in_by_a_person_once() {
         ("product", "sensor"),
         ("state", "waiting"),
         ("key_kind", "P-256"),
+        ("asked_from", "127.0.0.1"),
     ] {
         assert_eq!(row[field], value, "{row}");
     }
@@ -186,6 +187,8 @@ fn a_device_that_a_person_refused_stays_out_whatever_it_sends() {
     let refused = approve(&plane, &row, &json!({})).expect(409);
     assert_eq!(refused.json()["code"], "pending-product-needed");
     refuse(&plane, &row).expect(200);
+    let told = plane.entries().pop().unwrap();
+    assert_eq!(told["details"]["reason"], "not of our batch", "{told}");
     make_request(&home, "other");
     for name in ["cam", "other"] {
         let refused = post(&home, &plane, "simpleenroll", name).expect(403);

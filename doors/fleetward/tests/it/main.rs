@@ -21,6 +21,7 @@ mod existing_fleet;
 mod fixture;
 mod hostile_text;
 mod http;
+mod identity_lists;
 mod interoperability;
 mod inventory;
 mod log;

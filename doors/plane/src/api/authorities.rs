@@ -12,10 +12,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use identity::profile::NameLimits;
+use identity::profile::{Issuer, NameLimits};
 use model::{AuthorityId, CertificateUses};
 use serde::{Deserialize, Serialize};
-use signer::Purpose;
+use signer::{KeyPlace, Purpose};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
@@ -35,6 +35,8 @@ pub struct Root {
     state: &'static str,
     /// Its key is on this machine.
     online: bool,
+    /// `sealed-file`, `pkcs11-token`, or `offline`: not on this machine.
+    key_place: &'static str,
     not_before: String,
     not_after: String,
     /// SHA-256 of its name, hex: its revocation list is at `/status/crl/<issuer>/1/0.crl`.
@@ -42,6 +44,10 @@ pub struct Root {
     /// Of the certificate, hex.
     sha256: String,
     certificate_pem: String,
+    /// It by the root before it (NewWithOld), and that one by it (OldWithNew); RFC 4210.
+    links_pem: Vec<String>,
+    /// The entry that tells of it; absent for one that a version before made.
+    entry: Option<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -53,15 +59,27 @@ pub struct IssuingCa {
     state: &'static str,
     /// The names that its certificates may hold; empty: any.
     permitted: Vec<String>,
+    /// `sealed-file`, `pkcs11-token`, or `offline`: not on this machine.
+    key_place: &'static str,
+    /// Products whose devices it certifies now, as the fleet says.
+    products: Vec<String>,
     not_before: String,
     not_after: String,
+    /// From then on it is told to be replaced: its certificates may not outlive it.
+    replace_from: String,
+    /// The root that made it: SHA-256 of that one's name, hex.
+    root: String,
     /// SHA-256 of its name, hex: the issuer in the names of its certificates.
     issuer: String,
     /// Of the certificate, hex.
     sha256: String,
     certificate_pem: String,
+    /// Where its whole revocation list is.
+    crl: String,
     /// Its signatures by purpose.
     signatures: Vec<Signatures>,
+    /// The entry that tells of it; absent for one that a version before made.
+    entry: Option<u64>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -103,17 +121,32 @@ pub async fn authorities(
             .filter(|one| one.signed > 0)
             .collect()
     };
+    let entries = plane.store.authority_entries()?;
+    let place = |issuer: &Issuer| {
+        let place = plane.signer.place_of(issuer.subject_key_identifier());
+        place.map_or("offline", KeyPlace::name)
+    };
+    let pem = |der: &[u8]| crate::pem::encode("CERTIFICATE", der);
     let roots = tree.roots().iter().map(|one| Root {
         state: one.state.name(),
         online: authorities::is_online(&plane, one),
+        key_place: place(&one.issuer),
+        issuer: one.issuer.id().to_string(),
+        links_pem: (one.links.iter().flatten()).map(|der| pem(der)).collect(),
+        entry: entries.get(&one.issuer.id()).copied(),
         not_before: one.issuer.not_before().to_string(),
         not_after: one.issuer.not_after().to_string(),
-        issuer: one.issuer.id().to_string(),
         sha256: digest(&one.certificate).to_string(),
-        certificate_pem: crate::pem::encode("CERTIFICATE", &one.certificate),
+        certificate_pem: pem(&one.certificate),
     });
     let issuing = tree.issuing().iter().map(|one| IssuingCa {
         signatures: signatures(one),
+        key_place: place(&one.issuer),
+        products: authorities::products_of(&plane, one),
+        replace_from: authorities::replace_from(one).to_string(),
+        root: one.root.to_string(),
+        crl: format!("/status/crl/{}/1/0.crl", one.issuer.id()),
+        entry: entries.get(&one.issuer.id()).copied(),
         name: one.name.to_string(),
         uses: one.uses.to_string(),
         state: one.state.name(),
@@ -122,7 +155,7 @@ pub async fn authorities(
         not_after: one.issuer.not_after().to_string(),
         issuer: one.issuer.id().to_string(),
         sha256: digest(&one.certificate).to_string(),
-        certificate_pem: crate::pem::encode("CERTIFICATE", &one.certificate),
+        certificate_pem: pem(&one.certificate),
     });
     Ok(Json(Authorities {
         roots: roots.collect(),

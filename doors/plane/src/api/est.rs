@@ -206,12 +206,14 @@ async fn enroll(
 ) -> Response {
     let told = Telling::new(&plane, &holder);
     let presented = Arc::clone(&holder.presented);
+    let peer = holder.peer.ip();
     let done = async {
         let request = read_request(&holder, &headers, &body)?;
         let enrolling = async move {
             let asked = Asked {
                 presented: &presented,
                 way,
+                from: Some(peer),
                 request: &request,
                 label,
                 generated: None,
@@ -246,6 +248,7 @@ async fn serverkeygen(
     };
     let told = Telling::new(&plane, &holder);
     let presented = Arc::clone(&holder.presented);
+    let peer = holder.peer.ip();
     let way = Way::Est(match presented.kind() {
         // A claim certificate gets no further than being told so.
         IdentityKind::Idevid | IdentityKind::Imported | IdentityKind::Claim => {
@@ -263,6 +266,7 @@ async fn serverkeygen(
             let asked = Asked {
                 presented: &presented,
                 way,
+                from: Some(peer),
                 request: &request,
                 label,
                 generated: Some(&key.public_key),

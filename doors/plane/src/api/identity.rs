@@ -1,6 +1,7 @@
 //! `/api/v1/identity`: manufacturers, expected devices, devices, services' certificates,
 //! the CA.
 
+pub mod certificates;
 pub mod claiming;
 pub mod claims;
 pub mod imports;

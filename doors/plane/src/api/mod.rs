@@ -111,12 +111,6 @@ fn api() -> Router<Shared> {
             "/api/v1/identity/imports/{fleet}/retirement",
             post(identity::imports::retire),
         )
-        .route("/api/v1/identity/revocations", post(revocation::revoke))
-        .route(
-            "/api/v1/identity/revocations/list",
-            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
-        )
-        .route("/api/v1/identity/releases", post(revocation::release))
         .route("/api/v1/identity/served", get(served::served))
         .route(
             "/api/v1/identity/served/reload",
@@ -149,6 +143,7 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(issued())
         .merge(chips())
         .merge(claims())
         .merge(judged())
@@ -168,12 +163,6 @@ fn api() -> Router<Shared> {
 /// Whom a device belongs to before it is known, and after.
 fn claims() -> Router<Shared> {
     Router::new()
-        .route(
-            "/api/v1/identity/claim-tokens",
-            get(identity::claims::tokens)
-                .post(identity::claims::make_tokens)
-                .delete(identity::claims::withdraw_tokens),
-        )
         .route(
             "/api/v1/identity/claim-certificates",
             get(identity::claiming::list).post(identity::claiming::add),
@@ -277,12 +266,45 @@ fn timeout(limit: Duration) -> TimeoutLayer {
     TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limit)
 }
 
+/// What was given to prove an identity by, and what of it is withdrawn.
+fn issued() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/identity/claim-tokens",
+            get(identity::claims::tokens)
+                .post(identity::claims::make_tokens)
+                .delete(identity::claims::withdraw_tokens),
+        )
+        .route(
+            "/api/v1/identity/claim-tokens/{manufacturer}",
+            get(identity::claims::tokens_of),
+        )
+        .route(
+            "/api/v1/identity/certificates",
+            get(identity::certificates::list),
+        )
+        .route(
+            "/api/v1/identity/certificates/summary",
+            get(identity::certificates::summary),
+        )
+        .route(
+            "/api/v1/identity/revocations",
+            get(revocation::revocations).post(revocation::revoke),
+        )
+        .route(
+            "/api/v1/identity/revocations/list",
+            post(revocation::revoke_list).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
+        )
+        .route("/api/v1/identity/releases", post(revocation::release))
+}
+
 /// Which TPMs are expected, and what devices attest by them.
 fn chips() -> Router<Shared> {
     Router::new()
         .route(
             "/api/v1/identity/tpm/endorsement-keys",
-            post(tpm::list_endorsement_keys)
+            get(tpm::endorsement_keys)
+                .post(tpm::list_endorsement_keys)
                 .delete(tpm::unlist_endorsement_keys)
                 .layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
@@ -414,12 +436,17 @@ async fn method_not_allowed() -> Problem {
         identity::ownership::release,
         identity::ownership::make_codes,
         identity::ownership::own_code,
+        identity::certificates::list,
+        identity::certificates::summary,
         identity::claims::tokens,
+        identity::claims::tokens_of,
         identity::claims::make_tokens,
         identity::claims::withdraw_tokens,
+        revocation::revocations,
         revocation::revoke,
         revocation::revoke_list,
         revocation::release,
+        tpm::endorsement_keys,
         tpm::list_endorsement_keys,
         tpm::unlist_endorsement_keys,
         tpm::tpm_vendors,

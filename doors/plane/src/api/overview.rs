@@ -27,6 +27,8 @@ pub struct Overview {
     devices: Devices,
     incidents_open: usize,
     alerts_open: usize,
+    /// Devices that wait for a person before they get a certificate.
+    pending: usize,
     /// 0: none was applied yet.
     fleet_version: u64,
     log: Log,
@@ -129,6 +131,7 @@ pub async fn overview(
         devices,
         incidents_open,
         alerts_open,
+        pending: plane.pending.lock().waiting_count(clock::now()),
         fleet_version: plane.admission.fleet.get().version,
         log,
         plane: PlaneState {

@@ -15,6 +15,9 @@ use model::{DeviceId, Digest, GroupId, ProductId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+/// A person's reason, as it stands in the log.
+const REASON_CHARACTERS_MAX: usize = 500;
+
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -41,6 +44,8 @@ pub struct Pending {
     /// `waiting`, `approved` (not fetched yet) or `refused`.
     state: &'static str,
     asked_at: String,
+    /// The address that it asked from.
+    asked_from: Option<String>,
     expires_at: String,
     /// The kind of its new key, and SHA-256 of its SubjectPublicKeyInfo, hex.
     key_kind: String,
@@ -83,6 +88,18 @@ pub struct Approval {
     device: Option<String>,
     #[serde(default)]
     groups: Vec<String>,
+    /// Why, for the log: up to 500 characters.
+    #[serde(default)]
+    reason: String,
+}
+
+/// Why a device is not let in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefusedBecause {
+    /// For the log: up to 500 characters.
+    #[serde(default)]
+    reason: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -121,8 +138,9 @@ pub async fn approve(
     if assignment.groups.len() > identity::expected::GROUPS_MAX {
         return Err(invalid("a device is in 64 groups at most"));
     }
-    let done =
-        to_its_end(async move { waiting::approve(&plane, id, assignment, &actor).await }).await?;
+    let why = said(approval.reason)?;
+    let deciding = async move { waiting::approve(&plane, id, assignment, &why, &actor).await };
+    let done = to_its_end(deciding).await?;
     Ok(Json(Approved {
         device: done.device.to_string(),
         product: done.product.to_string(),
@@ -133,15 +151,20 @@ pub async fn approve(
 /// Does not let a device in: for 30 days it is refused, whatever it sends.
 #[utoipa::path(post, path = "/api/v1/identity/pending/{id}/refuse", tag = "identity",
     operation_id = "refuse", params(("id" = String, Path, description = "The enrollment.")),
-    responses((status = 200, body = Recorded), (status = 401, body = super::problem::ProblemBody),
+    request_body = RefusedBecause,
+    responses((status = 200, body = Recorded), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody),
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn refuse(
     State(plane): State<Shared>,
     Administrator(actor): Administrator,
     Named(id): Named<String>,
+    Body(because): Body<RefusedBecause>,
 ) -> Result<Json<Recorded>, Problem> {
     let id = read_id(&id)?;
-    let receipt = to_its_end(async move { waiting::refuse(&plane, id, &actor).await }).await?;
+    let why = said(because.reason)?;
+    let receipt =
+        to_its_end(async move { waiting::refuse(&plane, id, &why, &actor).await }).await?;
     Ok(Json(receipt.into()))
 }
 
@@ -165,6 +188,7 @@ fn shown(plane: &Shared, one: &PendingEnrollment) -> Pending {
         device,
         state: one.state.name(),
         asked_at: one.asked_at.to_string(),
+        asked_from: one.asked_from.map(|address| address.to_string()),
         expires_at: one.expires_at.to_string(),
         key_kind: one.key_kind.clone(),
         key_sha256: one.key.to_string(),
@@ -177,6 +201,13 @@ fn shown(plane: &Shared, one: &PendingEnrollment) -> Pending {
             Shown::Certificate(_) => None,
         },
     }
+}
+
+fn said(reason: String) -> Result<String, Problem> {
+    if reason.chars().count() > REASON_CHARACTERS_MAX {
+        return Err(invalid("say why in 500 characters at most"));
+    }
+    Ok(reason.trim().to_owned())
 }
 
 fn read_id(text: &str) -> Result<Digest, Problem> {

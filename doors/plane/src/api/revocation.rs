@@ -8,7 +8,7 @@ use super::{Problem, Shared};
 use crate::flow;
 use crate::plane::digest;
 use crate::respond::deciding;
-use crate::shared::to_its_end;
+use crate::shared::{off_thread, to_its_end};
 use crate::withdrawing::{Releasing, RevocationPreview, RevocationReceipt, Revoking, read_list};
 use axum::Json;
 use axum::extract::State;
@@ -187,6 +187,76 @@ async fn carry_out(
     let done = to_its_end(async move { deciding::revoke(&plane, &revoking, &actor).await }).await?;
     let done = RevocationDone::new(done, carried_to);
     Ok((StatusCode::CREATED, Json(done)).into_response())
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WhichRevocations {
+    /// Only what is on hold, or only what is not.
+    on_hold: Option<bool>,
+    /// Begin after this one.
+    after: Option<String>,
+    /// 1 to 1000, 100 if absent.
+    limit: Option<usize>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Withdrawn {
+    /// `device/…`, `service/…`, `certificate/…`, `product/…` or `ca/…`.
+    what: String,
+    at: String,
+    reason: &'static str,
+    on_hold: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct WithdrawnPage {
+    revocations: Vec<Withdrawn>,
+    /// How many there are in all, on this page or not.
+    total: usize,
+    /// Ask again with `after` set to this.
+    next: Option<String>,
+}
+
+/// All that is revoked or on hold, in the order of its names.
+#[utoipa::path(get, path = "/api/v1/identity/revocations", tag = "identity",
+    params(WhichRevocations),
+    responses((status = 200, body = WithdrawnPage), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn revocations(
+    State(plane): State<Shared>,
+    _: Administrator,
+    Asked(which): Asked<WhichRevocations>,
+) -> Result<Json<WithdrawnPage>, Problem> {
+    let limit = which.limit.unwrap_or(100).clamp(1, 1000);
+    let page = off_thread(move || {
+        let registry = plane.trust().registry();
+        let mut all: Vec<_> = (registry.revocations())
+            .filter(|(_, found)| which.on_hold.is_none_or(|on| on == found.reason.is_hold()))
+            .map(|(what, found)| (what.to_string(), found))
+            .collect();
+        drop(registry);
+        let total = all.len();
+        if let Some(after) = which.after {
+            all.retain(|(what, _)| *what > after);
+        }
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let more = all.len() > limit;
+        all.truncate(limit);
+        WithdrawnPage {
+            next: all.last().filter(|_| more).map(|(what, _)| what.clone()),
+            revocations: (all.into_iter())
+                .map(|(what, found)| Withdrawn {
+                    what,
+                    at: found.at.to_string(),
+                    reason: found.reason.name(),
+                    on_hold: found.reason.is_hold(),
+                })
+                .collect(),
+            total,
+        }
+    });
+    Ok(Json(page.await?))
 }
 
 /// What is on hold and is to be given back: one of the five.

@@ -2,10 +2,11 @@
 //! by its own that it may have one.
 
 use super::caller::Administrator;
-use super::identity::Recorded;
+use super::identity::{Attestation, Recorded, invalid};
 use super::read::{Asked, Body};
 use super::{Caller, Problem, Shared, bytes};
 use crate::certify::tpm::{self, Chip};
+use crate::clock;
 use crate::flow;
 use crate::shared::to_its_end;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
@@ -117,6 +118,77 @@ pub async fn unlist_endorsement_keys(
         endorsement_keys,
         entry: receipt.first_leaf_index,
     }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ChipPage {
+    /// Begin after this endorsement key.
+    after: Option<String>,
+    /// 1 to 1000, 100 if absent.
+    limit: Option<usize>,
+}
+
+/// A TPM that is expected, and what it has shown.
+#[derive(Serialize, ToSchema)]
+pub struct ExpectedChip {
+    /// SHA-256 of its endorsement key (SubjectPublicKeyInfo), hex.
+    endorsement_key_sha256: String,
+    manufacturer: String,
+    serial: String,
+    /// The device that it is in.
+    device: Option<String>,
+    /// Since when it holds that device's key; absent until it enrolled.
+    held_since: Option<String>,
+    /// `contraindicated`, `identified`, `hardware-held` or `attested`.
+    assurance: Option<&'static str>,
+    /// What became of its latest evidence.
+    attestation: Option<Attestation>,
+}
+
+/// TPMs that are expected, by the digest of their endorsement key.
+#[utoipa::path(get, path = "/api/v1/identity/tpm/endorsement-keys", tag = "identity",
+    params(ChipPage),
+    responses((status = 200, body = [ExpectedChip]), (status = 400, body = super::problem::ProblemBody),
+        (status = 401, body = super::problem::ProblemBody)))]
+pub async fn endorsement_keys(
+    State(plane): State<Shared>,
+    _: Administrator,
+    Asked(page): Asked<ChipPage>,
+) -> Result<Json<Vec<ExpectedChip>>, Problem> {
+    let after = page.after.as_deref().map(|text| {
+        model::Digest::from_hex(text).ok_or_else(|| invalid("after has 64 hex digits"))
+    });
+    let after = after.transpose()?;
+    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
+    let now = clock::now();
+    let mut shown = Vec::new();
+    for chip in plane.store.endorsement_keys(after.as_ref(), limit)? {
+        let known = {
+            let registry = plane.trust().registry();
+            let device = registry.device_by_serial(&chip.manufacturer, &chip.serial);
+            device.map(|one| (registry.assurance(&one.device, now), one.device))
+        };
+        let (assurance, device) = known.unzip();
+        let (held, attestation) = match &device {
+            Some(device) => (
+                (plane.store.held_key(device)?).filter(|held| held.endorsement == chip.endorsement),
+                plane.store.attestation_result(device)?,
+            ),
+            None => (None, None),
+        };
+        shown.push(ExpectedChip {
+            endorsement_key_sha256: chip.endorsement.to_string(),
+            manufacturer: chip.manufacturer.to_string(),
+            serial: chip.serial.to_string(),
+            device: device.map(|device| device.to_string()),
+            held_since: held.map(|held| held.held_since.to_string()),
+            assurance: assurance.map(|level| level.name()),
+            attestation: attestation.map(Into::into),
+        });
+    }
+    Ok(Json(shown))
 }
 
 #[derive(Deserialize, ToSchema)]

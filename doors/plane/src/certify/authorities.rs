@@ -8,9 +8,10 @@ use crate::plane::{Plane, digest};
 use crate::served;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
+use access::Fleet;
 use identity::profile::{self, AuthorityRequest};
 use identity::{Anchors, IssuingCa, OwnCas};
-use model::{AuthorityId, CertificateUses, Digest, ManufacturerId, Timestamp};
+use model::{AuthorityId, CertificateUse, CertificateUses, Digest, ManufacturerId, Timestamp};
 use profile::NameLimits;
 use signer::{IssuingKey, Purpose, Signer};
 use std::sync::Arc;
@@ -52,6 +53,26 @@ pub fn is_online(plane: &Plane, root: &Root) -> bool {
         .is_some_and(|key| root.issuer.has_key(&key))
 }
 
+/// When it is time to replace it.
+#[must_use]
+pub fn replace_from(one: &Issuing) -> Timestamp {
+    one.issuer.not_after().minus(ENDS_SOON)
+}
+
+/// The products whose devices it certifies now.
+#[must_use]
+pub fn products_of(plane: &Plane, one: &Issuing) -> Vec<String> {
+    if one.state != AuthorityState::Current || !one.uses.contains(CertificateUse::Device) {
+        return Vec::new();
+    }
+    let standard = AuthorityId::standard();
+    let in_force = plane.admission.fleet.get();
+    (in_force.fleet.iter().flat_map(Fleet::products))
+        .filter(|product| *product.authority.as_ref().unwrap_or(&standard) == one.name)
+        .map(|product| product.id.to_string())
+        .collect()
+}
+
 /// What somebody should change about our CAs.
 #[must_use]
 pub fn findings(plane: &Plane) -> Vec<String> {
@@ -64,9 +85,9 @@ pub fn findings(plane: &Plane) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let soon = clock::now().plus(ENDS_SOON);
+    let now = clock::now();
     for one in tree.issuing() {
-        if one.state == AuthorityState::Current && one.issuer.not_after() < soon {
+        if one.state == AuthorityState::Current && replace_from(one) < now {
             findings.push(format!(
                 "the issuing CA {} ends at {}: fleetward identity ca rollover {}",
                 one.name,

@@ -80,7 +80,13 @@ async fn carry_out(plane: &Arc<Plane>, question: &Question) -> Result<Vec<u8>, T
     match question.asked.topic.call {
         ClaimCall::CertificateForRequest => {
             let der = claim_certificate::certificate_call(form, payload).map_err(Refusal::from)?;
-            let reserved = reserve(plane, &claiming, &CertificateRequest::parse(&der)?).await?;
+            let reserved = reserve(
+                plane,
+                &claiming,
+                question.address,
+                &CertificateRequest::parse(&der)?,
+            )
+            .await?;
             let id = digest(&reserved.der).to_string();
             let pem = crate::pem::encode("CERTIFICATE", &reserved.der);
             let token = &reserved.ownership_token;
@@ -145,6 +151,7 @@ struct Reserved {
 async fn reserve(
     plane: &Arc<Plane>,
     claiming: &Claiming,
+    from: IpAddr,
     request: &CertificateRequest,
 ) -> Result<Reserved, Trouble> {
     let now = clock::now();
@@ -164,6 +171,7 @@ async fn reserve(
         serial: &serial,
         shown: Shown::Certificate(claiming.certificate()),
         product: Some(&terms.product),
+        from: Some(from),
         request,
     };
     let decided = match decide() {

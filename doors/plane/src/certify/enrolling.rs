@@ -13,6 +13,7 @@ use identity::{
     CertificateRequest, Door, EnrollmentDecision, FirstIdentity, Operation, Presented, Refusal,
 };
 use model::{CertificateId, Digest, Principal, ProductId, Timestamp};
+use std::net::IpAddr;
 use std::time::Duration;
 use store::{Change, EnrollmentAnswer, Guard, Write};
 
@@ -24,6 +25,8 @@ pub struct Asked<'a> {
     pub presented: &'a Presented,
     pub way: Way,
     pub request: &'a CertificateRequest,
+    /// The address that it asks from, if it came over the network by itself.
+    pub from: Option<IpAddr>,
     /// The product that it asks as, by the label.
     pub label: Option<ProductId>,
     /// A key that was made here is certified in place of the request's (SubjectPublicKeyInfo).
@@ -191,6 +194,7 @@ pub async fn approval_by_tpm(
         serial: &decision.serial,
         shown,
         product: Some(&decision.product),
+        from: None,
         request,
     };
     match waiting::ask(plane, &asking, now).await? {
@@ -229,6 +233,7 @@ pub async fn ask_a_person(
         serial: &serial,
         shown: Shown::Certificate(asked.presented.certificate()),
         product,
+        from: asked.from,
         request: asked.request,
     };
     waiting::ask(plane, &asking, now).await

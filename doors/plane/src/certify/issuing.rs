@@ -16,6 +16,7 @@ pub struct Made {
     der: Vec<u8>,
     pub certificate: CertificateId,
     key: Digest,
+    key_kind: Option<identity::KeyKind>,
     not_before: Timestamp,
     not_after: Timestamp,
 }
@@ -44,6 +45,7 @@ impl Made {
             not_before: self.not_before,
             not_after: self.not_after,
             key: Some(self.key),
+            key_kind: self.key_kind.map(|kind| kind.to_string()),
             der: self.der.clone(),
         })
     }
@@ -154,6 +156,7 @@ fn made(
         der: unsigned.assemble(&signature)?,
         certificate,
         key: digest(public_key),
+        key_kind: identity::KeyKind::of(public_key).ok(),
         not_before,
         not_after,
     })

@@ -120,6 +120,7 @@ async fn enroll(plane: &Arc<Plane>, asked: &Request) -> Result<Enrolled, Trouble
     let asked = enrolling::Asked {
         presented: &presented,
         way: Way::Est(Operation::SimpleReenroll),
+        from: None,
         request: &request,
         label: None,
         generated: None,

@@ -5,6 +5,7 @@ use crate::certify::enrolling::Enrolled;
 use crate::certify::lists;
 use crate::clock;
 use crate::entries::{self, Actor};
+use crate::events::About;
 use crate::plane::Plane;
 use crate::trouble::Trouble;
 use identity::Refusal;
@@ -13,6 +14,7 @@ use identity::pending::{
     Asking, KEPT, Pending, PendingAnswer, PendingEnrollment, PendingState, Shown,
 };
 use model::{DeviceId, Digest, GroupId, ManufacturerId, ProductId, SerialNumber, Timestamp};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Change, Decision, Direction, Guard, Receipt, Store, Write};
@@ -103,6 +105,7 @@ pub async fn ask(
         );
     }
     pending.put(*enrollment);
+    tell(plane, &id);
     Ok(Some(Enrolled::Waits {
         id,
         retry_after: PendingAnswer::FIRST_RETRY_AFTER,
@@ -165,7 +168,16 @@ impl<'a> Waited<'a> {
     /// The change is on record.
     pub fn forget(self) {
         (self.plane.pending.lock()).remove(self.manufacturer, self.serial);
+        let gone =
+            json!({ "manufacturer": self.manufacturer.as_str(), "serial": self.serial.as_str() });
+        self.plane.events.tell(About::Pending, &gone);
     }
+}
+
+/// Screens that show who waits read again.
+fn tell(plane: &Plane, id: &Digest) {
+    let about = json!({ "id": id.to_string() });
+    plane.events.tell(About::Pending, &about);
 }
 
 /// As what a device that is on no list is let in.
@@ -193,6 +205,7 @@ pub async fn approve(
     plane: &Arc<Plane>,
     id: Digest,
     assignment: Assignment,
+    why: &str,
     actor: &Actor,
 ) -> Result<Approved, Trouble> {
     plane.granting_allowed()?;
@@ -234,7 +247,7 @@ pub async fn approve(
     };
     let row = row_of(&enrollment, Some(decision.clone()));
     let about = Some((&device, &product));
-    let entry = entries::enrollment_decided(actor, &row, &decision, about);
+    let entry = entries::enrollment_decided(actor, &row, &decision, about, why);
     let mut change = Change::new(Direction::Grant)
         .guard(Guard::DeviceNotRevoked(device.clone()))
         .guard(still(&row, before));
@@ -256,6 +269,7 @@ pub async fn approve(
         lists::learn_expected(plane, &enrollment.manufacturer, &[new], &none).await?;
     }
     plane.pending.lock().put(enrollment);
+    tell(plane, &id);
     Ok(Approved {
         device,
         product,
@@ -268,7 +282,12 @@ pub async fn approve(
 ///
 /// # Errors
 /// Nobody waits under this id (any more); trouble of ours.
-pub async fn refuse(plane: &Arc<Plane>, id: Digest, actor: &Actor) -> Result<Receipt, Trouble> {
+pub async fn refuse(
+    plane: &Arc<Plane>,
+    id: Digest,
+    why: &str,
+    actor: &Actor,
+) -> Result<Receipt, Trouble> {
     let _one_at_a_time = plane.waiting.begin().await;
     let now = clock::now();
     let mut enrollment = waiting_one(plane, id, now)?;
@@ -281,7 +300,7 @@ pub async fn refuse(plane: &Arc<Plane>, id: Digest, actor: &Actor) -> Result<Rec
         by: actor.to_string(),
     };
     let row = row_of(&enrollment, Some(decision.clone()));
-    let entry = entries::enrollment_decided(actor, &row, &decision, None);
+    let entry = entries::enrollment_decided(actor, &row, &decision, None, why);
     let change = Change::new(Direction::Withdraw)
         .guard(still(&row, before))
         .write(Write::PutPendingEnrollment(row))
@@ -289,6 +308,7 @@ pub async fn refuse(plane: &Arc<Plane>, id: Digest, actor: &Actor) -> Result<Rec
     // Nothing of it was granted yet, so nothing has to bite before it is on record.
     let receipt = plane.commit(change).await?;
     plane.pending.lock().put(enrollment);
+    tell(plane, &id);
     Ok(receipt)
 }
 
@@ -381,6 +401,7 @@ fn row_of(enrollment: &PendingEnrollment, decision: Option<Decision>) -> store::
         product: enrollment.product.clone(),
         key_kind: enrollment.key_kind.clone(),
         key: enrollment.key,
+        asked_from: enrollment.asked_from,
         asked_at: enrollment.asked_at,
         expires_at: enrollment.expires_at,
         decision,
@@ -399,6 +420,7 @@ fn from_row(row: store::PendingEnrollment) -> Option<PendingEnrollment> {
         product: row.product,
         key_kind: row.key_kind,
         key: row.key,
+        asked_from: row.asked_from,
         asked_at: row.asked_at,
         expires_at: row.expires_at,
         state: match row.decision {

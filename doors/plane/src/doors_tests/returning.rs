@@ -56,6 +56,7 @@ impl House {
             not_before: unsigned.not_before(),
             not_after,
             key: None,
+            key_kind: None,
             der: unsigned.assemble(&signature).unwrap(),
         };
         let mut device = self.device(name);

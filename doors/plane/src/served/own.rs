@@ -98,6 +98,9 @@ impl Maker<'_> {
                 not_before,
                 not_after,
                 key: identity::public_key_digest(&der).ok(),
+                key_kind: identity::KeyKind::of(self.signer.server_public_key())
+                    .ok()
+                    .map(|kind| kind.to_string()),
                 der: der.clone(),
             }))
             .entry(leaf(self.realm.tenant().clone(), &act)?);

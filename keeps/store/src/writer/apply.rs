@@ -68,7 +68,11 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a list of roots", roots.len(), 0, ROOTS_MAX)
         }
         Write::NoteUnrecorded { kind, .. } => within("a kind", kind.len(), 1, KEY_BYTES_MAX),
-        Write::PutCertificate(row) => within("a certificate", row.der.len(), 1, DER_BYTES_MAX),
+        Write::PutCertificate(row) => {
+            let kind = row.key_kind.as_deref().unwrap_or_default();
+            within("a kind of key", kind.len(), 0, 32)?;
+            within("a certificate", row.der.len(), 1, DER_BYTES_MAX)
+        }
         Write::PutFleet(row) => within("the fleet", row.files.len(), 0, FLEET_BYTES_MAX),
         Write::PutMeta { key, value } => {
             within("a key", key.len(), 1, KEY_BYTES_MAX)?;
@@ -120,10 +124,12 @@ impl Writer {
             }
         }
         self.dirty = true;
-        for write in &change.writes {
-            self.write(write, change.direction)?;
-        }
         let first = self.head.leaf_count;
+        // What tells of a row that keeps its entry.
+        let entry = (!change.entries.is_empty()).then_some(first);
+        for write in &change.writes {
+            self.write(write, change.direction, entry)?;
+        }
         self.append(&change.entries)?;
         self.head.sequence = self.head.sequence.saturating_add(1);
         let leaf_count = self.head.leaf_count.saturating_sub(first);
@@ -302,9 +308,9 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, write: &Write, direction: Direction) -> Outcome<()> {
+    fn write(&mut self, write: &Write, direction: Direction, entry: Option<i64>) -> Outcome<()> {
         match write {
-            Write::PutAuthority(row) => self.put_authority(row),
+            Write::PutAuthority(row) => self.put_authority(row, entry),
             Write::PutLearnedRoots { device, roots, at } => {
                 self.put_learned_roots(device, roots, *at)
             }
@@ -349,7 +355,7 @@ impl Writer {
             }
             Write::PutOwnership(row) => self.put_ownership(row),
             Write::PutDevice(row) => self.put_device(row),
-            Write::PutCertificate(row) => self.put_certificate(row),
+            Write::PutCertificate(row) => self.put_certificate(row, entry),
             Write::Revoke { what, at, reason } => self.revoke(what, *at, *reason),
             Write::Release { what } => self.release(what),
             Write::PutSuperseded(rows) => rows.iter().try_for_each(|row| self.put_superseded(row)),
@@ -534,7 +540,7 @@ impl Writer {
         })
     }
 
-    fn put_certificate(&self, row: &Certificate) -> Outcome<()> {
+    fn put_certificate(&self, row: &Certificate, entry: Option<i64>) -> Outcome<()> {
         let principal = row.holder.principal();
         if let Some(principal) = &principal
             && self.is_revoked(principal)?
@@ -563,8 +569,9 @@ impl Writer {
         }
         self.insert(
             "INSERT INTO certificate
-             (tenant, issuer, serial, kind, principal, not_before, not_after, der, key)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             (tenant, issuer, serial, kind, principal, not_before, not_after, der, key, key_kind,
+              entry)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 self.tenant,
                 row.id.issuer().0,
@@ -574,7 +581,9 @@ impl Writer {
                 millis(row.not_before),
                 millis(row.not_after),
                 row.der,
-                row.key.map(|digest| digest.0)
+                row.key.map(|digest| digest.0),
+                row.key_kind,
+                entry
             ],
             || format!("certificate {} exists already", row.id),
         )?;
@@ -716,7 +725,7 @@ fn receipt(sequence: i64, first_leaf_index: i64, leaf_count: i64, replayed: bool
 }
 
 /// SQLite's integers have a sign; a time beyond its range is as good as never.
-pub(super) fn millis(at: Timestamp) -> i64 {
+pub(crate) fn millis(at: Timestamp) -> i64 {
     signed(at.as_millis())
 }
 

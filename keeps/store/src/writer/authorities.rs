@@ -7,15 +7,15 @@ use model::{DeviceId, Digest, Timestamp};
 use rusqlite::params;
 
 impl Writer {
-    pub(super) fn put_authority(&self, row: &Authority) -> Outcome<()> {
+    pub(super) fn put_authority(&self, row: &Authority, entry: Option<i64>) -> Outcome<()> {
         let (name, uses) = match &row.role {
             AuthorityRole::Root => (None, None),
             AuthorityRole::Issuing { name, uses } => (Some(name.as_str()), Some(uses.to_string())),
         };
         let put = self.perform(
             "INSERT INTO certificate_authority
-             (tenant, subject, name, uses, state, certificate, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             (tenant, subject, name, uses, state, certificate, created_at, entry)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT (tenant, subject) DO UPDATE SET state = excluded.state
              WHERE certificate = excluded.certificate",
             params![
@@ -25,7 +25,8 @@ impl Writer {
                 uses,
                 row.state.name(),
                 row.certificate,
-                millis(row.created_at)
+                millis(row.created_at),
+                entry
             ],
         )?;
         if put == 0 {

@@ -23,15 +23,15 @@ impl Writer {
         self.insert(
             "INSERT INTO pending_enrollment (tenant, id, manufacturer, serial, issuer, certificate,
              product, key_kind, key, asked_at, expires_at, approved, decided_at, by_whom,
-             endorsement)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+             endorsement, asked_from)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
              ON CONFLICT (tenant, manufacturer, serial) DO UPDATE SET id = excluded.id,
              issuer = excluded.issuer, certificate = excluded.certificate,
              endorsement = excluded.endorsement,
              product = excluded.product, key_kind = excluded.key_kind, key = excluded.key,
              asked_at = excluded.asked_at, expires_at = excluded.expires_at,
              approved = excluded.approved, decided_at = excluded.decided_at,
-             by_whom = excluded.by_whom",
+             by_whom = excluded.by_whom, asked_from = excluded.asked_from",
             params![
                 self.tenant,
                 row.id.0,
@@ -48,6 +48,7 @@ impl Writer {
                 decision.map(|decision| millis(decision.at)),
                 decision.map(|decision| &decision.by),
                 row.endorsement.map(|endorsement| endorsement.0),
+                row.asked_from.map(|address| address.to_string()),
             ],
             || format!("manufacturer {} is not registered", row.manufacturer),
         )

@@ -17,6 +17,7 @@ fn pending(serial: &str, id: u8) -> PendingEnrollment {
         product: None,
         key_kind: "P-256".to_owned(),
         key: Digest([7; 32]),
+        asked_from: Some([192, 0, 2, 7].into()),
         asked_at: seconds(5),
         expires_at: seconds(50),
         decision: None,

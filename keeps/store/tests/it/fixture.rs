@@ -80,6 +80,7 @@ pub fn certificate(serial: u8, holder: Holder) -> Certificate {
         not_before: seconds(10),
         not_after: seconds(20),
         key: Some(Digest([serial; 32])),
+        key_kind: Some("P-256".into()),
         der: vec![0x30, serial],
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod certificates;
 mod change;
 mod claim;
 mod crash;

@@ -29,6 +29,7 @@ fn unit(maker: &str, number: usize, request: &CertificateRequest) -> Unit {
 impl Unit {
     fn asks(&self, pending: &Pending, now: Timestamp) -> PendingAnswer {
         let asking = Asking {
+            from: None,
             manufacturer: &self.manufacturer,
             serial: &self.serial,
             shown: Shown::Certificate(self.certificate),

@@ -360,6 +360,7 @@ impl Plane {
                 not_before,
                 not_after,
                 key: Some(request.key_digest()),
+                key_kind: Some(request.key_kind().to_string()),
                 der: der.clone(),
             }))
             .entry(b"enrolled".to_vec());

@@ -2,7 +2,7 @@
 
 use super::{Recorded, invalid};
 use crate::api::caller::Administrator;
-use crate::api::read::{Asked, Body};
+use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared};
 use crate::certify::tokens;
 use crate::clock;
@@ -116,6 +116,64 @@ pub async fn tokens(
         }
     })?;
     Ok(Json(all.into_values().collect()))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TokenPage {
+    /// Begin after this serial number.
+    after: Option<String>,
+    /// 1 to 1000, 100 if absent.
+    limit: Option<usize>,
+}
+
+/// A claim token without its secret, which nobody has but the one it was given to.
+#[derive(Serialize, ToSchema)]
+pub struct KnownToken {
+    serial: String,
+    /// `unused`, `used` or `ended`.
+    state: &'static str,
+    made_at: String,
+    expires_at: String,
+    used_at: Option<String>,
+    /// What it was used for.
+    certificate: Option<String>,
+}
+
+/// Claim tokens of a manufacturer's devices, by serial number.
+#[utoipa::path(get, path = "/api/v1/identity/claim-tokens/{manufacturer}", tag = "identity",
+    params(("manufacturer" = String, Path, description = "its name"), TokenPage),
+    operation_id = "claim_tokens_of",
+    responses((status = 200, body = [KnownToken]), (status = 401, body = crate::api::problem::ProblemBody)))]
+pub async fn tokens_of(
+    State(plane): State<Shared>,
+    _: Administrator,
+    Named(manufacturer): Named<String>,
+    Asked(page): Asked<TokenPage>,
+) -> Result<Json<Vec<KnownToken>>, Problem> {
+    let manufacturer = ManufacturerId::new(&manufacturer).map_err(invalid)?;
+    let after = (page.after.as_deref().map(SerialNumber::new))
+        .transpose()
+        .map_err(invalid)?;
+    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
+    let now = clock::now();
+    let rows = plane
+        .store
+        .claim_tokens(&manufacturer, after.as_ref(), limit)?;
+    let shown = rows.into_iter().map(|row| KnownToken {
+        serial: row.serial.to_string(),
+        state: match row.used {
+            Some(_) => "used",
+            None if row.expires_at <= now => "ended",
+            None => "unused",
+        },
+        made_at: row.made_at.to_string(),
+        expires_at: row.expires_at.to_string(),
+        used_at: row.used.as_ref().map(|used| used.at.to_string()),
+        certificate: row.used.map(|used| used.certificate.to_string()),
+    });
+    Ok(Json(shown.collect()))
 }
 
 #[derive(Deserialize, IntoParams)]

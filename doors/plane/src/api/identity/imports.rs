@@ -134,7 +134,7 @@ pub struct HowTaken {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Finding {
+pub struct ImportFinding {
     count: usize,
     /// The first of them.
     examples: Vec<String>,
@@ -144,7 +144,7 @@ pub struct Finding {
 pub struct DevicesImported {
     devices: usize,
     /// By kind: what is new, known, changed, pinned, sharing, and what a list is refused for.
-    findings: BTreeMap<String, Finding>,
+    findings: BTreeMap<String, ImportFinding>,
     /// Of its last part; absent in a dry run.
     recorded: Option<Recorded>,
 }
@@ -179,7 +179,7 @@ pub async fn devices(
     })
     .await?;
     let findings = imported.findings.into_iter().map(|(kind, finding)| {
-        let finding = Finding {
+        let finding = ImportFinding {
             count: finding.count,
             examples: finding.examples,
         };
