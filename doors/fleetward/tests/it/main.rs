@@ -12,6 +12,7 @@ mod acme;
 mod agent;
 mod attacks;
 mod authorities;
+mod counting;
 mod crash;
 mod est;
 mod existing_fleet;
