@@ -149,10 +149,9 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     let by = asked.presented.certificate();
     let key_made_here = asked.generated.is_some();
     let act = entries::enrolled(now, &decision, Some(by), made.certificate, key_made_here);
+    // That neither the device nor the CA was revoked meanwhile its rows see to by themselves.
     let mut change = Change::new(Direction::Grant)
-        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
         .guard(Guard::CertificateNotRevoked(by))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
         .entry(plane.leaf(&act)?);
@@ -221,8 +220,6 @@ pub async fn enroll_by_token(
     let principal = Principal::Device(decision.device.clone());
     let act = entries::enrolled(now, &decision, None, made.certificate, false);
     let change = Change::new(Direction::Grant)
-        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(Write::UseClaimToken {
             manufacturer: decision.manufacturer.clone(),
             serial: decision.serial.clone(),
@@ -274,8 +271,6 @@ pub async fn enroll_by_tpm(
     let device = decision.device.clone();
     let principal = Principal::Device(device.clone());
     let mut change = Change::new(Direction::Grant)
-        .guard(Guard::DeviceNotRevoked(device.clone()))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
         .write(Write::PutHeldKey(store::HeldKey {
@@ -401,9 +396,8 @@ pub async fn issue_to_service(
     }
     let made = issuing::service(plane, service, request, now)?;
     let principal = Principal::Service(service.clone());
+    // The row is refused by itself if the service or the CA was revoked meanwhile.
     let change = Change::new(Direction::Grant)
-        .guard(Guard::ServiceNotRevoked(service.clone()))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(made.row(&principal))
         .entry(plane.leaf(&entries::issued_to_service(
             now,

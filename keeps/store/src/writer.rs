@@ -21,8 +21,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Pages in the write-ahead log that were not copied into the database yet: from here on they are
-/// copied after a batch (SQLite's own default, but after the answers instead of before them).
-const WAL_PAGES_COPY: i64 = 1000;
+/// copied after a batch, and so after its answers. Four times SQLite's own default: a page that
+/// changes with every batch is copied once in a while, and the database is synced as seldom.
+const WAL_PAGES_COPY: i64 = 4000;
 
 /// Pages in the write-ahead log (of 4 KiB): beyond this the writer itself stops until it can begin
 /// the log anew. Only a reader that holds an old view can prevent it.
@@ -63,9 +64,11 @@ impl Writer {
         status: Arc<Status>,
     ) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(64);
-        // A short patience: the writer meets a lock only when somebody opened the file by hand.
+        // A short patience: the writer meets a lock only when somebody opened the file by hand. What
+        // would undo a change stays in memory: of some dozen changes it is more than SQLite keeps
+        // there by itself, and each transaction would make a file for it.
         connection.execute_batch(
-            "PRAGMA busy_timeout = 250; PRAGMA wal_autocheckpoint = 0;
+            "PRAGMA busy_timeout = 250; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;
              PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536;",
         )?;
         let (sequence, sealed, imported_from) = connection.query_row(

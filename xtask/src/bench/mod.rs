@@ -431,7 +431,7 @@ impl Setting {
             Kind::Fleetward => Server::fleetward(&self.scratch, devices, self.durability),
             Kind::Mosquitto => Server::mosquitto(&self.scratch, devices),
             Kind::Rumqttd => Server::rumqttd(&self.scratch, devices),
-            Kind::Cfssl => Server::cfssl(&self.scratch),
+            Kind::Cfssl => Server::cfssl(&self.scratch, Keeps::Records),
         }
     }
 }

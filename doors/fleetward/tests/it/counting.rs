@@ -162,7 +162,7 @@ fn a_crash_between_signature_and_record_is_a_gap_that_the_log_tells() {
     let arguments = ["identity", "ca", "list", "--data", &data];
     let list = tools::run(&home, env!("CARGO_BIN_EXE_fleetward"), &arguments, b"");
     assert!(list.good, "{list:?}");
-    assert!(list.text().contains("without record"), "{}", list.text());
+    assert!(list.text().contains("WITHOUT RECORD"), "{}", list.text());
 
     // Nobody is locked out by it, and it is told once.
     for device in &mut devices {
