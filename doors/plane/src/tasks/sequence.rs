@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// A receipt is recorded at once and proven within a second. Commits that come closer together
 /// than this share a checkpoint.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(250);
 const EVERY: Duration = Duration::from_secs(1);
 /// In one batch.
 const LEAVES_MAX: usize = 4096;
