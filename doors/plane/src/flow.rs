@@ -156,10 +156,9 @@ pub async fn enroll(plane: &Arc<Plane>, asked: &Asked<'_>) -> Result<Enrolled, T
     let by = asked.presented.certificate();
     let key_made_here = asked.generated.is_some();
     let act = entries::enrolled(now, &decision, Some(by), made.certificate, key_made_here);
+    // That neither the device nor the CA was revoked meanwhile its rows see to by themselves.
     let mut change = Change::new(Direction::Grant)
-        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
         .guard(Guard::CertificateNotRevoked(by))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
         .entry(plane.leaf(&act)?);
@@ -241,8 +240,6 @@ pub async fn enroll_by_token(
     let principal = Principal::Device(decision.device.clone());
     let act = entries::enrolled(now, &decision, None, made.certificate, false);
     let mut change = Change::new(Direction::Grant)
-        .guard(Guard::DeviceNotRevoked(decision.device.clone()))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(Write::UseClaimToken {
             manufacturer: decision.manufacturer.clone(),
             serial: decision.serial.clone(),
@@ -318,8 +315,6 @@ pub async fn enroll_by_tpm(
     let device = decision.device.clone();
     let principal = Principal::Device(device.clone());
     let mut change = Change::new(Direction::Grant)
-        .guard(Guard::DeviceNotRevoked(device.clone()))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(issuing::device_row(&decision, now))
         .write(made.row(&principal))
         .write(Write::PutHeldKey(store::HeldKey {
@@ -453,9 +448,8 @@ pub async fn issue_to_service(
     enrolling::check_key(plane, request)?;
     (plane.trust().registry()).check_key(&request.key_digest(), &principal)?;
     let made = issuing::service(plane, service, request, now)?;
+    // The row is refused by itself if the service or the CA was revoked meanwhile.
     let change = Change::new(Direction::Grant)
-        .guard(Guard::ServiceNotRevoked(service.clone()))
-        .guard(Guard::CertificateUnknown(made.certificate))
         .write(made.row(&principal))
         .entry(plane.leaf(&entries::issued_to_service(
             now,

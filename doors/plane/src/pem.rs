@@ -26,7 +26,7 @@ pub fn decode(text: &str, labels: &[&str]) -> Result<Vec<u8>, Trouble> {
         return Err(refuse("the PEM block is something else"));
     }
     let end = format!("-----END {label}-----");
-    let mut base64 = String::new();
+    let mut base64 = String::with_capacity(text.len());
     for line in lines.by_ref() {
         if line == end {
             return match lines.next() {
@@ -72,7 +72,12 @@ pub fn decode_all(text: &str, label: &str, most: usize) -> Result<Vec<Vec<u8>>, 
 #[must_use]
 pub fn encode(label: &str, der: &[u8]) -> String {
     let base64 = STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
+    // The base64, a newline for each of its lines, and the two lines around it.
+    let bytes = base64.len() + base64.len() / 64 + 2 * (label.len() + 18);
+    let mut pem = String::with_capacity(bytes);
+    for part in ["-----BEGIN ", label, "-----\n"] {
+        pem.push_str(part);
+    }
     let mut rest = base64.as_str();
     while !rest.is_empty() {
         let (line, after) = rest.split_at(rest.len().min(64));
@@ -80,7 +85,10 @@ pub fn encode(label: &str, der: &[u8]) -> String {
         pem.push('\n');
         rest = after;
     }
-    pem + &format!("-----END {label}-----\n")
+    for part in ["-----END ", label, "-----\n"] {
+        pem.push_str(part);
+    }
+    pem
 }
 
 #[cfg(test)]

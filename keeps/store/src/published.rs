@@ -3,6 +3,7 @@
 //! A tile is written once and never changed. The checkpoint is replaced, always as a whole.
 
 use crate::folder::{self, FILE_MODE};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -64,12 +65,47 @@ impl Published {
         })
     }
 
-    /// Publishes a tile or an entry bundle. Durable, name and folders too, when this returns. A
-    /// file that is there already with the same bytes is fine.
+    /// Publishes a tile or an entry bundle, as [`Published::write_all`] does.
     ///
     /// # Errors
     /// [`PublishError::Differs`] names a file that has other bytes; nothing is overwritten.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<(), PublishError> {
+        self.write_all([(path, bytes)])
+    }
+
+    /// Publishes tiles and entry bundles, in order. Durable, names and folders too, when this
+    /// returns; until then any of them may be there or not. A file that is there already with the
+    /// same bytes is fine.
+    ///
+    /// # Errors
+    /// [`PublishError::Differs`] names a file that has other bytes; nothing is overwritten. What
+    /// came before it is there.
+    pub fn write_all<'f>(
+        &self,
+        files: impl IntoIterator<Item = (&'f str, &'f [u8])>,
+    ) -> Result<(), PublishError> {
+        // All of them up to ours each time: whoever created a folder may have died before its name
+        // was durable. Each once, however many files are in it.
+        let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+        for (path, bytes) in files {
+            let target = self.put(path, bytes)?;
+            let above = target.ancestors().skip(1);
+            let ours = above.take_while(|folder| folder.starts_with(&self.dir));
+            folders.extend(ours.map(Path::to_owned));
+        }
+        // A folder sorts before what is in it: the names below are durable first.
+        for folder in folders.into_iter().rev() {
+            let synced = folder::sync_folder(&folder);
+            synced.map_err(|source| PublishError::Io {
+                path: folder,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes one file. Its bytes are durable when this returns, its name is not.
+    fn put(&self, path: &str, bytes: &[u8]) -> Result<PathBuf, PublishError> {
         let target = self.resolve(path)?;
         if path == CHECKPOINT {
             // It would be compared with the last one instead of replacing it.
@@ -90,7 +126,7 @@ impl Published {
             Some(_) => return Err(PublishError::Differs { path: target }),
             None => replace(&target, bytes).map_err(io)?,
         }
-        self.sync_up(&target).map_err(io)
+        Ok(target)
     }
 
     /// Replaces the checkpoint. Durable when this returns; readers see the old one or the new one.
@@ -164,21 +200,6 @@ impl Published {
             });
         }
         Ok(self.dir.join(path))
-    }
-
-    /// Makes the name of a file durable, and those of the folders above it up to ours. All of them
-    /// each time: whoever created a folder may have died before its name was durable, and for a
-    /// folder without changes the call costs little.
-    fn sync_up(&self, target: &Path) -> io::Result<()> {
-        let mut folder = target.parent();
-        while let Some(dir) = folder {
-            folder::sync_folder(dir)?;
-            if dir == self.dir {
-                break;
-            }
-            folder = dir.parent();
-        }
-        Ok(())
     }
 }
 

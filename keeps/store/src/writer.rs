@@ -15,17 +15,18 @@ mod revoke;
 mod tpm;
 
 pub(crate) use apply::millis;
+use queue::Answer;
 pub(crate) use queue::{Queue, Reply, Status, Task};
 
-use crate::audit::{CheckpointError, ImportError};
 use crate::change::{CommitError, RECEIPTS_KEPT_CHANGES};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Pages in the write-ahead log that were not copied into the database yet: from here on they are
-/// copied after a batch (SQLite's own default, but after the answers instead of before them).
-const WAL_PAGES_COPY: i64 = 1000;
+/// copied after a batch, and so after its answers. Four times SQLite's own default: a page that
+/// changes with every batch is copied once in a while, and the database is synced as seldom.
+const WAL_PAGES_COPY: i64 = 4000;
 
 /// Pages in the write-ahead log (of 4 KiB): beyond this the writer itself stops until it can begin
 /// the log anew. Only a reader that holds an old view can prevent it.
@@ -41,6 +42,8 @@ pub(crate) struct Writer {
     dirty: bool,
     /// The last failure of the disk within this transaction.
     broken: Option<CommitError>,
+    /// Each piece of work can be undone without its neighbours.
+    has_savepoints: bool,
     /// Pages at which the write-ahead log is forced to begin anew.
     wal_pages_restart: i64,
 }
@@ -66,9 +69,11 @@ impl Writer {
         status: Arc<Status>,
     ) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(64);
-        // A short patience: the writer meets a lock only when somebody opened the file by hand.
+        // A short patience: the writer meets a lock only when somebody opened the file by hand. What
+        // would undo a change stays in memory: of some dozen changes it is more than SQLite keeps
+        // there by itself, and each transaction would make a file for it.
         connection.execute_batch(
-            "PRAGMA busy_timeout = 250; PRAGMA wal_autocheckpoint = 0;
+            "PRAGMA busy_timeout = 250; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;
              PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536;",
         )?;
         let (sequence, sealed, imported_from) = connection.query_row(
@@ -99,6 +104,7 @@ impl Writer {
             head,
             dirty: false,
             broken: None,
+            has_savepoints: false,
             wal_pages_restart: WAL_PAGES_MAX,
         })
     }
@@ -137,17 +143,47 @@ impl Writer {
     }
 
     /// One SQL transaction. The failure, if there is one, is everybody's.
+    ///
+    /// Nearly all work is done and none undone, and a savepoint has SQLite copy each page before it
+    /// changes: so first without. Where something is refused that had begun to write, all of it is
+    /// taken back and done again, each in a savepoint.
     fn transaction(&mut self, batch: Vec<Task>) -> (Vec<Settled>, Option<CommitError>) {
+        let before = self.head.clone();
+        self.has_savepoints = false;
+        let answers = self.attempt(&batch).unwrap_or_else(|| {
+            self.head = before;
+            self.has_savepoints = true;
+            self.attempt(&batch).unwrap_or_default()
+        });
+        let failure = answers.failure;
+        let mut answers = answers.each.into_iter();
+        let settled = (batch.into_iter())
+            .map(|task| match answers.next() {
+                Some(answer) => task.answered(answer),
+                None => task.unanswered(),
+            })
+            .collect();
+        (settled, failure)
+    }
+
+    /// `None`: something was refused whose traces are there, and no savepoint is; nothing was
+    /// committed.
+    fn attempt(&mut self, batch: &[Task]) -> Option<Answers> {
         self.dirty = false;
         self.broken = None;
-        let mut settled: Vec<Settled> = Vec::with_capacity(batch.len());
+        let mut each = Vec::with_capacity(batch.len());
         let mut failure = self.execute("BEGIN IMMEDIATE").err();
         for task in batch {
             if failure.is_some() {
-                settled.push(task.unanswered());
-                continue;
+                break;
             }
-            settled.push(self.apply(task));
+            let (answer, traces) = self.apply(task);
+            if traces == Traces::Left {
+                // Nothing is left to do if this fails: the next BEGIN will say so.
+                let _ = self.connection.execute_batch("ROLLBACK");
+                return None;
+            }
+            each.push(answer);
             // SQLite rolls back by itself on some failures of the disk: then all is gone.
             if self.connection.is_autocommit() {
                 failure = Some(self.broken.clone().unwrap_or_else(|| CommitError::Io {
@@ -160,42 +196,62 @@ impl Writer {
             failure = self.finish().err();
         }
         if failure.is_some() && !self.connection.is_autocommit() {
-            // Nothing is left to do if this fails too: the next BEGIN will say so.
+            // Likewise.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        (settled, failure)
+        Some(Answers { each, failure })
     }
 
-    fn apply(&mut self, task: Task) -> Settled {
+    fn apply(&mut self, task: &Task) -> (Answer, Traces) {
         match task {
-            Task::Change { change, reply } => {
-                let result = self.in_savepoint(|writer| writer.change(&change));
-                settle(reply, result)
+            Task::Change { change, .. } => {
+                let (result, traces) = self.undoing(|writer| writer.change(change));
+                (Answer::Change(result), traces)
             }
             Task::PutCheckpoint {
                 previous_size,
                 size,
                 note,
-                reply,
+                ..
             } => {
-                let result =
-                    self.in_savepoint(|writer| writer.put_checkpoint(previous_size, size, &note));
-                settle::<_, CheckpointError>(reply, result)
+                let (result, traces) =
+                    self.undoing(|writer| writer.put_checkpoint(*previous_size, *size, note));
+                (Answer::Checkpoint(result), traces)
             }
             Task::ImportLeaves {
                 from_index,
                 leaves,
                 reason,
-                reply,
+                ..
             } => {
-                let result =
-                    self.in_savepoint(|writer| writer.import_leaves(from_index, &leaves, &reason));
-                settle::<_, ImportError>(reply, result)
+                let (result, traces) =
+                    self.undoing(|writer| writer.import_leaves(*from_index, leaves, reason));
+                (Answer::Import(result), traces)
             }
-            Task::Probe { reply } => {
+            Task::Probe { .. } => {
                 self.dirty = true;
-                settle(reply, Ok::<_, CommitError>(()))
+                (Answer::Probe(Ok(())), Traces::None)
             }
+        }
+    }
+
+    /// Does one piece of work. What is refused before it wrote has left nothing to undo.
+    fn undoing<T, E: From<CommitError>>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, Failure<E>>,
+    ) -> (Result<T, E>, Traces) {
+        if self.has_savepoints {
+            return (self.in_savepoint(work), Traces::None);
+        }
+        let dirty_before = std::mem::replace(&mut self.dirty, false);
+        let result = work(self);
+        let has_written = self.dirty;
+        self.dirty |= dirty_before;
+        match result {
+            Ok(done) => (Ok(done), Traces::None),
+            Err(Failure::Refused(refusal)) if !has_written => (Err(refusal), Traces::None),
+            Err(Failure::Refused(refusal)) => (Err(refusal), Traces::Left),
+            Err(Failure::Sql(error)) => (Err(E::from(storage(&error))), Traces::Left),
         }
     }
 
@@ -311,6 +367,20 @@ impl Writer {
             .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
             .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
     }
+}
+
+/// What became of a batch: an answer to each of its first tasks, and the failure of all.
+#[derive(Default)]
+struct Answers {
+    each: Vec<Answer>,
+    failure: Option<CommitError>,
+}
+
+/// Whether something that was refused has changed the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Traces {
+    None,
+    Left,
 }
 
 /// The file as errors name it; the data folder stands in the plane's own lines.

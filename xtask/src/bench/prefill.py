@@ -2,13 +2,13 @@
 enrolling: a million in seconds instead of hours. Rows are what enrolling leaves in the tables, but
 for the bytes of the certificates (noise, as long as real ones) and the log, which gets no entries.
 
-    prefill.py CONTROL.DB NUMBER
+    prefill.py NUMBER CONTROL.DB
 """
 
 import sqlite3
 import sys
 
-path, number = sys.argv[1], int(sys.argv[2])
+number, path = int(sys.argv[1]), sys.argv[2]
 control = sqlite3.connect(path)
 control.execute("PRAGMA synchronous = OFF")
 control.execute("PRAGMA temp_store = MEMORY")

@@ -48,11 +48,21 @@ impl Durability {
     }
 }
 
+/// What cfssl writes down of a certificate. By itself it writes nothing; with a database it keeps a
+/// row, as ours does, beside which ours also has an entry in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    Nothing,
+    /// A row on disk before the answer.
+    Records,
+}
+
 /// A server of its own process and control group, ended by its process id when dropped.
 pub struct Server {
     kind: Kind,
     child: Child,
     account: Account,
+    folder: PathBuf,
     pub address: SocketAddr,
     /// Who may connect: the names of `credentials.rs`.
     pub credentials: Credentials,
@@ -121,14 +131,14 @@ impl Server {
         )
     }
 
-    /// `cfssl serve` with a CA of its own and without a database: it writes nothing down.
+    /// `cfssl serve` with a CA of its own.
     ///
     /// # Errors
-    /// As for Mosquitto.
-    pub fn cfssl(scratch: &Scratch) -> anyhow::Result<Self> {
+    /// As for Mosquitto; and if Python cannot make its database.
+    pub fn cfssl(scratch: &Scratch, keeps: Keeps) -> anyhow::Result<Self> {
         let credentials = Credentials::create(&scratch.0.join("credentials"), 0)?;
         let address = free_address()?;
-        let folder = scratch.0.join(format!("cfssl-{}", address.port()));
+        let folder = scratch.unused("cfssl")?;
         std::fs::create_dir_all(&folder)?;
         let configuration = folder.join("config.json");
         std::fs::write(&configuration, CFSSL_CONFIGURATION)?;
@@ -137,29 +147,51 @@ impl Server {
             credentials.folder.join("ca.pem"),
             credentials.folder.join("ca.key"),
         );
+        let mut arguments: Vec<&std::ffi::OsStr> = vec![
+            "serve".as_ref(),
+            "-address".as_ref(),
+            ip.as_ref(),
+            "-port".as_ref(),
+            port.as_ref(),
+            "-ca".as_ref(),
+            ca.as_os_str(),
+            "-ca-key".as_ref(),
+            key.as_os_str(),
+            "-config".as_ref(),
+            configuration.as_os_str(),
+            // Warnings and worse.
+            "-loglevel".as_ref(),
+            "2".as_ref(),
+        ];
+        let database = folder.join("database.json");
+        if keeps == Keeps::Records {
+            let file = folder.join(CFSSL_DATABASE);
+            python(&["-c", include_str!("records.py"), "make"], &file)?;
+            std::fs::write(&database, cfssl_database(&file))?;
+            arguments.extend(["-db-config".as_ref(), database.as_os_str()]);
+        }
+        let cfssl = Path::new("/usr/bin/cfssl");
         Self::start(
             Kind::Cfssl,
-            Path::new("/usr/bin/cfssl"),
-            &[
-                "serve".as_ref(),
-                "-address".as_ref(),
-                ip.as_ref(),
-                "-port".as_ref(),
-                port.as_ref(),
-                "-ca".as_ref(),
-                ca.as_os_str(),
-                "-ca-key".as_ref(),
-                key.as_os_str(),
-                "-config".as_ref(),
-                configuration.as_os_str(),
-                // Warnings and worse.
-                "-loglevel".as_ref(),
-                "2".as_ref(),
-            ],
+            cfssl,
+            &arguments,
             &folder,
             address,
             credentials,
         )
+    }
+
+    /// Certificates in cfssl's database; `None` if it keeps none.
+    ///
+    /// # Errors
+    /// If Python cannot read it.
+    pub fn records(&self) -> anyhow::Result<Option<u64>> {
+        let file = self.folder.join(CFSSL_DATABASE);
+        if !file.exists() {
+            return Ok(None);
+        }
+        let count = python(&["-c", include_str!("records.py"), "count"], &file)?;
+        Ok(Some(count.trim().parse().context("no number of rows")?))
     }
 
     /// `fleetward serve` as [`Self::fleetward`] with one device, and `stored` more written into its
@@ -171,17 +203,11 @@ impl Server {
         let folder = scratch.unused(&format!("stored-{stored}"))?;
         let begun = Instant::now();
         prepare(&folder, 1, 0)?;
-        let output = Command::new("python3")
-            .args(["-c", include_str!("prefill.py")])
-            .arg(folder.join("data/control.db"))
-            .arg(stored.to_string())
-            .output()
-            .context("cannot run python3")?;
-        ensure!(
-            output.status.success(),
-            "prefill.py: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let number = stored.to_string();
+        python(
+            &["-c", include_str!("prefill.py"), &number],
+            &folder.join("data/control.db"),
+        )?;
         let server = Self::serve(&folder, Doors::free()?, Durability::Power)?;
         eprintln!(
             "  {stored} certificates stored by SQL, and served after {:.0} s",
@@ -313,6 +339,7 @@ impl Server {
             kind,
             child,
             account,
+            folder: folder.to_owned(),
             address,
             credentials,
             socket: None,
@@ -378,6 +405,22 @@ impl Api {
             Self::Cfssl(address) => ("--cfssl", address.to_string()),
         }
     }
+}
+
+/// Runs one of the scripts here on a file; what it printed.
+fn python(arguments: &[&str], file: &Path) -> anyhow::Result<String> {
+    let output = Command::new("python3")
+        .args(arguments)
+        .arg(file)
+        .output()
+        .context("cannot run python3")?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        file.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The command that serves a configuration.
@@ -671,6 +714,18 @@ fn rumqttd_configuration(address: SocketAddr, credentials: &Path) -> String {
 /// As ours: a client's certificate, P-256, for a while.
 const CFSSL_CONFIGURATION: &str = "{\"signing\": {\"default\": {\"expiry\": \"168h\", \
      \"usages\": [\"digital signature\", \"client auth\"]}}}\n";
+
+const CFSSL_DATABASE: &str = "certificates.db";
+
+/// Synchronised to the disk at each commit, as ours is (by itself it would ask for NORMAL), and with
+/// a write-ahead log, which makes it cheaper than what it does by itself.
+fn cfssl_database(file: &Path) -> String {
+    let source = format!(
+        "{}?_journal_mode=WAL&_synchronous=FULL&_busy_timeout=10000",
+        file.display()
+    );
+    serde_json::json!({ "driver": "sqlite3", "data_source": source }).to_string()
+}
 
 /// Free a moment ago: who takes it in between makes the server fail loudly, not the figure wrong.
 fn free_address() -> anyhow::Result<SocketAddr> {

@@ -5,6 +5,7 @@
 //! the plane is set up. `FLEETWARD_SOAK_SEEDS=N` runs N more than the four that
 //! are always run.
 
+use crate::counting::assert_counted;
 use crate::log::assert_sound;
 use crate::plane::{Home, PATIENCE, Plane, RaiseOnDrop, Recorded, Settings};
 use sim::device::{Doors, Manner, Shown};
@@ -138,6 +139,7 @@ fn run(seed: u64) {
         let doors = plane.doors();
         consumer.moved_to(doors.mqtt.clone());
         plane.get("/readyz").expect(204);
+        assert_counted(&plane);
         assert_recorded(&plane, &known);
         for device in known.revoked.iter().rev().take(5) {
             let back = device.try_return(&doors, &manner);

@@ -1,11 +1,12 @@
 //! Existing fleets come along: their CAs and leaves are believed until they have moved, then
 //! retired. A rehearsal runs the same checks and writes nothing.
 
-use super::lists::{PART_ROWS, expecting, learn_expected};
+use super::lists::{expecting, learn_expected, parts};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::fleet::planning;
 use crate::plane::{Plane, digest};
+use crate::shared::off_thread;
 use crate::trouble::Trouble;
 use crate::withdrawing;
 use identity::expected::ExpectedDevice;
@@ -154,8 +155,16 @@ pub async fn import_devices(
             return Err(Trouble::refused("import-unknown", text));
         }
     }
-    let shared = shared_among(plane, &list);
-    let findings = judge(plane, fleet, &list, &shared, how);
+    let list = Arc::new(list);
+    let (shared, findings) = {
+        let (plane, fleet, list) = (Arc::clone(plane), fleet.clone(), Arc::clone(&list));
+        off_thread(move || {
+            let shared = shared_among(&plane, &list);
+            let findings = judge(&plane, &fleet, &list, &shared, how);
+            (shared, findings)
+        })
+        .await?
+    };
     let mut imported = Imported {
         devices: list.len(),
         findings,
@@ -179,7 +188,7 @@ pub async fn import_devices(
         return Err(Trouble::refused("import-refused", text));
     }
     let list_digest = digest(text.as_bytes());
-    for part in list.chunks(PART_ROWS) {
+    for part in parts(&list) {
         let pins = part.iter().filter_map(|row| {
             let fingerprint = row.fingerprint?;
             Some(store::PinnedLeaf {
@@ -188,9 +197,12 @@ pub async fn import_devices(
                 shared: shared.contains(&fingerprint),
             })
         });
+        let mut pins: Vec<_> = pins.collect();
+        // In the order in which the database keeps them.
+        pins.sort_by_key(|pin| pin.fingerprint);
         let act = entries::devices_imported(clock::now(), actor, fleet, part, list_digest);
         let change = expecting(fleet, part)
-            .write(Write::PinLeaves(pins.collect()))
+            .write(Write::PinLeaves(pins))
             .entry(plane.leaf(&act)?);
         imported.receipt = Some(plane.commit(change).await?);
         learn_expected(plane, fleet, part, &shared).await?;
@@ -288,16 +300,18 @@ pub fn facts_of(row: &store::ImportedFleet) -> Vec<Fact> {
 
 /// Fingerprints that several devices have, in the list or since an earlier one.
 fn shared_among(plane: &Plane, list: &[ExpectedDevice]) -> HashSet<Digest> {
-    let registry = plane.trust().registry();
     let mut first: HashMap<Digest, &DeviceId> = HashMap::new();
     let mut shared = HashSet::new();
-    for row in list {
-        let Some(fingerprint) = row.fingerprint else {
-            continue;
-        };
-        let is_second = *first.entry(fingerprint).or_insert(&row.device) != &row.device;
-        if is_second || registry.is_shared(&fingerprint) {
-            shared.insert(fingerprint);
+    for part in list.chunks(ROWS_AT_ONCE) {
+        let registry = plane.trust().registry();
+        for row in part {
+            let Some(fingerprint) = row.fingerprint else {
+                continue;
+            };
+            let is_second = *first.entry(fingerprint).or_insert(&row.device) != &row.device;
+            if is_second || registry.is_shared(&fingerprint) {
+                shared.insert(fingerprint);
+            }
         }
     }
     shared
@@ -321,6 +335,9 @@ const REFUSING: [&str; 7] = [
     TOPICS_SHARED,
 ];
 
+/// Looked up in one go: who waits to change the registry, and all doors behind them, wait no longer.
+const ROWS_AT_ONCE: usize = 1000;
+
 /// Every line of a list, held against what is known.
 fn judge(
     plane: &Plane,
@@ -337,10 +354,14 @@ fn judge(
             finding.examples.push(whose.to_string());
         }
     };
-    let registry = plane.trust().registry();
     let in_force = plane.admission.fleet.get();
     let mut sharing: HashSet<(Digest, &str)> = HashSet::new();
-    for row in list {
+    let mut registry = plane.trust().registry();
+    for (number, row) in list.iter().enumerate() {
+        if number % ROWS_AT_ONCE == 0 {
+            drop(registry);
+            registry = plane.trust().registry();
+        }
         let device = &row.device;
         if row
             .manufacturer

@@ -8,7 +8,7 @@ use crate::flow;
 use crate::plane::{Plane, digest};
 use crate::trouble::Trouble;
 use crate::withdrawing::Revoking;
-use identity::expected::{ATTRIBUTES_MAX, ExpectedDevice};
+use identity::expected::ExpectedDevice;
 use identity::{Anchors, Fact, FactConflict};
 use model::{Digest, ManufacturerId, Principal, Revocable, RevocationReason};
 use std::collections::HashSet;
@@ -96,7 +96,7 @@ pub async fn expect_devices(
     }
     let list_digest = digest(text.as_bytes());
     let mut receipt = None;
-    for part in list.chunks(PART_ROWS) {
+    for part in parts(&list) {
         let at = clock::now();
         let act = entries::devices_expected(at, actor, manufacturer, part.len(), list_digest);
         let change = expecting(manufacturer, part).entry(plane.leaf(&act)?);
@@ -106,8 +106,22 @@ pub async fn expect_devices(
     receipt.ok_or_else(|| Trouble::refused("list-empty", "the list holds no device"))
 }
 
-/// Devices recorded in one change: with all their attributes they fit.
-pub(super) const PART_ROWS: usize = CHANGE_ROWS_MAX / (ATTRIBUTES_MAX + 4);
+/// The devices of a list that are recorded in one change: as many as fit, with all that is said of
+/// them. Few and large, since what is sorted otherwise than the list (fingerprints, names) touches
+/// the same pages of the database again in each.
+pub(super) fn parts(list: &[ExpectedDevice]) -> impl Iterator<Item = &[ExpectedDevice]> {
+    // Itself, its fingerprint, and its attributes as one row and each; and the entry of all.
+    let rows_of = |row: &ExpectedDevice| 3 + row.attributes.len();
+    let mut rows = list.first().map_or(0, rows_of);
+    list.chunk_by(move |_, next| {
+        rows += rows_of(next);
+        let fits = rows < CHANGE_ROWS_MAX;
+        if !fits {
+            rows = rows_of(next);
+        }
+        fits
+    })
+}
 
 /// The rows of a part of a list.
 pub(super) fn expecting(manufacturer: &ManufacturerId, part: &[ExpectedDevice]) -> Change {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 /// A receipt is recorded at once and proven within a second. Commits that come closer together
 /// than this share a checkpoint.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(250);
 const EVERY: Duration = Duration::from_secs(1);
 /// In one batch.
 const LEAVES_MAX: usize = 4096;
@@ -120,12 +120,11 @@ fn sequence_once(plane: &Plane, sequencer: &mut Sequencer) -> Result<Left, Seque
         return Ok(Left::Nothing);
     }
     let integration = sequencer.integrate(&leaves).map_err(|e| failed(&e))?;
-    for tile in integration.writes() {
-        plane
-            .published
-            .write(&tile.path, &tile.bytes)
-            .map_err(|e| failed(&e))?;
-    }
+    let tiles = integration.writes().iter();
+    plane
+        .published
+        .write_all(tiles.map(|tile| (tile.path.as_str(), tile.bytes.as_slice())))
+        .map_err(|e| failed(&e))?;
     let signature = plane
         .sign(
             Purpose::Checkpoint,

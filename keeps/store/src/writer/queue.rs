@@ -1,5 +1,6 @@
 //! What waits for the writer: bounded, in order, with room kept for withdrawals.
 
+use super::{Settled, settle};
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{CHANGE_ROWS_MAX, Change, CommitError, Direction, Receipt};
 use std::collections::VecDeque;
@@ -35,9 +36,30 @@ pub(crate) enum Task {
     },
 }
 
+/// What became of a task, if its transaction is committed.
+pub(super) enum Answer {
+    Change(Result<Receipt, CommitError>),
+    Checkpoint(Result<(), CheckpointError>),
+    Import(Result<u64, ImportError>),
+    Probe(Result<(), CommitError>),
+}
+
 impl Task {
+    pub(super) fn answered(self, answer: Answer) -> Settled {
+        match (self, answer) {
+            (Self::Change { reply, .. }, Answer::Change(result)) => settle(reply, result),
+            (Self::PutCheckpoint { reply, .. }, Answer::Checkpoint(result)) => {
+                settle(reply, result)
+            }
+            (Self::ImportLeaves { reply, .. }, Answer::Import(result)) => settle(reply, result),
+            (Self::Probe { reply }, Answer::Probe(result)) => settle(reply, result),
+            // Another's answer: a defect, and no answer to this one.
+            (task, _) => task.unanswered(),
+        }
+    }
+
     /// Answers without having been tried: with the failure, which there must be one of.
-    pub(super) fn unanswered(self) -> super::Settled {
+    pub(super) fn unanswered(self) -> Settled {
         Box::new(move |failure| {
             self.refuse(failure.cloned().unwrap_or(CommitError::Closed));
         })

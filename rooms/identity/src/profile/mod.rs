@@ -63,7 +63,8 @@ const NO_END: Timestamp = Timestamp::from_seconds(253_402_300_799);
 pub struct Terms<'a> {
     /// SubjectPublicKeyInfo in DER.
     pub public_key: &'a [u8],
-    /// 16 uniform bytes; two bits are overwritten, 126 stay.
+    /// 16 uniform bytes; the moment overwrites six, 80 bits stay (more than the 64 that CAs owe
+    /// each other against chosen prefixes).
     pub serial_random: [u8; 16],
     pub now: Timestamp,
     /// From `now`; cut at the issuer's end.
@@ -608,7 +609,7 @@ fn finish(
     terms: &Terms<'_>,
     (not_before, not_after): (Timestamp, Timestamp),
 ) -> Result<Unsigned, ProfileError> {
-    let serial = serial(terms.serial_random);
+    let serial = serial(terms.now, terms.serial_random);
     let kind = contents.kind;
     let certificate = CertificateId::new(issuer.id, &serial).ok_or(ProfileError::Internal {
         what: "serial number",
