@@ -633,7 +633,9 @@ fn fleetward_configuration(folder: &Path, doors: Doors, durability: Durability) 
          devices = \"{devices}\"\n\
          mqtt = \"{mqtt}\"\n\
          [gateway]\n\
-         durability = \"{durability}\"\n",
+         durability = \"{durability}\"\n\
+         [identity]\n\
+         certificates_per_hour = 0\n",
         data = folder.join("data"),
         people = doors.people,
         devices = doors.devices,

@@ -17,6 +17,7 @@ const EXAMPLE: &[(&str, &str)] = example![
     "channels/thermostat.toml",
     "destinations/internet.toml",
     "fleet.toml",
+    "invariants.toml",
     "policies/devices.cedar",
     "policies/services.cedar",
     "playbooks/contain.toml",

@@ -260,14 +260,25 @@ const EXISTING_FLEET: [&str; 5] = [
 ];
 
 /// The sections of each page whose commands run here; `None`: another test runs the whole page.
-const RUN: [(&str, Option<&[&str]>); 13] = [
+const RUN: [(&str, Option<&[&str]>); 16] = [
     ("approval.md", Some(&APPROVAL)),
-    ("attestation.md", Some(&["Attest"])),
+    ("attestation.md", Some(&["Attest", "Tokens"])),
+    (
+        "aws-provisioning.md",
+        Some(&[
+            "Make a claim certificate",
+            "Add it",
+            "What the device does",
+            "Retire it",
+        ]),
+    ),
     ("ca-tree.md", None),
     ("claim-token.md", Some(&CLAIM_TOKEN)),
     ("est.md", Some(&EST)),
     ("existing-fleet.md", Some(&EXISTING_FLEET)),
+    ("misuse.md", Some(&["Keys that are no secret"])),
     ("over-mqtt.md", Some(&["Try it"])),
+    ("ownership.md", Some(&["Codes", "Claim", "Hand it on"])),
     ("pkcs11.md", None),
     ("revocation.md", Some(&REVOCATION)),
     ("rotation.md", Some(&["Try it"])),

@@ -161,17 +161,17 @@ fn a_certificate_with_a_client_id_that_its_product_does_not_have() {
         (
             Own,
             ["cam-2:a", "urn:cam-2", "cam-20", "cam-1", ""],
-            [true, false, false, false, false],
+            [true, false, false, false, true],
         ),
         (
             Containing,
             ["cam-2:a", "urn:cam-2", "cam-20", "cam-1", ""],
-            [true, true, true, false, false],
+            [true, true, true, false, true],
         ),
         (
             Free,
             ["cam-2:a", "urn:cam-2", "cam-20", "cam-1", ""],
-            [true, true, true, true, false],
+            [true, true, true, true, true],
         ),
     ];
     for (rule, client_ids, expected) in taken {
