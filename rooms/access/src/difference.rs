@@ -178,9 +178,9 @@ impl Shifting<'_> {
     }
 }
 
-fn channels<'g>(
-    (grants, class): (&'g Grants, Option<u32>),
-) -> impl Iterator<Item = (&'g ChannelId, (&'g Channel, Cells))> {
+fn channels(
+    (grants, class): (&Grants, Option<u32>),
+) -> impl Iterator<Item = (&ChannelId, (&Channel, Cells))> {
     (class.into_iter())
         .flat_map(|class| grants.cells_of(class))
         .map(|(channel, cells)| (&channel.id, (channel, cells)))

@@ -1,0 +1,155 @@
+//! Letters to a shard: what the plane and other shards ask of it, in the order in which they came.
+
+use super::{SessionRow, Shard, ShardReport};
+use crate::judge::signals::Told;
+use crate::shards::Letter;
+use model::{Principal, Timestamp};
+use std::time::Instant;
+
+impl Shard {
+    pub(super) fn read_mail(&mut self, now: Timestamp) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(self.index)) {
+            mailbox.collect(&mut self.letters);
+        }
+        while let Some(letter) = self.letters.pop_front() {
+            match letter {
+                Letter::Connection(handed) => self.welcome(*handed, now),
+                // Nothing of it could be journaled or acknowledged.
+                Letter::FromShard(_) if self.failed => {}
+                Letter::FromShard(message) => self.gateway.from_shard(message, now, &mut self.turn),
+                Letter::Withdraw {
+                    what,
+                    bitten,
+                    closed,
+                } => {
+                    // This thread is the only one that takes in what these sessions send, so from
+                    // here on nothing of them is accepted.
+                    let at = Instant::now();
+                    let sessions = self.gateway.revoke(&what, now, &mut self.turn);
+                    // Whoever asked may have gone; the withdrawal stands.
+                    let _ = bitten.send((sessions, at));
+                    self.carry_out(now);
+                    self.leaving.tell_when_all_ended(closed);
+                }
+                Letter::WithdrawRetired(reply) => {
+                    let closed = {
+                        let registry = self.admission.trust.registry();
+                        let is_retired = |principal: &Principal, certificate| match principal {
+                            Principal::Device(id) => registry.is_retired(id, &certificate),
+                            Principal::Service(_) => false,
+                        };
+                        self.gateway.revoke_where(is_retired, now, &mut self.turn)
+                    };
+                    self.carry_out(now);
+                    let _ = reply.send(closed);
+                }
+                Letter::EndShared(principal, reply) => {
+                    let ended = self.gateway.end_shared(&principal, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(ended);
+                }
+                Letter::WithdrawClaims(reply) => {
+                    let _ = reply.send(self.withdraw_claims(now));
+                }
+                Letter::Answer {
+                    to,
+                    accepted,
+                    payload,
+                } => self.answer_claim(to.slot, to.generation, accepted, &payload, now),
+                Letter::Count(what, reply) => {
+                    let _ = reply.send(self.gateway.sessions_of(&what));
+                }
+                Letter::Regrant(grants, reply) => {
+                    self.gateway.regrant(grants, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(());
+                }
+                Letter::Reclassify(principal) => {
+                    let facts = self.admission.facts_of(&principal);
+                    self.gateway.know_publisher(&facts);
+                    self.gateway.reclassify(facts, now, &mut self.turn);
+                }
+                Letter::Contain(principal, reply) => {
+                    // What was decided before goes out first, so that a quarantine finds nothing
+                    // in the way that it would have to drop with the connection.
+                    self.carry_out(now);
+                    let facts = self.admission.facts_of(&principal);
+                    let touched = self.gateway.contain(facts, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(touched);
+                }
+                Letter::Know(principal, reply) => {
+                    let facts = self.admission.facts_of(&principal);
+                    self.gateway.know_publisher(&facts);
+                    let _ = reply.send(());
+                }
+                Letter::Tell {
+                    topic,
+                    payload,
+                    reply,
+                } => {
+                    let told = self.gateway.tell(&topic, &payload, now, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(told);
+                }
+                Letter::Report {
+                    with_sessions,
+                    reply,
+                } => {
+                    let _ = reply.send(self.report(with_sessions));
+                }
+                Letter::Recount => self.recount(now),
+                Letter::Drain => self.drain(now),
+            }
+        }
+    }
+
+    fn report(&self, with_sessions: bool) -> ShardReport {
+        let sessions = if with_sessions {
+            self.gateway
+                .sessions()
+                .map(|session| self.row(&session))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        ShardReport {
+            shard: self.index,
+            connections: self.slots.len() - self.handshaking - self.leaving.lingering(),
+            handshaking: self.handshaking,
+            handshakes_done: self.handshakes_done,
+            handshakes_refused: self.handshakes_refused,
+            counters: *self.gateway.counters(),
+            sessions,
+            failed: self.failed,
+        }
+    }
+
+    fn recount(&mut self, now: Timestamp) {
+        // What happened before is told before.
+        self.carry_out(now);
+        let connected = (self.gateway.sessions()).filter(|session| session.connection.is_some());
+        let devices = connected.filter_map(|session| match session.principal {
+            Principal::Device(device) => Some(device.clone()),
+            Principal::Service(_) => None,
+        });
+        self.telling.tell(Told::Sessions {
+            shard: self.index,
+            devices: devices.collect(),
+        });
+    }
+
+    fn row(&self, session: &gateway::SessionSummary<'_>) -> SessionRow {
+        SessionRow {
+            principal: session.principal.clone(),
+            client_id: session.client_id.to_owned(),
+            shard: self.index,
+            connected: session.connection.is_some(),
+            persistent: session.persistent,
+            opened_at: session.opened_at,
+            subscriptions: session.subscriptions,
+            queued_messages: session.queued_messages,
+            queued_bytes: session.queued_bytes,
+        }
+    }
+}
