@@ -20,6 +20,7 @@
 mod acks;
 mod alias;
 mod claim;
+mod command;
 mod connect;
 mod contain;
 mod deadline;
@@ -49,6 +50,7 @@ mod will;
 mod withdraw;
 
 pub use claim::{ClaimAsk, ClaimCall, ClaimEnd, ClaimSession, ClaimTopic};
+pub use command::{Command, CommandTo, Progress};
 pub use contain::{FromDevice, Said};
 pub use gateway::{Admitted, ConnectionId, Gateway};
 pub use home::{PARTITIONS, home_shard, partition};
