@@ -125,16 +125,13 @@ impl Gateway {
         self.settle(now, turn);
     }
 
-    /// Takes a command back from every device that was not sent it. Returns from how many.
+    /// Takes a command back from every device that was not sent it. Returns from how many. What was
+    /// sent is not sent again.
     pub fn cancel_command(&mut self, id: CommandId, turn: &mut Turn) -> u32 {
         let devices = (self.commands.open.get(&id)).map(|open| open.devices.clone());
         let mut count = 0;
         for device in devices.unwrap_or_default() {
-            let found = self.commands.find(&device, id);
-            if found.is_some_and(|one| one.delivery.is_waiting()) {
-                self.note_delivery(&device, id, Delivery::Cancelled, turn);
-                count += 1;
-            }
+            count += u32::from(self.take_back(&device, id, Delivery::Cancelled, turn));
         }
         count
     }
@@ -227,8 +224,34 @@ impl Gateway {
         let Principal::Device(device) = principal else {
             return;
         };
-        for id in self.commands.waiting_for(device) {
-            self.note_delivery(device, id, Delivery::Refused(why), turn);
+        let own = self.commands.by_device.get(device).map(Vec::as_slice);
+        let ids: Vec<CommandId> = (own.unwrap_or_default().iter())
+            .map(|one| one.command.id)
+            .collect();
+        for id in ids {
+            self.take_back(device, id, Delivery::Refused(why), turn);
+        }
+    }
+
+    /// True if it was not sent yet.
+    fn take_back(
+        &mut self,
+        device: &DeviceId,
+        id: CommandId,
+        over: Delivery,
+        turn: &mut Turn,
+    ) -> bool {
+        match self.commands.find(device, id).map(|one| one.delivery) {
+            Some(Delivery::Waiting(_)) => {
+                self.note_delivery(device, id, over, turn);
+                true
+            }
+            // Nobody knows whether it arrived; it must not go out again.
+            Some(Delivery::Sent) => {
+                self.commands.remove(device, id);
+                false
+            }
+            _ => false,
         }
     }
 

@@ -52,6 +52,7 @@ mod withdraw;
 pub use claim::{ClaimAsk, ClaimCall, ClaimEnd, ClaimSession, ClaimTopic};
 pub use command::{Command, CommandTo, Progress};
 pub use contain::{FromDevice, Said};
+pub use fan_out::FanOut;
 pub use gateway::{Admitted, ConnectionId, Gateway};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;

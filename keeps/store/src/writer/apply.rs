@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, enroll, respond};
+use super::{Failure, Writer, command, enroll, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -86,7 +86,9 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a certificate", row.certificate.len(), 1, DER_BYTES_MAX)?;
             within("a template's name", row.template.len(), 1, KEY_BYTES_MAX)
         }
-        other => respond::check(other).and_then(|()| enroll::check(other)),
+        other => respond::check(other)
+            .and_then(|()| enroll::check(other))
+            .and_then(|()| command::check(other)),
     }
 }
 
@@ -390,6 +392,19 @@ impl Writer {
                 step,
                 entry_of_change,
             } => self.append_step(*incident, step, *entry_of_change),
+            Write::PutCommand {
+                command,
+                deliveries,
+            } => self.put_command(command, deliveries),
+            Write::ApproveCommand { command, by, at } => self.approve_command(*command, by, *at),
+            Write::EndCommand {
+                command,
+                state,
+                by,
+                at,
+            } => self.end_command(*command, *state, by, *at),
+            Write::PutProgress(rows) => rows.iter().try_for_each(|row| self.put_progress(row)),
+            Write::ForgetCommands { expired_before } => self.forget_commands(*expired_before),
             Write::PutShownKey { device, key } => self.put_shown_key(device, key),
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),

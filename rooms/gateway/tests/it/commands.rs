@@ -226,7 +226,7 @@ fn a_cancelled_command_is_not_sent_and_one_that_was_sent_stays_sent() {
     let waits = to(&house, "cam-2", 1);
     let command = Arc::clone(&waits.command);
     ask(&mut house, waits);
-    camera(&mut house);
+    let sent = camera(&mut house);
     let same = CommandTo {
         command,
         ..to(&house, "cam-1", 1)
@@ -240,6 +240,11 @@ fn a_cancelled_command_is_not_sent_and_one_that_was_sent_stays_sent() {
     let late = house.join(&device("cam-2"), Version::V5);
     assert_eq!(house.subscribe(late, &["v1/cam-2/down/+"]), [1]);
     assert_eq!(received(&mut house, late), []);
+    // Nor again, to the one that did not acknowledge it.
+    house.lose(sent);
+    let again = camera(&mut house);
+    assert_eq!(received(&mut house, again), []);
+    assert_eq!(told(&mut house), []);
 }
 
 #[test]
