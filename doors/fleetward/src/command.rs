@@ -317,7 +317,7 @@ impl Send {
                 .and_then(Value::as_str)
                 .unwrap_or_default();
             let patience = Duration::from_secs(self.expires_in);
-            done = wait(&mut client, &id.to_owned(), patience)?;
+            done = wait(&mut client, id, patience)?;
         }
         show::fields(output, &done, &COMMAND)?;
         if done.pointer("/state").and_then(Value::as_str) == Some("held") {

@@ -3,7 +3,7 @@
 use crate::access::Fleet;
 use crate::authority::Authority;
 use crate::claim::{ClaimCertificate, Reservation};
-use crate::command::{Command, CommandDelivery, CommandProgress, CommandState};
+use crate::command::CommandWrite;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
@@ -12,8 +12,8 @@ use crate::ownership::{OwnershipCode, OwnershipStep};
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use model::{
-    CertificateId, ClaimCertificateId, CommandId, Containment, DeviceId, Digest, IncidentId,
-    ManufacturerId, Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
+    CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId,
+    Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -68,8 +68,8 @@ impl Change {
     }
 
     #[must_use]
-    pub fn write(mut self, write: Write) -> Self {
-        self.writes.push(write);
+    pub fn write(mut self, write: impl Into<Write>) -> Self {
+        self.writes.push(write.into());
         self
     }
 
@@ -328,29 +328,8 @@ pub enum Write {
         step: Step,
         entry_of_change: Option<usize>,
     },
-    /// A command with all devices that it is for. Conflict: its id or its asker's key is there; a
-    /// device twice.
-    PutCommand {
-        command: Box<Command>,
-        deliveries: Vec<CommandDelivery>,
-    },
-    /// A held command goes out. Conflict: it is not held, or its time is over.
-    ApproveCommand {
-        command: CommandId,
-        by: String,
-        at: Timestamp,
-    },
-    /// Nothing of it that waits goes out any more. One that is neither held nor open stays as it is.
-    EndCommand {
-        command: CommandId,
-        state: CommandState,
-        by: String,
-        at: Timestamp,
-    },
-    /// How far commands came; one that is not there changes nothing.
-    PutProgress(Vec<CommandProgress>),
-    /// Removes commands whose time was over before this moment, up to 100 of them.
-    ForgetCommands { expired_before: Timestamp },
+    /// Of commands to devices.
+    Command(CommandWrite),
     /// A device came by the word of a certificate with this key (SHA-256 of its
     /// SubjectPublicKeyInfo). The first that did stays.
     PutShownKey { device: DeviceId, key: Digest },
@@ -369,6 +348,12 @@ pub enum Write {
     Seal { reason: String },
     /// Lets granting go on. Needs at least one entry in the same change, as it gives rights back.
     Unseal,
+}
+
+impl From<CommandWrite> for Write {
+    fn from(write: CommandWrite) -> Self {
+        Self::Command(write)
+    }
 }
 
 impl Write {
@@ -396,8 +381,6 @@ impl Write {
             | Self::PutToken { .. }
             | Self::UseToken { .. }
             | Self::Release { .. }
-            | Self::PutCommand { .. }
-            | Self::ApproveCommand { .. }
             | Self::DropContainment { .. } => true,
             Self::PutAttestationResult(row) => row.status == AttestationStatus::Affirming,
             // That of our own doors gives nobody anything.
@@ -407,6 +390,7 @@ impl Write {
                 .as_ref()
                 .is_some_and(|decision| decision.approved),
             Self::PutOwnership(row) => row.gives(),
+            Self::Command(write) => write.grants(),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
             | Self::RetireClaimCertificate { .. }
@@ -418,9 +402,6 @@ impl Write {
             | Self::Revoke { .. }
             | Self::PutSuperseded(_)
             | Self::DropHeldKey { .. }
-            | Self::EndCommand { .. }
-            | Self::PutProgress(_)
-            | Self::ForgetCommands { .. }
             | Self::PutContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
@@ -443,8 +424,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
-            Self::PutCommand { deliveries, .. } => deliveries.len().saturating_add(1),
-            Self::PutProgress(rows) => rows.len(),
+            Self::Command(write) => write.rows(),
             Self::PutSuperseded(rows) => rows.len(),
             Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
             Self::PinLeaves(rows) => rows.len(),

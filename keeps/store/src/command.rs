@@ -82,6 +82,48 @@ pub struct CommandProgress {
     pub at: Timestamp,
 }
 
+/// A write of commands.
+#[derive(Debug, Clone)]
+pub enum CommandWrite {
+    /// A command with all devices that it is for. Conflict: its id or its asker's key is there; a
+    /// device twice.
+    Put {
+        command: Box<Command>,
+        deliveries: Vec<CommandDelivery>,
+    },
+    /// A held command goes out. Conflict: it is not held, or its time is over.
+    Approve {
+        command: CommandId,
+        by: String,
+        at: Timestamp,
+    },
+    /// Nothing of it that waits goes out any more. One that is neither held nor open stays as it is.
+    End {
+        command: CommandId,
+        state: CommandState,
+        by: String,
+        at: Timestamp,
+    },
+    /// How far commands came; one that is not there changes nothing.
+    Progress(Vec<CommandProgress>),
+    /// Removes commands whose time was over before this moment, up to 100 of them.
+    Forget { expired_before: Timestamp },
+}
+
+impl CommandWrite {
+    pub(crate) fn grants(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::Approve { .. })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Put { deliveries, .. } => deliveries.len().saturating_add(1),
+            Self::Progress(rows) => rows.len(),
+            _ => 1,
+        }
+    }
+}
+
 const COMMANDS: &str = "SELECT command, by_whom, key, request, channel, target, payload, asked_at, \
      expires_at, state, decided_by FROM command";
 

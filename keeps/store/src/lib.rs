@@ -54,7 +54,7 @@ pub use change::{
     RECEIPTS_KEPT_CHANGES, RESERVATIONS_A_DEVICE, Receipt, Write,
 };
 pub use claim::{ClaimCertificate, Reservation};
-pub use command::{Command, CommandDelivery, CommandProgress, CommandState};
+pub use command::{Command, CommandDelivery, CommandProgress, CommandState, CommandWrite};
 pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{

@@ -24,7 +24,8 @@ use model::{
 use std::sync::Arc;
 use std::time::Duration;
 use store::{
-    Change, Command, CommandDelivery, CommandProgress, CommandState, Direction, Receipt, Write,
+    Change, Command, CommandDelivery, CommandProgress, CommandState, CommandWrite, Direction,
+    Receipt,
 };
 
 /// Deliveries that are not over, of all commands: each lies in a shard's memory, some 300 bytes.
@@ -101,7 +102,7 @@ pub async fn ask(plane: &Arc<Plane>, asked: Asked, actor: &Actor) -> Result<Acce
     let deliveries = rows(&aim, state, now);
     let act = entries::command_asked(actor, &command, &deliveries);
     let change = Change::new(Direction::Grant)
-        .write(Write::PutCommand {
+        .write(CommandWrite::Put {
             command: Box::new(command.clone()),
             deliveries: deliveries.clone(),
         })
@@ -171,7 +172,7 @@ pub async fn approve(
     let at = clock::now();
     let act = entries::command_approved(at, actor, &command);
     let change = Change::new(Direction::Grant)
-        .write(Write::ApproveCommand {
+        .write(CommandWrite::Approve {
             command: id,
             by: by.clone(),
             at,
@@ -221,7 +222,7 @@ pub async fn cancel(
     let by = actor.to_string();
     let act = entries::command_cancelled(at, actor, &command, reason, count);
     let change = Change::new(Direction::Withdraw)
-        .write(Write::EndCommand {
+        .write(CommandWrite::End {
             command: id,
             state: CommandState::Cancelled,
             by: by.clone(),
@@ -289,7 +290,7 @@ pub async fn record(plane: &Plane) -> Result<(), Trouble> {
             })
             .collect();
         let mut commands: Vec<CommandId> = rows.iter().map(|row| row.command).collect();
-        let change = Change::new(Direction::Neutral).write(Write::PutProgress(rows));
+        let change = Change::new(Direction::Neutral).write(CommandWrite::Progress(rows));
         if let Err(trouble) = plane.commit(change).await {
             plane.commanding.news.put_back(news);
             return Err(trouble);
@@ -308,7 +309,7 @@ pub async fn record(plane: &Plane) -> Result<(), Trouble> {
 /// The store's.
 pub async fn lapse(plane: &Plane, now: Timestamp) -> Result<(), Trouble> {
     for command in plane.store.lapsed_commands(now)? {
-        let end = Write::EndCommand {
+        let end = CommandWrite::End {
             command,
             state: CommandState::Lapsed,
             by: Actor::Plane.to_string(),
@@ -319,7 +320,7 @@ pub async fn lapse(plane: &Plane, now: Timestamp) -> Result<(), Trouble> {
             .await?;
     }
     let expired_before = now.minus(KEPT_FOR);
-    let forget = Write::ForgetCommands { expired_before };
+    let forget = CommandWrite::Forget { expired_before };
     let change = Change::new(Direction::Neutral).write(forget);
     plane.commit(change).await.map(drop)
 }

@@ -86,9 +86,8 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a certificate", row.certificate.len(), 1, DER_BYTES_MAX)?;
             within("a template's name", row.template.len(), 1, KEY_BYTES_MAX)
         }
-        other => respond::check(other)
-            .and_then(|()| enroll::check(other))
-            .and_then(|()| command::check(other)),
+        Write::Command(write) => command::check(write),
+        other => respond::check(other).and_then(|()| enroll::check(other)),
     }
 }
 
@@ -392,19 +391,7 @@ impl Writer {
                 step,
                 entry_of_change,
             } => self.append_step(*incident, step, *entry_of_change),
-            Write::PutCommand {
-                command,
-                deliveries,
-            } => self.put_command(command, deliveries),
-            Write::ApproveCommand { command, by, at } => self.approve_command(*command, by, *at),
-            Write::EndCommand {
-                command,
-                state,
-                by,
-                at,
-            } => self.end_command(*command, *state, by, *at),
-            Write::PutProgress(rows) => rows.iter().try_for_each(|row| self.put_progress(row)),
-            Write::ForgetCommands { expired_before } => self.forget_commands(*expired_before),
+            Write::Command(write) => self.write_command(write),
             Write::PutShownKey { device, key } => self.put_shown_key(device, key),
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),

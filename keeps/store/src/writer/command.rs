@@ -2,8 +2,9 @@
 
 use super::Writer;
 use super::apply::{Outcome, conflict, millis, within};
-use crate::change::Write;
-use crate::command::{Command, CommandDelivery, CommandProgress, CommandState, number};
+use crate::command::{
+    Command, CommandDelivery, CommandProgress, CommandState, CommandWrite, number,
+};
 use model::{CommandId, Delivery, DeliveryWait, Timestamp};
 use rusqlite::params;
 
@@ -12,8 +13,8 @@ const PAYLOAD_BYTES_MAX: usize = 64 << 10;
 const FORGOTTEN_MAX: i64 = 100;
 
 /// What no write may hold, found before it takes a place in the queue.
-pub(super) fn check(write: &Write) -> Result<(), String> {
-    let Write::PutCommand {
+pub(super) fn check(write: &CommandWrite) -> Result<(), String> {
+    let CommandWrite::Put {
         command,
         deliveries,
     } = write
@@ -32,7 +33,25 @@ pub(super) fn check(write: &Write) -> Result<(), String> {
 }
 
 impl Writer {
-    pub(super) fn put_command(&self, row: &Command, deliveries: &[CommandDelivery]) -> Outcome<()> {
+    pub(super) fn write_command(&self, write: &CommandWrite) -> Outcome<()> {
+        match write {
+            CommandWrite::Put {
+                command,
+                deliveries,
+            } => self.put_command(command, deliveries),
+            CommandWrite::Approve { command, by, at } => self.approve_command(*command, by, *at),
+            CommandWrite::End {
+                command,
+                state,
+                by,
+                at,
+            } => self.end_command(*command, *state, by, *at),
+            CommandWrite::Progress(rows) => rows.iter().try_for_each(|row| self.put_progress(row)),
+            CommandWrite::Forget { expired_before } => self.forget_commands(*expired_before),
+        }
+    }
+
+    fn put_command(&self, row: &Command, deliveries: &[CommandDelivery]) -> Outcome<()> {
         self.insert(
             "INSERT INTO command (tenant, command, by_whom, key, request, channel, target, payload,
              asked_at, expires_at, state, decided_by)
@@ -74,7 +93,7 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn approve_command(&self, id: CommandId, by: &str, at: Timestamp) -> Outcome<()> {
+    fn approve_command(&self, id: CommandId, by: &str, at: Timestamp) -> Outcome<()> {
         let approved = self.perform(
             "UPDATE command SET state = 'open', decided_by = ?3
              WHERE tenant = ?1 AND command = ?2 AND state = 'held' AND expires_at > ?4",
@@ -87,7 +106,7 @@ impl Writer {
         self.move_waiting(id, away, at)
     }
 
-    pub(super) fn end_command(
+    fn end_command(
         &self,
         id: CommandId,
         state: CommandState,
@@ -115,7 +134,7 @@ impl Writer {
         .map(drop)
     }
 
-    pub(super) fn put_progress(&self, row: &CommandProgress) -> Outcome<()> {
+    fn put_progress(&self, row: &CommandProgress) -> Outcome<()> {
         self.perform(
             "UPDATE command_delivery SET state = ?4, reason = ?5, changed_at = ?6
              WHERE tenant = ?1 AND command = ?2 AND device = ?3",
@@ -131,7 +150,7 @@ impl Writer {
         .map(drop)
     }
 
-    pub(super) fn forget_commands(&self, expired_before: Timestamp) -> Outcome<()> {
+    fn forget_commands(&self, expired_before: Timestamp) -> Outcome<()> {
         let before = millis(expired_before);
         self.perform(
             "DELETE FROM command_delivery WHERE tenant = ?1 AND command IN

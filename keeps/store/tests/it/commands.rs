@@ -3,8 +3,8 @@
 use crate::fixture::*;
 use model::{CommandId, Delivery, DeliveryRefusal, DeliveryWait, Digest};
 use store::{
-    Change, Command, CommandDelivery, CommandProgress, CommandState, CommitError, Direction, Store,
-    Write,
+    Change, Command, CommandDelivery, CommandProgress, CommandState, CommandWrite, CommitError,
+    Direction, Store,
 };
 
 const AWAY: Delivery = Delivery::Waiting(DeliveryWait::Away);
@@ -44,7 +44,7 @@ fn put(
     command: Command,
     deliveries: Vec<CommandDelivery>,
 ) -> Result<(), CommitError> {
-    let write = Write::PutCommand {
+    let write = CommandWrite::Put {
         command: Box::new(command),
         deliveries,
     };
@@ -54,7 +54,7 @@ fn put(
     store.commit(change).map(drop)
 }
 
-fn neutral(store: &Store, write: Write) -> Result<(), CommitError> {
+fn neutral(store: &Store, write: CommandWrite) -> Result<(), CommitError> {
     store
         .commit(Change::new(Direction::Neutral).write(write))
         .map(drop)
@@ -86,7 +86,7 @@ fn what_waits_is_sent_or_awaits_an_answer_goes_on_after_a_restart() {
     put(&store, command(1, CommandState::Open), rows.to_vec()).unwrap();
     neutral(
         &store,
-        Write::PutProgress(vec![
+        CommandWrite::Progress(vec![
             progress(1, "cam-1", Delivery::Sent),
             progress(1, "cam-2", Delivery::Delivered),
             progress(1, "cam-3", Delivery::Delivered),
@@ -127,7 +127,7 @@ fn a_held_command_goes_out_once_approved_in_time_and_not_otherwise() {
     put(&store, command(1, CommandState::Held), held.clone()).unwrap();
     assert_eq!(open_ones(&store), []);
     let approve = |at| {
-        let write = Write::ApproveCommand {
+        let write = CommandWrite::Approve {
             command: id(1),
             by: "admin/x".to_owned(),
             at: seconds(at),
@@ -139,7 +139,7 @@ fn a_held_command_goes_out_once_approved_in_time_and_not_otherwise() {
     };
     assert!(approve(200).is_err(), "its time is over");
     // What gives is never bookkeeping.
-    let write = Write::ApproveCommand {
+    let write = CommandWrite::Approve {
         command: id(1),
         by: "admin/x".to_owned(),
         at: seconds(150),
@@ -155,7 +155,7 @@ fn a_held_command_goes_out_once_approved_in_time_and_not_otherwise() {
     put(&store, command(2, CommandState::Held), held).unwrap();
     assert_eq!(store.lapsed_commands(seconds(199)).unwrap(), []);
     assert_eq!(store.lapsed_commands(seconds(200)).unwrap(), [id(2)]);
-    let lapse = Write::EndCommand {
+    let lapse = CommandWrite::End {
         command: id(2),
         state: CommandState::Lapsed,
         by: "plane".to_owned(),
@@ -210,7 +210,7 @@ fn what_is_long_over_is_forgotten_with_all_its_deliveries() {
     .unwrap();
     let forget = |before| {
         let expired_before = seconds(before);
-        neutral(&store, Write::ForgetCommands { expired_before }).unwrap();
+        neutral(&store, CommandWrite::Forget { expired_before }).unwrap();
         store.command(id(1)).unwrap().is_some()
     };
     assert!(forget(200));
