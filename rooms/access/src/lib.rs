@@ -17,6 +17,7 @@ mod attestation;
 mod behaviour;
 mod builtin;
 mod class;
+mod command;
 mod compile;
 mod declared;
 mod diagnostic;
@@ -36,6 +37,7 @@ pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceV
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
 pub use class::Facts;
+pub use command::{Addressed, Unaddressable};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
 pub use explain::Explanation;

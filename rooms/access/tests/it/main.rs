@@ -9,6 +9,7 @@
 
 mod assurance;
 mod attacks;
+mod commands;
 mod difference;
 mod differential;
 mod example;
