@@ -166,11 +166,7 @@ pub(crate) fn read_destinations(
             }
             _ => {
                 let message = format!("destination {} is in two places or none", key.get_ref());
-                refuse(
-                    key.span(),
-                    message,
-                    "give it one of host, address, local",
-                );
+                refuse(key.span(), message, "give it one of host, address, local");
                 continue;
             }
         };
@@ -228,7 +224,10 @@ impl BehaviourTable {
                 None => refuse(
                     name.span(),
                     format!("{:?} is no destination in the site itself", name.get_ref()),
-                    format!("write [{}] with local = \"..\" in a file of destinations/", name.get_ref()),
+                    format!(
+                        "write [{}] with local = \"..\" in a file of destinations/",
+                        name.get_ref()
+                    ),
                 ),
             }
         }
@@ -350,7 +349,10 @@ impl Destination {
         match &self.remote {
             Remote::Host(_) => Vec::new(),
             Remote::Network(network) => vec![*network],
-            Remote::Anyone => ["0.0.0.0/0", "::/0"].into_iter().filter_map(Network::parse).collect(),
+            Remote::Anyone => ["0.0.0.0/0", "::/0"]
+                .into_iter()
+                .filter_map(Network::parse)
+                .collect(),
             _ => (PRIVATE.into_iter().filter_map(Network::parse))
                 .chain(before_the_default_route())
                 .collect(),
@@ -410,7 +412,10 @@ mod tests {
             ("2001:db8::1", 128),
         ] {
             let network = network_of(text).unwrap();
-            assert_eq!((network.to_string().as_str(), network.prefix()), (text, prefix));
+            assert_eq!(
+                (network.to_string().as_str(), network.prefix()),
+                (text, prefix)
+            );
         }
         for text in [
             "203.0.113.7/24",

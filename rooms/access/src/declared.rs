@@ -106,10 +106,12 @@ fn mud_of(
     files: &[SourceFile],
     wrong: &mut Vec<Diagnostic>,
 ) -> Option<Mud> {
-    let is_json = |file: &&SourceFile| {
-        part_of(&file.path) == Some(Part::Mud) && file.path.ends_with(".json")
-    };
-    let file = files.iter().filter(is_json).find(|file| file.path == *path.get_ref());
+    let is_json =
+        |file: &&SourceFile| part_of(&file.path) == Some(Part::Mud) && file.path.ends_with(".json");
+    let file = files
+        .iter()
+        .filter(is_json)
+        .find(|file| file.path == *path.get_ref());
     let Some(file) = file else {
         wrong.push(Diagnostic::new(
             Place::in_file(named_in, path.span()),
@@ -126,12 +128,18 @@ fn check_named(declared: &Declared, files: &[SourceFile], wrong: &mut Vec<Diagno
     if !wrong.is_empty() {
         return;
     }
-    for file in files.iter().filter(|file| part_of(&file.path) == Some(Part::Mud)) {
+    for file in files
+        .iter()
+        .filter(|file| part_of(&file.path) == Some(Part::Mud))
+    {
         let Some((stem, extension)) = file.path.rsplit_once('.') else {
             continue;
         };
         let json = format!("{stem}.json");
-        let muds = declared.products.values().filter_map(|product| product.mud.as_ref());
+        let muds = declared
+            .products
+            .values()
+            .filter_map(|product| product.mud.as_ref());
         if extension != "pem" && !muds.into_iter().any(|mud| mud.path == json) {
             wrong.push(Diagnostic::new(
                 Place::start_of(file),
@@ -325,11 +333,16 @@ impl Declared {
             for destination in mud.iter().flat_map(|mud| mud::destinations(&mud.rules)) {
                 let declared = behaviour.destinations.get_or_insert_default();
                 declared.push(destination.id.clone());
-                let taken = self.destinations.insert(destination.id.clone(), destination);
+                let taken = self
+                    .destinations
+                    .insert(destination.id.clone(), destination);
                 if let (Some(taken), Some(path)) = (taken, &table.mud) {
                     wrong.push(Diagnostic::new(
                         Place::in_file(file, path.span()),
-                        format!("destination {} is of this MUD file, and declared too", taken.id),
+                        format!(
+                            "destination {} is of this MUD file, and declared too",
+                            taken.id
+                        ),
                         String::from("call the declared one otherwise"),
                     ));
                 }

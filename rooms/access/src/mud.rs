@@ -77,12 +77,14 @@ pub(crate) fn read(
 pub(crate) fn destinations(rules: &[Rule]) -> Vec<Destination> {
     let mut found: BTreeMap<&DestinationId, Destination> = BTreeMap::new();
     for rule in rules {
-        let destination = found.entry(&rule.destination).or_insert_with(|| Destination {
-            id: rule.destination.clone(),
-            remote: rule.remote.clone(),
-            ports: Some(Vec::new()),
-            protocol: transport(rule.protocol),
-        });
+        let destination = found
+            .entry(&rule.destination)
+            .or_insert_with(|| Destination {
+                id: rule.destination.clone(),
+                remote: rule.remote.clone(),
+                ports: Some(Vec::new()),
+                protocol: transport(rule.protocol),
+            });
         if rule.direction != Direction::FromDevice {
             continue;
         }
@@ -120,8 +122,14 @@ impl Text<'_> {
         }
         let whole: Json = serde_json::from_str(&self.file.text).map_err(|error| {
             let lines = self.file.text.split_inclusive('\n');
-            let before: usize = lines.take(error.line().saturating_sub(1)).map(str::len).sum();
-            self.refuse(before + error.column().saturating_sub(1), format!("this is no JSON: {error}"))
+            let before: usize = lines
+                .take(error.line().saturating_sub(1))
+                .map(str::len)
+                .sum();
+            self.refuse(
+                before + error.column().saturating_sub(1),
+                format!("this is no JSON: {error}"),
+            )
         })?;
         let mut others = whole.members().into_iter().flatten().map(|(key, _)| key);
         let known = |key: &&String| {
@@ -159,7 +167,10 @@ impl Text<'_> {
         ] {
             for name in self.named(mud, policy)? {
                 let list = lists.get(name).ok_or_else(|| {
-                    self.refuse_at(name, format!("{policy} names {name:?}, and no list is called so"))
+                    self.refuse_at(
+                        name,
+                        format!("{policy} names {name:?}, and no list is called so"),
+                    )
                 })?;
                 used.insert(name);
                 reading.read_list(list, direction)?;
@@ -177,15 +188,23 @@ impl Text<'_> {
         if let Some(other) = members.find(|key| !NODES.contains(&bare(key))) {
             return Err(self.unknown(other));
         }
-        if mud.member("mud-version").and_then(|version| version.number(255)) != Some(1) {
+        if mud
+            .member("mud-version")
+            .and_then(|version| version.number(255))
+            != Some(1)
+        {
             return Err(self.refuse_at("mud-version", "only mud-version 1 is known".to_owned()));
         }
         if (mud.member("extensions")).is_some_and(|list| list.list() != Some(&[])) {
             let message = "it uses extensions, and none is known here".to_owned();
             return Err(self.refuse_at("extensions", message));
         }
-        let url = mud.member("mud-url").and_then(Json::text).unwrap_or_default();
-        let is_plain = url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
+        let url = mud
+            .member("mud-url")
+            .and_then(Json::text)
+            .unwrap_or_default();
+        let is_plain =
+            url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain || authority(url).is_none() {
             let message = format!("mud-url is an https URL of at most {URL_BYTES_MAX} characters");
             return Err(self.refuse_at("mud-url", message));
@@ -194,10 +213,15 @@ impl Text<'_> {
     }
 
     fn lists<'j>(&self, whole: &'j Json) -> Result<Lists<'j>, Diagnostic> {
-        let container = whole.member("acls").or_else(|| whole.member("access-lists"));
+        let container = whole
+            .member("acls")
+            .or_else(|| whole.member("access-lists"));
         let lists = container.and_then(|container| self.only(container, "acl"));
         let lists = lists.and_then(Json::list).ok_or_else(|| {
-            self.refuse(0, "there are no ietf-access-control-list:acls in it".to_owned())
+            self.refuse(
+                0,
+                "there are no ietf-access-control-list:acls in it".to_owned(),
+            )
         })?;
         let mut found = Lists::new();
         for list in lists {
@@ -218,16 +242,23 @@ impl Text<'_> {
             .and_then(|lists| self.only(lists, "access-list"))
             .and_then(Json::list);
         let names: Option<Vec<&str>> = lists.and_then(|lists| {
-            (lists.iter()).map(|list| self.only(list, "name").and_then(Json::text)).collect()
+            (lists.iter())
+                .map(|list| self.only(list, "name").and_then(Json::text))
+                .collect()
         });
         names.ok_or_else(|| {
-            self.refuse_at(policy, format!("{policy} is no list of access lists by their names"))
+            self.refuse_at(
+                policy,
+                format!("{policy} is no list of access lists by their names"),
+            )
         })
     }
 
     /// The one member that an object has.
     fn only<'j>(&self, object: &'j Json, name: &str) -> Option<&'j Json> {
-        object.member(name).filter(|_| object.members().is_some_and(|all| all.len() == 1))
+        object
+            .member(name)
+            .filter(|_| object.members().is_some_and(|all| all.len() == 1))
     }
 
     fn unknown(&self, node: &str) -> Diagnostic {
@@ -277,7 +308,10 @@ impl Reading<'_> {
                 }
                 // What follows a refusal that cannot be made might pass where it must not.
                 Err(why) if entry::refuses(entry) => {
-                    let message = format!("{}: {why}, and it refuses what later entries permit", name_of(entry));
+                    let message = format!(
+                        "{}: {why}, and it refuses what later entries permit",
+                        name_of(entry)
+                    );
                     return Err(self.text.refuse_at(&name_of(entry), message));
                 }
                 Err(why) => self.unenforced(entry, why),
@@ -295,8 +329,9 @@ impl Reading<'_> {
 
     fn entries<'j>(&self, list: &'j Json) -> Result<&'j [Json], Diagnostic> {
         let members = list.members().unwrap_or_default();
-        if let Some((other, _)) =
-            members.iter().find(|(key, _)| !matches!(bare(key), "name" | "type" | "aces"))
+        if let Some((other, _)) = members
+            .iter()
+            .find(|(key, _)| !matches!(bare(key), "name" | "type" | "aces"))
         {
             return Err(self.text.unknown(other));
         }
@@ -305,7 +340,8 @@ impl Reading<'_> {
         let entries = entries.and_then(Json::list);
         entries.ok_or_else(|| {
             let name = list.member("name").and_then(Json::text).unwrap_or_default();
-            self.text.refuse_at(name, format!("the list {name:?} has no entries"))
+            self.text
+                .refuse_at(name, format!("the list {name:?} has no entries"))
         })
     }
 
@@ -330,6 +366,12 @@ impl Reading<'_> {
 }
 
 fn name_of(entry: &Json) -> String {
-    let name = entry.member("name").and_then(Json::text).unwrap_or("unnamed");
-    crate::diagnostic::printable(name).chars().take(NAME_CHARACTERS_MAX).collect()
+    let name = entry
+        .member("name")
+        .and_then(Json::text)
+        .unwrap_or("unnamed");
+    crate::diagnostic::printable(name)
+        .chars()
+        .take(NAME_CHARACTERS_MAX)
+        .collect()
 }

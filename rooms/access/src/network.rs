@@ -7,8 +7,8 @@
 mod declared;
 mod site;
 
-pub use site::{Host, Site, SiteError};
 pub(crate) use site::{DHCP_SERVERS_V4, ICMPV6, authority, before_the_default_route};
+pub use site::{Host, Site, SiteError};
 
 use crate::behaviour::DestinationId;
 use crate::fleet::Direction;
@@ -174,7 +174,8 @@ impl Rule {
     /// Whether it lets nobody open anything: it speaks of answers only.
     #[must_use]
     pub fn is_for_answers(&self) -> bool {
-        self.opened_by.is_some_and(|opener| opener != self.direction)
+        self.opened_by
+            .is_some_and(|opener| opener != self.direction)
     }
 
     /// Whether it binds the other direction: what answers it must not open.
@@ -184,9 +185,7 @@ impl Rule {
     }
 
     fn matches(&self, site: &Site, host: &Host, flow: &Flow) -> bool {
-        self.direction == flow.direction
-            && !self.is_for_answers()
-            && self.fits(site, host, flow)
+        self.direction == flow.direction && !self.is_for_answers() && self.fits(site, host, flow)
     }
 
     /// A packet the other way, between the same ends.

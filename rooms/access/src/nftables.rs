@@ -58,14 +58,23 @@ pub fn containment(host: &Host, degree: Option<Containment>) -> String {
             ("quarantined", degree == Some(Containment::Quarantined)),
         ] {
             // Deleting what is not there would refuse the whole.
-            let _ = writeln!(out, "add element inet fleetward {set}{family} {{ {address} }}");
+            let _ = writeln!(
+                out,
+                "add element inet fleetward {set}{family} {{ {address} }}"
+            );
             if !holds {
-                let _ = writeln!(out, "delete element inet fleetward {set}{family} {{ {address} }}");
+                let _ = writeln!(
+                    out,
+                    "delete element inet fleetward {set}{family} {{ {address} }}"
+                );
             }
         }
     }
     for address in &host.addresses {
-        let _ = writeln!(out, "# then: conntrack -D -s {address}; conntrack -D -d {address}");
+        let _ = writeln!(
+            out,
+            "# then: conntrack -D -s {address}; conntrack -D -d {address}"
+        );
     }
     out
 }
@@ -151,21 +160,28 @@ impl<'a> Writing<'a> {
             }
             match host.containment {
                 Some(Containment::Isolated) => {
-                    self.sets.add(&format!("isolated{family}"), address.to_string());
+                    self.sets
+                        .add(&format!("isolated{family}"), address.to_string());
                 }
                 Some(Containment::Quarantined) => {
-                    self.sets.add(&format!("quarantined{family}"), address.to_string());
+                    self.sets
+                        .add(&format!("quarantined{family}"), address.to_string());
                 }
                 None => {}
             }
             if let Some(mac) = host.mac {
                 let mac = text::mac(mac);
-                self.sets.add(&format!("with_mac{family}"), address.to_string());
-                self.sets.add(&format!("bound{family}"), format!("{mac} . {address}"));
+                self.sets
+                    .add(&format!("with_mac{family}"), address.to_string());
+                self.sets
+                    .add(&format!("bound{family}"), format!("{mac} . {address}"));
             }
         }
         if host.addresses.is_empty() {
-            self.notes.insert(format!("{} has no address: nothing is enforced for it", host.device));
+            self.notes.insert(format!(
+                "{} has no address: nothing is enforced for it",
+                host.device
+            ));
         }
         Ok(())
     }
@@ -232,7 +248,13 @@ impl<'a> Writing<'a> {
     }
 
     /// The condition on addresses; `None`: no address of this version is meant.
-    fn remote(&mut self, rule: &Rule, host: &Host, family: Family, way: Direction) -> Option<String> {
+    fn remote(
+        &mut self,
+        rule: &Rule,
+        host: &Host,
+        family: Family,
+        way: Direction,
+    ) -> Option<String> {
         let header = text::header(family);
         let (theirs, ours) = match way {
             Direction::FromDevice => ("daddr", "saddr"),
@@ -255,7 +277,11 @@ impl<'a> Writing<'a> {
         }
         let Some(mut networks) = self.site.addresses(&rule.remote, host) else {
             if condition.is_empty() {
-                let _ = write!(condition, "meta nfproto ip{} ", if family == Family::V4 { "v4" } else { "v6" });
+                let _ = write!(
+                    condition,
+                    "meta nfproto ip{} ",
+                    if family == Family::V4 { "v4" } else { "v6" }
+                );
             }
             return Some(condition);
         };
@@ -280,12 +306,29 @@ impl<'a> Writing<'a> {
             "table inet fleetward\ndelete table inet fleetward\ntable inet fleetward {\n",
         );
         for family in ["4", "6"] {
-            let address = if family == "4" { "ipv4_addr" } else { "ipv6_addr" };
-            for set in ["isolated", "quarantined", "with_mac", "resolvers", "gateways", "peers"] {
+            let address = if family == "4" {
+                "ipv4_addr"
+            } else {
+                "ipv6_addr"
+            };
+            for set in [
+                "isolated",
+                "quarantined",
+                "with_mac",
+                "resolvers",
+                "gateways",
+                "peers",
+            ] {
                 let _ = writeln!(table, "\tset {set}{family} {{ type {address}; }}");
             }
-            let _ = writeln!(table, "\tset plane{family} {{ type {address} . inet_service; }}");
-            let _ = writeln!(table, "\tset bound{family} {{ type ether_addr . {address}; }}");
+            let _ = writeln!(
+                table,
+                "\tset plane{family} {{ type {address} . inet_service; }}"
+            );
+            let _ = writeln!(
+                table,
+                "\tset bound{family} {{ type ether_addr . {address}; }}"
+            );
             for way in ["from", "to"] {
                 let _ = writeln!(table, "\tmap {way}{family} {{ type {address} : verdict; }}");
             }
@@ -311,27 +354,41 @@ impl<'a> Writing<'a> {
                 if self.site.interfaces.is_empty() { "not yet judged" } else { "denied" }
             ));
         }
-        Ruleset { batches, notes: self.notes.into_iter().collect() }
+        Ruleset {
+            batches,
+            notes: self.notes.into_iter().collect(),
+        }
     }
 
     fn add_site(&mut self) {
         let site = self.site;
         for address in &site.resolvers {
-            self.sets.add(&format!("resolvers{}", text::digit(*address)), address.to_string());
+            self.sets.add(
+                &format!("resolvers{}", text::digit(*address)),
+                address.to_string(),
+            );
         }
         for address in &site.gateway {
-            self.sets.add(&format!("gateways{}", text::digit(*address)), address.to_string());
-            self.sets.add(&format!("peers{}", text::digit(*address)), address.to_string());
+            self.sets.add(
+                &format!("gateways{}", text::digit(*address)),
+                address.to_string(),
+            );
+            self.sets.add(
+                &format!("peers{}", text::digit(*address)),
+                address.to_string(),
+            );
         }
         for door in &site.plane {
             let element = format!("{} . {}", door.ip(), door.port());
-            self.sets.add(&format!("plane{}", text::digit(door.ip())), element);
+            self.sets
+                .add(&format!("plane{}", text::digit(door.ip())), element);
         }
         for network in site.local.values().flatten() {
             // Whoever is a peer on the devices' own link is no unlisted device.
             if network.prefix() == Network::of_one(network.address()).prefix() {
                 let family = text::digit(network.address());
-                self.sets.add(&format!("peers{family}"), network.address().to_string());
+                self.sets
+                    .add(&format!("peers{family}"), network.address().to_string());
             }
         }
     }
@@ -341,7 +398,12 @@ impl<'a> Writing<'a> {
         let unlisted = if self.site.interfaces.is_empty() {
             String::new()
         } else {
-            let names: Vec<String> = self.site.interfaces.iter().map(|name| format!("\"{name}\"")).collect();
+            let names: Vec<String> = self
+                .site
+                .interfaces
+                .iter()
+                .map(|name| format!("\"{name}\""))
+                .collect();
             let names = names.join(", ");
             format!(
                 "\t\tiifname {{ {names} }} ip saddr @peers4 goto judged\n\
@@ -410,7 +472,10 @@ impl<'a> Writing<'a> {
 
 impl Sets {
     fn add(&mut self, set: &str, element: String) {
-        self.elements.entry(set.to_owned()).or_default().insert(element);
+        self.elements
+            .entry(set.to_owned())
+            .or_default()
+            .insert(element);
     }
 
     /// Whoever resolves for the site adds to it what the name means.
@@ -439,8 +504,10 @@ impl Sets {
         let number = *self.of_networks.entry(networks.clone()).or_insert(next);
         let set = format!("r{number}_{}", text::family_digit(family));
         if number == next {
-            let declaration =
-                format!("type {}; flags interval; auto-merge;", text::address_type(family));
+            let declaration = format!(
+                "type {}; flags interval; auto-merge;",
+                text::address_type(family)
+            );
             self.declared.push((set.clone(), declaration));
             for network in networks {
                 self.add(&set, network.to_string());
@@ -472,7 +539,11 @@ impl Sets {
                 }
                 room -= line.len();
                 if let Some(batch) = batches.last_mut() {
-                    let _ = writeln!(batch, "add element inet fleetward {set} {{ {} }}", line.join(", "));
+                    let _ = writeln!(
+                        batch,
+                        "add element inet fleetward {set} {{ {} }}",
+                        line.join(", ")
+                    );
                 }
             }
         }

@@ -58,10 +58,17 @@ impl Grants {
     /// The destinations that a device may reach while it is not contained.
     #[must_use]
     pub fn destinations(&self, facts: &Facts) -> BTreeSet<DestinationId> {
-        let product = facts.product.as_ref().and_then(|product| self.fleet().product(product));
+        let product = facts
+            .product
+            .as_ref()
+            .and_then(|product| self.fleet().product(product));
         let behaviour = product.map(|product| &product.behaviour);
         let declared = behaviour.into_iter().flat_map(|behaviour| {
-            behaviour.destinations.iter().flatten().chain(&behaviour.serves)
+            behaviour
+                .destinations
+                .iter()
+                .flatten()
+                .chain(&behaviour.serves)
         });
         declared.cloned().collect()
     }

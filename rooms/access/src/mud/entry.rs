@@ -20,7 +20,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn into_rule(self, destination: DestinationId, name: String, direction: Direction) -> Rule {
+    pub(super) fn into_rule(
+        self,
+        destination: DestinationId,
+        name: String,
+        direction: Direction,
+    ) -> Rule {
         Rule {
             destination,
             name,
@@ -43,7 +48,9 @@ type Read<T> = Result<T, String>;
 
 /// Whether it denies: left out, it would open what comes after it.
 pub(super) fn refuses(entry: &Json) -> bool {
-    let forwarding = entry.member("actions").and_then(|actions| actions.member("forwarding"));
+    let forwarding = entry
+        .member("actions")
+        .and_then(|actions| actions.member("forwarding"));
     forwarding.and_then(Json::text).map(bare) != Some("accept")
 }
 
@@ -65,7 +72,9 @@ pub(super) fn read(entry: &Json, kind: &str, direction: Direction) -> Read<Entry
         opened_by: None,
         accepts: accepts(entry)?,
     };
-    let matches = entry.member("matches").ok_or("it matches nothing by a condition")?;
+    let matches = entry
+        .member("matches")
+        .ok_or("it matches nothing by a condition")?;
     let mut link = None;
     for (key, value) in matches.members().ok_or("matches is no object")? {
         match bare(key) {
@@ -100,7 +109,10 @@ fn family(kind: &str) -> Read<Option<Family>> {
 }
 
 fn accepts(entry: &Json) -> Read<bool> {
-    let actions = entry.member("actions").and_then(Json::members).ok_or("it has no actions")?;
+    let actions = entry
+        .member("actions")
+        .and_then(Json::members)
+        .ok_or("it has no actions")?;
     let mut accepts = None;
     for (key, value) in actions {
         match (bare(key), value.text().map(bare)) {
@@ -119,9 +131,18 @@ impl Entry {
         let [(key, value)] = value.members().unwrap_or_default() else {
             return Err("it names more than one class of peers, or none".into());
         };
-        let text = || value.text().map(str::to_owned).ok_or(format!("{key} is no text"));
+        let text = || {
+            value
+                .text()
+                .map(str::to_owned)
+                .ok_or(format!("{key} is no text"))
+        };
         let empty = |remote| {
-            if value.is_empty_leaf() { Ok(remote) } else { Err(format!("{key} is not [null]")) }
+            if value.is_empty_leaf() {
+                Ok(remote)
+            } else {
+                Err(format!("{key} is not [null]"))
+            }
         };
         self.be(match bare(key) {
             "local-networks" => empty(Remote::LocalNetworks)?,
@@ -156,7 +177,9 @@ impl Entry {
             let key = bare(key);
             let network = || {
                 let network = value.text().and_then(Network::parse);
-                network.filter(|network| network.family() == family).ok_or(format!("{key} is no network"))
+                network
+                    .filter(|network| network.family() == family)
+                    .ok_or(format!("{key} is no network"))
             };
             if key == "protocol" {
                 let number = value.number(255).ok_or("protocol is no number up to 255")?;
@@ -204,7 +227,11 @@ impl Entry {
                 }
                 _ => return Err(unknown(key)),
             };
-            *(if is_theirs { &mut self.remote_ports } else { &mut self.device_ports }) = ports(value)?;
+            *(if is_theirs {
+                &mut self.remote_ports
+            } else {
+                &mut self.device_ports
+            }) = ports(value)?;
         }
         Ok(())
     }
@@ -212,7 +239,9 @@ impl Entry {
     fn icmp(&mut self, value: &Json) -> Read<()> {
         let (mut kind, mut code) = (None, None);
         for (key, value) in value.members().ok_or("icmp is an object")? {
-            let number = value.number(255).and_then(|number| u8::try_from(number).ok());
+            let number = value
+                .number(255)
+                .and_then(|number| u8::try_from(number).ok());
             let number = number.ok_or("types and codes are numbers up to 255")?;
             match bare(key) {
                 "type" => kind = Some(number),
@@ -238,9 +267,11 @@ impl Entry {
                 }
                 ("destination-mac-address", mac) if self.is_group() && is_group_mac(mac) => {}
                 ("destination-mac-address", _) => {
-                    return Err("it tells packets apart by a link-layer address, which a router \
+                    return Err(
+                        "it tells packets apart by a link-layer address, which a router \
                                 does not keep"
-                        .into());
+                            .into(),
+                    );
                 }
                 _ => return Err(unknown(key)),
             }
@@ -288,9 +319,11 @@ impl Entry {
         }
         let group = self.device_network.map(Network::address);
         if direction == Direction::ToDevice && group.is_some_and(|address| address.is_multicast()) {
-            return Err("it comes to a group, not to the device's address: a router does not pass it \
+            return Err(
+                "it comes to a group, not to the device's address: a router does not pass it \
                         on to one device"
-                .into());
+                    .into(),
+            );
         }
         Ok(())
     }
@@ -310,8 +343,11 @@ fn is_group_mac(mac: &str) -> bool {
 fn ports(value: &Json) -> Read<Ports> {
     let number = |name: &str| {
         let port = value.member(name).map(|port| port.number(65535));
-        port.map(|port| port.and_then(|port| u16::try_from(port).ok()).ok_or("a port is a number up to 65535"))
-            .transpose()
+        port.map(|port| {
+            port.and_then(|port| u16::try_from(port).ok())
+                .ok_or("a port is a number up to 65535")
+        })
+        .transpose()
     };
     let members = value.members().ok_or("ports are an object")?;
     if let Some((key, _)) = (members.iter())
@@ -319,8 +355,15 @@ fn ports(value: &Json) -> Read<Ports> {
     {
         return Err(unknown(key));
     }
-    let operator = value.member("operator").map(|operator| operator.text().unwrap_or_default());
-    match (operator, number("port")?, number("lower-port")?, number("upper-port")?) {
+    let operator = value
+        .member("operator")
+        .map(|operator| operator.text().unwrap_or_default());
+    match (
+        operator,
+        number("port")?,
+        number("lower-port")?,
+        number("upper-port")?,
+    ) {
         (None | Some("eq"), Some(port), None, None) => Ok(Ports::one(port)),
         (Some("neq"), Some(port), None, None) => Ok(Ports::Not(port)),
         (Some("lte"), Some(port), None, None) => Ok(Ports::Range(0, port)),
@@ -334,5 +377,8 @@ fn ports(value: &Json) -> Read<Ports> {
 }
 
 fn unknown(key: &str) -> String {
-    format!("it matches {:?}, which is not known or not enforced here", bare(key))
+    format!(
+        "it matches {:?}, which is not known or not enforced here",
+        bare(key)
+    )
 }

@@ -38,16 +38,23 @@ pub enum SignatureRefusal {
 
 /// Whether all the MUD files of a fleet are signed by whom it believes, if it believes anybody.
 #[must_use]
-pub fn check_mud_signatures(fleet: &Fleet, files: &[SourceFile], now: Timestamp) -> Vec<Diagnostic> {
+pub fn check_mud_signatures(
+    fleet: &Fleet,
+    files: &[SourceFile],
+    now: Timestamp,
+) -> Vec<Diagnostic> {
     let part = |extension: &str| {
-        let files = files.iter().filter(|file| part_of(&file.path) == Some(Part::Mud));
+        let files = files
+            .iter()
+            .filter(|file| part_of(&file.path) == Some(Part::Mud));
         let extension = format!(".{extension}");
         files.filter(move |file| file.path.ends_with(&extension))
     };
     let mut roots = Vec::new();
     let mut wrong = Vec::new();
     for file in part("pem") {
-        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file.text.as_bytes()).collect();
+        let found: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(file.text.as_bytes()).collect();
         match found {
             Ok(found) if !found.is_empty() => roots.extend(found),
             _ => wrong.push(Diagnostic::new(
@@ -107,8 +114,10 @@ pub fn verify_signature(
         return Err(SignatureRefusal::Malformed);
     }
     let signed = Signed::read(signature).map_err(|_| SignatureRefusal::Malformed)?;
-    let anchors: Vec<TrustAnchor<'_>> =
-        roots.iter().filter_map(|root| anchor_from_trusted_cert(root).ok()).collect();
+    let anchors: Vec<TrustAnchor<'_>> = roots
+        .iter()
+        .filter_map(|root| anchor_from_trusted_cert(root).ok())
+        .collect();
     let mut refusal = SignatureRefusal::Malformed;
     for signer in &signed.signers {
         match signer.verify(content, &signed.certificates, &anchors, now) {
@@ -163,7 +172,9 @@ fn parts(mut content: &[u8]) -> der::Result<Vec<Tlv<'_>>> {
         let header = der::Header::peek(&reader)?;
         let whole = reader.tlv_bytes()?;
         let length = usize::try_from(header.length())?;
-        let value = whole.get(whole.len().saturating_sub(length)..).unwrap_or_default();
+        let value = whole
+            .get(whole.len().saturating_sub(length)..)
+            .unwrap_or_default();
         found.push((header.tag(), value, whole));
         content = content.get(whole.len()..).unwrap_or_default();
     }
@@ -175,7 +186,10 @@ fn malformed() -> der::Error {
 }
 
 const fn context(number: u32, constructed: bool) -> Tag {
-    Tag::ContextSpecific { constructed, number: TagNumber(number) }
+    Tag::ContextSpecific {
+        constructed,
+        number: TagNumber(number),
+    }
 }
 
 fn oid(part: Option<&Tlv<'_>>) -> der::Result<ObjectIdentifier> {
@@ -201,22 +215,37 @@ impl<'a> Signed<'a> {
         let inner = parts(explicit)?;
         let (_, content, _) = inner.first().ok_or_else(malformed)?;
         let content = parts(content)?;
-        let encapsulated = content.get(2).map(|(_, value, _)| parts(value)).transpose()?.unwrap_or_default();
+        let encapsulated = content
+            .get(2)
+            .map(|(_, value, _)| parts(value))
+            .transpose()?
+            .unwrap_or_default();
         // Detached: a content inside would be another than the file.
-        if oid(info.first())? != SIGNED_DATA || oid(encapsulated.first())? != DATA || encapsulated.len() != 1 {
+        if oid(info.first())? != SIGNED_DATA
+            || oid(encapsulated.first())? != DATA
+            || encapsulated.len() != 1
+        {
             return Err(malformed());
         }
         let certificates = content.iter().find(|(tag, ..)| *tag == context(0, true));
-        let certificates = certificates.map(|(_, value, _)| parts(value)).transpose()?.unwrap_or_default();
-        let (_, signers, _) =
-            content.last().filter(|(tag, ..)| *tag == Tag::Set).ok_or_else(malformed)?;
+        let certificates = certificates
+            .map(|(_, value, _)| parts(value))
+            .transpose()?
+            .unwrap_or_default();
+        let (_, signers, _) = content
+            .last()
+            .filter(|(tag, ..)| *tag == Tag::Set)
+            .ok_or_else(malformed)?;
         let signers = parts(signers)?;
         if certificates.len() > CERTIFICATES_MAX || signers.len() > SIGNERS_MAX {
             return Err(malformed());
         }
         Ok(Self {
             certificates: certificates.iter().map(|(_, _, whole)| *whole).collect(),
-            signers: signers.iter().map(|(_, value, _)| Signer::read(value)).collect::<der::Result<_>>()?,
+            signers: signers
+                .iter()
+                .map(|(_, value, _)| Signer::read(value))
+                .collect::<der::Result<_>>()?,
         })
     }
 }
@@ -235,10 +264,19 @@ impl<'a> Signer<'a> {
         {
             for (_, attribute, _) in parts(value)? {
                 let attribute = parts(attribute)?;
-                let values = attribute.get(1).map(|(_, value, _)| parts(value)).transpose()?;
+                let values = attribute
+                    .get(1)
+                    .map(|(_, value, _)| parts(value))
+                    .transpose()?;
                 let values = values.unwrap_or_default();
                 // One value each, and each attribute once: RFC 5652 section 11.
-                let once = |known: bool| if known || values.len() != 1 { Err(malformed()) } else { Ok(()) };
+                let once = |known: bool| {
+                    if known || values.len() != 1 {
+                        Err(malformed())
+                    } else {
+                        Ok(())
+                    }
+                };
                 match oid(attribute.first())? {
                     MESSAGE_DIGEST => {
                         once(message_digest.is_some())?;
@@ -296,36 +334,58 @@ impl<'a> Signer<'a> {
         let der = certificate.next().ok_or(SignatureRefusal::UnknownSigner)?;
         let der = CertificateDer::from(*der);
         let signer = EndEntityCert::try_from(&der).map_err(|_| SignatureRefusal::Malformed)?;
-        if !(algorithms.iter()).any(|one| signer.verify_signature(*one, signed, self.signature).is_ok()) {
+        if !(algorithms.iter()).any(|one| {
+            signer
+                .verify_signature(*one, signed, self.signature)
+                .is_ok()
+        }) {
             return Err(SignatureRefusal::BadSignature);
         }
-        let others: Vec<CertificateDer<'_>> =
-            certificates.iter().map(|der| CertificateDer::from(*der)).collect();
+        let others: Vec<CertificateDer<'_>> = certificates
+            .iter()
+            .map(|der| CertificateDer::from(*der))
+            .collect();
         let now = UnixTime::since_unix_epoch(Duration::from_millis(now.as_millis()));
         let usage = KeyUsage::required_if_present(EMAIL_PROTECTION);
-        (signer.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, anchors, &others, now, usage, None, None))
-            .map(|_| ())
-            .map_err(|_| SignatureRefusal::UnknownSigner)
+        (signer.verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            anchors,
+            &others,
+            now,
+            usage,
+            None,
+            None,
+        ))
+        .map(|_| ())
+        .map_err(|_| SignatureRefusal::UnknownSigner)
     }
 
     /// The digest of the content, and the signature's algorithms that it may be, by curve.
     fn algorithms(
         &self,
-    ) -> Option<(&'static digest::Algorithm, Vec<&'static dyn SignatureVerificationAlgorithm>)> {
+    ) -> Option<(
+        &'static digest::Algorithm,
+        Vec<&'static dyn SignatureVerificationAlgorithm>,
+    )> {
         let hash = match self.digest {
             SHA256 => &digest::SHA256,
             SHA384 => &digest::SHA384,
             SHA512 => &digest::SHA512,
             _ => return None,
         };
-        let algorithms: Vec<&'static dyn SignatureVerificationAlgorithm> = match (self.algorithm, self.digest) {
-            (RSA_SHA256, _) | (RSA, SHA256) => vec![algorithm::RSA_PKCS1_2048_8192_SHA256],
-            (RSA_SHA384, _) | (RSA, SHA384) => vec![algorithm::RSA_PKCS1_2048_8192_SHA384],
-            (RSA_SHA512, _) | (RSA, SHA512) => vec![algorithm::RSA_PKCS1_2048_8192_SHA512],
-            (ECDSA_SHA256, _) => vec![algorithm::ECDSA_P256_SHA256, algorithm::ECDSA_P384_SHA256],
-            (ECDSA_SHA384, _) => vec![algorithm::ECDSA_P256_SHA384, algorithm::ECDSA_P384_SHA384],
-            _ => return None,
-        };
+        let algorithms: Vec<&'static dyn SignatureVerificationAlgorithm> =
+            match (self.algorithm, self.digest) {
+                (RSA_SHA256, _) | (RSA, SHA256) => vec![algorithm::RSA_PKCS1_2048_8192_SHA256],
+                (RSA_SHA384, _) | (RSA, SHA384) => vec![algorithm::RSA_PKCS1_2048_8192_SHA384],
+                (RSA_SHA512, _) | (RSA, SHA512) => vec![algorithm::RSA_PKCS1_2048_8192_SHA512],
+                (ECDSA_SHA256, _) => {
+                    vec![algorithm::ECDSA_P256_SHA256, algorithm::ECDSA_P384_SHA256]
+                }
+                (ECDSA_SHA384, _) => {
+                    vec![algorithm::ECDSA_P256_SHA384, algorithm::ECDSA_P384_SHA384]
+                }
+                _ => return None,
+            };
         Some((hash, algorithms))
     }
 

@@ -13,13 +13,21 @@ impl Fleet {
         let Some(product) = self.product(product) else {
             return Vec::new();
         };
-        let mut rules = product.mud.as_ref().map(|mud| mud.rules.clone()).unwrap_or_default();
+        let mut rules = product
+            .mud
+            .as_ref()
+            .map(|mud| mud.rules.clone())
+            .unwrap_or_default();
         let of_mud = rules.len();
         let behaviour = &product.behaviour;
         let declared = behaviour.destinations.iter().flatten();
         for destination in declared.filter_map(|id| self.destination(id)) {
             // What comes of a MUD file has its rules from there.
-            if rules.iter().take(of_mud).any(|rule| rule.destination == destination.id) {
+            if rules
+                .iter()
+                .take(of_mud)
+                .any(|rule| rule.destination == destination.id)
+            {
                 continue;
             }
             let ports: Vec<Ports> = match &destination.ports {
@@ -31,7 +39,11 @@ impl Fleet {
                 ..rule(destination, Direction::FromDevice, destination.protocol)
             }));
         }
-        for peer in behaviour.serves.iter().filter_map(|id| self.destination(id)) {
+        for peer in behaviour
+            .serves
+            .iter()
+            .filter_map(|id| self.destination(id))
+        {
             let listens = behaviour.listens.iter().flatten();
             rules.extend(listens.map(|(transport, port)| Rule {
                 device_ports: Ports::one(*port),

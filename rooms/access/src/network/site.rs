@@ -73,8 +73,7 @@ impl Site {
     /// # Errors
     /// What is wrong, for whoever wrote it.
     pub fn read(text: &str) -> Result<Self, SiteError> {
-        let file: SiteFile =
-            toml::from_str(text).map_err(|error| SiteError(error.to_string()))?;
+        let file: SiteFile = toml::from_str(text).map_err(|error| SiteError(error.to_string()))?;
         let is_interface = |name: &String| {
             (1..=INTERFACE_BYTES_MAX).contains(&name.len())
                 && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
@@ -90,7 +89,9 @@ impl Site {
         let mut names = BTreeMap::new();
         for (name, addresses) in file.names {
             if addresses.len() > NAME_ADDRESSES_MAX {
-                return Err(SiteError(format!("{name:?} has more than {NAME_ADDRESSES_MAX} addresses")));
+                return Err(SiteError(format!(
+                    "{name:?} has more than {NAME_ADDRESSES_MAX} addresses"
+                )));
             }
             names.insert(name.to_ascii_lowercase(), addresses);
         }
@@ -137,7 +138,9 @@ impl Site {
             Remote::Controller(uri) => listed(self.controllers.get(uri)),
             Remote::MyController => listed(self.my_controllers.get(&host.product)),
             Remote::Manufacturer(authority) => of_hosts(&|other: &Host| {
-                other.manufacturer().is_some_and(|theirs| theirs == authority)
+                other
+                    .manufacturer()
+                    .is_some_and(|theirs| theirs == authority)
             }),
             Remote::SameManufacturer => of_hosts(&|other: &Host| {
                 host.manufacturer().is_some() && other.manufacturer() == host.manufacturer()
@@ -187,8 +190,7 @@ impl Site {
 /// to 136): RFC 4890.
 pub(crate) const ICMPV6: [u8; 12] = [1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 143];
 pub(crate) const DHCP_SERVERS_V4: IpAddr = IpAddr::V4(Ipv4Addr::BROADCAST);
-pub(crate) const DHCP_SERVERS_V6: IpAddr =
-    IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2));
+pub(crate) const DHCP_SERVERS_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2));
 
 /// What never crosses a default route, whatever the site's prefixes are: link-local addresses,
 /// groups and broadcasts.
@@ -217,7 +219,9 @@ impl Host {
 /// `acme.example` of `https://acme.example/lamp.json`.
 pub(crate) fn authority(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("https://")?;
-    rest.split('/').next().filter(|authority| !authority.is_empty())
+    rest.split('/')
+        .next()
+        .filter(|authority| !authority.is_empty())
 }
 
 fn networks(texts: &[String]) -> Result<Vec<Network>, SiteError> {

@@ -36,7 +36,13 @@ pub(super) fn mac(bytes: [u8; 6]) -> String {
 
 /// Nothing in it ends a comment or a line.
 pub(super) fn comment(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "._-:/ ".contains(c) { c } else { '?' };
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-:/ ".contains(c) {
+            c
+        } else {
+            '?'
+        }
+    };
     name.chars().take(100).map(plain).collect()
 }
 
@@ -50,9 +56,7 @@ pub(super) fn packet(rule: &Rule, family: Family, way: Direction) -> String {
         return String::new();
     };
     let conditions = match protocol_name(number) {
-        Some(name) => {
-            ports(name, "sport", source) + &ports(name, "dport", destination)
-        }
+        Some(name) => ports(name, "sport", source) + &ports(name, "dport", destination),
         None => icmp(rule, family).unwrap_or_default(),
     };
     if conditions.is_empty() {
@@ -63,8 +67,14 @@ pub(super) fn packet(rule: &Rule, family: Family, way: Direction) -> String {
 
 fn icmp(rule: &Rule, family: Family) -> Option<String> {
     let (kind, code) = rule.icmp?;
-    let name = if family == Family::V4 { "icmp" } else { "icmpv6" };
-    let code = code.map(|code| format!("{name} code {code} ")).unwrap_or_default();
+    let name = if family == Family::V4 {
+        "icmp"
+    } else {
+        "icmpv6"
+    };
+    let code = code
+        .map(|code| format!("{name} code {code} "))
+        .unwrap_or_default();
     Some(format!("{name} type {kind} {code}"))
 }
 

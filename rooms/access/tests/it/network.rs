@@ -22,23 +22,36 @@ pub fn collected() -> Vec<(String, String)> {
         return Vec::new();
     };
     let mut paths: Vec<PathBuf> = listing.map(|one| one.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "json")
+    });
     paths.sort();
     let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    (paths.iter()).map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+    (paths.iter())
+        .map(|path| (name(path), fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 /// A fleet whose product `camera` has this MUD file.
 pub fn with_mud(text: &str) -> Vec<SourceFile> {
     base_with(&[
-        ("products/p.toml", "[camera]\nmud = \"mud/camera.json\"\n[lock]\n"),
+        (
+            "products/p.toml",
+            "[camera]\nmud = \"mud/camera.json\"\n[lock]\n",
+        ),
         ("mud/camera.json", text),
     ])
 }
 
 pub fn read(text: &str) -> (Fleet, Mud) {
     let fleet = Fleet::read(&with_mud(text)).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)));
-    let mud = fleet.product(&product("camera")).unwrap().mud.clone().unwrap();
+    let mud = fleet
+        .product(&product("camera"))
+        .unwrap()
+        .mud
+        .clone()
+        .unwrap();
     (fleet, mud)
 }
 
@@ -94,19 +107,22 @@ pub fn site_for(rules: &[Rule], url: &str) -> Site {
             }
             Remote::Controller(uri) => {
                 // Within what a list of networks may narrow it to.
-                let inside = rule.remote_network.map_or("2001:db8:1::53".to_owned(), |one| {
-                    format!("{}53", one.address())
-                });
-                let networks = (site.controllers).entry(uri.clone()).or_insert_with(|| {
-                    vec![network(&format!("172.20.{}.0/30", number % 250))]
-                });
+                let inside = rule
+                    .remote_network
+                    .map_or("2001:db8:1::53".to_owned(), |one| {
+                        format!("{}53", one.address())
+                    });
+                let networks = (site.controllers)
+                    .entry(uri.clone())
+                    .or_insert_with(|| vec![network(&format!("172.20.{}.0/30", number % 250))]);
                 networks.extend(Network::parse(&inside));
             }
             _ => {}
         }
     }
     site.names = names;
-    site.my_controllers.insert(product("camera"), vec![network("172.21.0.0/29")]);
+    site.my_controllers
+        .insert(product("camera"), vec![network("172.21.0.0/29")]);
     let mut device = host("cam-1", "camera", &[DEVICE_4, DEVICE_6]);
     device.mud_url = Some(url.to_owned());
     let mut sibling = host("cam-2", "camera", &["192.168.10.21", "2001:db8:10::21"]);

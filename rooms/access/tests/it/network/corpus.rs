@@ -46,10 +46,18 @@ fn a_file_means_what_it_says() {
     assert_eq!(of("network").icmp, Some((8, None)));
     assert_eq!(of("phones").device_ports, Ports::one(80));
     assert_eq!(of("echo6").protocol, Some(protocol::ICMPV6));
-    assert_eq!(of("hub-asks").remote_network, Network::parse("2001:db8:1::/64"));
+    assert_eq!(
+        of("hub-asks").remote_network,
+        Network::parse("2001:db8:1::/64")
+    );
     // Its destinations join those that the fleet declares.
     let declared = &fleet.product(&product("camera")).unwrap().behaviour;
-    let names: Vec<&str> = declared.destinations.iter().flatten().map(|id| id.as_str()).collect();
+    let names: Vec<&str> = declared
+        .destinations
+        .iter()
+        .flatten()
+        .map(|id| id.as_str())
+        .collect();
     assert!(names.contains(&"camera.mud-1"), "{names:?}");
     let cloud = fleet.destination(&of("cloud").destination).unwrap();
     assert_eq!(cloud.host(), Some("api.lamps.example"));
@@ -63,13 +71,37 @@ fn what_is_not_understood_is_never_read_as_less() {
         LAMP.replacen(from, to, 1)
     };
     for (from, to, words) in [
-        ("\"mud-version\": 1", "\"mud-version\": 2", "only mud-version 1"),
+        (
+            "\"mud-version\": 1",
+            "\"mud-version\": 2",
+            "only mud-version 1",
+        ),
         ("\"systeminfo\"", "\"client-profiles\"", "not known"),
-        ("\"is-supported\": true", "\"extensions\": [\"ol\"]", "extensions"),
-        ("https://lamps.example/lamp-2.json", "http://lamps.example/x", "https URL"),
-        ("{ \"name\": \"v6-to\" }", "{ \"name\": \"none\" }", "no list is called so"),
-        ("\"cache-validity\": 48", "\"mud-version\": 1", "stands twice"),
-        ("\"cache-validity\": 48", "\"ietf-mud:mud-version\": 1", "stands twice"),
+        (
+            "\"is-supported\": true",
+            "\"extensions\": [\"ol\"]",
+            "extensions",
+        ),
+        (
+            "https://lamps.example/lamp-2.json",
+            "http://lamps.example/x",
+            "https URL",
+        ),
+        (
+            "{ \"name\": \"v6-to\" }",
+            "{ \"name\": \"none\" }",
+            "no list is called so",
+        ),
+        (
+            "\"cache-validity\": 48",
+            "\"mud-version\": 1",
+            "stands twice",
+        ),
+        (
+            "\"cache-validity\": 48",
+            "\"ietf-mud:mud-version\": 1",
+            "stands twice",
+        ),
         // A refusal that cannot be made would open what comes after it.
         (
             "\"tcp\": { \"destination-port\": { \"operator\": \"eq\", \"port\": 8080 } }",
@@ -78,18 +110,40 @@ fn what_is_not_understood_is_never_read_as_less() {
         ),
     ] {
         let said = refused(&change(from, to));
-        assert!(said.starts_with("fleet/mud/camera.json:") && said.contains(words), "{to}: {said}");
+        assert!(
+            said.starts_with("fleet/mud/camera.json:") && said.contains(words),
+            "{to}: {said}"
+        );
     }
     // An entry that narrows by something unknown costs itself, and is said.
     for (from, to) in [
-        ("\"icmp\": { \"type\": 8 }", "\"icmp\": { \"type\": 8, \"identifier\": 1 }"),
-        ("\"icmp\": { \"type\": 8 }", "\"ietf-mud-tls:client-profile\": {}"),
-        ("\"destination-ipv4-network\": \"198.51.100.0/25\"", "\"dscp\": 3"),
-        ("\"destination-ipv4-network\": \"198.51.100.0/25\"", "\"ietf-acldns:src-dnsname\": \"a.example\""),
-        ("\"destination-ipv4-network\": \"198.51.100.0/25\"", "\"destination-ipv4-network\": \"198.51.100.7/25\""),
+        (
+            "\"icmp\": { \"type\": 8 }",
+            "\"icmp\": { \"type\": 8, \"identifier\": 1 }",
+        ),
+        (
+            "\"icmp\": { \"type\": 8 }",
+            "\"ietf-mud-tls:client-profile\": {}",
+        ),
+        (
+            "\"destination-ipv4-network\": \"198.51.100.0/25\"",
+            "\"dscp\": 3",
+        ),
+        (
+            "\"destination-ipv4-network\": \"198.51.100.0/25\"",
+            "\"ietf-acldns:src-dnsname\": \"a.example\"",
+        ),
+        (
+            "\"destination-ipv4-network\": \"198.51.100.0/25\"",
+            "\"destination-ipv4-network\": \"198.51.100.7/25\"",
+        ),
     ] {
         let (_, mud) = read(&change(from, to));
-        let entries: Vec<&str> = mud.unenforced.iter().map(|one| one.entry.as_str()).collect();
+        let entries: Vec<&str> = mud
+            .unenforced
+            .iter()
+            .map(|one| one.entry.as_str())
+            .collect();
         assert_eq!(entries, ["network"], "{to}");
         assert!(mud.rules.iter().all(|rule| rule.name != "network"));
     }
@@ -108,7 +162,9 @@ fn no_mutation_of_a_file_makes_it_panic_or_lose_an_entry() {
         state ^= state << 17;
         usize::try_from(state % below as u64).unwrap()
     };
-    let pieces = ["\"", "{", "}", "[", "]", ",", "null", "-1", "1e9", "true", "\\u0000", "é", "65536", ":"];
+    let pieces = [
+        "\"", "{", "}", "[", "]", ",", "null", "-1", "1e9", "true", "\\u0000", "é", "65536", ":",
+    ];
     let mut read_anyway = 0;
     for _ in 0..3000 {
         let mut text: Vec<char> = LAMP.chars().collect();
@@ -120,11 +176,24 @@ fn no_mutation_of_a_file_makes_it_panic_or_lose_an_entry() {
         let text: String = text.into_iter().collect();
         if let Ok(fleet) = Fleet::read(&with_mud(&text)) {
             read_anyway += 1;
-            let mud = fleet.product(&product("camera")).unwrap().mud.clone().unwrap();
+            let mud = fleet
+                .product(&product("camera"))
+                .unwrap()
+                .mud
+                .clone()
+                .unwrap();
             let whole: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let lists = whole["ietf-access-control-list:acls"]["acl"].as_array().unwrap();
-            let entries = lists.iter().map(|list| list["aces"]["ace"].as_array().unwrap().len());
-            assert_eq!(mud.rules.len() + mud.unenforced.len(), entries.sum::<usize>(), "{text}");
+            let lists = whole["ietf-access-control-list:acls"]["acl"]
+                .as_array()
+                .unwrap();
+            let entries = lists
+                .iter()
+                .map(|list| list["aces"]["ace"].as_array().unwrap().len());
+            assert_eq!(
+                mud.rules.len() + mud.unenforced.len(),
+                entries.sum::<usize>(),
+                "{text}"
+            );
         }
     }
     assert!(read_anyway > 100, "{read_anyway}");

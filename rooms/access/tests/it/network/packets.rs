@@ -34,9 +34,17 @@ fn may_have_a_gateway() -> bool {
     let script = "export PATH=/usr/sbin:/usr/bin:$PATH; ip link add lan0 type veth peer name dev0 && nft -f -";
     let table = "table inet t { chain c { type filter hook prerouting priority 0; ct state new accept; }; }\n";
     let mut command = Command::new("unshare");
-    command.args(["-rn", "sh", "-c", script]).stdin(Stdio::piped()).stderr(Stdio::null());
+    command
+        .args(["-rn", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null());
     let done = command.spawn().is_ok_and(|mut child| {
-        child.stdin.take().unwrap().write_all(table.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(table.as_bytes())
+            .unwrap();
         child.wait().unwrap().success()
     });
     let python = Command::new("python3").arg("-V").output().is_ok();
@@ -70,8 +78,11 @@ fn passed(scenarios: &[(Vec<String>, &[Flow])]) -> Vec<Vec<bool>> {
 
 fn probe(flow: &Flow) -> Value {
     let from_device = flow.direction == Direction::FromDevice;
-    let (source, destination) =
-        if from_device { (flow.device, flow.remote) } else { (flow.remote, flow.device) };
+    let (source, destination) = if from_device {
+        (flow.device, flow.remote)
+    } else {
+        (flow.remote, flow.device)
+    };
     let (source_port, destination_port) = if from_device {
         (flow.device_port, flow.remote_port)
     } else {
@@ -90,7 +101,11 @@ fn probe(flow: &Flow) -> Value {
 }
 
 fn device_at(family: Family) -> IpAddr {
-    address(if family == Family::V4 { DEVICE_4 } else { DEVICE_6 })
+    address(if family == Family::V4 {
+        DEVICE_4
+    } else {
+        DEVICE_6
+    })
 }
 
 /// An address beside a network, on the side where one is.
@@ -103,7 +118,9 @@ fn beside(network: Network) -> IpAddr {
             IpAddr::V4(after.into())
         }
         IpAddr::V6(v6) => {
-            let size = 1u128.checked_shl(128 - u32::from(network.prefix())).unwrap_or(0);
+            let size = 1u128
+                .checked_shl(128 - u32::from(network.prefix()))
+                .unwrap_or(0);
             IpAddr::V6(u128::from(v6).wrapping_add(size).into())
         }
     }
@@ -126,20 +143,29 @@ fn flows_around(rule: &Rule, site: &Site) -> Vec<Flow> {
     let host = &site.hosts[0];
     let mut flows = Vec::new();
     for family in Family::ALL {
-        let networks: Vec<Network> = match (site.addresses(&rule.remote, host), rule.remote_network) {
+        let networks: Vec<Network> = match (site.addresses(&rule.remote, host), rule.remote_network)
+        {
             (None, None) => {
-                let anyone = if family == Family::V4 { "203.0.113.9" } else { "2001:db8:9::9" };
+                let anyone = if family == Family::V4 {
+                    "203.0.113.9"
+                } else {
+                    "2001:db8:9::9"
+                };
                 vec![Network::parse(anyone).unwrap()]
             }
             (None, Some(network)) => vec![network],
             (Some(networks), network) => networks.into_iter().chain(network).collect(),
         };
-        let networks = networks.into_iter().filter(|network| network.family() == family);
+        let networks = networks
+            .into_iter()
+            .filter(|network| network.family() == family);
         let device = device_at(family);
         for network in networks {
             // Groups of no scope are dropped before anybody is asked (RFC 4291 section 2.7).
             let inside = match network.address() {
-                IpAddr::V6(v6) if v6.is_multicast() && v6.segments()[0] < 0xff02 => address("ff05::77"),
+                IpAddr::V6(v6) if v6.is_multicast() && v6.segments()[0] < 0xff02 => {
+                    address("ff05::77")
+                }
                 other => other,
             };
             let mut base = Flow {
@@ -149,11 +175,17 @@ fn flows_around(rule: &Rule, site: &Site) -> Vec<Flow> {
                 protocol: rule.protocol.unwrap_or(protocol::UDP),
                 device_port: 0,
                 remote_port: 0,
-                icmp: rule.icmp.map_or((8, 0), |(kind, code)| (kind, code.unwrap_or(0))),
+                icmp: rule
+                    .icmp
+                    .map_or((8, 0), |(kind, code)| (kind, code.unwrap_or(0))),
             };
             for remote_port in ports_in_and_beside(rule.remote_ports) {
                 for device_port in ports_in_and_beside(rule.device_ports) {
-                    flows.push(Flow { remote_port, device_port, ..base });
+                    flows.push(Flow {
+                        remote_port,
+                        device_port,
+                        ..base
+                    });
                 }
             }
             base.remote_port = ports_in_and_beside(rule.remote_ports)[0];
@@ -166,12 +198,33 @@ fn flows_around(rule: &Rule, site: &Site) -> Vec<Flow> {
                 flows.push(Flow { protocol, ..base });
             }
             flows.extend([
-                Flow { direction: other_way, ..base },
-                Flow { remote: beside(network), ..base },
-                Flow { icmp: (base.icmp.0.wrapping_add(1), base.icmp.1), ..base },
-                Flow { icmp: (base.icmp.0, base.icmp.1.wrapping_add(1)), ..base },
-                Flow { remote_port: base.device_port, device_port: base.remote_port, ..base },
-                Flow { remote_port: base.device_port, device_port: base.remote_port, direction: other_way, ..base },
+                Flow {
+                    direction: other_way,
+                    ..base
+                },
+                Flow {
+                    remote: beside(network),
+                    ..base
+                },
+                Flow {
+                    icmp: (base.icmp.0.wrapping_add(1), base.icmp.1),
+                    ..base
+                },
+                Flow {
+                    icmp: (base.icmp.0, base.icmp.1.wrapping_add(1)),
+                    ..base
+                },
+                Flow {
+                    remote_port: base.device_port,
+                    device_port: base.remote_port,
+                    ..base
+                },
+                Flow {
+                    remote_port: base.device_port,
+                    device_port: base.remote_port,
+                    direction: other_way,
+                    ..base
+                },
             ]);
         }
     }
@@ -212,7 +265,11 @@ fn packets_get_the_decision_of_the_file_both_ways_and_in_both_versions() {
         let (_, mud) = read(text);
         let site = site_for(&mud.rules, &mud.url);
         let grants = grants(text);
-        let mut flows: Vec<Flow> = mud.rules.iter().flat_map(|rule| flows_around(rule, &site)).collect();
+        let mut flows: Vec<Flow> = mud
+            .rules
+            .iter()
+            .flat_map(|rule| flows_around(rule, &site))
+            .collect();
         flows.sort_by_key(|flow| format!("{flow:?}"));
         flows.dedup();
         let ruleset = nftables(&grants, &site).unwrap();
@@ -225,10 +282,17 @@ fn packets_get_the_decision_of_the_file_both_ways_and_in_both_versions() {
     let (mut permitted, mut denied) = (0, 0);
     for ((name, text, mud, site, grants, flows, _), through) in scenarios.iter().zip(answers) {
         let rules = grants.network_rules(&site.hosts[0]);
-        let left_out: Vec<&str> = mud.unenforced.iter().map(|one| one.entry.as_str()).collect();
+        let left_out: Vec<&str> = mud
+            .unenforced
+            .iter()
+            .map(|one| one.entry.as_str())
+            .collect();
         // A packet between two devices needs both: the other end judges it as one that comes.
         let other_end = |flow: &Flow| {
-            let host = site.hosts.iter().find(|host| host.addresses.contains(&flow.remote))?;
+            let host = site
+                .hosts
+                .iter()
+                .find(|host| host.addresses.contains(&flow.remote))?;
             let comes = Flow {
                 direction: Direction::ToDevice,
                 device: flow.remote,
@@ -239,8 +303,10 @@ fn packets_get_the_decision_of_the_file_both_ways_and_in_both_versions() {
             };
             (flow.direction == Direction::FromDevice).then_some((host, comes))
         };
-        let ends: Vec<Flow> =
-            flows.iter().map(|flow| other_end(flow).map_or(*flow, |(_, comes)| comes)).collect();
+        let ends: Vec<Flow> = flows
+            .iter()
+            .map(|flow| other_end(flow).map_or(*flow, |(_, comes)| comes))
+            .collect();
         let question = json!({
             "file": serde_json::from_str::<Value>(text).unwrap(),
             "site": told(site),
@@ -258,15 +324,28 @@ fn packets_get_the_decision_of_the_file_both_ways_and_in_both_versions() {
                 decide(&grants.network_rules(other), site, other, &comes).is_permitted()
             });
             let both = ours.is_permitted() && theirs;
-            assert_eq!(both, through, "{name}: {flow:?}: nftables, and we: {ours:?}");
-            let is_infrastructure = matches!(ours, access::Passage::Permitted(access::Permission::Infrastructure));
+            assert_eq!(
+                both, through,
+                "{name}: {flow:?}: nftables, and we: {ours:?}"
+            );
+            let is_infrastructure = matches!(
+                ours,
+                access::Passage::Permitted(access::Permission::Infrastructure)
+            );
             if !is_infrastructure {
-                assert_eq!(through, *here && *there, "{name}: {flow:?}: the file, and we: {ours:?}");
+                assert_eq!(
+                    through,
+                    *here && *there,
+                    "{name}: {flow:?}: the file, and we: {ours:?}"
+                );
             }
             if through { permitted += 1 } else { denied += 1 }
         }
     }
-    println!("{} files: {permitted} packets passed, {denied} did not", files.len());
+    println!(
+        "{} files: {permitted} packets passed, {denied} did not",
+        files.len()
+    );
     assert!(permitted > 20 && denied > 100);
 }
 
@@ -301,8 +380,14 @@ fn a_gateway_denies_what_no_rule_speaks_of() {
         flow(DEVICE_4, address("198.51.100.200"), 17, 53),
         // Another device on the other side of the gateway.
         flow(DEVICE_4, address("192.168.10.21"), 6, 80),
-        Flow { icmp: (135, 0), ..flow(DEVICE_6, address("2001:db8:10::1"), 58, 0) },
-        Flow { icmp: (128, 0), ..flow(DEVICE_6, address("2001:db8:9::1"), 58, 0) },
+        Flow {
+            icmp: (135, 0),
+            ..flow(DEVICE_6, address("2001:db8:10::1"), 58, 0)
+        },
+        Flow {
+            icmp: (128, 0),
+            ..flow(DEVICE_6, address("2001:db8:9::1"), 58, 0)
+        },
     ];
     let free = nftables(&grants, &site).unwrap().batches;
     let mut contained = |degree| {
@@ -325,10 +410,17 @@ fn a_gateway_denies_what_no_rule_speaks_of() {
     bound.hosts[0].containment = None;
     bound.hosts[0].mac = Some([2, 0, 0, 0, 0, 9]);
     let bound = nftables(&grants, &bound).unwrap().batches;
-    let asked: Vec<(Vec<String>, &[Flow])> = [free.clone(), quarantined, isolated, by_element, restored, bound]
-        .into_iter()
-        .map(|batches| (batches, flows.as_slice()))
-        .collect();
+    let asked: Vec<(Vec<String>, &[Flow])> = [
+        free.clone(),
+        quarantined,
+        isolated,
+        by_element,
+        restored,
+        bound,
+    ]
+    .into_iter()
+    .map(|batches| (batches, flows.as_slice()))
+    .collect();
     let answers = passed(&asked);
     let as_free = [true, false, false, false, true, false, false, true, false];
     let in_quarantine = [false, true, false, false, false, false, false, false, false];
