@@ -26,6 +26,9 @@ mod explain;
 mod fleet;
 mod grants;
 mod invariant;
+mod mud;
+mod network;
+mod nftables;
 mod policy;
 mod prove;
 mod reach;
@@ -46,6 +49,12 @@ pub use fleet::{
     LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
+pub use mud::{Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature};
+pub use network::{
+    Denial, Family, Flow, Host, Network, Passage, Permission, Ports, Remote, Rule, Site, SiteError,
+    decide, protocol,
+};
+pub use nftables::{Ruleset, containment, nftables};
 pub use policy::schema;
 pub use prove::{Outcome, Proof, prove};
 pub use reach::{Reach, Reached};

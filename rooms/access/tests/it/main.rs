@@ -15,6 +15,7 @@ mod differential;
 mod example;
 mod fleets;
 mod invariants;
+mod network;
 mod timing;
 
 use access::{Facts, Fleet, Grants, SourceFile};
