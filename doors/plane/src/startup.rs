@@ -19,6 +19,7 @@ use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::Trust;
+use crate::people::Roster;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
@@ -65,6 +66,7 @@ pub struct Foundation {
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
+    roster: Roster,
 }
 
 impl Foundation {
@@ -128,6 +130,7 @@ impl Foundation {
             .and_then(Chips::new)
             .map_err(readable)?;
         let pending = waiting::remember(&store)?;
+        let roster = Roster::remember(&store)?;
         let trust = Trust::new(served, anchors, registry, bad_keys);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         let status = StatusDesk::open(&store, config.status_point()?)?;
@@ -153,6 +156,7 @@ impl Foundation {
             containments,
             pending,
             judgement,
+            roster,
         })
     }
 
@@ -191,6 +195,7 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
+            roster: self.roster,
             signals,
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
@@ -474,6 +479,23 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                 }
                 Some(Withdrawn::TpmUnlisted(key)) => {
                     let write = Write::DropEndorsementKeys(vec![key]);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::PersonNarrowed {
+                    person,
+                    roles,
+                    disabled_at,
+                }) => {
+                    let write = Write::NarrowPerson {
+                        person,
+                        roles,
+                        disabled_at,
+                    };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::TokenRevoked(token)) => {
+                    let at = entry.time;
+                    let write = Write::RevokeApiToken { token, at };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::Contraindicated(result)) => {

@@ -9,6 +9,7 @@ mod claim;
 mod enroll;
 mod first_identity;
 mod ownership;
+mod people;
 mod queue;
 mod respond;
 mod revoke;

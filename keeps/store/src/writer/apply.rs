@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, enroll, respond};
+use super::{Failure, Writer, enroll, people, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -86,7 +86,9 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a certificate", row.certificate.len(), 1, DER_BYTES_MAX)?;
             within("a template's name", row.template.len(), 1, KEY_BYTES_MAX)
         }
-        other => respond::check(other).and_then(|()| enroll::check(other)),
+        other => respond::check(other)
+            .and_then(|()| enroll::check(other))
+            .and_then(|()| people::check(other)),
     }
 }
 
@@ -370,11 +372,20 @@ impl Writer {
             Write::DropHeldKey { device } => self.drop_held_key(device),
             Write::PutAttestationResult(row) => self.put_attestation_result(row),
             Write::PutFleet(row) => self.put_fleet(row),
-            Write::PutToken { hash, expires_at } => self.insert(
-                "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",
-                params![self.tenant, hash.0, millis(*expires_at)],
-                || "a sign-in token with this hash exists already".to_owned(),
-            ),
+            Write::PutToken {
+                hash,
+                person,
+                expires_at,
+            } => self.put_link(hash, person.as_ref(), *expires_at),
+            Write::PutPerson(row) => self.put_person(row),
+            Write::NarrowPerson {
+                person,
+                roles,
+                disabled_at,
+            } => self.narrow_person(person, roles, *disabled_at),
+            Write::PutApiToken(row) => self.put_api_token(row),
+            Write::RevokeApiToken { token, at } => self.revoke_api_token(token, *at),
+            Write::NoteApiTokenUse { token, at } => self.note_api_token_use(token, *at),
             Write::UseToken { hash, at } => self.use_token(hash, *at),
             Write::ForgetTokens { expired_before } => self
                 .perform(

@@ -14,6 +14,7 @@ mod differential;
 mod example;
 mod fleets;
 mod invariants;
+mod people;
 mod timing;
 
 use access::{Facts, Fleet, Grants, SourceFile};
