@@ -372,20 +372,12 @@ impl Writer {
             Write::DropHeldKey { device } => self.drop_held_key(device),
             Write::PutAttestationResult(row) => self.put_attestation_result(row),
             Write::PutFleet(row) => self.put_fleet(row),
-            Write::PutToken {
-                hash,
-                person,
-                expires_at,
-            } => self.put_link(hash, person.as_ref(), *expires_at),
-            Write::PutPerson(row) => self.put_person(row),
-            Write::NarrowPerson {
-                person,
-                roles,
-                disabled_at,
-            } => self.narrow_person(person, roles, *disabled_at),
-            Write::PutApiToken(row) => self.put_api_token(row),
-            Write::RevokeApiToken { token, at } => self.revoke_api_token(token, *at),
-            Write::NoteApiTokenUse { token, at } => self.note_api_token_use(token, *at),
+            Write::PutToken { .. }
+            | Write::PutPerson(_)
+            | Write::NarrowPerson { .. }
+            | Write::PutApiToken(_)
+            | Write::RevokeApiToken { .. }
+            | Write::NoteApiTokenUse { .. } => self.write_of_people(write),
             Write::UseToken { hash, at } => self.use_token(hash, *at),
             Write::ForgetTokens { expired_before } => self
                 .perform(

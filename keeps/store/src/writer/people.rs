@@ -40,7 +40,28 @@ pub(super) fn check(write: &Write) -> Result<(), String> {
 }
 
 impl Writer {
-    pub(super) fn put_person(&self, row: &Person) -> Outcome<()> {
+    pub(super) fn write_of_people(&self, write: &Write) -> Outcome<()> {
+        match write {
+            Write::PutToken {
+                hash,
+                person,
+                expires_at,
+            } => self.put_link(hash, person.as_ref(), *expires_at),
+            Write::PutPerson(row) => self.put_person(row),
+            Write::NarrowPerson {
+                person,
+                roles,
+                disabled_at,
+            } => self.narrow_person(person, roles, *disabled_at),
+            Write::PutApiToken(row) => self.put_api_token(row),
+            Write::RevokeApiToken { token, at } => self.revoke_api_token(token, *at),
+            Write::NoteApiTokenUse { token, at } => self.note_api_token_use(token, *at),
+            // Others' are written elsewhere.
+            _ => Ok(()),
+        }
+    }
+
+    fn put_person(&self, row: &Person) -> Outcome<()> {
         let put = self.perform(
             "INSERT INTO person (tenant, person, name, roles, created_at, joined_at, disabled_at,
              version)
@@ -69,7 +90,7 @@ impl Writer {
         )))
     }
 
-    pub(super) fn narrow_person(
+    fn narrow_person(
         &self,
         person: &PersonId,
         roles: &str,
@@ -88,7 +109,7 @@ impl Writer {
         .map(drop)
     }
 
-    pub(super) fn put_link(
+    fn put_link(
         &self,
         hash: &Digest,
         person: Option<&PersonId>,
@@ -106,7 +127,7 @@ impl Writer {
         )
     }
 
-    pub(super) fn put_api_token(&self, row: &ApiToken) -> Outcome<()> {
+    fn put_api_token(&self, row: &ApiToken) -> Outcome<()> {
         self.insert(
             "INSERT INTO api_token (tenant, token, hash, roles, networks, note, made_by, made_at,
              expires_at, revoked_at, used_at)
@@ -128,7 +149,7 @@ impl Writer {
         )
     }
 
-    pub(super) fn revoke_api_token(&self, token: &ApiTokenId, at: Timestamp) -> Outcome<()> {
+    fn revoke_api_token(&self, token: &ApiTokenId, at: Timestamp) -> Outcome<()> {
         self.perform(
             "UPDATE api_token SET revoked_at = coalesce(revoked_at, ?3)
              WHERE tenant = ?1 AND token = ?2",
@@ -137,7 +158,7 @@ impl Writer {
         .map(drop)
     }
 
-    pub(super) fn note_api_token_use(&self, token: &ApiTokenId, at: Timestamp) -> Outcome<()> {
+    fn note_api_token_use(&self, token: &ApiTokenId, at: Timestamp) -> Outcome<()> {
         self.perform(
             "UPDATE api_token SET used_at = ?3 WHERE tenant = ?1 AND token = ?2",
             params![self.tenant, token.as_str(), millis(at)],
