@@ -28,6 +28,7 @@ mod judge;
 mod listen;
 mod outward;
 mod pem;
+mod people;
 mod plane;
 mod respond;
 mod secret;
@@ -114,7 +115,7 @@ pub async fn serve(
         served.spawn(listen::serve_challenges(listener, trust, stopped.clone()));
     }
     if first_start {
-        sign_in::make_admin_link(&plane, addresses.people.port()).await?;
+        sign_in::make_admin_link(&plane).await?;
     }
     plane.committed.notify_one();
     tracing::info!(

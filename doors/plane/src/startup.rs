@@ -20,6 +20,7 @@ use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::Trust;
+use crate::people::Roster;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
@@ -66,6 +67,7 @@ pub struct Foundation {
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
+    roster: Roster,
 }
 
 impl Foundation {
@@ -129,6 +131,7 @@ impl Foundation {
             .and_then(Chips::new)
             .map_err(readable)?;
         let pending = waiting::remember(&store)?;
+        let roster = Roster::remember(&store)?;
         let trust = Trust::new(served, anchors, registry, bad_keys);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         let status = StatusDesk::open(&store, config.status_point()?)?;
@@ -154,6 +157,7 @@ impl Foundation {
             containments,
             pending,
             judgement,
+            roster,
         })
     }
 
@@ -194,6 +198,7 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
+            roster: self.roster,
             signals,
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
@@ -478,6 +483,23 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                 }
                 Some(Withdrawn::TpmUnlisted(key)) => {
                     let write = Write::DropEndorsementKeys(vec![key]);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::PersonNarrowed {
+                    person,
+                    roles,
+                    disabled_at,
+                }) => {
+                    let write = Write::NarrowPerson {
+                        person,
+                        roles,
+                        disabled_at,
+                    };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::TokenRevoked(token)) => {
+                    let at = entry.time;
+                    let write = Write::RevokeApiToken { token, at };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::Contraindicated(result)) => {

@@ -4,7 +4,8 @@
 //! the population: each device's product and groups.
 //! **Out:** [`Grants`]: per grant class and channel, who may publish and receive, with the policy
 //! that decided; what a product's devices are expected to do ([`Behaviour`]); and [`Diagnostic`]s
-//! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]).
+//! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]). What people,
+//! tokens, services and devices may ask of the control plane ([`People`]).
 //! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1.
 //! **Refuses to know:** files, sessions, sockets, certificates, time, and a device's name beyond
 //! "it owns this topic or it does not".
@@ -29,6 +30,7 @@ mod invariant;
 mod mud;
 mod network;
 mod nftables;
+mod people;
 mod policy;
 mod prove;
 mod reach;
@@ -55,6 +57,10 @@ pub use network::{
     decide, protocol,
 };
 pub use nftables::{Ruleset, containment, nftables};
+pub use people::{
+    Action, Asker, DeniedAct, People, PermittedAct, Role, Roles, WrongPolicies, people_policies,
+    people_schema,
+};
 pub use policy::schema;
 pub use prove::{Outcome, Proof, prove};
 pub use reach::{Reach, Reached};

@@ -31,6 +31,7 @@ mod migration;
 mod mqtt_clients;
 mod notify;
 mod ownership;
+mod people;
 mod plane;
 mod real_clients;
 mod recipes;
