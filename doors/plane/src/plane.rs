@@ -477,7 +477,8 @@ impl Plane {
     pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
         let population = self.population(fleet);
         let fleet = Arc::clone(fleet);
-        off_thread(move || planning::compile(&fleet, population)).await?
+        let config = self.config.gateway.clone();
+        off_thread(move || planning::compile(&fleet, population, &config)).await?
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.

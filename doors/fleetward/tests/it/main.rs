@@ -12,6 +12,7 @@ mod acme;
 mod agent;
 mod attacks;
 mod authorities;
+mod by_alpn;
 mod claim_certificate;
 mod commands;
 mod counting;

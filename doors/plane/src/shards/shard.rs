@@ -5,6 +5,7 @@
 //! sockets. So no acknowledgement leaves before what it promises is durable, and each touched
 //! connection is written once.
 
+mod arriving;
 mod claiming;
 mod handshake;
 mod leaving;
@@ -14,7 +15,7 @@ use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
 use super::transport::{Arrival, Failure, Transport};
-use super::{Around, Letter};
+use super::{Around, Letter, ShardDoor};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
 use crate::commanding::News;
@@ -31,7 +32,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,8 +47,10 @@ const CONGESTED_BYTES: usize = 32 * 1024 * 1024;
 /// Events of one turn that are served before the mailbox is looked at again.
 const SERVED_BETWEEN_MAIL: usize = 32;
 
-const LISTENER: u64 = u64::MAX;
-const MAILBOX: u64 = u64::MAX - 1;
+const MAILBOX: u64 = u64::MAX;
+/// Of the first door; those of the others lie below. No connection's is as great.
+const DOOR: u64 = u64::MAX - 1;
+const DOORS_MAX: usize = 8;
 
 /// A proven connection on its way to its home shard.
 pub struct Handed {
@@ -87,6 +90,8 @@ pub struct SessionRow {
 }
 
 enum Slot {
+    /// Boxed: it is short, and a hello is large.
+    Arriving(Box<arriving::Arriving>),
     Handshaking(Handshaking),
     Live(Live),
     Lingering(Lingering),
@@ -119,7 +124,7 @@ pub struct Shard {
     config: GatewayConfig,
     admission: Arc<Admission>,
     epoll: OwnedFd,
-    listener: TcpListener,
+    doors: Vec<ShardDoor>,
     accepting: bool,
     /// Not before this.
     accept_at: Timestamp,
@@ -162,7 +167,7 @@ impl Shard {
         index: u16,
         config: &GatewayConfig,
         journal: Journal,
-        listener: TcpListener,
+        doors: Vec<ShardDoor>,
         mailboxes: Vec<Arc<Mailbox<Letter>>>,
         around: Around,
     ) -> anyhow::Result<Self> {
@@ -182,13 +187,10 @@ impl Shard {
         };
         let gateway = Gateway::new(limits, index, config.shards, grants);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        listener.set_nonblocking(true)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN | EventFlags::EXCLUSIVE,
-        )?;
+        for (place, door) in doors.iter().enumerate() {
+            door.listener.set_nonblocking(true)?;
+            watch(&epoll, door, place)?;
+        }
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
             epoll::add(
                 &epoll,
@@ -205,7 +207,7 @@ impl Shard {
             config: config.clone(),
             admission,
             epoll,
-            listener,
+            doors,
             accepting: true,
             accept_at: clock.now(),
             mailboxes,
@@ -311,7 +313,7 @@ impl Shard {
             }
             let started = Instant::now();
             let now = self.clock.now();
-            let mut knocking = false;
+            let mut knocking = [false; DOORS_MAX];
             shaking.clear();
             for (number, event) in events.iter().enumerate() {
                 // First, and again after each few: what is withdrawn waits for no queue.
@@ -319,12 +321,20 @@ impl Shard {
                     self.read_mail(now);
                 }
                 match event.data.u64() {
-                    LISTENER => knocking = true,
                     // A wake may outlive its letters, which were read between events.
                     MAILBOX => self.read_mail(now),
+                    token if token > DOOR - DOORS_MAX as u64 => {
+                        let place = usize::try_from(DOOR - token).unwrap_or(DOORS_MAX);
+                        if let Some(knocks) = knocking.get_mut(place) {
+                            *knocks = true;
+                        }
+                    }
                     token => match self.slot_of(token) {
                         Some((id, Slot::Live(_))) => self.serve(id, event.flags, now),
-                        Some((id, Slot::Handshaking(_) | Slot::Claiming(_))) => shaking.push(id),
+                        Some((
+                            id,
+                            Slot::Arriving(_) | Slot::Handshaking(_) | Slot::Claiming(_),
+                        )) => shaking.push(id),
                         Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
                         None => {}
                     },
@@ -345,8 +355,8 @@ impl Shard {
                 }
                 self.shake(*id, now);
             }
-            if knocking {
-                self.accept(now);
+            for (place, _) in knocking.iter().enumerate().filter(|(_, knocks)| **knocks) {
+                self.accept(place, now);
             }
             self.end_overdue_handshakes(now);
             self.end_overdue_lingering(now);
@@ -688,6 +698,16 @@ impl Shard {
                     self.telling.tell(report);
                     continue;
                 }
+                Said::DefenderReport { topic } => {
+                    let report = Told::DefenderReport {
+                        device,
+                        topic,
+                        payload,
+                        at,
+                    };
+                    self.telling.tell(report);
+                    continue;
+                }
                 Said::Request { certificate } => certificate,
             };
             let request = Request {
@@ -736,6 +756,17 @@ fn has_work(turn: &Turn) -> bool {
         && turn.signals.is_empty()
         && turn.reports.is_empty()
         && turn.progress.is_empty())
+}
+
+/// Has the poll say when somebody knocks at a door.
+fn watch(epoll: &OwnedFd, door: &ShardDoor, place: usize) -> rustix::io::Result<()> {
+    let token = EventData::new_u64(DOOR - place as u64);
+    epoll::add(
+        epoll,
+        &door.listener,
+        token,
+        EventFlags::IN | EventFlags::EXCLUSIVE,
+    )
 }
 
 fn token(id: u32, generation: u32) -> EventData {
