@@ -10,6 +10,7 @@ mod claiming;
 mod handshake;
 mod leaving;
 mod mail;
+mod pacing;
 
 use super::mailbox::Mailbox;
 use super::slots::Slots;
@@ -28,6 +29,7 @@ use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said,
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
+use pacing::{Gathering, Pace};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -114,6 +116,11 @@ struct Live {
     pending: Vec<u8>,
     paused: bool,
     polled: EventFlags,
+    /// It is not read by its events, but with the others whose acknowledgements gather.
+    gathers: bool,
+    /// Reads of acknowledgements alone, each soon after the one before.
+    quick_reads: u8,
+    read_at: Timestamp,
     /// The gateway is done with it and it waits for its turn to be closed.
     ending: bool,
 }
@@ -149,6 +156,8 @@ pub struct Shard {
     requests: Requests,
     news: Arc<News>,
     leaving: Leaving,
+    gathering: Gathering,
+    pace: Pace,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -228,6 +237,8 @@ impl Shard {
             requests,
             news,
             leaving: Leaving::new(config.connections_max),
+            gathering: Gathering::default(),
+            pace: Pace::new(Instant::now()),
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -302,6 +313,7 @@ impl Shard {
             if !has_work(&self.turn) && !self.leaving.is_under_way() {
                 self.slots.reuse();
             }
+            self.rest();
             events.clear();
             let timeout = self.timeout();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
@@ -312,6 +324,7 @@ impl Shard {
                 }
             }
             let started = Instant::now();
+            self.pace.begin(started, events.len());
             let now = self.clock.now();
             let mut knocking = [false; DOORS_MAX];
             shaking.clear();
@@ -340,6 +353,7 @@ impl Shard {
                     },
                 }
             }
+            self.read_gathered(now);
             self.gateway.tick(now, &mut self.turn);
             self.carry_out(now);
 
@@ -393,6 +407,7 @@ impl Shard {
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
             self.leaving.next_deadline(),
+            self.gathering.next_deadline(),
             self.claims_end.front().map(|first| first.0),
             (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
@@ -437,12 +452,14 @@ impl Shard {
             self.remove(id);
         } else if gone || flags.contains(EventFlags::IN) {
             self.read(id, now);
+            self.let_gather(id, now);
         }
     }
 
-    fn read(&mut self, id: u32, now: Timestamp) {
+    /// What came; `None` if the connection has ended.
+    fn read(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
         let Live {
             transport, pending, ..
@@ -451,8 +468,8 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
-        if matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
-            return;
+        if let Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) = arrival {
+            return Some(arrival);
         }
         self.gateway
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
@@ -461,6 +478,7 @@ impl Shard {
             Err(Failure::Tls(_) | Failure::Overlong) => self.linger(id, now),
             _ => self.remove(id),
         }
+        None
     }
 
     /// Encrypts what the gateway has for this connection and gives the socket what it takes.
@@ -517,7 +535,7 @@ impl Shard {
             return;
         };
         let mut wanted = EventFlags::empty();
-        if !live.paused {
+        if !live.paused && !live.gathers {
             wanted |= EventFlags::IN;
         }
         if live.transport.unsent_bytes() > 0 {
