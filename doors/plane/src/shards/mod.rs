@@ -6,6 +6,7 @@
 mod mailbox;
 mod shard;
 mod slots;
+mod sync;
 mod telling;
 mod transport;
 

@@ -203,7 +203,7 @@ impl Shard {
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
             epoll::add(
                 &epoll,
-                mailbox.wake_fd(),
+                mailbox.wake(),
                 EventData::new_u64(MAILBOX),
                 EventFlags::IN,
             )?;
