@@ -2,6 +2,7 @@
 
 use crate::attestation::Attestation;
 use crate::behaviour::{Behaviour, Destination, DestinationId};
+use crate::contract::Contract;
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::invariant::{self, Invariant};
@@ -28,6 +29,8 @@ pub(crate) mod caps {
     pub const DESTINATIONS: usize = 1000;
     pub const POLICIES: usize = 1000;
     pub const INVARIANTS: usize = 100;
+    /// What the automata of all schemas' patterns take in memory.
+    pub const AUTOMATON_BYTES: usize = 32 * 1024 * 1024;
     pub const DIAGNOSTICS: usize = 100;
 }
 
@@ -166,6 +169,8 @@ pub struct Channel {
     pub retained_max: u32,
     /// How long a retained message is kept.
     pub retained_days: u32,
+    /// What its payloads must be; `None`: anything of that size.
+    pub contract: Option<Contract>,
 }
 
 /// A channel's name. The grammar is that of all names.
@@ -428,6 +433,8 @@ pub(crate) enum Part {
     Services,
     Channels,
     Destinations,
+    /// What payloads must be, for channels to name.
+    Schemas,
     Policies,
     /// What must hold, whatever policies say.
     Invariants,
@@ -453,6 +460,7 @@ pub(crate) fn part_of(path: &str) -> Option<Part> {
         ("channels", "toml") => Some(Part::Channels),
         ("destinations", "toml") => Some(Part::Destinations),
         ("playbooks", "toml") => Some(Part::Playbooks),
+        ("schemas", "json") => Some(Part::Schemas),
         ("policies", "cedar") => Some(Part::Policies),
         _ => None,
     }
@@ -486,7 +494,7 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
                 "this file is no part of a fleet",
                 String::from(
                     "fleet/ holds fleet.toml, invariants.toml, products/*.toml, services/*.toml, channels/*.toml, \
-                     destinations/*.toml, playbooks/*.toml and policies/*.cedar, and nothing else; \
+                     destinations/*.toml, schemas/*.json, playbooks/*.toml and policies/*.cedar, and nothing else; \
                      keep notes as comments in these",
                 ),
             ));

@@ -14,7 +14,7 @@
 //! delivered to a principal after [`Gateway::revoke`] has returned (nor, but for the plane's own two
 //! channels, of a quarantined one after [`Gateway::contain`]).
 //!
-//! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → subscriptions
+//! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → contract → subscriptions
 //! that match → grant of each receiver → the receiver's output or queue → acknowledgement.
 
 mod acks;
@@ -22,6 +22,7 @@ mod alias;
 mod claim;
 mod connect;
 mod contain;
+mod contract;
 mod deadline;
 mod deliver;
 mod fan_out;

@@ -21,6 +21,8 @@ pub struct Counters {
     pub reports: u64,
     pub rate_exceeded: u64,
     pub payload_too_large: u64,
+    /// Payloads that were not what their channel's contract says.
+    pub contract_violations: u64,
     pub subscribes_denied: u64,
     pub subscriptions_dropped: u64,
     /// Sent to receivers, first time.

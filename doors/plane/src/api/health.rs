@@ -146,7 +146,7 @@ pub async fn openapi() -> Result<Response, Problem> {
 }
 
 /// The gateway's totals under the names of their metrics.
-fn named(counters: &Counters) -> [(&'static str, u64); 35] {
+fn named(counters: &Counters) -> [(&'static str, u64); 36] {
     let Counters {
         connections_opened,
         connections_closed,
@@ -161,6 +161,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 35] {
         reports,
         rate_exceeded,
         payload_too_large,
+        contract_violations,
         subscribes_denied,
         subscriptions_dropped,
         deliveries,
@@ -198,6 +199,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 35] {
         ("reports", reports),
         ("rate_exceeded", rate_exceeded),
         ("payload_too_large", payload_too_large),
+        ("contract_violations", contract_violations),
         ("subscribes_denied", subscribes_denied),
         ("subscriptions_dropped", subscriptions_dropped),
         ("deliveries", deliveries),

@@ -9,6 +9,7 @@
 
 mod assurance;
 mod attacks;
+mod contracts;
 mod difference;
 mod differential;
 mod example;

@@ -8,6 +8,7 @@ mod claim;
 mod conformance;
 #[cfg(test)]
 mod containment;
+mod contracts;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
