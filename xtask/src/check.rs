@@ -25,6 +25,7 @@ const NEEDED: &[Tool] = &[
     tools::VENV,
     tools::AWS_SDK,
     tools::PYCOSE,
+    tools::JSONSCHEMA,
     tools::BOTOCORE,
     tools::SOFTHSM,
     tools::MOSQUITTO,

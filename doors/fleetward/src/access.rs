@@ -497,6 +497,20 @@ fn plan_text(planned: &Value) -> String {
     for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
         lines.push(format!("  warning: {}", escaped(warning)));
     }
+    let bare = planned
+        .pointer("/without_contract")
+        .and_then(Value::as_array);
+    let bare: Vec<&str> = bare
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !bare.is_empty() {
+        let channels = escaped(&bare.join(", "));
+        lines.push(format!(
+            "  any bytes pass, as no schema or encoding is named: {channels}"
+        ));
+    }
     format!(
         "Version {version}, {} grant classes:\n{}",
         number(planned, "/grant_classes"),
@@ -567,7 +581,7 @@ fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
     Ok(json!({ "files": files }))
 }
 
-/// All `*.toml` and `*.cedar` below a folder, by path. Hidden names are passed over; a link is read
+/// All `*.toml`, `*.cedar` and `*.json` below a folder, by path. Hidden names are passed over; a link is read
 /// only if it leads to a file of the same folder.
 fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let root = folder.canonicalize().with_context(|| {
@@ -579,7 +593,7 @@ fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     gather(&root, &root, 0, &mut found)?;
     if found.is_empty() {
-        bail!("{} holds no *.toml or *.cedar file", shown(folder));
+        bail!("{} holds no *.toml, *.cedar or *.json file", shown(folder));
     }
     Ok(found)
 }
@@ -614,7 +628,7 @@ fn gather(
         }
         if !matches!(
             path.extension().and_then(|e| e.to_str()),
-            Some("toml" | "cedar")
+            Some("toml" | "cedar" | "json")
         ) {
             continue;
         }

@@ -135,6 +135,15 @@ pub async fn metrics(State(plane): State<Shared>, _: Auditor) -> Result<Response
         for (name, value) in named(&report.counters) {
             say(&format!("gateway_{name}_total"), "counter", &shard, value);
         }
+        for (channel, count) in &report.violations {
+            let labels = format!("{{shard=\"{}\",channel=\"{channel}\"}}", report.shard);
+            say(
+                "gateway_channel_violations_total",
+                "counter",
+                &labels,
+                *count,
+            );
+        }
     }
     Ok(bytes("text/plain; version=0.0.4", text.into_bytes()))
 }

@@ -22,6 +22,7 @@ use crate::flow::Admission;
 use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
+use access::ChannelId;
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said, Turn};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
@@ -66,6 +67,8 @@ pub struct ShardReport {
     pub handshakes_done: u64,
     pub handshakes_refused: u64,
     pub counters: Counters,
+    /// Payloads that broke their channel's contract.
+    pub violations: Vec<(ChannelId, u64)>,
     pub sessions: Vec<SessionRow>,
     /// The journal could not be written: nothing is accepted any more.
     pub failed: bool,

@@ -120,6 +120,9 @@ impl Shard {
             handshakes_done: self.handshakes_done,
             handshakes_refused: self.handshakes_refused,
             counters: *self.gateway.counters(),
+            violations: (self.gateway.contract_violations())
+                .map(|(channel, count)| (channel.clone(), count))
+                .collect(),
             sessions,
             failed: self.failed,
         }
