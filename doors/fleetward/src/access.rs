@@ -1,5 +1,7 @@
 //! `fleetward plan`, `fleetward apply`, `fleetward access …`: who may reach what.
 
+mod network;
+
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
 use crate::files::{self, shown};
@@ -114,6 +116,20 @@ pub enum AccessVerb {
         #[arg(value_name = "FLEET_DIR", default_value = "fleet")]
         fleet: PathBuf,
     },
+    /// Say what the MUD files of a fleet become: rules, and entries that none can hold. Needs no plane.
+    #[command(after_help = "Examples:\n  fleetward access mud fleet\n  \
+        fleetward access mud fleet --product camera --output json")]
+    Mud(network::Mud),
+    /// Write the nftables of a site's gateway: what each device may reach, and nothing else. Needs no
+    /// plane.
+    ///
+    /// One transaction replaces the table `inet fleetward`; nothing else at the gateway is touched.
+    #[command(after_help = "Examples:\n  \
+        fleetward access nftables fleet --site home.toml --devices devices.csv > home.nft\n  \
+        nft -c -f home.nft && nft -f home.nft\n  \
+        fleetward access nftables fleet --site home.toml --devices devices.csv --contain \
+        cam-1=quarantined | nft -f -")]
+    Nftables(network::Nftables),
     /// Print the Cedar schema: what a policy may speak of. Needs no plane.
     #[command(after_help = "Examples:\n  fleetward access schema > fleet/schema.cedarschema")]
     Schema,
@@ -295,6 +311,8 @@ impl AccessVerb {
                 put_in_force(&mut client, files, &planned, *yes, output)?;
             }
             Self::Prove { fleet } => return prove(fleet, output),
+            Self::Mud(mud) => mud.run(output)?,
+            Self::Nftables(nftables) => nftables.run(output)?,
             Self::Schema => show::line(access::schema().trim_end())?,
         }
         Ok(ExitCode::SUCCESS)
@@ -404,15 +422,20 @@ fn export(
     }
 }
 
-fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
+/// A folder as a fleet, without a plane.
+fn local_fleet(folder: &Path) -> anyhow::Result<access::Fleet> {
     let files: Vec<SourceFile> = fleet_files(folder)?
         .into_iter()
         .map(|(path, text)| SourceFile { path, text })
         .collect();
-    let fleet = access::Fleet::read(&files).map_err(|wrong| {
+    access::Fleet::read(&files).map_err(|wrong| {
         let lines: Vec<String> = wrong.iter().map(|one| in_folder(one, folder)).collect();
         anyhow::anyhow!("this fleet cannot be read\n{}", lines.join("\n"))
-    })?;
+    })
+}
+
+fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let fleet = local_fleet(folder)?;
     let proofs = access::prove(&fleet);
     let broken = proofs.iter().filter(|proof| proof.refusal().is_some());
     let broken = broken.count();
@@ -581,7 +604,19 @@ fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
     Ok(json!({ "files": files }))
 }
 
-/// All `*.toml`, `*.cedar` and `*.json` below a folder, by path. Hidden names are passed over; a link is read
+/// A signature as text: DER, as manufacturers publish it, becomes PEM.
+fn in_pem(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    use x509_cert::der::pem::{LineEnding, encode_string};
+    if bytes.starts_with(b"-----BEGIN") {
+        return Ok(bytes);
+    }
+    encode_string("CMS", LineEnding::LF, &bytes)
+        .map(String::into_bytes)
+        .map_err(|error| anyhow::anyhow!("a signature in mud/ is too large ({error})"))
+}
+
+/// All `*.toml` and `*.cedar` below a folder, what belongs to MUD in its `mud/` and `*.json` in its
+/// `schemas/`, by path. Hidden names are passed over; a link is read
 /// only if it leads to a file of the same folder.
 fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let root = folder.canonicalize().with_context(|| {
@@ -593,7 +628,7 @@ fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     gather(&root, &root, 0, &mut found)?;
     if found.is_empty() {
-        bail!("{} holds no *.toml, *.cedar or *.json file", shown(folder));
+        bail!("{} holds no *.toml or *.cedar file", shown(folder));
     }
     Ok(found)
 }
@@ -626,11 +661,13 @@ fn gather(
             gather(root, &path, depth + 1, found)?;
             continue;
         }
-        if !matches!(
-            path.extension().and_then(|e| e.to_str()),
-            Some("toml" | "cedar" | "json")
-        ) {
-            continue;
+        let extension = path.extension().and_then(|e| e.to_str());
+        let is_in = |name: &str| folder.parent() == Some(root) && folder.ends_with(name);
+        match extension {
+            Some("toml" | "cedar") => {}
+            Some("json" | "p7s" | "pem") if is_in("mud") => {}
+            Some("json") if is_in("schemas") => {}
+            _ => continue,
         }
         let real = path
             .canonicalize()
@@ -643,6 +680,10 @@ fn gather(
         }
         let Some(bytes) = files::read_regular(&real, FLEET_BYTES_MAX)? else {
             continue;
+        };
+        let bytes = match extension {
+            Some("p7s") => in_pem(bytes)?,
+            _ => bytes,
         };
         let text = String::from_utf8(bytes)
             .map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", shown(&path)))?;

@@ -3,9 +3,11 @@
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
 mod claimed;
+mod commanded;
 mod owned;
 
 pub use claimed::*;
+pub use commanded::*;
 pub use owned::*;
 
 use crate::plane::digest;

@@ -18,6 +18,7 @@ mod attestation;
 mod behaviour;
 mod builtin;
 mod class;
+mod command;
 mod compile;
 mod contract;
 mod declared;
@@ -27,6 +28,9 @@ mod explain;
 mod fleet;
 mod grants;
 mod invariant;
+mod mud;
+mod network;
+mod nftables;
 mod policy;
 mod prove;
 mod reach;
@@ -38,6 +42,7 @@ pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceV
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
 pub use class::Facts;
+pub use command::{Addressed, Unaddressable};
 pub use contract::{Contract, Encoding, PayloadScratch, Violation};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
@@ -47,6 +52,12 @@ pub use fleet::{
     LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
+pub use mud::{Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature};
+pub use network::{
+    Denial, Family, Flow, Host, Network, Passage, Permission, Ports, Remote, Rule, Site, SiteError,
+    decide, protocol,
+};
+pub use nftables::{Ruleset, containment, nftables};
 pub use policy::schema;
 pub use prove::{Outcome, Proof, prove};
 pub use reach::{Reach, Reached};

@@ -173,6 +173,8 @@ mod tests {
             retained_max: 0,
             contract: None,
             retained_days: 30,
+            fan_out_per_minute: 1,
+            response: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod agent;
 mod attacks;
 mod authorities;
 mod claim_certificate;
+mod commands;
 mod contracts;
 mod counting;
 mod crash;

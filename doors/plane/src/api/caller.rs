@@ -47,6 +47,21 @@ pub struct Observer;
 /// fleet lets speak for owners.
 pub struct SpeaksForOwners(pub Actor);
 
+/// The ticket of somebody who may ask for commands: an administrator, or a service, which may command
+/// what its grants let it tell devices.
+pub struct Commander(pub Actor);
+
+impl FromRequestParts<Shared> for Commander {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
+        match parts.extensions.get::<Caller>() {
+            Some(caller) => caller.auditor(plane, &parts.headers).map(Self),
+            None => Err(not_signed_in()),
+        }
+    }
+}
+
 impl FromRequestParts<Shared> for SpeaksForOwners {
     type Rejection = Problem;
 

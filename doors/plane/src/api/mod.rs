@@ -143,6 +143,7 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(commands())
         .merge(issued())
         .merge(chips())
         .merge(claims())
@@ -158,6 +159,27 @@ fn api() -> Router<Shared> {
             post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
         )
         .route("/status/ocsp/{*request}", get(status::ocsp_get))
+}
+
+/// What devices are told.
+fn commands() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/gateway/commands",
+            get(gateway::commands::list).post(gateway::commands::ask),
+        )
+        .route(
+            "/api/v1/gateway/commands/{command}",
+            get(gateway::commands::show),
+        )
+        .route(
+            "/api/v1/gateway/commands/{command}/approve",
+            post(gateway::commands::approve),
+        )
+        .route(
+            "/api/v1/gateway/commands/{command}/cancel",
+            post(gateway::commands::cancel),
+        )
 }
 
 /// Whom a device belongs to before it is known, and after.
@@ -490,6 +512,11 @@ async fn method_not_allowed() -> Problem {
         inventory::export,
         inventory::findings,
         gateway::sessions,
+        gateway::commands::list,
+        gateway::commands::ask,
+        gateway::commands::show,
+        gateway::commands::approve,
+        gateway::commands::cancel,
         overview::overview,
         events::events,
         detection::alerts,
