@@ -2694,6 +2694,8 @@ export interface components {
             version: number;
             /** @description What may hurt, though it can be applied. */
             warnings: string[];
+            /** @description Channels whose payloads are held to no contract: any bytes pass. */
+            without_contract: string[];
         };
         Playbook: {
             /**

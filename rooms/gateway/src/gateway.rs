@@ -88,6 +88,7 @@ pub struct Gateway {
     pub(crate) share_matches: Vec<u32>,
     pub(crate) identifiers: Vec<u8>,
     pub(crate) alias_topic: String,
+    pub(crate) watched: Vec<Principal>,
     pub(crate) payload_scratch: PayloadScratch,
     /// By channel of the fleet, of those that had any.
     pub(crate) violations: BTreeMap<ChannelId, u64>,
@@ -152,6 +153,7 @@ impl Gateway {
             share_matches: Vec::new(),
             identifiers: Vec::new(),
             alias_topic: String::new(),
+            watched: Vec::new(),
             payload_scratch: PayloadScratch::default(),
             violations: BTreeMap::new(),
             cuts: Vec::new(),

@@ -81,6 +81,7 @@ impl Gateway {
         };
         if permitted.is_report() || permitted.is_request() {
             self.note_received(session, packet);
+            self.note_flow(principal, session, packet, now, turn);
             self.take_word(id, principal, &permitted, packet, now, turn);
             self.acknowledge(id, packet, Reason::SUCCESS, None, turn);
             return Step::Consumed(0);
@@ -113,6 +114,7 @@ impl Gateway {
         }
         self.take_rate(principal, &permitted, now);
         self.count_publish(principal, packet);
+        self.note_flow(principal, session, packet, now, turn);
         self.note_received(session, packet);
         self.note_answer(session, packet, turn);
         let message = Outbound {
@@ -227,6 +229,20 @@ impl Gateway {
                 at: now,
             });
         }
+    }
+
+    fn note_flow(
+        &mut self,
+        principal: u32,
+        session: u32,
+        packet: &Publish<'_>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.incoming.count(packet.payload.len(), now);
+        }
+        self.tell_watched(principal, packet, turn);
     }
 
     fn count_publish(&mut self, principal: u32, packet: &Publish<'_>) {

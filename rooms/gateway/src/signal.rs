@@ -67,6 +67,14 @@ pub enum Signal {
         verdict: Verdict,
         will: bool,
     },
+    /// Accepted, of a principal that somebody looks at ([`crate::Gateway::watch`]).
+    Published {
+        principal: Principal,
+        topic: String,
+        bytes: usize,
+        qos: mqtt::Qos,
+        retain: bool,
+    },
     /// A payload that is not what its channel carries.
     ContractViolation {
         principal: Principal,
@@ -139,6 +147,7 @@ impl Signal {
             Self::TakenOver { .. } => "taken-over",
             Self::PublishDenied { .. } => "publish-denied",
             Self::ContractViolation { .. } => "contract-violation",
+            Self::Published { .. } => "published",
             Self::SubscribeDenied { .. } => "subscribe-denied",
             Self::SubscriptionDropped { .. } => "subscription-dropped",
             Self::ResponseTopicDenied { .. } => "response-topic-denied",
@@ -158,7 +167,8 @@ impl Signal {
         match self {
             Self::SessionOpened { .. }
             | Self::ConnectionClosed { .. }
-            | Self::ConnectionLost { .. } => Actor::Nobody,
+            | Self::ConnectionLost { .. }
+            | Self::Published { .. } => Actor::Nobody,
             Self::ForeignClientId { .. }
             | Self::ConnectRefused { .. }
             | Self::ResponseTopicDenied { .. }
@@ -190,6 +200,7 @@ impl Signal {
             | Self::TakenOver { principal, .. }
             | Self::PublishDenied { principal, .. }
             | Self::ContractViolation { principal, .. }
+            | Self::Published { principal, .. }
             | Self::SubscribeDenied { principal, .. }
             | Self::SubscriptionDropped { principal, .. }
             | Self::ResponseTopicDenied { principal, .. }
@@ -279,6 +290,16 @@ impl fmt::Display for Signal {
                 "{} of {principal} to {topic:?} denied: {}; the operator must permit it in the fleet's policies, or the client must not send it",
                 if *will { "will" } else { "publish" },
                 Why(verdict)
+            ),
+            Self::Published {
+                principal,
+                topic,
+                bytes,
+                qos,
+                retain,
+            } => write!(
+                f,
+                "{principal} published {bytes} bytes to {topic:?} ({qos:?}, retain: {retain})"
             ),
             Self::ContractViolation {
                 principal,

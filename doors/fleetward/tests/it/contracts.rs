@@ -1,10 +1,12 @@
 //! A payload contract from the file to the client that breaks it.
 
 use crate::fixture;
-use crate::plane::{Home, Settings};
+use crate::plane::{Home, Settings, wait_until};
 use crate::tools::{have, mosquitto, write_credential, write_root};
-use serde_json::json;
+use serde_json::{Value, json};
 use sim::device::Manner;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 
 const SCHEMA: &str = r#"{
   "type": "object",
@@ -42,7 +44,7 @@ fn mosquitto_hears_which_field_breaks_the_contract() {
     let wrong = SCHEMA.replace("\"minimum\"", "\"minimun\"");
     let refused = plane.post("/api/v1/access/plan", &files(&wrong));
     let text = refused.expect(422).text();
-    assert!(text.contains("fleet/schemas/celsius.json:5:53"), "{text}");
+    assert!(text.contains("fleet/schemas/celsius.json:5:50"), "{text}");
     let planned = plane
         .post("/api/v1/access/plan", &files(SCHEMA))
         .expect(200)
@@ -79,6 +81,78 @@ fn mosquitto_hears_which_field_breaks_the_contract() {
     assert_eq!(
         plane.metric("fleetward_gateway_channel_violations_total"),
         2
+    );
+
+    // Why it was denied, what it may say, and how well its connections hold.
+    let refusals = plane
+        .get("/api/v1/gateway/refusals?device=cam")
+        .expect(200)
+        .json();
+    let [one] = &refusals.as_array().unwrap()[..] else {
+        panic!("{refusals}");
+    };
+    assert_eq!(
+        (&one["reason"], &one["decided_by"], &one["count"]),
+        (&json!("contract-violation"), &json!("telemetry"), &json!(2))
+    );
+    assert!(
+        plane
+            .get("/api/v1/gateway/refusals?device=other")
+            .expect(200)
+            .json()
+            == json!([])
+    );
+    let links = plane.get("/api/v1/gateway/connectivity").expect(200).json();
+    assert_eq!(
+        (&links[0]["principal"], &links[0]["connects"]),
+        (&json!("device/cam"), &json!(3))
+    );
+    assert_eq!(links[0]["lost"], 0);
+    let speech = plane
+        .get("/api/v1/gateway/speech?device=cam")
+        .expect(200)
+        .json();
+    let said = speech
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["channel"] == "telemetry");
+    assert_eq!(said.unwrap()["schema"], "schemas/celsius.json");
+
+    // Followed live, by the command line: what it says, and what it is refused.
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_fleetward"))
+        .args([
+            "gateway", "tail", "--device", "cam", "--count", "8", "--output", "json", "--data",
+        ])
+        .arg(home.data_dir())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = tail.stdout.take().unwrap();
+    wait_until("the tail has shown enough", || {
+        say("mqttv5", r#"{"celsius": 1}"#);
+        say("mqttv5", r#"{"celsius": "secret"}"#);
+        tail.try_wait().unwrap().is_some()
+    });
+    let rows: Vec<Value> = (BufReader::new(out).lines())
+        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 8);
+    let has = |kind: &str, reason: Value| {
+        rows.iter()
+            .any(|row| row["kind"] == kind && row["reason"] == reason)
+    };
+    assert!(
+        has("session-opened", Value::Null) && has("published", Value::Null),
+        "{rows:?}"
+    );
+    assert!(
+        has("contract-violation", json!("contract-violation")),
+        "{rows:?}"
+    );
+    assert!(
+        !rows.iter().any(|row| row.to_string().contains("secret")),
+        "{rows:?}"
     );
     plane.stop_well();
 }

@@ -106,7 +106,7 @@ pub async fn metrics(State(plane): State<Shared>, _: Auditor) -> Result<Response
         "",
         plane.signals.dropped(),
     );
-    for report in plane.shards().reports(false).await {
+    for report in plane.shards().reports().await {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
         say(
             "gateway_connections",

@@ -1,6 +1,7 @@
 //! The room as its caller sees it: bytes in, turns executed in their order, bytes out.
 
 #[cfg(test)]
+mod abuse;
 mod attacks;
 #[cfg(test)]
 mod claim;
@@ -30,4 +31,5 @@ mod shares;
 #[cfg(test)]
 mod timing;
 #[cfg(test)]
+mod watch;
 mod wills;
