@@ -79,7 +79,7 @@ impl Gateway {
                 return Step::Consumed(0);
             }
         };
-        if permitted.is_report() || permitted.is_request() {
+        if permitted.is_to_plane() {
             self.note_received(session, packet);
             self.note_flow(principal, session, packet, now, turn);
             self.take_word(id, principal, &permitted, packet, now, turn);
@@ -212,6 +212,11 @@ impl Gateway {
         let said = if permitted.is_report() {
             self.counters.reports += 1;
             Said::Report
+        } else if permitted.is_defender_report() {
+            self.counters.reports += 1;
+            Said::DefenderReport {
+                topic: packet.topic.to_owned(),
+            }
         } else {
             let Some(connection) = self.connection_mut(id) else {
                 return;
@@ -350,7 +355,7 @@ impl Gateway {
 
 /// How often a publisher may send there: words to the plane have limits of this gateway's.
 fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
-    if message.is_report() {
+    if message.is_report() || message.is_defender_report() {
         Some(limits.reports_per_minute)
     } else if message.is_request() {
         Some(limits.requests_per_minute)

@@ -4,7 +4,7 @@
 pub mod commands;
 pub mod tail;
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::read::Asked;
 use super::{Problem, Shared};
 use crate::clock;
@@ -112,7 +112,7 @@ pub struct Sessions {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn sessions(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(asked): Asked<Sessions>,
 ) -> Result<Json<Vec<Session>>, Problem> {
     let after = asked.after.as_deref().map(cursor).transpose()?;
@@ -219,7 +219,7 @@ pub struct RefusedAtGateway {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn refusals(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(asked): Asked<Whose>,
 ) -> Result<Json<Vec<RefusedAtGateway>>, Problem> {
     let found = plane
@@ -264,7 +264,7 @@ pub struct ConnectivityOf {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn connectivity(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(asked): Asked<Links>,
 ) -> Result<Json<Vec<ConnectivityOf>>, Problem> {
     let after = asked.after.as_deref().map(str::parse).transpose();
@@ -305,7 +305,7 @@ pub struct Speech {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn speech(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(asked): Asked<Whose>,
 ) -> Result<Json<Vec<Speech>>, Problem> {
     let Some(principal) = asked.principal()? else {

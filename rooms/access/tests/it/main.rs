@@ -17,6 +17,7 @@ mod example;
 mod fleets;
 mod invariants;
 mod network;
+mod people;
 mod timing;
 
 use access::{Facts, Fleet, Grants, SourceFile};

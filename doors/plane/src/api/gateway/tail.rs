@@ -4,10 +4,11 @@
 //! counted in the next row. No payload is in it.
 
 use super::Whose;
-use crate::api::caller::Administrator;
+use crate::api::guard::{Allowed, admit};
 use crate::api::read::Asked;
 use crate::api::{Caller, Problem, Shared, problem::ProblemBody};
 use crate::shards::{Sight, TAIL_ROWS};
+use access::Action;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -28,7 +29,7 @@ use tokio::sync::mpsc;
         (status = 503, body = ProblemBody)))]
 pub async fn tail(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     Asked(asked): Asked<Whose>,
@@ -90,10 +91,13 @@ impl hyper::body::Body for Rows {
             return Poll::Ready(None);
         };
         // Asked for each row: whoever signed out or was revoked sees nothing more.
-        if self
-            .caller
-            .administrator(&self.plane, &self.headers)
-            .is_err()
+        if admit(
+            &self.plane,
+            &self.caller,
+            &self.headers,
+            Action::InventoryRead,
+        )
+        .is_err()
         {
             return Poll::Ready(None);
         }
