@@ -26,6 +26,7 @@ const NEEDED: &[Tool] = &[
     tools::AWS_SDK,
     tools::DEFENDER_AGENT,
     tools::PYCOSE,
+    tools::JSONSCHEMA,
     tools::BOTOCORE,
     tools::SOFTHSM,
     tools::MOSQUITTO,

@@ -105,6 +105,12 @@ pub const PYCOSE: Tool = Tool {
     source: Source::PyPi("1.1.0"),
     probe: &[],
 };
+/// A second opinion on payload schemas.
+pub const JSONSCHEMA: Tool = Tool {
+    name: "jsonschema",
+    source: Source::PyPi("4.26.0"),
+    probe: &[],
+};
 /// Likewise; AWS's own library, which our signatures for its interface are held against.
 pub const BOTOCORE: Tool = debian(
     "python3-botocore",

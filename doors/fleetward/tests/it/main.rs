@@ -15,6 +15,7 @@ mod authorities;
 mod by_alpn;
 mod claim_certificate;
 mod commands;
+mod contracts;
 mod counting;
 mod crash;
 mod eat;

@@ -16,6 +16,7 @@ use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
 use super::transport::{Arrival, Failure, Transport};
+use super::watching::{Link, Watching};
 use super::{Around, Letter, ShardDoor};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
@@ -25,7 +26,8 @@ use crate::flow::Admission;
 use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
-use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said, Turn};
+use access::ChannelId;
+use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
@@ -72,7 +74,8 @@ pub struct ShardReport {
     pub handshakes_done: u64,
     pub handshakes_refused: u64,
     pub counters: Counters,
-    pub sessions: Vec<SessionRow>,
+    /// Payloads that broke their channel's contract.
+    pub violations: Vec<(ChannelId, u64)>,
     /// The journal could not be written: nothing is accepted any more.
     pub failed: bool,
 }
@@ -89,6 +92,13 @@ pub struct SessionRow {
     pub subscriptions: usize,
     pub queued_messages: usize,
     pub queued_bytes: usize,
+    pub address: Option<IpAddr>,
+    pub version: Option<mqtt::Version>,
+    /// Version and key exchange.
+    pub tls: (Option<String>, Option<String>),
+    pub incoming: Rate,
+    pub outgoing: Rate,
+    pub link: Option<Link>,
 }
 
 enum Slot {
@@ -153,6 +163,7 @@ pub struct Shard {
     lines: LineBudget,
     signal_lines: LineBudget,
     telling: Telling,
+    watching: Watching,
     requests: Requests,
     news: Arc<News>,
     leaving: Leaving,
@@ -234,6 +245,7 @@ impl Shard {
             lines: LineBudget::default(),
             signal_lines: LineBudget::default(),
             telling: Telling::new(signals),
+            watching: Watching::default(),
             requests,
             news,
             leaving: Leaving::new(config.connections_max),
@@ -382,6 +394,9 @@ impl Shard {
             self.signal_lines
                 .tell(format_args!("shard {}, signals", self.index), now);
             if self.telling.is_metering_due(now) {
+                for principal in self.watching.forget_gone() {
+                    self.gateway.unwatch(&principal);
+                }
                 let telling = &self.telling;
                 self.gateway.take_metered(now, |principal, metered| {
                     telling.metered(principal, metered, now);
@@ -746,6 +761,9 @@ impl Shard {
         }
         for signal in self.carried.signals.drain(..) {
             self.telling.signal(&signal, now);
+            if let Some(principal) = self.watching.signal(&signal, now) {
+                self.gateway.unwatch(&principal);
+            }
             if signal.actor() == gateway::Actor::Nobody {
                 tracing::debug!(target: "gateway", "{signal}");
             } else if self.signal_lines.take() {
