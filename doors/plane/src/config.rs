@@ -340,7 +340,7 @@ pub struct ConfigError(String);
 
 /// Keys that the environment may set, in the order they are shown. `response` and `brokers` have
 /// their own.
-const KEYS: [&[&str]; 31] = [
+const KEYS: [&[&str]; 32] = [
     &["data_dir"],
     &["log_dir"],
     &["seal_key_file"],
@@ -351,6 +351,7 @@ const KEYS: [&[&str]; 31] = [
     &["listen", "mqtt"],
     &["listen", "alpn", "address"],
     &["listen", "alpn", "tls_1_2"],
+    &["listen", "alpn", "websocket"],
     &["gateway", "shards"],
     &["gateway", "durability"],
     &["gateway", "tls_1_2"],

@@ -127,7 +127,10 @@ pub async fn serve(
         served.spawn(listen::serve_door(
             listen::Arrivals::Handed(alpn.http),
             door,
-            devices,
+            match plane.config.listen.alpn.websocket {
+                true => listen::with_websocket(devices, &plane),
+                false => devices,
+            },
             plane.signals.clone(),
             stopped.clone(),
         ));

@@ -12,6 +12,8 @@ pub struct AlpnConfig {
     pub address: Option<SocketAddr>,
     /// Also speak TLS 1.2 there, in records of at most 4 KiB.
     pub tls_1_2: bool,
+    /// Also speak MQTT over WebSocket there, at `/mqtt`.
+    pub websocket: bool,
 }
 
 impl AlpnConfig {
@@ -22,6 +24,7 @@ impl AlpnConfig {
                 None => "unset".to_owned(),
             },
             "tls_1_2" => self.tls_1_2.to_string(),
+            "websocket" => self.websocket.to_string(),
             _ => String::new(),
         }
     }

@@ -56,6 +56,16 @@ pub struct Begun {
     stream: TcpStream,
 }
 
+impl Begun {
+    /// The socket; `None` if some of what was said is still unread.
+    pub fn into_socket(self) -> Option<std::net::TcpStream> {
+        if !self.said.is_empty() {
+            return None;
+        }
+        self.stream.into_std().ok()
+    }
+}
+
 impl AsyncRead for Begun {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -297,7 +297,8 @@ pub async fn serve_stream(
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(256 * 1024)
         .keep_alive_interval(PATIENCE);
-    let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let mut draining = false;
     let lifetime = tokio::time::sleep(CONNECTION_LIFETIME);

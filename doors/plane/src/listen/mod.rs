@@ -10,6 +10,7 @@ mod paths;
 mod people;
 pub mod refused;
 pub mod tls;
+mod websocket;
 
 pub use arrivals::{Arrivals, Arrived};
 pub use challenges::serve_challenges;
@@ -17,6 +18,7 @@ pub use devices::DevicesDoor;
 pub use http::serve_door;
 pub use local::{bind_local, serve_local};
 pub use people::PeopleDoor;
+pub use websocket::with_websocket;
 
 use crate::served::DoorName;
 use crate::served::settings::ChallengeKind;

@@ -371,6 +371,13 @@ impl Shards {
         .await
     }
 
+    /// A connection that another door proved goes to its principal's shard.
+    pub fn bring(&self, principal: &Principal, handed: Handed) {
+        if let Some(mailbox) = self.home_of(principal) {
+            mailbox.post(Letter::Connection(Box::new(handed)));
+        }
+    }
+
     fn home_of(&self, principal: &Principal) -> Option<&Mailbox<Letter>> {
         let home = gateway::home_shard(principal, self.shard_count());
         self.mailboxes.get(usize::from(home)).map(Arc::as_ref)

@@ -18,3 +18,4 @@ mod refusals;
 mod round_trip;
 #[cfg(test)]
 mod trie;
+mod websocket;

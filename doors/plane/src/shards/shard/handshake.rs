@@ -248,6 +248,7 @@ impl Shard {
             peer: done.peer,
             presented,
             early: done.early,
+            websocket: None,
         };
         if home == self.index {
             self.welcome(handed, now);
@@ -258,14 +259,18 @@ impl Shard {
 
     /// A connection comes home. It is authenticated here and now: a withdrawal that was carried
     /// out while it was on its way must not be outrun.
-    pub(super) fn welcome(&mut self, handed: Handed, now: Timestamp) {
+    pub(super) fn welcome(&mut self, mut handed: Handed, now: Timestamp) {
         if self.draining || self.failed || self.slots.len() >= self.config.connections_max {
             return;
         }
         let peer = handed.peer;
         let slot = Slot::Live(Live {
             transport: handed.transport,
-            pending: handed.early,
+            pending: match handed.websocket {
+                Some(_) => Vec::new(),
+                None => std::mem::take(&mut handed.early),
+            },
+            websocket: handed.websocket,
             paused: false,
             polled: EventFlags::IN,
             ending: false,
@@ -333,6 +338,7 @@ impl Shard {
             ));
         }
         self.gateway.open(admitted, now, &mut self.turn);
+        self.take_frames(id, &handed.early, now);
         self.feed_pending(id, now);
     }
 
