@@ -7,12 +7,14 @@ mod alpn;
 mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
+use crate::listen::Proxies;
 use crate::outward;
 use crate::respond::notify;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use alpn::AlpnConfig;
@@ -61,6 +63,9 @@ pub struct Listen {
     pub mqtt: SocketAddr,
     /// One more door for devices, where ALPN says whether MQTT or HTTP is spoken.
     pub alpn: AlpnConfig,
+    /// Balancers in front of the doors for devices, as addresses or networks (`192.0.2.0/24`). They,
+    /// and nobody else, must begin each connection with a PROXY header of version 2.
+    pub proxies: Vec<String>,
     /// Chains of other CAs that are shown beside our own certificate; 32 at most.
     pub certificates: Vec<ImportedCertificate>,
     pub acme: AcmeSettings,
@@ -253,6 +258,12 @@ impl ResponseConfig {
 }
 
 impl Listen {
+    /// Those of `proxies`, which were checked.
+    #[must_use]
+    pub fn proxies(&self) -> Arc<Proxies> {
+        Arc::new(Proxies::new(&self.proxies).unwrap_or_default())
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
         let doors = [self.people, self.devices, self.mqtt];
         let doors: Vec<SocketAddr> = doors.into_iter().chain(self.alpn.address).collect();
@@ -261,6 +272,16 @@ impl Listen {
                 let rule = format!("two doors share {door}; give each its own");
                 return Err(("listen", rule));
             }
+        }
+        if self.proxies.len() > 64 {
+            return Err(("listen.proxies", "64 at most".into()));
+        }
+        if let Err(entry) = Proxies::new(&self.proxies) {
+            let rule = format!(
+                "{entry:?} is no address and no network; write 192.0.2.7 or 192.0.2.0/24, with no bit \
+                 set behind the prefix"
+            );
+            return Err(("listen.proxies", rule));
         }
         if self.certificates.len() > IMPORTED_MAX {
             return Err(("listen.certificates", "32 at most".into()));
@@ -313,6 +334,7 @@ impl Default for Listen {
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
             alpn: AlpnConfig::default(),
+            proxies: Vec::new(),
             certificates: Vec::new(),
             acme: AcmeSettings::default(),
         }
@@ -639,6 +661,7 @@ impl Config {
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
+        text.push_str(&format!("listen.proxies = {:?}\n", self.listen.proxies));
         let chains = self.listen.certificates.iter().map(|one| &one.chain_file);
         let chains: Vec<_> = chains.collect();
         text.push_str(&format!("listen.certificates = {chains:?}\n"));
@@ -734,6 +757,10 @@ mod tests {
                 "two doors share 127.0.0.1:8883",
             ),
             ("[listen]\nmqtt = \"here\"", "invalid socket address"),
+            (
+                "[listen]\nproxies = [\"192.0.2.1/24\"]",
+                "listen.proxies: \"192.0.2.1/24\" is no address",
+            ),
             (
                 "[listen]\nalpn = { address = \"127.0.0.1:8444\" }",
                 "two doors share 127.0.0.1:8444",

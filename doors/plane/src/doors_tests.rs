@@ -82,7 +82,7 @@ impl House {
         };
         let router = api::devices_router(&plane);
         let signals = plane.signals.clone();
-        let arrivals = Arrivals::of(doors.devices).unwrap();
+        let arrivals = Arrivals::of(doors.devices, &Arc::default()).unwrap();
         tokio::spawn(serve_door(arrivals, door, router, signals, stopped));
         let inbox = plane.inbox.lock().take().unwrap();
         let roots = [plane.tree().root().to_vec()];

@@ -96,7 +96,7 @@ pub async fn serve(
         trust: Arc::clone(&trust),
     };
     served.spawn(listen::serve_door(
-        listen::Arrivals::of(doors.people)?,
+        listen::Arrivals::of(doors.people, &Arc::default())?,
         door,
         people,
         plane.signals.clone(),
@@ -110,7 +110,7 @@ pub async fn serve(
         },
     };
     served.spawn(listen::serve_door(
-        listen::Arrivals::of(doors.devices)?,
+        listen::Arrivals::of(doors.devices, &plane.config.listen.proxies())?,
         door.clone(),
         devices.clone(),
         plane.signals.clone(),

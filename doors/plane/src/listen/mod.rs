@@ -8,6 +8,7 @@ mod inherited;
 mod local;
 mod paths;
 mod people;
+pub mod proxied;
 pub mod refused;
 pub mod tls;
 mod websocket;
@@ -18,6 +19,7 @@ pub use devices::DevicesDoor;
 pub use http::serve_door;
 pub use local::{bind_local, serve_local};
 pub use people::PeopleDoor;
+pub use proxied::Proxies;
 pub use websocket::with_websocket;
 
 use crate::served::DoorName;
@@ -25,6 +27,7 @@ use crate::served::settings::ChallengeKind;
 use crate::shards::{self, FromShards, ShardDoor, Spoken, ToHttp};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use tls::Terms;
 
 /// Connections that the kernel may hold for us before we accept them.
@@ -107,8 +110,10 @@ impl Doors {
     /// # Errors
     /// The system gives no second handle of a listener.
     pub fn shard_doors(&self, config: &crate::config::Config) -> std::io::Result<Vec<ShardDoor>> {
+        let proxies = config.listen.proxies();
         let mut doors = vec![ShardDoor {
             listener: self.mqtt.try_clone()?,
+            proxies: Arc::clone(&proxies),
             spoken: Spoken::Mqtt,
             terms: Terms {
                 at: DoorName::Mqtt,
@@ -118,6 +123,7 @@ impl Doors {
         if let Some(door) = &self.alpn {
             doors.push(ShardDoor {
                 listener: door.listener.try_clone()?,
+                proxies,
                 spoken: Spoken::ByAlpn(door.to_http.clone()),
                 terms: Terms {
                     at: DoorName::Alpn,

@@ -14,8 +14,8 @@ use crate::certify::over_mqtt::Requests;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
-use crate::listen::Arrived;
 use crate::listen::tls::Terms;
+use crate::listen::{Arrived, Proxies};
 use access::{Facts, Grants};
 use gateway::ToShard;
 use mailbox::Mailbox;
@@ -33,6 +33,8 @@ pub use shard::{Handed, ShardReport};
 /// A listener that the shards accept at.
 pub struct ShardDoor {
     pub listener: TcpListener,
+    /// Who says for whom it comes.
+    pub proxies: Arc<Proxies>,
     pub spoken: Spoken,
     pub terms: Terms,
 }
@@ -153,6 +155,7 @@ fn again(doors: &[ShardDoor]) -> std::io::Result<Vec<ShardDoor>> {
     let again = |door: &ShardDoor| {
         Ok(ShardDoor {
             listener: door.listener.try_clone()?,
+            proxies: Arc::clone(&door.proxies),
             spoken: door.spoken.clone(),
             terms: door.terms.clone(),
         })

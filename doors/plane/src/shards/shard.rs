@@ -486,7 +486,7 @@ impl Shard {
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
         match arrival {
             // An alert says why.
-            Err(Failure::Tls(_) | Failure::Overlong) => self.linger(id, now),
+            Err(Failure::Tls(_) | Failure::Overlong | Failure::Proxy(_)) => self.linger(id, now),
             _ => self.remove(id),
         }
     }

@@ -5,6 +5,7 @@
 
 mod buffered;
 
+use crate::listen::proxied::ProxyRefusal;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
@@ -56,6 +57,8 @@ pub enum Failure {
     Tls(rustls::Error),
     /// More ciphertext than a record may have.
     Overlong,
+    /// Before TLS began: what a balancer in front should have said, or somebody should not.
+    Proxy(ProxyRefusal),
 }
 
 impl Transport {
