@@ -32,6 +32,7 @@ mod mqtt_clients;
 mod notify;
 mod ownership;
 mod plane;
+mod proxied;
 mod real_clients;
 mod recipes;
 mod refusals;
