@@ -7,7 +7,7 @@
 //!
 //! Read [`flow`] first: it is the story as one run of calls. `listen/` holds sockets and TLS,
 //! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself. What `flow` calls lies
-//! beside it by station: `certify/`, `fleet/`, `judge/`, `respond/`, `stock/`, `withdrawing.rs`. What
+//! beside it by station: `certify/`, `commanding/`, `fleet/`, `judge/`, `respond/`, `stock/`, `withdrawing.rs`. What
 //! our doors show is in `served/`, how a fleet's other broker learns of a revocation in `broker/`.
 
 #[cfg(test)]
@@ -16,6 +16,7 @@ pub mod api;
 mod broker;
 mod certify;
 mod clock;
+mod commanding;
 pub mod config;
 #[cfg(test)]
 mod doors_tests;
@@ -27,6 +28,7 @@ mod judge;
 mod listen;
 mod outward;
 mod pem;
+mod people;
 mod plane;
 mod respond;
 mod secret;
@@ -140,7 +142,7 @@ pub async fn serve(
         served.spawn(listen::serve_challenges(listener, trust, stopped.clone()));
     }
     if first_start {
-        sign_in::make_admin_link(&plane, addresses.people.port()).await?;
+        sign_in::make_admin_link(&plane).await?;
     }
     plane.committed.notify_one();
     let by_alpn = (addresses.alpn).map_or(String::new(), |at| format!(", both by ALPN on {at}"));

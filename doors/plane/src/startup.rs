@@ -9,6 +9,7 @@ use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
 use crate::certify::{bad_keys, claiming, counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
+use crate::commanding::Commanding;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
 use crate::events::Events;
@@ -19,6 +20,7 @@ use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::Trust;
+use crate::people::Roster;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
@@ -65,6 +67,7 @@ pub struct Foundation {
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
+    roster: Roster,
 }
 
 impl Foundation {
@@ -129,6 +132,7 @@ impl Foundation {
             .and_then(Chips::new)
             .map_err(readable)?;
         let pending = waiting::remember(&store)?;
+        let roster = Roster::remember(&store)?;
         let trust = Trust::new(served, anchors, registry, bad_keys);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         let status = StatusDesk::open(&store, config.status_point()?)?;
@@ -154,6 +158,7 @@ impl Foundation {
             containments,
             pending,
             judgement,
+            roster,
         })
     }
 
@@ -170,6 +175,7 @@ impl Foundation {
         });
         let (signals, inbox) = Signals::new();
         let (requests, asking) = over_mqtt::queue();
+        let commanding = Commanding::default();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
@@ -179,6 +185,7 @@ impl Foundation {
                 grants: Arc::clone(&grants),
                 signals: signals.clone(),
                 requests,
+                news: Arc::clone(&commanding.news),
             },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
@@ -192,9 +199,11 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
+            roster: self.roster,
             signals,
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
+            commanding,
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),
@@ -475,6 +484,23 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                 }
                 Some(Withdrawn::TpmUnlisted(key)) => {
                     let write = Write::DropEndorsementKeys(vec![key]);
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::PersonNarrowed {
+                    person,
+                    roles,
+                    disabled_at,
+                }) => {
+                    let write = Write::NarrowPerson {
+                        person,
+                        roles,
+                        disabled_at,
+                    };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::TokenRevoked(token)) => {
+                    let at = entry.time;
+                    let write = Write::RevokeApiToken { token, at };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::Contraindicated(result)) => {

@@ -11,6 +11,7 @@ mod framed;
 mod handshake;
 mod leaving;
 mod mail;
+mod pacing;
 
 use super::mailbox::Mailbox;
 use super::slots::Slots;
@@ -19,6 +20,7 @@ use super::transport::{Arrival, Failure, Transport};
 use super::{Around, Letter, ShardDoor};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
+use crate::commanding::News;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
 use crate::judge::signals::Told;
@@ -29,6 +31,7 @@ use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
 use mqtt::websocket::WebSocket;
+use pacing::{Gathering, Pace};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -142,6 +145,11 @@ struct Live {
     websocket: Option<Box<WebSocket>>,
     paused: bool,
     polled: EventFlags,
+    /// It is not read by its events, but with the others whose acknowledgements gather.
+    gathers: bool,
+    /// Reads of acknowledgements alone, each soon after the one before.
+    quick_reads: u8,
+    read_at: Timestamp,
     /// The gateway is done with it and it waits for its turn to be closed.
     ending: bool,
 }
@@ -175,7 +183,10 @@ pub struct Shard {
     signal_lines: LineBudget,
     telling: Telling,
     requests: Requests,
+    news: Arc<News>,
     leaving: Leaving,
+    gathering: Gathering,
+    pace: Pace,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -203,6 +214,7 @@ impl Shard {
             grants,
             signals,
             requests,
+            news,
         } = around;
         let clock = SteadyClock::start();
         let limits = Limits {
@@ -252,7 +264,10 @@ impl Shard {
             signal_lines: LineBudget::default(),
             telling: Telling::new(signals),
             requests,
+            news,
             leaving: Leaving::new(config.connections_max),
+            gathering: Gathering::default(),
+            pace: Pace::new(Instant::now()),
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -327,6 +342,7 @@ impl Shard {
             if !has_work(&self.turn) && !self.leaving.is_under_way() {
                 self.slots.reuse();
             }
+            self.rest();
             events.clear();
             let timeout = self.timeout();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
@@ -337,6 +353,7 @@ impl Shard {
                 }
             }
             let started = Instant::now();
+            self.pace.begin(started, events.len());
             let now = self.clock.now();
             let mut knocking = [false; DOORS_MAX];
             shaking.clear();
@@ -365,6 +382,7 @@ impl Shard {
                     },
                 }
             }
+            self.read_gathered(now);
             self.gateway.tick(now, &mut self.turn);
             self.carry_out(now);
 
@@ -418,6 +436,7 @@ impl Shard {
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
             self.leaving.next_deadline(),
+            self.gathering.next_deadline(),
             self.claims_end.front().map(|first| first.0),
             (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
@@ -462,12 +481,14 @@ impl Shard {
             self.remove(id);
         } else if gone || flags.contains(EventFlags::IN) {
             self.read(id, now);
+            self.let_gather(id, now);
         }
     }
 
-    fn read(&mut self, id: u32, now: Timestamp) {
+    /// What came; `None` if the connection has ended.
+    fn read(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
         if live.websocket.is_some() {
             return self.read_frames(id, now);
@@ -479,8 +500,8 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
-        if matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
-            return;
+        if let Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) = arrival {
+            return Some(arrival);
         }
         self.gateway
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
@@ -489,6 +510,7 @@ impl Shard {
             Err(Failure::Tls(_) | Failure::Overlong | Failure::Proxy(_)) => self.linger(id, now),
             _ => self.remove(id),
         }
+        None
     }
 
     /// Encrypts what the gateway has for this connection and gives the socket what it takes.
@@ -545,7 +567,7 @@ impl Shard {
             return;
         };
         let mut wanted = EventFlags::empty();
-        if !live.paused {
+        if !live.paused && !live.gathers {
             wanted |= EventFlags::IN;
         }
         if live.transport.unsent_bytes() > 0 {
@@ -706,6 +728,9 @@ impl Shard {
     }
 
     fn tell_signals(&mut self, now: Timestamp) {
+        for progress in self.carried.progress.drain(..) {
+            self.news.tell(progress, now);
+        }
         for word in self.carried.reports.drain(..) {
             let FromDevice {
                 device,
@@ -779,7 +804,8 @@ fn has_work(turn: &Turn) -> bool {
         && turn.journal.is_empty()
         && turn.to_shards.is_empty()
         && turn.signals.is_empty()
-        && turn.reports.is_empty())
+        && turn.reports.is_empty()
+        && turn.progress.is_empty())
 }
 
 /// Has the poll say when somebody knocks at a door.

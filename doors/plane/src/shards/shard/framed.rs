@@ -33,18 +33,19 @@ impl Live {
 }
 
 impl Shard {
-    /// Reads once; what came is as if it had come without frames.
-    pub(super) fn read_frames(&mut self, id: u32, now: Timestamp) {
+    /// Reads once; what came is as if it had come without frames. `None`: the connection has ended.
+    pub(super) fn read_frames(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
         let mut came = Vec::new();
         let arrival = (live.transport).read(&mut self.scratch, &mut |bytes| {
             came.extend_from_slice(bytes);
         });
         let goes_on = self.take_frames(id, &came, now);
-        if goes_on && matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
-            return;
+        match arrival {
+            Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) if goes_on => return Some(arrival),
+            _ => {}
         }
         self.gateway
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
@@ -52,6 +53,7 @@ impl Shard {
             Ok(Arrival::End) | Err(Failure::Socket(_)) => self.remove(id),
             _ => self.linger(id, now),
         }
+        None
     }
 
     /// Takes what is in frames to the gateway and answers what must be answered. False: the client

@@ -293,6 +293,9 @@ impl Shard {
             paused: false,
             polled: EventFlags::IN,
             ending: false,
+            gathers: false,
+            quick_reads: 0,
+            read_at: now,
         });
         let (id, generation) = self.slots.insert(slot);
         let added = match self.slots.entry(id) {
