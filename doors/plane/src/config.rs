@@ -8,8 +8,10 @@ mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
 use crate::listen::Proxies;
+use crate::listen::tls::Terms;
 use crate::outward;
 use crate::respond::notify;
+use crate::served::DoorName;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -57,6 +59,8 @@ pub struct Listen {
     /// People: API and health over HTTPS; asks for no client certificate.
     /// Not looked at where systemd hands over the listener (`LISTEN_FDNAMES=people`).
     pub people: SocketAddr,
+    /// Also speak TLS 1.2 to people; no browser of today needs it.
+    pub people_tls_1_2: bool,
     /// Devices and services: EST and API by mutual TLS.
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
@@ -78,6 +82,8 @@ pub struct IdentityConfig {
     /// Also speak TLS 1.2 at the door for devices, in records of at most 4 KiB: EST clients of
     /// small stacks need it.
     pub tls_1_2: bool,
+    /// Content of a record that we send at the door for devices, at most, 512 to 16384 bytes.
+    pub record_bytes_max: usize,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
     /// Where outsiders reach this plane's revocation lists and OCSP responder, as it is written
@@ -107,6 +113,18 @@ pub struct SignerConfig {
     pub pkcs11_token: String,
     /// A file of mode 0600 with the user's PIN in one line.
     pub pkcs11_pin_file: PathBuf,
+}
+
+impl IdentityConfig {
+    /// How the door for devices speaks TLS.
+    pub(crate) fn tls_terms(&self) -> Terms {
+        Terms {
+            at: DoorName::Devices,
+            tls_1_2: self.tls_1_2,
+            record_bytes_max: self.record_bytes_max,
+            tickets: None,
+        }
+    }
 }
 
 impl SignerConfig {
@@ -331,6 +349,7 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             people: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            people_tls_1_2: false,
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
             alpn: AlpnConfig::default(),
@@ -345,6 +364,7 @@ impl Default for IdentityConfig {
     fn default() -> Self {
         Self {
             tls_1_2: true,
+            record_bytes_max: alpn::RECORD_BYTES,
             service_days: 90,
             status_url: String::new(),
             crl_shards: 1,
@@ -362,21 +382,26 @@ pub struct ConfigError(String);
 
 /// Keys that the environment may set, in the order they are shown. `response` and `brokers` have
 /// their own.
-const KEYS: [&[&str]; 32] = [
+const KEYS: [&[&str]; 38] = [
     &["data_dir"],
     &["log_dir"],
     &["seal_key_file"],
     &["tenant"],
     &["trust_domain"],
     &["listen", "people"],
+    &["listen", "people_tls_1_2"],
     &["listen", "devices"],
     &["listen", "mqtt"],
     &["listen", "alpn", "address"],
     &["listen", "alpn", "tls_1_2"],
+    &["listen", "alpn", "record_bytes_max"],
+    &["listen", "alpn", "resumption"],
     &["listen", "alpn", "websocket"],
     &["gateway", "shards"],
     &["gateway", "durability"],
     &["gateway", "tls_1_2"],
+    &["gateway", "record_bytes_max"],
+    &["gateway", "resumption"],
     &["gateway", "packet_bytes_max"],
     &["gateway", "handshakes_max"],
     &["gateway", "connections_max"],
@@ -386,6 +411,7 @@ const KEYS: [&[&str]; 32] = [
     &["signer", "pkcs11_token"],
     &["signer", "pkcs11_pin_file"],
     &["identity", "tls_1_2"],
+    &["identity", "record_bytes_max"],
     &["identity", "service_days"],
     &["identity", "status_url"],
     &["identity", "crl_shards"],
@@ -531,8 +557,15 @@ impl Config {
         Ok(())
     }
 
-    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 5] {
+    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
+        let records = |key, bytes: usize| (key, bytes as u64, 512, 16_384);
         [
+            records("gateway.record_bytes_max", self.gateway.record_bytes_max),
+            records("identity.record_bytes_max", self.identity.record_bytes_max),
+            records(
+                "listen.alpn.record_bytes_max",
+                self.listen.alpn.record_bytes_max,
+            ),
             (
                 "identity.service_days",
                 u64::from(self.identity.service_days),
@@ -623,12 +656,15 @@ impl Config {
                 ["tenant"] => format!("{:?}", self.tenant),
                 ["trust_domain"] => format!("{:?}", self.trust_domain),
                 ["listen", "people"] => format!("\"{}\"", self.listen.people),
+                ["listen", "people_tls_1_2"] => self.listen.people_tls_1_2.to_string(),
                 ["listen", "devices"] => format!("\"{}\"", self.listen.devices),
                 ["listen", "mqtt"] => format!("\"{}\"", self.listen.mqtt),
                 ["listen", "alpn", key] => self.listen.alpn.live(key),
                 ["gateway", "shards"] => self.gateway.shards.to_string(),
                 ["gateway", "durability"] => format!("{:?}", self.gateway.durability.name()),
                 ["gateway", "tls_1_2"] => self.gateway.tls_1_2.to_string(),
+                ["gateway", "record_bytes_max"] => self.gateway.record_bytes_max.to_string(),
+                ["gateway", "resumption"] => self.gateway.resumption.to_string(),
                 ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
                 ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
@@ -640,6 +676,7 @@ impl Config {
                 ["signer", "pkcs11_token"] => format!("{:?}", self.signer.pkcs11_token),
                 ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
+                ["identity", "record_bytes_max"] => self.identity.record_bytes_max.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
                 ["identity", "status_url"] => format!("{:?}", self.identity.status_url),
                 ["identity", "crl_shards"] => self.identity.crl_shards.to_string(),

@@ -44,9 +44,7 @@ mod withdrawing;
 
 pub use config::{Config, ConfigError};
 
-use listen::tls::Terms;
 use listen::{DevicesDoor, Doors, PeopleDoor};
-use served::DoorName;
 use startup::Foundation;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,6 +94,7 @@ pub async fn serve(
     served.spawn(listen::serve_local(local, people.clone(), stopped.clone()));
     let door = PeopleDoor {
         trust: Arc::clone(&trust),
+        tls_1_2: plane.config.listen.people_tls_1_2,
     };
     served.spawn(listen::serve_door(
         listen::Arrivals::of(doors.people, &Arc::default())?,
@@ -106,10 +105,7 @@ pub async fn serve(
     ));
     let door = DevicesDoor {
         trust,
-        terms: Terms {
-            at: DoorName::Devices,
-            tls_1_2: plane.config.identity.tls_1_2,
-        },
+        terms: plane.config.identity.tls_terms(),
     };
     served.spawn(listen::serve_door(
         listen::Arrivals::of(doors.devices, &plane.config.listen.proxies())?,
@@ -120,10 +116,7 @@ pub async fn serve(
     ));
     if let Some(alpn) = doors.alpn {
         let door = DevicesDoor {
-            terms: Terms {
-                at: DoorName::Alpn,
-                tls_1_2: plane.config.listen.alpn.tls_1_2,
-            },
+            terms: plane.config.listen.alpn.tls_terms()?,
             ..door
         };
         served.spawn(listen::serve_door(

@@ -40,6 +40,7 @@ mod recipes;
 mod refusals;
 mod response;
 mod restore;
+mod resumption;
 mod served;
 mod small_device;
 mod start;

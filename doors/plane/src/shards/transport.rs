@@ -6,6 +6,7 @@
 mod buffered;
 
 use crate::listen::proxied::ProxyRefusal;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
@@ -115,7 +116,12 @@ impl Transport {
         )
     }
 
-    /// Whether the whole handshake was done; a resumed one would skip the verifier.
+    /// The peer's chain, as it was shown now or when the ticket was given by which it comes.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.state().peer_certificates().unwrap_or_default()
+    }
+
+    /// Whether the whole handshake was done; a resumed one has skipped the verifier.
     pub fn was_full_handshake(&self) -> bool {
         matches!(
             self.state().handshake_kind(),

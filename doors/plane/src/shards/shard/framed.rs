@@ -44,7 +44,9 @@ impl Shard {
         });
         let goes_on = self.take_frames(id, &came, now);
         match arrival {
-            Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) if goes_on => return Some(arrival),
+            Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) if goes_on => {
+                return Some(arrival);
+            }
             _ => {}
         }
         self.gateway

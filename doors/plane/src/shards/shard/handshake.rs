@@ -236,9 +236,23 @@ impl Shard {
             let mut seen = handshaking.sight.lock();
             seen.proven.take()
         };
-        let full = handshaking.transport.was_full_handshake();
-        let (Some(proven), true) = (proven, full) else {
-            return self.refuse_handshake(id, None);
+        let proven = match (proven, handshaking.transport.was_full_handshake()) {
+            (Some(proven), true) => proven,
+            // The verifier saw nothing of it.
+            (None, false) => {
+                let chain = handshaking.transport.certificates();
+                match self.admission.trust.resumed(identity::Door::Gateway, chain) {
+                    Ok(proven) => proven,
+                    Err((refusal, barred)) => {
+                        let mut seen = handshaking.sight.lock();
+                        (seen.refusal, seen.barred) = (Some(refusal), barred);
+                        drop(seen);
+                        handshaking.transport.goodbye();
+                        return self.refuse_handshake(id, None);
+                    }
+                }
+            }
+            _ => return self.refuse_handshake(id, None),
         };
         match proven.whom {
             Whom::One(principal) => self.hand_on(id, principal, proven.presented, now),
