@@ -30,7 +30,7 @@ pub(super) struct Arriving {
 enum Stage {
     /// A balancer says for whom it comes.
     Forwarded(Vec<u8>),
-    Hello(Hello),
+    Hello(Box<Hello>),
 }
 
 /// A hello that is not whole yet.
@@ -57,7 +57,7 @@ impl Arriving {
         let stage = if is_forwarded {
             Stage::Forwarded(Vec::new())
         } else {
-            Stage::Hello(Hello::default())
+            Stage::Hello(Box::default())
         };
         Self {
             socket,
@@ -153,7 +153,7 @@ impl Shard {
         let (door, before) = (arriving.door, arriving.peer);
         let peer = source.unwrap_or(before);
         arriving.peer = peer;
-        arriving.stage = Stage::Hello(Hello::default());
+        arriving.stage = Stage::Hello(Box::default());
         self.forget_source(before.ip());
         let count = (self.handshakes_by_source)
             .entry(source_of(peer.ip()))
