@@ -374,7 +374,11 @@ impl Shard {
             ));
         }
         self.gateway.open(admitted, now, &mut self.turn);
-        self.take_frames(id, &handed.early, now);
+        if !self.take_frames(id, &handed.early, now) {
+            let closed = gateway::Closed::ByPeer;
+            (self.gateway).closed(connection, closed, now, &mut self.turn);
+            return self.linger(id, now);
+        }
         self.feed_pending(id, now);
     }
 
