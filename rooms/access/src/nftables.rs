@@ -80,15 +80,19 @@ pub fn containment(host: &Host, degree: Option<Containment>) -> String {
 }
 
 impl Grants {
-    /// The rules that hold for a host, in the order in which they decide: those of its product
-    /// whose destinations its policies permit.
+    /// The rules that hold for a host, in the order in which they decide: those of its product and
+    /// those of other destinations, as far as its policies permit to connect with them.
     #[must_use]
     pub fn network_rules(&self, host: &Host) -> Vec<Rule> {
         let permitted = self.destinations(&facts(host));
-        let rules = self.fleet().rules(&host.product);
-        (rules.into_iter())
-            .filter(|rule| !rule.accepts || permitted.contains(&rule.destination))
-            .collect()
+        let mut rules = self.fleet().rules(&host.product);
+        let own: BTreeSet<DestinationId> =
+            rules.iter().map(|rule| rule.destination.clone()).collect();
+        rules.retain(|rule| !rule.accepts || permitted.contains_key(&rule.destination));
+        for other in permitted.keys().filter(|id| !own.contains(*id)) {
+            rules.extend(self.fleet().rules_to(other));
+        }
+        rules
     }
 }
 
