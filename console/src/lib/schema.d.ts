@@ -90,6 +90,62 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/access/people": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Everybody who ever could sign in, the first first. */
+        get: operations["access_people"];
+        put?: never;
+        /** Adds a person, who joins by the link in the answer. */
+        post: operations["access_add_person"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/people/{person}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Gives a person these roles and no others. `If-Match` has the version that was looked at. One who
+         *     was disabled may sign in again.
+         */
+        put: operations["access_change_person"];
+        post?: never;
+        /** Lets a person in no more and ends their sessions at once. Their row stays: the log names it. */
+        delete: operations["access_disable_person"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/people/{person}/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A new link for a person; it works once, within a day. */
+        post: operations["access_link_person"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/access/plan": {
         parameters: {
             query?: never;
@@ -133,8 +189,60 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ends the session that asks, on every screen that it has open. */
+        /** Ends the session that asks, on every screen that it has open. Who asks by anything else has none. */
         post: operations["access_sign_out"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All tokens, the newest first, also those that open nothing any more. */
+        get: operations["access_tokens"];
+        put?: never;
+        /** Makes a token for a program. */
+        post: operations["access_make_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** It opens nothing from here on. */
+        delete: operations["access_revoke_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who asks, and what they may ask. */
+        get: operations["access_whoami"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -295,6 +403,82 @@ export interface paths {
         get: operations["events_events"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/commands": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Commands, the newest first; of a service, its own. */
+        get: operations["gateway_commands"];
+        put?: never;
+        /**
+         * Tells devices something, with QoS 1, each on its own topic of a channel; what waits is sent when
+         *     its device subscribes. A service may command what its grants let it publish to. More devices than
+         *     the channel's `fan_out_per_minute` wait for a second person.
+         */
+        post: operations["gateway_ask"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/commands/{command}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One command, and how far it came with each device. */
+        get: operations["gateway_command"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/commands/{command}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a held command go out. Whoever asked for it cannot. */
+        post: operations["gateway_approve_command"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/commands/{command}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes a command back from every device that was not sent it. By an administrator, or the service
+         *     that asked for it.
+         */
+        post: operations["gateway_cancel_command"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1584,6 +1768,20 @@ export interface components {
             /** @description The same for a person, with what would permit it. */
             text: string;
         };
+        ApiToken: {
+            expires_at: string;
+            made_at: string;
+            made_by: string;
+            /** @description From where it may be shown; empty: from anywhere. */
+            networks: string[];
+            note: string;
+            revoked_at?: string | null;
+            roles: string[];
+            /** @description Names it in the log; no secret. */
+            token: string;
+            /** @description About when, to ten minutes. */
+            used_at?: string | null;
+        };
         Applied: {
             /** @description Kinds of principals that policy can tell apart. */
             grant_classes: number;
@@ -1673,6 +1871,18 @@ export interface components {
         };
         /** @enum {string} */
         BoundBy: "port" | "address";
+        CancelAsked: {
+            /** @description Stands in the log. */
+            reason: string;
+        };
+        Cancelled: {
+            command: components["schemas"]["Command"];
+            /**
+             * Format: int32
+             * @description Devices that will not get it; the others were sent it before.
+             */
+            spared: number;
+        };
         Cause: {
             /** @description A path of the console: `/incidents/INC-7`. */
             link: string;
@@ -1801,6 +2011,77 @@ export interface components {
             device: string;
             expires_at: string;
         };
+        Command: {
+            asked_at: string;
+            /** @description Who asked. */
+            by: string;
+            channel: string;
+            /** @description Who approved or cancelled it. */
+            decided_by?: string | null;
+            devices: components["schemas"]["DeviceCounts"];
+            /**
+             * Format: int64
+             * @description Of the log; absent where this answer is not about an act.
+             */
+            entry?: number | null;
+            expires_at: string;
+            /** @description `CMD-` and 16 hex digits; a later one is greater. */
+            id: string;
+            payload_bytes: number;
+            /**
+             * @description `held` (a second person must approve it), `open`, `cancelled`, `lapsed` (nobody approved it in
+             *     time).
+             */
+            state: string;
+            /** @description `group/east`, `product/camera`, `device/cam-1`, `3 devices`. */
+            target: string;
+        };
+        CommandAsked: {
+            /** @description A to-device channel of the fleet. */
+            channel: string;
+            /** @description One of `devices`, `group` and `product`. */
+            devices?: string[] | null;
+            /**
+             * Format: int64
+             * @description 1 to 2592000; 3600 if absent. A device that comes later does not get it.
+             */
+            expires_in_seconds?: number | null;
+            group?: string | null;
+            /** @description Asked again under the same key it is the same command. 1 to 128 characters. */
+            idempotency_key?: string | null;
+            /** @description What stands at `{any}` and `{rest...}` in the channel's topic, in order. */
+            levels?: string[];
+            /** @description As text; or `payload_base64`. */
+            payload?: string | null;
+            payload_base64?: string | null;
+            product?: string | null;
+        };
+        CommandPreview: {
+            channel: string;
+            /** @description The first 1000, in the order of their names. */
+            devices: components["schemas"]["DeviceDelivery"][];
+            /** Format: int32 */
+            fan_out_per_minute: number;
+            /** @description More devices than this asker may command in a minute: it would wait for a second person. */
+            needs_approval: boolean;
+            /** @description That would get it when they listen. */
+            reached: number;
+            refused: number;
+            target: string;
+        };
+        Commands: {
+            /** @description The newest first. */
+            commands: components["schemas"]["Command"][];
+            /** @description What `after` is for the next page. */
+            next?: string | null;
+        };
+        CommandWithDevices: {
+            command: components["schemas"]["Command"];
+            /** @description In the order of their names. */
+            devices: components["schemas"]["DeviceDelivery"][];
+            /** @description What `after` is for the next page. */
+            next?: string | null;
+        };
         Contained: {
             /** @description Who decided, as in the log. */
             by: string;
@@ -1843,6 +2124,39 @@ export interface components {
             product: string;
             revoked?: null | components["schemas"]["RevokedWhy"];
             serial: string;
+        };
+        /** @description How many devices there are in each state. */
+        DeviceCounts: {
+            /** Format: int64 */
+            answered: number;
+            /** Format: int64 */
+            cancelled: number;
+            /** Format: int64 */
+            delivered: number;
+            /** Format: int64 */
+            expired: number;
+            /** Format: int64 */
+            refused: number;
+            /** Format: int64 */
+            sent: number;
+            /** Format: int64 */
+            waiting: number;
+        };
+        DeviceDelivery: {
+            changed_at?: string | null;
+            device: string;
+            /**
+             * @description What it waits for (`approval`, `away`, `not-subscribed`, `not-taken`), or why it was refused
+             *     (`contained`, `revoked`, `no-grant`, `no-topic`, `too-large`, `too-many`, `not-subscribed`,
+             *     `by-device`).
+             */
+            reason?: string | null;
+            /** @description `waiting`, `sent`, `delivered` (acknowledged), `answered`, `expired`, `refused`, `cancelled`. */
+            state: string;
+            /** @description Absent if it has none. */
+            topic?: string | null;
+            /** @description `device` or `operator`, where somebody must. */
+            who_must_act?: string | null;
         };
         DeviceInFull: components["schemas"]["KnownDevice"] & {
             /** @description What is open about it, the newest first. */
@@ -2302,6 +2616,31 @@ export interface components {
             /** @description Its name here. */
             manufacturer: string;
         };
+        NewPerson: {
+            /** @description What they are called; never in the log. */
+            name: string;
+            /**
+             * @description `viewer`, `operator`, `release-manager`, `release-approver`, `pki-admin`, `policy-admin`,
+             *     `auditor`, `tenant-admin`.
+             */
+            roles: string[];
+        };
+        NewToken: {
+            /**
+             * Format: int32
+             * @description 1 to 397.
+             */
+            days: number;
+            /**
+             * @description From where it may be shown: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`; 16 at most. None:
+             *     from anywhere.
+             */
+            networks?: string[];
+            /** @description What it is for. */
+            note: string;
+            /** @description As of a person, without `tenant-admin`. */
+            roles: string[];
+        };
         NewTokens: {
             /**
              * Format: int32
@@ -2478,6 +2817,29 @@ export interface components {
             serial: string;
             /** @description `waiting`, `approved` (not fetched yet) or `refused`. */
             state: string;
+        };
+        Person: {
+            created_at: string;
+            disabled_at?: string | null;
+            /** @description When they first signed in. */
+            joined_at?: string | null;
+            name: string;
+            /** @description Opaque; this is what the log names. */
+            person: string;
+            roles: string[];
+            /**
+             * Format: int64
+             * @description Of `If-Match` in a change.
+             */
+            version: number;
+        };
+        PersonAdded: components["schemas"]["SignInLink"] & {
+            person: components["schemas"]["Person"];
+            recorded: components["schemas"]["Recorded"];
+        };
+        PersonChanged: {
+            person: components["schemas"]["Person"];
+            recorded: components["schemas"]["Recorded"];
         };
         PlaneState: {
             ready: boolean;
@@ -2940,6 +3302,11 @@ export interface components {
             /** @description From the link's fragment. */
             token: string;
         };
+        SignInLink: {
+            expires_at: string;
+            /** @description Works once. It is shown here and nowhere else: hand it over by a way that is private. */
+            link: string;
+        };
         Sources: {
             /** @description By path, byte for byte as they were applied. */
             files: components["schemas"]["FleetFile"][];
@@ -2986,6 +3353,12 @@ export interface components {
             /** Format: int64 */
             used: number;
         };
+        TokenMade: {
+            recorded: components["schemas"]["Recorded"];
+            /** @description `Authorization: Bearer <secret>`. It is shown here and nowhere else. */
+            secret: string;
+            token: components["schemas"]["ApiToken"];
+        };
         TokensMade: {
             expires_at: string;
             recorded: components["schemas"]["Recorded"];
@@ -3028,6 +3401,21 @@ export interface components {
             count: number;
             /** @description The first of them, in the order of the list. */
             devices: string[];
+        };
+        WhoAmI: {
+            /** @description What may be asked, by the names of the registry. Those that are dangerous need a fresh proof. */
+            actions: string[];
+            /** @description As the log names whoever asks: `person/…`, `token/…`, `service/…`, `local/uid-…`. */
+            actor: string;
+            /** @description Until when no fresh proof is needed. */
+            fresh_until?: string | null;
+            /** @description `person`, `token` or `machine`. */
+            kind: string;
+            /** @description What a person is called. */
+            name?: string | null;
+            roles: string[];
+            /** @description When the session ends. */
+            session_ends_at?: string | null;
         };
         Withdrawn: {
             at: string;
@@ -3259,6 +3647,265 @@ export interface operations {
             };
         };
     };
+    access_people: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_add_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPerson"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonAdded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_change_person: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description the version that was looked at, in quotes */
+                "If-Match": string;
+            };
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPerson"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonChanged"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            428: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_disable_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_link_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInLink"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     access_plan: {
         parameters: {
             query?: never;
@@ -3341,6 +3988,169 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiToken"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_make_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewToken"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenMade"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_revoke_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `t-…` */
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_whoami: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhoAmI"];
+                };
             };
             401: {
                 headers: {
@@ -3688,6 +4498,214 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_commands: {
+        parameters: {
+            query?: {
+                /** @description Begin after this one. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Commands"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_ask: {
+        parameters: {
+            query?: {
+                /** @description `true`: say whom it would reach and do nothing. */
+                dry_run?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CommandAsked"];
+            };
+        };
+        responses: {
+            /** @description a dry run, or the same key again */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CommandPreview"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Command"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_command: {
+        parameters: {
+            query?: {
+                /** @description Begin after this device. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description Only devices in this state. */
+                state?: string;
+            };
+            header?: never;
+            path: {
+                /** @description its id */
+                command: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CommandWithDevices"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_approve_command: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its id */
+                command: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Command"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_cancel_command: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its id */
+                command: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CancelAsked"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Cancelled"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

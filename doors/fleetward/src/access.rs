@@ -5,6 +5,7 @@ mod network;
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
 use crate::files::{self, shown};
+use crate::people::{self, ApiTokenVerb, PeopleVerb};
 use crate::place::Place;
 use crate::show::{self, Column, Output, escaped};
 use access::SourceFile;
@@ -69,6 +70,27 @@ pub enum AccessVerb {
     AdminLink {
         #[command(flatten)]
         place: Place,
+    },
+    /// Say who this program is to the plane, and what it may ask.
+    #[command(after_help = "Examples:\n  fleetward access whoami")]
+    Whoami {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Who may sign in, with which roles.
+    #[command(subcommand)]
+    People(PeopleVerb),
+    /// Tokens by which programs speak to the API.
+    #[command(subcommand)]
+    Token(ApiTokenVerb),
+    /// Print the policies of people and tokens, or what they speak of. Needs no plane.
+    #[command(
+        after_help = "Examples:\n  fleetward access rights\n  fleetward access rights --schema"
+    )]
+    Rights {
+        /// The schema instead of the policies.
+        #[arg(long)]
+        schema: bool,
     },
     /// List what was applied, the newest first.
     #[command(after_help = "Examples:\n  fleetward access history\n  \
@@ -285,6 +307,11 @@ impl AccessVerb {
                     show::line(&format!("The link is in {}", shown(&file)))?;
                 }
             }
+            Self::Whoami { place } => people::whoami(place, output)?,
+            Self::People(verb) => verb.run(output)?,
+            Self::Token(verb) => verb.run(output)?,
+            Self::Rights { schema: false } => show::line(access::people_policies().trim_end())?,
+            Self::Rights { schema: true } => show::line(access::people_schema().trim_end())?,
             Self::History { limit, place } => {
                 let path = format!("/api/v1/access/history?limit={limit}");
                 let versions = place.client()?.json(Ask::get(&path))?;

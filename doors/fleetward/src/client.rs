@@ -64,6 +64,7 @@ pub struct Ask<'a> {
     body: Vec<u8>,
     progress: ProgressBar,
     patience: Duration,
+    version: Option<u64>,
 }
 
 impl<'a> Ask<'a> {
@@ -76,6 +77,7 @@ impl<'a> Ask<'a> {
             body: Vec::new(),
             progress: ProgressBar::hidden(),
             patience: ANSWER_SECONDS_MAX,
+            version: None,
         }
     }
 
@@ -100,6 +102,15 @@ impl<'a> Ask<'a> {
         Self {
             method: Method::DELETE,
             ..Self::get(path)
+        }
+    }
+
+    /// Only if nobody changed it since this version was looked at.
+    #[must_use]
+    pub fn if_version(self, version: u64) -> Self {
+        Self {
+            version: Some(version),
+            ..self
         }
     }
 
@@ -277,6 +288,9 @@ impl Client {
             );
         if !ask.media_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, ask.media_type);
+        }
+        if let Some(version) = ask.version {
+            request = request.header(header::IF_MATCH, format!("\"{version}\""));
         }
         let patience = ask.patience;
         let body = Upload {

@@ -6,6 +6,7 @@ use crate::certify::pace::Pace;
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
+use crate::commanding::Commanding;
 use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
@@ -15,6 +16,7 @@ use crate::flow::Admission;
 use crate::judge::Judgement;
 use crate::judge::signals::{Inbox, PerSecond, Signals};
 use crate::listen::tls::Trust;
+use crate::people::Roster;
 use crate::respond::notify::Notifier;
 use crate::shards::{Shards, Withdrawn};
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
@@ -48,12 +50,16 @@ pub struct Plane {
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
     pub sign_ins: SignIns,
+    /// Who may ask what of the API.
+    pub roster: Roster,
     /// What doors and shards see, for the judge.
     pub signals: Signals,
     /// The other end, until the judge takes it.
     pub inbox: Locked<Option<Inbox>>,
     /// Certificate requests that came over MQTT, until their task takes them.
     pub(crate) asking: Locked<Option<Asking>>,
+    /// Commands to devices.
+    pub(crate) commanding: Commanding,
     /// How often each service calls the API.
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.
@@ -471,7 +477,8 @@ impl Plane {
     pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
         let population = self.population(fleet);
         let fleet = Arc::clone(fleet);
-        off_thread(move || planning::compile(&fleet, population)).await?
+        let config = self.config.gateway.clone();
+        off_thread(move || planning::compile(&fleet, population, &config)).await?
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.

@@ -9,6 +9,7 @@ use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
 use crate::certify::{bad_keys, claiming, counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
+use crate::commanding::Commanding;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
 use crate::events::Events;
@@ -19,6 +20,7 @@ use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::Trust;
+use crate::people::Roster;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
@@ -65,6 +67,7 @@ pub struct Foundation {
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
+    roster: Roster,
 }
 
 impl Foundation {
@@ -121,13 +124,15 @@ impl Foundation {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
-        let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
+        let grants = planning::compile(&fleet, population(&registry, &fleet), &config.gateway)
+            .map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
         let chips = tpm::vendors(&store)
             .and_then(Chips::new)
             .map_err(readable)?;
         let pending = waiting::remember(&store)?;
+        let roster = Roster::remember(&store)?;
         let trust = Trust::new(served, anchors, registry, bad_keys);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         let status = StatusDesk::open(&store, config.status_point()?)?;
@@ -153,6 +158,7 @@ impl Foundation {
             containments,
             pending,
             judgement,
+            roster,
         })
     }
 
@@ -169,15 +175,17 @@ impl Foundation {
         });
         let (signals, inbox) = Signals::new();
         let (requests, asking) = over_mqtt::queue();
+        let commanding = Commanding::default();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
-            &doors.mqtt,
+            doors.shard_doors(&config)?,
             &shards::Around {
                 admission: Arc::clone(&admission),
                 grants: Arc::clone(&grants),
                 signals: signals.clone(),
                 requests,
+                news: Arc::clone(&commanding.news),
             },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
@@ -191,9 +199,11 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
+            roster: self.roster,
             signals,
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
+            commanding,
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),
@@ -476,6 +486,23 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                     let write = Write::DropEndorsementKeys(vec![key]);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
+                Some(Withdrawn::PersonNarrowed {
+                    person,
+                    roles,
+                    disabled_at,
+                }) => {
+                    let write = Write::NarrowPerson {
+                        person,
+                        roles,
+                        disabled_at,
+                    };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::TokenRevoked(token)) => {
+                    let at = entry.time;
+                    let write = Write::RevokeApiToken { token, at };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 Some(Withdrawn::Contraindicated(result)) => {
                     let write = Write::PutAttestationResult(result);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
@@ -619,7 +646,12 @@ fn recall(
         ..response::Remembered::default()
     };
     responder.restore_state(&last, clock::now(), &mut Vec::new())?;
-    let mut judgement = Judgement::new(detector, alerts, responder);
+    let mut judgement = Judgement::new(
+        detector,
+        alerts,
+        responder,
+        config.gateway.device_defender_interval_min(),
+    );
     for device in registry.devices().filter(|device| device.enrolled) {
         judgement.introduce(&device.device, registry);
     }

@@ -18,6 +18,9 @@ pub enum Trouble {
     /// Asked for something that is not permitted or makes no sense; the text says what to do.
     #[error("{text}")]
     Refused { code: &'static str, text: String },
+    /// Whoever asks may not; the text says who lets them.
+    #[error("{text}")]
+    Forbidden { code: &'static str, text: String },
     /// Nothing is wrong with it but the moment.
     #[error("{text}")]
     Later {
@@ -27,6 +30,9 @@ pub enum Trouble {
         /// Whoever asks comes too often; else we have no room.
         too_often: bool,
     },
+    /// It is not what it was when it was looked at.
+    #[error("{text}")]
+    Moved { text: String },
     /// There is no such thing.
     #[error("{text}")]
     Unknown { code: &'static str, text: String },

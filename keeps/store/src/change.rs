@@ -3,16 +3,18 @@
 use crate::access::Fleet;
 use crate::authority::Authority;
 use crate::claim::{ClaimCertificate, Reservation};
+use crate::command::CommandWrite;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
 use crate::ownership::{OwnershipCode, OwnershipStep};
+use crate::people::{ApiToken, Person};
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use model::{
-    CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId,
-    Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
+    ApiTokenId, CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId,
+    ManufacturerId, PersonId, Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -67,8 +69,8 @@ impl Change {
     }
 
     #[must_use]
-    pub fn write(mut self, write: Write) -> Self {
-        self.writes.push(write);
+    pub fn write(mut self, write: impl Into<Write>) -> Self {
+        self.writes.push(write.into());
         self
     }
 
@@ -293,8 +295,29 @@ pub enum Write {
     PutAttestationResult(AttestationResult),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
-    /// A single-use sign-in token, by its hash.
-    PutToken { hash: Digest, expires_at: Timestamp },
+    /// A single-use sign-in token, by its hash. Without a person it is for the first one, whoever
+    /// that is when it is used.
+    PutToken {
+        hash: Digest,
+        person: Option<PersonId>,
+        expires_at: Timestamp,
+    },
+    /// Creates a person (version 1) or changes one (version + 1). Conflict: another version.
+    PutPerson(Person),
+    /// From here on a person has these roles and no others; links that wait for them open nothing.
+    /// One that is not known changes nothing.
+    NarrowPerson {
+        person: PersonId,
+        roles: String,
+        /// They sign in no more.
+        disabled_at: Option<Timestamp>,
+    },
+    /// Conflict: its name or its hash exists.
+    PutApiToken(ApiToken),
+    /// It opens nothing any more. One that is not known changes nothing.
+    RevokeApiToken { token: ApiTokenId, at: Timestamp },
+    /// About when it was used last.
+    NoteApiTokenUse { token: ApiTokenId, at: Timestamp },
     /// Conflict: unknown, used, or expired at `at`.
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
@@ -327,6 +350,8 @@ pub enum Write {
         step: Step,
         entry_of_change: Option<usize>,
     },
+    /// Of commands to devices.
+    Command(CommandWrite),
     /// A device came by the word of a certificate with this key (SHA-256 of its
     /// SubjectPublicKeyInfo). The first that did stays.
     PutShownKey { device: DeviceId, key: Digest },
@@ -345,6 +370,12 @@ pub enum Write {
     Seal { reason: String },
     /// Lets granting go on. Needs at least one entry in the same change, as it gives rights back.
     Unseal,
+}
+
+impl From<CommandWrite> for Write {
+    fn from(write: CommandWrite) -> Self {
+        Self::Command(write)
+    }
 }
 
 impl Write {
@@ -370,6 +401,8 @@ impl Write {
             | Self::PutHeldKey(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
+            | Self::PutPerson(_)
+            | Self::PutApiToken(_)
             | Self::UseToken { .. }
             | Self::Release { .. }
             | Self::DropContainment { .. } => true,
@@ -381,6 +414,7 @@ impl Write {
                 .as_ref()
                 .is_some_and(|decision| decision.approved),
             Self::PutOwnership(row) => row.gives(),
+            Self::Command(write) => write.grants(),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
             | Self::RetireClaimCertificate { .. }
@@ -401,6 +435,9 @@ impl Write {
             | Self::DropOutbox { .. }
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
+            | Self::NarrowPerson { .. }
+            | Self::RevokeApiToken { .. }
+            | Self::NoteApiTokenUse { .. }
             | Self::DropPendingEnrollment { .. }
             | Self::PutEnrollmentAnswer(_)
             | Self::ForgetEnrollments { .. }
@@ -414,6 +451,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::Command(write) => write.rows(),
             Self::PutSuperseded(rows) => rows.len(),
             Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
             Self::PinLeaves(rows) => rows.len(),

@@ -24,6 +24,7 @@ mod authority;
 mod certificates;
 mod change;
 mod claim;
+mod command;
 mod enrollment;
 mod error;
 mod facts;
@@ -33,6 +34,7 @@ mod identity;
 mod inventory;
 mod journal;
 mod ownership;
+mod people;
 mod published;
 mod reader;
 mod response;
@@ -53,6 +55,7 @@ pub use change::{
     RECEIPTS_KEPT_CHANGES, RESERVATIONS_A_DEVICE, Receipt, Write,
 };
 pub use claim::{ClaimCertificate, Reservation};
+pub use command::{Command, CommandDelivery, CommandProgress, CommandState, CommandWrite};
 pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{
@@ -69,6 +72,7 @@ pub use journal::{
     SnapshotSink,
 };
 pub use ownership::{Owned, OwnershipCode, OwnershipPeriod, OwnershipStep};
+pub use people::{ApiToken, Person};
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};

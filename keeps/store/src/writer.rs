@@ -6,9 +6,11 @@
 mod apply;
 mod authorities;
 mod claim;
+mod command;
 mod enroll;
 mod first_identity;
 mod ownership;
+mod people;
 mod queue;
 mod respond;
 mod revoke;

@@ -94,6 +94,7 @@ pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declare
     }
     check_named(&declared, files, wrong);
     check_disjoint(&declared.channels, &places, wrong);
+    check_responses(&declared.channels, &places, wrong);
     declared.check_counts(wrong);
     declared
 }
@@ -232,6 +233,8 @@ struct ChannelTable {
     rate_per_minute: Option<Spanned<u32>>,
     retained_max: Option<Spanned<u32>>,
     retained_days: Option<Spanned<u32>>,
+    fan_out_per_minute: Option<Spanned<u32>>,
+    response: Option<Spanned<String>>,
 }
 
 /// What holds where nothing is said.
@@ -406,12 +409,7 @@ impl Declared {
         wrong: &mut Vec<Diagnostic>,
     ) {
         for (key, table) in parse::<Tables<ChannelTable>>(file, wrong).unwrap_or_default() {
-            let Some(id) = ChannelId::new(key.get_ref()) else {
-                wrong.push(Diagnostic::new(
-                    Place::in_file(file, key.span()),
-                    format!("{:?} is no name for a channel", key.get_ref()),
-                    String::from(NAME),
-                ));
+            let Some(id) = channel_named(&key, file, wrong) else {
                 continue;
             };
             let place = Place::in_file(file, table.topic.span());
@@ -444,7 +442,33 @@ impl Declared {
                 retained_days: (table.retained_days).map_or(RETAINED_DAYS, |days| {
                     in_range(&days, RETAINED_DAYS_MAX, file, wrong)
                 }),
+                fan_out_per_minute: (table.fan_out_per_minute.as_ref())
+                    .map_or(FAN_OUT_PER_MINUTE, |devices| {
+                        in_range(devices, FAN_OUT_PER_MINUTE_MAX, file, wrong)
+                    }),
+                response: (table.response.as_ref())
+                    .and_then(|name| channel_named(name, file, wrong)),
             };
+            let only_commands = [
+                (
+                    table.fan_out_per_minute.map(|it| it.span()),
+                    "fan_out_per_minute",
+                ),
+                (table.response.map(|it| it.span()), "response"),
+            ];
+            for (span, key) in only_commands {
+                if let (Some(span), Direction::FromDevice) = (span, channel.direction) {
+                    wrong.push(Diagnostic::new(
+                        Place::in_file(file, span),
+                        format!(
+                            "{key} says something of commands, and this channel is from-device"
+                        ),
+                        String::from(
+                            "take it out, or declare it at the channel by which devices are told",
+                        ),
+                    ));
+                }
+            }
             places.insert(id.clone(), place);
             if self.channels.insert(id, channel).is_some() {
                 wrong.push(declared_twice("channel", &key, file));
@@ -501,6 +525,49 @@ fn check_disjoint(
                     String::from("give them different literals at one level"),
                 ));
             }
+        }
+    }
+}
+
+fn channel_named(
+    key: &Spanned<String>,
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<ChannelId> {
+    let id = ChannelId::new(key.get_ref());
+    if id.is_none() {
+        wrong.push(Diagnostic::new(
+            Place::in_file(file, key.span()),
+            format!("{:?} is no name for a channel", key.get_ref()),
+            String::from(NAME),
+        ));
+    }
+    id
+}
+
+/// What devices answer comes from them, each on topics of its own.
+fn check_responses(
+    channels: &BTreeMap<ChannelId, Channel>,
+    places: &BTreeMap<ChannelId, Place<'_>>,
+    wrong: &mut Vec<Diagnostic>,
+) {
+    for channel in channels.values() {
+        let Some(response) = &channel.response else {
+            continue;
+        };
+        let takes_answers = channels.get(response).is_some_and(|answers| {
+            answers.direction == Direction::FromDevice && answers.template.has_owner()
+        });
+        if let (false, Some(place)) = (takes_answers, places.get(&channel.id)) {
+            wrong.push(Diagnostic::new(
+                *place,
+                format!(
+                    "channel {} awaits answers in {response}, which is no from-device channel with \
+                     an owner",
+                    channel.id
+                ),
+                String::from("name a channel in which devices publish what is their own"),
+            ));
         }
     }
 }

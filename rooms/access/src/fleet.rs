@@ -169,6 +169,11 @@ pub struct Channel {
     pub retained_max: u32,
     /// How long a retained message is kept.
     pub retained_days: u32,
+    /// Distinct devices that one caller of the API may command here in a minute; more wait for a
+    /// second person.
+    pub fan_out_per_minute: u32,
+    /// Of a to-device channel: where devices answer its commands.
+    pub response: Option<ChannelId>,
 }
 
 /// A channel's name. The grammar is that of all names.
@@ -296,6 +301,12 @@ impl Fleet {
     }
 
     #[must_use]
+    pub fn channel(&self, id: &ChannelId) -> Option<&Channel> {
+        let at = self.0.channels.binary_search_by(|one| one.id.cmp(id));
+        self.0.channels.get(at.ok()?)
+    }
+
+    #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&Service> {
         self.0.services.get(id)
     }
@@ -388,7 +399,9 @@ impl fmt::Debug for Fleet {
 }
 
 impl ChannelId {
-    pub(crate) fn new(text: &str) -> Option<Self> {
+    /// `None` if the text is no name.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
         is_name(text).then(|| Self(text.into()))
     }
 

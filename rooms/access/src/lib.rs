@@ -4,7 +4,8 @@
 //! the population: each device's product and groups.
 //! **Out:** [`Grants`]: per grant class and channel, who may publish and receive, with the policy
 //! that decided; what a product's devices are expected to do ([`Behaviour`]); and [`Diagnostic`]s
-//! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]).
+//! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]). What people,
+//! tokens, services and devices may ask of the control plane ([`People`]).
 //! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1.
 //! **Refuses to know:** files, sessions, sockets, certificates, time, and a device's name beyond
 //! "it owns this topic or it does not".
@@ -17,6 +18,7 @@ mod attestation;
 mod behaviour;
 mod builtin;
 mod class;
+mod command;
 mod compile;
 mod declared;
 mod diagnostic;
@@ -28,6 +30,7 @@ mod invariant;
 mod mud;
 mod network;
 mod nftables;
+mod people;
 mod policy;
 mod prove;
 mod reach;
@@ -37,8 +40,11 @@ mod topics;
 
 pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
-pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
+pub use builtin::{
+    DefenderTopic, certificate_topic, containment_topic, enroll_topic, report_topic,
+};
 pub use class::Facts;
+pub use command::{Addressed, Unaddressable};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
 pub use explain::Explanation;
@@ -53,6 +59,10 @@ pub use network::{
     decide, protocol,
 };
 pub use nftables::{Ruleset, containment, nftables};
+pub use people::{
+    Action, Asker, DeniedAct, People, PermittedAct, Role, Roles, WrongPolicies, people_policies,
+    people_schema,
+};
 pub use policy::schema;
 pub use prove::{Outcome, Proof, prove};
 pub use reach::{Reach, Reached};

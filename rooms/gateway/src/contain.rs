@@ -4,7 +4,7 @@ use crate::gateway::{Gateway, WillFate};
 use crate::queue::Outbound;
 use crate::turn::{CloseReason, Turn};
 use access::Facts;
-use model::{CertificateId, Containment, DeviceId, Timestamp};
+use model::{CertificateId, Containment, DeliveryRefusal, DeviceId, Timestamp};
 use mqtt::{ForwardProperties, Qos, Reason};
 
 /// What a device said to the plane; it goes to no subscriber.
@@ -12,15 +12,19 @@ use mqtt::{ForwardProperties, Qos, Reason};
 pub struct FromDevice {
     pub device: DeviceId,
     pub said: Said,
-    /// At most 64 KiB, untrusted.
+    /// At most 64 KiB, of Device Defender 128; untrusted.
     pub payload: Vec<u8>,
     pub at: Timestamp,
 }
 
 /// What kind of word it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     Report,
+    /// Of an agent of Device Defender, on this topic ([`access::DefenderTopic`]).
+    DefenderReport {
+        topic: String,
+    },
     /// A certificate request, on a connection with this certificate.
     Request {
         certificate: CertificateId,
@@ -36,6 +40,9 @@ impl Gateway {
     /// sent yet is dropped with its connection. An isolated one loses its sessions, and wills of
     /// both are held back. Returns the sessions touched.
     pub fn contain(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) -> u32 {
+        if facts.containment.is_some() {
+            self.refuse_commands(&facts.principal, DeliveryRefusal::Contained, turn);
+        }
         let Some(index) = self.by_principal.get(&facts.principal).copied() else {
             return 0;
         };

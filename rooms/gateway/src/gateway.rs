@@ -1,5 +1,6 @@
 //! The machine of one shard.
 
+use crate::command::Commands;
 use crate::deadline::{Deadlines, Owner};
 use crate::deliver::{Interested, Match, Remote};
 use crate::fan_out::FanOut;
@@ -64,6 +65,7 @@ pub struct Gateway {
     pub(crate) interest: BTreeMap<Filter, Interest>,
     pub(crate) interest_asked: u64,
     pub(crate) retained: Store,
+    pub(crate) commands: Commands,
     /// Shared subscriptions by number, and the numbers by what is asked for.
     pub(crate) shares: BTreeMap<u32, Share>,
     pub(crate) share_ids: BTreeMap<Filter, u32>,
@@ -130,6 +132,7 @@ impl Gateway {
             interest: BTreeMap::new(),
             interest_asked: 0,
             retained: Store::default(),
+            commands: Commands::default(),
             shares: BTreeMap::new(),
             share_ids: BTreeMap::new(),
             next_share: 0,
@@ -203,6 +206,7 @@ impl Gateway {
             listed: false,
             opened_at: now,
             last_packet_at: now,
+            answered: false,
             keep_alive_seconds: 0,
             packet_bytes_max: usize::MAX,
             receive_maximum: 0,
@@ -241,6 +245,20 @@ impl Gateway {
         let connection = self.connection_mut(connection.0)?;
         connection.listed = false;
         Some(&mut connection.out)
+    }
+
+    /// Whether this client acknowledges and nobody waits for it: its window is half free. What it
+    /// sends next may then be left to gather for a moment.
+    #[must_use]
+    pub fn only_answers(&self, connection: ConnectionId) -> bool {
+        let Some(found) = self.connection(connection.0) else {
+            return false;
+        };
+        let session = found.session().and_then(|index| self.sessions.get(index));
+        found.answered
+            && session.is_some_and(|session| {
+                session.queue.len() <= usize::from(found.receive_maximum) / 2
+            })
     }
 
     /// After a write: the bytes that left `output` and are not yet in the kernel.
@@ -459,6 +477,7 @@ impl Gateway {
     pub(crate) fn end_session(&mut self, index: u32, fate: WillFate, turn: &mut Turn) {
         self.record(index, &Record::SessionEnded, turn);
         self.orphan_shared(index);
+        self.commands_of_ended_session(index, turn);
         let delayed = self
             .sessions
             .get_mut(index)

@@ -78,7 +78,7 @@ impl Gateway {
                 return Step::Consumed(0);
             }
         };
-        if permitted.is_report() || permitted.is_request() {
+        if permitted.is_to_plane() {
             self.note_received(session, packet);
             self.take_word(id, principal, &permitted, packet, now, turn);
             self.acknowledge(id, packet, Reason::SUCCESS, None, turn);
@@ -105,6 +105,7 @@ impl Gateway {
         self.take_rate(principal, &permitted, now);
         self.count_publish(principal, packet);
         self.note_received(session, packet);
+        self.note_answer(session, packet, turn);
         let message = Outbound {
             topic: packet.topic,
             forward: packet.forward,
@@ -200,6 +201,11 @@ impl Gateway {
         let said = if permitted.is_report() {
             self.counters.reports += 1;
             Said::Report
+        } else if permitted.is_defender_report() {
+            self.counters.reports += 1;
+            Said::DefenderReport {
+                topic: packet.topic.to_owned(),
+            }
         } else {
             let Some(connection) = self.connection_mut(id) else {
                 return;
@@ -300,7 +306,7 @@ impl Gateway {
 
 /// How often a publisher may send there: words to the plane have limits of this gateway's.
 fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
-    if message.is_report() {
+    if message.is_report() || message.is_defender_report() {
         Some(limits.reports_per_minute)
     } else if message.is_request() {
         Some(limits.requests_per_minute)

@@ -90,9 +90,15 @@ impl Gateway {
         now: Timestamp,
         turn: &mut Turn,
     ) -> Step {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.answered = matches!(
+                packet,
+                Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_)
+            );
+        }
         match packet {
             Packet::Publish(publish) => return self.on_publish(id, session, publish, now, turn),
-            Packet::Puback(ack) => self.on_puback(session, ack.packet_id, now, turn),
+            Packet::Puback(ack) => self.on_puback(session, ack, now, turn),
             Packet::Subscribe(subscribe) => self.on_subscribe(id, session, subscribe, now, turn),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, session, unsubscribe, turn),
             Packet::Pingreq => self.send(id, turn, |out, _| mqtt::encode::pingresp(out)),

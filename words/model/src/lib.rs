@@ -9,6 +9,7 @@
 mod assurance;
 mod authority;
 mod certificate;
+mod command;
 mod containment;
 mod deviation;
 mod names;
@@ -20,12 +21,13 @@ mod verdict;
 pub use assurance::Assurance;
 pub use authority::{CertificateUse, CertificateUses};
 pub use certificate::{CertificateId, Digest};
+pub use command::{CommandId, Delivery, DeliveryRefusal, DeliveryWait};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId, GroupId, InvalidName,
-    ManufacturerId, OperatorId, OwnerId, PolicyId, Principal, ProductId, SerialNumber, ServiceId,
-    TenantId,
+    ApiTokenId, AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId, GroupId,
+    InvalidName, ManufacturerId, OperatorId, OwnerId, PersonId, PolicyId, Principal, ProductId,
+    SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use revocation::{Revocable, RevocationReason};

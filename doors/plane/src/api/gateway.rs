@@ -1,6 +1,8 @@
-//! `/api/v1/gateway`: who is connected.
+//! `/api/v1/gateway`: who is connected, and what devices are told.
 
-use super::caller::Administrator;
+pub mod commands;
+
+use super::guard::Allowed;
 use super::{Problem, Shared};
 use axum::Json;
 use axum::extract::State;
@@ -30,7 +32,7 @@ pub struct Session {
     responses((status = 200, body = [Session]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn sessions(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<Session>>, Problem> {
     let reports = plane.shards().reports(true).await;
     let sessions = reports

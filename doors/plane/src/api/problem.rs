@@ -116,6 +116,7 @@ impl From<Trouble> for Problem {
                 Self::new(status, refusal.code(), detail)
             }
             Trouble::Refused { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Trouble::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
             Trouble::Later {
                 code,
                 seconds,
@@ -129,6 +130,7 @@ impl From<Trouble> for Problem {
                 };
                 Self::new(status, code, detail).retry_after(seconds)
             }
+            Trouble::Moved { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
             Trouble::Unknown { code, .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
             Trouble::Fleet(diagnostics) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fleet-refused", detail)

@@ -1,6 +1,7 @@
 //! What a fleet would change, and its grants: compiled, not in force.
 
 use crate::clock;
+use crate::config::GatewayConfig;
 use crate::fleet::FleetInForce;
 use crate::plane::Plane;
 use crate::shared::off_thread;
@@ -196,11 +197,16 @@ pub fn shared_topics(
 }
 
 /// Grants for a population, compiled off the async threads: Cedar may take its time.
-pub fn compile(fleet: &FleetInForce, population: Vec<Facts>) -> Result<Grants, Trouble> {
-    match &fleet.fleet {
-        Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet),
-        None => Ok(Grants::none()),
-    }
+pub fn compile(
+    fleet: &FleetInForce,
+    population: Vec<Facts>,
+    config: &GatewayConfig,
+) -> Result<Grants, Trouble> {
+    let grants = match &fleet.fleet {
+        Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet)?,
+        None => Grants::none(),
+    };
+    Ok(grants.with_device_defender(config.device_defender))
 }
 
 fn digest(text: &str) -> Digest {

@@ -11,22 +11,52 @@ mod transport;
 
 use crate::certify::claiming::Asker;
 use crate::certify::over_mqtt::Requests;
+use crate::commanding::News;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
+use crate::listen::Arrived;
+use crate::listen::tls::Terms;
 use access::{Facts, Grants};
-use gateway::ToShard;
+use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
-use model::{DeviceId, Principal, Revocable};
+use model::{CommandId, DeviceId, Principal, Revocable};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use store::{Journal, JournalOptions};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 pub use shard::{Handed, ShardReport};
+
+/// A listener that the shards accept at.
+pub struct ShardDoor {
+    pub listener: TcpListener,
+    pub spoken: Spoken,
+    pub terms: Terms,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone)]
+pub enum Spoken {
+    Mqtt,
+    /// What the client offers: MQTT here, HTTP there.
+    ByAlpn(ToHttp),
+}
+
+/// Where shards hand connections to that want HTTP, and where these are taken from.
+pub type ToHttp = mpsc::Sender<Arrived>;
+pub type FromShards = mpsc::Receiver<Arrived>;
+
+/// Handed on and not yet taken. Who comes beyond them comes again.
+const TO_HTTP_MAX: usize = 256;
+
+#[must_use]
+pub fn to_http() -> (ToHttp, FromShards) {
+    mpsc::channel(TO_HTTP_MAX)
+}
 
 /// What a shard can be told.
 pub enum Letter {
@@ -72,6 +102,10 @@ pub enum Letter {
         payload: Vec<u8>,
         reply: oneshot::Sender<u32>,
     },
+    /// Commands for devices whose home this shard is.
+    Commands(Vec<CommandTo>),
+    /// Takes a command back; answered with the number of devices that will not have it.
+    CancelCommand(CommandId, oneshot::Sender<u32>),
     Report {
         with_sessions: bool,
         reply: oneshot::Sender<ShardReport>,
@@ -113,10 +147,23 @@ impl Letter {
         const AT_LEAST: usize = 256;
         match self {
             Self::FromShard(message) => AT_LEAST + message.payload_bytes(),
+            Self::Commands(commands) => AT_LEAST * commands.len(),
             Self::Tell { payload, .. } | Self::Answer { payload, .. } => AT_LEAST + payload.len(),
             _ => AT_LEAST,
         }
     }
+}
+
+/// The same doors for one more shard.
+fn again(doors: &[ShardDoor]) -> std::io::Result<Vec<ShardDoor>> {
+    let again = |door: &ShardDoor| {
+        Ok(ShardDoor {
+            listener: door.listener.try_clone()?,
+            spoken: door.spoken.clone(),
+            terms: door.terms.clone(),
+        })
+    };
+    doors.iter().map(again).collect()
 }
 
 /// What all shards share.
@@ -127,6 +174,8 @@ pub struct Around {
     pub signals: Signals,
     /// For certificate requests of devices.
     pub requests: Requests,
+    /// For how far commands came.
+    pub news: Arc<News>,
 }
 
 /// What a withdrawal found open.
@@ -157,14 +206,14 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Starts each shard's thread on what its journal holds. `listener` is shared by all.
+    /// Starts each shard's thread on what its journal holds. `doors` are shared by all.
     ///
     /// # Errors
     /// A damaged journal or a refused thread, named.
     pub fn start(
         config: &GatewayConfig,
         journals: Journals,
-        listener: &TcpListener,
+        doors: Vec<ShardDoor>,
         around: &Around,
     ) -> anyhow::Result<Self> {
         let mailboxes = (0..config.shards)
@@ -176,7 +225,7 @@ impl Shards {
                 index,
                 config,
                 journal,
-                listener.try_clone()?,
+                again(&doors)?,
                 mailboxes.clone(),
                 around.clone(),
             )?;
@@ -328,6 +377,36 @@ impl Shards {
             reply,
         })
         .await
+    }
+
+    /// Hands commands to the shards of their devices. Each shard does some of them at a time, and
+    /// serves its sessions in between.
+    pub fn command(&self, commands: impl Iterator<Item = CommandTo>) {
+        const AT_ONCE: usize = 64;
+        let mut batches: Vec<Vec<CommandTo>> = vec![Vec::new(); self.mailboxes.len()];
+        for to in commands {
+            let principal = Principal::Device(to.device.clone());
+            let home = usize::from(gateway::home_shard(&principal, self.shard_count()));
+            let (Some(batch), Some(mailbox)) = (batches.get_mut(home), self.mailboxes.get(home))
+            else {
+                continue;
+            };
+            batch.push(to);
+            if batch.len() >= AT_ONCE {
+                mailbox.post(Letter::Commands(std::mem::take(batch)));
+            }
+        }
+        for (batch, mailbox) in batches.into_iter().zip(&self.mailboxes) {
+            if !batch.is_empty() {
+                mailbox.post(Letter::Commands(batch));
+            }
+        }
+    }
+
+    /// Takes a command back in every shard; returns from how many devices that were not sent it.
+    pub async fn cancel_command(&self, id: CommandId) -> u32 {
+        let counts = self.ask(|reply| Letter::CancelCommand(id, reply)).await;
+        counts.into_iter().sum()
     }
 
     fn home_of(&self, principal: &Principal) -> Option<&Mailbox<Letter>> {

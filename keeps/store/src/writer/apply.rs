@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, enroll, respond};
+use super::{Failure, Writer, command, enroll, people, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -86,7 +86,10 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a certificate", row.certificate.len(), 1, DER_BYTES_MAX)?;
             within("a template's name", row.template.len(), 1, KEY_BYTES_MAX)
         }
-        other => respond::check(other).and_then(|()| enroll::check(other)),
+        Write::Command(write) => command::check(write),
+        other => respond::check(other)
+            .and_then(|()| enroll::check(other))
+            .and_then(|()| people::check(other)),
     }
 }
 
@@ -370,11 +373,12 @@ impl Writer {
             Write::DropHeldKey { device } => self.drop_held_key(device),
             Write::PutAttestationResult(row) => self.put_attestation_result(row),
             Write::PutFleet(row) => self.put_fleet(row),
-            Write::PutToken { hash, expires_at } => self.insert(
-                "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",
-                params![self.tenant, hash.0, millis(*expires_at)],
-                || "a sign-in token with this hash exists already".to_owned(),
-            ),
+            Write::PutToken { .. }
+            | Write::PutPerson(_)
+            | Write::NarrowPerson { .. }
+            | Write::PutApiToken(_)
+            | Write::RevokeApiToken { .. }
+            | Write::NoteApiTokenUse { .. } => self.write_of_people(write),
             Write::UseToken { hash, at } => self.use_token(hash, *at),
             Write::ForgetTokens { expired_before } => self
                 .perform(
@@ -390,6 +394,7 @@ impl Writer {
                 step,
                 entry_of_change,
             } => self.append_step(*incident, step, *entry_of_change),
+            Write::Command(write) => self.write_command(write),
             Write::PutShownKey { device, key } => self.put_shown_key(device, key),
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),

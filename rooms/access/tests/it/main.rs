@@ -9,12 +9,14 @@
 
 mod assurance;
 mod attacks;
+mod commands;
 mod difference;
 mod differential;
 mod example;
 mod fleets;
 mod invariants;
 mod network;
+mod people;
 mod timing;
 
 use access::{Facts, Fleet, Grants, SourceFile};
