@@ -16,6 +16,7 @@
 
 mod attestation;
 mod behaviour;
+mod blast;
 mod builtin;
 mod class;
 mod command;
@@ -40,6 +41,7 @@ mod topics;
 
 pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
+pub use blast::{BlastRadius, Touched};
 pub use builtin::{
     DefenderTopic, certificate_topic, containment_topic, enroll_topic, report_topic,
 };
