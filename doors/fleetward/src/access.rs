@@ -156,7 +156,8 @@ pub enum AccessVerb {
     Observed(reach::Observed),
     /// Say what the MUD files of a fleet become: rules, and entries that none can hold. Needs no plane.
     #[command(after_help = "Examples:\n  fleetward access mud fleet\n  \
-        fleetward access mud fleet --product camera --output json")]
+        fleetward access mud fleet --product camera --output json\n  \
+        fleetward access mud fleet --product camera --write https://acme.example/camera.json")]
     Mud(network::Mud),
     /// Write the nftables of a site's gateway: what each device may reach, and nothing else. Needs no
     /// plane.

@@ -55,7 +55,9 @@ pub use fleet::{
     LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
-pub use mud::{Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature};
+pub use mud::{
+    Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature, write_mud,
+};
 pub use network::{
     Denial, Family, Flow, Host, Network, Passage, Permission, Ports, Remote, Rule, Site, SiteError,
     decide, protocol,
