@@ -43,6 +43,7 @@ const NEEDED: &[Tool] = &[
     tools::NPM,
     tools::CHROMIUM,
     tools::IPROUTE2,
+    tools::HAPROXY,
     tools::NFTABLES,
 ];
 

@@ -129,6 +129,11 @@ pub const JETBRAINS_MONO: Tool = debian(
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
 pub const SOFTHSM: Tool = debian("softhsm2", &["softhsm2-util", "--version"]);
+/// A balancer in front of our doors.
+pub const HAPROXY: Tool = debian(
+    "haproxy",
+    &["env", "PATH=/usr/bin:/usr/sbin", "haproxy", "-v"],
+);
 /// Packs the vectors that tests read.
 pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);

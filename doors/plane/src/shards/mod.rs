@@ -6,6 +6,7 @@
 mod mailbox;
 mod shard;
 mod slots;
+mod sync;
 mod telling;
 mod transport;
 mod watching;
@@ -16,8 +17,8 @@ use crate::commanding::News;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
-use crate::listen::Arrived;
 use crate::listen::tls::Terms;
+use crate::listen::{Arrived, Proxies};
 use access::{Facts, Grants};
 use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
@@ -36,6 +37,8 @@ pub use watching::{Link, Refusal, Sight, Sights};
 /// A listener that the shards accept at.
 pub struct ShardDoor {
     pub listener: TcpListener,
+    /// Who says for whom it comes.
+    pub proxies: Arc<Proxies>,
     pub spoken: Spoken,
     pub terms: Terms,
 }
@@ -178,6 +181,7 @@ fn again(doors: &[ShardDoor]) -> std::io::Result<Vec<ShardDoor>> {
     let again = |door: &ShardDoor| {
         Ok(ShardDoor {
             listener: door.listener.try_clone()?,
+            proxies: Arc::clone(&door.proxies),
             spoken: door.spoken.clone(),
             terms: door.terms.clone(),
         })
@@ -436,6 +440,13 @@ impl Shards {
             reply,
         })
         .await
+    }
+
+    /// A connection that another door proved goes to its principal's shard.
+    pub fn bring(&self, principal: &Principal, handed: Handed) {
+        if let Some(mailbox) = self.home_of(principal) {
+            mailbox.post(Letter::Connection(Box::new(handed)));
+        }
     }
 
     /// Hands commands to the shards of their devices. Each shard does some of them at a time, and

@@ -7,6 +7,7 @@
 
 mod arriving;
 mod claiming;
+mod framed;
 mod handshake;
 mod leaving;
 mod mail;
@@ -31,12 +32,14 @@ use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate,
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
+use mqtt::websocket::WebSocket;
 use pacing::{Gathering, Pace};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustls::ServerConnection;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +66,30 @@ pub struct Handed {
     presented: Presented,
     /// Decrypted bytes that came with the end of the handshake.
     early: Vec<u8>,
+    /// It speaks MQTT in frames.
+    websocket: Option<Box<WebSocket>>,
+}
+
+impl Handed {
+    /// One that an HTTP door proved and upgraded to WebSocket; `early` is what came behind the
+    /// request.
+    pub fn upgraded(
+        socket: TcpStream,
+        tls: ServerConnection,
+        peer: SocketAddr,
+        presented: Presented,
+        early: &[u8],
+    ) -> Self {
+        let mut early = early.to_vec();
+        let more = &mut |payload: &[u8]| early.extend_from_slice(payload);
+        Self {
+            transport: Transport::go_on(socket, tls, more),
+            peer,
+            presented,
+            early,
+            websocket: Some(Box::default()),
+        }
+    }
 }
 
 /// What a shard says of itself.
@@ -124,6 +151,8 @@ struct Live {
     transport: Transport,
     /// Decrypted bytes that the gateway has not consumed: part of a packet, or all while paused.
     pending: Vec<u8>,
+    /// It speaks MQTT in frames. Boxed: few do.
+    websocket: Option<Box<WebSocket>>,
     paused: bool,
     polled: EventFlags,
     /// It is not read by its events, but with the others whose acknowledgements gather.
@@ -214,7 +243,7 @@ impl Shard {
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
             epoll::add(
                 &epoll,
-                mailbox.wake_fd(),
+                mailbox.wake(),
                 EventData::new_u64(MAILBOX),
                 EventFlags::IN,
             )?;
@@ -476,6 +505,9 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return None;
         };
+        if live.websocket.is_some() {
+            return self.read_frames(id, now);
+        }
         let Live {
             transport, pending, ..
         } = live;
@@ -490,7 +522,7 @@ impl Shard {
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
         match arrival {
             // An alert says why.
-            Err(Failure::Tls(_) | Failure::Overlong) => self.linger(id, now),
+            Err(Failure::Tls(_) | Failure::Overlong | Failure::Proxy(_)) => self.linger(id, now),
             _ => self.remove(id),
         }
         None
@@ -521,7 +553,7 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return None;
         };
-        live.transport.encrypt(plaintext, &mut self.spare).ok()?;
+        live.encrypt(plaintext, &mut self.spare).ok()?;
         live.transport.flush(&mut self.spare).ok()?;
         Some(live.transport.unsent_bytes())
     }
