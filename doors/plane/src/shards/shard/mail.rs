@@ -2,9 +2,10 @@
 
 use super::{SessionRow, Shard, ShardReport, Slot};
 use crate::judge::signals::Told;
-use crate::shards::Letter;
+use crate::shards::{Letter, Sight};
 use model::{Principal, Timestamp};
 use std::time::Instant;
+use tokio::sync::mpsc;
 
 impl Shard {
     pub(super) fn read_mail(&mut self, now: Timestamp) {
@@ -118,12 +119,7 @@ impl Shard {
                     let _ = reply.send(self.watching.links(after.as_ref(), limit));
                 }
                 Letter::LookAt(principal, rows, reply) => {
-                    let is_possible =
-                        self.watching.has_room_to_look() && self.gateway.watch(&principal);
-                    if is_possible {
-                        self.watching.look_at(principal, rows);
-                    }
-                    let _ = reply.send(u32::from(is_possible));
+                    let _ = reply.send(u32::from(self.look_at(principal, rows)));
                 }
                 Letter::Recount => self.recount(now),
                 Letter::Drain => self.drain(now),
@@ -158,6 +154,15 @@ impl Shard {
             shard: self.index,
             devices: devices.collect(),
         });
+    }
+
+    /// False: as many are looked at as can be.
+    fn look_at(&mut self, principal: Principal, rows: mpsc::Sender<Sight>) -> bool {
+        let is_possible = self.watching.has_room_to_look() && self.gateway.watch(&principal);
+        if is_possible {
+            self.watching.look_at(principal, rows);
+        }
+        is_possible
     }
 
     fn session_rows(
