@@ -485,6 +485,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/gateway/connectivity": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How well the connections of each principal hold, in the order of their names. */
+        get: operations["gateway_connectivity"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/refusals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Why somebody was denied: the last eight different refusals of each, of 4,096 principals a shard;
+         *     the latest first.
+         */
+        get: operations["gateway_refusals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/gateway/sessions": {
         parameters: {
             query?: never;
@@ -492,8 +529,45 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** MQTT sessions, live and waiting. */
+        /** MQTT sessions, live and waiting, in the order of principals and client identifiers. */
         get: operations["gateway_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/speech": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a device or service may say and hear now, by the policies in force and its containment. */
+        get: operations["gateway_speech"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/tail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Its connections, publishes (topic and size, never the payload) and refusals from here on. Ends with
+         *     the session that asked.
+         */
+        get: operations["gateway_tail"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2082,6 +2156,30 @@ export interface components {
             /** @description What `after` is for the next page. */
             next?: string | null;
         };
+        /** @description How well its connections hold, since the plane started. */
+        Connectivity: {
+            connected: boolean;
+            /** Format: int64 */
+            connects: number;
+            /** @description How the last connection ended, and when. */
+            last_end?: string | null;
+            last_end_at?: string | null;
+            /**
+             * Format: int64
+             * @description Connections that ended without a goodbye, or by keep-alive.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description Without any connection, since `since`.
+             */
+            offline_seconds: number;
+            /** @description Its first connection. */
+            since: string;
+        };
+        ConnectivityOf: components["schemas"]["Connectivity"] & {
+            principal: string;
+        };
         Contained: {
             /** @description Who decided, as in the log. */
             by: string;
@@ -2864,6 +2962,8 @@ export interface components {
             version: number;
             /** @description What may hurt, though it can be applied. */
             warnings: string[];
+            /** @description Channels whose payloads are held to no contract: any bytes pass. */
+            without_contract: string[];
         };
         Playbook: {
             /**
@@ -2947,6 +3047,12 @@ export interface components {
             /** @description TPMS_ATTEST of TPM2_Quote over the nonce, base64. */
             statement: string;
         };
+        Rate: {
+            /** Format: double */
+            bytes_per_second: number;
+            /** Format: double */
+            messages_per_second: number;
+        };
         /** @description What a device can reach through this plane, by the names in the fleet. */
         Reach: {
             channels: string[];
@@ -2982,6 +3088,26 @@ export interface components {
              * @description Place in the order of commits.
              */
             sequence: number;
+        };
+        /** @description Something that was refused, as often as it was since the plane started. */
+        RefusedAtGateway: {
+            /** @description `publish`, `will`, `subscribe`, `connect` or `packet`. */
+            action: string;
+            /** Format: int64 */
+            count: number;
+            /** @description The policy that forbids it, or the channel whose contract it breaks. */
+            decided_by?: string | null;
+            /** @description The offending field of a payload, as a JSON pointer; empty: the whole. */
+            field?: string | null;
+            first_at: string;
+            last_at: string;
+            principal: string;
+            /** @description The reason's name, as in the PUBACK: `no-permit`, `contract-violation`, … */
+            reason: string;
+            /** @description A topic, a filter, a client identifier, a rule of MQTT: a text of the device's. */
+            target: string;
+            /** @description For a person: what happened, who must act, and how. */
+            text: string;
         };
         /** @description Why a device is not let in. */
         RefusedBecause: {
@@ -3252,17 +3378,32 @@ export interface components {
             csr_pem: string;
         };
         Session: {
+            /** @description Where its client is. */
+            address?: string | null;
             client_id: string;
             connected: boolean;
+            connectivity?: null | components["schemas"]["Connectivity"];
+            /** @description To be given as `after` for the rows behind this one. */
+            cursor: string;
+            /** @description What its client sends, over the last five seconds. */
+            incoming: components["schemas"]["Rate"];
             opened_at: string;
+            /** @description What it is sent. */
+            outgoing: components["schemas"]["Rate"];
             persistent: boolean;
             /** @description `device/<id>` or `service/<id>`. */
             principal: string;
+            /** @description `3.1.1` or `5.0`. */
+            protocol?: string | null;
             queued_bytes: number;
             queued_messages: number;
             /** Format: int32 */
             shard: number;
             subscriptions: number;
+            /** @description The key exchange: `X25519MLKEM768`. */
+            tls_group?: string | null;
+            /** @description `TLSv1_3`, `TLSv1_2`. */
+            tls_version?: string | null;
         };
         /** @description A grant that some gain or lose. */
         Shift: components["schemas"]["Principals"] & {
@@ -3313,6 +3454,27 @@ export interface components {
             sources_sha256: string;
             /** Format: int64 */
             version: number;
+        };
+        /** @description What somebody may say or hear in one channel. */
+        Speech: {
+            channel: string;
+            /** @description `json`, `cbor` or `utf-8`; any bytes if absent. */
+            encoding?: string | null;
+            /** @description Also on topics of other devices. */
+            others: boolean;
+            /** Format: int32 */
+            payload_bytes_max?: number | null;
+            publishes: boolean;
+            /**
+             * Format: int32
+             * @description Of one publisher; unlimited if absent.
+             */
+            rate_per_minute?: number | null;
+            receives: boolean;
+            /** @description The file that says what a payload must be. */
+            schema?: string | null;
+            /** @description The channel's topics, with slots; the plane's own channels have none in `fleet/`. */
+            topic?: string | null;
         };
         Step: {
             /** @description `detection`, `playbook/<name>`, or a person as in the log. */
@@ -4715,9 +4877,94 @@ export interface operations {
             };
         };
     };
+    gateway_connectivity: {
+        parameters: {
+            query?: {
+                /** @description The principal of the last row that was shown. */
+                after?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConnectivityOf"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_refusals: {
+        parameters: {
+            query?: {
+                device?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+                service?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RefusedAtGateway"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     gateway_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The `cursor` of the last row that was shown. */
+                after?: string;
+                /** @description 1 to 10000, 10000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4732,7 +4979,103 @@ export interface operations {
                     "application/json": components["schemas"]["Session"][];
                 };
             };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_speech: {
+        parameters: {
+            query?: {
+                device?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+                service?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Speech"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_tail: {
+        parameters: {
+            query?: {
+                device?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+                service?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -4,6 +4,7 @@ use crate::behaviour::Destination;
 use crate::builtin::Builtin;
 use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary, too_many};
 use crate::compile::{Action, Cell, Cells, Compiler, Connects, Relation};
+use crate::contract::Contract;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
 use crate::template::Slots;
@@ -415,6 +416,12 @@ impl Grants {
         (message.epoch == self.rules.epoch)
             .then(|| self.channel_at(message.channel))
             .flatten()
+    }
+
+    /// What the payload of a message must be; `None`: anything of its size.
+    #[must_use]
+    pub fn contract(&self, message: &Publish<'_>) -> Option<&Contract> {
+        self.channel(message)?.contract.as_ref()
     }
 
     #[must_use]
