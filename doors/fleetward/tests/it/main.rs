@@ -31,6 +31,7 @@ mod inventory;
 mod log;
 mod migration;
 mod mqtt_clients;
+mod network;
 mod notify;
 mod ownership;
 mod people;
