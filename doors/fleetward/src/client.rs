@@ -61,6 +61,8 @@ pub struct Ask<'a> {
     method: Method,
     path: &'a str,
     media_type: &'static str,
+    /// The version that what is changed must have.
+    if_match: Option<String>,
     body: Vec<u8>,
     progress: ProgressBar,
     patience: Duration,
@@ -73,6 +75,7 @@ impl<'a> Ask<'a> {
             method: Method::GET,
             path,
             media_type: "",
+            if_match: None,
             body: Vec::new(),
             progress: ProgressBar::hidden(),
             patience: ANSWER_SECONDS_MAX,
@@ -92,6 +95,23 @@ impl<'a> Ask<'a> {
         Self {
             method: Method::PUT,
             ..Self::get(path)
+        }
+    }
+
+    #[must_use]
+    pub fn patch(path: &'a str) -> Self {
+        Self {
+            method: Method::PATCH,
+            ..Self::get(path)
+        }
+    }
+
+    /// Only if it has this version, as an ETag.
+    #[must_use]
+    pub fn if_match(self, version: &str) -> Self {
+        Self {
+            if_match: Some(version.to_owned()),
+            ..self
         }
     }
 
@@ -277,6 +297,9 @@ impl Client {
             );
         if !ask.media_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, ask.media_type);
+        }
+        if let Some(version) = &ask.if_match {
+            request = request.header(header::IF_MATCH, version);
         }
         let patience = ask.patience;
         let body = Upload {

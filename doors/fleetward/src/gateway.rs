@@ -4,6 +4,7 @@ use crate::client::Ask;
 use crate::command::CommandVerb;
 use crate::place::Place;
 use crate::show::{self, Column, Output};
+use crate::twin::TwinVerb;
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
@@ -18,6 +19,9 @@ pub enum GatewayVerb {
     /// What devices are told, and how far it came.
     #[command(subcommand)]
     Command(CommandVerb),
+    /// What state devices should have, and what they say that they have.
+    #[command(subcommand)]
+    Twin(TwinVerb),
 }
 
 const SESSIONS: [Column; 9] = [
@@ -42,6 +46,7 @@ impl GatewayVerb {
                 show::rows(output, &sessions, &SESSIONS)
             }
             Self::Command(verb) => verb.run(output),
+            Self::Twin(verb) => verb.run(output),
         }
     }
 }

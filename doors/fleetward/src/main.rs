@@ -31,6 +31,7 @@ mod served;
 mod show;
 mod status;
 mod tpm;
+mod twin;
 mod watch;
 
 use clap::{Parser, Subcommand};

@@ -39,6 +39,7 @@ mod startup;
 mod stock;
 mod tasks;
 mod trouble;
+mod twinning;
 mod withdrawing;
 
 pub use config::{Config, ConfigError};

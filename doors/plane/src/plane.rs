@@ -21,6 +21,7 @@ use crate::shards::{Shards, Withdrawn};
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use crate::trouble::Trouble;
+use crate::twinning::Twins;
 use crate::withdrawing::{Containments, RevocationPreview, Standing};
 use access::{Facts, Grants};
 use audit::Vkey;
@@ -57,6 +58,8 @@ pub struct Plane {
     pub(crate) asking: Locked<Option<Asking>>,
     /// Commands to devices.
     pub(crate) commanding: Commanding,
+    /// What devices should be and say that they are.
+    pub(crate) twins: Arc<Twins>,
     /// How often each service calls the API.
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.

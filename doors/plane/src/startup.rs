@@ -29,6 +29,7 @@ use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use crate::stock::sightings;
 use crate::trouble::Trouble;
+use crate::twinning::Twins;
 use crate::withdrawing::{self, Containments};
 use access::Grants;
 use anyhow::{Context, bail};
@@ -171,6 +172,7 @@ impl Foundation {
         let (signals, inbox) = Signals::new();
         let (requests, asking) = over_mqtt::queue();
         let commanding = Commanding::default();
+        let twins = Arc::<Twins>::default();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
@@ -181,6 +183,7 @@ impl Foundation {
                 signals: signals.clone(),
                 requests,
                 news: Arc::clone(&commanding.news),
+                twins: Arc::clone(&twins),
             },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
@@ -198,6 +201,7 @@ impl Foundation {
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
             commanding,
+            twins,
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),

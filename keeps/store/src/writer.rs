@@ -14,6 +14,7 @@ mod queue;
 mod respond;
 mod revoke;
 mod tpm;
+mod twin;
 
 pub(crate) use apply::millis;
 use queue::Answer;

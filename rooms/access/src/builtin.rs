@@ -1,6 +1,6 @@
 //! The plane's own channels, which no fleet declares and no policy speaks of: what a device reports
-//! to the plane and asks of it, and what the plane tells it about its containment and its next
-//! certificate.
+//! to the plane and asks of it, and what the plane tells it about its containment, its next
+//! certificate and the state that it should have.
 //!
 //! They are each device's, from the day it is known; a quarantined device has them and nothing
 //! else. Nobody but the plane reads what is sent to it, and nobody but the plane tells.
@@ -13,9 +13,13 @@ const REPORT: &str = "report";
 const ENROLL: &str = "enroll";
 const CONTAINMENT: &str = "containment";
 const CERTIFICATE: &str = "certificate";
+const DESIRED: &str = "desired";
+const REPORTED: &str = "reported";
 
 /// Of the payload of a report, and of what a device is told.
-pub(crate) const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
+const PAYLOAD_BYTES_MAX: u32 = 64 * 1024;
+/// Of the state that a device reports.
+const REPORTED_BYTES_MAX: u32 = 8 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Builtin {
@@ -27,19 +31,25 @@ pub(crate) enum Builtin {
     Containment,
     /// Plane → device: what became of the request.
     Certificate,
+    /// Plane → device: the state that it should have.
+    Desired,
+    /// Device → plane: the state that it has.
+    Reported,
 }
 
 impl Builtin {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Report,
         Self::Enroll,
         Self::Containment,
         Self::Certificate,
+        Self::Desired,
+        Self::Reported,
     ];
 
     /// Which way it flows.
     pub(crate) const fn is_to_plane(self) -> bool {
-        matches!(self, Self::Report | Self::Enroll)
+        matches!(self, Self::Report | Self::Enroll | Self::Reported)
     }
 
     pub(crate) fn of_channel(channel: u16) -> Option<Self> {
@@ -49,6 +59,8 @@ impl Builtin {
     /// A number that no channel of a fleet has: there are at most 1,000.
     pub(crate) const fn channel(self) -> u16 {
         match self {
+            Self::Reported => u16::MAX - 6,
+            Self::Desired => u16::MAX - 5,
             Self::Enroll => u16::MAX - 4,
             Self::Certificate => u16::MAX - 3,
             Self::Report => u16::MAX - 2,
@@ -63,6 +75,15 @@ impl Builtin {
             Self::Certificate => "$fleetward/certificate",
             Self::Report => "$fleetward/report",
             Self::Containment => "$fleetward/containment",
+            Self::Desired => "$fleetward/desired",
+            Self::Reported => "$fleetward/reported",
+        }
+    }
+
+    pub(crate) const fn payload_bytes_max(self) -> u32 {
+        match self {
+            Self::Reported => REPORTED_BYTES_MAX,
+            _ => PAYLOAD_BYTES_MAX,
         }
     }
 
@@ -74,6 +95,8 @@ impl Builtin {
             ENROLL => Self::Enroll,
             CERTIFICATE => Self::Certificate,
             CONTAINMENT => Self::Containment,
+            DESIRED => Self::Desired,
+            REPORTED => Self::Reported,
             _ => return None,
         };
         is_name(device).then_some((which, device))
@@ -104,6 +127,18 @@ pub fn certificate_topic(device: &DeviceId) -> String {
     format!("{DEVICES}{device}/{CERTIFICATE}")
 }
 
+/// Where the plane tells `device` what state it should have.
+#[must_use]
+pub fn desired_topic(device: &DeviceId) -> String {
+    format!("{DEVICES}{device}/{DESIRED}")
+}
+
+/// Where `device` says what state it has.
+#[must_use]
+pub fn reported_topic(device: &DeviceId) -> String {
+    format!("{DEVICES}{device}/{REPORTED}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +151,8 @@ mod tests {
             enroll_topic,
             containment_topic,
             certificate_topic,
+            desired_topic,
+            reported_topic,
         ];
         for (topic, one) in topics.into_iter().zip(Builtin::ALL) {
             assert_eq!(Builtin::of(&topic(&device)), Some((one, "cam-1")));

@@ -1,6 +1,6 @@
 //! Grants: what each principal may publish and receive, decided before it asks.
 
-use crate::builtin::{self, Builtin};
+use crate::builtin::Builtin;
 use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary, too_many};
 use crate::compile::{Action, Cell, Cells, Compiler, Relation};
 use crate::diagnostic::Diagnostic;
@@ -267,7 +267,7 @@ impl Grants {
                 topic,
                 owner: Some(owner),
                 channel: builtin.channel(),
-                payload_bytes_max: builtin::PAYLOAD_BYTES_MAX,
+                payload_bytes_max: builtin.payload_bytes_max(),
                 rate_per_minute: None,
                 retained_max: 0,
                 retained_days: 0,
@@ -601,6 +601,13 @@ impl Subject {
         self.containment != Some(Containment::Isolated)
     }
 
+    /// Whether a filter is the topic on which the plane tells this device what state it should have.
+    #[must_use]
+    pub fn is_own_desired_state(&self, filter: &Filter) -> bool {
+        self.is_own_word_of_plane(filter)
+            && matches!(Builtin::of(filter.as_str()), Some((Builtin::Desired, _)))
+    }
+
     /// Whether a filter is a topic on which the plane tells this device.
     fn is_own_word_of_plane(&self, filter: &Filter) -> bool {
         match (Builtin::of(filter.as_str()), &self.principal) {
@@ -660,6 +667,12 @@ impl Publish<'_> {
     #[must_use]
     pub fn is_request(&self) -> bool {
         self.channel == Builtin::Enroll.channel()
+    }
+
+    /// The state that its owner has, by its own word: for the plane alone.
+    #[must_use]
+    pub fn is_reported_state(&self) -> bool {
+        self.channel == Builtin::Reported.channel()
     }
 }
 

@@ -35,7 +35,9 @@ mod topics;
 
 pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
-pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
+pub use builtin::{
+    certificate_topic, containment_topic, desired_topic, enroll_topic, report_topic, reported_topic,
+};
 pub use class::Facts;
 pub use command::{Addressed, Unaddressable};
 pub use diagnostic::{Diagnostic, SourceFile};

@@ -46,6 +46,7 @@ mod state;
 mod subscribe;
 mod summary;
 mod turn;
+pub mod twin;
 mod will;
 mod withdraw;
 

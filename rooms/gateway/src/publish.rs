@@ -78,7 +78,7 @@ impl Gateway {
                 return Step::Consumed(0);
             }
         };
-        if permitted.is_report() || permitted.is_request() {
+        if permitted.is_report() || permitted.is_request() || permitted.is_reported_state() {
             self.note_received(session, packet);
             self.take_word(id, principal, &permitted, packet, now, turn);
             self.acknowledge(id, packet, Reason::SUCCESS, None, turn);
@@ -201,6 +201,8 @@ impl Gateway {
         let said = if permitted.is_report() {
             self.counters.reports += 1;
             Said::Report
+        } else if permitted.is_reported_state() {
+            Said::State
         } else {
             let Some(connection) = self.connection_mut(id) else {
                 return;
@@ -303,6 +305,8 @@ impl Gateway {
 fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
     if message.is_report() {
         Some(limits.reports_per_minute)
+    } else if message.is_reported_state() {
+        Some(limits.states_per_minute)
     } else if message.is_request() {
         Some(limits.requests_per_minute)
     } else {

@@ -44,3 +44,4 @@ mod streams;
 mod tamper;
 mod tools;
 mod tpm;
+mod twins;

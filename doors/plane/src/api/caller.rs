@@ -47,6 +47,30 @@ pub struct Observer;
 /// fleet lets speak for owners.
 pub struct SpeaksForOwners(pub Actor);
 
+/// The ticket of somebody who may say what a device should be: an administrator, or a service that the
+/// fleet lets do so.
+pub struct SetsDesiredState(pub Actor);
+
+impl FromRequestParts<Shared> for SetsDesiredState {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().ok_or_else(not_signed_in)?;
+        let actor = caller.auditor(plane, &parts.headers)?;
+        match &actor {
+            Actor::Service(service) if !plane.admission.fleet.get().sets_desired_state(service) => {
+                Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "not-for-desired-state",
+                    "only a service with sets_desired_state = true in the fleet may say what a \
+                     device should be",
+                ))
+            }
+            _ => Ok(Self(actor)),
+        }
+    }
+}
+
 /// The ticket of somebody who may ask for commands: an administrator, or a service, which may command
 /// what its grants let it tell devices.
 pub struct Commander(pub Actor);

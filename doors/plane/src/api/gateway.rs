@@ -1,6 +1,7 @@
 //! `/api/v1/gateway`: who is connected, and what devices are told.
 
 pub mod commands;
+pub mod twins;
 
 use super::caller::Administrator;
 use super::{Problem, Shared};

@@ -106,6 +106,12 @@ pub async fn metrics(State(plane): State<Shared>, _: Auditor) -> Result<Response
         "",
         plane.signals.dropped(),
     );
+    say(
+        "gateway_reported_states_dropped_total",
+        "counter",
+        "",
+        plane.twins.dropped(),
+    );
     for report in plane.shards().reports(false).await {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
         say(

@@ -180,6 +180,10 @@ fn commands() -> Router<Shared> {
             "/api/v1/gateway/commands/{command}/cancel",
             post(gateway::commands::cancel),
         )
+        .route(
+            "/api/v1/gateway/twins/{device}",
+            get(gateway::twins::show).patch(gateway::twins::set),
+        )
 }
 
 /// Whom a device belongs to before it is known, and after.
@@ -517,6 +521,8 @@ async fn method_not_allowed() -> Problem {
         gateway::commands::show,
         gateway::commands::approve,
         gateway::commands::cancel,
+        gateway::twins::show,
+        gateway::twins::set,
         overview::overview,
         events::events,
         detection::alerts,
@@ -553,6 +559,7 @@ impl utoipa::Modify for NamesOfOperations {
                 &mut path.get,
                 &mut path.put,
                 &mut path.post,
+                &mut path.patch,
                 &mut path.delete,
             ];
             for operation in operations.into_iter().flatten() {

@@ -15,6 +15,7 @@ use crate::commanding::News;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
+use crate::twinning::Twins;
 use access::{Facts, Grants};
 use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
@@ -135,6 +136,8 @@ pub struct Around {
     pub requests: Requests,
     /// For how far commands came.
     pub news: Arc<News>,
+    /// For what devices say that they are, and those that want to know what they should be.
+    pub twins: Arc<Twins>,
 }
 
 /// What a withdrawal found open.

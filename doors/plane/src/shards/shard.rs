@@ -23,6 +23,7 @@ use crate::flow::Admission;
 use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
+use crate::twinning::Twins;
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said, Turn};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
@@ -143,6 +144,7 @@ pub struct Shard {
     telling: Telling,
     requests: Requests,
     news: Arc<News>,
+    twins: Arc<Twins>,
     leaving: Leaving,
     draining: bool,
     failed: bool,
@@ -172,6 +174,7 @@ impl Shard {
             signals,
             requests,
             news,
+            twins,
         } = around;
         let clock = SteadyClock::start();
         let limits = Limits {
@@ -225,6 +228,7 @@ impl Shard {
             telling: Telling::new(signals),
             requests,
             news,
+            twins,
             leaving: Leaving::new(config.connections_max),
             draining: false,
             failed: false,
@@ -686,6 +690,14 @@ impl Shard {
                         at,
                     };
                     self.telling.tell(report);
+                    continue;
+                }
+                Said::State => {
+                    self.twins.says(device, payload, at);
+                    continue;
+                }
+                Said::WantsState => {
+                    self.twins.wants(device);
                     continue;
                 }
                 Said::Request { certificate } => certificate,

@@ -25,3 +25,4 @@ mod migration;
 mod published;
 mod response;
 mod rows;
+mod twins;
