@@ -24,6 +24,7 @@ const NEEDED: &[Tool] = &[
     tools::PAHO,
     tools::VENV,
     tools::AWS_SDK,
+    tools::DEFENDER_AGENT,
     tools::PYCOSE,
     tools::BOTOCORE,
     tools::SOFTHSM,

@@ -94,6 +94,12 @@ pub const AWS_SDK: Tool = Tool {
     source: Source::PyPi("1.31.0"),
     probe: &[],
 };
+/// What devices run at AWS to report how they behave.
+pub const DEFENDER_AGENT: Tool = Tool {
+    name: "AWSIoTDeviceDefenderAgentSDK",
+    source: Source::PyPi("2.0.0"),
+    probe: &[],
+};
 pub const PYCOSE: Tool = Tool {
     name: "pycose",
     source: Source::PyPi("1.1.0"),

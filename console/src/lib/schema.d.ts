@@ -90,6 +90,62 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/access/people": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Everybody who ever could sign in, the first first. */
+        get: operations["access_people"];
+        put?: never;
+        /** Adds a person, who joins by the link in the answer. */
+        post: operations["access_add_person"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/people/{person}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Gives a person these roles and no others. `If-Match` has the version that was looked at. One who
+         *     was disabled may sign in again.
+         */
+        put: operations["access_change_person"];
+        post?: never;
+        /** Lets a person in no more and ends their sessions at once. Their row stays: the log names it. */
+        delete: operations["access_disable_person"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/people/{person}/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A new link for a person; it works once, within a day. */
+        post: operations["access_link_person"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/access/plan": {
         parameters: {
             query?: never;
@@ -133,8 +189,60 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Ends the session that asks, on every screen that it has open. */
+        /** Ends the session that asks, on every screen that it has open. Who asks by anything else has none. */
         post: operations["access_sign_out"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All tokens, the newest first, also those that open nothing any more. */
+        get: operations["access_tokens"];
+        put?: never;
+        /** Makes a token for a program. */
+        post: operations["access_make_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/tokens/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** It opens nothing from here on. */
+        delete: operations["access_revoke_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/whoami": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who asks, and what they may ask. */
+        get: operations["access_whoami"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1660,6 +1768,20 @@ export interface components {
             /** @description The same for a person, with what would permit it. */
             text: string;
         };
+        ApiToken: {
+            expires_at: string;
+            made_at: string;
+            made_by: string;
+            /** @description From where it may be shown; empty: from anywhere. */
+            networks: string[];
+            note: string;
+            revoked_at?: string | null;
+            roles: string[];
+            /** @description Names it in the log; no secret. */
+            token: string;
+            /** @description About when, to ten minutes. */
+            used_at?: string | null;
+        };
         Applied: {
             /** @description Kinds of principals that policy can tell apart. */
             grant_classes: number;
@@ -2494,6 +2616,31 @@ export interface components {
             /** @description Its name here. */
             manufacturer: string;
         };
+        NewPerson: {
+            /** @description What they are called; never in the log. */
+            name: string;
+            /**
+             * @description `viewer`, `operator`, `release-manager`, `release-approver`, `pki-admin`, `policy-admin`,
+             *     `auditor`, `tenant-admin`.
+             */
+            roles: string[];
+        };
+        NewToken: {
+            /**
+             * Format: int32
+             * @description 1 to 397.
+             */
+            days: number;
+            /**
+             * @description From where it may be shown: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.7`; 16 at most. None:
+             *     from anywhere.
+             */
+            networks?: string[];
+            /** @description What it is for. */
+            note: string;
+            /** @description As of a person, without `tenant-admin`. */
+            roles: string[];
+        };
         NewTokens: {
             /**
              * Format: int32
@@ -2670,6 +2817,29 @@ export interface components {
             serial: string;
             /** @description `waiting`, `approved` (not fetched yet) or `refused`. */
             state: string;
+        };
+        Person: {
+            created_at: string;
+            disabled_at?: string | null;
+            /** @description When they first signed in. */
+            joined_at?: string | null;
+            name: string;
+            /** @description Opaque; this is what the log names. */
+            person: string;
+            roles: string[];
+            /**
+             * Format: int64
+             * @description Of `If-Match` in a change.
+             */
+            version: number;
+        };
+        PersonAdded: components["schemas"]["SignInLink"] & {
+            person: components["schemas"]["Person"];
+            recorded: components["schemas"]["Recorded"];
+        };
+        PersonChanged: {
+            person: components["schemas"]["Person"];
+            recorded: components["schemas"]["Recorded"];
         };
         PlaneState: {
             ready: boolean;
@@ -3132,6 +3302,11 @@ export interface components {
             /** @description From the link's fragment. */
             token: string;
         };
+        SignInLink: {
+            expires_at: string;
+            /** @description Works once. It is shown here and nowhere else: hand it over by a way that is private. */
+            link: string;
+        };
         Sources: {
             /** @description By path, byte for byte as they were applied. */
             files: components["schemas"]["FleetFile"][];
@@ -3178,6 +3353,12 @@ export interface components {
             /** Format: int64 */
             used: number;
         };
+        TokenMade: {
+            recorded: components["schemas"]["Recorded"];
+            /** @description `Authorization: Bearer <secret>`. It is shown here and nowhere else. */
+            secret: string;
+            token: components["schemas"]["ApiToken"];
+        };
         TokensMade: {
             expires_at: string;
             recorded: components["schemas"]["Recorded"];
@@ -3220,6 +3401,21 @@ export interface components {
             count: number;
             /** @description The first of them, in the order of the list. */
             devices: string[];
+        };
+        WhoAmI: {
+            /** @description What may be asked, by the names of the registry. Those that are dangerous need a fresh proof. */
+            actions: string[];
+            /** @description As the log names whoever asks: `person/…`, `token/…`, `service/…`, `local/uid-…`. */
+            actor: string;
+            /** @description Until when no fresh proof is needed. */
+            fresh_until?: string | null;
+            /** @description `person`, `token` or `machine`. */
+            kind: string;
+            /** @description What a person is called. */
+            name?: string | null;
+            roles: string[];
+            /** @description When the session ends. */
+            session_ends_at?: string | null;
         };
         Withdrawn: {
             at: string;
@@ -3451,6 +3647,265 @@ export interface operations {
             };
         };
     };
+    access_people: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_add_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPerson"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonAdded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_change_person: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description the version that was looked at, in quotes */
+                "If-Match": string;
+            };
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewPerson"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonChanged"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            428: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_disable_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_link_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInLink"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     access_plan: {
         parameters: {
             query?: never;
@@ -3533,6 +3988,169 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiToken"][];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_make_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewToken"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenMade"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_revoke_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `t-…` */
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Recorded"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_whoami: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhoAmI"];
+                };
             };
             401: {
                 headers: {

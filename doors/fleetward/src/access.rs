@@ -1,8 +1,11 @@
 //! `fleetward plan`, `fleetward apply`, `fleetward access …`: who may reach what.
 
+mod network;
+
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
 use crate::files::{self, shown};
+use crate::people::{self, ApiTokenVerb, PeopleVerb};
 use crate::place::Place;
 use crate::show::{self, Column, Output, escaped};
 use access::SourceFile;
@@ -68,6 +71,27 @@ pub enum AccessVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Say who this program is to the plane, and what it may ask.
+    #[command(after_help = "Examples:\n  fleetward access whoami")]
+    Whoami {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Who may sign in, with which roles.
+    #[command(subcommand)]
+    People(PeopleVerb),
+    /// Tokens by which programs speak to the API.
+    #[command(subcommand)]
+    Token(ApiTokenVerb),
+    /// Print the policies of people and tokens, or what they speak of. Needs no plane.
+    #[command(
+        after_help = "Examples:\n  fleetward access rights\n  fleetward access rights --schema"
+    )]
+    Rights {
+        /// The schema instead of the policies.
+        #[arg(long)]
+        schema: bool,
+    },
     /// List what was applied, the newest first.
     #[command(after_help = "Examples:\n  fleetward access history\n  \
         fleetward access history --limit 5 --output json")]
@@ -114,6 +138,20 @@ pub enum AccessVerb {
         #[arg(value_name = "FLEET_DIR", default_value = "fleet")]
         fleet: PathBuf,
     },
+    /// Say what the MUD files of a fleet become: rules, and entries that none can hold. Needs no plane.
+    #[command(after_help = "Examples:\n  fleetward access mud fleet\n  \
+        fleetward access mud fleet --product camera --output json")]
+    Mud(network::Mud),
+    /// Write the nftables of a site's gateway: what each device may reach, and nothing else. Needs no
+    /// plane.
+    ///
+    /// One transaction replaces the table `inet fleetward`; nothing else at the gateway is touched.
+    #[command(after_help = "Examples:\n  \
+        fleetward access nftables fleet --site home.toml --devices devices.csv > home.nft\n  \
+        nft -c -f home.nft && nft -f home.nft\n  \
+        fleetward access nftables fleet --site home.toml --devices devices.csv --contain \
+        cam-1=quarantined | nft -f -")]
+    Nftables(network::Nftables),
     /// Print the Cedar schema: what a policy may speak of. Needs no plane.
     #[command(after_help = "Examples:\n  fleetward access schema > fleet/schema.cedarschema")]
     Schema,
@@ -269,6 +307,11 @@ impl AccessVerb {
                     show::line(&format!("The link is in {}", shown(&file)))?;
                 }
             }
+            Self::Whoami { place } => people::whoami(place, output)?,
+            Self::People(verb) => verb.run(output)?,
+            Self::Token(verb) => verb.run(output)?,
+            Self::Rights { schema: false } => show::line(access::people_policies().trim_end())?,
+            Self::Rights { schema: true } => show::line(access::people_schema().trim_end())?,
             Self::History { limit, place } => {
                 let path = format!("/api/v1/access/history?limit={limit}");
                 let versions = place.client()?.json(Ask::get(&path))?;
@@ -295,6 +338,8 @@ impl AccessVerb {
                 put_in_force(&mut client, files, &planned, *yes, output)?;
             }
             Self::Prove { fleet } => return prove(fleet, output),
+            Self::Mud(mud) => mud.run(output)?,
+            Self::Nftables(nftables) => nftables.run(output)?,
             Self::Schema => show::line(access::schema().trim_end())?,
         }
         Ok(ExitCode::SUCCESS)
@@ -404,15 +449,20 @@ fn export(
     }
 }
 
-fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
+/// A folder as a fleet, without a plane.
+fn local_fleet(folder: &Path) -> anyhow::Result<access::Fleet> {
     let files: Vec<SourceFile> = fleet_files(folder)?
         .into_iter()
         .map(|(path, text)| SourceFile { path, text })
         .collect();
-    let fleet = access::Fleet::read(&files).map_err(|wrong| {
+    access::Fleet::read(&files).map_err(|wrong| {
         let lines: Vec<String> = wrong.iter().map(|one| in_folder(one, folder)).collect();
         anyhow::anyhow!("this fleet cannot be read\n{}", lines.join("\n"))
-    })?;
+    })
+}
+
+fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let fleet = local_fleet(folder)?;
     let proofs = access::prove(&fleet);
     let broken = proofs.iter().filter(|proof| proof.refusal().is_some());
     let broken = broken.count();
@@ -567,7 +617,18 @@ fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
     Ok(json!({ "files": files }))
 }
 
-/// All `*.toml` and `*.cedar` below a folder, by path. Hidden names are passed over; a link is read
+/// A signature as text: DER, as manufacturers publish it, becomes PEM.
+fn in_pem(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    use x509_cert::der::pem::{LineEnding, encode_string};
+    if bytes.starts_with(b"-----BEGIN") {
+        return Ok(bytes);
+    }
+    encode_string("CMS", LineEnding::LF, &bytes)
+        .map(String::into_bytes)
+        .map_err(|error| anyhow::anyhow!("a signature in mud/ is too large ({error})"))
+}
+
+/// All `*.toml` and `*.cedar` below a folder, and what belongs to MUD in its `mud/`, by path. Hidden names are passed over; a link is read
 /// only if it leads to a file of the same folder.
 fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let root = folder.canonicalize().with_context(|| {
@@ -612,11 +673,12 @@ fn gather(
             gather(root, &path, depth + 1, found)?;
             continue;
         }
-        if !matches!(
-            path.extension().and_then(|e| e.to_str()),
-            Some("toml" | "cedar")
-        ) {
-            continue;
+        let extension = path.extension().and_then(|e| e.to_str());
+        let is_of_mud = folder.parent() == Some(root) && folder.ends_with("mud");
+        match extension {
+            Some("toml" | "cedar") => {}
+            Some("json" | "p7s" | "pem") if is_of_mud => {}
+            _ => continue,
         }
         let real = path
             .canonicalize()
@@ -629,6 +691,10 @@ fn gather(
         }
         let Some(bytes) = files::read_regular(&real, FLEET_BYTES_MAX)? else {
             continue;
+        };
+        let bytes = match extension {
+            Some("p7s") => in_pem(bytes)?,
+            _ => bytes,
         };
         let text = String::from_utf8(bytes)
             .map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", shown(&path)))?;

@@ -123,6 +123,15 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// Only if nobody changed it since this version was looked at.
+    #[must_use]
+    pub fn if_version(self, version: u64) -> Self {
+        Self {
+            if_match: Some(format!("\"{version}\"")),
+            ..self
+        }
+    }
+
     #[must_use]
     pub fn json(self, body: &Value) -> Self {
         self.text("application/json", body.to_string())

@@ -20,6 +20,7 @@ mod gateway;
 mod identity;
 mod inventory;
 mod pending;
+mod people;
 mod place;
 mod request;
 mod response;

@@ -3,6 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
+mod alpn;
 mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use alpn::AlpnConfig;
 pub use gateway::{Durability, GatewayConfig};
 
 /// Everything a plane can be told. `Config::default()` is what an empty file means.
@@ -57,6 +59,8 @@ pub struct Listen {
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
     pub mqtt: SocketAddr,
+    /// One more door for devices, where ALPN says whether MQTT or HTTP is spoken.
+    pub alpn: AlpnConfig,
     /// Chains of other CAs that are shown beside our own certificate; 32 at most.
     pub certificates: Vec<ImportedCertificate>,
     pub acme: AcmeSettings,
@@ -251,6 +255,7 @@ impl ResponseConfig {
 impl Listen {
     fn check(&self) -> Result<(), (&'static str, String)> {
         let doors = [self.people, self.devices, self.mqtt];
+        let doors: Vec<SocketAddr> = doors.into_iter().chain(self.alpn.address).collect();
         for (i, door) in doors.iter().enumerate() {
             if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
                 let rule = format!("two doors share {door}; give each its own");
@@ -307,6 +312,7 @@ impl Default for Listen {
             people: SocketAddr::from(([127, 0, 0, 1], 8443)),
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            alpn: AlpnConfig::default(),
             certificates: Vec::new(),
             acme: AcmeSettings::default(),
         }
@@ -334,7 +340,7 @@ pub struct ConfigError(String);
 
 /// Keys that the environment may set, in the order they are shown. `response` and `brokers` have
 /// their own.
-const KEYS: [&[&str]; 27] = [
+const KEYS: [&[&str]; 31] = [
     &["data_dir"],
     &["log_dir"],
     &["seal_key_file"],
@@ -343,12 +349,16 @@ const KEYS: [&[&str]; 27] = [
     &["listen", "people"],
     &["listen", "devices"],
     &["listen", "mqtt"],
+    &["listen", "alpn", "address"],
+    &["listen", "alpn", "tls_1_2"],
     &["gateway", "shards"],
     &["gateway", "durability"],
     &["gateway", "tls_1_2"],
     &["gateway", "packet_bytes_max"],
     &["gateway", "handshakes_max"],
     &["gateway", "connections_max"],
+    &["gateway", "device_defender"],
+    &["gateway", "device_defender_seconds_min"],
     &["signer", "pkcs11_module"],
     &["signer", "pkcs11_token"],
     &["signer", "pkcs11_pin_file"],
@@ -592,12 +602,17 @@ impl Config {
                 ["listen", "people"] => format!("\"{}\"", self.listen.people),
                 ["listen", "devices"] => format!("\"{}\"", self.listen.devices),
                 ["listen", "mqtt"] => format!("\"{}\"", self.listen.mqtt),
+                ["listen", "alpn", key] => self.listen.alpn.live(key),
                 ["gateway", "shards"] => self.gateway.shards.to_string(),
                 ["gateway", "durability"] => format!("{:?}", self.gateway.durability.name()),
                 ["gateway", "tls_1_2"] => self.gateway.tls_1_2.to_string(),
                 ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
                 ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
+                ["gateway", "device_defender"] => self.gateway.device_defender.to_string(),
+                ["gateway", "device_defender_seconds_min"] => {
+                    self.gateway.device_defender_seconds_min.to_string()
+                }
                 ["signer", "pkcs11_module"] => format!("{:?}", self.signer.pkcs11_module),
                 ["signer", "pkcs11_token"] => format!("{:?}", self.signer.pkcs11_token),
                 ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
@@ -719,6 +734,10 @@ mod tests {
             ),
             ("[listen]\nmqtt = \"here\"", "invalid socket address"),
             (
+                "[listen]\nalpn = { address = \"127.0.0.1:8444\" }",
+                "two doors share 127.0.0.1:8444",
+            ),
+            (
                 "data_dir = \"/x\"\nlog_dir = \"/x/log\"",
                 "must not lie inside data_dir",
             ),
@@ -759,7 +778,7 @@ mod tests {
             (
                 "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
                  names = [\"a.example.com\"]\nchallenge_door = \"mqtt\"",
-                "listen.acme.challenge_door: write people or devices",
+                "listen.acme.challenge_door: write people, devices or alpn",
             ),
             (
                 "[brokers]\nemqx_url = \"http://emqx.example/\"",

@@ -18,8 +18,10 @@ use crate::config::Config;
 use crate::entries::Actor;
 use crate::flow;
 use crate::judge::signals::{Inbox, Told};
-use crate::listen::{DevicesDoor, Doors, serve_door};
+use crate::listen::tls::Terms;
+use crate::listen::{Arrivals, DevicesDoor, Doors, serve_door};
 use crate::plane::Plane;
+use crate::served::DoorName;
 use crate::startup::Foundation;
 use crate::{api, sign_in};
 use access::{SourceFile, containment_topic, report_topic};
@@ -73,11 +75,15 @@ impl House {
         let (stopping, stopped) = watch::channel(false);
         let door = DevicesDoor {
             trust: Arc::clone(plane.trust()),
-            tls_1_2: true,
+            terms: Terms {
+                at: DoorName::Devices,
+                tls_1_2: true,
+            },
         };
         let router = api::devices_router(&plane);
         let signals = plane.signals.clone();
-        tokio::spawn(serve_door(doors.devices, door, router, signals, stopped));
+        let arrivals = Arrivals::of(doors.devices).unwrap();
+        tokio::spawn(serve_door(arrivals, door, router, signals, stopped));
         let inbox = plane.inbox.lock().take().unwrap();
         let roots = [plane.tree().root().to_vec()];
         let at = sim::device::Doors {

@@ -5,17 +5,19 @@
 mod claimed;
 mod commanded;
 mod owned;
+mod people;
 
 pub use claimed::*;
 pub use commanded::*;
 pub use owned::*;
+pub use people::*;
 
 use crate::plane::digest;
 use crate::served::record::Told;
 use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
 use model::{
-    AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest, IncidentId,
-    Principal, Revocable, RevocationReason, Timestamp,
+    ApiTokenId, AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest,
+    IncidentId, PersonId, Principal, Revocable, RevocationReason, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,10 +29,10 @@ pub enum Actor {
     Local {
         uid: u32,
     },
-    /// Whoever holds a session that the admin link opened.
-    Admin {
-        session: String,
-    },
+    /// Somebody who signed in.
+    Person(PersonId),
+    /// A program that showed a token of the API.
+    Token(ApiTokenId),
     Service(model::ServiceId),
     /// A planned response, by its name.
     Playbook(String),
@@ -44,9 +46,8 @@ impl Actor {
     pub fn named(by: &str) -> Self {
         match by.split_once('/') {
             Some(("playbook", name)) => Self::Playbook(name.to_owned()),
-            Some(("admin", session)) => Self::Admin {
-                session: session.to_owned(),
-            },
+            Some(("person", id)) => id.parse().map_or(Self::Plane, Self::Person),
+            Some(("token", id)) => id.parse().map_or(Self::Plane, Self::Token),
             Some(("local", user)) => (user.strip_prefix("uid-"))
                 .and_then(|uid| uid.parse().ok())
                 .map_or(Self::Plane, |uid| Self::Local { uid }),
@@ -59,7 +60,8 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local { uid } => write!(f, "local/uid-{uid}"),
-            Self::Admin { session } => write!(f, "admin/{session}"),
+            Self::Person(id) => write!(f, "person/{id}"),
+            Self::Token(id) => write!(f, "token/{id}"),
             Self::Service(id) => write!(f, "service/{id}"),
             Self::Playbook(name) => write!(f, "playbook/{name}"),
             Self::Plane => f.write_str("plane"),
@@ -608,16 +610,6 @@ pub fn unsealed(at: Timestamp, actor: &Actor, reason: &str) -> Act {
 }
 
 #[must_use]
-pub fn signed_in(at: Timestamp, actor: &Actor) -> Act {
-    Act::new(at, actor, "access.signed-in", actor)
-}
-
-#[must_use]
-pub fn signed_out(at: Timestamp, actor: &Actor) -> Act {
-    Act::new(at, actor, "access.signed-out", actor)
-}
-
-#[must_use]
 pub fn contained(
     actor: &Actor,
     what: &Containing,
@@ -712,6 +704,13 @@ pub enum Withdrawn {
     TpmUnlisted(Digest),
     /// Its evidence contradicted the reference values; better evidence is asked of it anew.
     Contraindicated(store::AttestationResult),
+    /// From then on a person had these roles, and signed in no more if it was disabled.
+    PersonNarrowed {
+        person: PersonId,
+        roles: String,
+        disabled_at: Option<Timestamp>,
+    },
+    TokenRevoked(ApiTokenId),
 }
 
 /// The withdrawal that an entry tells of, if it does. What gives back is told by no entry: in
@@ -719,6 +718,9 @@ pub enum Withdrawn {
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let what = match entry.action.as_str() {
+        people::PERSON_CHANGED | people::PERSON_DISABLED | people::TOKEN_REVOKED => {
+            return people::withdrawal_told_by(entry);
+        }
         claimed::TPM_UNLISTED => {
             let (_, key) = entry.object.split_once('/')?;
             return Some(Withdrawn::TpmUnlisted(Digest::from_hex(key)?));
@@ -782,7 +784,7 @@ pub fn incident_told_by(entry: &audit::Entry) -> Option<IncidentId> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -849,7 +851,7 @@ mod tests {
         }
     }
 
-    fn written(act: Act) -> audit::Entry {
+    pub(crate) fn written(act: Act) -> audit::Entry {
         let entry = audit::Entry {
             time: act.time,
             tenant: "acme".parse().unwrap(),

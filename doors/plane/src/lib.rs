@@ -28,6 +28,7 @@ mod judge;
 mod listen;
 mod outward;
 mod pem;
+mod people;
 mod plane;
 mod respond;
 mod secret;
@@ -44,7 +45,9 @@ mod withdrawing;
 
 pub use config::{Config, ConfigError};
 
+use listen::tls::Terms;
 use listen::{DevicesDoor, Doors, PeopleDoor};
+use served::DoorName;
 use startup::Foundation;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,6 +59,8 @@ pub struct Addresses {
     pub people: SocketAddr,
     pub devices: SocketAddr,
     pub mqtt: SocketAddr,
+    /// MQTT and HTTP for devices, by ALPN.
+    pub alpn: Option<SocketAddr>,
 }
 
 /// Runs a plane until `stop` resolves, then drains it.
@@ -77,6 +82,7 @@ pub async fn serve(
     config.listen.people = addresses.people;
     config.listen.devices = addresses.devices;
     config.listen.mqtt = addresses.mqtt;
+    config.listen.alpn.address = addresses.alpn;
     let local = listen::bind_local(&config.socket_file())?;
     config.gateway.connections_max = listen::connections_allowed(&config.gateway);
     let plane = foundation.into_plane(config, &doors)?;
@@ -93,7 +99,7 @@ pub async fn serve(
         trust: Arc::clone(&trust),
     };
     served.spawn(listen::serve_door(
-        doors.people,
+        listen::Arrivals::of(doors.people)?,
         door,
         people,
         plane.signals.clone(),
@@ -101,25 +107,45 @@ pub async fn serve(
     ));
     let door = DevicesDoor {
         trust,
-        tls_1_2: plane.config.identity.tls_1_2,
+        terms: Terms {
+            at: DoorName::Devices,
+            tls_1_2: plane.config.identity.tls_1_2,
+        },
     };
     served.spawn(listen::serve_door(
-        doors.devices,
-        door,
-        devices,
+        listen::Arrivals::of(doors.devices)?,
+        door.clone(),
+        devices.clone(),
         plane.signals.clone(),
         stopped.clone(),
     ));
+    if let Some(alpn) = doors.alpn {
+        let door = DevicesDoor {
+            terms: Terms {
+                at: DoorName::Alpn,
+                tls_1_2: plane.config.listen.alpn.tls_1_2,
+            },
+            ..door
+        };
+        served.spawn(listen::serve_door(
+            listen::Arrivals::Handed(alpn.http),
+            door,
+            devices,
+            plane.signals.clone(),
+            stopped.clone(),
+        ));
+    }
     if let Some(listener) = doors.challenges {
         let trust = Arc::clone(plane.trust());
         served.spawn(listen::serve_challenges(listener, trust, stopped.clone()));
     }
     if first_start {
-        sign_in::make_admin_link(&plane, addresses.people.port()).await?;
+        sign_in::make_admin_link(&plane).await?;
     }
     plane.committed.notify_one();
+    let by_alpn = (addresses.alpn).map_or(String::new(), |at| format!(", both by ALPN on {at}"));
     tracing::info!(
-        "serving people on {}, devices on {}, MQTT on {}; log {}",
+        "serving people on {}, devices on {}, MQTT on {}{by_alpn}; log {}",
         addresses.people,
         addresses.devices,
         addresses.mqtt,

@@ -16,6 +16,7 @@ use crate::flow::Admission;
 use crate::judge::Judgement;
 use crate::judge::signals::{Inbox, PerSecond, Signals};
 use crate::listen::tls::Trust;
+use crate::people::Roster;
 use crate::respond::notify::Notifier;
 use crate::shards::{Shards, Withdrawn};
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
@@ -50,6 +51,8 @@ pub struct Plane {
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
     pub sign_ins: SignIns,
+    /// Who may ask what of the API.
+    pub roster: Roster,
     /// What doors and shards see, for the judge.
     pub signals: Signals,
     /// The other end, until the judge takes it.
@@ -477,7 +480,8 @@ impl Plane {
     pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
         let population = self.population(fleet);
         let fleet = Arc::clone(fleet);
-        off_thread(move || planning::compile(&fleet, population)).await?
+        let config = self.config.gateway.clone();
+        off_thread(move || planning::compile(&fleet, population, &config)).await?
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.

@@ -6,13 +6,15 @@
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::judge::signals::Told;
+use crate::people::changing;
 use crate::plane::{Plane, digest, random};
 use crate::shared::Locked;
 use crate::trouble::Trouble;
+use access::{Role, Roles};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use detection::Feature;
-use model::{Attribution, Digest, Subject, Timestamp};
+use model::{Attribution, Digest, PersonId, Subject, Timestamp};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{IsTerminal, Write as _};
@@ -21,11 +23,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Change, Direction, Write};
+use store::{Change, Direction, Person, Write};
+use zeroize::Zeroizing;
 
 const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Of a link that somebody else hands over.
+pub const INVITATION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+/// How long after somebody proved who they are what is dangerous needs no further proof.
+pub const FRESH_FOR: Duration = Duration::from_secs(300);
 const SESSIONS_MAX: usize = 1024;
+/// Of one person: nobody pushes others out.
+const SESSIONS_A_PERSON: usize = 16;
 
 /// Sessions of people, by the hash of their cookie. Gone after a restart: people sign in again.
 #[derive(Default)]
@@ -33,22 +42,32 @@ pub struct SignIns {
     sessions: Locked<HashMap<Digest, Session>>,
 }
 
-struct Session {
-    name: String,
-    expires_at: Timestamp,
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub person: PersonId,
+    /// Tells it from the person's others; no secret.
+    pub name: String,
+    /// When the person last proved who they are.
+    pub proven_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+impl Session {
+    #[must_use]
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        self.proven_at.plus(FRESH_FOR) > now
+    }
 }
 
 impl SignIns {
     /// Whose cookie this is, if it is one of ours and still good.
     #[must_use]
-    pub fn actor(&self, cookie: &str) -> Option<Actor> {
+    pub fn find(&self, cookie: &str, now: Timestamp) -> Option<Session> {
         let sessions = self.sessions.lock();
         sessions
             .get(&digest(cookie.as_bytes()))
-            .filter(|session| session.expires_at > clock::now())
-            .map(|session| Actor::Admin {
-                session: session.name.clone(),
-            })
+            .filter(|session| session.expires_at > now)
+            .cloned()
     }
 
     /// From here on no cookie of this session is good.
@@ -57,54 +76,100 @@ impl SignIns {
         sessions.retain(|_, session| session.name != name);
     }
 
-    /// Only after a link was spent: strangers cannot fill the table.
-    fn open(&self, cookie: &str, name: String, now: Timestamp) {
+    /// From here on no cookie of this person is good.
+    pub fn close_all_of(&self, person: &PersonId) {
         let mut sessions = self.sessions.lock();
+        sessions.retain(|_, session| session.person != *person);
+    }
+
+    /// Only after somebody proved who they are: strangers cannot fill the table.
+    fn open(&self, cookie: &str, session: Session) {
+        let mut sessions = self.sessions.lock();
+        let now = session.proven_at;
         sessions.retain(|_, session| session.expires_at > now);
-        if sessions.len() >= SESSIONS_MAX {
+        let of_person = (sessions.values())
+            .filter(|other| other.person == session.person)
+            .count();
+        let full = sessions.len() >= SESSIONS_MAX;
+        if full || of_person >= SESSIONS_A_PERSON {
             let ends_first = sessions
                 .iter()
+                .filter(|(_, other)| full || other.person == session.person)
                 .min_by_key(|(_, session)| session.expires_at);
             if let Some(cookie) = ends_first.map(|(cookie, _)| *cookie) {
                 sessions.remove(&cookie);
             }
         }
-        let session = Session {
-            name,
-            expires_at: now.plus(SESSION_LIFETIME),
-        };
         sessions.insert(digest(cookie.as_bytes()), session);
     }
 }
 
-/// Makes a sign-in link, records its hash, writes it to a 0600 file, shows it on a terminal only.
+/// A secret that signs in once. Its token stands behind the `#` of the address, which browsers send
+/// nobody.
+pub struct Link {
+    token: Zeroizing<String>,
+    pub expires_at: Timestamp,
+    /// Before the token.
+    page: String,
+}
+
+impl Link {
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn new(plane: &Plane, now: Timestamp, lifetime: Duration) -> Result<Self, Trouble> {
+        let host = plane
+            .config
+            .server_names
+            .first()
+            .map_or("localhost", String::as_str);
+        Ok(Self {
+            token: Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<32>()?)),
+            expires_at: now.plus(lifetime),
+            page: format!("https://{host}:{}/#sign-in=", plane.people_port()),
+        })
+    }
+
+    /// What keeps its hash. Without a person it is for the first one.
+    #[must_use]
+    pub fn write(&self, person: Option<PersonId>) -> Write {
+        Write::PutToken {
+            hash: digest(self.token.as_bytes()),
+            person,
+            expires_at: self.expires_at,
+        }
+    }
+
+    #[must_use]
+    pub fn address(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("{}{}", self.page, *self.token))
+    }
+}
+
+/// Makes a sign-in link for the first person, records its hash, writes it to a 0600 file, shows it
+/// on a terminal only.
 ///
 /// # Errors
 /// The link could not be recorded or written.
-pub async fn make_admin_link(plane: &Arc<Plane>, people_port: u16) -> Result<(), Trouble> {
-    let token = URL_SAFE_NO_PAD.encode(random::<32>()?);
+pub async fn make_admin_link(plane: &Arc<Plane>) -> Result<(), Trouble> {
     let now = clock::now();
+    let link = Link::new(plane, now, LINK_LIFETIME)?;
     let change = Change::new(Direction::Grant)
         .write(Write::ForgetTokens {
             expired_before: now,
         })
-        .write(Write::PutToken {
-            hash: digest(token.as_bytes()),
-            expires_at: now.plus(LINK_LIFETIME),
-        });
+        .write(link.write(None));
     plane.commit(change).await?;
-    let host = plane
-        .config
-        .server_names
-        .first()
-        .map_or("localhost", String::as_str);
-    let link = format!("https://{host}:{people_port}/#sign-in={token}\n");
+    let link = Zeroizing::new(format!("{}\n", *link.address()));
     let file = plane.config.admin_link_file();
     write_private(&file, &link)
         .map_err(|e| Trouble::fault(format_args!("{} cannot be written ({e})", file.display())))?;
     if std::io::stderr().is_terminal() {
         // A terminal is one person's; a captured log is not.
-        let _ = write!(std::io::stderr(), "sign in within 15 minutes, once: {link}");
+        let _ = write!(
+            std::io::stderr(),
+            "sign in within 15 minutes, once: {}",
+            *link
+        );
     } else {
         tracing::info!(
             "a sign-in link, good once and for 15 minutes, is in {}",
@@ -123,10 +188,10 @@ pub async fn sign_in(
     plane: &Arc<Plane>,
     token: &str,
     from: Option<IpAddr>,
-) -> Result<String, Trouble> {
+) -> Result<Zeroizing<String>, Trouble> {
     let done = try_sign_in(plane, token).await;
     let (subject, attribution) = match (&done, from) {
-        (Ok((_, session)), _) => (Subject::Person(session.clone()), Attribution::Proven),
+        (Ok((_, person)), _) => (Subject::Person(person.to_string()), Attribution::Proven),
         (Err(Trouble::Refused { .. }), Some(from)) => {
             (Subject::Address(from.to_canonical()), Attribution::Address)
         }
@@ -143,37 +208,86 @@ pub async fn sign_in(
     done.map(|(cookie, _)| cookie)
 }
 
-/// The cookie and the session's name.
-async fn try_sign_in(plane: &Arc<Plane>, token: &str) -> Result<(String, String), Trouble> {
-    let now = clock::now();
-    let cookie = URL_SAFE_NO_PAD.encode(random::<32>()?);
-    let name = URL_SAFE_NO_PAD.encode(random::<6>()?);
-    let actor = Actor::Admin {
-        session: name.clone(),
-    };
-    let hash = digest(token.as_bytes());
+/// The cookie, and whose it is.
+async fn try_sign_in(
+    plane: &Arc<Plane>,
+    token: &str,
+) -> Result<(Zeroizing<String>, PersonId), Trouble> {
     let refused = || {
         Trouble::refused(
             "sign-in-refused",
-            "the link is unknown, used or expired; make a new one on the plane's machine: \
-             fleetward access admin-link",
+            "the link is unknown, used or expired; ask for a new one, or make one on the plane's \
+             machine: fleetward access admin-link",
         )
     };
+    let hash = digest(token.as_bytes());
     // A flood of guesses must not fill the queue that enrollments wait in.
-    let found = plane.store.token(&hash)?;
-    if !found.is_some_and(|token| token.used_at.is_none() && token.expires_at > now) {
+    let good = |token: &store::Token| token.used_at.is_none() && token.expires_at > clock::now();
+    if !plane.store.token(&hash)?.as_ref().is_some_and(good) {
         return Err(refused());
     }
-    let change = Change::new(Direction::Grant)
+    let _one_at_a_time = plane.roster.changing.begin().await;
+    let now = clock::now();
+    let Some(link) = plane.store.token(&hash)?.filter(good) else {
+        return Err(refused());
+    };
+    let known = match &link.person {
+        Some(person) => Some(plane.roster.person(person).ok_or_else(refused)?),
+        None => plane.roster.first_person(),
+    };
+    if known.as_ref().is_some_and(|member| !member.is_active()) {
+        return Err(refused());
+    }
+    let mut change = Change::new(Direction::Grant)
         .guard(store::Guard::TokenUnused(hash))
-        .write(Write::UseToken { hash, at: now })
-        .entry(plane.leaf(&entries::signed_in(now, &actor))?);
+        .write(Write::UseToken { hash, at: now });
+    let rows = match known {
+        Some(member) if member.row.joined_at.is_some() => vec![member.row],
+        Some(member) => vec![Person {
+            joined_at: Some(now),
+            version: member.row.version.saturating_add(1),
+            ..member.row
+        }],
+        None => first_people(now)?,
+    };
+    let whose = rows.first().ok_or_else(refused)?.id.clone();
+    let actor = Actor::Person(whose.clone());
+    for row in &rows {
+        if plane
+            .roster
+            .person(&row.id)
+            .as_ref()
+            .map(|known| &known.row)
+            != Some(row)
+        {
+            change = change.write(Write::PutPerson(row.clone()));
+        }
+        if row.version == 1 {
+            let roles = Roles::from_text(&row.roles).unwrap_or_default();
+            let added = entries::person_added(now, &Actor::Plane, &row.id, roles);
+            change = change.entry(plane.leaf(&added)?);
+        }
+    }
+    let session = Session {
+        person: whose.clone(),
+        name: URL_SAFE_NO_PAD.encode(random::<6>()?),
+        proven_at: now,
+        expires_at: now.plus(SESSION_LIFETIME),
+    };
+    let cookie = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<32>()?));
+    let signed_in = entries::signed_in(now, &actor, &session.name, "link");
+    change = change.entry(plane.leaf(&signed_in)?);
     match plane.commit(change).await {
         Ok(_) => {
-            // The link is spent; a file that stays behind opens nothing.
-            let _ = fs::remove_file(plane.config.admin_link_file());
-            plane.sign_ins.open(&cookie, name.clone(), now);
-            Ok((cookie, name))
+            if link.person.is_none() {
+                // The link is spent; a file that stays behind opens nothing.
+                let _ = fs::remove_file(plane.config.admin_link_file());
+            }
+            for row in rows {
+                plane.roster.put(row);
+            }
+            plane.sign_ins.open(&cookie, session);
+            Ok((cookie, whose))
         }
         Err(Trouble::Commit(
             store::CommitError::Guard(_) | store::CommitError::Conflict { .. },
@@ -182,19 +296,43 @@ async fn try_sign_in(plane: &Arc<Plane>, token: &str) -> Result<(String, String)
     }
 }
 
-/// Ends a session: at once, then on record. Whoever is no session (the local user) has none to end.
+/// Whoever spends the first link can do all that one person must; and an auditor is expected beside
+/// them from the first day, who joins by a link that the first person makes.
+fn first_people(now: Timestamp) -> Result<Vec<Person>, Trouble> {
+    let first = Roles::of([
+        Role::Operator,
+        Role::PkiAdmin,
+        Role::PolicyAdmin,
+        Role::Auditor,
+        Role::TenantAdmin,
+    ]);
+    let person = |name: &str, roles: Roles, joined_at| {
+        Ok::<_, Trouble>(Person {
+            id: changing::fresh_id()?,
+            name: name.to_owned(),
+            roles: roles.to_string(),
+            created_at: now,
+            joined_at,
+            disabled_at: None,
+            version: 1,
+        })
+    };
+    Ok(vec![
+        person("first administrator", first, Some(now))?,
+        person("auditor", Roles::of([Role::Auditor]), None)?,
+    ])
+}
+
+/// Ends a session: at once, then on record.
 ///
 /// # Errors
 /// It could not be recorded; the session is over all the same.
-pub async fn sign_out(plane: &Arc<Plane>, actor: &Actor) -> Result<(), Trouble> {
-    if let Actor::Admin { session } = actor {
-        plane.sign_ins.close(session);
-        plane.events.nudge();
-        let leaf = plane.leaf(&entries::signed_out(clock::now(), actor))?;
-        let change = Change::new(Direction::Withdraw).entry(leaf);
-        plane.commit_withdrawal(change).await?;
-    }
-    Ok(())
+pub async fn sign_out(plane: &Arc<Plane>, actor: &Actor, session: &str) -> Result<(), Trouble> {
+    plane.sign_ins.close(session);
+    plane.events.nudge();
+    let leaf = plane.leaf(&entries::signed_out(clock::now(), actor, session))?;
+    let change = Change::new(Direction::Withdraw).entry(leaf);
+    plane.commit_withdrawal(change).await.map(drop)
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {

@@ -20,6 +20,7 @@ use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::Trust;
+use crate::people::Roster;
 use crate::plane::{Plane, leaf, random};
 use crate::respond::notify::Notifier;
 use crate::respond::timeline;
@@ -67,6 +68,7 @@ pub struct Foundation {
     containments: Containments,
     pending: Pending,
     judgement: Judgement,
+    roster: Roster,
 }
 
 impl Foundation {
@@ -123,13 +125,15 @@ impl Foundation {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
-        let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
+        let grants = planning::compile(&fleet, population(&registry, &fleet), &config.gateway)
+            .map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
         let chips = tpm::vendors(&store)
             .and_then(Chips::new)
             .map_err(readable)?;
         let pending = waiting::remember(&store)?;
+        let roster = Roster::remember(&store)?;
         let trust = Trust::new(served, anchors, registry, bad_keys);
         trust.grace.replace(Arc::new(fleet.renewal_grace_max()));
         let status = StatusDesk::open(&store, config.status_point()?)?;
@@ -155,6 +159,7 @@ impl Foundation {
             containments,
             pending,
             judgement,
+            roster,
         })
     }
 
@@ -176,7 +181,7 @@ impl Foundation {
         let shards = Shards::start(
             &config.gateway,
             self.journals,
-            &doors.mqtt,
+            doors.shard_doors(&config)?,
             &shards::Around {
                 admission: Arc::clone(&admission),
                 grants: Arc::clone(&grants),
@@ -197,6 +202,7 @@ impl Foundation {
             admission,
             log_key: self.log_key,
             sign_ins: SignIns::default(),
+            roster: self.roster,
             signals,
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
@@ -484,6 +490,23 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                     let write = Write::DropEndorsementKeys(vec![key]);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
+                Some(Withdrawn::PersonNarrowed {
+                    person,
+                    roles,
+                    disabled_at,
+                }) => {
+                    let write = Write::NarrowPerson {
+                        person,
+                        roles,
+                        disabled_at,
+                    };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::TokenRevoked(token)) => {
+                    let at = entry.time;
+                    let write = Write::RevokeApiToken { token, at };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
                 Some(Withdrawn::Contraindicated(result)) => {
                     let write = Write::PutAttestationResult(result);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
@@ -627,7 +650,12 @@ fn recall(
         ..response::Remembered::default()
     };
     responder.restore_state(&last, clock::now(), &mut Vec::new())?;
-    let mut judgement = Judgement::new(detector, alerts, responder);
+    let mut judgement = Judgement::new(
+        detector,
+        alerts,
+        responder,
+        config.gateway.device_defender_interval_min(),
+    );
     for device in registry.devices().filter(|device| device.enrolled) {
         judgement.introduce(&device.device, registry);
     }

@@ -33,6 +33,9 @@ pub enum Trouble {
         /// Whoever asks comes too often; else we have no room.
         too_often: bool,
     },
+    /// It is not what it was when it was looked at.
+    #[error("{text}")]
+    Moved { text: String },
     /// There is no such thing.
     #[error("{text}")]
     Unknown { code: &'static str, text: String },

@@ -9,12 +9,13 @@ use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet,
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
 use crate::ownership::{OwnershipCode, OwnershipStep};
+use crate::people::{ApiToken, Person};
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use crate::twin::TwinWrite;
 use model::{
-    CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId, ManufacturerId,
-    Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
+    ApiTokenId, CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId,
+    ManufacturerId, PersonId, Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -295,8 +296,29 @@ pub enum Write {
     PutAttestationResult(AttestationResult),
     /// Conflict: the version is not the one after the last.
     PutFleet(Fleet),
-    /// A single-use sign-in token, by its hash.
-    PutToken { hash: Digest, expires_at: Timestamp },
+    /// A single-use sign-in token, by its hash. Without a person it is for the first one, whoever
+    /// that is when it is used.
+    PutToken {
+        hash: Digest,
+        person: Option<PersonId>,
+        expires_at: Timestamp,
+    },
+    /// Creates a person (version 1) or changes one (version + 1). Conflict: another version.
+    PutPerson(Person),
+    /// From here on a person has these roles and no others; links that wait for them open nothing.
+    /// One that is not known changes nothing.
+    NarrowPerson {
+        person: PersonId,
+        roles: String,
+        /// They sign in no more.
+        disabled_at: Option<Timestamp>,
+    },
+    /// Conflict: its name or its hash exists.
+    PutApiToken(ApiToken),
+    /// It opens nothing any more. One that is not known changes nothing.
+    RevokeApiToken { token: ApiTokenId, at: Timestamp },
+    /// About when it was used last.
+    NoteApiTokenUse { token: ApiTokenId, at: Timestamp },
     /// Conflict: unknown, used, or expired at `at`.
     UseToken { hash: Digest, at: Timestamp },
     /// Removes the tokens that expired before this moment, used or not.
@@ -388,6 +410,8 @@ impl Write {
             | Self::PutHeldKey(_)
             | Self::PutFleet(_)
             | Self::PutToken { .. }
+            | Self::PutPerson(_)
+            | Self::PutApiToken(_)
             | Self::UseToken { .. }
             | Self::Release { .. }
             | Self::DropContainment { .. } => true,
@@ -421,6 +445,9 @@ impl Write {
             | Self::DropOutbox { .. }
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
+            | Self::NarrowPerson { .. }
+            | Self::RevokeApiToken { .. }
+            | Self::NoteApiTokenUse { .. }
             | Self::DropPendingEnrollment { .. }
             | Self::PutEnrollmentAnswer(_)
             | Self::ForgetEnrollments { .. }

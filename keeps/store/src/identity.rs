@@ -5,8 +5,8 @@ use crate::reader::{at, count, digest};
 use crate::row::{groups, name};
 use crate::store::Store;
 use model::{
-    CertificateId, DeviceId, Digest, GroupId, ManufacturerId, Principal, ProductId, Revocable,
-    RevocationReason, SerialNumber, ServiceId, Timestamp,
+    CertificateId, DeviceId, Digest, GroupId, ManufacturerId, PersonId, Principal, ProductId,
+    Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
 };
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -131,8 +131,10 @@ pub struct IssuedRow {
 }
 
 /// A single-use sign-in token, known by its hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
+    /// Whose; `None`: the first person's.
+    pub person: Option<PersonId>,
     pub expires_at: Timestamp,
     pub used_at: Option<Timestamp>,
 }
@@ -421,10 +423,15 @@ impl Store {
     /// The disk.
     pub fn token(&self, hash: &Digest) -> Result<Option<Token>, ReadError> {
         self.readers().one(
-            "SELECT expires_at, used_at FROM token WHERE tenant = ?1 AND hash = ?2",
+            "SELECT expires_at, used_at, person FROM token WHERE tenant = ?1 AND hash = ?2",
             params![self.tenant_text(), hash.0],
             |row| {
+                let person: Option<String> = row.get(2)?;
                 Ok(Token {
+                    person: (person.as_deref())
+                        .map(PersonId::new)
+                        .transpose()
+                        .map_err(|e| ReadError::row("token", e.to_string()))?,
                     expires_at: at(row.get(0)?),
                     used_at: row.get::<_, Option<i64>>(1)?.map(at),
                 })

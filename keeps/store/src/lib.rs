@@ -34,6 +34,7 @@ mod identity;
 mod inventory;
 mod journal;
 mod ownership;
+mod people;
 mod published;
 mod reader;
 mod response;
@@ -72,6 +73,7 @@ pub use journal::{
     SnapshotSink,
 };
 pub use ownership::{Owned, OwnershipCode, OwnershipPeriod, OwnershipStep};
+pub use people::{ApiToken, Person};
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};

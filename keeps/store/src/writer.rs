@@ -10,6 +10,7 @@ mod command;
 mod enroll;
 mod first_identity;
 mod ownership;
+mod people;
 mod queue;
 mod respond;
 mod revoke;

@@ -10,6 +10,7 @@ use crate::fleet::{
     Channel, ChannelId, ClientIds, Direction, Enrollment, FAN_OUT_PER_MINUTE, Group, LdevidKey,
     Part, Product, Service, caps, part_of,
 };
+use crate::mud::{self, Mud};
 use crate::template::Template;
 use model::{AuthorityId, GroupId, ProductId, ServiceId};
 use serde::Deserialize;
@@ -85,16 +86,69 @@ pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declare
     let mut places = BTreeMap::new();
     for file in files {
         match part_of(&file.path) {
-            Some(Part::Products) => declared.read_products(file, wrong),
+            Some(Part::Products) => declared.read_products(file, files, wrong),
             Some(Part::Services) => declared.read_services(file, wrong),
             Some(Part::Channels) => declared.read_channels(file, &mut places, wrong),
             _ => {}
         }
     }
+    check_named(&declared, files, wrong);
     check_disjoint(&declared.channels, &places, wrong);
     check_responses(&declared.channels, &places, wrong);
     declared.check_counts(wrong);
     declared
+}
+
+/// The file of a product's manufacturer.
+fn mud_of(
+    product: &ProductId,
+    path: &Spanned<String>,
+    named_in: &SourceFile,
+    files: &[SourceFile],
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<Mud> {
+    let is_json =
+        |file: &&SourceFile| part_of(&file.path) == Some(Part::Mud) && file.path.ends_with(".json");
+    let file = files
+        .iter()
+        .filter(is_json)
+        .find(|file| file.path == *path.get_ref());
+    let Some(file) = file else {
+        wrong.push(Diagnostic::new(
+            Place::in_file(named_in, path.span()),
+            format!("{:?} is not there", path.get_ref()),
+            String::from("write for example \"mud/camera.json\", and put the file there"),
+        ));
+        return None;
+    };
+    mud::read(file, product, wrong)
+}
+
+/// A file that no product names would be believed to be in force.
+fn check_named(declared: &Declared, files: &[SourceFile], wrong: &mut Vec<Diagnostic>) {
+    if !wrong.is_empty() {
+        return;
+    }
+    for file in files
+        .iter()
+        .filter(|file| part_of(&file.path) == Some(Part::Mud))
+    {
+        let Some((stem, extension)) = file.path.rsplit_once('.') else {
+            continue;
+        };
+        let json = format!("{stem}.json");
+        let muds = declared
+            .products
+            .values()
+            .filter_map(|product| product.mud.as_ref());
+        if extension != "pem" && !muds.into_iter().any(|mud| mud.path == json) {
+            wrong.push(Diagnostic::new(
+                Place::start_of(file),
+                "no product names it",
+                format!("write mud = \"{json}\" in the product it is of"),
+            ));
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,6 +189,7 @@ struct ProductTable {
     server_keygen: bool,
     renewal_grace_days: Option<Spanned<u32>>,
     expected_off_days: Option<Spanned<u32>>,
+    mud: Option<Spanned<String>>,
     #[serde(default)]
     behaviour: BehaviourTable,
     attestation: Option<AttestationTable>,
@@ -250,7 +305,12 @@ impl Declared {
         }
     }
 
-    fn read_products(&mut self, file: &SourceFile, wrong: &mut Vec<Diagnostic>) {
+    fn read_products(
+        &mut self,
+        file: &SourceFile,
+        files: &[SourceFile],
+        wrong: &mut Vec<Diagnostic>,
+    ) {
         for (key, table) in parse::<Tables<ProductTable>>(file, wrong).unwrap_or_default() {
             let Some(id) = named(ProductId::new, &key, file, wrong) else {
                 continue;
@@ -273,8 +333,28 @@ impl Declared {
             let overlap = Duration::from_secs(u64::from(hours) * 3600);
             let authority =
                 (table.ca.as_ref()).and_then(|name| named(AuthorityId::new, name, file, wrong));
+            let mut behaviour = table.behaviour.read(file, &self.destinations, wrong);
+            let mud = (table.mud.as_ref()).and_then(|path| mud_of(&id, path, file, files, wrong));
+            for destination in mud.iter().flat_map(|mud| mud::destinations(&mud.rules)) {
+                let declared = behaviour.destinations.get_or_insert_default();
+                declared.push(destination.id.clone());
+                let taken = self
+                    .destinations
+                    .insert(destination.id.clone(), destination);
+                if let (Some(taken), Some(path)) = (taken, &table.mud) {
+                    wrong.push(Diagnostic::new(
+                        Place::in_file(file, path.span()),
+                        format!(
+                            "destination {} is of this MUD file, and declared too",
+                            taken.id
+                        ),
+                        String::from("call the declared one otherwise"),
+                    ));
+                }
+            }
             let product = Product {
                 id: id.clone(),
+                mud,
                 authority,
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
                 rotation_overlap: table.revoke_superseded.then_some(overlap),
@@ -292,7 +372,7 @@ impl Declared {
                         Duration::from_secs(u64::from(days) * 86_400)
                     }),
                 },
-                behaviour: table.behaviour.read(file, &self.destinations, wrong),
+                behaviour,
                 attestation: table.attestation.map(|table| table.read(file, wrong)),
             };
             if self.products.insert(id, product).is_some() {

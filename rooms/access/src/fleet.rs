@@ -5,6 +5,7 @@ use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::invariant::{self, Invariant};
+use crate::mud::Mud;
 use crate::policy::{self, Policy};
 use crate::template::{Slots, Template, is_name};
 use model::{
@@ -75,6 +76,8 @@ pub struct Product {
     pub client_ids: ClientIds,
     /// What its devices are expected to do in the network.
     pub behaviour: Behaviour,
+    /// What their manufacturer's file says; its destinations are among those of `behaviour`.
+    pub mud: Option<Mud>,
     /// What they must attest; `None`: nothing is known of how they should start.
     pub attestation: Option<Attestation>,
 }
@@ -448,6 +451,8 @@ pub(crate) enum Part {
     Invariants,
     /// What to do when something is wrong: not read here, but part of what is applied.
     Playbooks,
+    /// A manufacturer's usage description, its signature, or whom such signatures are believed of.
+    Mud,
 }
 
 pub(crate) fn part_of(path: &str) -> Option<Part> {
@@ -469,6 +474,7 @@ pub(crate) fn part_of(path: &str) -> Option<Part> {
         ("destinations", "toml") => Some(Part::Destinations),
         ("playbooks", "toml") => Some(Part::Playbooks),
         ("policies", "cedar") => Some(Part::Policies),
+        ("mud", "json" | "p7s" | "pem") => Some(Part::Mud),
         _ => None,
     }
 }
@@ -501,7 +507,8 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
                 "this file is no part of a fleet",
                 String::from(
                     "fleet/ holds fleet.toml, invariants.toml, products/*.toml, services/*.toml, channels/*.toml, \
-                     destinations/*.toml, playbooks/*.toml and policies/*.cedar, and nothing else; \
+                     destinations/*.toml, playbooks/*.toml, policies/*.cedar and mud/*.json, *.p7s, *.pem, and \
+                     nothing else; \
                      keep notes as comments in these",
                 ),
             ));

@@ -4,7 +4,8 @@
 //! the population: each device's product and groups.
 //! **Out:** [`Grants`]: per grant class and channel, who may publish and receive, with the policy
 //! that decided; what a product's devices are expected to do ([`Behaviour`]); and [`Diagnostic`]s
-//! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]).
+//! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]). What people,
+//! tokens, services and devices may ask of the control plane ([`People`]).
 //! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1.
 //! **Refuses to know:** files, sessions, sockets, certificates, time, and a device's name beyond
 //! "it owns this topic or it does not".
@@ -26,6 +27,10 @@ mod explain;
 mod fleet;
 mod grants;
 mod invariant;
+mod mud;
+mod network;
+mod nftables;
+mod people;
 mod policy;
 mod prove;
 mod reach;
@@ -36,7 +41,8 @@ mod topics;
 pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use builtin::{
-    certificate_topic, containment_topic, desired_topic, enroll_topic, report_topic, reported_topic,
+    DefenderTopic, certificate_topic, containment_topic, desired_topic, enroll_topic, report_topic,
+    reported_topic,
 };
 pub use class::Facts;
 pub use command::{Addressed, Unaddressable};
@@ -48,6 +54,16 @@ pub use fleet::{
     LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
+pub use mud::{Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature};
+pub use network::{
+    Denial, Family, Flow, Host, Network, Passage, Permission, Ports, Remote, Rule, Site, SiteError,
+    decide, protocol,
+};
+pub use nftables::{Ruleset, containment, nftables};
+pub use people::{
+    Action, Asker, DeniedAct, People, PermittedAct, Role, Roles, WrongPolicies, people_policies,
+    people_schema,
+};
 pub use policy::schema;
 pub use prove::{Outcome, Proof, prove};
 pub use reach::{Reach, Reached};

@@ -271,9 +271,7 @@ impl Gateway {
             let subject = known.subject.uncontained();
             match self.grants.publish(&subject, will.topic) {
                 // The plane wants to hear from a device, not of it.
-                Ok(permitted) if permitted.is_report() || permitted.is_request() => {
-                    Denied::new(DenyReason::NoPermit)
-                }
+                Ok(permitted) if permitted.is_to_plane() => Denied::new(DenyReason::NoPermit),
                 Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
                     Denied::new(DenyReason::PayloadTooLarge)
                 }

@@ -206,6 +206,7 @@ impl Gateway {
             listed: false,
             opened_at: now,
             last_packet_at: now,
+            answered: false,
             keep_alive_seconds: 0,
             packet_bytes_max: usize::MAX,
             receive_maximum: 0,
@@ -244,6 +245,20 @@ impl Gateway {
         let connection = self.connection_mut(connection.0)?;
         connection.listed = false;
         Some(&mut connection.out)
+    }
+
+    /// Whether this client acknowledges and nobody waits for it: its window is half free. What it
+    /// sends next may then be left to gather for a moment.
+    #[must_use]
+    pub fn only_answers(&self, connection: ConnectionId) -> bool {
+        let Some(found) = self.connection(connection.0) else {
+            return false;
+        };
+        let session = found.session().and_then(|index| self.sessions.get(index));
+        found.answered
+            && session.is_some_and(|session| {
+                session.queue.len() <= usize::from(found.receive_maximum) / 2
+            })
     }
 
     /// After a write: the bytes that left `output` and are not yet in the kernel.

@@ -78,7 +78,7 @@ impl Gateway {
                 return Step::Consumed(0);
             }
         };
-        if permitted.is_report() || permitted.is_request() || permitted.is_reported_state() {
+        if permitted.is_to_plane() {
             self.note_received(session, packet);
             self.take_word(id, principal, &permitted, packet, now, turn);
             self.acknowledge(id, packet, Reason::SUCCESS, None, turn);
@@ -203,6 +203,11 @@ impl Gateway {
             Said::Report
         } else if permitted.is_reported_state() {
             Said::State
+        } else if permitted.is_defender_report() {
+            self.counters.reports += 1;
+            Said::DefenderReport {
+                topic: packet.topic.to_owned(),
+            }
         } else {
             let Some(connection) = self.connection_mut(id) else {
                 return;
@@ -303,7 +308,7 @@ impl Gateway {
 
 /// How often a publisher may send there: words to the plane have limits of this gateway's.
 fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
-    if message.is_report() {
+    if message.is_report() || message.is_defender_report() {
         Some(limits.reports_per_minute)
     } else if message.is_reported_state() {
         Some(limits.states_per_minute)

@@ -31,6 +31,8 @@ pub(crate) struct Connection {
     pub listed: bool,
     pub opened_at: Timestamp,
     pub last_packet_at: Timestamp,
+    /// Its latest packet was an acknowledgement.
+    pub answered: bool,
     pub keep_alive_seconds: u16,
     /// Of the client: we never send a larger one.
     pub packet_bytes_max: usize,

@@ -25,9 +25,9 @@ pub use command::{CommandId, Delivery, DeliveryRefusal, DeliveryWait};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId, GroupId, InvalidName,
-    ManufacturerId, OperatorId, OwnerId, PolicyId, Principal, ProductId, SerialNumber, ServiceId,
-    TenantId,
+    ApiTokenId, AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId, GroupId,
+    InvalidName, ManufacturerId, OperatorId, OwnerId, PersonId, PolicyId, Principal, ProductId,
+    SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use revocation::{Revocable, RevocationReason};

@@ -121,6 +121,15 @@ name!(
     OperatorId, "operator", is_name, NAME_RULE
 );
 name!(
+    /// A person at the control plane: an opaque name of ours, in rows and in the log. What they are
+    /// called stands in their row alone.
+    PersonId, "person", is_name, NAME_RULE
+);
+name!(
+    /// A secret by which a program speaks to the API, without the secret.
+    ApiTokenId, "token", is_name, NAME_RULE
+);
+name!(
     /// A kind of device: a model line with its own channels and lifetime.
     ProductId, "product", is_name, NAME_RULE
 );

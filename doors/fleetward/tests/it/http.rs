@@ -57,7 +57,7 @@ pub fn ask(
     read(&received).ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into())
 }
 
-fn read(received: &[u8]) -> Option<Answer> {
+pub fn read(received: &[u8]) -> Option<Answer> {
     let end = received.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&received[..end]).into_owned();
     let body = received[end + 4..].to_vec();

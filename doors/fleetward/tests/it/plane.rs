@@ -47,6 +47,8 @@ pub struct Settings {
     pub durability: &'static str,
     /// Lines for `[gateway]`.
     pub gateway: String,
+    /// Sections behind all others.
+    pub more: String,
     pub tenant: &'static str,
 }
 
@@ -56,6 +58,7 @@ impl Default for Settings {
             shards: 1,
             durability: "power",
             gateway: String::new(),
+            more: String::new(),
             tenant: "acme",
         }
     }
@@ -83,12 +86,13 @@ impl Home {
         let text = format!(
             "data_dir = {:?}\ntenant = {:?}\nserver_names = [\"localhost\", \"127.0.0.1\"]\n\
              [listen]\npeople = \"{any}\"\ndevices = \"{any}\"\nmqtt = \"{any}\"\n\
-             [gateway]\nshards = {}\ndurability = {:?}\n{}\n",
+             [gateway]\nshards = {}\ndurability = {:?}\n{}\n{}\n",
             self.data_dir(),
             settings.tenant,
             settings.shards,
             settings.durability,
             settings.gateway,
+            settings.more,
         );
         self.write("plane.toml", text.as_bytes());
     }
@@ -172,6 +176,7 @@ impl Home {
             people: address("people on "),
             devices: address("devices on "),
             mqtt: address("MQTT on "),
+            alpn: (line.contains("by ALPN on ")).then(|| address("by ALPN on ")),
             socket: self.data_dir().join("fleetward.sock"),
             child,
             lines,
@@ -210,6 +215,7 @@ pub struct Plane {
     pub people: SocketAddr,
     pub devices: SocketAddr,
     pub mqtt: SocketAddr,
+    pub alpn: Option<SocketAddr>,
     socket: PathBuf,
     child: Child,
     pub lines: Lines,

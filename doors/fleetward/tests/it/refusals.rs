@@ -368,7 +368,7 @@ fn at_the_api_nobody_acts_without_a_right() {
     }
     // Links are made on the plane's own machine only.
     let link = "/api/v1/access/admin-links";
-    curl_at(home, plane.people, link, &["-X", "POST"]).expect(403);
+    curl_at(home, plane.people, link, &["-X", "POST"]).expect(401);
     for path in ["/healthz", "/readyz"] {
         curl_at(home, plane.people, path, &[]).expect(204);
     }

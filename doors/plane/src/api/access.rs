@@ -1,6 +1,7 @@
 //! `/api/v1/access`: the fleet in force, plan, apply, explain, and signing in.
 
-use super::caller::{Administrator, COOKIE};
+use super::caller::COOKIE;
+use super::guard::{Admitted, Allowed};
 use super::identity::Recorded;
 use super::read::{Asked, Body};
 use super::{Caller, Problem, Shared};
@@ -53,7 +54,7 @@ pub struct Fleet {
 /// What is declared and in force.
 #[utoipa::path(get, path = "/api/v1/access/fleet", tag = "access",
     responses((status = 200, body = Fleet), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn fleet(State(plane): State<Shared>, _: Administrator) -> Result<Json<Fleet>, Problem> {
+pub async fn fleet(State(plane): State<Shared>, _: Allowed) -> Result<Json<Fleet>, Problem> {
     let in_force = plane.admission.fleet.get();
     let mut fleet = Fleet {
         version: in_force.version,
@@ -93,7 +94,7 @@ pub struct Applied {
         (status = 409, body = super::problem::ProblemBody), (status = 422, body = super::problem::ProblemBody)))]
 pub async fn apply(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Applied>, Problem> {
     let shown = files.plan.as_deref().map(plan_digest).transpose()?;
@@ -183,7 +184,7 @@ impl From<access::Principals> for Principals {
         (status = 422, body = super::problem::ProblemBody)))]
 pub async fn plan(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Body(files): Body<FleetFiles>,
 ) -> Result<Json<Planned>, Problem> {
     let candidate = planning::compile_candidate(&plane, &sources(files)).await?;
@@ -236,7 +237,7 @@ pub struct Version {
     responses((status = 200, body = [Version]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn history(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(asked): Asked<Versions>,
 ) -> Result<Json<Vec<Version>>, Problem> {
     let in_force = plane.admission.fleet.get().version;
@@ -269,7 +270,7 @@ pub struct Sources {
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn version(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Path(version): Path<u64>,
 ) -> Result<Json<Sources>, Problem> {
     let row = plane.store.fleet_at(version)?.ok_or_else(|| Trouble::Unknown {
@@ -321,7 +322,7 @@ pub struct Answer {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn explain(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Body(question): Body<Question>,
 ) -> Result<Json<Answer>, Problem> {
     let refuse = |text: &str| Problem::new(StatusCode::BAD_REQUEST, "request-refused", text);
@@ -361,18 +362,12 @@ pub async fn explain(
     responses((status = 204), (status = 403, body = super::problem::ProblemBody)))]
 pub async fn admin_link(
     State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
+    Allowed(actor): Allowed,
 ) -> Result<StatusCode, Problem> {
-    let Caller::Local { uid } = caller else {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "local-only",
-            "run `fleetward access admin-link` on the plane's machine",
-        ));
-    };
-    sign_in::make_admin_link(&plane, plane.people_port()).await?;
+    let name = actor.to_string().replace("local/", "");
+    sign_in::make_admin_link(&plane).await?;
     plane.signals.tell(Told::seen(
-        Subject::Person(format!("uid-{uid}")),
+        Subject::Person(name),
         Attribution::Proven,
         Feature::Token { accepted: true },
         clock::now(),
@@ -402,7 +397,10 @@ pub async fn sign_in(
         }
     };
     let cookie = sign_in::sign_in(&plane, &request.token, from).await?;
-    let value = format!("{COOKIE}={cookie}; Path=/; Secure; HttpOnly; SameSite=Strict");
+    let value = format!(
+        "{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Strict",
+        *cookie
+    );
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Ok(value) = HeaderValue::from_str(&value) {
         response.headers_mut().insert(header::SET_COOKIE, value);
@@ -410,14 +408,16 @@ pub async fn sign_in(
     Ok(response)
 }
 
-/// Ends the session that asks, on every screen that it has open.
+/// Ends the session that asks, on every screen that it has open. Who asks by anything else has none.
 #[utoipa::path(post, path = "/api/v1/access/sign-out", tag = "access",
     responses((status = 204), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn sign_out(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    admitted: Admitted,
 ) -> Result<Response, Problem> {
-    sign_in::sign_out(&plane, &actor).await?;
+    if let (Some(session), Some(actor)) = (&admitted.who.session, &admitted.who.actor) {
+        sign_in::sign_out(&plane, actor, &session.name).await?;
+    }
     let gone = format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0");
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Ok(value) = HeaderValue::from_str(&gone) {

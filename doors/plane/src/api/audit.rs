@@ -1,6 +1,6 @@
 //! `/api/v1/audit` and `/log`: the verifiable log, its key, its bundles and its files.
 
-use super::caller::{Administrator, Auditor};
+use super::guard::Allowed;
 use super::identity::Recorded;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
@@ -30,7 +30,7 @@ pub struct Key {
 /// The log's name and key.
 #[utoipa::path(get, path = "/api/v1/audit/key", tag = "audit",
     responses((status = 200, body = Key), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn key(State(plane): State<Shared>, _: Auditor) -> Result<Json<Key>, Problem> {
+pub async fn key(State(plane): State<Shared>, _: Allowed) -> Result<Json<Key>, Problem> {
     Ok(Json(Key {
         origin: plane.config.log_origin(),
         vkey: plane.log_key.to_string(),
@@ -64,7 +64,7 @@ pub struct EntryRow {
     responses((status = 200, body = [EntryRow]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn entries(
     State(plane): State<Shared>,
-    _: Auditor,
+    _: Allowed,
     Asked(asked): Asked<EntriesAsked>,
 ) -> Result<Json<Vec<EntryRow>>, Problem> {
     let from = asked.from.unwrap_or(0);
@@ -109,7 +109,7 @@ pub struct BundleAsked {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn bundle(
     State(plane): State<Shared>,
-    _: Auditor,
+    _: Allowed,
     Asked(asked): Asked<BundleAsked>,
 ) -> Result<Response, Problem> {
     let made = off_thread(move || {
@@ -153,7 +153,7 @@ pub struct Seal {
 /// Whether granting has stopped, and why.
 #[utoipa::path(get, path = "/api/v1/audit/seal", tag = "audit",
     responses((status = 200, body = Seal), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn seal(State(plane): State<Shared>, _: Auditor) -> Result<Json<Seal>, Problem> {
+pub async fn seal(State(plane): State<Shared>, _: Allowed) -> Result<Json<Seal>, Problem> {
     Ok(Json(Seal {
         sealed: plane.store.sealed(),
     }))
@@ -172,7 +172,7 @@ pub struct Unseal {
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn unseal(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(unseal): Body<Unseal>,
 ) -> Result<Json<Recorded>, Problem> {
     if plane.store.sealed().is_none() {
@@ -196,7 +196,7 @@ pub async fn unseal(
         (status = 401, body = super::problem::ProblemBody), (status = 404, body = super::problem::ProblemBody)))]
 pub async fn published(
     State(plane): State<Shared>,
-    _: Auditor,
+    _: Allowed,
     Named(path): Named<String>,
 ) -> Result<Response, Problem> {
     let is_checkpoint = path == audit::tiles::CHECKPOINT_PATH;

@@ -1,6 +1,6 @@
 //! `/api/v1/identity/authorities`: our own CAs.
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::identity::{Recorded, invalid};
 use super::read::{Body, Named};
 use super::{Problem, Shared};
@@ -98,7 +98,7 @@ pub struct Signatures {
     responses((status = 200, body = Authorities), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn authorities(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Authorities>, Problem> {
     let tree = plane.tree();
     let issuance = plane.store.issuance()?;
@@ -179,7 +179,7 @@ pub struct NewAuthority {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn create_authority(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(new): Body<NewAuthority>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let name = AuthorityId::new(&new.name).map_err(invalid)?;
@@ -226,7 +226,7 @@ pub struct ImportedAuthorityPreviewed {
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn import_authority(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(name): Named<String>,
     Body(asked): Body<ImportedAuthority>,
 ) -> Result<Response, Problem> {
@@ -270,7 +270,7 @@ fn permitted(limits: &NameLimits) -> Vec<String> {
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn roll_authority_over(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(name): Named<String>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let name = AuthorityId::new(&name).map_err(invalid)?;
@@ -300,7 +300,7 @@ pub struct AuthorityRequested {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn request_authority(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(name): Named<String>,
     Body(asked): Body<RequestedAuthority>,
 ) -> Result<(StatusCode, Json<AuthorityRequested>), Problem> {
@@ -330,7 +330,7 @@ pub struct AuthorityCertificate {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn install_authority(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(name): Named<String>,
     Body(answer): Body<AuthorityCertificate>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {

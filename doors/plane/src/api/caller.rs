@@ -1,7 +1,11 @@
-//! Who calls, and what they may ask for. Every handler begins with one of these two questions.
+//! Who calls, as far as doors, cookies and tokens tell. What they may ask for is `guard`'s.
 
 use super::{Problem, Shared};
+use crate::clock;
 use crate::entries::Actor;
+use crate::people::tokens;
+use crate::sign_in::Session;
+use access::Asker;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -33,68 +37,14 @@ pub enum Caller {
     Stranger { peer: SocketAddr },
 }
 
-/// The ticket of an administrator. An extractor, so that it is asked before the body is read: a
-/// stranger cannot make us hold one.
-pub struct Administrator(pub Actor);
-
-/// The ticket of an auditor: an administrator, or a service by its certificate.
-pub struct Auditor;
-
-/// The ticket of a service that the fleet lets report what it saw in the network.
-pub struct Observer;
-
-/// The ticket of somebody who may say whose a device is: an administrator, or a service that the
-/// fleet lets speak for owners.
-pub struct SpeaksForOwners(pub Actor);
-
-/// The ticket of somebody who may say what a device should be: an administrator, or a service that the
-/// fleet lets do so.
-pub struct SetsDesiredState(pub Actor);
-
-impl FromRequestParts<Shared> for SetsDesiredState {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
-        let caller = parts.extensions.get::<Caller>().ok_or_else(not_signed_in)?;
-        let actor = caller.auditor(plane, &parts.headers)?;
-        match &actor {
-            Actor::Service(service) if !plane.admission.fleet.get().sets_desired_state(service) => {
-                Err(Problem::new(
-                    StatusCode::FORBIDDEN,
-                    "not-for-desired-state",
-                    "only a service with sets_desired_state = true in the fleet may say what a \
-                     device should be",
-                ))
-            }
-            _ => Ok(Self(actor)),
-        }
-    }
-}
-
-/// The ticket of somebody who may ask for commands: an administrator, or a service, which may command
-/// what its grants let it tell devices.
-pub struct Commander(pub Actor);
-
-impl FromRequestParts<Shared> for Commander {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
-        match parts.extensions.get::<Caller>() {
-            Some(caller) => caller.auditor(plane, &parts.headers).map(Self),
-            None => Err(not_signed_in()),
-        }
-    }
-}
-
-impl FromRequestParts<Shared> for SpeaksForOwners {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
-        match parts.extensions.get::<Caller>() {
-            Some(caller) => caller.for_owners(plane, &parts.headers).map(Self),
-            None => Err(not_signed_in()),
-        }
-    }
+/// Who calls, as far as it is known.
+#[derive(Debug, Clone)]
+pub struct Who {
+    pub asker: Asker,
+    /// Whom the log names; nobody for a stranger, and for a device, of which doors of its own tell.
+    pub actor: Option<Actor>,
+    /// Of a person.
+    pub session: Option<Session>,
 }
 
 /// The certificate that was proven at the door for devices: asked before the body is read. Whether it
@@ -112,129 +62,51 @@ impl FromRequestParts<Shared> for Shown {
     }
 }
 
-impl FromRequestParts<Shared> for Observer {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
-        match parts.extensions.get::<Caller>() {
-            Some(caller) => caller.observer(plane).map(|()| Self),
-            None => Err(not_signed_in()),
-        }
-    }
-}
-
-impl FromRequestParts<Shared> for Administrator {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
-        match parts.extensions.get::<Caller>() {
-            Some(caller) => caller.administrator(plane, &parts.headers).map(Self),
-            None => Err(not_signed_in()),
-        }
-    }
-}
-
-impl FromRequestParts<Shared> for Auditor {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
-        match parts.extensions.get::<Caller>() {
-            Some(caller) => caller.auditor(plane, &parts.headers).map(|_| Self),
-            None => Err(not_signed_in()),
-        }
-    }
-}
-
 impl Caller {
-    /// For what changes the plane or shows the fleet: the local user, or a person signed in.
+    /// Who this is to the control plane. A certificate that is admitted nowhere is a device's: what it
+    /// may tell is asked again by whoever hears it.
     ///
     /// # Errors
-    /// 401 or 403 with what to do.
-    pub fn administrator(&self, plane: &Shared, headers: &HeaderMap) -> Result<Actor, Problem> {
-        match self {
-            Self::Local { uid } => Ok(Actor::Local { uid: *uid }),
-            Self::Stranger { .. } => {
-                if is_from_elsewhere(headers) {
-                    return Err(Problem::new(
-                        StatusCode::FORBIDDEN,
-                        "cross-origin",
-                        "a page of another origin may not use this session",
-                    ));
-                }
-                cookie(headers)
-                    .and_then(|cookie| plane.sign_ins.actor(cookie))
-                    .ok_or_else(not_signed_in)
+    /// 401 or 403: what was shown proves nobody, or was sent by a page of somebody else's.
+    pub fn who(&self, plane: &Shared, headers: &HeaderMap) -> Result<Who, Problem> {
+        let peer = match self {
+            Self::Local { uid } => {
+                return Ok(Who {
+                    asker: Asker::Machine,
+                    actor: Some(Actor::Local { uid: *uid }),
+                    session: None,
+                });
             }
-            Self::Peer { .. } | Self::Asking { .. } => Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "not-an-administrator",
-                "a device or service may not do this; sign in at the door for people or use the \
-                 command line on the plane's machine",
-            )),
-        }
-    }
-
-    /// For what proves and measures: administrators, and services by their certificate.
-    ///
-    /// # Errors
-    /// 401 or 403 with what to do.
-    pub fn auditor(&self, plane: &Shared, headers: &HeaderMap) -> Result<Actor, Problem> {
-        let Self::Peer { presented, .. } = self else {
-            return self.administrator(plane, headers);
+            Self::Peer { presented, .. } => return Ok(by_certificate(plane, presented)),
+            Self::Asking { .. } => return Ok(Who::of(Asker::Device)),
+            Self::Stranger { peer } => peer,
         };
-        let who = plane.trust().authenticate(Door::Devices, presented)?;
-        match who.principal() {
-            Principal::Service(service) => Ok(Actor::Service(service.clone())),
-            Principal::Device(_) => Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "not-for-devices",
-                "a device may enroll here and nothing else",
-            )),
+        if let Some(secret) = bearer(headers) {
+            return by_token(plane, secret, *peer);
         }
-    }
-
-    /// For what the network saw, on which playbooks act: only a service by its certificate, and
-    /// only one that the fleet names for it.
-    ///
-    /// # Errors
-    /// 401 or 403 with what to do.
-    pub fn observer(&self, plane: &Shared) -> Result<(), Problem> {
-        let presented = self.presented()?;
-        let who = plane.trust().authenticate(Door::Devices, presented)?;
-        if let Principal::Service(service) = who.principal()
-            && plane.admission.fleet.get().observes_network(service)
-        {
-            return Ok(());
-        }
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "not-an-observer",
-            "only a service with observes_network = true in the fleet may report what the network \
-             saw",
-        ))
-    }
-
-    /// For whose a device is: administrators, and a service that the fleet names for it.
-    ///
-    /// # Errors
-    /// 401 or 403 with what to do.
-    pub fn for_owners(&self, plane: &Shared, headers: &HeaderMap) -> Result<Actor, Problem> {
-        let Self::Peer { presented, .. } = self else {
-            return self.administrator(plane, headers);
+        let now = clock::now();
+        let session = cookie(headers).and_then(|cookie| plane.sign_ins.find(cookie, now));
+        let Some((session, member)) = session.and_then(|session| {
+            let member = plane.roster.person(&session.person)?;
+            member.is_active().then_some((session, member))
+        }) else {
+            return Ok(Who::of(Asker::Stranger));
         };
-        let who = plane.trust().authenticate(Door::Devices, presented)?;
-        match who.principal() {
-            Principal::Service(service)
-                if plane.admission.fleet.get().speaks_for_owners(service) =>
-            {
-                Ok(Actor::Service(service.clone()))
-            }
-            _ => Err(Problem::new(
+        if is_from_elsewhere(headers) {
+            return Err(Problem::new(
                 StatusCode::FORBIDDEN,
-                "not-for-owners",
-                "only a service with speaks_for_owners = true in the fleet may say whose a device is",
-            )),
+                "cross-origin",
+                "a page of another origin may not use this session",
+            ));
         }
+        Ok(Who {
+            asker: Asker::Person {
+                roles: member.roles,
+                is_fresh: session.is_fresh(now),
+            },
+            actor: Some(Actor::Person(member.row.id)),
+            session: Some(session),
+        })
     }
 
     /// The certificate of somebody who is admitted.
@@ -262,6 +134,49 @@ impl Caller {
     }
 }
 
+impl Who {
+    const fn of(asker: Asker) -> Self {
+        Self {
+            asker,
+            actor: None,
+            session: None,
+        }
+    }
+}
+
+fn by_certificate(plane: &Shared, presented: &Presented) -> Who {
+    let who = plane.trust().authenticate(Door::Devices, presented);
+    let Ok(Principal::Service(service)) = who.as_ref().map(|who| who.principal()) else {
+        return Who::of(Asker::Device);
+    };
+    let fleet = plane.admission.fleet.get();
+    Who {
+        asker: Asker::Service {
+            observes_network: fleet.observes_network(service),
+            speaks_for_owners: fleet.speaks_for_owners(service),
+        },
+        actor: Some(Actor::Service(service.clone())),
+        session: None,
+    }
+}
+
+fn by_token(plane: &Shared, secret: &str, peer: SocketAddr) -> Result<Who, Problem> {
+    let token = tokens::find(plane, secret, peer.ip()).ok_or_else(|| {
+        // One answer for all that is wrong with it: whoever guesses learns nothing.
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "token-refused",
+            "the token is unknown, revoked or expired, or may not be shown from this address; \
+             `fleetward access token list` tells which",
+        )
+    })?;
+    Ok(Who {
+        asker: Asker::Token { roles: token.roles },
+        actor: Some(Actor::Token(token.row.id)),
+        session: None,
+    })
+}
+
 fn no_certificate() -> Problem {
     Problem::new(
         StatusCode::UNAUTHORIZED,
@@ -278,6 +193,13 @@ fn is_from_elsewhere(headers: &HeaderMap) -> bool {
         .is_some_and(|site| site != "same-origin" && site != "none")
 }
 
+/// RFC 6750, section 2.1; the other two ways would put the secret into bodies and addresses.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, secret) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+}
+
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     headers
         .get_all(header::COOKIE)
@@ -287,13 +209,4 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(name, _)| *name == COOKIE)
         .map(|(_, value)| value)
-}
-
-fn not_signed_in() -> Problem {
-    Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "not-signed-in",
-        "sign in with the link in the plane's admin-link file; `fleetward access admin-link` \
-         makes a new one",
-    )
 }

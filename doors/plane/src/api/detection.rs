@@ -1,6 +1,6 @@
 //! `/api/v1/detection`: alerts, baselines, and what observers in the network saw.
 
-use super::caller::{Administrator, Observer};
+use super::guard::Allowed;
 use super::identity::Recorded;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared};
@@ -84,7 +84,7 @@ pub struct Alert {
     responses((status = 200, body = Alerts), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn alerts(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(asked): Asked<AlertsAsked>,
 ) -> Result<Json<Alerts>, Problem> {
     let device = asked.device.as_deref().map(DeviceId::new).transpose();
@@ -201,7 +201,7 @@ pub struct BaselineEntry {
     responses((status = 200, body = Baselines), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn baselines(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Baselines>, Problem> {
     let known = plane.judgement.lock().detector.baselines();
     let baselines = known
@@ -246,7 +246,7 @@ pub struct Accepted {
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn accept(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(product): Named<String>,
 ) -> Result<Json<Accepted>, Problem> {
     let id = ProductId::new(&product).map_err(invalid)?;
@@ -347,7 +347,7 @@ pub struct Taken {
         (status = 403, body = super::problem::ProblemBody)))]
 pub async fn observations(
     State(plane): State<Shared>,
-    _: Observer,
+    _: Allowed,
     Body(told): Body<Observations>,
 ) -> Result<(StatusCode, Json<Taken>), Problem> {
     if told.observations.len() > OBSERVATIONS_MAX {

@@ -4,9 +4,10 @@
 //! number. Whoever comes back with `Last-Event-ID` goes on from there, or gets `event: reset` and
 //! reads everything anew.
 
-use super::caller::Administrator;
+use super::guard::{Allowed, admit};
 use super::{Caller, Problem, Shared};
 use crate::events::{Found, Place, STREAMS_MAX};
+use access::Action;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -26,7 +27,7 @@ use tokio::sync::watch;
         (status = 401, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn events(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -61,7 +62,10 @@ pub async fn events(
 fn credentials_of(headers: &HeaderMap) -> HeaderMap {
     headers
         .iter()
-        .filter(|(name, _)| **name == header::COOKIE || name.as_str() == "sec-fetch-site")
+        .filter(|(name, _)| {
+            let credentials = [header::COOKIE, header::AUTHORIZATION];
+            credentials.contains(*name) || name.as_str() == "sec-fetch-site"
+        })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }
@@ -92,10 +96,8 @@ impl Stream {
         loop {
             self.moves.borrow_and_update();
             // Asked at each wake: whoever signed out or was revoked sees nothing more.
-            let stands = self
-                .caller
-                .administrator(&self.plane, &self.headers)
-                .is_ok();
+            let action = Action::InventoryRead;
+            let stands = admit(&self.plane, &self.caller, &self.headers, action).is_ok();
             if !stands || !self.place.is_kept() || self.plane.events.is_over() {
                 return None;
             }

@@ -3,7 +3,7 @@
 pub mod commands;
 pub mod twins;
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::{Problem, Shared};
 use axum::Json;
 use axum::extract::State;
@@ -33,7 +33,7 @@ pub struct Session {
     responses((status = 200, body = [Session]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn sessions(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<Session>>, Problem> {
     let reports = plane.shards().reports(true).await;
     let sessions = reports

@@ -1,7 +1,8 @@
 //! Health, metrics and the interface itself.
 
-use super::caller::Auditor;
+use super::guard::{Allowed, admit};
 use super::{Caller, Problem, Shared, bytes};
+use access::Action;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -27,7 +28,7 @@ pub async fn ready(
     if reasons.is_empty() {
         return Ok(StatusCode::NO_CONTENT);
     }
-    let told = caller.auditor(&plane, &headers).is_ok();
+    let told = admit(&plane, &caller, &headers, Action::Measure).is_ok();
     let problem = Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "not-ready",
@@ -44,7 +45,7 @@ pub async fn ready(
 #[utoipa::path(get, path = "/metrics", tag = "health",
     responses((status = 200, content_type = "text/plain", body = String),
         (status = 401, body = super::problem::ProblemBody)))]
-pub async fn metrics(State(plane): State<Shared>, _: Auditor) -> Result<Response, Problem> {
+pub async fn metrics(State(plane): State<Shared>, _: Allowed) -> Result<Response, Problem> {
     let mut text = String::new();
     let mut say = |name: &str, kind: &str, labels: &str, value: u64| {
         // Writing to a String cannot fail.

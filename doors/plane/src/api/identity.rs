@@ -7,7 +7,7 @@ pub mod claims;
 pub mod imports;
 pub mod ownership;
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared, bytes};
 use crate::certify::lists;
@@ -62,7 +62,7 @@ impl From<store::Receipt> for Recorded {
     responses((status = 200, body = [Manufacturer]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn manufacturers(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<Manufacturer>>, Problem> {
     let mut all = Vec::new();
     plane.store.for_each_manufacturer(|row| {
@@ -82,7 +82,7 @@ pub async fn manufacturers(
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn add_manufacturer(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(new): Body<NewManufacturer>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let id = ManufacturerId::new(&new.manufacturer).map_err(invalid)?;
@@ -114,7 +114,7 @@ pub struct ListTaken {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn expect_devices(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     headers: HeaderMap,
     Asked(whose): Asked<WhoseList>,
     text: String,
@@ -213,7 +213,7 @@ impl From<store::DeviceRow> for Device {
     responses((status = 200, body = [Device]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn devices(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(page): Asked<Page>,
 ) -> Result<Json<Vec<Device>>, Problem> {
     let after = page
@@ -289,7 +289,7 @@ impl From<store::CertificateRow> for Certificate {
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn device(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Named(device): Named<String>,
 ) -> Result<Json<DeviceWithCertificates>, Problem> {
     let id = DeviceId::new(&device).map_err(invalid)?;
@@ -339,7 +339,7 @@ pub struct ServiceCertificate {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn certify_service(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(service): Named<String>,
     Body(request): Body<ServiceRequest>,
 ) -> Result<(StatusCode, Json<ServiceCertificate>), Problem> {

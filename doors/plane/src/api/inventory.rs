@@ -1,7 +1,7 @@
 //! `/api/v1/inventory`: what is out there, lists in and out, and what a foreign list tells.
 
-use super::caller::Administrator;
 use super::detection::{Alert, open_alerts};
+use super::guard::Allowed;
 use super::identity::Certificate;
 use super::read::{Asked, Named};
 use super::{Problem, Shared, bytes};
@@ -180,7 +180,7 @@ impl From<DeviceView> for KnownDevice {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn devices(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(which): Asked<Which>,
 ) -> Result<Json<InventoryPage>, Problem> {
     let query = which.query()?;
@@ -242,7 +242,7 @@ impl Which {
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn device(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Named(device): Named<String>,
 ) -> Result<Json<DeviceInFull>, Problem> {
     let id = DeviceId::new(&device).map_err(invalid)?;
@@ -338,7 +338,7 @@ impl From<inventory::LineError> for RefusedLine {
         (status = 401, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn import(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Asked(how): Asked<How>,
     text: String,
 ) -> Result<Json<Imported>, Problem> {
@@ -365,7 +365,7 @@ pub async fn import(
 #[utoipa::path(get, path = "/api/v1/inventory/export", tag = "inventory",
     responses((status = 200, content_type = "text/csv", body = String),
         (status = 401, body = super::problem::ProblemBody)))]
-pub async fn export(State(plane): State<Shared>, _: Administrator) -> Result<Response, Problem> {
+pub async fn export(State(plane): State<Shared>, _: Allowed) -> Result<Response, Problem> {
     let text = off_thread(move || stock::export(&plane)).await?;
     let mut response = bytes("text/csv; charset=utf-8", text.into_bytes());
     response.headers_mut().insert(
@@ -408,7 +408,7 @@ pub struct Finding {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn findings(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     text: String,
 ) -> Result<Json<Findings>, Problem> {
     let context = stock::issuers(&plane)?;

@@ -4,6 +4,7 @@
 //! methods and paths are refused.
 
 mod access;
+mod actions;
 mod attestation;
 mod audit;
 mod authorities;
@@ -13,11 +14,13 @@ mod detection;
 mod est;
 mod events;
 mod gateway;
+mod guard;
 mod health;
 mod identity;
 mod inventory;
 mod overview;
 mod pending;
+mod people;
 mod problem;
 mod reach;
 mod read;
@@ -41,6 +44,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
+use guard::guarded;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -66,12 +70,13 @@ type Shared = Arc<Plane>;
 
 /// The API for people and for the local command line, and the console.
 pub fn people_router(plane: &Shared) -> Router {
-    finish(api().merge(console::router()), plane)
+    finish(guarded(api(), plane).merge(console::router()), plane)
 }
 
 /// The same behind mutual TLS, and EST beside it.
 pub fn devices_router(plane: &Shared) -> Router {
-    finish(api().merge(est::router()).merge(tpm::router()), plane)
+    let guarded = guarded(api().merge(tpm::router()), plane);
+    finish(guarded.merge(est::router()), plane)
 }
 
 fn api() -> Router<Shared> {
@@ -131,6 +136,7 @@ fn api() -> Router<Shared> {
             post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
         )
         .route("/api/v1/access/sign-out", post(access::sign_out))
+        .merge(people())
         .route("/api/v1/inventory/devices", get(inventory::devices))
         .route("/api/v1/inventory/devices/{device}", get(inventory::device))
         .route(
@@ -183,6 +189,26 @@ fn commands() -> Router<Shared> {
         .route(
             "/api/v1/gateway/twins/{device}",
             get(gateway::twins::show).patch(gateway::twins::set),
+        )
+}
+
+/// People, and the tokens of programs.
+fn people() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/access/whoami", get(people::whoami))
+        .route("/api/v1/access/people", get(people::list).post(people::add))
+        .route(
+            "/api/v1/access/people/{person}",
+            put(people::change).delete(people::disable),
+        )
+        .route("/api/v1/access/people/{person}/link", post(people::link))
+        .route(
+            "/api/v1/access/tokens",
+            get(people::tokens).post(people::make_token),
+        )
+        .route(
+            "/api/v1/access/tokens/{token}",
+            delete(people::revoke_token),
         )
 }
 
@@ -391,7 +417,7 @@ fn finish(router: Router<Shared>, plane: &Shared) -> Router {
     };
     router
         .layer(timeout(REQUEST_SECONDS_MAX))
-        .merge(lists())
+        .merge(guarded(lists(), plane))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -510,6 +536,15 @@ async fn method_not_allowed() -> Problem {
         access::admin_link,
         access::sign_in,
         access::sign_out,
+        people::whoami,
+        people::list,
+        people::add,
+        people::change,
+        people::disable,
+        people::link,
+        people::tokens,
+        people::make_token,
+        people::revoke_token,
         inventory::devices,
         inventory::device,
         inventory::import,
@@ -603,6 +638,65 @@ mod tests {
             checked_in == now,
             "openapi.json is old; run FLEETWARD_BLESS=1 cargo test -p plane"
         );
+    }
+
+    /// What is routed and not in the interface: others' formats, told in the documentation.
+    const BESIDE: [&str; 5] = [
+        "/openapi.json",
+        "/status/crl/{issuer}/{count}/{file}",
+        "/status/ocsp",
+        "/status/ocsp/{*request}",
+        "/log/{*path}",
+    ];
+
+    #[test]
+    fn every_endpoint_has_exactly_one_action_and_every_action_an_endpoint() {
+        let interface = serde_json::to_value(Interface::openapi()).unwrap();
+        let mut there = std::collections::BTreeSet::new();
+        for (path, operations) in interface["paths"].as_object().unwrap() {
+            let path = if path == "/log/{path}" {
+                BESIDE[4]
+            } else {
+                path
+            };
+            for method in operations.as_object().unwrap().keys() {
+                there.insert((method.to_uppercase(), path.to_owned()));
+            }
+        }
+        let mut listed = std::collections::BTreeSet::new();
+        for (method, path, _) in actions::ENDPOINTS {
+            assert!(
+                listed.insert((method.to_string(), path.to_string())),
+                "{path} twice"
+            );
+        }
+        let without: Vec<_> = there.difference(&listed).collect();
+        assert!(without.is_empty(), "no action in actions.rs: {without:?}");
+        let beside = listed.difference(&there);
+        let gone: Vec<_> = beside
+            .filter(|(_, path)| !BESIDE.contains(&path.as_str()))
+            .collect();
+        assert!(
+            gone.is_empty(),
+            "listed in actions.rs and nowhere routed: {gone:?}"
+        );
+        for action in ::access::Action::ALL {
+            // Asked within an act, not at its door.
+            let within = matches!(action, ::access::Action::RevokeMany);
+            let used = actions::ENDPOINTS.iter().any(|(_, _, its)| its == action);
+            assert!(used || within, "{action:?} is no endpoint's");
+        }
+    }
+
+    #[test]
+    fn every_route_is_in_the_registry() {
+        let sources = [include_str!("mod.rs"), include_str!("tpm.rs")];
+        let lines: String = sources.concat().split_whitespace().collect();
+        for route in lines.split(".route(\"").skip(1) {
+            let path = route.split('"').next().unwrap();
+            let listed = actions::ENDPOINTS.iter().any(|(_, its, _)| *its == path);
+            assert!(listed || !path.starts_with('/'), "{path} has no action");
+        }
     }
 
     #[test]

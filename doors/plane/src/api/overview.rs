@@ -1,6 +1,6 @@
 //! `GET /api/v1/overview`: the state in one sentence, with its causes.
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::{Problem, Shared};
 use crate::certify::authorities;
 use crate::clock;
@@ -75,10 +75,7 @@ pub struct PlaneState {
 /// How it stands, in one sentence with its causes.
 #[utoipa::path(get, path = "/api/v1/overview", tag = "overview",
     responses((status = 200, body = Overview), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn overview(
-    State(plane): State<Shared>,
-    _: Administrator,
-) -> Result<Json<Overview>, Problem> {
+pub async fn overview(State(plane): State<Shared>, _: Allowed) -> Result<Json<Overview>, Problem> {
     let reasons = plane.unready().await;
     let log = Log {
         size: plane.store.leaf_count()?,

@@ -1,6 +1,6 @@
 //! `/api/v1/identity/pending`: devices that wait for a person, and what the person decides.
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::identity::Recorded;
 use super::read::{Asked, Body, Named};
 use super::{Problem, Shared};
@@ -62,7 +62,7 @@ pub struct Pending {
     responses((status = 200, body = [Pending]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn list(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(page): Asked<PendingPage>,
 ) -> Result<Json<Vec<Pending>>, Problem> {
     let after = page.after.as_deref().map(read_id).transpose()?;
@@ -118,7 +118,7 @@ pub struct Approved {
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn approve(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(id): Named<String>,
     Body(approval): Body<Approval>,
 ) -> Result<Json<Approved>, Problem> {
@@ -157,7 +157,7 @@ pub async fn approve(
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn refuse(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(id): Named<String>,
     Body(because): Body<RefusedBecause>,
 ) -> Result<Json<Recorded>, Problem> {

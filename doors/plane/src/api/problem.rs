@@ -131,6 +131,7 @@ impl From<Trouble> for Problem {
                 };
                 Self::new(status, code, detail).retry_after(seconds)
             }
+            Trouble::Moved { .. } => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
             Trouble::Unknown { code, .. } => Self::new(StatusCode::NOT_FOUND, code, detail),
             Trouble::Fleet(diagnostics) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "fleet-refused", detail)

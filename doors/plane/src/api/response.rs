@@ -1,6 +1,6 @@
 //! `/api/v1/response`: incidents, who is cut off and by whom, playbooks.
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::identity::Recorded;
 use super::reach::Reach;
 use super::read::{Asked, Body, Named};
@@ -69,7 +69,7 @@ pub struct IncidentRow {
     responses((status = 200, body = Incidents), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn incidents(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(asked): Asked<IncidentsAsked>,
 ) -> Result<Json<Incidents>, Problem> {
     let wanted = match asked.state.as_deref() {
@@ -151,7 +151,7 @@ pub struct Proof {
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn incident(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Named(id): Named<String>,
 ) -> Result<Json<OneIncident>, Problem> {
     let id = incident_id(&id)?;
@@ -193,7 +193,7 @@ pub struct Closing {
         (status = 404, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn close(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(id): Named<String>,
     Body(closing): Body<Closing>,
 ) -> Result<StatusCode, Problem> {
@@ -230,7 +230,7 @@ pub struct AllContained {
 /// Every device that is cut off, in the order of their names.
 #[utoipa::path(get, path = "/api/v1/response/containments", tag = "response",
     responses((status = 200, body = AllContained), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn containments(State(plane): State<Shared>, _: Administrator) -> Json<AllContained> {
+pub async fn containments(State(plane): State<Shared>, _: Allowed) -> Json<AllContained> {
     let standing = plane.containments.lock();
     let containments = standing.iter().map(|(device, one)| Contained {
         device: device.to_string(),
@@ -287,7 +287,7 @@ pub struct ContainmentDone {
         (status = 503, body = super::problem::ProblemBody)))]
 pub async fn contain(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Asked(asked): Asked<DryRun>,
     Body(new): Body<NewContainment>,
 ) -> Result<(StatusCode, Json<ContainmentDone>), Problem> {
@@ -361,7 +361,7 @@ pub struct Restored {
         (status = 409, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn restore(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(device): Named<String>,
     Asked(asked): Asked<DryRun>,
     bytes: Bytes,
@@ -432,7 +432,7 @@ pub struct PlaybookStep {
 /// The planned responses of the fleet in force, and how much of each was used.
 #[utoipa::path(get, path = "/api/v1/response/playbooks", tag = "response",
     responses((status = 200, body = Playbooks), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn playbooks(State(plane): State<Shared>, _: Administrator) -> Json<Playbooks> {
+pub async fn playbooks(State(plane): State<Shared>, _: Allowed) -> Json<Playbooks> {
     let now = crate::clock::now();
     let judgement = plane.judgement.lock();
     let uses = judgement.responder.playbook_uses(now);

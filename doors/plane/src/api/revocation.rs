@@ -1,7 +1,7 @@
 //! `/api/v1/identity/revocations` and `…/releases`: what is withdrawn, for good or on hold, and what
 //! is given back.
 
-use super::caller::Administrator;
+use super::guard::{Admitted, Allowed};
 use super::identity::{Recorded, invalid};
 use super::read::{Asked, Body};
 use super::{Problem, Shared};
@@ -10,6 +10,7 @@ use crate::plane::digest;
 use crate::respond::deciding;
 use crate::shared::{off_thread, to_its_end};
 use crate::withdrawing::{Releasing, RevocationPreview, RevocationReceipt, Revoking, read_list};
+use access::Action;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -119,7 +120,8 @@ fn proof_of(entry: u64) -> String {
         (status = 401, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn revoke(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    admitted: Admitted,
+    Allowed(actor): Allowed,
     Body(asked): Body<Revocation>,
 ) -> Result<Response, Problem> {
     let what = one_of([
@@ -130,7 +132,7 @@ pub async fn revoke(
         ("ca", asked.ca),
     ])?;
     let revoking = Revoking::one(what, reason(&asked.reason)?);
-    carry_out(plane, revoking, asked.dry_run, actor).await
+    carry_out(plane, &admitted, revoking, asked.dry_run, actor).await
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -154,7 +156,8 @@ pub struct ListAsked {
         (status = 401, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn revoke_list(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    admitted: Admitted,
+    Allowed(actor): Allowed,
     Asked(asked): Asked<ListAsked>,
     text: String,
 ) -> Result<Response, Problem> {
@@ -167,11 +170,12 @@ pub async fn revoke_list(
         list: Some(digest(text.as_bytes())),
         ..Revoking::nothing(reason(&asked.reason)?)
     };
-    carry_out(plane, revoking, asked.dry_run, actor).await
+    carry_out(plane, &admitted, revoking, asked.dry_run, actor).await
 }
 
 async fn carry_out(
     plane: Shared,
+    admitted: &Admitted,
     revoking: Revoking,
     dry_run: bool,
     actor: crate::entries::Actor,
@@ -179,6 +183,10 @@ async fn carry_out(
     if dry_run {
         let preview = plane.preview(revoking.what).await?;
         return Ok(Json(RevocationPreviewed::from(preview)).into_response());
+    }
+    let bars_many = |what: &Revocable| matches!(what, Revocable::Product(_) | Revocable::Issuer(_));
+    if revoking.what.iter().any(bars_many) {
+        admitted.also(&plane, Action::RevokeMany)?;
     }
     let brokers = plane.brokers.configured();
     let carried_to = brokers
@@ -225,7 +233,7 @@ pub struct WithdrawnPage {
     responses((status = 200, body = WithdrawnPage), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn revocations(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(which): Asked<WhichRevocations>,
 ) -> Result<Json<WithdrawnPage>, Problem> {
     let limit = which.limit.unwrap_or(100).clamp(1, 1000);
@@ -286,7 +294,7 @@ pub struct Released {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn release(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(asked): Body<Release>,
 ) -> Result<(StatusCode, Json<Released>), Problem> {
     let what = one_of([

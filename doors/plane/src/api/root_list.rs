@@ -1,6 +1,6 @@
 //! `/api/v1/identity/roots/crl`: the revocation list of a root that is kept elsewhere.
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::identity::{Recorded, invalid};
 use super::read::Body;
 use super::{Problem, Shared};
@@ -38,7 +38,7 @@ pub struct RootListRequest {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn request_root_list(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Body(asked): Body<RootListAsked>,
 ) -> Result<Json<RootListRequest>, Problem> {
     let root = match asked.root_sha256 {
@@ -68,7 +68,7 @@ pub struct RootList {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn install_root_list(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(list): Body<RootList>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let der = crate::pem::decode(&list.crl_pem, &["X509 CRL"])?;

@@ -1,7 +1,8 @@
 //! `/api/v1/identity/roots`: the root moves offline, another takes its place, and devices say that
 //! they know it.
 
-use super::caller::{Administrator, Shown};
+use super::caller::Shown;
+use super::guard::Allowed;
 use super::identity::{Recorded, invalid};
 use super::read::Body;
 use super::{Problem, Shared};
@@ -31,7 +32,7 @@ pub struct NextRoot {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn announce_root(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(next): Body<NextRoot>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let certificates = crate::pem::decode_all(&next.certificates_pem, "CERTIFICATE", 3)?;
@@ -74,7 +75,7 @@ pub struct RootSpread {
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn roll_root_over(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(asked): Body<RootStep>,
 ) -> Result<Response, Problem> {
     if asked.dry_run {
@@ -94,7 +95,7 @@ pub async fn roll_root_over(
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn retire_root(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(asked): Body<RootStep>,
 ) -> Result<Response, Problem> {
     if asked.dry_run {
@@ -167,7 +168,7 @@ pub struct RootExported {
         (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn export_root(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(export): Body<RootExport>,
 ) -> Result<(StatusCode, Json<RootExported>), Problem> {
     let passphrase = Zeroizing::new(export.passphrase);
@@ -187,7 +188,7 @@ pub async fn export_root(
         (status = 403, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn destroy_root_key(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
 ) -> Result<Json<Recorded>, Problem> {
     here(&actor)?;
     let receipt = to_its_end(async move { roots::destroy(&plane, &actor).await }).await?;

@@ -1,6 +1,6 @@
 //! `/api/v1/identity/served`: the certificates that our doors show.
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::identity::Recorded;
 use super::{Problem, Shared};
 use crate::served::{self, Entry};
@@ -74,7 +74,7 @@ impl From<&Entry> for ServedCertificate {
     responses((status = 200, body = [ServedCertificate]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn served(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<ServedCertificate>>, Problem> {
     let served = plane.trust().served.get();
     Ok(Json(served.entries().iter().map(Into::into).collect()))
@@ -93,7 +93,7 @@ pub struct ServedReloaded {
         (status = 409, body = super::problem::ProblemBody), (status = 503, body = super::problem::ProblemBody)))]
 pub async fn reload_served(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
 ) -> Result<Json<ServedReloaded>, Problem> {
     let done = to_its_end(async move { served::reload(&plane, &actor).await }).await?;
     if !done.errors.is_empty() {

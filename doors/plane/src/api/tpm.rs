@@ -1,7 +1,7 @@
 //! `/api/v1/identity/tpm`: TPMs that are expected, and how a device without any certificate proves
 //! by its own that it may have one.
 
-use super::caller::Administrator;
+use super::guard::Allowed;
 use super::identity::{Attestation, Recorded, invalid};
 use super::read::{Asked, Body};
 use super::{Caller, Problem, Shared, bytes};
@@ -60,7 +60,7 @@ pub struct TpmsListed {
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn list_endorsement_keys(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Asked(whose): Asked<WhoseList>,
     text: String,
 ) -> Result<(StatusCode, Json<TpmsListed>), Problem> {
@@ -106,7 +106,7 @@ pub struct WhichTpm {
         (status = 404, body = super::problem::ProblemBody)))]
 pub async fn unlist_endorsement_keys(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Asked(which): Asked<WhichTpm>,
 ) -> Result<Json<TpmsListed>, Problem> {
     let manufacturer = manufacturer(&which.manufacturer)?;
@@ -154,7 +154,7 @@ pub struct ExpectedChip {
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn endorsement_keys(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(page): Asked<ChipPage>,
 ) -> Result<Json<Vec<ExpectedChip>>, Problem> {
     let after = page.after.as_deref().map(|text| {
@@ -213,7 +213,7 @@ pub struct TpmVendor {
     responses((status = 200, body = [TpmVendor]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn tpm_vendors(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<TpmVendor>>, Problem> {
     let mut all = Vec::new();
     plane.store.for_each_tpm_vendor(|row| {
@@ -234,7 +234,7 @@ pub async fn tpm_vendors(
         (status = 409, body = super::problem::ProblemBody)))]
 pub async fn add_tpm_vendor(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(new): Body<NewTpmVendor>,
 ) -> Result<(StatusCode, Json<Recorded>), Problem> {
     let whose = manufacturer(&new.manufacturer)?;

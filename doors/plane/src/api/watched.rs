@@ -5,6 +5,7 @@ use super::caller::COOKIE;
 use super::{Caller, Problem, Shared};
 use crate::clock;
 use crate::judge::signals::Told;
+use crate::people::tokens::PREFIX;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
@@ -57,7 +58,7 @@ pub async fn watch(State(plane): State<Shared>, request: Request, next: Next) ->
 enum Who {
     /// By a certificate that was proven and holds now.
     Known(Principal),
-    /// Somebody who shows the cookie of no session.
+    /// Somebody who shows a cookie or a token, and perhaps neither is good.
     Guessing(std::net::IpAddr),
 }
 
@@ -71,10 +72,14 @@ impl Who {
                 Some(Self::Known(who.principal().clone()))
             }
             Caller::Stranger { peer } => {
-                let cookies = request.headers().get_all(header::COOKIE).iter();
-                let shows_ours = cookies
-                    .filter_map(|value| value.to_str().ok())
-                    .any(|value| value.contains(COOKIE));
+                let headers = request.headers();
+                let shows = |name: header::HeaderName, ours: &str| {
+                    (headers.get_all(name).iter())
+                        .filter_map(|value| value.to_str().ok())
+                        .any(|value| value.contains(ours))
+                };
+                let shows_ours =
+                    shows(header::COOKIE, COOKIE) || shows(header::AUTHORIZATION, PREFIX);
                 shows_ours.then(|| Self::Guessing(peer.ip().to_canonical()))
             }
         }

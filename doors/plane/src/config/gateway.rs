@@ -1,6 +1,7 @@
 //! `[gateway]`: the MQTT door.
 
 use serde::Deserialize;
+use std::time::Duration;
 
 /// `[gateway]`
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,11 @@ pub struct GatewayConfig {
     /// Longest keep-alive of an MQTT client, 10 to 65535 seconds; a longer one, and none, is read as
     /// this. MQTT 5 clients are told.
     pub keep_alive_seconds_max: u16,
+    /// Devices may send reports of AWS IoT Device Defender, each under its own name
+    /// (`$aws/things/<device>/defender/metrics/json` or `/cbor`).
+    pub device_defender: bool,
+    /// Seconds between two of them of one device, 0 to 3600; one that comes sooner is rejected.
+    pub device_defender_seconds_min: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -58,14 +64,26 @@ impl Default for GatewayConfig {
             connections_max: 100_000,
             reports_per_minute: 120,
             keep_alive_seconds_max: 1200,
+            device_defender: false,
+            device_defender_seconds_min: 60,
         }
     }
 }
 
 impl GatewayConfig {
+    pub(crate) fn device_defender_interval_min(&self) -> Duration {
+        Duration::from_secs(u64::from(self.device_defender_seconds_min))
+    }
+
     /// (key, value, least, greatest)
-    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 7] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
         [
+            (
+                "gateway.device_defender_seconds_min",
+                u64::from(self.device_defender_seconds_min),
+                0,
+                3600,
+            ),
             (
                 "gateway.reports_per_minute",
                 u64::from(self.reports_per_minute),

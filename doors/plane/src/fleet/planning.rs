@@ -1,6 +1,7 @@
 //! What a fleet would change, and its grants: compiled, not in force.
 
 use crate::clock;
+use crate::config::GatewayConfig;
 use crate::fleet::FleetInForce;
 use crate::plane::Plane;
 use crate::shared::off_thread;
@@ -52,6 +53,7 @@ pub async fn compile_candidate(
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, files)?);
     next.check_authorities(&plane.tree())?;
+    check_mud(&next, files)?;
     check_slots(plane, &next)?;
     check_invariants(&next).await?;
     let grants = Arc::new(plane.compile(&next).await?);
@@ -60,6 +62,20 @@ pub async fn compile_candidate(
         next,
         grants,
     })
+}
+
+/// # Errors
+/// A manufacturer's file that is not signed by whom the fleet believes.
+fn check_mud(next: &FleetInForce, files: &[SourceFile]) -> Result<(), Trouble> {
+    let fleet = next.fleet.iter();
+    let wrong: Vec<_> = fleet
+        .flat_map(|fleet| access::check_mud_signatures(fleet, files, clock::now()))
+        .collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Trouble::Fleet(wrong))
+    }
 }
 
 /// What it would change for the devices that are known now.
@@ -181,11 +197,16 @@ pub fn shared_topics(
 }
 
 /// Grants for a population, compiled off the async threads: Cedar may take its time.
-pub fn compile(fleet: &FleetInForce, population: Vec<Facts>) -> Result<Grants, Trouble> {
-    match &fleet.fleet {
-        Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet),
-        None => Ok(Grants::none()),
-    }
+pub fn compile(
+    fleet: &FleetInForce,
+    population: Vec<Facts>,
+    config: &GatewayConfig,
+) -> Result<Grants, Trouble> {
+    let grants = match &fleet.fleet {
+        Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet)?,
+        None => Grants::none(),
+    };
+    Ok(grants.with_device_defender(config.device_defender))
 }
 
 fn digest(text: &str) -> Digest {

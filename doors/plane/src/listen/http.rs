@@ -1,5 +1,6 @@
 //! HTTP/1.1 and HTTP/2 on one accepted stream, with the caps that hold before anybody is known.
 
+use super::arrivals::{Arrivals, Begun};
 use super::refused::{self, Failed, Lines};
 use super::source_of;
 use super::tls::{Sight, Whom};
@@ -20,7 +21,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -105,13 +105,12 @@ pub trait HttpDoor: Clone + Send + Sync + 'static {
 /// Accepts until the plane stops, then waits a while for what is under way; each connection gets
 /// a place before it is taken.
 pub async fn serve_door<D: HttpDoor>(
-    listener: std::net::TcpListener,
+    mut arrivals: Arrivals,
     door: D,
     router: Router,
     signals: Signals,
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let by_source = Arc::default();
     let lines = Arc::new(Lines::new(D::NAME));
@@ -126,7 +125,7 @@ pub async fn serve_door<D: HttpDoor>(
             _ = stopping.changed() => break,
         };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = arrivals.next() => accepted,
             _ = stopping.changed() => break,
         };
         match accepted {
@@ -143,8 +142,6 @@ pub async fn serve_door<D: HttpDoor>(
                     }
                     continue;
                 };
-                // Without it a small answer waits for the peer's acknowledgement.
-                let _ = stream.set_nodelay(true);
                 let (door, router, until) = (door.clone(), router.clone(), stopping.clone());
                 let (lines, telling) = (Arc::clone(&lines), Arc::clone(&telling));
                 let lingering = Arc::clone(&lingering);
@@ -166,7 +163,7 @@ pub async fn serve_door<D: HttpDoor>(
             }
         }
     }
-    drop(listener);
+    drop(arrivals);
     let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     // Who has not finished by then is cut.
     let _ = tokio::time::timeout(DRAIN_PATIENCE, places.acquire_many(all)).await;
@@ -181,13 +178,13 @@ pub async fn pause_accepting() {
 /// The stream of a peer that was refused and told why, if it may not have heard it yet.
 async fn serve_connection<D: HttpDoor>(
     door: D,
-    stream: TcpStream,
+    stream: Begun,
     peer: SocketAddr,
     router: Router,
     until: watch::Receiver<bool>,
     lines: &Lines,
     telling: &Telling,
-) -> Option<TcpStream> {
+) -> Option<Begun> {
     let (config, sight) = door.offer().ok()?;
     let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
     let (failed, stream) = match tokio::time::timeout(PATIENCE, handshake).await {
@@ -216,7 +213,7 @@ async fn serve_connection<D: HttpDoor>(
 /// Says that nothing follows and reads on without looking until the peer has closed. Closed at
 /// once, the kernel would answer what is still on its way (in TLS 1.3 a client sends its request
 /// before it can know) with a reset, and that takes the alert out of the peer's hands.
-async fn linger(mut stream: TcpStream) -> std::io::Result<()> {
+async fn linger(mut stream: Begun) -> std::io::Result<()> {
     stream.shutdown().await?;
     let mut nobody_reads = [0; 4096];
     let mut drained_bytes = 0;

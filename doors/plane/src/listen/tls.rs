@@ -44,6 +44,16 @@ pub struct Trust {
     pub grace: Latest<Duration>,
 }
 
+/// How one listener for devices speaks TLS.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub at: DoorName,
+    pub tls_1_2: bool,
+}
+
+/// What MQTT is called in ALPN: by its registered name, and by the one that AWS gave it.
+pub const MQTT_PROTOCOLS: [&[u8]; 2] = [b"mqtt", b"x-amzn-mqtt-ca"];
+
 /// What one connection has shown so far. It tells a refused handshake's story.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -206,7 +216,7 @@ impl Trust {
         self.registry.write()
     }
 
-    /// The configuration of one connection at a door for devices, and what it will have seen.
+    /// The configuration of one connection of devices at a listener, and what it will have seen.
     ///
     /// Where TLS 1.2 is spoken, small stacks come in, and a record larger than their buffer ends
     /// their session. rustls does not answer max_fragment_length (RFC 6066), so everybody at such
@@ -217,29 +227,27 @@ impl Trust {
     pub fn device_door(
         self: &Arc<Self>,
         door: Door,
-        tls_1_2: bool,
+        terms: &Terms,
     ) -> Result<(Arc<ServerConfig>, Sight), Error> {
         let sight = Sight::default();
-        let name = match door {
-            Door::Devices => DoorName::Devices,
-            Door::Gateway => DoorName::Mqtt,
-        };
+        let name = terms.at;
         let verifier = DoorVerifier {
             door,
             trust: Arc::clone(self),
             sight: Arc::clone(&sight),
         };
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(versions(tls_1_2))?
+            .with_protocol_versions(versions(terms.tls_1_2))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.resolver(name, &sight));
-        config.alpn_protocols = match door {
-            Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
+        config.alpn_protocols = match (door, name) {
+            (Door::Gateway, _) => MQTT_PROTOCOLS.map(<[u8]>::to_vec).into(),
+            (Door::Devices, DoorName::Alpn) => vec![b"http/1.1".to_vec(), b"h2".to_vec()],
             // Not HTTP/2: a refusal that comes before the body is read resets the stream there,
             // and clients then show the reset instead of the refusal.
-            Door::Devices => vec![b"http/1.1".to_vec()],
+            (Door::Devices, _) => vec![b"http/1.1".to_vec()],
         };
-        config.max_fragment_size = tls_1_2.then_some(SMALL_RECORD_BYTES);
+        config.max_fragment_size = terms.tls_1_2.then_some(SMALL_RECORD_BYTES);
         self.await_ca(name, &mut config);
         forget_sessions(&mut config);
         Ok((Arc::new(config), sight))

@@ -15,6 +15,8 @@ use crate::commanding::News;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
+use crate::listen::Arrived;
+use crate::listen::tls::Terms;
 use crate::twinning::Twins;
 use access::{Facts, Grants};
 use gateway::{CommandTo, ToShard};
@@ -26,9 +28,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use store::{Journal, JournalOptions};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 pub use shard::{Handed, ShardReport};
+
+/// A listener that the shards accept at.
+pub struct ShardDoor {
+    pub listener: TcpListener,
+    pub spoken: Spoken,
+    pub terms: Terms,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone)]
+pub enum Spoken {
+    Mqtt,
+    /// What the client offers: MQTT here, HTTP there.
+    ByAlpn(ToHttp),
+}
+
+/// Where shards hand connections to that want HTTP, and where these are taken from.
+pub type ToHttp = mpsc::Sender<Arrived>;
+pub type FromShards = mpsc::Receiver<Arrived>;
+
+/// Handed on and not yet taken. Who comes beyond them comes again.
+const TO_HTTP_MAX: usize = 256;
+
+#[must_use]
+pub fn to_http() -> (ToHttp, FromShards) {
+    mpsc::channel(TO_HTTP_MAX)
+}
 
 /// What a shard can be told.
 pub enum Letter {
@@ -126,6 +155,18 @@ impl Letter {
     }
 }
 
+/// The same doors for one more shard.
+fn again(doors: &[ShardDoor]) -> std::io::Result<Vec<ShardDoor>> {
+    let again = |door: &ShardDoor| {
+        Ok(ShardDoor {
+            listener: door.listener.try_clone()?,
+            spoken: door.spoken.clone(),
+            terms: door.terms.clone(),
+        })
+    };
+    doors.iter().map(again).collect()
+}
+
 /// What all shards share.
 #[derive(Clone)]
 pub struct Around {
@@ -168,14 +209,14 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Starts each shard's thread on what its journal holds. `listener` is shared by all.
+    /// Starts each shard's thread on what its journal holds. `doors` are shared by all.
     ///
     /// # Errors
     /// A damaged journal or a refused thread, named.
     pub fn start(
         config: &GatewayConfig,
         journals: Journals,
-        listener: &TcpListener,
+        doors: Vec<ShardDoor>,
         around: &Around,
     ) -> anyhow::Result<Self> {
         let mailboxes = (0..config.shards)
@@ -187,7 +228,7 @@ impl Shards {
                 index,
                 config,
                 journal,
-                listener.try_clone()?,
+                again(&doors)?,
                 mailboxes.clone(),
                 around.clone(),
             )?;

@@ -5,16 +5,18 @@
 //! sockets. So no acknowledgement leaves before what it promises is durable, and each touched
 //! connection is written once.
 
+mod arriving;
 mod claiming;
 mod handshake;
 mod leaving;
 mod mail;
+mod pacing;
 
 use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
 use super::transport::{Arrival, Failure, Transport};
-use super::{Around, Letter};
+use super::{Around, Letter, ShardDoor};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
 use crate::commanding::News;
@@ -28,11 +30,12 @@ use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said,
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
+use pacing::{Gathering, Pace};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,8 +50,10 @@ const CONGESTED_BYTES: usize = 32 * 1024 * 1024;
 /// Events of one turn that are served before the mailbox is looked at again.
 const SERVED_BETWEEN_MAIL: usize = 32;
 
-const LISTENER: u64 = u64::MAX;
-const MAILBOX: u64 = u64::MAX - 1;
+const MAILBOX: u64 = u64::MAX;
+/// Of the first door; those of the others lie below. No connection's is as great.
+const DOOR: u64 = u64::MAX - 1;
+const DOORS_MAX: usize = 8;
 
 /// A proven connection on its way to its home shard.
 pub struct Handed {
@@ -88,6 +93,8 @@ pub struct SessionRow {
 }
 
 enum Slot {
+    /// Boxed: it is short, and a hello is large.
+    Arriving(Box<arriving::Arriving>),
     Handshaking(Handshaking),
     Live(Live),
     Lingering(Lingering),
@@ -110,6 +117,11 @@ struct Live {
     pending: Vec<u8>,
     paused: bool,
     polled: EventFlags,
+    /// It is not read by its events, but with the others whose acknowledgements gather.
+    gathers: bool,
+    /// Reads of acknowledgements alone, each soon after the one before.
+    quick_reads: u8,
+    read_at: Timestamp,
     /// The gateway is done with it and it waits for its turn to be closed.
     ending: bool,
 }
@@ -120,7 +132,7 @@ pub struct Shard {
     config: GatewayConfig,
     admission: Arc<Admission>,
     epoll: OwnedFd,
-    listener: TcpListener,
+    doors: Vec<ShardDoor>,
     accepting: bool,
     /// Not before this.
     accept_at: Timestamp,
@@ -146,6 +158,8 @@ pub struct Shard {
     news: Arc<News>,
     twins: Arc<Twins>,
     leaving: Leaving,
+    gathering: Gathering,
+    pace: Pace,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -164,7 +178,7 @@ impl Shard {
         index: u16,
         config: &GatewayConfig,
         journal: Journal,
-        listener: TcpListener,
+        doors: Vec<ShardDoor>,
         mailboxes: Vec<Arc<Mailbox<Letter>>>,
         around: Around,
     ) -> anyhow::Result<Self> {
@@ -185,13 +199,10 @@ impl Shard {
         };
         let gateway = Gateway::new(limits, index, config.shards, grants);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        listener.set_nonblocking(true)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN | EventFlags::EXCLUSIVE,
-        )?;
+        for (place, door) in doors.iter().enumerate() {
+            door.listener.set_nonblocking(true)?;
+            watch(&epoll, door, place)?;
+        }
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
             epoll::add(
                 &epoll,
@@ -208,7 +219,7 @@ impl Shard {
             config: config.clone(),
             admission,
             epoll,
-            listener,
+            doors,
             accepting: true,
             accept_at: clock.now(),
             mailboxes,
@@ -230,6 +241,8 @@ impl Shard {
             news,
             twins,
             leaving: Leaving::new(config.connections_max),
+            gathering: Gathering::default(),
+            pace: Pace::new(Instant::now()),
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -304,6 +317,7 @@ impl Shard {
             if !has_work(&self.turn) && !self.leaving.is_under_way() {
                 self.slots.reuse();
             }
+            self.rest();
             events.clear();
             let timeout = self.timeout();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
@@ -314,8 +328,9 @@ impl Shard {
                 }
             }
             let started = Instant::now();
+            self.pace.begin(started, events.len());
             let now = self.clock.now();
-            let mut knocking = false;
+            let mut knocking = [false; DOORS_MAX];
             shaking.clear();
             for (number, event) in events.iter().enumerate() {
                 // First, and again after each few: what is withdrawn waits for no queue.
@@ -323,17 +338,26 @@ impl Shard {
                     self.read_mail(now);
                 }
                 match event.data.u64() {
-                    LISTENER => knocking = true,
                     // A wake may outlive its letters, which were read between events.
                     MAILBOX => self.read_mail(now),
+                    token if token > DOOR - DOORS_MAX as u64 => {
+                        let place = usize::try_from(DOOR - token).unwrap_or(DOORS_MAX);
+                        if let Some(knocks) = knocking.get_mut(place) {
+                            *knocks = true;
+                        }
+                    }
                     token => match self.slot_of(token) {
                         Some((id, Slot::Live(_))) => self.serve(id, event.flags, now),
-                        Some((id, Slot::Handshaking(_) | Slot::Claiming(_))) => shaking.push(id),
+                        Some((
+                            id,
+                            Slot::Arriving(_) | Slot::Handshaking(_) | Slot::Claiming(_),
+                        )) => shaking.push(id),
                         Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
                         None => {}
                     },
                 }
             }
+            self.read_gathered(now);
             self.gateway.tick(now, &mut self.turn);
             self.carry_out(now);
 
@@ -349,8 +373,8 @@ impl Shard {
                 }
                 self.shake(*id, now);
             }
-            if knocking {
-                self.accept(now);
+            for (place, _) in knocking.iter().enumerate().filter(|(_, knocks)| **knocks) {
+                self.accept(place, now);
             }
             self.end_overdue_handshakes(now);
             self.end_overdue_lingering(now);
@@ -387,6 +411,7 @@ impl Shard {
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
             self.leaving.next_deadline(),
+            self.gathering.next_deadline(),
             self.claims_end.front().map(|first| first.0),
             (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
@@ -431,12 +456,14 @@ impl Shard {
             self.remove(id);
         } else if gone || flags.contains(EventFlags::IN) {
             self.read(id, now);
+            self.let_gather(id, now);
         }
     }
 
-    fn read(&mut self, id: u32, now: Timestamp) {
+    /// What came; `None` if the connection has ended.
+    fn read(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
         let Live {
             transport, pending, ..
@@ -445,8 +472,8 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
-        if matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
-            return;
+        if let Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) = arrival {
+            return Some(arrival);
         }
         self.gateway
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
@@ -455,6 +482,7 @@ impl Shard {
             Err(Failure::Tls(_) | Failure::Overlong) => self.linger(id, now),
             _ => self.remove(id),
         }
+        None
     }
 
     /// Encrypts what the gateway has for this connection and gives the socket what it takes.
@@ -511,7 +539,7 @@ impl Shard {
             return;
         };
         let mut wanted = EventFlags::empty();
-        if !live.paused {
+        if !live.paused && !live.gathers {
             wanted |= EventFlags::IN;
         }
         if live.transport.unsent_bytes() > 0 {
@@ -700,6 +728,16 @@ impl Shard {
                     self.twins.wants(device);
                     continue;
                 }
+                Said::DefenderReport { topic } => {
+                    let report = Told::DefenderReport {
+                        device,
+                        topic,
+                        payload,
+                        at,
+                    };
+                    self.telling.tell(report);
+                    continue;
+                }
                 Said::Request { certificate } => certificate,
             };
             let request = Request {
@@ -748,6 +786,17 @@ fn has_work(turn: &Turn) -> bool {
         && turn.signals.is_empty()
         && turn.reports.is_empty()
         && turn.progress.is_empty())
+}
+
+/// Has the poll say when somebody knocks at a door.
+fn watch(epoll: &OwnedFd, door: &ShardDoor, place: usize) -> rustix::io::Result<()> {
+    let token = EventData::new_u64(DOOR - place as u64);
+    epoll::add(
+        epoll,
+        &door.listener,
+        token,
+        EventFlags::IN | EventFlags::EXCLUSIVE,
+    )
 }
 
 fn token(id: u32, generation: u32) -> EventData {

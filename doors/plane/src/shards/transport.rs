@@ -110,6 +110,24 @@ impl Transport {
             Err(e) => return Err(Failure::Socket(e)),
         };
         let incoming = scratch.get_mut(..held_bytes + count).unwrap_or_default();
+        self.take(incoming, plaintext)
+    }
+
+    /// As [`Transport::read`], with what was read of the socket before TLS took over.
+    pub fn begin(
+        &mut self,
+        said: &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Arrival, Failure> {
+        self.take(said, plaintext)
+    }
+
+    /// `incoming` begins with what was held.
+    fn take(
+        &mut self,
+        incoming: &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Arrival, Failure> {
         let (consumed, ended) = self.process(incoming, plaintext)?;
         let rest = incoming.get(consumed..).unwrap_or_default();
         self.held.clear();

@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, command, enroll, respond, twin};
+use super::{Failure, Writer, command, enroll, people, respond, twin};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -88,7 +88,9 @@ fn check_write(write: &Write) -> Result<(), String> {
         }
         Write::Command(write) => command::check(write),
         Write::Twin(write) => twin::check(write),
-        other => respond::check(other).and_then(|()| enroll::check(other)),
+        other => respond::check(other)
+            .and_then(|()| enroll::check(other))
+            .and_then(|()| people::check(other)),
     }
 }
 
@@ -372,11 +374,12 @@ impl Writer {
             Write::DropHeldKey { device } => self.drop_held_key(device),
             Write::PutAttestationResult(row) => self.put_attestation_result(row),
             Write::PutFleet(row) => self.put_fleet(row),
-            Write::PutToken { hash, expires_at } => self.insert(
-                "INSERT INTO token (tenant, hash, expires_at) VALUES (?1, ?2, ?3)",
-                params![self.tenant, hash.0, millis(*expires_at)],
-                || "a sign-in token with this hash exists already".to_owned(),
-            ),
+            Write::PutToken { .. }
+            | Write::PutPerson(_)
+            | Write::NarrowPerson { .. }
+            | Write::PutApiToken(_)
+            | Write::RevokeApiToken { .. }
+            | Write::NoteApiTokenUse { .. } => self.write_of_people(write),
             Write::UseToken { hash, at } => self.use_token(hash, *at),
             Write::ForgetTokens { expired_before } => self
                 .perform(

@@ -179,6 +179,7 @@ fn a_sign_in_token_used_by_eight_at_once_signs_one_in() {
     let hash = Digest([5; 32]);
     store
         .commit(grant(Write::PutToken {
+            person: None,
             hash,
             expires_at: seconds(100),
         }))
@@ -210,6 +211,7 @@ fn a_token_that_is_unknown_expired_or_used_tells_them_not_apart() {
     let (hash, unknown) = (Digest([5; 32]), Digest([6; 32]));
     store
         .commit(grant(Write::PutToken {
+            person: None,
             hash,
             expires_at: seconds(100),
         }))
@@ -238,6 +240,7 @@ fn a_repeated_request_gets_the_first_receipt_and_writes_nothing() {
     let store = open(&data);
     let request = || {
         grant(Write::PutToken {
+            person: None,
             hash: Digest([1; 32]),
             expires_at: seconds(9),
         })

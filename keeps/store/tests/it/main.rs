@@ -22,6 +22,7 @@ mod folder;
 mod journal;
 mod log;
 mod migration;
+mod people;
 mod published;
 mod response;
 mod rows;

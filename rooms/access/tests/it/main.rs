@@ -15,6 +15,8 @@ mod differential;
 mod example;
 mod fleets;
 mod invariants;
+mod network;
+mod people;
 mod timing;
 
 use access::{Facts, Fleet, Grants, SourceFile};

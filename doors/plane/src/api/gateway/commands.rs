@@ -1,6 +1,6 @@
 //! `/api/v1/gateway/commands`: what devices are told, and how far it came with each.
 
-use crate::api::caller::{Administrator, Commander};
+use crate::api::guard::Allowed;
 use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared, problem::ProblemBody};
 use crate::commanding::{self, Accepted, Preview, Target};
@@ -144,7 +144,7 @@ pub struct CommandWithDevices {
         (status = 403, body = ProblemBody), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub async fn ask(
     State(plane): State<Shared>,
-    Commander(actor): Commander,
+    Allowed(actor): Allowed,
     Asked(DryRun { dry_run }): Asked<DryRun>,
     Body(asked): Body<CommandAsked>,
 ) -> Result<Response, Problem> {
@@ -178,7 +178,7 @@ pub struct CommandsAsked {
     responses((status = 200, body = Commands), (status = 401, body = ProblemBody)))]
 pub async fn list(
     State(plane): State<Shared>,
-    Commander(actor): Commander,
+    Allowed(actor): Allowed,
     Asked(asked): Asked<CommandsAsked>,
 ) -> Result<Json<Commands>, Problem> {
     let after = asked.after.as_deref().map(command_id).transpose()?;
@@ -219,7 +219,7 @@ pub struct DevicesAsked {
     responses((status = 200, body = CommandWithDevices), (status = 404, body = ProblemBody)))]
 pub async fn show(
     State(plane): State<Shared>,
-    Commander(actor): Commander,
+    Allowed(actor): Allowed,
     Named(id): Named<String>,
     Asked(asked): Asked<DevicesAsked>,
 ) -> Result<Json<CommandWithDevices>, Problem> {
@@ -249,7 +249,7 @@ pub async fn show(
     responses((status = 200, body = Command), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub async fn approve(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(id): Named<String>,
 ) -> Result<Json<Command>, Problem> {
     let id = command_id(&id)?;
@@ -281,7 +281,7 @@ pub struct Cancelled {
     responses((status = 200, body = Cancelled), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
 pub async fn cancel(
     State(plane): State<Shared>,
-    Commander(actor): Commander,
+    Allowed(actor): Allowed,
     Named(id): Named<String>,
     Body(CancelAsked { reason }): Body<CancelAsked>,
 ) -> Result<Json<Cancelled>, Problem> {

@@ -1,8 +1,9 @@
 //! `/api/v1/gateway/twins`: what state a device should have, and what it says that it has.
 
-use crate::api::caller::{Commander, SetsDesiredState};
+use crate::api::guard::Allowed;
 use crate::api::read::{Asked, Named};
 use crate::api::{Problem, Shared, problem::ProblemBody};
+use crate::entries::Actor;
 use crate::shared::to_its_end;
 use crate::twinning::{self, Shown};
 use axum::Json;
@@ -45,7 +46,7 @@ pub struct Twin {
     responses((status = 200, body = Twin), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn show(
     State(plane): State<Shared>,
-    _: Commander,
+    _: Allowed,
     Named(device): Named<String>,
 ) -> Result<Response, Problem> {
     let device = device_id(&device)?;
@@ -71,13 +72,23 @@ pub struct SetAsked {
         (status = 409, body = ProblemBody), (status = 412, body = ProblemBody), (status = 428, body = ProblemBody)))]
 pub async fn set(
     State(plane): State<Shared>,
-    SetsDesiredState(actor): SetsDesiredState,
+    Allowed(actor): Allowed,
     Named(device): Named<String>,
     Asked(SetAsked { dry_run }): Asked<SetAsked>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let device = device_id(&device)?;
+    if let Actor::Service(service) = &actor
+        && !plane.admission.fleet.get().sets_desired_state(service)
+    {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "not-for-desired-state",
+            "only a service with sets_desired_state = true in the fleet may say what a device \
+             should be",
+        ));
+    }
     let media_type = headers.get(header::CONTENT_TYPE);
     let media_type = media_type
         .and_then(|value| value.to_str().ok())

@@ -1,7 +1,7 @@
 //! `/api/v1/identity/certificates`: what we issued, in the order in which it ends.
 
 use super::invalid;
-use crate::api::caller::Administrator;
+use crate::api::guard::Allowed;
 use crate::api::read::Asked;
 use crate::api::{Problem, Shared};
 use crate::clock;
@@ -88,7 +88,7 @@ pub struct BarredBy {
         (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn list(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Asked(which): Asked<WhichCertificates>,
 ) -> Result<Json<CertificatePage>, Problem> {
     let now = clock::now();
@@ -246,7 +246,7 @@ pub struct IssuerCount {
     responses((status = 200, body = CertificateSummary), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn summary(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<CertificateSummary>, Problem> {
     let now = clock::now();
     let counts = off_thread(move || plane.store.certificate_counts(now)).await??;

@@ -2,7 +2,7 @@
 //! their first one.
 
 use super::{Recorded, invalid};
-use crate::api::caller::Administrator;
+use crate::api::guard::Allowed;
 use crate::api::read::{Body, Named};
 use crate::api::{Problem, Shared};
 use crate::certify::claiming::{self, NewClaim};
@@ -56,7 +56,7 @@ pub struct ClaimCertificateAdded {
         (status = 401, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn add(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(new): Body<NewClaimCertificate>,
 ) -> Result<(StatusCode, Json<ClaimCertificateAdded>), Problem> {
     if !(1..=RANGES_MAX).contains(&new.addresses.len()) {
@@ -116,7 +116,7 @@ pub struct ClaimCertificate {
     responses((status = 200, body = [ClaimCertificate]), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn list(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<ClaimCertificate>>, Problem> {
     let now = clock::now();
     let shown = plane
@@ -165,7 +165,7 @@ pub struct ClaimCertificateRetired {
         (status = 401, body = crate::api::problem::ProblemBody), (status = 404, body = crate::api::problem::ProblemBody)))]
 pub async fn retire(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(claim): Named<String>,
 ) -> Result<Json<ClaimCertificateRetired>, Problem> {
     let claim = ClaimCertificateId::new(&claim).map_err(invalid)?;

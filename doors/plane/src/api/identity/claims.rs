@@ -1,7 +1,7 @@
 //! `/api/v1/identity/claim-tokens`: a first identity for devices that have no certificate.
 
 use super::{Recorded, invalid};
-use crate::api::caller::Administrator;
+use crate::api::guard::Allowed;
 use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared};
 use crate::certify::tokens;
@@ -50,7 +50,7 @@ pub struct TokensMade {
         (status = 401, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn make_tokens(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(new): Body<NewTokens>,
 ) -> Result<(StatusCode, Json<TokensMade>), Problem> {
     let manufacturer = ManufacturerId::new(&new.manufacturer).map_err(invalid)?;
@@ -98,7 +98,7 @@ pub struct TokenCounts {
     responses((status = 200, body = [TokenCounts]), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn tokens(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<TokenCounts>>, Problem> {
     let now = clock::now();
     let mut all: std::collections::BTreeMap<ManufacturerId, TokenCounts> = Default::default();
@@ -148,7 +148,7 @@ pub struct KnownToken {
     responses((status = 200, body = [KnownToken]), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn tokens_of(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Named(manufacturer): Named<String>,
     Asked(page): Asked<TokenPage>,
 ) -> Result<Json<Vec<KnownToken>>, Problem> {
@@ -192,7 +192,7 @@ pub struct WhichTokens {
         (status = 503, body = crate::api::problem::ProblemBody)))]
 pub async fn withdraw_tokens(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Asked(which): Asked<WhichTokens>,
 ) -> Result<Json<Recorded>, Problem> {
     let manufacturer = ManufacturerId::new(&which.manufacturer).map_err(invalid)?;

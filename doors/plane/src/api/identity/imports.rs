@@ -1,7 +1,7 @@
 //! `/api/v1/identity/imports`: existing fleets, until they have moved.
 
 use super::{Recorded, invalid};
-use crate::api::caller::Administrator;
+use crate::api::guard::Allowed;
 use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared};
 use crate::certify::imports::{self, How, ImportTerms};
@@ -40,7 +40,7 @@ pub struct ImportedFleet {
     responses((status = 200, body = [ImportedFleet]), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn list(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
 ) -> Result<Json<Vec<ImportedFleet>>, Problem> {
     let rows = plane.store.imported_fleets()?;
     let registry = plane.trust().registry();
@@ -101,7 +101,7 @@ pub struct ImportTaken {
         (status = 401, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn import(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(new): Body<NewImport>,
 ) -> Result<(StatusCode, Json<ImportTaken>), Problem> {
     let terms = ImportTerms {
@@ -158,7 +158,7 @@ pub struct DevicesImported {
         (status = 401, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn devices(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(fleet): Named<String>,
     Asked(how): Asked<HowTaken>,
     headers: HeaderMap,
@@ -215,7 +215,7 @@ pub struct Waiting {
     responses((status = 200, body = Waiting), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn waiting(
     State(plane): State<Shared>,
-    _: Administrator,
+    _: Allowed,
     Named(fleet): Named<String>,
     Asked(how_many): Asked<HowMany>,
 ) -> Result<Json<Waiting>, Problem> {
@@ -253,7 +253,7 @@ pub struct RetirementDone {
         (status = 409, body = crate::api::problem::ProblemBody), (status = 503, body = crate::api::problem::ProblemBody)))]
 pub async fn retire(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Named(fleet): Named<String>,
     Body(how): Body<Retirement>,
 ) -> Result<(StatusCode, Json<RetirementDone>), Problem> {

@@ -2,7 +2,7 @@
 //! owners are opaque names of theirs.
 
 use super::{Recorded, invalid};
-use crate::api::caller::{Administrator, SpeaksForOwners};
+use crate::api::guard::Allowed;
 use crate::api::read::{Body, Named};
 use crate::api::{Caller, Problem, Shared};
 use crate::certify::owning;
@@ -48,7 +48,7 @@ pub struct Ownership {
         (status = 403, body = crate::api::problem::ProblemBody), (status = 404, body = crate::api::problem::ProblemBody)))]
 pub async fn show(
     State(plane): State<Shared>,
-    _: SpeaksForOwners,
+    _: Allowed,
     Named(device): Named<String>,
 ) -> Result<Json<Ownership>, Problem> {
     let device = DeviceId::new(&device).map_err(invalid)?;
@@ -99,7 +99,7 @@ pub struct Claim {
         (status = 404, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn claim(
     State(plane): State<Shared>,
-    SpeaksForOwners(actor): SpeaksForOwners,
+    Allowed(actor): Allowed,
     Named(device): Named<String>,
     Body(claim): Body<Claim>,
 ) -> Result<Json<OwnershipSettled>, Problem> {
@@ -126,7 +126,7 @@ pub struct Offer {
         (status = 404, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn offer(
     State(plane): State<Shared>,
-    SpeaksForOwners(actor): SpeaksForOwners,
+    Allowed(actor): Allowed,
     Named(device): Named<String>,
     Body(offer): Body<Offer>,
 ) -> Result<Json<OwnershipSettled>, Problem> {
@@ -155,7 +155,7 @@ pub struct OfOwner {
         (status = 404, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn accept(
     State(plane): State<Shared>,
-    SpeaksForOwners(actor): SpeaksForOwners,
+    Allowed(actor): Allowed,
     Named(device): Named<String>,
     Body(of): Body<OfOwner>,
 ) -> Result<Json<OwnershipSettled>, Problem> {
@@ -178,7 +178,7 @@ pub struct Release {
         (status = 404, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
 pub async fn release(
     State(plane): State<Shared>,
-    SpeaksForOwners(actor): SpeaksForOwners,
+    Allowed(actor): Allowed,
     Named(device): Named<String>,
     Body(release): Body<Release>,
 ) -> Result<Json<OwnershipSettled>, Problem> {
@@ -250,7 +250,7 @@ pub struct CodesMade {
         (status = 401, body = crate::api::problem::ProblemBody), (status = 404, body = crate::api::problem::ProblemBody)))]
 pub async fn make_codes(
     State(plane): State<Shared>,
-    Administrator(actor): Administrator,
+    Allowed(actor): Allowed,
     Body(new): Body<NewCodes>,
 ) -> Result<(StatusCode, Json<CodesMade>), Problem> {
     if !(1..=BATCH_MAX).contains(&new.devices.len()) {

@@ -1,23 +1,27 @@
 //! From a knock to a session: connections are accepted, shaken hands with under caps and a time
 //! limit, and brought to their home shard.
 
-use super::{Handed, Handshaking, LISTENER, Live, Shard, Slot, token};
+use super::arriving::Arriving;
+use super::{Handed, Handshaking, Live, Shard, Slot, token, watch};
 use crate::judge::signals::Told;
 use crate::listen::refused::{self, Failed};
 use crate::listen::source_of;
-use crate::listen::tls::Whom;
-use crate::shards::Letter;
+use crate::listen::tls::{Seen, Sight, Whom};
 use crate::shards::telling::DOOR;
 use crate::shards::transport::{Arrival, Failure, Transport};
+use crate::shards::{Letter, Spoken};
 use detection::Feature;
 use gateway::ConnectionId;
 use identity::Presented;
 use model::{Attribution, Principal, Timestamp};
 use mqtt::encode::ConnackFields;
 use mqtt::{Reason, Version};
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{self, EventFlags};
+use rustix::io::Errno;
+use rustls::ServerConfig;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections accepted in one turn, at most.
@@ -28,7 +32,7 @@ const HANDSHAKES_A_SOURCE: u32 = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Shard {
-    pub(super) fn accept(&mut self, now: Timestamp) {
+    pub(super) fn accept(&mut self, door: usize, now: Timestamp) {
         for _ in 0..ACCEPTS_A_TURN {
             if self.handshaking >= self.config.handshakes_max
                 || self.slots.len() >= self.config.connections_max
@@ -36,7 +40,10 @@ impl Shard {
                 // The rest wait in the kernel's backlog.
                 return self.stop_accepting();
             }
-            let (socket, peer) = match self.listener.accept() {
+            let Some(listener) = self.doors.get(door).map(|door| &door.listener) else {
+                return;
+            };
+            let (socket, peer) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 // That one peer has gone already.
@@ -51,7 +58,7 @@ impl Shard {
                     return self.stop_accepting();
                 }
             };
-            if let Err(e) = self.begin_handshake(socket, peer, now)
+            if let Err(e) = self.begin_handshake(socket, peer, door, now)
                 && self.lines.take()
             {
                 tracing::warn!(target: "gateway", "{peer}: {e}");
@@ -63,6 +70,7 @@ impl Shard {
         &mut self,
         socket: std::net::TcpStream,
         peer: SocketAddr,
+        door: usize,
         now: Timestamp,
     ) -> anyhow::Result<()> {
         let source = source_of(peer.ip());
@@ -75,27 +83,29 @@ impl Shard {
         }
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        let (config, sight) = self
-            .admission
-            .trust
-            .device_door(identity::Door::Gateway, self.config.tls_1_2)?;
-        let transport = Transport::new(socket, config)?;
-        let slot = Slot::Handshaking(Handshaking {
-            transport,
-            peer,
-            sight,
-            early: Vec::new(),
-            unnamed: None,
-        });
+        let by_alpn =
+            (self.doors.get(door)).is_some_and(|door| matches!(door.spoken, Spoken::ByAlpn(_)));
+        let slot = if by_alpn {
+            Slot::Arriving(Box::new(Arriving::new(socket, peer, door)))
+        } else {
+            let Some((config, sight)) = self.offer(door) else {
+                anyhow::bail!("this door has no TLS configuration; please report this");
+            };
+            Slot::Handshaking(Handshaking {
+                transport: Transport::new(socket, config)?,
+                peer,
+                sight,
+                early: Vec::new(),
+                unnamed: None,
+            })
+        };
         let (id, generation) = self.slots.insert(slot);
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
-            && let Err(e) = epoll::add(
-                &self.epoll,
-                handshaking.transport.socket(),
-                token(id, generation),
-                EventFlags::IN,
-            )
-        {
+        let socket = match self.slots.entry(id) {
+            Some(Slot::Handshaking(handshaking)) => handshaking.transport.socket(),
+            Some(Slot::Arriving(arriving)) => &arriving.socket,
+            _ => return Ok(()),
+        };
+        if let Err(e) = epoll::add(&self.epoll, socket, token(id, generation), EventFlags::IN) {
             // Nobody would ever look at it again.
             self.slots.remove(id);
             return Err(e.into());
@@ -107,10 +117,19 @@ impl Shard {
         Ok(())
     }
 
+    /// What a door offers one connection.
+    pub(super) fn offer(&self, door: usize) -> Option<(Arc<ServerConfig>, Sight)> {
+        let terms = &self.doors.get(door)?.terms;
+        let trust = &self.admission.trust;
+        trust.device_door(identity::Door::Gateway, terms).ok()
+    }
+
     /// One step of somebody who is not in yet; at the end of a handshake the connection goes to its home shard.
     pub(super) fn shake(&mut self, id: u32, now: Timestamp) {
-        if matches!(self.slots.entry(id), Some(Slot::Claiming(_))) {
-            return self.hear_claim(id, now);
+        match self.slots.entry(id) {
+            Some(Slot::Claiming(_)) => return self.hear_claim(id, now),
+            Some(Slot::Arriving(_)) => return self.hear_hello(id, now),
+            _ => {}
         }
         let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
             return;
@@ -121,12 +140,24 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             early.extend_from_slice(payload)
         });
+        self.go_on_shaking(id, arrival, now);
+    }
+
+    /// What becomes of a handshake after something came.
+    pub(super) fn go_on_shaking(
+        &mut self,
+        id: u32,
+        arrival: Result<Arrival, Failure>,
+        now: Timestamp,
+    ) {
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
+        let transport = &mut handshaking.transport;
         let flushed = transport.flush(&mut self.spare);
         let failure = match (arrival, flushed) {
             (Err(failure), _) | (Ok(_), Err(failure)) => Some(failure),
-            (Ok(Arrival::End), Ok(_)) => Some(Failure::Socket(std::io::Error::from(
-                ErrorKind::UnexpectedEof,
-            ))),
+            (Ok(Arrival::End), Ok(_)) => Some(ended()),
             (Ok(_), Ok(_)) => None,
         };
         if let Some(failure) = failure {
@@ -238,6 +269,9 @@ impl Shard {
             paused: false,
             polled: EventFlags::IN,
             ending: false,
+            gathers: false,
+            quick_reads: 0,
+            read_at: now,
         });
         let (id, generation) = self.slots.insert(slot);
         let added = match self.slots.entry(id) {
@@ -307,15 +341,21 @@ impl Shard {
 
     pub(super) fn refuse_handshake(&mut self, id: u32, failure: Option<&Failure>) {
         self.handshakes_refused += 1;
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
-            let peer = handshaking.peer;
+        let known = match self.slots.entry(id) {
+            Some(Slot::Handshaking(one)) => {
+                Some((one.peer, std::mem::take(&mut *one.sight.lock())))
+            }
+            Some(Slot::Arriving(one)) => Some((one.peer, Seen::default())),
+            _ => None,
+        };
+        if let Some((peer, seen)) = known {
             let error = match failure {
                 Some(Failure::Tls(error)) => refused::Cause::Tls(error),
                 Some(Failure::Socket(error)) => refused::Cause::Socket(error),
                 Some(Failure::Overlong) => refused::Cause::Overlong,
                 None => refused::Cause::NotProven,
             };
-            let failed = refused::handshake(&handshaking.sight.lock(), &error);
+            let failed = refused::handshake(&seen, &error);
             self.telling.failed(&failed, peer.ip(), self.clock.now());
             if self.lines.take() {
                 tracing::warn!(target: "gateway", "{peer}: {}", failed.line);
@@ -335,7 +375,10 @@ impl Shard {
             }
             self.deadlines.pop_front();
             if self.slots.generation(id) == Some(generation)
-                && matches!(self.slots.entry(id), Some(Slot::Handshaking(_)))
+                && matches!(
+                    self.slots.entry(id),
+                    Some(Slot::Handshaking(_) | Slot::Arriving(_))
+                )
             {
                 let late = Failure::Socket(std::io::Error::from(ErrorKind::TimedOut));
                 self.refuse_handshake(id, Some(&late));
@@ -355,30 +398,35 @@ impl Shard {
     }
 
     pub(super) fn stop_accepting(&mut self) {
-        if self.accepting && epoll::delete(&self.epoll, &self.listener).is_ok() {
-            self.accepting = false;
+        if !self.accepting {
+            return;
         }
+        for door in &self.doors {
+            // It is watched, so it can be left alone.
+            let _ = epoll::delete(&self.epoll, &door.listener);
+        }
+        self.accepting = false;
     }
 
     pub(super) fn accept_again(&mut self) {
         let room = self.clock.now() >= self.accept_at
             && self.handshaking < self.config.handshakes_max
             && self.slots.len() < self.config.connections_max;
-        if !self.accepting
-            && room
-            && !self.draining
-            && !self.failed
-            && epoll::add(
-                &self.epoll,
-                &self.listener,
-                EventData::new_u64(LISTENER),
-                EventFlags::IN | EventFlags::EXCLUSIVE,
-            )
-            .is_ok()
-        {
-            self.accepting = true;
+        if self.accepting || !room || self.draining || self.failed {
+            return;
         }
+        let watched = (self.doors.iter().enumerate())
+            .map(|(place, door)| watch(&self.epoll, door, place))
+            .filter(|watched| matches!(watched, Ok(()) | Err(Errno::EXIST)))
+            .count();
+        // If one is not, all are tried again.
+        self.accepting = watched == self.doors.len();
     }
+}
+
+/// The peer has left.
+pub(super) fn ended() -> Failure {
+    Failure::Socket(std::io::Error::from(ErrorKind::UnexpectedEof))
 }
 
 /// Bytes of a CONNECT that is read before its sender has a name.

@@ -170,6 +170,11 @@ impl Shard {
                     (claiming.transport, EventFlags::IN)
                 }
                 Slot::Lingering(_) => return Some(slot),
+                // Nothing was said to it.
+                Slot::Arriving(arriving) => {
+                    handshake_of = Some(arriving.peer.ip());
+                    return None;
+                }
             };
             let socket = transport.finish(spare)?;
             let token = token(id, generation);
@@ -200,6 +205,7 @@ impl Shard {
     pub(super) fn remove(&mut self, id: u32) {
         match self.slots.remove(id) {
             Some(Slot::Handshaking(handshaking)) => self.forget_handshake(handshaking.peer.ip()),
+            Some(Slot::Arriving(arriving)) => self.forget_handshake(arriving.peer.ip()),
             Some(Slot::Claiming(_)) => self.claiming = self.claiming.saturating_sub(1),
             Some(Slot::Lingering(_)) => self.leaving.has_left(),
             Some(Slot::Live(_)) | None => {}

@@ -1,0 +1,307 @@
+//! `fleetward access people …`, `fleetward access token …`, `fleetward access whoami`: who may ask
+//! what of the plane.
+
+use crate::client::Ask;
+use crate::files::{self, shown};
+use crate::place::Place;
+use crate::show::{self, Column, Output};
+use anyhow::Context;
+use clap::Subcommand;
+use model::{ApiTokenId, PersonId};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Subcommand)]
+pub enum PeopleVerb {
+    /// List everybody who ever could sign in.
+    #[command(after_help = "Examples:\n  fleetward access people list\n  \
+        fleetward access people list --output json")]
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Add a person; they join by the link in the file, once, within a day.
+    #[command(after_help = "Examples:\n  \
+        fleetward access people add \"Ada\" --role operator --role auditor --out ada-link\n\n\
+        Roles: viewer, operator, release-manager, release-approver, pki-admin, policy-admin, \
+        auditor, tenant-admin. The name is kept beside the row and never in the log.")]
+    Add {
+        /// What they are called.
+        name: String,
+        /// May be said several times.
+        #[arg(long = "role", value_name = "ROLE", required = true)]
+        roles: Vec<String>,
+        /// Where the link goes (mode 0600; must not exist).
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Give a person these roles and no others. One who was disabled may sign in again.
+    #[command(after_help = "Examples:\n  \
+        fleetward access people change p-1a2b3c4d5e6f7081 --role viewer")]
+    Change {
+        person: PersonId,
+        /// May be said several times.
+        #[arg(long = "role", value_name = "ROLE", required = true)]
+        roles: Vec<String>,
+        /// What they are called from now on.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Make a new link for a person; it works once, within a day.
+    #[command(after_help = "Examples:\n  \
+        fleetward access people link p-1a2b3c4d5e6f7081 --out link")]
+    Link {
+        person: PersonId,
+        /// Where the link goes (mode 0600; must not exist).
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let a person in no more and end their sessions at once.
+    #[command(after_help = "Examples:\n  fleetward access people disable p-1a2b3c4d5e6f7081")]
+    Disable {
+        person: PersonId,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ApiTokenVerb {
+    /// Make a token for a program: `Authorization: Bearer <the file's line>`.
+    #[command(after_help = "Examples:\n  \
+        fleetward access token make ci --role viewer --days 90 --out ci.token\n  \
+        fleetward access token make prometheus --role auditor --days 365 \\\n    \
+        --from 10.0.0.0/8 --from 2001:db8::/32 --out prometheus.token\n\n\
+        The file has mode 0600 and is the only place where the token stands: the plane keeps its \
+        hash.")]
+    Make {
+        /// What it is for.
+        note: String,
+        /// May be said several times; every role but tenant-admin.
+        #[arg(long = "role", value_name = "ROLE", required = true)]
+        roles: Vec<String>,
+        /// After so many days it opens nothing.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=397))]
+        days: u32,
+        /// Only from these addresses; may be said several times. From anywhere if left out.
+        #[arg(long = "from", value_name = "NETWORK")]
+        networks: Vec<String>,
+        /// Where the token goes (mode 0600; must not exist).
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List tokens, the newest first, also those that open nothing any more.
+    #[command(after_help = "Examples:\n  fleetward access token list\n  \
+        fleetward access token list --output json")]
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// From here on it opens nothing.
+    #[command(after_help = "Examples:\n  fleetward access token revoke t-1a2b3c4d5e")]
+    Revoke {
+        token: ApiTokenId,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+const PEOPLE: [Column; 6] = [
+    ("person", "/person"),
+    ("name", "/name"),
+    ("roles", "/roles"),
+    ("joined", "/joined_at"),
+    ("disabled", "/disabled_at"),
+    ("version", "/version"),
+];
+const PERSON: [Column; 4] = [
+    ("person", "/person/person"),
+    ("name", "/person/name"),
+    ("roles", "/person/roles"),
+    ("entry", "/recorded/entry"),
+];
+const LINK: [Column; 2] = [("file", "/file"), ("until", "/expires_at")];
+const ADDED: [Column; 6] = [
+    ("person", "/person/person"),
+    ("name", "/person/name"),
+    ("roles", "/person/roles"),
+    ("file", "/file"),
+    ("until", "/expires_at"),
+    ("entry", "/recorded/entry"),
+];
+const TOKENS: [Column; 8] = [
+    ("token", "/token"),
+    ("for", "/note"),
+    ("roles", "/roles"),
+    ("from", "/networks"),
+    ("by", "/made_by"),
+    ("until", "/expires_at"),
+    ("revoked", "/revoked_at"),
+    ("used", "/used_at"),
+];
+const MADE: [Column; 6] = [
+    ("token", "/token/token"),
+    ("roles", "/token/roles"),
+    ("from", "/token/networks"),
+    ("until", "/token/expires_at"),
+    ("file", "/file"),
+    ("entry", "/recorded/entry"),
+];
+const DONE: [Column; 1] = [("entry", "/entry")];
+const WHO: [Column; 7] = [
+    ("actor", "/actor"),
+    ("kind", "/kind"),
+    ("name", "/name"),
+    ("roles", "/roles"),
+    ("actions", "/actions"),
+    ("fresh until", "/fresh_until"),
+    ("session ends", "/session_ends_at"),
+];
+
+const PATH: &str = "/api/v1/access/people";
+const TOKENS_PATH: &str = "/api/v1/access/tokens";
+
+/// # Errors
+/// The plane.
+pub fn whoami(place: &Place, output: Output) -> anyhow::Result<()> {
+    let who = place.client()?.json(Ask::get("/api/v1/access/whoami"))?;
+    show::fields(output, &who, &WHO)
+}
+
+impl PeopleVerb {
+    /// # Errors
+    /// The plane, a file, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::List { place } => {
+                let people = place.client()?.json(Ask::get(PATH))?;
+                if people.as_array().is_some_and(Vec::is_empty) && output == Output::Table {
+                    return show::line(
+                        "nobody yet: whoever opens the link of `fleetward access admin-link` is \
+                         the first",
+                    );
+                }
+                show::rows(output, &people, &PEOPLE)
+            }
+            Self::Add {
+                name,
+                roles,
+                out,
+                place,
+            } => {
+                let body = json!({ "name": name, "roles": roles });
+                let ask = Ask::post(PATH).json(&body);
+                let added = keeping(out, "/link", || place.client()?.json(ask))?;
+                show::fields(output, &added, &ADDED)
+            }
+            Self::Change {
+                person,
+                roles,
+                name,
+                place,
+            } => {
+                let mut client = place.client()?;
+                let people = client.json(Ask::get(PATH))?;
+                let known = people.as_array().into_iter().flatten().find(|one| {
+                    one.pointer("/person").and_then(Value::as_str) == Some(person.as_str())
+                });
+                let known = known.with_context(|| {
+                    format!(
+                        "there is no person {person}; `fleetward access people list` lists them"
+                    )
+                })?;
+                let text = |at| {
+                    known
+                        .pointer(at)
+                        .and_then(Value::as_str)
+                        .unwrap_or_default()
+                };
+                let name = name.as_deref().unwrap_or_else(|| text("/name"));
+                let version = known.pointer("/version").and_then(Value::as_u64);
+                let path = format!("{PATH}/{person}");
+                let body = json!({ "name": name, "roles": roles });
+                let ask = Ask::put(&path).json(&body);
+                let changed = client.json(ask.if_version(version.unwrap_or_default()))?;
+                show::fields(output, &changed, &PERSON)
+            }
+            Self::Link { person, out, place } => {
+                let path = format!("{PATH}/{person}/link");
+                let link = keeping(out, "/link", || place.client()?.json(Ask::post(&path)))?;
+                show::fields(output, &link, &LINK)
+            }
+            Self::Disable { person, place } => {
+                let path = format!("{PATH}/{person}");
+                let done = place.client()?.json(Ask::delete(&path))?;
+                show::fields(output, &done, &DONE)
+            }
+        }
+    }
+}
+
+impl ApiTokenVerb {
+    /// # Errors
+    /// The plane, a file, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::Make {
+                note,
+                roles,
+                days,
+                networks,
+                out,
+                place,
+            } => {
+                let body = json!({
+                    "note": note, "roles": roles, "days": days, "networks": networks,
+                });
+                let ask = Ask::post(TOKENS_PATH).json(&body);
+                let made = keeping(out, "/secret", || place.client()?.json(ask))?;
+                show::fields(output, &made, &MADE)
+            }
+            Self::List { place } => {
+                let tokens = place.client()?.json(Ask::get(TOKENS_PATH))?;
+                if tokens.as_array().is_some_and(Vec::is_empty) && output == Output::Table {
+                    return show::line("no tokens: `fleetward access token make` makes one");
+                }
+                show::rows(output, &tokens, &TOKENS)
+            }
+            Self::Revoke { token, place } => {
+                let path = format!("{TOKENS_PATH}/{token}");
+                let done = place.client()?.json(Ask::delete(&path))?;
+                show::fields(output, &done, &DONE)
+            }
+        }
+    }
+}
+
+/// Asks for something with a secret in it and moves the secret into a file, which is made before
+/// anything else: a secret that cannot be kept helps nobody.
+fn keeping(
+    out: &Path,
+    secret_at: &str,
+    ask: impl FnOnce() -> anyhow::Result<Value>,
+) -> anyhow::Result<Value> {
+    files::create_secret(out, b"")?;
+    let made = ask().and_then(|mut made| {
+        let secret = made.pointer(secret_at).and_then(Value::as_str);
+        let secret = secret.context("the plane's answer holds no secret; update this program")?;
+        files::replace(out, format!("{secret}\n").as_bytes(), 0o600)?;
+        if let Some(fields) = made.as_object_mut() {
+            fields.remove(secret_at.trim_start_matches('/'));
+            fields.insert("file".to_owned(), json!(shown(out)));
+        }
+        Ok(made)
+    });
+    if made.is_err() {
+        let _ = std::fs::remove_file(out);
+    }
+    made
+}

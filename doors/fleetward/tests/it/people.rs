@@ -1,0 +1,280 @@
+//! People and tokens at the door for people: what a role opens, what taking it away closes.
+
+use crate::http::{self, Answer};
+use crate::plane::{Home, PATIENCE, Plane, Settings};
+use serde_json::{Value, json};
+use sim::tls::{Client, Endpoint, Options};
+use std::time::Instant;
+
+/// Somebody at the door for people, with a cookie, a token or nothing.
+pub struct Asker<'p> {
+    plane: &'p Plane,
+    client: Client,
+    credential: String,
+}
+
+impl<'p> Asker<'p> {
+    pub fn stranger(plane: &'p Plane) -> Self {
+        let endpoint = Endpoint::new(plane.people, "localhost", &[plane.root()]).unwrap();
+        Self {
+            plane,
+            client: Client::new(&endpoint, None, &Options::default()).unwrap(),
+            credential: String::new(),
+        }
+    }
+
+    /// Who spends a sign-in link, as it stands in an address.
+    pub fn by_link(plane: &'p Plane, link: &str) -> Self {
+        let mut asker = Self::stranger(plane);
+        let token = link.trim().rsplit("#sign-in=").next().unwrap();
+        let body = json!({ "token": token });
+        let (head, answer) = asker.ask("POST", "/api/v1/access/sign-in", &[], Some(&body));
+        answer.expect(204);
+        let cookie = head
+            .lines()
+            .find_map(|line| line.strip_prefix("set-cookie: "));
+        let cookie = cookie.unwrap().split(';').next().unwrap();
+        asker.credential = format!("Sec-Fetch-Site: same-origin\r\nCookie: {cookie}\r\n");
+        asker
+    }
+
+    /// The first person, by the link that is made on the plane's machine.
+    pub fn first(home: &Home, plane: &'p Plane) -> Self {
+        plane
+            .post("/api/v1/access/admin-links", &json!({}))
+            .expect(204);
+        let link = std::fs::read_to_string(home.data_dir().join("admin-link")).unwrap();
+        Self::by_link(plane, &link)
+    }
+
+    pub fn by_token(plane: &'p Plane, secret: &str) -> Self {
+        let mut asker = Self::stranger(plane);
+        asker.credential = format!("Authorization: Bearer {secret}\r\n");
+        asker
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], None).1
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, &[], Some(body)).1
+    }
+
+    pub fn delete(&self, path: &str) -> Answer {
+        self.ask("DELETE", path, &[], None).1
+    }
+
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<&Value>,
+    ) -> (String, Answer) {
+        let body = body.map(Value::to_string);
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}",
+            self.credential
+        );
+        for header in headers {
+            request.push_str(&format!("{header}\r\n"));
+        }
+        if let Some(body) = &body {
+            let length = body.len();
+            request.push_str(&format!(
+                "Content-Type: application/json\r\nContent-Length: {length}\r\n"
+            ));
+        }
+        request.push_str("\r\n");
+        request.push_str(body.as_deref().unwrap_or_default());
+        let mut transport = self.client.connect(PATIENCE).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        transport.write(request.as_bytes(), deadline).unwrap();
+        let mut received = Vec::new();
+        while transport.read(&mut received, deadline).is_ok() {}
+        let text = String::from_utf8_lossy(&received);
+        let head = text.split("\r\n\r\n").next().unwrap().to_owned();
+        let answer = http::read(&received);
+        let answer = answer.unwrap_or_else(|| panic!("{method} {path}: {text}"));
+        (head, answer)
+    }
+
+    fn who(&self) -> Value {
+        self.get("/api/v1/access/whoami").expect(200).json()
+    }
+
+    /// A person with these roles who has joined, by name.
+    fn invite(&self, roles: &[&str]) -> (String, Asker<'p>) {
+        let new = json!({ "name": "Ada Lovelace", "roles": roles });
+        let added = self.post("/api/v1/access/people", &new).expect(201).json();
+        let asker = Self::by_link(self.plane, added["link"].as_str().unwrap());
+        let id = added["person"]["person"].as_str().unwrap().to_owned();
+        (id, asker)
+    }
+
+    fn token(&self, roles: &[&str], networks: &[&str]) -> (String, Asker<'p>) {
+        let new = json!({ "note": "ci", "roles": roles, "days": 1, "networks": networks });
+        let made = self.post("/api/v1/access/tokens", &new).expect(201).json();
+        let asker = Self::by_token(self.plane, made["secret"].as_str().unwrap());
+        (made["token"]["token"].as_str().unwrap().to_owned(), asker)
+    }
+}
+
+const DEVICES: &str = "/api/v1/inventory/devices";
+const PEOPLE: &str = "/api/v1/access/people";
+const TOKENS: &str = "/api/v1/access/tokens";
+
+#[test]
+fn the_first_link_makes_the_first_person_and_an_auditor_is_expected() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let who = first.who();
+    assert_eq!(who["kind"], "person");
+    let expected = [
+        "operator",
+        "pki-admin",
+        "policy-admin",
+        "auditor",
+        "tenant-admin",
+    ];
+    assert_eq!(who["roles"], json!(expected));
+    let people = first.get(PEOPLE).expect(200).json();
+    let people = people.as_array().unwrap();
+    assert_eq!(people.len(), 2);
+    assert_eq!(people[1]["roles"], json!(["auditor"]));
+    assert_eq!(people[1]["joined_at"], Value::Null);
+    // A second link of the machine is the same person's.
+    let again = Asker::first(&home, &plane);
+    assert_eq!(again.who()["actor"], who["actor"]);
+
+    let auditor = people[1]["person"].as_str().unwrap();
+    let link = first.post(&format!("{PEOPLE}/{auditor}/link"), &json!({}));
+    let link = link.expect(201).json();
+    let auditor = Asker::by_link(&plane, link["link"].as_str().unwrap());
+    auditor.get("/api/v1/audit/entries").expect(200);
+    auditor.get("/api/v1/inventory/export").expect(200);
+    auditor.get(PEOPLE).expect(200);
+    let body = json!({ "device": "cam-1", "reason": "key-compromise" });
+    let refused = auditor
+        .post("/api/v1/identity/revocations", &body)
+        .expect(403);
+    assert_eq!(refused.json()["code"], "not-permitted");
+    // The socket of the machine says what it is, too.
+    let local = plane.get("/api/v1/access/whoami").expect(200).json();
+    assert_eq!(local["kind"], "machine");
+}
+
+#[test]
+fn a_role_opens_what_the_table_says_and_its_end_closes_it_at_once() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let device = home.device("cam-1");
+    plane.expect([&device]);
+    let (id, operator) = first.invite(&["operator"]);
+    operator.get(DEVICES).expect(200);
+    let contain = json!({ "device": "cam-1", "containment": "isolated", "reason": "seen" });
+    operator
+        .post("/api/v1/response/containments", &contain)
+        .expect(201);
+    operator.get(PEOPLE).expect(403);
+    let many = json!({ "product": "camera", "reason": "key-compromise" });
+    let refused = operator
+        .post("/api/v1/identity/revocations", &many)
+        .expect(403);
+    assert!(
+        refused.text().contains("identity.revoke-many"),
+        "{}",
+        refused.text()
+    );
+
+    // Roles are taken with the version that was looked at, and not without.
+    let path = format!("{PEOPLE}/{id}");
+    let viewer = json!({ "name": "Ada", "roles": ["viewer"] });
+    first.ask("PUT", &path, &[], Some(&viewer)).1.expect(428);
+    let stale = ["If-Match: \"1\""];
+    first.ask("PUT", &path, &stale, Some(&viewer)).1.expect(412);
+    let seen = ["If-Match: \"2\""];
+    first.ask("PUT", &path, &seen, Some(&viewer)).1.expect(200);
+    operator.get(DEVICES).expect(200);
+    operator
+        .post("/api/v1/response/containments", &contain)
+        .expect(403);
+
+    // Somebody who is let in no more is out on every screen, and their next link opens nothing.
+    first.delete(&path).expect(200);
+    operator.get(DEVICES).expect(401);
+    first.post(&format!("{path}/link"), &json!({})).expect(409);
+
+    // What they are called is nowhere in the log.
+    let entries = serde_json::to_string(&plane.entries()).unwrap();
+    assert!(entries.contains("access.person-disabled") && entries.contains(&id));
+    assert!(!entries.contains("Ada"), "{entries}");
+}
+
+#[test]
+fn a_token_does_what_its_roles_say_until_it_is_revoked() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let (id, viewer) = first.token(&["viewer"], &[]);
+    assert_eq!(viewer.who()["actor"], json!(format!("token/{id}")));
+    viewer.get(DEVICES).expect(200);
+    viewer.get("/metrics").expect(403);
+    viewer.get(TOKENS).expect(403);
+    // From elsewhere it opens nothing, and nobody learns why.
+    let (_, elsewhere) = first.token(&["viewer"], &["203.0.113.0/24"]);
+    let refused = elsewhere.get(DEVICES).expect(401).json();
+    assert_eq!(refused["code"], "token-refused");
+    let unknown = Asker::by_token(&plane, "fwt_AAAA")
+        .get(DEVICES)
+        .expect(401)
+        .json();
+    assert_eq!(unknown["detail"], refused["detail"]);
+    // A program makes no people and no tokens, whatever it is given.
+    let new = json!({ "note": "x", "roles": ["tenant-admin"], "days": 1 });
+    first.post(TOKENS, &new).expect(409);
+    for days in [0, 398] {
+        let new = json!({ "note": "x", "roles": ["viewer"], "days": days });
+        first.post(TOKENS, &new).expect(400);
+    }
+    // In an address a secret is none.
+    let secret = viewer.credential.trim().rsplit(' ').next().unwrap();
+    let stranger = Asker::stranger(&plane);
+    stranger
+        .get(&format!("{DEVICES}?access_token={secret}"))
+        .expect(401);
+
+    let told = first.get(TOKENS).expect(200);
+    assert!(!told.text().contains(secret));
+    let used = told
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|one| one["used_at"].is_string());
+    assert!(used, "{}", told.text());
+    first.delete(&format!("{TOKENS}/{id}")).expect(200);
+    viewer.get(DEVICES).expect(401);
+    let lines = plane.stop_well();
+    assert!(!lines.iter().any(|line| line.contains(secret)));
+    // Nor does a restart bring it back.
+    let plane = home.start();
+    Asker::by_token(&plane, secret).get(DEVICES).expect(401);
+}
+
+#[test]
+fn a_cookie_that_a_page_of_another_origin_sends_is_refused() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let mut first = Asker::first(&home, &plane);
+    first.get(DEVICES).expect(200);
+    for site in ["cross-site", "same-site"] {
+        first.credential = first.credential.replace("same-origin", site);
+        let refused = first.get(DEVICES).expect(403).json();
+        assert_eq!(refused["code"], "cross-origin");
+        first.credential = first.credential.replace(site, "same-origin");
+    }
+}

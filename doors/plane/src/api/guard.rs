@@ -1,0 +1,169 @@
+//! The one place that asks whether a request may go on. It stands before every endpoint of the API:
+//! one that the registry does not list is refused, so that none can be forgotten.
+
+use super::actions;
+use super::caller::Who;
+use super::{Caller, Problem, Shared};
+use crate::entries::Actor;
+use access::{Action, Asker, DeniedAct, PermittedAct, Role, Roles};
+use axum::Router;
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+/// Puts the question before every route of these.
+pub fn guarded(router: Router<Shared>, plane: &Shared) -> Router<Shared> {
+    router.route_layer(from_fn_with_state(Arc::clone(plane), guard))
+}
+
+/// The ticket of a request that may go on, with the one whom the log will name. An extractor, so that
+/// a handler cannot be without it.
+pub struct Allowed(pub Actor);
+
+/// The same with all that is known of who asks.
+#[derive(Clone)]
+pub struct Admitted {
+    pub who: Who,
+    /// Held, so that only what was permitted goes on.
+    _act: PermittedAct,
+}
+
+impl FromRequestParts<Shared> for Allowed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, plane: &Shared) -> Result<Self, Problem> {
+        let admitted = Admitted::from_request_parts(parts, plane).await?;
+        // A device has no actor, and nothing of what is a device's asks for one.
+        admitted.who.actor.map(Self).ok_or_else(not_signed_in)
+    }
+}
+
+impl FromRequestParts<Shared> for Admitted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Problem> {
+        let admitted = parts.extensions.get::<Self>().cloned();
+        admitted.ok_or_else(|| unlisted(&parts.method))
+    }
+}
+
+impl Admitted {
+    /// Whether whoever asks may do this as well: where what is asked for is told by the body.
+    ///
+    /// # Errors
+    /// 403 with what to do.
+    pub fn also(&self, plane: &Shared, action: Action) -> Result<PermittedAct, Problem> {
+        decide(plane, &self.who, action)
+    }
+}
+
+async fn guard(State(plane): State<Shared>, mut request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>();
+    let action = path.and_then(|path| actions::of(request.method(), path.as_str()));
+    let caller = request.extensions().get::<Caller>();
+    let (Some(action), Some(caller)) = (action, caller) else {
+        return unlisted(request.method()).into_response();
+    };
+    match admit(&plane, caller, request.headers(), action) {
+        Ok(admitted) => {
+            request.extensions_mut().insert(admitted);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Whether this caller may do this now.
+///
+/// # Errors
+/// 401 or 403 with what to do.
+pub fn admit(
+    plane: &Shared,
+    caller: &Caller,
+    headers: &HeaderMap,
+    action: Action,
+) -> Result<Admitted, Problem> {
+    let who = caller.who(plane, headers)?;
+    let _act = decide(plane, &who, action)?;
+    Ok(Admitted { who, _act })
+}
+
+fn decide(plane: &Shared, who: &Who, action: Action) -> Result<PermittedAct, Problem> {
+    (plane.roster.rights.decide(who.asker, action)).map_err(|denied| match denied {
+        DeniedAct::NotSignedIn => not_signed_in(),
+        DeniedAct::NotFresh => not_fresh(),
+        DeniedAct::NotPermitted => not_permitted(plane, who.asker, action),
+    })
+}
+
+fn unlisted(method: &Method) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        format!("this path does not take {method}; see /openapi.json"),
+    )
+}
+
+pub fn not_signed_in() -> Problem {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "not-signed-in",
+        "sign in at the console, show a token, or on the plane's machine make a link with \
+         `fleetward access admin-link`",
+    )
+}
+
+fn not_fresh() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "fresh-proof-needed",
+        "this is dangerous enough to ask again who you are: sign in once more, then repeat it \
+         within five minutes",
+    )
+}
+
+fn not_permitted(plane: &Shared, asker: Asker, action: Action) -> Problem {
+    let (code, detail) = match (asker, action) {
+        (Asker::Device | Asker::Service { .. }, Action::Observe) => (
+            "not-an-observer",
+            "only a service with observes_network = true in the fleet may report what the network \
+             saw"
+            .to_owned(),
+        ),
+        (Asker::Device | Asker::Service { .. }, Action::Ownership) => (
+            "not-for-owners",
+            "only a service with speaks_for_owners = true in the fleet may say whose a device is"
+                .to_owned(),
+        ),
+        (Asker::Device, _) => (
+            "not-for-devices",
+            "a device may enroll here and nothing else".to_owned(),
+        ),
+        (_, Action::AdminLink) => (
+            "local-only",
+            "run `fleetward access admin-link` on the plane's machine".to_owned(),
+        ),
+        (_, action) => {
+            let may = |role: &Role| {
+                let (roles, is_fresh) = (Roles::of([*role]), true);
+                let asker = Asker::Person { roles, is_fresh };
+                plane.roster.rights.decide(asker, action).is_ok()
+            };
+            let roles: Vec<&str> = (Role::ALL.into_iter())
+                .filter(|role| *role != Role::BreakGlass && may(role))
+                .map(Role::name)
+                .collect();
+            let who = match roles.as_slice() {
+                [] => "nobody by a role".to_owned(),
+                roles => roles.join(", "),
+            };
+            let what = action.name();
+            let detail = format!("{what} is not yours; it is for: {who}. Ask a tenant-admin");
+            ("not-permitted", detail)
+        }
+    };
+    Problem::new(StatusCode::FORBIDDEN, code, detail)
+}

@@ -1,0 +1,182 @@
+//! People and tokens of the API: the table in memory that gates every request, and what changes it.
+
+pub mod changing;
+mod network;
+pub mod tokens;
+
+pub use network::Network;
+
+use crate::shared::{OneAtATime, ReadMostly};
+use crate::trouble::Trouble;
+use access::{People, Role, Roles};
+use model::{ApiTokenId, Digest, PersonId, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use store::{ApiToken, Person, Store};
+
+/// Rebuilt from the rows at start; changed only while `changing` is held.
+pub struct Roster {
+    /// Who may what.
+    pub rights: People,
+    /// Held while a change goes from the record to memory.
+    pub changing: OneAtATime,
+    table: ReadMostly<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    people: BTreeMap<PersonId, Member>,
+    tokens: HashMap<Digest, Token>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub row: Person,
+    pub roles: Roles,
+}
+
+impl Member {
+    fn of(row: Person) -> Self {
+        // What this version cannot read gives nothing.
+        let roles = Roles::from_text(&row.roles).unwrap_or_default();
+        Self { row, roles }
+    }
+
+    /// They may sign in.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.row.disabled_at.is_none()
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Token {
+    pub row: ApiToken,
+    pub roles: Roles,
+    pub networks: Vec<Network>,
+}
+
+impl Token {
+    fn of(row: ApiToken) -> Self {
+        let roles = Roles::from_text(&row.roles).unwrap_or_default();
+        let networks: Result<_, _> = row.networks.split_whitespace().map(str::parse).collect();
+        // From what this version cannot read, from nowhere.
+        let networks = networks.unwrap_or_else(|_| vec![Network::NONE]);
+        Self {
+            row,
+            roles,
+            networks,
+        }
+    }
+
+    #[must_use]
+    pub fn is_good(&self, from: IpAddr, now: Timestamp) -> bool {
+        let near = self.networks.is_empty() || self.networks.iter().any(|net| net.holds(from));
+        near && self.row.revoked_at.is_none() && self.row.expires_at > now
+    }
+}
+
+impl Roster {
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn remember(store: &Store) -> anyhow::Result<Self> {
+        let people = store.people()?.into_iter();
+        let tokens = store.api_tokens()?.into_iter();
+        Ok(Self {
+            rights: People::new()?,
+            changing: OneAtATime::default(),
+            table: ReadMostly::new(Table {
+                people: people
+                    .map(|row| (row.id.clone(), Member::of(row)))
+                    .collect(),
+                tokens: tokens.map(|row| (row.hash, Token::of(row))).collect(),
+            }),
+        })
+    }
+
+    #[must_use]
+    pub fn person(&self, id: &PersonId) -> Option<Member> {
+        self.table.read().people.get(id).cloned()
+    }
+
+    /// All, the first first.
+    #[must_use]
+    pub fn people(&self) -> Vec<Member> {
+        let mut all: Vec<Member> = self.table.read().people.values().cloned().collect();
+        all.sort_by(|a, b| (a.row.created_at, &a.row.id).cmp(&(b.row.created_at, &b.row.id)));
+        all
+    }
+
+    /// Whom a link without a name is for.
+    #[must_use]
+    pub fn first_person(&self) -> Option<Member> {
+        (self.people().into_iter())
+            .find(|one| one.is_active() && one.roles.contains(Role::TenantAdmin))
+    }
+
+    /// By the digest of its secret: what a guess digests to is not for whoever guesses to choose, so
+    /// that the time of this look-up teaches nothing about a secret of 256 random bits. For the same
+    /// reason the digest needs no salt and no slow hash.
+    #[must_use]
+    pub fn token(&self, secret: &Digest) -> Option<Token> {
+        self.table.read().tokens.get(secret).cloned()
+    }
+
+    #[must_use]
+    pub fn token_named(&self, id: &ApiTokenId) -> Option<Token> {
+        (self.table.read().tokens.values())
+            .find(|token| token.row.id == *id)
+            .cloned()
+    }
+
+    /// The newest first.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Token> {
+        let mut all: Vec<Token> = self.table.read().tokens.values().cloned().collect();
+        all.sort_by(|a, b| (b.row.made_at, &a.row.id).cmp(&(a.row.made_at, &b.row.id)));
+        all
+    }
+
+    /// Only what is on record, or withdraws.
+    pub fn put(&self, row: Person) {
+        let mut table = self.table.write();
+        table.people.insert(row.id.clone(), Member::of(row));
+    }
+
+    /// Nothing else of it is touched: it may be revoked in this moment.
+    fn used(&self, secret: &Digest, now: Timestamp) {
+        if let Some(token) = self.table.write().tokens.get_mut(secret) {
+            token.row.used_at = Some(now);
+        }
+    }
+
+    fn put_token(&self, row: ApiToken) {
+        self.table.write().tokens.insert(row.hash, Token::of(row));
+    }
+}
+
+/// As somebody typed them.
+///
+/// # Errors
+/// A word that names no role, none at all, or one that is nobody's to give.
+pub fn parse_roles(names: &[String]) -> Result<Roles, Trouble> {
+    let text = names.join(" ");
+    let all: Vec<&str> = Role::ALL.map(Role::name).to_vec();
+    let roles = Roles::from_text(&text).map_err(|word| {
+        let word: String = word.chars().take(64).collect();
+        let known = all.join(", ");
+        Trouble::refused(
+            "no-such-role",
+            format!("{word:?} is no role; there are {known}"),
+        )
+    })?;
+    if roles.is_empty() {
+        let text = format!("name at least one role of {}", all.join(", "));
+        return Err(Trouble::refused("no-role", text));
+    }
+    if roles.contains(Role::BreakGlass) {
+        let text = "break-glass is given for an hour by a second person, not kept";
+        return Err(Trouble::refused("break-glass-kept", text));
+    }
+    Ok(roles)
+}

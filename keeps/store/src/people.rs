@@ -1,0 +1,103 @@
+//! Rows of people and of the tokens of programs: who may ask what of the API.
+
+use crate::error::ReadError;
+use crate::reader::{at, digest, index};
+use crate::row::{name, optional_at};
+use crate::store::Store;
+use model::{ApiTokenId, Digest, PersonId, Timestamp};
+use rusqlite::{Row, params};
+
+/// A person at the control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    pub id: PersonId,
+    /// What they are called: personal, in this row alone. At most 128 bytes.
+    pub name: String,
+    /// As the room writes them; at most 256 bytes.
+    pub roles: String,
+    pub created_at: Timestamp,
+    /// When they first signed in.
+    pub joined_at: Option<Timestamp>,
+    /// They sign in no more.
+    pub disabled_at: Option<Timestamp>,
+    /// 1, then one more with each change.
+    pub version: u64,
+}
+
+/// A token of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiToken {
+    pub id: ApiTokenId,
+    /// Of the secret, which is nowhere.
+    pub hash: Digest,
+    /// As the room writes them; at most 256 bytes.
+    pub roles: String,
+    /// From where it may be shown, with a space between; empty: from anywhere. At most 1024 bytes.
+    pub networks: String,
+    /// What it is for; at most 128 bytes.
+    pub note: String,
+    /// As in the log.
+    pub made_by: String,
+    pub made_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+    /// About when it was used last.
+    pub used_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// All of them, by name.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn people(&self) -> Result<Vec<Person>, ReadError> {
+        self.readers().page(
+            "SELECT person, name, roles, created_at, joined_at, disabled_at, version FROM person
+             WHERE tenant = ?1 ORDER BY created_at, person",
+            params![self.tenant_text()],
+            person,
+        )
+    }
+
+    /// All that were not forgotten, the newest first.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn api_tokens(&self) -> Result<Vec<ApiToken>, ReadError> {
+        self.readers().page(
+            "SELECT token, hash, roles, networks, note, made_by, made_at, expires_at, revoked_at,
+             used_at FROM api_token WHERE tenant = ?1 ORDER BY made_at DESC, token",
+            params![self.tenant_text()],
+            token,
+        )
+    }
+}
+
+fn person(row: &Row<'_>) -> Result<Person, ReadError> {
+    const TABLE: &str = "person";
+    Ok(Person {
+        id: name(row, 0, TABLE)?,
+        name: row.get(1)?,
+        roles: row.get(2)?,
+        created_at: at(row.get(3)?),
+        joined_at: optional_at(row, 4)?,
+        disabled_at: optional_at(row, 5)?,
+        version: index(row.get(6)?),
+    })
+}
+
+fn token(row: &Row<'_>) -> Result<ApiToken, ReadError> {
+    const TABLE: &str = "api_token";
+    Ok(ApiToken {
+        id: name(row, 0, TABLE)?,
+        hash: digest(row, 1, TABLE)?,
+        roles: row.get(2)?,
+        networks: row.get(3)?,
+        note: row.get(4)?,
+        made_by: row.get(5)?,
+        made_at: at(row.get(6)?),
+        expires_at: at(row.get(7)?),
+        revoked_at: optional_at(row, 8)?,
+        used_at: optional_at(row, 9)?,
+    })
+}

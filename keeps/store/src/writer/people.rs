@@ -1,0 +1,168 @@
+//! What a change does to people and to the tokens of programs.
+
+use super::Writer;
+use super::apply::{Outcome, conflict, millis, signed, within};
+use crate::change::Write;
+use crate::people::{ApiToken, Person};
+use model::{ApiTokenId, Digest, PersonId, Timestamp};
+use rusqlite::params;
+
+/// Longest list of roles.
+const ROLES_BYTES_MAX: usize = 256;
+/// Longest text for people.
+const NOTE_BYTES_MAX: usize = 128;
+/// Longest list of networks.
+const NETWORKS_BYTES_MAX: usize = 1024;
+
+/// What no write may hold, found before it takes a place in the queue.
+pub(super) fn check(write: &Write) -> Result<(), String> {
+    match write {
+        Write::PutPerson(row) => {
+            within("a name", row.name.len(), 0, NOTE_BYTES_MAX)?;
+            within("a list of roles", row.roles.len(), 0, ROLES_BYTES_MAX)
+        }
+        Write::NarrowPerson { roles, .. } => {
+            within("a list of roles", roles.len(), 0, ROLES_BYTES_MAX)
+        }
+        Write::PutApiToken(row) => {
+            within("a note", row.note.len(), 0, NOTE_BYTES_MAX)?;
+            within("an author", row.made_by.len(), 1, 256)?;
+            within(
+                "a list of networks",
+                row.networks.len(),
+                0,
+                NETWORKS_BYTES_MAX,
+            )?;
+            within("a list of roles", row.roles.len(), 1, ROLES_BYTES_MAX)
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Writer {
+    pub(super) fn write_of_people(&self, write: &Write) -> Outcome<()> {
+        match write {
+            Write::PutToken {
+                hash,
+                person,
+                expires_at,
+            } => self.put_link(hash, person.as_ref(), *expires_at),
+            Write::PutPerson(row) => self.put_person(row),
+            Write::NarrowPerson {
+                person,
+                roles,
+                disabled_at,
+            } => self.narrow_person(person, roles, *disabled_at),
+            Write::PutApiToken(row) => self.put_api_token(row),
+            Write::RevokeApiToken { token, at } => self.revoke_api_token(token, *at),
+            Write::NoteApiTokenUse { token, at } => self.note_api_token_use(token, *at),
+            // Others' are written elsewhere.
+            _ => Ok(()),
+        }
+    }
+
+    fn put_person(&self, row: &Person) -> Outcome<()> {
+        let put = self.perform(
+            "INSERT INTO person (tenant, person, name, roles, created_at, joined_at, disabled_at,
+             version)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE ?8 = 1 + coalesce(
+             (SELECT version FROM person WHERE tenant = ?1 AND person = ?2), 0)
+             ON CONFLICT (tenant, person) DO UPDATE SET name = excluded.name,
+             roles = excluded.roles, joined_at = excluded.joined_at,
+             disabled_at = excluded.disabled_at, version = excluded.version",
+            params![
+                self.tenant,
+                row.id.as_str(),
+                row.name,
+                row.roles,
+                millis(row.created_at),
+                row.joined_at.map(millis),
+                row.disabled_at.map(millis),
+                signed(row.version),
+            ],
+        )?;
+        if put == 1 {
+            return Ok(());
+        }
+        Err(conflict(format!(
+            "person {} was changed meanwhile; look again",
+            row.id
+        )))
+    }
+
+    fn narrow_person(
+        &self,
+        person: &PersonId,
+        roles: &str,
+        disabled_at: Option<Timestamp>,
+    ) -> Outcome<()> {
+        self.perform(
+            "UPDATE person SET roles = ?3, disabled_at = coalesce(disabled_at, ?4),
+             version = version + 1 WHERE tenant = ?1 AND person = ?2",
+            params![self.tenant, person.as_str(), roles, disabled_at.map(millis)],
+        )?;
+        // A link that was made for more opens nothing any more.
+        self.perform(
+            "DELETE FROM token WHERE tenant = ?1 AND person = ?2",
+            params![self.tenant, person.as_str()],
+        )
+        .map(drop)
+    }
+
+    fn put_link(
+        &self,
+        hash: &Digest,
+        person: Option<&PersonId>,
+        expires_at: Timestamp,
+    ) -> Outcome<()> {
+        self.insert(
+            "INSERT INTO token (tenant, hash, person, expires_at) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                self.tenant,
+                hash.0,
+                person.map(PersonId::as_str),
+                millis(expires_at)
+            ],
+            || "a sign-in token with this hash exists already".to_owned(),
+        )
+    }
+
+    fn put_api_token(&self, row: &ApiToken) -> Outcome<()> {
+        self.insert(
+            "INSERT INTO api_token (tenant, token, hash, roles, networks, note, made_by, made_at,
+             expires_at, revoked_at, used_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            params![
+                self.tenant,
+                row.id.as_str(),
+                row.hash.0,
+                row.roles,
+                row.networks,
+                row.note,
+                row.made_by,
+                millis(row.made_at),
+                millis(row.expires_at),
+                row.revoked_at.map(millis),
+                row.used_at.map(millis),
+            ],
+            || format!("token {} exists already", row.id),
+        )
+    }
+
+    fn revoke_api_token(&self, token: &ApiTokenId, at: Timestamp) -> Outcome<()> {
+        self.perform(
+            "UPDATE api_token SET revoked_at = coalesce(revoked_at, ?3)
+             WHERE tenant = ?1 AND token = ?2",
+            params![self.tenant, token.as_str(), millis(at)],
+        )
+        .map(drop)
+    }
+
+    fn note_api_token_use(&self, token: &ApiTokenId, at: Timestamp) -> Outcome<()> {
+        self.perform(
+            "UPDATE api_token SET used_at = ?3 WHERE tenant = ?1 AND token = ?2",
+            params![self.tenant, token.as_str(), millis(at)],
+        )
+        .map(drop)
+    }
+}

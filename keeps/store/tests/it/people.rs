@@ -1,0 +1,137 @@
+//! People, their links and tokens as rows.
+
+use crate::fixture::{open, scratch, seconds};
+use model::{Digest, PersonId};
+use store::{ApiToken, Change, CommitError, Direction, Person, Write};
+
+fn person(version: u64, roles: &str) -> Person {
+    Person {
+        id: PersonId::new("p-1").unwrap(),
+        name: "Ada".into(),
+        roles: roles.into(),
+        created_at: seconds(1),
+        joined_at: None,
+        disabled_at: None,
+        version,
+    }
+}
+
+fn token() -> ApiToken {
+    ApiToken {
+        id: "t-1".parse().unwrap(),
+        hash: Digest([7; 32]),
+        roles: "viewer".into(),
+        networks: "10.0.0.0/8".into(),
+        note: "ci".into(),
+        made_by: "person/p-1".into(),
+        made_at: seconds(1),
+        expires_at: seconds(9),
+        revoked_at: None,
+        used_at: None,
+    }
+}
+
+fn grant(write: Write) -> Change {
+    Change::new(Direction::Grant).write(write)
+}
+
+fn withdraw(write: Write) -> Change {
+    Change::new(Direction::Withdraw).write(write)
+}
+
+#[test]
+fn who_decides_about_a_person_has_seen_them_as_they_are() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    store
+        .commit(grant(Write::PutPerson(person(1, "viewer"))))
+        .unwrap();
+    for version in [0, 1, 3] {
+        let stale = store.commit(grant(Write::PutPerson(person(version, "operator"))));
+        assert!(
+            matches!(stale, Err(CommitError::Conflict { .. })),
+            "{version}"
+        );
+    }
+    store
+        .commit(grant(Write::PutPerson(person(2, "operator"))))
+        .unwrap();
+    assert_eq!(store.people().unwrap(), [person(2, "operator")]);
+}
+
+#[test]
+fn whose_roles_are_taken_is_let_in_by_no_earlier_link() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let id = person(1, "").id;
+    let links = [(Digest([1; 32]), Some(id.clone())), (Digest([2; 32]), None)];
+    store
+        .commit(grant(Write::PutPerson(person(1, "operator viewer"))))
+        .unwrap();
+    for (hash, person) in links.clone() {
+        let expires_at = seconds(99);
+        let link = Write::PutToken {
+            hash,
+            person,
+            expires_at,
+        };
+        store.commit(grant(link)).unwrap();
+    }
+    let narrow = |disabled_at| Write::NarrowPerson {
+        person: id.clone(),
+        roles: "viewer".into(),
+        disabled_at,
+    };
+    // To take roles is no grant, and passes a sealed store.
+    store.commit(withdraw(narrow(Some(seconds(5))))).unwrap();
+    assert_eq!(store.token(&links[0].0).unwrap(), None);
+    assert!(store.token(&links[1].0).unwrap().is_some());
+    store.commit(withdraw(narrow(Some(seconds(8))))).unwrap();
+    let people = store.people().unwrap();
+    assert_eq!(
+        (people[0].disabled_at, people[0].version),
+        (Some(seconds(5)), 3)
+    );
+    assert_eq!(people[0].roles, "viewer");
+}
+
+#[test]
+fn a_token_is_revoked_once_and_its_hash_is_nobody_elses() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    store.commit(grant(Write::PutApiToken(token()))).unwrap();
+    let same_secret = ApiToken {
+        id: "t-2".parse().unwrap(),
+        ..token()
+    };
+    let twice = store.commit(grant(Write::PutApiToken(same_secret)));
+    assert!(matches!(twice, Err(CommitError::Conflict { .. })));
+    for at in [seconds(3), seconds(4)] {
+        let token = token().id;
+        store
+            .commit(withdraw(Write::RevokeApiToken { token, at }))
+            .unwrap();
+    }
+    let used = Write::NoteApiTokenUse {
+        token: token().id,
+        at: seconds(2),
+    };
+    store
+        .commit(Change::new(Direction::Neutral).write(used))
+        .unwrap();
+    let (revoked_at, used_at) = (Some(seconds(3)), Some(seconds(2)));
+    let expected = ApiToken {
+        revoked_at,
+        used_at,
+        ..token()
+    };
+    assert_eq!(store.api_tokens().unwrap(), [expected]);
+    // Neither is a withdrawal.
+    for write in [
+        Write::PutApiToken(token()),
+        Write::PutPerson(person(1, "viewer")),
+    ] {
+        let wrong = store.commit(withdraw(write));
+        assert!(matches!(wrong, Err(CommitError::Invalid { .. })));
+    }
+}
