@@ -16,6 +16,13 @@ pub enum GatewayVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Say how forwarding to another broker stands.
+    #[command(after_help = "Examples:\n  fleetward gateway forward\n  \
+        fleetward gateway forward --output json")]
+    Forward {
+        #[command(flatten)]
+        place: Place,
+    },
     /// What devices are told, and how far it came.
     #[command(subcommand)]
     Command(CommandVerb),
@@ -36,6 +43,18 @@ const SESSIONS: [Column; 9] = [
     ("bytes", "/queued_bytes"),
 ];
 
+const FORWARD: [Column; 9] = [
+    ("other broker", "/upstream"),
+    ("state", "/state"),
+    ("since", "/since"),
+    ("failed last", "/trouble"),
+    ("connected", "/connected"),
+    ("sent up", "/up"),
+    ("acknowledged", "/up_acknowledged"),
+    ("taken from there", "/down"),
+    ("refused", "/down_refused"),
+];
+
 impl GatewayVerb {
     /// # Errors
     /// The plane.
@@ -44,6 +63,10 @@ impl GatewayVerb {
             Self::Sessions { place } => {
                 let sessions = place.client()?.json(Ask::get("/api/v1/gateway/sessions"))?;
                 show::rows(output, &sessions, &SESSIONS)
+            }
+            Self::Forward { place } => {
+                let found = place.client()?.json(Ask::get("/api/v1/gateway/forward"))?;
+                show::fields(output, &found, &FORWARD)
             }
             Self::Command(verb) => verb.run(output),
             Self::Twin(verb) => verb.run(output),

@@ -7,6 +7,7 @@ mod alpn;
 mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
+use crate::forward::{self, ForwardConfig};
 use crate::outward;
 use crate::respond::notify;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
@@ -46,6 +47,8 @@ pub struct Config {
     pub inventory: InventoryConfig,
     pub response: ResponseConfig,
     pub brokers: BrokersConfig,
+    /// `[forward]`: another broker that messages are carried to and come back from.
+    pub forward: ForwardConfig,
 }
 
 /// `[listen]`: the doors.
@@ -302,6 +305,7 @@ impl Default for Config {
             inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
             brokers: BrokersConfig::default(),
+            forward: ForwardConfig::default(),
         }
     }
 }
@@ -390,7 +394,9 @@ fn keys() -> impl Iterator<Item = (String, Vec<&'static str>)> {
     let own = KEYS.iter().map(|path| path.to_vec());
     let response = RESPONSE_KEYS.iter().map(|key| vec!["response", key]);
     let brokers = settings::KEYS.iter().map(|key| vec!["brokers", key]);
-    own.chain(response).chain(brokers).map(|path| {
+    let forward = forward::KEYS.iter().map(|key| vec!["forward", key]);
+    let sections = response.chain(brokers).chain(forward);
+    own.chain(sections).map(|path| {
         let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
         (variable, path)
     })
@@ -494,6 +500,9 @@ impl Config {
             );
         }
         if let Err((key, rule)) = self.response.check() {
+            return refuse(key, &rule);
+        }
+        if let Err((key, rule)) = self.forward.check() {
             return refuse(key, &rule);
         }
         if let Err((key, rule)) = self.brokers.check() {
@@ -634,6 +643,7 @@ impl Config {
                 ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),
                 ["response", key] => self.response.live(key),
                 ["brokers", key] => self.brokers.live(key),
+                ["forward", key] => self.forward.live(key),
                 _ => String::new(),
             }
         };
@@ -645,6 +655,8 @@ impl Config {
         text.push_str(&format!("listen.acme.directory = {:?}\n", acme.directory));
         text.push_str(&format!("listen.acme.names = {:?}\n", acme.names));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
+        text.push_str(&format!("forward.up = {:?}\n", self.forward.up));
+        text.push_str(&format!("forward.down = {:?}\n", self.forward.down));
         for (variable, path) in keys() {
             text.push_str(&format!(
                 "{} = {}    # or {variable}\n",

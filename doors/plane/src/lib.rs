@@ -24,6 +24,7 @@ mod entries;
 mod events;
 mod fleet;
 mod flow;
+mod forward;
 mod judge;
 mod listen;
 mod outward;

@@ -13,6 +13,7 @@ use crate::events::{About, Events};
 use crate::fleet::planning;
 use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
+use crate::forward::Forwarding;
 use crate::judge::Judgement;
 use crate::judge::signals::{Inbox, PerSecond, Signals};
 use crate::listen::tls::Trust;
@@ -61,6 +62,8 @@ pub struct Plane {
     pub(crate) asking: Locked<Option<Asking>>,
     /// Commands to devices.
     pub(crate) commanding: Commanding,
+    /// How forwarding to another broker stands.
+    pub(crate) forwarding: Forwarding,
     /// What devices should be and say that they are.
     pub(crate) twins: Arc<Twins>,
     /// How often each service calls the API.

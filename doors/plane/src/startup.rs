@@ -16,6 +16,7 @@ use crate::events::Events;
 use crate::fleet::planning;
 use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
+use crate::forward::Forwarding;
 use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
@@ -207,6 +208,7 @@ impl Foundation {
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
             commanding,
+            forwarding: Forwarding::default(),
             twins,
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),

@@ -22,6 +22,7 @@ mod emitted;
 mod est;
 mod existing_fleet;
 mod fixture;
+mod forward;
 mod hostile_text;
 mod http;
 mod identity_lists;

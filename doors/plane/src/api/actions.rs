@@ -61,6 +61,7 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
         CommandApprove,
     ),
     ("POST", "/api/v1/gateway/commands/{command}/cancel", Command),
+    ("GET", "/api/v1/gateway/forward", InventoryRead),
     ("GET", "/api/v1/gateway/sessions", InventoryRead),
     ("GET", "/api/v1/gateway/twins/{device}", CommandRead),
     ("PATCH", "/api/v1/gateway/twins/{device}", Command),

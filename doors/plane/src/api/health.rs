@@ -107,6 +107,18 @@ pub async fn metrics(State(plane): State<Shared>, _: Allowed) -> Result<Response
         "",
         plane.signals.dropped(),
     );
+    let forwarded = plane.forwarding.standing().counts;
+    for (name, value) in [
+        ("gateway_forward_up_total", forwarded.up),
+        (
+            "gateway_forward_up_acknowledged_total",
+            forwarded.up_acknowledged,
+        ),
+        ("gateway_forward_down_total", forwarded.down),
+        ("gateway_forward_down_refused_total", forwarded.down_refused),
+    ] {
+        say(name, "counter", "", value);
+    }
     say(
         "gateway_reported_states_dropped_total",
         "counter",

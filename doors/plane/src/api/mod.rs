@@ -149,6 +149,7 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .route("/api/v1/gateway/forward", get(gateway::forward))
         .merge(commands())
         .merge(issued())
         .merge(chips())
@@ -551,6 +552,7 @@ async fn method_not_allowed() -> Problem {
         inventory::export,
         inventory::findings,
         gateway::sessions,
+        gateway::forward,
         gateway::commands::list,
         gateway::commands::ask,
         gateway::commands::show,

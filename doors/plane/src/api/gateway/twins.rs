@@ -46,10 +46,11 @@ pub struct Twin {
     responses((status = 200, body = Twin), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody)))]
 pub async fn show(
     State(plane): State<Shared>,
-    _: Allowed,
+    Allowed(actor): Allowed,
     Named(device): Named<String>,
 ) -> Result<Response, Problem> {
     let device = device_id(&device)?;
+    check_service(&plane, &actor)?;
     let shown = twinning::show(&plane, &device).await?;
     answer(shown, None, None)
 }
@@ -79,16 +80,7 @@ pub async fn set(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let device = device_id(&device)?;
-    if let Actor::Service(service) = &actor
-        && !plane.admission.fleet.get().sets_desired_state(service)
-    {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "not-for-desired-state",
-            "only a service with sets_desired_state = true in the fleet may say what a device \
-             should be",
-        ));
-    }
+    check_service(&plane, &actor)?;
     let media_type = headers.get(header::CONTENT_TYPE);
     let media_type = media_type
         .and_then(|value| value.to_str().ok())
@@ -110,6 +102,20 @@ pub async fn set(
     let set = to_its_end(act).await?;
     let entry = set.receipt.map(|receipt| receipt.first_leaf_index);
     answer(set.shown, entry, (!dry_run).then_some(set.told))
+}
+
+fn check_service(plane: &Shared, actor: &Actor) -> Result<(), Problem> {
+    match actor {
+        Actor::Service(service) if !plane.admission.fleet.get().sets_desired_state(service) => {
+            Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "not-for-desired-state",
+                "only a service with sets_desired_state = true in the fleet may see and say what a \
+                 device should be",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `None`: any version.
