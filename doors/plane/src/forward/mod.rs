@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Between our PINGREQs; who is silent from one to the next but one is gone.
-pub const PING_EVERY: Duration = Duration::from_secs(30);
+pub const PING_EVERY: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_SECONDS: u16 = 90;
 /// Of our own door's session: as long as any may last.
 const SESSION_EXPIRY_SECONDS: u32 = 7 * 24 * 3600;
@@ -145,8 +145,17 @@ pub async fn open_local(plane: &Plane, config: &ForwardConfig) -> anyhow::Result
     let door = here(plane.config.listen.mqtt);
     let (host, port) = (door.ip().to_string(), door.port());
     let mut link = Link::open_as((&host, port), &tls, &name, &connect).await?;
-    subscribe(&mut link, config.up.iter().map(String::as_str)).await?;
+    ask_up(&mut link, config).await?;
     Ok(link)
+}
+
+/// Asks our own door for what is to go up. Asked again it changes nothing, unless the fleet has taken
+/// the grant away or given it since.
+///
+/// # Errors
+/// The session ended.
+pub async fn ask_up(local: &mut Link, config: &ForwardConfig) -> anyhow::Result<()> {
+    subscribe(local, config.up.iter().map(String::as_str)).await
 }
 
 /// How long to rest after so many failures: twice as long each time, a minute at most, and by up to a

@@ -1,7 +1,8 @@
 //! Carries messages to another broker and back while both legs stand, and makes them stand again.
 
-use crate::forward::{Bridge, Outputs, PING_EVERY, open_local, open_upstream, pause};
+use crate::forward::{Bridge, Outputs, PING_EVERY, ask_up, open_local, open_upstream, pause};
 use crate::plane::{Plane, random};
+use anyhow::Context;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -51,8 +52,12 @@ async fn forward(plane: &Plane) -> anyhow::Result<()> {
     let config = &plane.config.forward;
     plane.forwarding.connecting();
     // The other broker first: what our door has would only wait in memory without it.
-    let mut upstream = timeout(OPEN_SECONDS_MAX, open_upstream(config)).await??;
-    let mut local = timeout(OPEN_SECONDS_MAX, open_local(plane, config)).await??;
+    let mut upstream = (timeout(OPEN_SECONDS_MAX, open_upstream(config)).await)
+        .context("the other broker does not answer")?
+        .context("the other broker")?;
+    let mut local = (timeout(OPEN_SECONDS_MAX, open_local(plane, config)).await)
+        .context("our own door does not answer")?
+        .context("our own door")?;
     let mut bridge = Bridge::new(&config.prefix);
     plane.forwarding.forwarding();
     tracing::info!("forwarding to {}", config.upstream);
@@ -93,6 +98,7 @@ async fn forward(plane: &Plane) -> anyhow::Result<()> {
                 mqtt::encode::pingreq(&mut ping);
                 timeout(WRITE_SECONDS_MAX, async {
                     local.send(&ping).await?;
+                    ask_up(&mut local, config).await?;
                     upstream.send(&ping).await
                 })
                 .await??;
