@@ -141,8 +141,8 @@ fn a_stream_of_one_device_tells_of_it_alone_and_goes_on_where_it_broke_off() {
     );
     // A beat says how far it is, past what it did not want.
     let last_of = |text: &str| {
-        let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
-        ids.last().map(|id| id.trim().parse::<u64>().unwrap())
+        let mut ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        ids.next_back().map(|id| id.trim().parse::<u64>().unwrap())
     };
     let at = last_of(&text).unwrap();
     received.clear();

@@ -89,7 +89,7 @@ impl Bridge {
     ///
     /// # Errors
     /// The session cannot go on.
-    pub fn from_local(&mut self, packet: &Packet<'_>, out: &mut Outputs) -> anyhow::Result<()> {
+    pub fn hear_local(&mut self, packet: &Packet<'_>, out: &mut Outputs) -> anyhow::Result<()> {
         match packet {
             Packet::Publish(publish) => {
                 if self.up.waiting.len() >= UP_IN_FLIGHT_MAX {
@@ -131,7 +131,7 @@ impl Bridge {
     ///
     /// # Errors
     /// The session cannot go on.
-    pub fn from_upstream(&mut self, packet: &Packet<'_>, out: &mut Outputs) -> anyhow::Result<()> {
+    pub fn hear_upstream(&mut self, packet: &Packet<'_>, out: &mut Outputs) -> anyhow::Result<()> {
         match packet {
             Packet::Publish(publish) => match publish.topic.strip_prefix(&self.prefix) {
                 Some(topic) if mqtt::is_topic(topic) => {
@@ -233,7 +233,7 @@ mod tests {
         let mut bridge = Bridge::new("site/");
         let mut out = Outputs::default();
         bridge
-            .from_local(&publish("v1/a/up", Some(77)), &mut out)
+            .hear_local(&publish("v1/a/up", Some(77)), &mut out)
             .unwrap();
         assert!(out.local.is_empty(), "the other broker has not answered");
         let (topic, id) = heard(Version::V311, &out.upstream);
@@ -241,24 +241,24 @@ mod tests {
         let mut out = Outputs::default();
         // An identifier that was never given says nothing.
         bridge
-            .from_upstream(&ack(999, Reason::SUCCESS), &mut out)
+            .hear_upstream(&ack(999, Reason::SUCCESS), &mut out)
             .unwrap();
         assert!(out.local.is_empty());
         bridge
-            .from_upstream(&ack(id.unwrap(), Reason::SUCCESS), &mut out)
+            .hear_upstream(&ack(id.unwrap(), Reason::SUCCESS), &mut out)
             .unwrap();
         assert_eq!(acknowledged(Version::V5, &out.local), 77);
 
         let mut out = Outputs::default();
         bridge
-            .from_upstream(&publish("site/v1/a/down", Some(5)), &mut out)
+            .hear_upstream(&publish("site/v1/a/down", Some(5)), &mut out)
             .unwrap();
         assert!(out.upstream.is_empty());
         let (topic, id) = heard(Version::V5, &out.local);
         assert_eq!(topic, "v1/a/down");
         let mut out = Outputs::default();
         let refused = ack(id.unwrap(), Reason::NOT_AUTHORIZED);
-        bridge.from_local(&refused, &mut out).unwrap();
+        bridge.hear_local(&refused, &mut out).unwrap();
         assert_eq!(acknowledged(Version::V311, &out.upstream), 5);
         let counts = Counts {
             up: 1,
@@ -275,7 +275,7 @@ mod tests {
         for topic in ["other/v1/a/down", "site", "site/"] {
             let mut out = Outputs::default();
             bridge
-                .from_upstream(&publish(topic, Some(5)), &mut out)
+                .hear_upstream(&publish(topic, Some(5)), &mut out)
                 .unwrap();
             assert!(out.local.is_empty(), "{topic}");
             assert_eq!(acknowledged(Version::V311, &out.upstream), 5);
@@ -290,12 +290,12 @@ mod tests {
         for id in 1..=u16::try_from(DOWN_IN_FLIGHT_MAX).unwrap() {
             assert!(bridge.takes_from_upstream());
             bridge
-                .from_upstream(&publish("a", Some(id)), &mut out)
+                .hear_upstream(&publish("a", Some(id)), &mut out)
                 .unwrap();
         }
         assert!(!bridge.takes_from_upstream());
         bridge
-            .from_local(&ack(1, Reason::SUCCESS), &mut out)
+            .hear_local(&ack(1, Reason::SUCCESS), &mut out)
             .unwrap();
         assert!(bridge.takes_from_upstream());
     }

@@ -66,11 +66,11 @@ async fn forward(plane: &Plane) -> anyhow::Result<()> {
     loop {
         let mut out = Outputs::default();
         local.take(|packet| {
-            bridge.from_local(packet, &mut out)?;
+            bridge.hear_local(packet, &mut out)?;
             Ok(true)
         })?;
         upstream.take(|packet| {
-            bridge.from_upstream(packet, &mut out)?;
+            bridge.hear_upstream(packet, &mut out)?;
             Ok(bridge.takes_from_upstream())
         })?;
         timeout(WRITE_SECONDS_MAX, async {
