@@ -26,6 +26,7 @@ const NEEDED: &[Tool] = &[
     tools::AWS_SDK,
     tools::DEFENDER_AGENT,
     tools::PYCOSE,
+    tools::JSONSCHEMA,
     tools::BOTOCORE,
     tools::SOFTHSM,
     tools::MOSQUITTO,
@@ -42,6 +43,7 @@ const NEEDED: &[Tool] = &[
     tools::NPM,
     tools::CHROMIUM,
     tools::IPROUTE2,
+    tools::HAPROXY,
     tools::NFTABLES,
 ];
 

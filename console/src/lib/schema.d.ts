@@ -485,15 +485,35 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/gateway/forward": {
+    "/api/v1/gateway/connectivity": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** How forwarding to another broker stands. */
-        get: operations["gateway_forward"];
+        /** How well the connections of each principal hold, in the order of their names. */
+        get: operations["gateway_connectivity"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/refusals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Why somebody was denied: the last eight different refusals of each, of 4,096 principals a shard;
+         *     the latest first.
+         */
+        get: operations["gateway_refusals"];
         put?: never;
         post?: never;
         delete?: never;
@@ -509,7 +529,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** MQTT sessions, live and waiting. */
+        /** MQTT sessions, live and waiting, in the order of principals and client identifiers. */
         get: operations["gateway_sessions"];
         put?: never;
         post?: never;
@@ -519,25 +539,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/gateway/twins/{device}": {
+    "/api/v1/gateway/speech": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** What a device should be and says that it is. */
-        get: operations["gateway_twin"];
+        /** What a device or service may say and hear now, by the policies in force and its containment. */
+        get: operations["gateway_speech"];
         put?: never;
         post?: never;
         delete?: never;
         options?: never;
         head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/tail": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
         /**
-         * Changes what a device should be by a JSON merge patch (RFC 7396), if it is still at the version in
-         *     `If-Match`, `*` for any. At most 8 KiB, 8 levels deep.
+         * Its connections, publishes (topic and size, never the payload) and refusals from here on. Ends with
+         *     the session that asked.
          */
-        patch: operations["gateway_set_twin"];
+        get: operations["gateway_tail"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/api/v1/identity/attestations": {
@@ -2120,6 +2156,30 @@ export interface components {
             /** @description What `after` is for the next page. */
             next?: string | null;
         };
+        /** @description How well its connections hold, since the plane started. */
+        Connectivity: {
+            connected: boolean;
+            /** Format: int64 */
+            connects: number;
+            /** @description How the last connection ended, and when. */
+            last_end?: string | null;
+            last_end_at?: string | null;
+            /**
+             * Format: int64
+             * @description Connections that ended without a goodbye, or by keep-alive.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description Without any connection, since `since`.
+             */
+            offline_seconds: number;
+            /** @description Its first connection. */
+            since: string;
+        };
+        ConnectivityOf: components["schemas"]["Connectivity"] & {
+            principal: string;
+        };
         Contained: {
             /** @description Who decided, as in the log. */
             by: string;
@@ -2370,34 +2430,6 @@ export interface components {
              *     applied (`plan-moved`).
              */
             plan?: string | null;
-        };
-        Forward: {
-            /**
-             * Format: int64
-             * @description How often both ends stood, since the start.
-             */
-            connected: number;
-            /**
-             * Format: int64
-             * @description Messages from there that our door took, and refused.
-             */
-            down: number;
-            /** Format: int64 */
-            down_refused: number;
-            since: string;
-            /** @description `off`, `connecting`, `forwarding`, `waiting` (it failed and is tried again). */
-            state: string;
-            /** @description Why it failed last. */
-            trouble?: string | null;
-            /**
-             * Format: int64
-             * @description Messages handed to the other broker, and of these what it acknowledged.
-             */
-            up: number;
-            /** Format: int64 */
-            up_acknowledged: number;
-            /** @description `host:port` of the other broker; absent: nothing is forwarded. */
-            upstream?: string | null;
         };
         Imported: {
             /** Format: int64 */
@@ -2930,6 +2962,8 @@ export interface components {
             version: number;
             /** @description What may hurt, though it can be applied. */
             warnings: string[];
+            /** @description Channels whose payloads are held to no contract: any bytes pass. */
+            without_contract: string[];
         };
         Playbook: {
             /**
@@ -3013,6 +3047,12 @@ export interface components {
             /** @description TPMS_ATTEST of TPM2_Quote over the nonce, base64. */
             statement: string;
         };
+        Rate: {
+            /** Format: double */
+            bytes_per_second: number;
+            /** Format: double */
+            messages_per_second: number;
+        };
         /** @description What a device can reach through this plane, by the names in the fleet. */
         Reach: {
             channels: string[];
@@ -3048,6 +3088,26 @@ export interface components {
              * @description Place in the order of commits.
              */
             sequence: number;
+        };
+        /** @description Something that was refused, as often as it was since the plane started. */
+        RefusedAtGateway: {
+            /** @description `publish`, `will`, `subscribe`, `connect` or `packet`. */
+            action: string;
+            /** Format: int64 */
+            count: number;
+            /** @description The policy that forbids it, or the channel whose contract it breaks. */
+            decided_by?: string | null;
+            /** @description The offending field of a payload, as a JSON pointer; empty: the whole. */
+            field?: string | null;
+            first_at: string;
+            last_at: string;
+            principal: string;
+            /** @description The reason's name, as in the PUBACK: `no-permit`, `contract-violation`, … */
+            reason: string;
+            /** @description A topic, a filter, a client identifier, a rule of MQTT: a text of the device's. */
+            target: string;
+            /** @description For a person: what happened, who must act, and how. */
+            text: string;
         };
         /** @description Why a device is not let in. */
         RefusedBecause: {
@@ -3318,17 +3378,32 @@ export interface components {
             csr_pem: string;
         };
         Session: {
+            /** @description Where its client is. */
+            address?: string | null;
             client_id: string;
             connected: boolean;
+            connectivity?: null | components["schemas"]["Connectivity"];
+            /** @description To be given as `after` for the rows behind this one. */
+            cursor: string;
+            /** @description What its client sends, over the last five seconds. */
+            incoming: components["schemas"]["Rate"];
             opened_at: string;
+            /** @description What it is sent. */
+            outgoing: components["schemas"]["Rate"];
             persistent: boolean;
             /** @description `device/<id>` or `service/<id>`. */
             principal: string;
+            /** @description `3.1.1` or `5.0`. */
+            protocol?: string | null;
             queued_bytes: number;
             queued_messages: number;
             /** Format: int32 */
             shard: number;
             subscriptions: number;
+            /** @description The key exchange: `X25519MLKEM768`. */
+            tls_group?: string | null;
+            /** @description `TLSv1_3`, `TLSv1_2`. */
+            tls_version?: string | null;
         };
         /** @description A grant that some gain or lose. */
         Shift: components["schemas"]["Principals"] & {
@@ -3379,6 +3454,27 @@ export interface components {
             sources_sha256: string;
             /** Format: int64 */
             version: number;
+        };
+        /** @description What somebody may say or hear in one channel. */
+        Speech: {
+            channel: string;
+            /** @description `json`, `cbor` or `utf-8`; any bytes if absent. */
+            encoding?: string | null;
+            /** @description Also on topics of other devices. */
+            others: boolean;
+            /** Format: int32 */
+            payload_bytes_max?: number | null;
+            publishes: boolean;
+            /**
+             * Format: int32
+             * @description Of one publisher; unlimited if absent.
+             */
+            rate_per_minute?: number | null;
+            receives: boolean;
+            /** @description The file that says what a payload must be. */
+            schema?: string | null;
+            /** @description The channel's topics, with slots; the plane's own channels have none in `fleet/`. */
+            topic?: string | null;
         };
         Step: {
             /** @description `detection`, `playbook/<name>`, or a person as in the log. */
@@ -3447,33 +3543,6 @@ export interface components {
             /** @description SHA-256 of the CA certificate, hex. */
             ca_sha256: string;
             manufacturer: string;
-        };
-        Twin: {
-            /** @description What it still has to change: a merge patch from what it reported to what is desired. */
-            delta: Record<string, never>;
-            /** @description What it should be. */
-            desired: Record<string, never>;
-            desired_at?: string | null;
-            desired_by?: string | null;
-            device: string;
-            /**
-             * Format: int64
-             * @description Of the log; absent where this answer is not about an act.
-             */
-            entry?: number | null;
-            /** @description What it said last. Its own word, untrusted. */
-            reported?: Record<string, never> | null;
-            reported_at?: string | null;
-            /**
-             * Format: int32
-             * @description Of its sessions, told at once; it is told when it subscribes anyway.
-             */
-            sessions_told?: number | null;
-            /**
-             * Format: int64
-             * @description How often it was set; also the ETag, for `If-Match`. 0: never.
-             */
-            version: number;
         };
         Unclassified: components["schemas"]["Principals"] & {
             reason: string;
@@ -4564,19 +4633,7 @@ export interface operations {
     };
     events_events: {
         parameters: {
-            query?: {
-                /** @description Only what is about this device. */
-                device?: string;
-                /** @description Only what is about a device of this group, or of a group in it. */
-                group?: string;
-                /**
-                 * @description Only these, with commas between: `incident`, `step`, `alert`, `device`, `entry`, `pending`,
-                 *     `command`, `overview`.
-                 */
-                kind?: string;
-                /** @description Only what is this grave or more: `low`, `medium`, `high`, `critical`. */
-                severity?: string;
-            };
+            query?: never;
             header?: {
                 /** @description the last event that was seen */
                 "Last-Event-ID"?: number | null;
@@ -4592,14 +4649,6 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": string;
-                };
-            };
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             401: {
@@ -4828,9 +4877,14 @@ export interface operations {
             };
         };
     };
-    gateway_forward: {
+    gateway_connectivity: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The principal of the last row that was shown. */
+                after?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4842,7 +4896,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Forward"];
+                    "application/json": components["schemas"]["ConnectivityOf"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_refusals: {
+        parameters: {
+            query?: {
+                device?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+                service?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RefusedAtGateway"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             401: {
@@ -4857,7 +4959,12 @@ export interface operations {
     };
     gateway_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The `cursor` of the last row that was shown. */
+                after?: string;
+                /** @description 1 to 10000, 10000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4872,6 +4979,14 @@ export interface operations {
                     "application/json": components["schemas"]["Session"][];
                 };
             };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -4882,14 +4997,16 @@ export interface operations {
             };
         };
     };
-    gateway_twin: {
+    gateway_speech: {
         parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description its name */
-                device: string;
+            query?: {
+                device?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+                service?: string;
             };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
@@ -4899,7 +5016,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Twin"];
+                    "application/json": components["schemas"]["Speech"][];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             401: {
@@ -4910,47 +5035,31 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemBody"];
-                };
-            };
         };
     };
-    gateway_set_twin: {
+    gateway_tail: {
         parameters: {
             query?: {
-                /** @description `true`: say what would stand there and do nothing. */
-                dry_run?: boolean;
+                device?: string;
+                /** @description 1 to 10000, 1000 if absent. */
+                limit?: number;
+                service?: string;
             };
-            header: {
-                /** @description the version that was read, as "3"; or * */
-                "If-Match": string;
-            };
-            path: {
-                /** @description its name */
-                device: string;
-            };
+            header?: never;
+            path?: never;
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/merge-patch+json": Record<string, never>;
-            };
-        };
+        requestBody?: never;
         responses: {
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Twin"];
+                    "text/event-stream": string;
                 };
             };
-            403: {
+            400: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4958,7 +5067,7 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
-            404: {
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4966,23 +5075,7 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemBody"];
-                };
-            };
-            412: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemBody"];
-                };
-            };
-            428: {
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -8,12 +8,16 @@ mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
 use crate::forward::{self, ForwardConfig};
+use crate::listen::Proxies;
+use crate::listen::tls::Terms;
 use crate::outward;
 use crate::respond::notify;
+use crate::served::DoorName;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use alpn::AlpnConfig;
@@ -58,12 +62,17 @@ pub struct Listen {
     /// People: API and health over HTTPS; asks for no client certificate.
     /// Not looked at where systemd hands over the listener (`LISTEN_FDNAMES=people`).
     pub people: SocketAddr,
+    /// Also speak TLS 1.2 to people; no browser of today needs it.
+    pub people_tls_1_2: bool,
     /// Devices and services: EST and API by mutual TLS.
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
     pub mqtt: SocketAddr,
     /// One more door for devices, where ALPN says whether MQTT or HTTP is spoken.
     pub alpn: AlpnConfig,
+    /// Balancers in front of the doors for devices, as addresses or networks (`192.0.2.0/24`). They,
+    /// and nobody else, must begin each connection with a PROXY header of version 2.
+    pub proxies: Vec<String>,
     /// Chains of other CAs that are shown beside our own certificate; 32 at most.
     pub certificates: Vec<ImportedCertificate>,
     pub acme: AcmeSettings,
@@ -76,6 +85,8 @@ pub struct IdentityConfig {
     /// Also speak TLS 1.2 at the door for devices, in records of at most 4 KiB: EST clients of
     /// small stacks need it.
     pub tls_1_2: bool,
+    /// Content of a record that we send at the door for devices, at most, 512 to 16384 bytes.
+    pub record_bytes_max: usize,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
     /// Where outsiders reach this plane's revocation lists and OCSP responder, as it is written
@@ -105,6 +116,18 @@ pub struct SignerConfig {
     pub pkcs11_token: String,
     /// A file of mode 0600 with the user's PIN in one line.
     pub pkcs11_pin_file: PathBuf,
+}
+
+impl IdentityConfig {
+    /// How the door for devices speaks TLS.
+    pub(crate) fn tls_terms(&self) -> Terms {
+        Terms {
+            at: DoorName::Devices,
+            tls_1_2: self.tls_1_2,
+            record_bytes_max: self.record_bytes_max,
+            tickets: None,
+        }
+    }
 }
 
 impl SignerConfig {
@@ -256,6 +279,12 @@ impl ResponseConfig {
 }
 
 impl Listen {
+    /// Those of `proxies`, which were checked.
+    #[must_use]
+    pub fn proxies(&self) -> Arc<Proxies> {
+        Arc::new(Proxies::new(&self.proxies).unwrap_or_default())
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
         let doors = [self.people, self.devices, self.mqtt];
         let doors: Vec<SocketAddr> = doors.into_iter().chain(self.alpn.address).collect();
@@ -264,6 +293,16 @@ impl Listen {
                 let rule = format!("two doors share {door}; give each its own");
                 return Err(("listen", rule));
             }
+        }
+        if self.proxies.len() > 64 {
+            return Err(("listen.proxies", "64 at most".into()));
+        }
+        if let Err(entry) = Proxies::new(&self.proxies) {
+            let rule = format!(
+                "{entry:?} is no address and no network; write 192.0.2.7 or 192.0.2.0/24, with no bit \
+                 set behind the prefix"
+            );
+            return Err(("listen.proxies", rule));
         }
         if self.certificates.len() > IMPORTED_MAX {
             return Err(("listen.certificates", "32 at most".into()));
@@ -314,9 +353,11 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             people: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            people_tls_1_2: false,
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
             alpn: AlpnConfig::default(),
+            proxies: Vec::new(),
             certificates: Vec::new(),
             acme: AcmeSettings::default(),
         }
@@ -327,6 +368,7 @@ impl Default for IdentityConfig {
     fn default() -> Self {
         Self {
             tls_1_2: true,
+            record_bytes_max: alpn::RECORD_BYTES,
             service_days: 90,
             status_url: String::new(),
             crl_shards: 1,
@@ -344,20 +386,26 @@ pub struct ConfigError(String);
 
 /// Keys that the environment may set, in the order they are shown. `response` and `brokers` have
 /// their own.
-const KEYS: [&[&str]; 31] = [
+const KEYS: [&[&str]; 38] = [
     &["data_dir"],
     &["log_dir"],
     &["seal_key_file"],
     &["tenant"],
     &["trust_domain"],
     &["listen", "people"],
+    &["listen", "people_tls_1_2"],
     &["listen", "devices"],
     &["listen", "mqtt"],
     &["listen", "alpn", "address"],
     &["listen", "alpn", "tls_1_2"],
+    &["listen", "alpn", "record_bytes_max"],
+    &["listen", "alpn", "resumption"],
+    &["listen", "alpn", "websocket"],
     &["gateway", "shards"],
     &["gateway", "durability"],
     &["gateway", "tls_1_2"],
+    &["gateway", "record_bytes_max"],
+    &["gateway", "resumption"],
     &["gateway", "packet_bytes_max"],
     &["gateway", "handshakes_max"],
     &["gateway", "connections_max"],
@@ -367,6 +415,7 @@ const KEYS: [&[&str]; 31] = [
     &["signer", "pkcs11_token"],
     &["signer", "pkcs11_pin_file"],
     &["identity", "tls_1_2"],
+    &["identity", "record_bytes_max"],
     &["identity", "service_days"],
     &["identity", "status_url"],
     &["identity", "crl_shards"],
@@ -395,8 +444,7 @@ fn keys() -> impl Iterator<Item = (String, Vec<&'static str>)> {
     let response = RESPONSE_KEYS.iter().map(|key| vec!["response", key]);
     let brokers = settings::KEYS.iter().map(|key| vec!["brokers", key]);
     let forward = forward::KEYS.iter().map(|key| vec!["forward", key]);
-    let sections = response.chain(brokers).chain(forward);
-    own.chain(sections).map(|path| {
+    (own.chain(response).chain(brokers).chain(forward)).map(|path| {
         let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
         (variable, path)
     })
@@ -499,13 +547,10 @@ impl Config {
                 "a token needs pkcs11_module, pkcs11_token and pkcs11_pin_file; give all or none",
             );
         }
-        if let Err((key, rule)) = self.response.check() {
-            return refuse(key, &rule);
-        }
-        if let Err((key, rule)) = self.forward.check() {
-            return refuse(key, &rule);
-        }
-        if let Err((key, rule)) = self.brokers.check() {
+        let sections = (self.response.check())
+            .and_then(|()| self.forward.check())
+            .and_then(|()| self.brokers.check());
+        if let Err((key, rule)) = sections {
             return refuse(key, &rule);
         }
         if self.log_dir.starts_with(&self.data_dir) {
@@ -517,8 +562,15 @@ impl Config {
         Ok(())
     }
 
-    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 5] {
+    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
+        let records = |key, bytes: usize| (key, bytes as u64, 512, 16_384);
         [
+            records("gateway.record_bytes_max", self.gateway.record_bytes_max),
+            records("identity.record_bytes_max", self.identity.record_bytes_max),
+            records(
+                "listen.alpn.record_bytes_max",
+                self.listen.alpn.record_bytes_max,
+            ),
             (
                 "identity.service_days",
                 u64::from(self.identity.service_days),
@@ -609,12 +661,15 @@ impl Config {
                 ["tenant"] => format!("{:?}", self.tenant),
                 ["trust_domain"] => format!("{:?}", self.trust_domain),
                 ["listen", "people"] => format!("\"{}\"", self.listen.people),
+                ["listen", "people_tls_1_2"] => self.listen.people_tls_1_2.to_string(),
                 ["listen", "devices"] => format!("\"{}\"", self.listen.devices),
                 ["listen", "mqtt"] => format!("\"{}\"", self.listen.mqtt),
                 ["listen", "alpn", key] => self.listen.alpn.live(key),
                 ["gateway", "shards"] => self.gateway.shards.to_string(),
                 ["gateway", "durability"] => format!("{:?}", self.gateway.durability.name()),
                 ["gateway", "tls_1_2"] => self.gateway.tls_1_2.to_string(),
+                ["gateway", "record_bytes_max"] => self.gateway.record_bytes_max.to_string(),
+                ["gateway", "resumption"] => self.gateway.resumption.to_string(),
                 ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
                 ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
@@ -626,6 +681,7 @@ impl Config {
                 ["signer", "pkcs11_token"] => format!("{:?}", self.signer.pkcs11_token),
                 ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
+                ["identity", "record_bytes_max"] => self.identity.record_bytes_max.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
                 ["identity", "status_url"] => format!("{:?}", self.identity.status_url),
                 ["identity", "crl_shards"] => self.identity.crl_shards.to_string(),
@@ -648,6 +704,7 @@ impl Config {
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
+        text.push_str(&format!("listen.proxies = {:?}\n", self.listen.proxies));
         let chains = self.listen.certificates.iter().map(|one| &one.chain_file);
         let chains: Vec<_> = chains.collect();
         text.push_str(&format!("listen.certificates = {chains:?}\n"));
@@ -655,8 +712,8 @@ impl Config {
         text.push_str(&format!("listen.acme.directory = {:?}\n", acme.directory));
         text.push_str(&format!("listen.acme.names = {:?}\n", acme.names));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
-        text.push_str(&format!("forward.up = {:?}\n", self.forward.up));
-        text.push_str(&format!("forward.down = {:?}\n", self.forward.down));
+        let (up, down) = (&self.forward.up, &self.forward.down);
+        text.push_str(&format!("forward.up = {up:?}\nforward.down = {down:?}\n"));
         for (variable, path) in keys() {
             text.push_str(&format!(
                 "{} = {}    # or {variable}\n",
@@ -745,6 +802,10 @@ mod tests {
                 "two doors share 127.0.0.1:8883",
             ),
             ("[listen]\nmqtt = \"here\"", "invalid socket address"),
+            (
+                "[listen]\nproxies = [\"192.0.2.1/24\"]",
+                "listen.proxies: \"192.0.2.1/24\" is no address",
+            ),
             (
                 "[listen]\nalpn = { address = \"127.0.0.1:8444\" }",
                 "two doors share 127.0.0.1:8444",

@@ -46,9 +46,7 @@ mod withdrawing;
 
 pub use config::{Config, ConfigError};
 
-use listen::tls::Terms;
 use listen::{DevicesDoor, Doors, PeopleDoor};
-use served::DoorName;
 use startup::Foundation;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -98,9 +96,10 @@ pub async fn serve(
     served.spawn(listen::serve_local(local, people.clone(), stopped.clone()));
     let door = PeopleDoor {
         trust: Arc::clone(&trust),
+        tls_1_2: plane.config.listen.people_tls_1_2,
     };
     served.spawn(listen::serve_door(
-        listen::Arrivals::of(doors.people)?,
+        listen::Arrivals::of(doors.people, &Arc::default())?,
         door,
         people,
         plane.signals.clone(),
@@ -108,13 +107,10 @@ pub async fn serve(
     ));
     let door = DevicesDoor {
         trust,
-        terms: Terms {
-            at: DoorName::Devices,
-            tls_1_2: plane.config.identity.tls_1_2,
-        },
+        terms: plane.config.identity.tls_terms(),
     };
     served.spawn(listen::serve_door(
-        listen::Arrivals::of(doors.devices)?,
+        listen::Arrivals::of(doors.devices, &plane.config.listen.proxies())?,
         door.clone(),
         devices.clone(),
         plane.signals.clone(),
@@ -122,16 +118,16 @@ pub async fn serve(
     ));
     if let Some(alpn) = doors.alpn {
         let door = DevicesDoor {
-            terms: Terms {
-                at: DoorName::Alpn,
-                tls_1_2: plane.config.listen.alpn.tls_1_2,
-            },
+            terms: plane.config.listen.alpn.tls_terms()?,
             ..door
         };
         served.spawn(listen::serve_door(
             listen::Arrivals::Handed(alpn.http),
             door,
-            devices,
+            match plane.config.listen.alpn.websocket {
+                true => listen::with_websocket(devices, &plane),
+                false => devices,
+            },
             plane.signals.clone(),
             stopped.clone(),
         ));

@@ -540,7 +540,7 @@ impl Plane {
         let trouble = self.sequencer_trouble.lock().clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
         reasons.extend(self.trust().served.get().ended(crate::clock::now()));
-        let reports = self.shards.reports(false).await;
+        let reports = self.shards.reports().await;
         let ended = usize::from(self.shards.shard_count()).saturating_sub(reports.len());
         if ended > 0 {
             reasons.push(format!("{ended} shard(s) have ended; restart the plane"));

@@ -3,6 +3,7 @@
 use crate::builtin::Builtin;
 use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary, too_many};
 use crate::compile::{Action, Cell, Cells, Compiler, Relation};
+use crate::contract::Contract;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
 use crate::template::Slots;
@@ -414,6 +415,12 @@ impl Grants {
         (message.epoch == self.rules.epoch)
             .then(|| self.channel_at(message.channel))
             .flatten()
+    }
+
+    /// What the payload of a message must be; `None`: anything of its size.
+    #[must_use]
+    pub fn contract(&self, message: &Publish<'_>) -> Option<&Contract> {
+        self.channel(message)?.contract.as_ref()
     }
 
     #[must_use]

@@ -1,6 +1,7 @@
 //! What the machine remembers of a connection, of a session and of a message that must go out later.
 
 use crate::alias::Aliases;
+use crate::flow::Flow;
 use crate::journal::Options;
 use crate::queue::Queue;
 use crate::retained::Backlog;
@@ -134,6 +135,9 @@ pub(crate) struct Session {
     pub delayed_will: Option<(Timestamp, Box<Will>)>,
     pub pressure: Pressure,
     pub scheduled: Option<Timestamp>,
+    /// What its client sends, and what it is sent.
+    pub incoming: Flow,
+    pub outgoing: Flow,
 }
 
 impl Session {
@@ -160,6 +164,8 @@ impl Session {
             delayed_will: None,
             pressure: Pressure::default(),
             scheduled: None,
+            incoming: Flow::default(),
+            outgoing: Flow::default(),
         }
     }
 

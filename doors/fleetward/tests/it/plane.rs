@@ -45,6 +45,8 @@ pub struct Settings {
     pub shards: u16,
     /// `power` or `process`.
     pub durability: &'static str,
+    /// Lines for `[listen]`.
+    pub listen: String,
     /// Lines for `[gateway]`.
     pub gateway: String,
     /// Sections behind all others.
@@ -57,6 +59,7 @@ impl Default for Settings {
         Self {
             shards: 1,
             durability: "power",
+            listen: String::new(),
             gateway: String::new(),
             more: String::new(),
             tenant: "acme",
@@ -85,10 +88,11 @@ impl Home {
         let any = "127.0.0.1:0";
         let text = format!(
             "data_dir = {:?}\ntenant = {:?}\nserver_names = [\"localhost\", \"127.0.0.1\"]\n\
-             [listen]\npeople = \"{any}\"\ndevices = \"{any}\"\nmqtt = \"{any}\"\n\
+             [listen]\npeople = \"{any}\"\ndevices = \"{any}\"\nmqtt = \"{any}\"\n{}\n\
              [gateway]\nshards = {}\ndurability = {:?}\n{}\n{}\n",
             self.data_dir(),
             settings.tenant,
+            settings.listen,
             settings.shards,
             settings.durability,
             settings.gateway,

@@ -2,6 +2,7 @@
 
 use super::guard::{Allowed, admit};
 use super::{Caller, Problem, Shared, bytes};
+use crate::plane::Plane;
 use access::Action;
 use axum::Extension;
 use axum::extract::State;
@@ -107,25 +108,8 @@ pub async fn metrics(State(plane): State<Shared>, _: Allowed) -> Result<Response
         "",
         plane.signals.dropped(),
     );
-    let forwarded = plane.forwarding.standing().counts;
-    for (name, value) in [
-        ("gateway_forward_up_total", forwarded.up),
-        (
-            "gateway_forward_up_acknowledged_total",
-            forwarded.up_acknowledged,
-        ),
-        ("gateway_forward_down_total", forwarded.down),
-        ("gateway_forward_down_refused_total", forwarded.down_refused),
-    ] {
-        say(name, "counter", "", value);
-    }
-    say(
-        "gateway_reported_states_dropped_total",
-        "counter",
-        "",
-        plane.twins.dropped(),
-    );
-    for report in plane.shards().reports(false).await {
+    say_carried(&plane, &mut say);
+    for report in plane.shards().reports().await {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
         say(
             "gateway_connections",
@@ -154,6 +138,15 @@ pub async fn metrics(State(plane): State<Shared>, _: Allowed) -> Result<Response
         for (name, value) in named(&report.counters) {
             say(&format!("gateway_{name}_total"), "counter", &shard, value);
         }
+        for (channel, count) in &report.violations {
+            let labels = format!("{{shard=\"{}\",channel=\"{channel}\"}}", report.shard);
+            say(
+                "gateway_channel_violations_total",
+                "counter",
+                &labels,
+                *count,
+            );
+        }
     }
     Ok(bytes("text/plain; version=0.0.4", text.into_bytes()))
 }
@@ -165,7 +158,7 @@ pub async fn openapi() -> Result<Response, Problem> {
 }
 
 /// The gateway's totals under the names of their metrics.
-fn named(counters: &Counters) -> [(&'static str, u64); 35] {
+fn named(counters: &Counters) -> [(&'static str, u64); 36] {
     let Counters {
         connections_opened,
         connections_closed,
@@ -180,6 +173,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 35] {
         reports,
         rate_exceeded,
         payload_too_large,
+        contract_violations,
         subscribes_denied,
         subscriptions_dropped,
         deliveries,
@@ -217,6 +211,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 35] {
         ("reports", reports),
         ("rate_exceeded", rate_exceeded),
         ("payload_too_large", payload_too_large),
+        ("contract_violations", contract_violations),
         ("subscribes_denied", subscribes_denied),
         ("subscriptions_dropped", subscriptions_dropped),
         ("deliveries", deliveries),
@@ -240,4 +235,24 @@ fn named(counters: &Counters) -> [(&'static str, u64); 35] {
         ("from_other_shards", from_other_shards),
         ("journal_records", journal_records),
     ]
+}
+
+/// What is carried for others: messages to and from another broker, states that devices report.
+fn say_carried(plane: &Plane, say: &mut impl FnMut(&str, &str, &str, u64)) {
+    let forwarded = plane.forwarding.standing().counts;
+    for (name, value) in [
+        ("gateway_forward_up_total", forwarded.up),
+        (
+            "gateway_forward_up_acknowledged_total",
+            forwarded.up_acknowledged,
+        ),
+        ("gateway_forward_down_total", forwarded.down),
+        ("gateway_forward_down_refused_total", forwarded.down_refused),
+        (
+            "gateway_reported_states_dropped_total",
+            plane.twins.dropped(),
+        ),
+    ] {
+        say(name, "counter", "", value);
+    }
 }

@@ -149,7 +149,11 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
-        .route("/api/v1/gateway/forward", get(gateway::forward))
+        .route("/api/v1/gateway/forward", get(gateway::forward::forward))
+        .route("/api/v1/gateway/refusals", get(gateway::refusals))
+        .route("/api/v1/gateway/connectivity", get(gateway::connectivity))
+        .route("/api/v1/gateway/speech", get(gateway::speech))
+        .route("/api/v1/gateway/tail", get(gateway::tail::tail))
         .merge(commands())
         .merge(issued())
         .merge(chips())
@@ -552,7 +556,11 @@ async fn method_not_allowed() -> Problem {
         inventory::export,
         inventory::findings,
         gateway::sessions,
-        gateway::forward,
+        gateway::forward::forward,
+        gateway::refusals,
+        gateway::connectivity,
+        gateway::speech,
+        gateway::tail::tail,
         gateway::commands::list,
         gateway::commands::ask,
         gateway::commands::show,

@@ -1,5 +1,8 @@
 //! `[gateway]`: the MQTT door.
 
+use super::alpn::{RECORD_BYTES, tickets};
+use crate::listen::tls::Terms;
+use crate::served::DoorName;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -14,6 +17,10 @@ pub struct GatewayConfig {
     pub durability: Durability,
     /// Also speak TLS 1.2 at the MQTT door, and send records of at most 4 KiB: for small stacks.
     pub tls_1_2: bool,
+    /// Content of a TLS record that we send at the MQTT door, at most, 512 to 16384 bytes.
+    pub record_bytes_max: usize,
+    /// Give clients of the MQTT door tickets, which are good for an hour and asked about at each use.
+    pub resumption: bool,
     /// Largest MQTT packet taken after CONNECT, 1 KiB to 1 MiB.
     pub packet_bytes_max: usize,
     /// Handshakes in flight in one shard, 16 to 65536. Above half of it one source address may
@@ -58,6 +65,8 @@ impl Default for GatewayConfig {
             shards: 1,
             durability: Durability::Power,
             tls_1_2: false,
+            record_bytes_max: RECORD_BYTES,
+            resumption: false,
             packet_bytes_max: 256 * 1024,
             handshakes_max: 1024,
             handshake_seconds_max: 10,
@@ -71,6 +80,17 @@ impl Default for GatewayConfig {
 }
 
 impl GatewayConfig {
+    /// # Errors
+    /// The system gives no random bytes.
+    pub(crate) fn tls_terms(&self) -> Result<Terms, rustls::Error> {
+        Ok(Terms {
+            at: DoorName::Mqtt,
+            tls_1_2: self.tls_1_2,
+            record_bytes_max: self.record_bytes_max,
+            tickets: tickets(self.resumption)?,
+        })
+    }
+
     pub(crate) fn device_defender_interval_min(&self) -> Duration {
         Duration::from_secs(u64::from(self.device_defender_seconds_min))
     }

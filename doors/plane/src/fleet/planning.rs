@@ -31,6 +31,8 @@ pub struct Plan {
     pub difference: Difference,
     /// What may hurt, though it can be applied.
     pub warnings: Vec<String>,
+    /// Channels whose payloads are held to no contract.
+    pub without_contract: Vec<String>,
     /// Of all that: who applies it by this digest applies exactly what was shown.
     pub digest: Digest,
 }
@@ -120,6 +122,7 @@ pub async fn plan(plane: &Arc<Plane>, candidate: &Candidate) -> Result<Plan, Tro
         changes,
         difference,
         warnings,
+        without_contract: next.without_contract(),
         digest,
     })
 }

@@ -1,15 +1,18 @@
 //! Where a door's connections come from: its own listener, or the shards, which have read a little of
 //! each to know whose it is.
 
+use super::proxied::{self, Header, Proxies, ProxyRefusal};
 use crate::shards::FromShards;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 pub enum Arrivals {
-    Listener(TcpListener),
+    Listener(TcpListener, Arc<Proxies>),
     Handed(FromShards),
 }
 
@@ -23,16 +26,19 @@ pub struct Arrived {
 impl Arrivals {
     /// # Errors
     /// The system does not take the listener over.
-    pub fn of(listener: std::net::TcpListener) -> std::io::Result<Self> {
-        TcpListener::from_std(listener).map(Self::Listener)
+    pub fn of(listener: std::net::TcpListener, proxies: &Arc<Proxies>) -> std::io::Result<Self> {
+        let listener = TcpListener::from_std(listener)?;
+        Ok(Self::Listener(listener, Arc::clone(proxies)))
     }
 
     /// # Errors
     /// The system refuses one; the door goes on.
     pub async fn next(&mut self) -> std::io::Result<(Begun, SocketAddr)> {
+        let mut is_forwarded = false;
         let (stream, peer, said) = match self {
-            Self::Listener(listener) => {
+            Self::Listener(listener, proxies) => {
                 let (stream, peer) = listener.accept().await?;
+                is_forwarded = proxies.hold(peer.ip());
                 (stream, peer, Vec::new())
             }
             Self::Handed(handed) => match handed.recv().await {
@@ -46,14 +52,59 @@ impl Arrivals {
         };
         // Without it a small answer waits for the peer's acknowledgement.
         let _ = stream.set_nodelay(true);
-        Ok((Begun { said, stream }, peer))
+        let begun = Begun {
+            said,
+            is_forwarded,
+            stream,
+        };
+        Ok((begun, peer))
     }
 }
 
 /// A stream whose beginning was read before: it is given out first.
 pub struct Begun {
     said: Vec<u8>,
+    /// A balancer is in front: its header comes first.
+    is_forwarded: bool,
     stream: TcpStream,
+}
+
+impl Begun {
+    /// Whom a balancer in front speaks for, if one is; `peer` else.
+    ///
+    /// # Errors
+    /// What it says first is no header that is believed; it left ([`ErrorKind::UnexpectedEof`]).
+    pub async fn source(
+        &mut self,
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, Result<ProxyRefusal, std::io::Error>> {
+        if !self.is_forwarded {
+            return Ok(peer);
+        }
+        let mut header = Vec::new();
+        loop {
+            let more = match proxied::read(&header).map_err(Ok)? {
+                Header::Whole(source) => return Ok(source.unwrap_or(peer)),
+                Header::Wants(more) => more,
+            };
+            let come = header.len();
+            header.resize(come + more, 0);
+            let room = header.get_mut(come..).unwrap_or_default();
+            let count = self.stream.read(room).await.map_err(Err)?;
+            if count == 0 {
+                return Err(Err(ErrorKind::UnexpectedEof.into()));
+            }
+            header.truncate(come + count);
+        }
+    }
+
+    /// The socket; `None` if some of what was said is still unread.
+    pub fn into_socket(self) -> Option<std::net::TcpStream> {
+        if !self.said.is_empty() {
+            return None;
+        }
+        self.stream.into_std().ok()
+    }
 }
 
 impl AsyncRead for Begun {

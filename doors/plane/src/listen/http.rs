@@ -1,9 +1,9 @@
 //! HTTP/1.1 and HTTP/2 on one accepted stream, with the caps that hold before anybody is known.
 
 use super::arrivals::{Arrivals, Begun};
-use super::refused::{self, Failed, Lines};
+use super::refused::{self, Cause, Failed, Lines};
 use super::source_of;
-use super::tls::{Sight, Whom};
+use super::tls::{Seen, Sight, Whom};
 use crate::api::Caller;
 use crate::clock;
 use crate::judge::signals::{PerSecond, Signals, Told};
@@ -112,7 +112,7 @@ pub async fn serve_door<D: HttpDoor>(
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let by_source = Arc::default();
+    let by_source: Arc<Locked<HashMap<IpAddr, u32>>> = Arc::default();
     let lines = Arc::new(Lines::new(D::NAME));
     let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
     let telling = Arc::new(Telling {
@@ -130,22 +130,27 @@ pub async fn serve_door<D: HttpDoor>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let is_half_full = places.available_permits() < CONNECTIONS_MAX / 2;
-                let Some(place) = Place::take(permit, peer, is_half_full, &by_source) else {
-                    if lines.take() {
-                        tracing::warn!(
-                            target: "listen",
-                            "{} {peer}: refused connections-in-flight: its address has enough of \
-                             them; device: close some [device must act]",
-                            D::NAME
-                        );
-                    }
-                    continue;
-                };
                 let (door, router, until) = (door.clone(), router.clone(), stopping.clone());
                 let (lines, telling) = (Arc::clone(&lines), Arc::clone(&telling));
                 let lingering = Arc::clone(&lingering);
+                let (places, by_source) = (Arc::clone(&places), Arc::clone(&by_source));
                 tokio::spawn(async move {
+                    let mut stream = stream;
+                    let Some(peer) = source::<D>(&mut stream, peer, &lines, &telling).await else {
+                        return;
+                    };
+                    let is_half_full = places.available_permits() < CONNECTIONS_MAX / 2;
+                    let Some(place) = Place::take(permit, peer, is_half_full, &by_source) else {
+                        if lines.take() {
+                            tracing::warn!(
+                                target: "listen",
+                                "{} {peer}: refused connections-in-flight: its address has enough \
+                                 of them; device: close some [device must act]",
+                                D::NAME
+                            );
+                        }
+                        return;
+                    };
                     let refused =
                         serve_connection(door, stream, peer, router, until, &lines, &telling).await;
                     drop(place);
@@ -168,6 +173,27 @@ pub async fn serve_door<D: HttpDoor>(
     // Who has not finished by then is cut.
     let _ = tokio::time::timeout(DRAIN_PATIENCE, places.acquire_many(all)).await;
     Ok(())
+}
+
+/// Who is at the other end, also behind a balancer; `None`: it was refused.
+async fn source<D: HttpDoor>(
+    stream: &mut Begun,
+    peer: SocketAddr,
+    lines: &Lines,
+    telling: &Telling,
+) -> Option<SocketAddr> {
+    let late = || Err(Err(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+    let source = tokio::time::timeout(PATIENCE, stream.source(peer)).await;
+    let failed = match source.unwrap_or_else(|_| late()) {
+        Ok(source) => return Some(source),
+        Err(Ok(refusal)) => refused::handshake(&Seen::default(), &Cause::Proxy(refusal)),
+        Err(Err(error)) => refused::handshake(&Seen::default(), &Cause::Socket(&error)),
+    };
+    telling.failed::<D>(&failed, peer.ip());
+    if lines.take() {
+        tracing::warn!(target: "listen", "{} {peer}: {}", D::NAME, failed.line);
+    }
+    None
 }
 
 /// No file or memory is left: asking the system again at once would only get the same answer.
@@ -297,7 +323,8 @@ pub async fn serve_stream(
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(256 * 1024)
         .keep_alive_interval(PATIENCE);
-    let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let mut draining = false;
     let lifetime = tokio::time::sleep(CONNECTION_LIFETIME);

@@ -8,8 +8,11 @@ mod inherited;
 mod local;
 mod paths;
 mod people;
+pub mod proxied;
 pub mod refused;
+mod tickets;
 pub mod tls;
+mod websocket;
 
 pub use arrivals::{Arrivals, Arrived};
 pub use challenges::serve_challenges;
@@ -17,13 +20,15 @@ pub use devices::DevicesDoor;
 pub use http::serve_door;
 pub use local::{bind_local, serve_local};
 pub use people::PeopleDoor;
+pub use proxied::Proxies;
+pub use tickets::Tickets;
+pub use websocket::with_websocket;
 
-use crate::served::DoorName;
 use crate::served::settings::ChallengeKind;
 use crate::shards::{self, FromShards, ShardDoor, Spoken, ToHttp};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use tls::Terms;
+use std::sync::Arc;
 
 /// Connections that the kernel may hold for us before we accept them.
 const BACKLOG: i32 = 4096;
@@ -103,24 +108,21 @@ impl Doors {
     /// Those that the shards accept at.
     ///
     /// # Errors
-    /// The system gives no second handle of a listener.
-    pub fn shard_doors(&self, config: &crate::config::Config) -> std::io::Result<Vec<ShardDoor>> {
+    /// The system gives no second handle of a listener, or no random bytes.
+    pub fn shard_doors(&self, config: &crate::config::Config) -> anyhow::Result<Vec<ShardDoor>> {
+        let proxies = config.listen.proxies();
         let mut doors = vec![ShardDoor {
             listener: self.mqtt.try_clone()?,
+            proxies: Arc::clone(&proxies),
             spoken: Spoken::Mqtt,
-            terms: Terms {
-                at: DoorName::Mqtt,
-                tls_1_2: config.gateway.tls_1_2,
-            },
+            terms: config.gateway.tls_terms()?,
         }];
         if let Some(door) = &self.alpn {
             doors.push(ShardDoor {
                 listener: door.listener.try_clone()?,
+                proxies,
                 spoken: Spoken::ByAlpn(door.to_http.clone()),
-                terms: Terms {
-                    at: DoorName::Alpn,
-                    tls_1_2: config.listen.alpn.tls_1_2,
-                },
+                terms: config.listen.alpn.tls_terms()?,
             });
         }
         Ok(doors)

@@ -5,6 +5,7 @@
 //! handshake's signature held, and only what was asked there is called proven.
 
 use super::paths::{Paths, name_of};
+use super::tickets::Tickets;
 use crate::clock;
 use crate::served::acme::{ALPN, Answers};
 use crate::served::{DoorName, Served};
@@ -49,6 +50,10 @@ pub struct Trust {
 pub struct Terms {
     pub at: DoorName,
     pub tls_1_2: bool,
+    /// Content of a record that we send, at most.
+    pub record_bytes_max: usize,
+    /// `None`: each connection begins with a whole handshake.
+    pub tickets: Option<Arc<Tickets>>,
 }
 
 /// What MQTT is called in ALPN: by its registered name, and by the one that AWS gave it.
@@ -206,6 +211,40 @@ impl Trust {
         Ok(Admission::MayAsk)
     }
 
+    /// Who comes by a ticket, asked as if its certificate had been shown now: chain, time, anchors,
+    /// revocation, containment. Only that it holds the key was proven earlier, when the ticket was
+    /// given.
+    ///
+    /// # Errors
+    /// The refusal, and whom it is of, if it is anybody.
+    pub fn resumed(
+        &self,
+        door: Door,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<Proven, (Refusal, Option<Principal>)> {
+        let Some((end_entity, intermediates)) = chain.split_first() else {
+            let malformed = PathRefusal::Malformed {
+                what: "a ticket without a certificate",
+            };
+            return Err((malformed.into(), None));
+        };
+        let path = self
+            .path_of(door, end_entity, intermediates, clock::now())
+            .map_err(|refusal| (refusal.into(), None))?;
+        let presented = (self.anchors.get())
+            .presented(&path, end_entity)
+            .map_err(|refusal| (refusal, None))?;
+        match self.admit(door, &presented) {
+            Ok(Admission::Admitted(whom)) => Ok(Proven {
+                whom,
+                flaw: self.bad_keys.get().flaw_of(&presented),
+                presented,
+            }),
+            Ok(Admission::MayAsk) => Err((Refusal::IdevidAtGateway, None)),
+            Err(refusal) => Err((refusal, self.registry().named_by(&presented))),
+        }
+    }
+
     /// Who is known, for a look-up; never held across a wait.
     pub fn registry(&self) -> RwLockReadGuard<'_, Registry> {
         self.registry.read()
@@ -247,9 +286,14 @@ impl Trust {
             // and clients then show the reset instead of the refusal.
             (Door::Devices, _) => vec![b"http/1.1".to_vec()],
         };
-        config.max_fragment_size = terms.tls_1_2.then_some(SMALL_RECORD_BYTES);
+        config.max_fragment_size = terms.max_fragment_size();
         self.await_ca(name, &mut config);
         forget_sessions(&mut config);
+        // At the doors for HTTP each connection begins anew: who asks there is nobody's session.
+        if let (Door::Gateway, Some(tickets)) = (door, &terms.tickets) {
+            config.ticketer = tickets.of_connection();
+            config.send_tls13_tickets = 1;
+        }
         Ok((Arc::new(config), sight))
     }
 
@@ -257,10 +301,13 @@ impl Trust {
     ///
     /// # Errors
     /// As [`Trust::device_door`].
-    pub fn people_door(self: &Arc<Self>) -> Result<(Arc<ServerConfig>, Sight), Error> {
+    pub fn people_door(
+        self: &Arc<Self>,
+        tls_1_2: bool,
+    ) -> Result<(Arc<ServerConfig>, Sight), Error> {
         let sight = Sight::default();
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(versions(true))?
+            .with_protocol_versions(versions(tls_1_2))?
             .with_no_client_auth()
             .with_cert_resolver(self.resolver(DoorName::People, &sight));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -285,15 +332,28 @@ impl Trust {
     }
 }
 
-/// Resumption skips the verifier, so a device revoked in between would come in: it stays off.
-/// Both switches are needed, the tickets of TLS 1.3 and the session storage of TLS 1.2.
+/// Resumption skips the verifier, so a device revoked in between would come in: it stays off where
+/// who resumes is not asked for again ([`Trust::resumed`]). Both switches are needed, the tickets of TLS 1.3 and the session storage of TLS 1.2.
 fn forget_sessions(config: &mut ServerConfig) {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
 }
 
-/// 4 KiB of content and the header, as rustls counts.
-const SMALL_RECORD_BYTES: usize = 4096 + 5;
+impl Terms {
+    /// As rustls counts: with the header. A record of TLS is not larger than this by itself.
+    fn max_fragment_size(&self) -> Option<usize> {
+        const HEADER_BYTES: usize = 5;
+        const RECORD_BYTES: usize = 16 * 1024;
+        const SMALL_RECORD_BYTES: usize = 4096;
+        let most = if self.tls_1_2 {
+            SMALL_RECORD_BYTES
+        } else {
+            RECORD_BYTES
+        };
+        let content = self.record_bytes_max.min(most);
+        (content < RECORD_BYTES).then_some(content + HEADER_BYTES)
+    }
+}
 
 fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
     static BOTH: [&SupportedProtocolVersion; 2] =

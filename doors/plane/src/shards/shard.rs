@@ -7,6 +7,7 @@
 
 mod arriving;
 mod claiming;
+mod framed;
 mod handshake;
 mod leaving;
 mod mail;
@@ -16,6 +17,7 @@ use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
 use super::transport::{Arrival, Failure, Transport};
+use super::watching::{Link, Watching};
 use super::{Around, Letter, ShardDoor};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
@@ -26,16 +28,19 @@ use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
 use crate::twinning::Twins;
-use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said, Turn};
+use access::ChannelId;
+use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
+use mqtt::websocket::WebSocket;
 use pacing::{Gathering, Pace};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustls::ServerConnection;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +67,30 @@ pub struct Handed {
     presented: Presented,
     /// Decrypted bytes that came with the end of the handshake.
     early: Vec<u8>,
+    /// It speaks MQTT in frames.
+    websocket: Option<Box<WebSocket>>,
+}
+
+impl Handed {
+    /// One that an HTTP door proved and upgraded to WebSocket; `early` is what came behind the
+    /// request.
+    pub fn upgraded(
+        socket: TcpStream,
+        tls: ServerConnection,
+        peer: SocketAddr,
+        presented: Presented,
+        early: &[u8],
+    ) -> Self {
+        let mut early = early.to_vec();
+        let more = &mut |payload: &[u8]| early.extend_from_slice(payload);
+        Self {
+            transport: Transport::go_on(socket, tls, more),
+            peer,
+            presented,
+            early,
+            websocket: Some(Box::default()),
+        }
+    }
 }
 
 /// What a shard says of itself.
@@ -73,7 +102,8 @@ pub struct ShardReport {
     pub handshakes_done: u64,
     pub handshakes_refused: u64,
     pub counters: Counters,
-    pub sessions: Vec<SessionRow>,
+    /// Payloads that broke their channel's contract.
+    pub violations: Vec<(ChannelId, u64)>,
     /// The journal could not be written: nothing is accepted any more.
     pub failed: bool,
 }
@@ -90,6 +120,13 @@ pub struct SessionRow {
     pub subscriptions: usize,
     pub queued_messages: usize,
     pub queued_bytes: usize,
+    pub address: Option<IpAddr>,
+    pub version: Option<mqtt::Version>,
+    /// Version and key exchange.
+    pub tls: (Option<String>, Option<String>),
+    pub incoming: Rate,
+    pub outgoing: Rate,
+    pub link: Option<Link>,
 }
 
 enum Slot {
@@ -115,6 +152,8 @@ struct Live {
     transport: Transport,
     /// Decrypted bytes that the gateway has not consumed: part of a packet, or all while paused.
     pending: Vec<u8>,
+    /// It speaks MQTT in frames. Boxed: few do.
+    websocket: Option<Box<WebSocket>>,
     paused: bool,
     polled: EventFlags,
     /// It is not read by its events, but with the others whose acknowledgements gather.
@@ -154,6 +193,7 @@ pub struct Shard {
     lines: LineBudget,
     signal_lines: LineBudget,
     telling: Telling,
+    watching: Watching,
     requests: Requests,
     news: Arc<News>,
     twins: Arc<Twins>,
@@ -206,7 +246,7 @@ impl Shard {
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
             epoll::add(
                 &epoll,
-                mailbox.wake_fd(),
+                mailbox.wake(),
                 EventData::new_u64(MAILBOX),
                 EventFlags::IN,
             )?;
@@ -237,6 +277,7 @@ impl Shard {
             lines: LineBudget::default(),
             signal_lines: LineBudget::default(),
             telling: Telling::new(signals),
+            watching: Watching::default(),
             requests,
             news,
             twins,
@@ -386,6 +427,9 @@ impl Shard {
             self.signal_lines
                 .tell(format_args!("shard {}, signals", self.index), now);
             if self.telling.is_metering_due(now) {
+                for principal in self.watching.forget_gone() {
+                    self.gateway.unwatch(&principal);
+                }
                 let telling = &self.telling;
                 self.gateway.take_metered(now, |principal, metered| {
                     telling.metered(principal, metered, now);
@@ -465,6 +509,9 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return None;
         };
+        if live.websocket.is_some() {
+            return self.read_frames(id, now);
+        }
         let Live {
             transport, pending, ..
         } = live;
@@ -479,7 +526,7 @@ impl Shard {
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
         match arrival {
             // An alert says why.
-            Err(Failure::Tls(_) | Failure::Overlong) => self.linger(id, now),
+            Err(Failure::Tls(_) | Failure::Overlong | Failure::Proxy(_)) => self.linger(id, now),
             _ => self.remove(id),
         }
         None
@@ -510,7 +557,7 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return None;
         };
-        live.transport.encrypt(plaintext, &mut self.spare).ok()?;
+        live.encrypt(plaintext, &mut self.spare).ok()?;
         live.transport.flush(&mut self.spare).ok()?;
         Some(live.transport.unsent_bytes())
     }
@@ -758,6 +805,9 @@ impl Shard {
         }
         for signal in self.carried.signals.drain(..) {
             self.telling.signal(&signal, now);
+            if let Some(principal) = self.watching.signal(&signal, now) {
+                self.gateway.unwatch(&principal);
+            }
             if signal.actor() == gateway::Actor::Nobody {
                 tracing::debug!(target: "gateway", "{signal}");
             } else if self.signal_lines.take() {

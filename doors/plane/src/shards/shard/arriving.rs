@@ -1,10 +1,12 @@
-//! Connections at a door for several protocols: their hello is read here to see which one is
-//! offered, then they go on to MQTT in this shard or to the door that speaks HTTP.
+//! Connections before TLS: a balancer in front says for whom it comes; at a door for several protocols
+//! the hello is read to see which one is offered, then they go on to MQTT in this shard or to the door
+//! that speaks HTTP.
 
 use super::handshake::ended;
 use super::{Handshaking, Shard, Slot};
-use crate::listen::Arrived;
+use crate::listen::proxied::{self, Header, ProxyRefusal, SIGNATURE};
 use crate::listen::tls::MQTT_PROTOCOLS;
+use crate::listen::{Arrived, source_of};
 use crate::shards::Spoken;
 use crate::shards::transport::{Failure, Transport};
 use model::Timestamp;
@@ -21,10 +23,21 @@ pub(super) struct Arriving {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     /// Its place among the doors.
-    pub(super) door: usize,
-    /// What it has said so far.
+    door: usize,
+    stage: Stage,
+}
+
+enum Stage {
+    /// A balancer says for whom it comes.
+    Forwarded(Vec<u8>),
+    Hello(Box<Hello>),
+}
+
+/// A hello that is not whole yet.
+#[derive(Default)]
+struct Hello {
     said: Vec<u8>,
-    hello: Acceptor,
+    acceptor: Acceptor,
 }
 
 /// What somebody wants to speak.
@@ -35,26 +48,44 @@ enum Wanted {
 }
 
 impl Arriving {
-    pub(super) fn new(socket: TcpStream, peer: SocketAddr, door: usize) -> Self {
+    pub(super) fn new(
+        socket: TcpStream,
+        peer: SocketAddr,
+        door: usize,
+        is_forwarded: bool,
+    ) -> Self {
+        let stage = if is_forwarded {
+            Stage::Forwarded(Vec::new())
+        } else {
+            Stage::Hello(Box::default())
+        };
         Self {
             socket,
             peer,
             door,
-            said: Vec::new(),
-            hello: Acceptor::default(),
+            stage,
         }
     }
 
+    fn take_said(&mut self) -> Vec<u8> {
+        match &mut self.stage {
+            Stage::Forwarded(_) => Vec::new(),
+            Stage::Hello(hello) => std::mem::take(&mut hello.said),
+        }
+    }
+}
+
+impl Hello {
     /// What it wants, once its hello is whole. What is no hello goes to MQTT's TLS, which says so.
     fn hear(&mut self, bytes: &[u8]) -> Option<Wanted> {
         self.said.extend_from_slice(bytes);
         let mut unread = bytes;
         while !unread.is_empty() {
-            match self.hello.read_tls(&mut unread) {
+            match self.acceptor.read_tls(&mut unread) {
                 Ok(count) if count > 0 => {}
                 _ => return Some(Wanted::Mqtt),
             }
-            match self.hello.accept() {
+            match self.acceptor.accept() {
                 Ok(None) => {}
                 Ok(Some(accepted)) => {
                     let hello = accepted.client_hello();
@@ -70,24 +101,77 @@ impl Arriving {
 }
 
 impl Shard {
-    pub(super) fn hear_hello(&mut self, id: u32, now: Timestamp) {
+    pub(super) fn hear_arriving(&mut self, id: u32, now: Timestamp) {
         let Some(Slot::Arriving(arriving)) = self.slots.entry(id) else {
             return;
         };
-        let count = match (&arriving.socket).read(&mut self.scratch) {
+        // Of a header not a byte more than is its own: what follows is TLS.
+        let wanted = match &arriving.stage {
+            Stage::Forwarded(header) => match proxied::read(header) {
+                Ok(Header::Wants(more)) => more,
+                _ => 0,
+            },
+            Stage::Hello(_) => self.scratch.len(),
+        };
+        let room = self.scratch.get_mut(..wanted).unwrap_or_default();
+        let count = match (&arriving.socket).read(room) {
             Ok(0) => return self.refuse_handshake(id, Some(&ended())),
             Ok(count) => count,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
             Err(e) => return self.refuse_handshake(id, Some(&Failure::Socket(e))),
         };
-        let wanted = arriving.hear(self.scratch.get(..count).unwrap_or_default());
-        match wanted {
-            Some(Wanted::Mqtt) => self.begin_tls(id, now),
-            Some(Wanted::Http) => self.hand_to_http(id),
-            None if arriving.said.len() > HELLO_BYTES_MAX => {
-                self.refuse_handshake(id, Some(&Failure::Overlong));
+        let came = self.scratch.get(..count).unwrap_or_default();
+        match &mut arriving.stage {
+            Stage::Forwarded(header) => {
+                header.extend_from_slice(came);
+                match proxied::read(header) {
+                    Ok(Header::Wants(_)) => {}
+                    Ok(Header::Whole(source)) => self.forwarded(id, source, now),
+                    Err(refusal) => self.refuse_handshake(id, Some(&Failure::Proxy(refusal))),
+                }
             }
-            None => {}
+            Stage::Hello(hello) => match hello.hear(came) {
+                _ if hello.said.starts_with(&SIGNATURE) => {
+                    let unexpected = Failure::Proxy(ProxyRefusal::Unexpected);
+                    self.refuse_handshake(id, Some(&unexpected));
+                }
+                Some(Wanted::Mqtt) => self.begin_tls(id, now),
+                Some(Wanted::Http) => self.hand_to_http(id),
+                None if hello.said.len() > HELLO_BYTES_MAX => {
+                    self.refuse_handshake(id, Some(&Failure::Overlong));
+                }
+                None => {}
+            },
+        }
+    }
+
+    /// From here on whoever is behind the balancer is the peer: for caps, signals and log lines.
+    fn forwarded(&mut self, id: u32, source: Option<SocketAddr>, now: Timestamp) {
+        let Some(Slot::Arriving(arriving)) = self.slots.entry(id) else {
+            return;
+        };
+        let (door, before) = (arriving.door, arriving.peer);
+        let peer = source.unwrap_or(before);
+        arriving.peer = peer;
+        arriving.stage = Stage::Hello(Box::default());
+        self.forget_source(before.ip());
+        let count = (self.handshakes_by_source)
+            .entry(source_of(peer.ip()))
+            .or_default();
+        *count += 1;
+        let others = *count - 1;
+        if source.is_some() && self.is_crowded(others) {
+            if self.lines.take() {
+                tracing::warn!(
+                    target: "gateway",
+                    "{peer}: refused handshakes-in-flight: {others} handshakes from this address are \
+                     not done yet; device: back off and try again [device must act]"
+                );
+            }
+            return self.remove(id);
+        }
+        if !self.is_by_alpn(door) {
+            self.begin_tls(id, now);
         }
     }
 
@@ -96,7 +180,7 @@ impl Shard {
         let Some(Slot::Arriving(arriving)) = self.slots.entry(id) else {
             return;
         };
-        let (mut said, door) = (std::mem::take(&mut arriving.said), arriving.door);
+        let (mut said, door) = (arriving.take_said(), arriving.door);
         let Some((config, sight)) = self.offer(door) else {
             return self.remove(id);
         };
@@ -119,14 +203,19 @@ impl Shard {
         let Handshaking {
             transport, early, ..
         } = handshaking;
+        if said.is_empty() {
+            // Nothing of TLS has been read yet; the poll says when there is.
+            return;
+        }
         let arrival = transport.begin(&mut said, &mut |payload| early.extend_from_slice(payload));
         self.go_on_shaking(id, arrival, now);
     }
 
     fn hand_to_http(&mut self, id: u32) {
-        let Some(Slot::Arriving(arriving)) = self.slots.remove(id) else {
+        let Some(Slot::Arriving(mut arriving)) = self.slots.remove(id) else {
             return;
         };
+        let said = arriving.take_said();
         let peer = arriving.peer;
         self.forget_handshake(peer.ip());
         self.accept_again();
@@ -140,7 +229,7 @@ impl Shard {
         let arrived = Arrived {
             socket: arriving.socket,
             peer,
-            said: arriving.said,
+            said,
         };
         if let Err(TrySendError::Full(_)) = http.try_send(arrived)
             && self.lines.take()
@@ -159,7 +248,6 @@ mod tests {
     use super::*;
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
-    use std::net::TcpListener;
     use std::sync::Arc;
 
     fn hello(alpn: &[&str]) -> Vec<u8> {
@@ -177,13 +265,6 @@ mod tests {
         bytes
     }
 
-    fn arriving() -> Arriving {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let peer = socket.local_addr().unwrap();
-        Arriving::new(socket, peer, 0)
-    }
-
     #[test]
     fn a_hello_says_what_is_wanted_also_in_single_bytes() {
         for (alpn, wanted) in [
@@ -195,8 +276,8 @@ mod tests {
             (&[], Wanted::Http),
         ] {
             let hello = hello(alpn);
-            assert_eq!(arriving().hear(&hello), Some(wanted), "{alpn:?}");
-            let mut slow = arriving();
+            assert_eq!(Hello::default().hear(&hello), Some(wanted), "{alpn:?}");
+            let mut slow = Hello::default();
             let (last, first) = hello.split_last().unwrap();
             for byte in first {
                 assert_eq!(slow.hear(&[*byte]), None);
@@ -205,7 +286,7 @@ mod tests {
             assert_eq!(slow.said, hello, "TLS must get all of it");
         }
         for no_hello in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16; 300], &[0; 300]] {
-            assert_eq!(arriving().hear(no_hello), Some(Wanted::Mqtt));
+            assert_eq!(Hello::default().hear(no_hello), Some(Wanted::Mqtt));
         }
     }
 }

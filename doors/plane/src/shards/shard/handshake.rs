@@ -4,6 +4,7 @@
 use super::arriving::Arriving;
 use super::{Handed, Handshaking, Live, Shard, Slot, token, watch};
 use crate::judge::signals::Told;
+use crate::listen::proxied::{ProxyRefusal, SIGNATURE};
 use crate::listen::refused::{self, Failed};
 use crate::listen::source_of;
 use crate::listen::tls::{Seen, Sight, Whom};
@@ -75,7 +76,10 @@ impl Shard {
     ) -> anyhow::Result<()> {
         let source = source_of(peer.ip());
         let from_source = self.handshakes_by_source.get(&source).copied().unwrap_or(0);
-        if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
+        let door_here = self.doors.get(door);
+        let is_forwarded = door_here.is_some_and(|door| door.proxies.hold(peer.ip()));
+        // A balancer is asked for whom it comes first.
+        if !is_forwarded && self.is_crowded(from_source) {
             anyhow::bail!(
                 "refused handshakes-in-flight: {from_source} handshakes from this address are not \
                  done yet; device: back off and try again [device must act]"
@@ -83,10 +87,10 @@ impl Shard {
         }
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        let by_alpn =
-            (self.doors.get(door)).is_some_and(|door| matches!(door.spoken, Spoken::ByAlpn(_)));
-        let slot = if by_alpn {
-            Slot::Arriving(Box::new(Arriving::new(socket, peer, door)))
+        let by_alpn = self.is_by_alpn(door);
+        let slot = if is_forwarded || by_alpn {
+            let arriving = Arriving::new(socket, peer, door, is_forwarded);
+            Slot::Arriving(Box::new(arriving))
         } else {
             let Some((config, sight)) = self.offer(door) else {
                 anyhow::bail!("this door has no TLS configuration; please report this");
@@ -117,6 +121,15 @@ impl Shard {
         Ok(())
     }
 
+    pub(super) fn is_by_alpn(&self, door: usize) -> bool {
+        (self.doors.get(door)).is_some_and(|door| matches!(door.spoken, Spoken::ByAlpn(_)))
+    }
+
+    /// Whether somebody with so many handshakes under way may have no more.
+    pub(super) fn is_crowded(&self, from_source: u32) -> bool {
+        self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE
+    }
+
     /// What a door offers one connection.
     pub(super) fn offer(&self, door: usize) -> Option<(Arc<ServerConfig>, Sight)> {
         let terms = &self.doors.get(door)?.terms;
@@ -128,7 +141,7 @@ impl Shard {
     pub(super) fn shake(&mut self, id: u32, now: Timestamp) {
         match self.slots.entry(id) {
             Some(Slot::Claiming(_)) => return self.hear_claim(id, now),
-            Some(Slot::Arriving(_)) => return self.hear_hello(id, now),
+            Some(Slot::Arriving(_)) => return self.hear_arriving(id, now),
             _ => {}
         }
         let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
@@ -140,6 +153,12 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             early.extend_from_slice(payload)
         });
+        let arrival = match arrival {
+            Err(Failure::Tls(_)) if self.scratch.starts_with(&SIGNATURE) => {
+                Err(Failure::Proxy(ProxyRefusal::Unexpected))
+            }
+            arrival => arrival,
+        };
         self.go_on_shaking(id, arrival, now);
     }
 
@@ -217,9 +236,23 @@ impl Shard {
             let mut seen = handshaking.sight.lock();
             seen.proven.take()
         };
-        let full = handshaking.transport.was_full_handshake();
-        let (Some(proven), true) = (proven, full) else {
-            return self.refuse_handshake(id, None);
+        let proven = match (proven, handshaking.transport.was_full_handshake()) {
+            (Some(proven), true) => proven,
+            // The verifier saw nothing of it.
+            (None, false) => {
+                let chain = handshaking.transport.certificates();
+                match self.admission.trust.resumed(identity::Door::Gateway, chain) {
+                    Ok(proven) => proven,
+                    Err((refusal, barred)) => {
+                        let mut seen = handshaking.sight.lock();
+                        (seen.refusal, seen.barred) = (Some(refusal), barred);
+                        drop(seen);
+                        handshaking.transport.goodbye();
+                        return self.refuse_handshake(id, None);
+                    }
+                }
+            }
+            _ => return self.refuse_handshake(id, None),
         };
         match proven.whom {
             Whom::One(principal) => self.hand_on(id, principal, proven.presented, now),
@@ -248,6 +281,7 @@ impl Shard {
             peer: done.peer,
             presented,
             early: done.early,
+            websocket: None,
         };
         if home == self.index {
             self.welcome(handed, now);
@@ -258,14 +292,18 @@ impl Shard {
 
     /// A connection comes home. It is authenticated here and now: a withdrawal that was carried
     /// out while it was on its way must not be outrun.
-    pub(super) fn welcome(&mut self, handed: Handed, now: Timestamp) {
+    pub(super) fn welcome(&mut self, mut handed: Handed, now: Timestamp) {
         if self.draining || self.failed || self.slots.len() >= self.config.connections_max {
             return;
         }
         let peer = handed.peer;
         let slot = Slot::Live(Live {
             transport: handed.transport,
-            pending: handed.early,
+            pending: match handed.websocket {
+                Some(_) => Vec::new(),
+                None => std::mem::take(&mut handed.early),
+            },
+            websocket: handed.websocket,
             paused: false,
             polled: EventFlags::IN,
             ending: false,
@@ -336,6 +374,11 @@ impl Shard {
             ));
         }
         self.gateway.open(admitted, now, &mut self.turn);
+        if !self.take_frames(id, &handed.early, now) {
+            let closed = gateway::Closed::ByPeer;
+            (self.gateway).closed(connection, closed, now, &mut self.turn);
+            return self.linger(id, now);
+        }
         self.feed_pending(id, now);
     }
 
@@ -353,6 +396,7 @@ impl Shard {
                 Some(Failure::Tls(error)) => refused::Cause::Tls(error),
                 Some(Failure::Socket(error)) => refused::Cause::Socket(error),
                 Some(Failure::Overlong) => refused::Cause::Overlong,
+                Some(Failure::Proxy(refusal)) => refused::Cause::Proxy(*refusal),
                 None => refused::Cause::NotProven,
             };
             let failed = refused::handshake(&seen, &error);
@@ -387,8 +431,12 @@ impl Shard {
     }
 
     pub(super) fn forget_handshake(&mut self, peer: IpAddr) {
-        let source = source_of(peer);
         self.handshaking = self.handshaking.saturating_sub(1);
+        self.forget_source(peer);
+    }
+
+    pub(super) fn forget_source(&mut self, peer: IpAddr) {
+        let source = source_of(peer);
         if let Some(count) = self.handshakes_by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {

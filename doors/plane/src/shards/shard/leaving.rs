@@ -125,8 +125,8 @@ impl Shard {
             let plaintext = std::mem::take(output);
             if let Some(Slot::Live(live)) = self.slots.entry(id) {
                 // What cannot be encrypted any more is not sent; it is over all the same.
-                let _ = live.transport.encrypt(&plaintext, &mut self.spare);
-                live.transport.goodbye();
+                let _ = live.encrypt(&plaintext, &mut self.spare);
+                live.goodbye(false, &mut self.spare);
             }
         }
         self.gateway
@@ -222,7 +222,7 @@ impl Shard {
             self.gateway
                 .closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
             if let Some(Slot::Live(mut live)) = self.slots.remove(id) {
-                live.transport.goodbye();
+                live.goodbye(true, &mut self.spare);
                 live.transport.finish(&mut self.spare);
             }
         }
