@@ -118,7 +118,7 @@ mod tests {
             }
             let mut letters = VecDeque::new();
             while seen.iter().map(Vec::len).sum::<usize>() < SENDERS * LETTERS {
-                let mut wake = [rustix::event::PollFd::from_borrowed_fd(
+                let mut wake = [rustix::event::PollFd::new(
                     mailbox.wake(),
                     rustix::event::PollFlags::IN,
                 )];

@@ -107,7 +107,7 @@ impl Shard {
         let (Some(rest), Some(own)) = (self.pace.rest(), own) else {
             return;
         };
-        let mut wake = [PollFd::from_borrowed_fd(own.wake(), PollFlags::IN)];
+        let mut wake = [PollFd::new(own.wake(), PollFlags::IN)];
         let rest = Timespec {
             tv_sec: 0,
             tv_nsec: i64::from(rest.subsec_nanos()),
