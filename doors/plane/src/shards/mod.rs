@@ -19,6 +19,7 @@ use crate::flow::Admission;
 use crate::judge::signals::Signals;
 use crate::listen::tls::Terms;
 use crate::listen::{Arrived, Proxies};
+use crate::twinning::Twins;
 use access::{Facts, Grants};
 use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
@@ -199,6 +200,8 @@ pub struct Around {
     pub requests: Requests,
     /// For how far commands came.
     pub news: Arc<News>,
+    /// For what devices say that they are, and those that want to know what they should be.
+    pub twins: Arc<Twins>,
 }
 
 /// What a withdrawal found open.

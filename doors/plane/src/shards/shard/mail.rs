@@ -3,6 +3,7 @@
 use super::{SessionRow, Shard, ShardReport, Slot};
 use crate::judge::signals::Told;
 use crate::shards::{Letter, Sight};
+use gateway::CommandTo;
 use model::{Principal, Timestamp};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -93,14 +94,7 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(told);
                 }
-                // Handed out again at the next start.
-                Letter::Commands(_) if self.failed => {}
-                Letter::Commands(commands) => {
-                    for to in commands {
-                        self.gateway.command(to, now, &mut self.turn);
-                    }
-                    self.carry_out(now);
-                }
+                Letter::Commands(commands) => self.command(commands, now),
                 Letter::CancelCommand(id, reply) => {
                     let count = self.gateway.cancel_command(id, &mut self.turn);
                     self.carry_out(now);
@@ -139,6 +133,16 @@ impl Shard {
                 .map(|(channel, count)| (channel.clone(), count))
                 .collect(),
             failed: self.failed,
+        }
+    }
+
+    fn command(&mut self, commands: Vec<CommandTo>, now: Timestamp) {
+        // Those of a shard whose journal failed are handed out again at the next start.
+        if !self.failed {
+            for to in commands {
+                self.gateway.command(to, now, &mut self.turn);
+            }
+            self.carry_out(now);
         }
     }
 
