@@ -249,23 +249,6 @@ impl Table {
         batch.send(&mut self.netlink)
     }
 
-    /// Lets everything out again, but for a fence.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn revoke(&mut self) -> io::Result<()> {
-        let mut batch = Batch::new();
-        batch.add(DELRULE, 0, |out| {
-            text(out, 1, TABLE);
-            text(out, 2, GRANTS);
-        });
-        batch.add(DELCHAIN, 0, |out| {
-            text(out, 1, TABLE);
-            text(out, 3, GRANTS);
-        });
-        batch.send(&mut self.netlink)
-    }
-
     /// How many rules of destinations the kernel holds: fewer than were made if somebody took them.
     ///
     /// # Errors

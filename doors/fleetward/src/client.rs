@@ -62,10 +62,11 @@ pub struct Ask<'a> {
     method: Method,
     path: &'a str,
     media_type: &'static str,
+    /// The version that what is changed must have.
+    if_match: Option<String>,
     body: Vec<u8>,
     progress: ProgressBar,
     patience: Duration,
-    version: Option<u64>,
 }
 
 impl<'a> Ask<'a> {
@@ -75,10 +76,10 @@ impl<'a> Ask<'a> {
             method: Method::GET,
             path,
             media_type: "",
+            if_match: None,
             body: Vec::new(),
             progress: ProgressBar::hidden(),
             patience: ANSWER_SECONDS_MAX,
-            version: None,
         }
     }
 
@@ -99,6 +100,23 @@ impl<'a> Ask<'a> {
     }
 
     #[must_use]
+    pub fn patch(path: &'a str) -> Self {
+        Self {
+            method: Method::PATCH,
+            ..Self::get(path)
+        }
+    }
+
+    /// Only if it has this version, as an ETag.
+    #[must_use]
+    pub fn if_match(self, version: &str) -> Self {
+        Self {
+            if_match: Some(version.to_owned()),
+            ..self
+        }
+    }
+
+    #[must_use]
     pub fn delete(path: &'a str) -> Self {
         Self {
             method: Method::DELETE,
@@ -110,7 +128,7 @@ impl<'a> Ask<'a> {
     #[must_use]
     pub fn if_version(self, version: u64) -> Self {
         Self {
-            version: Some(version),
+            if_match: Some(format!("\"{version}\"")),
             ..self
         }
     }
@@ -333,8 +351,8 @@ impl Client {
         if !ask.media_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, ask.media_type);
         }
-        if let Some(version) = ask.version {
-            request = request.header(header::IF_MATCH, format!("\"{version}\""));
+        if let Some(version) = &ask.if_match {
+            request = request.header(header::IF_MATCH, version);
         }
         let patience = ask.patience;
         let body = Upload {

@@ -5,6 +5,7 @@ use crate::client::Ask;
 use crate::command::CommandVerb;
 use crate::place::Place;
 use crate::show::{self, Column, Output, escaped};
+use crate::twin::TwinVerb;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use model::{DeviceId, ServiceId};
@@ -66,9 +67,19 @@ pub enum GatewayVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// Say how forwarding to another broker stands.
+    #[command(after_help = "Examples:\n  fleetward gateway forward\n  \
+        fleetward gateway forward --output json")]
+    Forward {
+        #[command(flatten)]
+        place: Place,
+    },
     /// What devices are told, and how far it came.
     #[command(subcommand)]
     Command(CommandVerb),
+    /// What state devices should have, and what they say that they have.
+    #[command(subcommand)]
+    Twin(TwinVerb),
 }
 
 #[derive(Debug, Args)]
@@ -127,6 +138,18 @@ const SPEECH: [Column; 8] = [
     ("schema", "/schema"),
 ];
 
+const FORWARD: [Column; 9] = [
+    ("other broker", "/upstream"),
+    ("state", "/state"),
+    ("since", "/since"),
+    ("failed last", "/trouble"),
+    ("connected", "/connected"),
+    ("sent up", "/up"),
+    ("acknowledged", "/up_acknowledged"),
+    ("taken from there", "/down"),
+    ("refused", "/down_refused"),
+];
+
 impl GatewayVerb {
     /// # Errors
     /// The plane.
@@ -140,6 +163,10 @@ impl GatewayVerb {
                 let path = format!("/api/v1/gateway/sessions?limit={limit}{}", behind(after));
                 let sessions = place.client()?.json(Ask::get(&path))?;
                 show::rows(output, &sessions, &SESSIONS)
+            }
+            Self::Forward { place } => {
+                let found = place.client()?.json(Ask::get("/api/v1/gateway/forward"))?;
+                show::fields(output, &found, &FORWARD)
             }
             Self::Refusals { whose, place } => {
                 let path = format!("/api/v1/gateway/refusals?{}", whose.query());
@@ -162,6 +189,7 @@ impl GatewayVerb {
                 place,
             } => tail(output, whose, *count, place),
             Self::Command(verb) => verb.run(output),
+            Self::Twin(verb) => verb.run(output),
         }
     }
 }

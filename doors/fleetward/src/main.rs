@@ -32,6 +32,7 @@ mod served;
 mod show;
 mod status;
 mod tpm;
+mod twin;
 mod watch;
 
 use clap::{Parser, Subcommand};

@@ -7,6 +7,7 @@ mod alpn;
 mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
+use crate::forward::{self, ForwardConfig};
 use crate::listen::Proxies;
 use crate::listen::tls::Terms;
 use crate::outward;
@@ -50,6 +51,8 @@ pub struct Config {
     pub inventory: InventoryConfig,
     pub response: ResponseConfig,
     pub brokers: BrokersConfig,
+    /// `[forward]`: another broker that messages are carried to and come back from.
+    pub forward: ForwardConfig,
 }
 
 /// `[listen]`: the doors.
@@ -341,6 +344,7 @@ impl Default for Config {
             inventory: InventoryConfig::default(),
             response: ResponseConfig::default(),
             brokers: BrokersConfig::default(),
+            forward: ForwardConfig::default(),
         }
     }
 }
@@ -439,7 +443,8 @@ fn keys() -> impl Iterator<Item = (String, Vec<&'static str>)> {
     let own = KEYS.iter().map(|path| path.to_vec());
     let response = RESPONSE_KEYS.iter().map(|key| vec!["response", key]);
     let brokers = settings::KEYS.iter().map(|key| vec!["brokers", key]);
-    own.chain(response).chain(brokers).map(|path| {
+    let forward = forward::KEYS.iter().map(|key| vec!["forward", key]);
+    (own.chain(response).chain(brokers).chain(forward)).map(|path| {
         let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
         (variable, path)
     })
@@ -542,10 +547,10 @@ impl Config {
                 "a token needs pkcs11_module, pkcs11_token and pkcs11_pin_file; give all or none",
             );
         }
-        if let Err((key, rule)) = self.response.check() {
-            return refuse(key, &rule);
-        }
-        if let Err((key, rule)) = self.brokers.check() {
+        let sections = (self.response.check())
+            .and_then(|()| self.forward.check())
+            .and_then(|()| self.brokers.check());
+        if let Err((key, rule)) = sections {
             return refuse(key, &rule);
         }
         if self.log_dir.starts_with(&self.data_dir) {
@@ -694,6 +699,7 @@ impl Config {
                 ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),
                 ["response", key] => self.response.live(key),
                 ["brokers", key] => self.brokers.live(key),
+                ["forward", key] => self.forward.live(key),
                 _ => String::new(),
             }
         };
@@ -706,6 +712,8 @@ impl Config {
         text.push_str(&format!("listen.acme.directory = {:?}\n", acme.directory));
         text.push_str(&format!("listen.acme.names = {:?}\n", acme.names));
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
+        let (up, down) = (&self.forward.up, &self.forward.down);
+        text.push_str(&format!("forward.up = {up:?}\nforward.down = {down:?}\n"));
         for (variable, path) in keys() {
             text.push_str(&format!(
                 "{} = {}    # or {variable}\n",

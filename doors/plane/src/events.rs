@@ -4,6 +4,8 @@
 //! pace; one that is slower than the ring is told to begin anew, so no reader holds memory of ours.
 
 use crate::shared::Locked;
+use model::{DeviceId, GroupId, Severity};
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -31,6 +33,22 @@ pub enum About {
 }
 
 impl About {
+    pub const ALL: [Self; 8] = [
+        Self::Incident,
+        Self::Step,
+        Self::Alert,
+        Self::Device,
+        Self::Entry,
+        Self::Pending,
+        Self::Command,
+        Self::Overview,
+    ];
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,6 +70,31 @@ pub struct Event {
     pub number: u64,
     pub about: About,
     pub data: Arc<str>,
+    /// The one device that it is about, and how grave it is: where its data says so.
+    pub device: Option<DeviceId>,
+    pub severity: Option<Severity>,
+}
+
+/// What a reader wants of all that happens; an empty one wants everything.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub kinds: Vec<About>,
+    pub device: Option<DeviceId>,
+    pub group: Option<GroupId>,
+    /// This grave or more.
+    pub severity: Option<Severity>,
+}
+
+impl Wanted {
+    /// `is_in` says whether a device is in a group now.
+    #[must_use]
+    pub fn takes(&self, event: &Event, is_in: impl Fn(&DeviceId, &GroupId) -> bool) -> bool {
+        let of = event.device.as_ref();
+        (self.kinds.is_empty() || self.kinds.contains(&event.about))
+            && (self.device.is_none() || self.device.as_ref() == of)
+            && (self.group.as_ref()).is_none_or(|group| of.is_some_and(|of| is_in(of, group)))
+            && (self.severity).is_none_or(|least| event.severity.is_some_and(|it| it >= least))
+    }
 }
 
 /// What a reader finds beyond its number.
@@ -128,6 +171,9 @@ impl Events {
                 number: ring.last,
                 about,
                 data: data.to_string().into(),
+                device: device_of(about, data),
+                severity: (data.get("severity").and_then(Value::as_str))
+                    .and_then(Severity::from_name),
             };
             if ring.events.len() >= EVENTS_KEPT {
                 ring.events.pop_front();
@@ -202,6 +248,14 @@ impl Events {
     }
 }
 
+/// `device`, the `id` of what is about a device, or a `subject` that is one.
+fn device_of(about: About, data: &Value) -> Option<DeviceId> {
+    let text = |key: &str| data.get(key).and_then(Value::as_str);
+    let id = text("id").filter(|_| about == About::Device);
+    let subject = text("subject").and_then(|subject| subject.strip_prefix("device/"));
+    DeviceId::new(text("device").or(id).or(subject)?).ok()
+}
+
 impl Place {
     /// The stream is being written to. False: its place went to another while it was not read.
     #[must_use]
@@ -271,6 +325,71 @@ mod tests {
         assert!(events.place().is_none());
         drop(places);
         assert!(events.place().is_some());
+    }
+
+    #[test]
+    fn a_reader_gets_what_it_wants_and_nothing_else() {
+        let events = Events::new(1);
+        let start = events.last();
+        let alert =
+            |severity: &str| json!({ "id": 1, "subject": "device/a", "severity": severity });
+        events.tell(About::Alert, &alert("high"));
+        events.tell(About::Alert, &alert("low"));
+        events.tell(About::Device, &json!({ "id": "b", "change": {} }));
+        events.tell(
+            About::Incident,
+            &json!({ "id": "INC-1", "device": "b", "severity": "high" }),
+        );
+        events.tell(
+            About::Command,
+            &json!({ "id": "CMD-1", "change": "progress" }),
+        );
+        let wanted = |wanted: Wanted| {
+            let Found::Events(found) = events.after(start) else {
+                panic!("a reset");
+            };
+            let is_in = |device: &DeviceId, group: &GroupId| {
+                (device.as_str(), group.as_str()) == ("b", "east")
+            };
+            let taken = found.iter().filter(|event| wanted.takes(event, is_in));
+            taken.map(|event| event.number - start).collect::<Vec<_>>()
+        };
+        assert_eq!(wanted(Wanted::default()), [1, 2, 3, 4, 5]);
+        let kinds = vec![About::Alert, About::Command];
+        assert_eq!(
+            wanted(Wanted {
+                kinds,
+                ..Wanted::default()
+            }),
+            [1, 2, 5]
+        );
+        let device = Some("a".parse().unwrap());
+        assert_eq!(
+            wanted(Wanted {
+                device,
+                ..Wanted::default()
+            }),
+            [1, 2]
+        );
+        let group = Some("east".parse().unwrap());
+        assert_eq!(
+            wanted(Wanted {
+                group,
+                ..Wanted::default()
+            }),
+            [3, 4]
+        );
+        let severity = Some(Severity::High);
+        assert_eq!(
+            wanted(Wanted {
+                severity,
+                ..Wanted::default()
+            }),
+            [1, 4]
+        );
+        for about in About::ALL {
+            assert_eq!(About::from_name(about.name()), Some(about));
+        }
     }
 
     #[test]

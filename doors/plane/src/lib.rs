@@ -24,6 +24,7 @@ mod entries;
 mod events;
 mod fleet;
 mod flow;
+mod forward;
 mod judge;
 mod listen;
 mod outward;
@@ -40,6 +41,7 @@ mod startup;
 mod stock;
 mod tasks;
 mod trouble;
+mod twinning;
 mod withdrawing;
 
 pub use config::{Config, ConfigError};

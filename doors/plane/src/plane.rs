@@ -13,6 +13,7 @@ use crate::events::{About, Events};
 use crate::fleet::planning;
 use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
+use crate::forward::Forwarding;
 use crate::judge::Judgement;
 use crate::judge::signals::{Inbox, PerSecond, Signals};
 use crate::listen::tls::Trust;
@@ -22,6 +23,7 @@ use crate::shards::{Shards, Withdrawn};
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
 use crate::trouble::Trouble;
+use crate::twinning::Twins;
 use crate::withdrawing::{Containments, RevocationPreview, Standing};
 use access::{Facts, Grants};
 use audit::Vkey;
@@ -60,6 +62,10 @@ pub struct Plane {
     pub(crate) asking: Locked<Option<Asking>>,
     /// Commands to devices.
     pub(crate) commanding: Commanding,
+    /// How forwarding to another broker stands.
+    pub(crate) forwarding: Forwarding,
+    /// What devices should be and say that they are.
+    pub(crate) twins: Arc<Twins>,
     /// How often each service calls the API.
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.

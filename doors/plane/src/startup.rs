@@ -16,6 +16,7 @@ use crate::events::Events;
 use crate::fleet::planning;
 use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
+use crate::forward::Forwarding;
 use crate::judge::signals::{PerSecond, Signals};
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
@@ -30,6 +31,7 @@ use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
 use crate::stock::sightings;
 use crate::trouble::Trouble;
+use crate::twinning::Twins;
 use crate::withdrawing::{self, Containments};
 use access::Grants;
 use anyhow::{Context, bail};
@@ -176,6 +178,7 @@ impl Foundation {
         let (signals, inbox) = Signals::new();
         let (requests, asking) = over_mqtt::queue();
         let commanding = Commanding::default();
+        let twins = Arc::<Twins>::default();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
@@ -186,6 +189,7 @@ impl Foundation {
                 signals: signals.clone(),
                 requests,
                 news: Arc::clone(&commanding.news),
+                twins: Arc::clone(&twins),
             },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
@@ -204,6 +208,8 @@ impl Foundation {
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
             commanding,
+            forwarding: Forwarding::default(),
+            twins,
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),

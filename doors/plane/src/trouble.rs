@@ -21,6 +21,9 @@ pub enum Trouble {
     /// Whoever asks may not; the text says who lets them.
     #[error("{text}")]
     Forbidden { code: &'static str, text: String },
+    /// It was decided on something that has changed since: read again.
+    #[error("{text}")]
+    Stale { code: &'static str, text: String },
     /// Nothing is wrong with it but the moment.
     #[error("{text}")]
     Later {

@@ -12,6 +12,7 @@ use crate::ownership::{OwnershipCode, OwnershipStep};
 use crate::people::{ApiToken, Person};
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
+use crate::twin::TwinWrite;
 use model::{
     ApiTokenId, CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId,
     ManufacturerId, PersonId, Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
@@ -352,6 +353,8 @@ pub enum Write {
     },
     /// Of commands to devices.
     Command(CommandWrite),
+    /// Of what devices should be and say that they are.
+    Twin(TwinWrite),
     /// A device came by the word of a certificate with this key (SHA-256 of its
     /// SubjectPublicKeyInfo). The first that did stays.
     PutShownKey { device: DeviceId, key: Digest },
@@ -375,6 +378,12 @@ pub enum Write {
 impl From<CommandWrite> for Write {
     fn from(write: CommandWrite) -> Self {
         Self::Command(write)
+    }
+}
+
+impl From<TwinWrite> for Write {
+    fn from(write: TwinWrite) -> Self {
+        Self::Twin(write)
     }
 }
 
@@ -415,6 +424,7 @@ impl Write {
                 .is_some_and(|decision| decision.approved),
             Self::PutOwnership(row) => row.gives(),
             Self::Command(write) => write.grants(),
+            Self::Twin(write) => write.grants(),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
             | Self::RetireClaimCertificate { .. }
@@ -452,6 +462,7 @@ impl Write {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
             Self::Command(write) => write.rows(),
+            Self::Twin(write) => write.rows(),
             Self::PutSuperseded(rows) => rows.len(),
             Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
             Self::PinLeaves(rows) => rows.len(),

@@ -42,6 +42,7 @@ mod row;
 mod schema;
 mod store;
 mod tpm;
+mod twin;
 mod writer;
 
 pub use access::{Fleet, FleetVersion};
@@ -77,3 +78,4 @@ pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};
 pub use tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
+pub use twin::{Twin, TwinWrite};

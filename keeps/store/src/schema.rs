@@ -512,6 +512,17 @@ CREATE TABLE command_delivery (
     PRIMARY KEY (tenant, command, device),
     FOREIGN KEY (tenant, command) REFERENCES command (tenant, command)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE twin (
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    desired BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    desired_at INTEGER,
+    desired_by TEXT,
+    reported BLOB,
+    reported_at INTEGER,
+    PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX command_delivery_open ON command_delivery (tenant, command)
     WHERE state IN ('waiting', 'sent');
 ALTER TABLE token ADD COLUMN person TEXT;

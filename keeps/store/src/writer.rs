@@ -15,6 +15,7 @@ mod queue;
 mod respond;
 mod revoke;
 mod tpm;
+mod twin;
 
 pub(crate) use apply::millis;
 use queue::Answer;

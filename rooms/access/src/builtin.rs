@@ -1,6 +1,6 @@
 //! The plane's own channels, which no fleet declares and no policy speaks of: what a device reports
-//! to the plane and asks of it, and what the plane tells it about its containment and its next
-//! certificate.
+//! to the plane and asks of it, and what the plane tells it about its containment, its next
+//! certificate and the state that it should have.
 //!
 //! They are each device's, from the day it is known; a quarantined device has them and nothing
 //! else. Nobody but the plane reads what is sent to it, and nobody but the plane tells.
@@ -17,6 +17,8 @@ const REPORT: &str = "report";
 const ENROLL: &str = "enroll";
 const CONTAINMENT: &str = "containment";
 const CERTIFICATE: &str = "certificate";
+const DESIRED: &str = "desired";
+const REPORTED: &str = "reported";
 
 const THINGS: &str = "$aws/things/";
 const METRICS: &str = "defender/metrics/";
@@ -33,6 +35,10 @@ pub(crate) enum Builtin {
     Containment,
     /// Plane → device: what became of the request.
     Certificate,
+    /// Plane → device: the state that it should have.
+    Desired,
+    /// Device → plane: the state that it has.
+    Reported,
     /// Device → plane, in JSON or CBOR.
     DefenderReport { cbor: bool },
     /// Plane → device: what became of that report.
@@ -40,11 +46,13 @@ pub(crate) enum Builtin {
 }
 
 impl Builtin {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Report,
         Self::Enroll,
         Self::Containment,
         Self::Certificate,
+        Self::Desired,
+        Self::Reported,
         Self::DefenderReport { cbor: false },
         Self::DefenderReport { cbor: true },
         Self::DefenderAnswer {
@@ -69,7 +77,7 @@ impl Builtin {
     pub(crate) const fn is_to_plane(self) -> bool {
         matches!(
             self,
-            Self::Report | Self::Enroll | Self::DefenderReport { .. }
+            Self::Report | Self::Enroll | Self::Reported | Self::DefenderReport { .. }
         )
     }
 
@@ -94,6 +102,8 @@ impl Builtin {
         match self {
             // As at AWS.
             Self::DefenderReport { .. } => 128 * 1024,
+            // One document of a twin.
+            Self::Reported => 8 * 1024,
             _ => 64 * 1024,
         }
     }
@@ -101,6 +111,8 @@ impl Builtin {
     /// A number that no channel of a fleet has: there are at most 1,000.
     pub(crate) const fn channel(self) -> u16 {
         match self {
+            Self::Reported => u16::MAX - 6,
+            Self::Desired => u16::MAX - 5,
             Self::Enroll => u16::MAX - 4,
             Self::Certificate => u16::MAX - 3,
             Self::Report => u16::MAX - 2,
@@ -119,6 +131,8 @@ impl Builtin {
             Self::Certificate => "$fleetward/certificate",
             Self::Report => "$fleetward/report",
             Self::Containment => "$fleetward/containment",
+            Self::Desired => "$fleetward/desired",
+            Self::Reported => "$fleetward/reported",
             Self::DefenderReport { cbor: false } => "$aws/defender/json",
             Self::DefenderReport { cbor: true } => "$aws/defender/cbor",
             Self::DefenderAnswer {
@@ -151,6 +165,8 @@ impl Builtin {
             ENROLL => Self::Enroll,
             CERTIFICATE => Self::Certificate,
             CONTAINMENT => Self::Containment,
+            DESIRED => Self::Desired,
+            REPORTED => Self::Reported,
             _ => return None,
         };
         is_name(device).then_some((which, device))
@@ -230,6 +246,18 @@ pub fn certificate_topic(device: &DeviceId) -> String {
     format!("{DEVICES}{device}/{CERTIFICATE}")
 }
 
+/// Where the plane tells `device` what state it should have.
+#[must_use]
+pub fn desired_topic(device: &DeviceId) -> String {
+    format!("{DEVICES}{device}/{DESIRED}")
+}
+
+/// Where `device` says what state it has.
+#[must_use]
+pub fn reported_topic(device: &DeviceId) -> String {
+    format!("{DEVICES}{device}/{REPORTED}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +270,8 @@ mod tests {
             enroll_topic,
             containment_topic,
             certificate_topic,
+            desired_topic,
+            reported_topic,
         ];
         for (topic, one) in topics.into_iter().zip(Builtin::ALL) {
             assert!(!one.is_of_defender());

@@ -223,6 +223,8 @@ struct ServiceTable {
     observes_network: bool,
     #[serde(default)]
     speaks_for_owners: bool,
+    #[serde(default)]
+    sets_desired_state: bool,
     fan_out_per_minute: Option<Spanned<u32>>,
     #[serde(default)]
     shares: Vec<Spanned<String>>,
@@ -414,6 +416,7 @@ impl Declared {
                 groups: known_groups(&table.groups, &names, file, wrong),
                 observes_network: table.observes_network,
                 speaks_for_owners: table.speaks_for_owners,
+                sets_desired_state: table.sets_desired_state,
                 fan_out_per_minute: (table.fan_out_per_minute)
                     .map_or(FAN_OUT_PER_MINUTE, |devices| {
                         in_range(&devices, FAN_OUT_PER_MINUTE_MAX, file, wrong)

@@ -152,6 +152,8 @@ pub struct Service {
     pub observes_network: bool,
     /// It may say whose a device is.
     pub speaks_for_owners: bool,
+    /// It may set the state that devices should have.
+    pub sets_desired_state: bool,
     /// Distinct devices to which it may publish in a minute.
     pub fan_out_per_minute: u32,
     /// Names of shared subscriptions that it may join.

@@ -669,6 +669,15 @@ impl Subject {
         self.containment != Some(Containment::Isolated)
     }
 
+    /// Whether a filter is the topic on which the plane tells this device what state it should have.
+    #[must_use]
+    pub fn is_own_desired_state(&self, filter: &Filter) -> bool {
+        match (Builtin::of(filter.as_str()), &self.principal) {
+            (Some((Builtin::Desired, owner)), Principal::Device(id)) => owner == id.as_str(),
+            _ => false,
+        }
+    }
+
     /// What of a device stands in slots. A service has none, be its name that of a device.
     pub(crate) fn slots(&self) -> Option<Slots<'_>> {
         match &self.principal {
@@ -718,6 +727,12 @@ impl Publish<'_> {
     #[must_use]
     pub fn is_request(&self) -> bool {
         self.channel == Builtin::Enroll.channel()
+    }
+
+    /// The state that its owner has, by its own word: for the plane alone.
+    #[must_use]
+    pub fn is_reported_state(&self) -> bool {
+        self.channel == Builtin::Reported.channel()
     }
 
     /// A report of its owner's Device Defender agent, which goes to no subscriber either.

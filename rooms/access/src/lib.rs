@@ -45,7 +45,8 @@ pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceV
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use blast::{BlastRadius, Touched};
 pub use builtin::{
-    DefenderTopic, certificate_topic, containment_topic, enroll_topic, report_topic,
+    DefenderTopic, certificate_topic, containment_topic, desired_topic, enroll_topic, report_topic,
+    reported_topic,
 };
 pub use class::Facts;
 pub use command::{Addressed, Unaddressable};

@@ -304,7 +304,7 @@ impl Gateway {
         deadlines.schedule(Owner::Commands, &mut commands.scheduled, at);
     }
 
-    fn device_of(&self, session: u32) -> Option<DeviceId> {
+    pub(crate) fn device_of(&self, session: u32) -> Option<DeviceId> {
         let principal = self.sessions.get(session)?.principal;
         match &self.principals.get(principal)?.facts.principal {
             Principal::Device(device) => Some(device.clone()),

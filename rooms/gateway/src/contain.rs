@@ -21,6 +21,10 @@ pub struct FromDevice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     Report,
+    /// The state that it has.
+    State,
+    /// It subscribed to the state that it should have, and is to be told it. No payload.
+    WantsState,
     /// Of an agent of Device Defender, on this topic ([`access::DefenderTopic`]).
     DefenderReport {
         topic: String,

@@ -48,6 +48,7 @@ mod state;
 mod subscribe;
 mod summary;
 mod turn;
+pub mod twin;
 mod watch;
 mod will;
 mod withdraw;

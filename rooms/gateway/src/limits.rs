@@ -48,6 +48,8 @@ pub struct Limits {
     pub rates_per_principal_max: usize,
     /// Reports that one device may send to the plane in a minute, all at once if it likes.
     pub reports_per_minute: u32,
+    /// How often one device may say in a minute what state it has, all at once if it likes.
+    pub states_per_minute: u32,
     /// Certificate requests that one device may send to the plane in a minute.
     pub requests_per_minute: u32,
     /// Commands that wait for one device, or for its answer.
@@ -86,6 +88,7 @@ impl Default for Limits {
             stalled_consumer_timeout: Duration::from_secs(10),
             rates_per_principal_max: 64,
             reports_per_minute: 120,
+            states_per_minute: 12,
             requests_per_minute: 4,
             commands_per_device_max: 64,
             retained_messages_max: 100_000,

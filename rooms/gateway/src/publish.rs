@@ -212,6 +212,8 @@ impl Gateway {
         let said = if permitted.is_report() {
             self.counters.reports += 1;
             Said::Report
+        } else if permitted.is_reported_state() {
+            Said::State
         } else if permitted.is_defender_report() {
             self.counters.reports += 1;
             Said::DefenderReport {
@@ -357,6 +359,8 @@ impl Gateway {
 fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
     if message.is_report() || message.is_defender_report() {
         Some(limits.reports_per_minute)
+    } else if message.is_reported_state() {
+        Some(limits.states_per_minute)
     } else if message.is_request() {
         Some(limits.requests_per_minute)
     } else {

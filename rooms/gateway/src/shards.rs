@@ -5,6 +5,7 @@
 //! after it cannot miss the subscriber. A PUBACK waits for each shard with a persistent session that
 //! matches: its journal must hold the message first.
 
+use crate::contain::{FromDevice, Said};
 use crate::deliver::Interested;
 use crate::gateway::ConnectionId;
 use crate::gateway::Gateway;
@@ -302,6 +303,14 @@ impl Gateway {
             session.backlog.extend_from_slice(&suback.backlog);
             self.send_backlog(index, now, turn);
             self.send_commands(index, now, turn);
+            if let (true, Some(device)) = (suback.wants_state, self.device_of(index)) {
+                turn.reports.push(FromDevice {
+                    device,
+                    said: Said::WantsState,
+                    payload: Vec::new(),
+                    at: now,
+                });
+            }
         }
     }
 

@@ -107,6 +107,8 @@ pub(crate) struct PendingSuback {
     pub outstanding: usize,
     /// Retained messages that are to follow it.
     pub backlog: Vec<Backlog>,
+    /// So is the state that the device should have.
+    pub wants_state: bool,
     /// (filter, persistent, when it was asked): what the answers confirm.
     pub asked: Vec<(Filter, bool, u64)>,
 }

@@ -27,6 +27,7 @@ impl Gateway {
             reason_string: None,
             outstanding: 0,
             backlog: Vec::new(),
+            wants_state: false,
             asked: Vec::new(),
         };
         let filters_max = self.limits.filters_per_packet_max;
@@ -121,6 +122,7 @@ impl Gateway {
                 ),
             ));
         }
+        waiting.wants_state |= subject.is_own_desired_state(&filter);
         let options = Options {
             qos: entry.qos,
             no_local: entry.no_local,

@@ -109,3 +109,45 @@ fn a_stream_over_tls_tells_what_happens_and_ends_when_its_person_signs_out() {
     let head = browser.read_head(&mut refused);
     assert!(head.starts_with("HTTP/1.1 401"), "{head}");
 }
+
+#[test]
+fn a_stream_of_one_device_tells_of_it_alone_and_goes_on_where_it_broke_off() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    plane.expect(&[home.device("cam-1"), home.device("cam-2")]);
+    let browser = Browser::sign_in(&home, &plane);
+    for wrong in ["kind=all", "severity=bad", "device=%20", "colour=red"] {
+        let path = format!("/api/v1/events?{wrong}");
+        let head = browser.read_head(&mut browser.send("GET", &path, ""));
+        assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    }
+    let of_one = "/api/v1/events?kind=device&device=cam-1";
+    let mut stream = browser.send("GET", of_one, "");
+    let mut received = Vec::new();
+    read_until(&mut stream, &mut received, ": here");
+    let cut = |device: &str| {
+        let cut = json!({ "device": device, "containment": "quarantined", "reason": "test" });
+        plane
+            .post("/api/v1/response/containments", &cut)
+            .expect(201);
+    };
+    cut("cam-2");
+    cut("cam-1");
+    read_until(&mut stream, &mut received, "\"cam-1\"");
+    let text = String::from_utf8_lossy(&received).into_owned();
+    assert!(
+        !text.contains("cam-2") && !text.contains("event: entry"),
+        "{text}"
+    );
+    // A beat says how far it is, past what it did not want.
+    let last_of = |text: &str| {
+        let mut ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+        ids.next_back().map(|id| id.trim().parse::<u64>().unwrap())
+    };
+    let at = last_of(&text).unwrap();
+    received.clear();
+    read_until(&mut stream, &mut received, ": beat");
+    read_until(&mut stream, &mut received, "\n\n");
+    let beat = last_of(&String::from_utf8_lossy(&received)).unwrap();
+    assert!(beat > at, "its own entry came behind it: {at} {beat}");
+}

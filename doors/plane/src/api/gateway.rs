@@ -2,7 +2,9 @@
 //! told.
 
 pub mod commands;
+pub mod forward;
 pub mod tail;
+pub mod twins;
 
 use super::guard::Allowed;
 use super::read::Asked;

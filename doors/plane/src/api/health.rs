@@ -2,6 +2,7 @@
 
 use super::guard::{Allowed, admit};
 use super::{Caller, Problem, Shared, bytes};
+use crate::plane::Plane;
 use access::Action;
 use axum::Extension;
 use axum::extract::State;
@@ -107,6 +108,7 @@ pub async fn metrics(State(plane): State<Shared>, _: Allowed) -> Result<Response
         "",
         plane.signals.dropped(),
     );
+    say_carried(&plane, &mut say);
     for report in plane.shards().reports().await {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
         say(
@@ -233,4 +235,24 @@ fn named(counters: &Counters) -> [(&'static str, u64); 36] {
         ("from_other_shards", from_other_shards),
         ("journal_records", journal_records),
     ]
+}
+
+/// What is carried for others: messages to and from another broker, states that devices report.
+fn say_carried(plane: &Plane, say: &mut impl FnMut(&str, &str, &str, u64)) {
+    let forwarded = plane.forwarding.standing().counts;
+    for (name, value) in [
+        ("gateway_forward_up_total", forwarded.up),
+        (
+            "gateway_forward_up_acknowledged_total",
+            forwarded.up_acknowledged,
+        ),
+        ("gateway_forward_down_total", forwarded.down),
+        ("gateway_forward_down_refused_total", forwarded.down_refused),
+        (
+            "gateway_reported_states_dropped_total",
+            plane.twins.dropped(),
+        ),
+    ] {
+        say(name, "counter", "", value);
+    }
 }

@@ -155,6 +155,7 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .route("/api/v1/gateway/forward", get(gateway::forward::forward))
         .route("/api/v1/gateway/refusals", get(gateway::refusals))
         .route("/api/v1/gateway/connectivity", get(gateway::connectivity))
         .route("/api/v1/gateway/speech", get(gateway::speech))
@@ -195,6 +196,10 @@ fn commands() -> Router<Shared> {
         .route(
             "/api/v1/gateway/commands/{command}/cancel",
             post(gateway::commands::cancel),
+        )
+        .route(
+            "/api/v1/gateway/twins/{device}",
+            get(gateway::twins::show).patch(gateway::twins::set),
         )
 }
 
@@ -560,6 +565,7 @@ async fn method_not_allowed() -> Problem {
         inventory::export,
         inventory::findings,
         gateway::sessions,
+        gateway::forward::forward,
         gateway::refusals,
         gateway::connectivity,
         gateway::speech,
@@ -569,6 +575,8 @@ async fn method_not_allowed() -> Problem {
         gateway::commands::show,
         gateway::commands::approve,
         gateway::commands::cancel,
+        gateway::twins::show,
+        gateway::twins::set,
         overview::overview,
         events::events,
         detection::alerts,
@@ -605,6 +613,7 @@ impl utoipa::Modify for NamesOfOperations {
                 &mut path.get,
                 &mut path.put,
                 &mut path.post,
+                &mut path.patch,
                 &mut path.delete,
             ];
             for operation in operations.into_iter().flatten() {

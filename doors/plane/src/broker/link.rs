@@ -1,13 +1,16 @@
-//! An MQTT client of our own, as far as a broker's control topic needs one: mutual TLS, one
-//! subscription, one message, its answer. And a look from outside at whom a broker still believes.
+//! An MQTT client of our own, as far as a broker's control topic and forwarding need one: mutual TLS,
+//! packets out and in. And a look from outside at whom a broker still believes.
 
 use crate::certify::issuing::generate_key;
+use crate::secret::{read_private, read_roots};
 use anyhow::{Context, bail};
 use mqtt::{Connect, ForwardProperties, Packet, Publish, Qos, Version, encode};
 use rustls::client::ResolvesClientCert;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, ClientConfig, Error, RootCertStore, SignatureScheme};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,12 +18,39 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const PACKET_BYTES_MAX: usize = 64 * 1024;
+/// As our own door takes at most, by its configuration.
+const FORWARDED_BYTES_MAX: usize = 16 * 1024 * 1024;
+const KEY_BYTES_MAX: u64 = 16 * 1024;
 /// Plain enough for every broker.
 const VERSION: Version = Version::V311;
 
 pub struct Link {
     stream: TlsStream<TcpStream>,
+    version: Version,
     received: Vec<u8>,
+}
+
+/// A client that shows a certificate.
+///
+/// # Errors
+/// A file that cannot be used.
+pub fn mutual(
+    roots: RootCertStore,
+    certificate_file: &Path,
+    key_file: &Path,
+) -> anyhow::Result<TlsConnector> {
+    let shown = |file: &Path| file.display().to_string();
+    let chain = read_roots(certificate_file).with_context(|| shown(certificate_file))?;
+    let key = read_private(key_file, KEY_BYTES_MAX).with_context(|| shown(key_file))?;
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .ok()
+        .with_context(|| format!("{} holds no private key in PEM", key_file.display()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    Ok(TlsConnector::from(Arc::new(client)))
 }
 
 impl Link {
@@ -32,16 +62,31 @@ impl Link {
         name: &ServerName<'static>,
         client_id: &str,
     ) -> anyhow::Result<Self> {
+        let connect = Connect::new(VERSION, client_id);
+        Self::open_as(address, tls, name, &connect).await
+    }
+
+    /// As [`Self::open`], saying more. What came behind the CONNACK waits to be taken.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_as(
+        address: (&str, u16),
+        tls: &TlsConnector,
+        name: &ServerName<'static>,
+        connect: &Connect<'_>,
+    ) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address)
             .await
             .with_context(|| format!("{}:{}", address.0, address.1))?;
         let stream = tls.connect(name.clone(), stream).await?;
         let mut link = Self {
             stream,
+            version: connect.version,
             received: Vec::new(),
         };
         let mut out = Vec::new();
-        encode::connect(&mut out, &Connect::new(VERSION, client_id));
+        encode::connect(&mut out, connect);
         link.stream.write_all(&out).await?;
         link.until(|packet| match packet {
             Packet::Connack(connack) if connack.reason.is_failure() => {
@@ -52,6 +97,55 @@ impl Link {
         })
         .await?;
         Ok(link)
+    }
+
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// # Errors
+    /// The session ended.
+    pub async fn send(&mut self, packets: &[u8]) -> anyhow::Result<()> {
+        if !packets.is_empty() {
+            self.stream.write_all(packets).await?;
+            self.stream.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Returns when more has come. Nothing is lost if it is given up in between.
+    ///
+    /// # Errors
+    /// The session ended.
+    pub async fn receive(&mut self) -> anyhow::Result<()> {
+        if self.stream.read_buf(&mut self.received).await? == 0 {
+            bail!("it ended the session");
+        }
+        Ok(())
+    }
+
+    /// Hands out what has come, packet by packet, until `look` has enough.
+    ///
+    /// # Errors
+    /// What is no packet of a server, or what `look` says.
+    pub fn take(
+        &mut self,
+        mut look: impl FnMut(&Packet<'_>) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        while let Some(length) = mqtt::frame_length(&self.received, FORWARDED_BYTES_MAX)
+            .map_err(|error| anyhow::anyhow!("{error}"))?
+        {
+            let frame = self.received.get(..length).unwrap_or_default();
+            let packet = mqtt::decode_from_server(self.version, frame)
+                .map_err(|error| anyhow::anyhow!("{error}"))?;
+            let goes_on = look(&packet)?;
+            self.received.drain(..length);
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Sends a message and returns the next one on `answers`.
@@ -104,7 +198,7 @@ impl Link {
                 .map_err(|error| anyhow::anyhow!("{error}"))?
             {
                 let frame = self.received.get(..length).unwrap_or_default();
-                let packet = mqtt::decode_from_server(VERSION, frame)
+                let packet = mqtt::decode_from_server(self.version, frame)
                     .map_err(|error| anyhow::anyhow!("{error}"))?;
                 let found = look(packet)?;
                 self.received.drain(..length);

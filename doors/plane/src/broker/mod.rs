@@ -6,7 +6,7 @@
 
 pub mod aws_iot;
 pub mod emqx;
-mod link;
+pub mod link;
 pub mod mosquitto;
 pub mod settings;
 

@@ -7,22 +7,18 @@
 //! again. So it is looked at from outside until the list is in force, and the session is ended once
 //! more.
 
-use super::link::{Link, Look};
+use super::link::{Link, Look, mutual};
 use super::settings::BrokersConfig;
 use crate::respond::notify::NotSent;
-use crate::secret::{read_private, read_roots, trusted};
+use crate::secret::trusted;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::ClientConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
-const KEY_BYTES_MAX: u64 = 16 * 1024;
 const TOPIC: &str = "$CONTROL/dynamic-security/v1";
 const ANSWERS: &str = "$CONTROL/dynamic-security/v1/response";
 
@@ -159,24 +155,18 @@ impl Mosquitto {
 impl Control {
     fn new(config: &BrokersConfig) -> anyhow::Result<Self> {
         let (host, port) = split(&config.mosquitto_address)?;
-        let chain = read_roots(&config.mosquitto_certificate_file)
-            .context("brokers.mosquitto_certificate_file")?;
-        let key = read_private(&config.mosquitto_key_file, KEY_BYTES_MAX)
-            .context("brokers.mosquitto_key_file")?;
-        let key = PrivateKeyDer::from_pem_slice(&key)
-            .ok()
-            .context("brokers.mosquitto_key_file holds no private key in PEM")?;
         let roots = trusted("brokers.mosquitto_roots_file", &config.mosquitto_roots_file)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)?;
+        let (certificate, key) = (
+            &config.mosquitto_certificate_file,
+            &config.mosquitto_key_file,
+        );
+        let tls = mutual(roots, certificate, key)
+            .context("brokers.mosquitto_certificate_file, brokers.mosquitto_key_file")?;
         Ok(Self {
             name: ServerName::try_from(host.clone())?,
             host,
             port,
-            tls: TlsConnector::from(Arc::new(client)),
+            tls,
         })
     }
 

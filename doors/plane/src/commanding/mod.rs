@@ -19,7 +19,8 @@ use crate::trouble::Trouble;
 use detection::Feature;
 use gateway::CommandTo;
 use model::{
-    Attribution, CommandId, Delivery, DeliveryWait, DeviceId, Digest, Principal, Timestamp,
+    Attribution, CommandId, Delivery, DeliveryWait, DeviceId, Digest, Principal, ServiceId,
+    Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,39 @@ pub struct Commanding {
     budgets: Locked<Budgets>,
     /// How far commands came, as shards tell it.
     pub news: Arc<News>,
+}
+
+impl Commanding {
+    /// A service sets what a device should be: to as many devices a minute as it may publish to.
+    ///
+    /// # Errors
+    /// This one would be one more.
+    pub fn check_reach(
+        &self,
+        plane: &Plane,
+        service: &ServiceId,
+        device: &DeviceId,
+    ) -> Result<(), Trouble> {
+        const CHANNEL: &str = "$fleetward/desired";
+        let limit = (plane.grants().fleet().service(service))
+            .map_or(access::FAN_OUT_PER_MINUTE, |one| one.fan_out_per_minute);
+        let by = Actor::Service(service.clone()).to_string();
+        let now = clock::now();
+        let one = std::iter::once(device);
+        if self
+            .budgets
+            .lock()
+            .admit(&by, CHANNEL, limit, one, now, true)
+        {
+            return Ok(());
+        }
+        Err(Trouble::Later {
+            code: "fan-out-exceeded",
+            text: format!("{by} may set the state of {limit} devices a minute"),
+            seconds: 60,
+            too_often: true,
+        })
+    }
 }
 
 /// A command as it was accepted.

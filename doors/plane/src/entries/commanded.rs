@@ -1,9 +1,10 @@
-//! What the log says of commands. Of a payload and of a list of devices it keeps the digest.
+//! What the log says of commands and of desired states. Of payloads, documents and lists of devices it
+//! keeps the digest.
 
 use super::{Act, Actor};
 use crate::commanding::digest_of_devices;
 use crate::plane::digest;
-use model::{Delivery, Timestamp};
+use model::{Delivery, DeviceId, Timestamp};
 use store::{Command, CommandDelivery, CommandState};
 
 #[must_use]
@@ -38,6 +39,20 @@ pub fn command_cancelled(
     about(at, actor, "gateway.command-cancelled", command)
         .with("reason", reason)
         .with("devices_spared", devices)
+}
+
+#[must_use]
+pub fn desired_state_set(
+    at: Timestamp,
+    actor: &Actor,
+    device: &DeviceId,
+    version: u64,
+    document: &[u8],
+) -> Act {
+    let object = format_args!("device/{device}");
+    Act::new(at, actor, "gateway.desired-state-set", object)
+        .with("version", version)
+        .with("document_sha256", digest(document))
 }
 
 fn about(at: Timestamp, actor: &Actor, action: &'static str, command: &Command) -> Act {

@@ -121,6 +121,13 @@ impl FleetInForce {
         service.is_some_and(|service| service.observes_network)
     }
 
+    /// Whether the fleet lets a service say what a device should be.
+    #[must_use]
+    pub fn sets_desired_state(&self, id: &ServiceId) -> bool {
+        let service = self.fleet.as_ref().and_then(|fleet| fleet.service(id));
+        service.is_some_and(|service| service.sets_desired_state)
+    }
+
     /// Whether the fleet lets a service say whose a device is.
     #[must_use]
     pub fn speaks_for_owners(&self, id: &ServiceId) -> bool {

@@ -19,6 +19,7 @@ use crate::flow::Admission;
 use crate::judge::signals::Signals;
 use crate::listen::tls::Terms;
 use crate::listen::{Arrived, Proxies};
+use crate::twinning::Twins;
 use access::{Facts, Grants};
 use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
@@ -32,7 +33,7 @@ use store::{Journal, JournalOptions};
 use tokio::sync::{mpsc, oneshot};
 
 pub use shard::{Handed, SessionRow, ShardReport};
-pub use watching::{Link, Refusal, Sight, TAIL_ROWS};
+pub use watching::{Link, Refusal, Sight, Sights};
 
 /// A listener that the shards accept at.
 pub struct ShardDoor {
@@ -199,6 +200,8 @@ pub struct Around {
     pub requests: Requests,
     /// For how far commands came.
     pub news: Arc<News>,
+    /// For what devices say that they are, and those that want to know what they should be.
+    pub twins: Arc<Twins>,
 }
 
 /// What a withdrawal found open.
@@ -391,13 +394,14 @@ impl Shards {
         rows
     }
 
-    /// Hands what this principal does from here on to `rows`, until its reader is gone. False: as
-    /// many are looked at as can be.
-    pub async fn look_at(&self, principal: &Principal, rows: mpsc::Sender<Sight>) -> bool {
+    /// What this principal does from here on, until the reader is gone. `None`: as many are looked
+    /// at as can be.
+    pub async fn look_at(&self, principal: &Principal) -> Option<Sights> {
+        let (rows, sights) = Sights::new();
         let looked = self.ask_home(principal, |reply| {
             Letter::LookAt(principal.clone(), rows, reply)
         });
-        looked.await == 1
+        (looked.await == 1).then_some(sights)
     }
 
     /// Has every shard tell the judge who is connected, in order with what it tells else.

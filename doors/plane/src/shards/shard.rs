@@ -27,6 +27,7 @@ use crate::flow::Admission;
 use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
+use crate::twinning::Twins;
 use access::ChannelId;
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
 use identity::Presented;
@@ -195,6 +196,7 @@ pub struct Shard {
     watching: Watching,
     requests: Requests,
     news: Arc<News>,
+    twins: Arc<Twins>,
     leaving: Leaving,
     gathering: Gathering,
     pace: Pace,
@@ -226,6 +228,7 @@ impl Shard {
             signals,
             requests,
             news,
+            twins,
         } = around;
         let clock = SteadyClock::start();
         let limits = Limits {
@@ -277,6 +280,7 @@ impl Shard {
             watching: Watching::default(),
             requests,
             news,
+            twins,
             leaving: Leaving::new(config.connections_max),
             gathering: Gathering::default(),
             pace: Pace::new(Instant::now()),
@@ -761,6 +765,14 @@ impl Shard {
                         at,
                     };
                     self.telling.tell(report);
+                    continue;
+                }
+                Said::State => {
+                    self.twins.says(device, payload, at);
+                    continue;
+                }
+                Said::WantsState => {
+                    self.twins.wants(device);
                     continue;
                 }
                 Said::DefenderReport { topic } => {

@@ -5,6 +5,7 @@ use gateway::{CloseReason, Signal};
 use model::{Principal, Timestamp, Verdict};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,7 +19,7 @@ const LINKS_MAX: usize = 200_000;
 /// Readers at once.
 const TAILS_MAX: usize = 16;
 /// Rows that wait for a reader of a tail; what does not fit is counted and said.
-pub const TAIL_ROWS: usize = 256;
+const TAIL_ROWS: usize = 256;
 
 /// Something that was refused, as often as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,21 @@ pub struct Sight {
     pub text: String,
     /// Rows before this one that the reader was too slow for.
     pub missed: u64,
+}
+
+/// What a reader of a tail gets, in order.
+pub struct Sights(mpsc::Receiver<Sight>);
+
+impl Sights {
+    pub fn new() -> (mpsc::Sender<Sight>, Self) {
+        let (sender, receiver) = mpsc::channel(TAIL_ROWS);
+        (sender, Self(receiver))
+    }
+
+    /// `None`: the shard has ended.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Sight>> {
+        self.0.poll_recv(context)
+    }
 }
 
 struct Tail {

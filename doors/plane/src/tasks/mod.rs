@@ -5,6 +5,7 @@ pub(crate) mod carry;
 mod certify;
 mod command;
 pub(crate) mod forget;
+mod forward;
 mod judge;
 mod lapse;
 mod notify;
@@ -16,6 +17,7 @@ mod renew;
 mod reread;
 mod retire;
 pub mod sequence;
+mod twin;
 
 use crate::broker::Broker;
 use crate::plane::Plane;
@@ -38,6 +40,8 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(retire::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(command::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(forward::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(twin::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
     }

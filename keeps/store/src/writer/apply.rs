@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, command, enroll, people, respond};
+use super::{Failure, Writer, command, enroll, people, respond, twin};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -87,6 +87,7 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a template's name", row.template.len(), 1, KEY_BYTES_MAX)
         }
         Write::Command(write) => command::check(write),
+        Write::Twin(write) => twin::check(write),
         other => respond::check(other)
             .and_then(|()| enroll::check(other))
             .and_then(|()| people::check(other)),
@@ -395,6 +396,7 @@ impl Writer {
                 entry_of_change,
             } => self.append_step(*incident, step, *entry_of_change),
             Write::Command(write) => self.write_command(write),
+            Write::Twin(write) => self.write_twin(write),
             Write::PutShownKey { device, key } => self.put_shown_key(device, key),
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),

@@ -26,3 +26,4 @@ mod people;
 mod published;
 mod response;
 mod rows;
+mod twins;

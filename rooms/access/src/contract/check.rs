@@ -495,7 +495,8 @@ impl fmt::Display for Allowed {
         ];
         let words = words
             .into_iter()
-            .filter_map(|(is, word)| is.then(|| word.to_owned()));
+            .filter(|(is, _)| *is)
+            .map(|(_, word)| word.to_owned());
         let mut all = texts.chain(numbers).chain(words);
         let shown: Vec<String> = all.by_ref().take(SHOWN_MAX).collect();
         write!(f, "{}", shown.join(" or "))?;

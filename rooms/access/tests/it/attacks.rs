@@ -403,8 +403,15 @@ fn what_a_contained_device_can_reach_is_said_without_its_policies() {
             reach.channels.iter().any(|one| one.others),
         )
     };
-    let own = ["report", "enroll", "containment", "certificate"]
-        .map(|channel| format!("$fleetward/{channel}"));
+    let own = [
+        "report",
+        "enroll",
+        "containment",
+        "certificate",
+        "desired",
+        "reported",
+    ]
+    .map(|channel| format!("$fleetward/{channel}"));
     let (channels, destinations, others) = reach(None);
     assert!(
         channels.contains(&"camera-telemetry".to_owned()),

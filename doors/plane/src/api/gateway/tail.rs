@@ -7,7 +7,7 @@ use super::Whose;
 use crate::api::guard::{Allowed, admit};
 use crate::api::read::Asked;
 use crate::api::{Caller, Problem, Shared, problem::ProblemBody};
-use crate::shards::{Sight, TAIL_ROWS};
+use crate::shards::{Sight, Sights};
 use access::Action;
 use axum::Extension;
 use axum::body::Body;
@@ -19,7 +19,6 @@ use serde_json::json;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::sync::mpsc;
 
 /// Its connections, publishes (topic and size, never the payload) and refusals from here on. Ends with
 /// the session that asked.
@@ -42,14 +41,13 @@ pub async fn tail(
             detail,
         ));
     };
-    let (sender, rows) = mpsc::channel(TAIL_ROWS);
-    if !plane.shards().look_at(&principal, sender).await {
+    let Some(rows) = plane.shards().look_at(&principal).await else {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "tails-taken",
             "as many are looked at as can be; close another tail",
         ));
-    }
+    };
     let rows = Rows {
         rows,
         plane,
@@ -67,7 +65,7 @@ pub async fn tail(
 
 /// The body of the answer.
 struct Rows {
-    rows: mpsc::Receiver<Sight>,
+    rows: Sights,
     plane: Shared,
     caller: Caller,
     headers: HeaderMap,
@@ -87,7 +85,7 @@ impl hyper::body::Body for Rows {
             self.has_begun = true;
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": here\n\n")))));
         }
-        let Some(sight) = ready!(self.rows.poll_recv(context)) else {
+        let Some(sight) = ready!(self.rows.poll_next(context)) else {
             return Poll::Ready(None);
         };
         // Asked for each row: whoever signed out or was revoked sees nothing more.

@@ -2,9 +2,11 @@
 
 use super::{SessionRow, Shard, ShardReport, Slot};
 use crate::judge::signals::Told;
-use crate::shards::Letter;
+use crate::shards::{Letter, Sight};
+use gateway::CommandTo;
 use model::{Principal, Timestamp};
 use std::time::Instant;
+use tokio::sync::mpsc;
 
 impl Shard {
     pub(super) fn read_mail(&mut self, now: Timestamp) {
@@ -92,14 +94,7 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(told);
                 }
-                // Handed out again at the next start.
-                Letter::Commands(_) if self.failed => {}
-                Letter::Commands(commands) => {
-                    for to in commands {
-                        self.gateway.command(to, now, &mut self.turn);
-                    }
-                    self.carry_out(now);
-                }
+                Letter::Commands(commands) => self.command(commands, now),
                 Letter::CancelCommand(id, reply) => {
                     let count = self.gateway.cancel_command(id, &mut self.turn);
                     self.carry_out(now);
@@ -118,12 +113,7 @@ impl Shard {
                     let _ = reply.send(self.watching.links(after.as_ref(), limit));
                 }
                 Letter::LookAt(principal, rows, reply) => {
-                    let is_possible =
-                        self.watching.has_room_to_look() && self.gateway.watch(&principal);
-                    if is_possible {
-                        self.watching.look_at(principal, rows);
-                    }
-                    let _ = reply.send(u32::from(is_possible));
+                    let _ = reply.send(u32::from(self.look_at(principal, rows)));
                 }
                 Letter::Recount => self.recount(now),
                 Letter::Drain => self.drain(now),
@@ -146,6 +136,16 @@ impl Shard {
         }
     }
 
+    fn command(&mut self, commands: Vec<CommandTo>, now: Timestamp) {
+        // Those of a shard whose journal failed are handed out again at the next start.
+        if !self.failed {
+            for to in commands {
+                self.gateway.command(to, now, &mut self.turn);
+            }
+            self.carry_out(now);
+        }
+    }
+
     fn recount(&mut self, now: Timestamp) {
         // What happened before is told before.
         self.carry_out(now);
@@ -158,6 +158,15 @@ impl Shard {
             shard: self.index,
             devices: devices.collect(),
         });
+    }
+
+    /// False: as many are looked at as can be.
+    fn look_at(&mut self, principal: Principal, rows: mpsc::Sender<Sight>) -> bool {
+        let is_possible = self.watching.has_room_to_look() && self.gateway.watch(&principal);
+        if is_possible {
+            self.watching.look_at(principal, rows);
+        }
+        is_possible
     }
 
     fn session_rows(
