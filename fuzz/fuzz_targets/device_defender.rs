@@ -8,10 +8,10 @@ use detection::DefenderReport;
 use libfuzzer_sys::fuzz_target;
 use model::{DeviceId, Timestamp};
 
-fuzz_target!(|input: (bool, &[u8])| {
+fuzz_target!(|input: (bool, Vec<u8>)| {
     let form = if input.0 { Form::Cbor } else { Form::Json };
     let at = Timestamp::from_seconds(1_800_000_000);
-    match DefenderReport::read(form, input.1) {
+    match DefenderReport::read(form, &input.1) {
         Ok(report) => {
             let device = DeviceId::new("d").unwrap();
             let minute = std::time::Duration::from_secs(60);

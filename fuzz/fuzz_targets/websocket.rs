@@ -5,11 +5,11 @@
 use libfuzzer_sys::fuzz_target;
 use mqtt::websocket::WebSocket;
 
-fuzz_target!(|input: (Vec<u8>, &[u8])| {
+fuzz_target!(|input: (Vec<u8>, Vec<u8>)| {
     let (cuts, bytes) = input;
     let hear = |cuts: &[u8]| {
         let (mut socket, mut payload, mut answers) = (WebSocket::new(), Vec::new(), Vec::new());
-        let (mut rest, mut reads) = (bytes, 0);
+        let (mut rest, mut reads) = (&bytes[..], 0);
         let mut cuts = cuts.iter();
         loop {
             let end = cuts.next().map_or(rest.len(), |cut| rest.len().min(usize::from(*cut)));
