@@ -21,6 +21,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/access/blast-radius/{device}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a hijacked device could do: in which channels and through which policy, who would hear it,
+         *     and where it could go in the network; free, and as it is now.
+         */
+        get: operations["access_blast_radius"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/access/explain": {
         parameters: {
             query?: never;
@@ -82,6 +102,46 @@ export interface paths {
         };
         /** The files of a version, to keep or to apply again. */
         get: operations["access_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/observed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What devices of a product were seen to reach, what of it the fleet in force would refuse, and what
+         *     may be declared.
+         */
+        get: operations["access_observed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/access/own-rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a device may send to whom, by its certificate of ours, at the door for devices. Its agent can
+         *     enforce it in the device too.
+         */
+        get: operations["access_own_rules"];
         put?: never;
         post?: never;
         delete?: never;
@@ -502,6 +562,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/gateway/forward": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How forwarding to another broker stands. */
+        get: operations["gateway_forward"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/gateway/refusals": {
         parameters: {
             query?: never;
@@ -574,6 +651,27 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/twins/{device}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a device should be and says that it is. */
+        get: operations["gateway_twin"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Changes what a device should be by a JSON merge patch (RFC 7396), if it is still at the version in
+         *     `If-Match`, `*` for any. At most 8 KiB, 8 levels deep.
+         */
+        patch: operations["gateway_set_twin"];
         trace?: never;
     };
     "/api/v1/identity/attestations": {
@@ -1943,6 +2041,16 @@ export interface components {
         Baselines: {
             baselines: components["schemas"]["Baseline"][];
         };
+        BlastRadius: {
+            containment?: string | null;
+            device: string;
+            /** @description If it were not contained. */
+            free: components["schemas"]["Spread"];
+            /** @description What this does not cover, for people. */
+            not_covered: string[];
+            /** @description As it is. */
+            now: components["schemas"]["Spread"];
+        };
         /** @enum {string} */
         BoundBy: "port" | "address";
         CancelAsked: {
@@ -2431,6 +2539,38 @@ export interface components {
              */
             plan?: string | null;
         };
+        Forward: {
+            /**
+             * Format: int64
+             * @description How often both ends stood, since the start.
+             */
+            connected: number;
+            /**
+             * Format: int64
+             * @description Messages from there that our door took, and refused.
+             */
+            down: number;
+            /** Format: int64 */
+            down_refused: number;
+            since: string;
+            /** @description `off`, `connecting`, `forwarding`, `waiting` (it failed and is tried again). */
+            state: string;
+            /** @description Why it failed last. */
+            trouble?: string | null;
+            /**
+             * Format: int64
+             * @description Messages handed to the other broker, and of these what it acknowledged.
+             */
+            up: number;
+            /** Format: int64 */
+            up_acknowledged: number;
+            /** @description `host:port` of the other broker; absent: nothing is forwarded. */
+            upstream?: string | null;
+        };
+        Heard: {
+            name: string;
+            policy: string;
+        };
         Imported: {
             /** Format: int64 */
             added: number;
@@ -2890,6 +3030,46 @@ export interface components {
             owner_commitment?: string | null;
             recorded: components["schemas"]["Recorded"];
         };
+        /** @description Of what a device sends. */
+        OwnRule: {
+            accepts: boolean;
+            /** @description A DNS name; absent where `networks` say where it is. */
+            host?: string | null;
+            /** @description Type and, if it matters, code. */
+            icmp?: [
+                number,
+                number | null
+            ] | null;
+            /**
+             * Format: int32
+             * @description 4 or 6; absent: both.
+             */
+            ip_version?: number | null;
+            name: string;
+            /** @description As `192.0.2.0/24`. */
+            networks: string[];
+            /** @description First and last; absent: any. */
+            ports?: [
+                number,
+                number
+            ] | null;
+            /**
+             * Format: int32
+             * @description The one that does not count.
+             */
+            ports_not?: number | null;
+            /**
+             * Format: int32
+             * @description By its number; absent: any.
+             */
+            protocol?: number | null;
+            /** @description `networks` are wider than what is meant, which only the site knows. */
+            widened: boolean;
+        };
+        OwnRules: {
+            /** @description In the order in which they decide; what none accepts is denied. */
+            rules: components["schemas"]["OwnRule"][];
+        };
         /** @description A device whose factory identity is genuine and that waits for a person. */
         Pending: {
             asked_at: string;
@@ -2938,6 +3118,27 @@ export interface components {
         PersonChanged: {
             person: components["schemas"]["Person"];
             recorded: components["schemas"]["Recorded"];
+        };
+        /** @description Where devices of a product were seen to go. */
+        Place: {
+            /** @description Where no name was seen. */
+            address?: string | null;
+            /** Format: int64 */
+            bytes_out: number;
+            /** @description It is declared. What is not would be refused where the rules are enforced. */
+            declared: boolean;
+            /** Format: int64 */
+            devices: number;
+            /** @description The name by which it was asked for. */
+            host?: string | null;
+            last_seen: string;
+            /** Format: int32 */
+            port: number;
+            /** @description It may be declared: enough devices do it, somebody else saw it, and it has a name. */
+            proposed: boolean;
+            protocol: string;
+            /** @description Somebody other than the device saw it. */
+            seen_from_outside: boolean;
         };
         PlaneState: {
             ready: boolean;
@@ -3075,6 +3276,16 @@ export interface components {
             /** @description `channel` or `destination`. */
             kind: string;
             name: string;
+        };
+        ReachedPlace: {
+            destination: string;
+            /** @description What it is: a name, a network, a role or a class. */
+            place: string;
+            policy?: string | null;
+            /** @description Absent: any. */
+            ports?: number[] | null;
+            /** @description `tcp` or `udp`; absent: another. */
+            protocol?: string | null;
         };
         /** @description The receipt of an act: durable now, proven with the next checkpoint. */
         Recorded: {
@@ -3476,6 +3687,10 @@ export interface components {
             /** @description The channel's topics, with slots; the plane's own channels have none in `fleet/`. */
             topic?: string | null;
         };
+        Spread: {
+            channels: components["schemas"]["Touched"][];
+            destinations: components["schemas"]["ReachedPlace"][];
+        };
         Step: {
             /** @description `detection`, `playbook/<name>`, or a person as in the log. */
             actor: string;
@@ -3530,6 +3745,22 @@ export interface components {
             /** @description What the token must hold as `eat_nonce`, hex. Good for two minutes. */
             nonce: string;
         };
+        /** @description Each verb with the policy that permits it; absent where none does. */
+        Touched: {
+            channel: string;
+            /**
+             * Format: int64
+             * @description Other devices that would.
+             */
+            devices: number;
+            examples: components["schemas"]["Heard"][];
+            publishes_others?: string | null;
+            publishes_own?: string | null;
+            receives_others?: string | null;
+            receives_own?: string | null;
+            /** @description Services that would hear it. */
+            services: components["schemas"]["Heard"][];
+        };
         TpmsListed: {
             endorsement_keys: number;
             /**
@@ -3543,6 +3774,33 @@ export interface components {
             /** @description SHA-256 of the CA certificate, hex. */
             ca_sha256: string;
             manufacturer: string;
+        };
+        Twin: {
+            /** @description What it still has to change: a merge patch from what it reported to what is desired. */
+            delta: Record<string, never>;
+            /** @description What it should be. */
+            desired: Record<string, never>;
+            desired_at?: string | null;
+            desired_by?: string | null;
+            device: string;
+            /**
+             * Format: int64
+             * @description Of the log; absent where this answer is not about an act.
+             */
+            entry?: number | null;
+            /** @description What it said last. Its own word, untrusted. */
+            reported?: Record<string, never> | null;
+            reported_at?: string | null;
+            /**
+             * Format: int32
+             * @description Of its sessions, told at once; it is told when it subscribes anyway.
+             */
+            sessions_told?: number | null;
+            /**
+             * Format: int64
+             * @description How often it was set; also the ETag, for `If-Match`. 0: never.
+             */
+            version: number;
         };
         Unclassified: components["schemas"]["Principals"] & {
             reason: string;
@@ -3618,6 +3876,52 @@ export interface operations {
                 content?: never;
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_blast_radius: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BlastRadius"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3800,6 +4104,80 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_observed: {
+        parameters: {
+            query: {
+                product: string;
+                /** @description Seen of at least so many devices to be proposed; 2 if absent. */
+                support?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Observed"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_own_rules: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnRules"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4633,7 +5011,19 @@ export interface operations {
     };
     events_events: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only what is about this device. */
+                device?: string;
+                /** @description Only what is about a device of this group, or of a group in it. */
+                group?: string;
+                /**
+                 * @description Only these, with commas between: `incident`, `step`, `alert`, `device`, `entry`, `pending`,
+                 *     `command`, `overview`.
+                 */
+                kind?: string;
+                /** @description Only what is this grave or more: `low`, `medium`, `high`, `critical`. */
+                severity?: string;
+            };
             header?: {
                 /** @description the last event that was seen */
                 "Last-Event-ID"?: number | null;
@@ -4649,6 +5039,14 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": string;
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             401: {
@@ -4917,6 +5315,33 @@ export interface operations {
             };
         };
     };
+    gateway_forward: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Forward"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     gateway_refusals: {
         parameters: {
             query?: {
@@ -5076,6 +5501,116 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_twin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Twin"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_set_twin: {
+        parameters: {
+            query?: {
+                /** @description `true`: say what would stand there and do nothing. */
+                dry_run?: boolean;
+            };
+            header: {
+                /** @description the version that was read, as "3"; or * */
+                "If-Match": string;
+            };
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/merge-patch+json": Record<string, never>;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Twin"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            428: {
                 headers: {
                     [name: string]: unknown;
                 };
