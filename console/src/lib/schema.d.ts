@@ -409,6 +409,82 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/gateway/commands": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Commands, the newest first; of a service, its own. */
+        get: operations["gateway_commands"];
+        put?: never;
+        /**
+         * Tells devices something, with QoS 1, each on its own topic of a channel; what waits is sent when
+         *     its device subscribes. A service may command what its grants let it publish to. More devices than
+         *     the channel's `fan_out_per_minute` wait for a second person.
+         */
+        post: operations["gateway_ask"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/commands/{command}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One command, and how far it came with each device. */
+        get: operations["gateway_command"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/commands/{command}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Lets a held command go out. Whoever asked for it cannot. */
+        post: operations["gateway_approve_command"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/commands/{command}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes a command back from every device that was not sent it. By an administrator, or the service
+         *     that asked for it.
+         */
+        post: operations["gateway_cancel_command"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/gateway/sessions": {
         parameters: {
             query?: never;
@@ -1795,6 +1871,18 @@ export interface components {
         };
         /** @enum {string} */
         BoundBy: "port" | "address";
+        CancelAsked: {
+            /** @description Stands in the log. */
+            reason: string;
+        };
+        Cancelled: {
+            command: components["schemas"]["Command"];
+            /**
+             * Format: int32
+             * @description Devices that will not get it; the others were sent it before.
+             */
+            spared: number;
+        };
         Cause: {
             /** @description A path of the console: `/incidents/INC-7`. */
             link: string;
@@ -1923,6 +2011,77 @@ export interface components {
             device: string;
             expires_at: string;
         };
+        Command: {
+            asked_at: string;
+            /** @description Who asked. */
+            by: string;
+            channel: string;
+            /** @description Who approved or cancelled it. */
+            decided_by?: string | null;
+            devices: components["schemas"]["DeviceCounts"];
+            /**
+             * Format: int64
+             * @description Of the log; absent where this answer is not about an act.
+             */
+            entry?: number | null;
+            expires_at: string;
+            /** @description `CMD-` and 16 hex digits; a later one is greater. */
+            id: string;
+            payload_bytes: number;
+            /**
+             * @description `held` (a second person must approve it), `open`, `cancelled`, `lapsed` (nobody approved it in
+             *     time).
+             */
+            state: string;
+            /** @description `group/east`, `product/camera`, `device/cam-1`, `3 devices`. */
+            target: string;
+        };
+        CommandAsked: {
+            /** @description A to-device channel of the fleet. */
+            channel: string;
+            /** @description One of `devices`, `group` and `product`. */
+            devices?: string[] | null;
+            /**
+             * Format: int64
+             * @description 1 to 2592000; 3600 if absent. A device that comes later does not get it.
+             */
+            expires_in_seconds?: number | null;
+            group?: string | null;
+            /** @description Asked again under the same key it is the same command. 1 to 128 characters. */
+            idempotency_key?: string | null;
+            /** @description What stands at `{any}` and `{rest...}` in the channel's topic, in order. */
+            levels?: string[];
+            /** @description As text; or `payload_base64`. */
+            payload?: string | null;
+            payload_base64?: string | null;
+            product?: string | null;
+        };
+        CommandPreview: {
+            channel: string;
+            /** @description The first 1000, in the order of their names. */
+            devices: components["schemas"]["DeviceDelivery"][];
+            /** Format: int32 */
+            fan_out_per_minute: number;
+            /** @description More devices than this asker may command in a minute: it would wait for a second person. */
+            needs_approval: boolean;
+            /** @description That would get it when they listen. */
+            reached: number;
+            refused: number;
+            target: string;
+        };
+        Commands: {
+            /** @description The newest first. */
+            commands: components["schemas"]["Command"][];
+            /** @description What `after` is for the next page. */
+            next?: string | null;
+        };
+        CommandWithDevices: {
+            command: components["schemas"]["Command"];
+            /** @description In the order of their names. */
+            devices: components["schemas"]["DeviceDelivery"][];
+            /** @description What `after` is for the next page. */
+            next?: string | null;
+        };
         Contained: {
             /** @description Who decided, as in the log. */
             by: string;
@@ -1965,6 +2124,39 @@ export interface components {
             product: string;
             revoked?: null | components["schemas"]["RevokedWhy"];
             serial: string;
+        };
+        /** @description How many devices there are in each state. */
+        DeviceCounts: {
+            /** Format: int64 */
+            answered: number;
+            /** Format: int64 */
+            cancelled: number;
+            /** Format: int64 */
+            delivered: number;
+            /** Format: int64 */
+            expired: number;
+            /** Format: int64 */
+            refused: number;
+            /** Format: int64 */
+            sent: number;
+            /** Format: int64 */
+            waiting: number;
+        };
+        DeviceDelivery: {
+            changed_at?: string | null;
+            device: string;
+            /**
+             * @description What it waits for (`approval`, `away`, `not-subscribed`, `not-taken`), or why it was refused
+             *     (`contained`, `revoked`, `no-grant`, `no-topic`, `too-large`, `too-many`, `not-subscribed`,
+             *     `by-device`).
+             */
+            reason?: string | null;
+            /** @description `waiting`, `sent`, `delivered` (acknowledged), `answered`, `expired`, `refused`, `cancelled`. */
+            state: string;
+            /** @description Absent if it has none. */
+            topic?: string | null;
+            /** @description `device` or `operator`, where somebody must. */
+            who_must_act?: string | null;
         };
         DeviceInFull: components["schemas"]["KnownDevice"] & {
             /** @description What is open about it, the newest first. */
@@ -4306,6 +4498,214 @@ export interface operations {
                 };
             };
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_commands: {
+        parameters: {
+            query?: {
+                /** @description Begin after this one. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Commands"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_ask: {
+        parameters: {
+            query?: {
+                /** @description `true`: say whom it would reach and do nothing. */
+                dry_run?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CommandAsked"];
+            };
+        };
+        responses: {
+            /** @description a dry run, or the same key again */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CommandPreview"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Command"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_command: {
+        parameters: {
+            query?: {
+                /** @description Begin after this device. */
+                after?: string;
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description Only devices in this state. */
+                state?: string;
+            };
+            header?: never;
+            path: {
+                /** @description its id */
+                command: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CommandWithDevices"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_approve_command: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its id */
+                command: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Command"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_cancel_command: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its id */
+                command: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CancelAsked"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Cancelled"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,5 +1,7 @@
 //! `fleetward plan`, `fleetward apply`, `fleetward access …`: who may reach what.
 
+mod network;
+
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
 use crate::files::{self, shown};
@@ -136,6 +138,20 @@ pub enum AccessVerb {
         #[arg(value_name = "FLEET_DIR", default_value = "fleet")]
         fleet: PathBuf,
     },
+    /// Say what the MUD files of a fleet become: rules, and entries that none can hold. Needs no plane.
+    #[command(after_help = "Examples:\n  fleetward access mud fleet\n  \
+        fleetward access mud fleet --product camera --output json")]
+    Mud(network::Mud),
+    /// Write the nftables of a site's gateway: what each device may reach, and nothing else. Needs no
+    /// plane.
+    ///
+    /// One transaction replaces the table `inet fleetward`; nothing else at the gateway is touched.
+    #[command(after_help = "Examples:\n  \
+        fleetward access nftables fleet --site home.toml --devices devices.csv > home.nft\n  \
+        nft -c -f home.nft && nft -f home.nft\n  \
+        fleetward access nftables fleet --site home.toml --devices devices.csv --contain \
+        cam-1=quarantined | nft -f -")]
+    Nftables(network::Nftables),
     /// Print the Cedar schema: what a policy may speak of. Needs no plane.
     #[command(after_help = "Examples:\n  fleetward access schema > fleet/schema.cedarschema")]
     Schema,
@@ -322,6 +338,8 @@ impl AccessVerb {
                 put_in_force(&mut client, files, &planned, *yes, output)?;
             }
             Self::Prove { fleet } => return prove(fleet, output),
+            Self::Mud(mud) => mud.run(output)?,
+            Self::Nftables(nftables) => nftables.run(output)?,
             Self::Schema => show::line(access::schema().trim_end())?,
         }
         Ok(ExitCode::SUCCESS)
@@ -431,15 +449,20 @@ fn export(
     }
 }
 
-fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
+/// A folder as a fleet, without a plane.
+fn local_fleet(folder: &Path) -> anyhow::Result<access::Fleet> {
     let files: Vec<SourceFile> = fleet_files(folder)?
         .into_iter()
         .map(|(path, text)| SourceFile { path, text })
         .collect();
-    let fleet = access::Fleet::read(&files).map_err(|wrong| {
+    access::Fleet::read(&files).map_err(|wrong| {
         let lines: Vec<String> = wrong.iter().map(|one| in_folder(one, folder)).collect();
         anyhow::anyhow!("this fleet cannot be read\n{}", lines.join("\n"))
-    })?;
+    })
+}
+
+fn prove(folder: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    let fleet = local_fleet(folder)?;
     let proofs = access::prove(&fleet);
     let broken = proofs.iter().filter(|proof| proof.refusal().is_some());
     let broken = broken.count();
@@ -594,7 +617,18 @@ fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
     Ok(json!({ "files": files }))
 }
 
-/// All `*.toml` and `*.cedar` below a folder, by path. Hidden names are passed over; a link is read
+/// A signature as text: DER, as manufacturers publish it, becomes PEM.
+fn in_pem(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    use x509_cert::der::pem::{LineEnding, encode_string};
+    if bytes.starts_with(b"-----BEGIN") {
+        return Ok(bytes);
+    }
+    encode_string("CMS", LineEnding::LF, &bytes)
+        .map(String::into_bytes)
+        .map_err(|error| anyhow::anyhow!("a signature in mud/ is too large ({error})"))
+}
+
+/// All `*.toml` and `*.cedar` below a folder, and what belongs to MUD in its `mud/`, by path. Hidden names are passed over; a link is read
 /// only if it leads to a file of the same folder.
 fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let root = folder.canonicalize().with_context(|| {
@@ -639,11 +673,12 @@ fn gather(
             gather(root, &path, depth + 1, found)?;
             continue;
         }
-        if !matches!(
-            path.extension().and_then(|e| e.to_str()),
-            Some("toml" | "cedar")
-        ) {
-            continue;
+        let extension = path.extension().and_then(|e| e.to_str());
+        let is_of_mud = folder.parent() == Some(root) && folder.ends_with("mud");
+        match extension {
+            Some("toml" | "cedar") => {}
+            Some("json" | "p7s" | "pem") if is_of_mud => {}
+            _ => continue,
         }
         let real = path
             .canonicalize()
@@ -656,6 +691,10 @@ fn gather(
         }
         let Some(bytes) = files::read_regular(&real, FLEET_BYTES_MAX)? else {
             continue;
+        };
+        let bytes = match extension {
+            Some("p7s") => in_pem(bytes)?,
+            _ => bytes,
         };
         let text = String::from_utf8(bytes)
             .map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", shown(&path)))?;

@@ -1,6 +1,7 @@
-//! `fleetward gateway …`: who is connected.
+//! `fleetward gateway …`: who is connected, and what devices are told.
 
 use crate::client::Ask;
+use crate::command::CommandVerb;
 use crate::place::Place;
 use crate::show::{self, Column, Output};
 use clap::Subcommand;
@@ -14,6 +15,9 @@ pub enum GatewayVerb {
         #[command(flatten)]
         place: Place,
     },
+    /// What devices are told, and how far it came.
+    #[command(subcommand)]
+    Command(CommandVerb),
 }
 
 const SESSIONS: [Column; 9] = [
@@ -32,8 +36,12 @@ impl GatewayVerb {
     /// # Errors
     /// The plane.
     pub fn run(&self, output: Output) -> anyhow::Result<()> {
-        let Self::Sessions { place } = self;
-        let sessions = place.client()?.json(Ask::get("/api/v1/gateway/sessions"))?;
-        show::rows(output, &sessions, &SESSIONS)
+        match self {
+            Self::Sessions { place } => {
+                let sessions = place.client()?.json(Ask::get("/api/v1/gateway/sessions"))?;
+                show::rows(output, &sessions, &SESSIONS)
+            }
+            Self::Command(verb) => verb.run(output),
+        }
     }
 }

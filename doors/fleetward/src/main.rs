@@ -12,6 +12,7 @@ mod ask;
 mod audit;
 mod authorities;
 mod client;
+mod command;
 mod demo;
 mod detection;
 mod files;

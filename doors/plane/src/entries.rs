@@ -3,10 +3,12 @@
 //! No personal data and no secret: a leaf can never be changed, and whoever verifies reads all.
 
 mod claimed;
+mod commanded;
 mod owned;
 mod people;
 
 pub use claimed::*;
+pub use commanded::*;
 pub use owned::*;
 pub use people::*;
 

@@ -25,6 +25,8 @@ pub enum About {
     Entry,
     /// A device waits for a person, or no more.
     Pending,
+    /// A command was asked for, went on or ended.
+    Command,
     Overview,
 }
 
@@ -38,6 +40,7 @@ impl About {
             Self::Device => "device",
             Self::Entry => "entry",
             Self::Pending => "pending",
+            Self::Command => "command",
             Self::Overview => "overview",
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! Read [`flow`] first: it is the story as one run of calls. `listen/` holds sockets and TLS,
 //! `shards/` the MQTT threads, `api/` HTTP, `tasks/` what runs by itself. What `flow` calls lies
-//! beside it by station: `certify/`, `fleet/`, `judge/`, `respond/`, `stock/`, `withdrawing.rs`. What
+//! beside it by station: `certify/`, `commanding/`, `fleet/`, `judge/`, `respond/`, `stock/`, `withdrawing.rs`. What
 //! our doors show is in `served/`, how a fleet's other broker learns of a revocation in `broker/`.
 
 #[cfg(test)]
@@ -16,6 +16,7 @@ pub mod api;
 mod broker;
 mod certify;
 mod clock;
+mod commanding;
 pub mod config;
 #[cfg(test)]
 mod doors_tests;

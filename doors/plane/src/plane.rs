@@ -6,6 +6,7 @@ use crate::certify::pace::Pace;
 use crate::certify::status::StatusDesk;
 use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
+use crate::commanding::Commanding;
 use crate::config::Config;
 use crate::entries::Act;
 use crate::events::{About, Events};
@@ -57,6 +58,8 @@ pub struct Plane {
     pub inbox: Locked<Option<Inbox>>,
     /// Certificate requests that came over MQTT, until their task takes them.
     pub(crate) asking: Locked<Option<Asking>>,
+    /// Commands to devices.
+    pub(crate) commanding: Commanding,
     /// How often each service calls the API.
     pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
     /// Held while a fleet is applied.

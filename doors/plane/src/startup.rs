@@ -9,6 +9,7 @@ use crate::certify::tpm::{self, Chips};
 use crate::certify::tree::{self, Tree};
 use crate::certify::{bad_keys, claiming, counting, imports, lists, over_mqtt, waiting};
 use crate::clock;
+use crate::commanding::Commanding;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
 use crate::events::Events;
@@ -173,6 +174,7 @@ impl Foundation {
         });
         let (signals, inbox) = Signals::new();
         let (requests, asking) = over_mqtt::queue();
+        let commanding = Commanding::default();
         let shards = Shards::start(
             &config.gateway,
             self.journals,
@@ -182,6 +184,7 @@ impl Foundation {
                 grants: Arc::clone(&grants),
                 signals: signals.clone(),
                 requests,
+                news: Arc::clone(&commanding.news),
             },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
@@ -199,6 +202,7 @@ impl Foundation {
             signals,
             inbox: Locked::new(Some(inbox)),
             asking: Locked::new(Some(asking)),
+            commanding,
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),

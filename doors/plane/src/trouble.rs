@@ -18,6 +18,9 @@ pub enum Trouble {
     /// Asked for something that is not permitted or makes no sense; the text says what to do.
     #[error("{text}")]
     Refused { code: &'static str, text: String },
+    /// Whoever asks may not; the text says who lets them.
+    #[error("{text}")]
+    Forbidden { code: &'static str, text: String },
     /// Nothing is wrong with it but the moment.
     #[error("{text}")]
     Later {

@@ -3,6 +3,7 @@
 use crate::access::Fleet;
 use crate::authority::Authority;
 use crate::claim::{ClaimCertificate, Reservation};
+use crate::command::CommandWrite;
 use crate::enrollment::{EnrollmentAnswer, PendingEnrollment};
 use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
@@ -68,8 +69,8 @@ impl Change {
     }
 
     #[must_use]
-    pub fn write(mut self, write: Write) -> Self {
-        self.writes.push(write);
+    pub fn write(mut self, write: impl Into<Write>) -> Self {
+        self.writes.push(write.into());
         self
     }
 
@@ -349,6 +350,8 @@ pub enum Write {
         step: Step,
         entry_of_change: Option<usize>,
     },
+    /// Of commands to devices.
+    Command(CommandWrite),
     /// A device came by the word of a certificate with this key (SHA-256 of its
     /// SubjectPublicKeyInfo). The first that did stays.
     PutShownKey { device: DeviceId, key: Digest },
@@ -367,6 +370,12 @@ pub enum Write {
     Seal { reason: String },
     /// Lets granting go on. Needs at least one entry in the same change, as it gives rights back.
     Unseal,
+}
+
+impl From<CommandWrite> for Write {
+    fn from(write: CommandWrite) -> Self {
+        Self::Command(write)
+    }
 }
 
 impl Write {
@@ -405,6 +414,7 @@ impl Write {
                 .as_ref()
                 .is_some_and(|decision| decision.approved),
             Self::PutOwnership(row) => row.gives(),
+            Self::Command(write) => write.grants(),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
             Self::RetireImportedFleet { .. }
             | Self::RetireClaimCertificate { .. }
@@ -441,6 +451,7 @@ impl Write {
         match self {
             Self::PutExpectedDevices(rows) => rows.len(),
             Self::PutRecords(rows) => rows.len(),
+            Self::Command(write) => write.rows(),
             Self::PutSuperseded(rows) => rows.len(),
             Self::PutImportedFleet(row) => row.cas.len().saturating_add(2),
             Self::PinLeaves(rows) => rows.len(),

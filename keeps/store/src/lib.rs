@@ -24,6 +24,7 @@ mod authority;
 mod certificates;
 mod change;
 mod claim;
+mod command;
 mod enrollment;
 mod error;
 mod facts;
@@ -54,6 +55,7 @@ pub use change::{
     RECEIPTS_KEPT_CHANGES, RESERVATIONS_A_DEVICE, Receipt, Write,
 };
 pub use claim::{ClaimCertificate, Reservation};
+pub use command::{Command, CommandDelivery, CommandProgress, CommandState, CommandWrite};
 pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{

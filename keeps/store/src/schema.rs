@@ -511,6 +511,38 @@ CREATE TABLE api_token (
     PRIMARY KEY (tenant, token)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX api_token_by_hash ON api_token (tenant, hash);
+CREATE TABLE command (
+    tenant TEXT NOT NULL,
+    command INTEGER NOT NULL,
+    by_whom TEXT NOT NULL,
+    key TEXT,
+    request BLOB NOT NULL,
+    channel TEXT NOT NULL,
+    target TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    asked_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('held', 'open', 'cancelled', 'lapsed')),
+    decided_by TEXT,
+    PRIMARY KEY (tenant, command)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX command_once ON command (tenant, by_whom, key) WHERE key IS NOT NULL;
+CREATE INDEX command_by_end ON command (tenant, expires_at);
+
+CREATE TABLE command_delivery (
+    tenant TEXT NOT NULL,
+    command INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    response_topic TEXT,
+    state TEXT NOT NULL,
+    reason TEXT,
+    changed_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, command, device),
+    FOREIGN KEY (tenant, command) REFERENCES command (tenant, command)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX command_delivery_open ON command_delivery (tenant, command)
+    WHERE state IN ('waiting', 'sent');
 ";
 
 const FACTS_1: &str = "

@@ -6,6 +6,7 @@
 mod apply;
 mod authorities;
 mod claim;
+mod command;
 mod enroll;
 mod first_identity;
 mod ownership;

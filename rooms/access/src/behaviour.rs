@@ -3,6 +3,7 @@
 
 use crate::declared::{Tables, declared_twice, in_range, parse};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::network::{Network, Remote, before_the_default_route};
 use crate::template::is_name;
 use core::net::IpAddr;
 use model::{Digest, Protocol};
@@ -16,13 +17,11 @@ use toml::Spanned;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     pub id: DestinationId,
-    /// A DNS name in lower case; `None` if `network` says where it is.
-    pub host: Option<String>,
-    /// Address and prefix length, the bits behind the prefix being zero.
-    pub network: Option<(IpAddr, u8)>,
-    /// One at least.
-    pub ports: Vec<u16>,
-    pub protocol: Protocol,
+    pub remote: Remote,
+    /// `None`: any.
+    pub ports: Option<Vec<u16>>,
+    /// `None`: neither TCP nor UDP.
+    pub protocol: Option<Protocol>,
 }
 
 /// A destination's name. The grammar is that of all names.
@@ -37,6 +36,8 @@ pub struct Behaviour {
     pub destinations: Option<Vec<DestinationId>>,
     /// As `destinations`.
     pub listens: Option<Vec<(Protocol, u16)>>,
+    /// Peers of the site that may open connections to what it listens on.
+    pub serves: Vec<DestinationId>,
     pub dns_per_minute_max: Option<u32>,
     pub bytes_out_per_minute_max: Option<u64>,
     pub tls_version_min: Option<TlsVersion>,
@@ -71,6 +72,7 @@ struct DestinationTable {
     _description: Option<String>,
     host: Option<Spanned<String>>,
     address: Option<Spanned<String>>,
+    local: Option<Spanned<String>>,
     ports: Spanned<Vec<u16>>,
     #[serde(default)]
     protocol: Transport,
@@ -100,6 +102,7 @@ impl From<Transport> for Protocol {
 pub(crate) struct BehaviourTable {
     destinations: Option<Vec<Spanned<String>>>,
     listens: Option<Vec<Spanned<String>>>,
+    serves: Vec<Spanned<String>>,
     dns_per_minute_max: Option<Spanned<u32>>,
     bytes_out_per_minute_max: Option<u64>,
     tls_version_min: Option<TlsVersion>,
@@ -135,34 +138,44 @@ pub(crate) fn read_destinations(
             let message = "ports are 1 to 65535, one of them at least and 64 at most".to_owned();
             refuse(table.ports.span(), message, "write for example [443]");
         }
-        let (host, network) = match (&table.host, &table.address) {
-            (Some(host), None) if is_host(host.get_ref()) => (Some(host.get_ref().clone()), None),
-            (Some(host), None) => {
+        let remote = match (&table.host, &table.address, &table.local) {
+            (Some(host), None, None) if is_host(host.get_ref()) => {
+                Remote::Host(host.get_ref().clone())
+            }
+            (Some(host), None, None) => {
                 let message = format!("{:?} is no DNS name in lower case", host.get_ref());
                 let help = "write a name such as video.example.net, or address = \"192.0.2.0/24\"";
                 refuse(host.span(), message, help);
                 continue;
             }
-            (None, Some(address)) => match network_of(address.get_ref()) {
-                Ok(network) => (None, Some(network)),
+            (None, Some(address), None) => match network_of(address.get_ref()) {
+                Ok(network) => Remote::Network(network),
                 Err(message) => {
                     refuse(address.span(), message, "write for example 192.0.2.0/24");
                     continue;
                 }
             },
+            (None, None, Some(role)) if is_name(role.get_ref()) => {
+                Remote::Local(role.get_ref().clone())
+            }
+            (None, None, Some(role)) => {
+                let message = format!("{:?} is no name of a role", role.get_ref());
+                let help = "write what it is at every site, such as \"hub\" or \"phone\"";
+                refuse(role.span(), message, help);
+                continue;
+            }
             _ => {
                 let message = format!("destination {} is in two places or none", key.get_ref());
-                refuse(key.span(), message, "give it either a host or an address");
+                refuse(key.span(), message, "give it one of host, address, local");
                 continue;
             }
         };
         let id = DestinationId(key.get_ref().as_str().into());
         let destination = Destination {
             id: id.clone(),
-            host,
-            network,
-            ports: ports.clone(),
-            protocol: table.protocol.into(),
+            remote,
+            ports: Some(ports.clone()),
+            protocol: Some(table.protocol.into()),
         };
         if known.insert(id, destination).is_some() {
             wrong.push(declared_twice("destination", &key, file));
@@ -185,6 +198,7 @@ impl BehaviourTable {
                 .map(|queries| in_range(&queries, DNS_PER_MINUTE_MAX, file, wrong)),
             destinations: self.destinations.as_ref().map(|_| Vec::new()),
             listens: self.listens.as_ref().map(|_| Vec::new()),
+            serves: Vec::new(),
             firmware: Vec::new(),
         };
         let mut refuse = |span, message: String, help: String| {
@@ -200,6 +214,20 @@ impl BehaviourTable {
                     name.span(),
                     format!("destination {:?} is not declared", name.get_ref()),
                     format!("write [{}] in a file of destinations/", name.get_ref()),
+                ),
+            }
+        }
+        for name in self.serves.iter().take(LIST_MAX) {
+            let found = known.values().find(|one| one.id.as_str() == name.get_ref());
+            match found.filter(|one| matches!(one.remote, Remote::Local(_))) {
+                Some(one) => behaviour.serves.push(one.id.clone()),
+                None => refuse(
+                    name.span(),
+                    format!("{:?} is no destination in the site itself", name.get_ref()),
+                    format!(
+                        "write [{}] with local = \"..\" in a file of destinations/",
+                        name.get_ref()
+                    ),
                 ),
             }
         }
@@ -242,6 +270,7 @@ impl BehaviourTable {
                 self.destinations.as_ref().map_or(0, Vec::len),
             ),
             ("listens", self.listens.as_ref().map_or(0, Vec::len)),
+            ("serves", self.serves.len()),
             ("firmware", self.firmware.len()),
         ] {
             if count > LIST_MAX {
@@ -264,34 +293,23 @@ fn listening(text: &str) -> Option<(Protocol, u16)> {
 }
 
 /// An address, or a network as address and prefix length.
-fn network_of(text: &str) -> Result<(IpAddr, u8), String> {
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (text, None),
-    };
+fn network_of(text: &str) -> Result<Network, String> {
     let wrong = || format!("{text:?} is no address and no network");
+    if let Some(network) = Network::parse(text) {
+        return Ok(network);
+    }
+    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
     let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    let (bits, value) = match address {
-        IpAddr::V4(v4) => (32, u128::from(u32::from(v4)) << 96),
-        IpAddr::V6(v6) => (128, u128::from(v6)),
-    };
-    let prefix = match prefix {
-        Some(prefix) => prefix.parse::<u8>().map_err(|_| wrong())?,
-        None => bits,
-    };
-    if prefix > bits {
+    let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+    if prefix > Network::of_one(address).prefix() {
         return Err(wrong());
     }
-    let behind = u128::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
-    if value & behind != 0 && !(bits == 32 && prefix == 32) {
-        return Err(format!(
-            "{text:?} has bits behind its prefix of {prefix}: which network is meant?"
-        ));
-    }
-    Ok((address, prefix))
+    Err(format!(
+        "{text:?} has bits behind its prefix of {prefix}: which network is meant?"
+    ))
 }
 
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {
             (1..=63).contains(&label.len())
@@ -314,7 +332,43 @@ pub(crate) fn digest(text: &str) -> Option<Digest> {
     Some(Digest(bytes))
 }
 
+impl Destination {
+    /// The name by which a device asks for it.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match &self.remote {
+            Remote::Host(host) => Some(host),
+            _ => None,
+        }
+    }
+
+    /// Where it is as far as that can be said without a site: what is at home may be at any private
+    /// address. Empty: only its name says.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Network> {
+        match &self.remote {
+            Remote::Host(_) => Vec::new(),
+            Remote::Network(network) => vec![*network],
+            Remote::Anyone => ["0.0.0.0/0", "::/0"]
+                .into_iter()
+                .filter_map(Network::parse)
+                .collect(),
+            _ => (PRIVATE.into_iter().filter_map(Network::parse))
+                .chain(before_the_default_route())
+                .collect(),
+        }
+    }
+}
+
+/// RFC 1918, RFC 4193.
+const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
 impl DestinationId {
+    /// The name of what a product's MUD file speaks of.
+    pub(crate) fn of_mud(product: &str, number: usize) -> Self {
+        Self(format!("{product}.mud-{number}").into())
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -350,16 +404,19 @@ mod tests {
 
     #[test]
     fn a_network_has_no_bits_behind_its_prefix() {
-        let v4 = |text: &str| IpAddr::V4(text.parse().unwrap());
-        assert_eq!(network_of("203.0.113.0/24"), Ok((v4("203.0.113.0"), 24)));
-        assert_eq!(network_of("203.0.113.7"), Ok((v4("203.0.113.7"), 32)));
-        assert_eq!(network_of("0.0.0.0/0"), Ok((v4("0.0.0.0"), 0)));
-        let v6: IpAddr = "2001:db8::".parse().unwrap();
-        assert_eq!(network_of("2001:db8::/32"), Ok((v6, 32)));
-        assert_eq!(
-            network_of("2001:db8::1"),
-            Ok(("2001:db8::1".parse().unwrap(), 128))
-        );
+        for (text, prefix) in [
+            ("203.0.113.0/24", 24),
+            ("203.0.113.7", 32),
+            ("0.0.0.0/0", 0),
+            ("2001:db8::/32", 32),
+            ("2001:db8::1", 128),
+        ] {
+            let network = network_of(text).unwrap();
+            assert_eq!(
+                (network.to_string().as_str(), network.prefix()),
+                (text, prefix)
+            );
+        }
         for text in [
             "203.0.113.7/24",
             "2001:db8::1/64",

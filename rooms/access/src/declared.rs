@@ -10,6 +10,7 @@ use crate::fleet::{
     Channel, ChannelId, ClientIds, Direction, Enrollment, FAN_OUT_PER_MINUTE, Group, LdevidKey,
     Part, Product, Service, caps, part_of,
 };
+use crate::mud::{self, Mud};
 use crate::template::Template;
 use model::{AuthorityId, GroupId, ProductId, ServiceId};
 use serde::Deserialize;
@@ -85,15 +86,69 @@ pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declare
     let mut places = BTreeMap::new();
     for file in files {
         match part_of(&file.path) {
-            Some(Part::Products) => declared.read_products(file, wrong),
+            Some(Part::Products) => declared.read_products(file, files, wrong),
             Some(Part::Services) => declared.read_services(file, wrong),
             Some(Part::Channels) => declared.read_channels(file, &mut places, wrong),
             _ => {}
         }
     }
+    check_named(&declared, files, wrong);
     check_disjoint(&declared.channels, &places, wrong);
+    check_responses(&declared.channels, &places, wrong);
     declared.check_counts(wrong);
     declared
+}
+
+/// The file of a product's manufacturer.
+fn mud_of(
+    product: &ProductId,
+    path: &Spanned<String>,
+    named_in: &SourceFile,
+    files: &[SourceFile],
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<Mud> {
+    let is_json =
+        |file: &&SourceFile| part_of(&file.path) == Some(Part::Mud) && file.path.ends_with(".json");
+    let file = files
+        .iter()
+        .filter(is_json)
+        .find(|file| file.path == *path.get_ref());
+    let Some(file) = file else {
+        wrong.push(Diagnostic::new(
+            Place::in_file(named_in, path.span()),
+            format!("{:?} is not there", path.get_ref()),
+            String::from("write for example \"mud/camera.json\", and put the file there"),
+        ));
+        return None;
+    };
+    mud::read(file, product, wrong)
+}
+
+/// A file that no product names would be believed to be in force.
+fn check_named(declared: &Declared, files: &[SourceFile], wrong: &mut Vec<Diagnostic>) {
+    if !wrong.is_empty() {
+        return;
+    }
+    for file in files
+        .iter()
+        .filter(|file| part_of(&file.path) == Some(Part::Mud))
+    {
+        let Some((stem, extension)) = file.path.rsplit_once('.') else {
+            continue;
+        };
+        let json = format!("{stem}.json");
+        let muds = declared
+            .products
+            .values()
+            .filter_map(|product| product.mud.as_ref());
+        if extension != "pem" && !muds.into_iter().any(|mud| mud.path == json) {
+            wrong.push(Diagnostic::new(
+                Place::start_of(file),
+                "no product names it",
+                format!("write mud = \"{json}\" in the product it is of"),
+            ));
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -134,6 +189,7 @@ struct ProductTable {
     server_keygen: bool,
     renewal_grace_days: Option<Spanned<u32>>,
     expected_off_days: Option<Spanned<u32>>,
+    mud: Option<Spanned<String>>,
     #[serde(default)]
     behaviour: BehaviourTable,
     attestation: Option<AttestationTable>,
@@ -177,6 +233,8 @@ struct ChannelTable {
     rate_per_minute: Option<Spanned<u32>>,
     retained_max: Option<Spanned<u32>>,
     retained_days: Option<Spanned<u32>>,
+    fan_out_per_minute: Option<Spanned<u32>>,
+    response: Option<Spanned<String>>,
 }
 
 /// What holds where nothing is said.
@@ -245,7 +303,12 @@ impl Declared {
         }
     }
 
-    fn read_products(&mut self, file: &SourceFile, wrong: &mut Vec<Diagnostic>) {
+    fn read_products(
+        &mut self,
+        file: &SourceFile,
+        files: &[SourceFile],
+        wrong: &mut Vec<Diagnostic>,
+    ) {
         for (key, table) in parse::<Tables<ProductTable>>(file, wrong).unwrap_or_default() {
             let Some(id) = named(ProductId::new, &key, file, wrong) else {
                 continue;
@@ -268,8 +331,28 @@ impl Declared {
             let overlap = Duration::from_secs(u64::from(hours) * 3600);
             let authority =
                 (table.ca.as_ref()).and_then(|name| named(AuthorityId::new, name, file, wrong));
+            let mut behaviour = table.behaviour.read(file, &self.destinations, wrong);
+            let mud = (table.mud.as_ref()).and_then(|path| mud_of(&id, path, file, files, wrong));
+            for destination in mud.iter().flat_map(|mud| mud::destinations(&mud.rules)) {
+                let declared = behaviour.destinations.get_or_insert_default();
+                declared.push(destination.id.clone());
+                let taken = self
+                    .destinations
+                    .insert(destination.id.clone(), destination);
+                if let (Some(taken), Some(path)) = (taken, &table.mud) {
+                    wrong.push(Diagnostic::new(
+                        Place::in_file(file, path.span()),
+                        format!(
+                            "destination {} is of this MUD file, and declared too",
+                            taken.id
+                        ),
+                        String::from("call the declared one otherwise"),
+                    ));
+                }
+            }
             let product = Product {
                 id: id.clone(),
+                mud,
                 authority,
                 ldevid_lifetime: Duration::from_secs(u64::from(days) * 86_400),
                 rotation_overlap: table.revoke_superseded.then_some(overlap),
@@ -287,7 +370,7 @@ impl Declared {
                         Duration::from_secs(u64::from(days) * 86_400)
                     }),
                 },
-                behaviour: table.behaviour.read(file, &self.destinations, wrong),
+                behaviour,
                 attestation: table.attestation.map(|table| table.read(file, wrong)),
             };
             if self.products.insert(id, product).is_some() {
@@ -326,12 +409,7 @@ impl Declared {
         wrong: &mut Vec<Diagnostic>,
     ) {
         for (key, table) in parse::<Tables<ChannelTable>>(file, wrong).unwrap_or_default() {
-            let Some(id) = ChannelId::new(key.get_ref()) else {
-                wrong.push(Diagnostic::new(
-                    Place::in_file(file, key.span()),
-                    format!("{:?} is no name for a channel", key.get_ref()),
-                    String::from(NAME),
-                ));
+            let Some(id) = channel_named(&key, file, wrong) else {
                 continue;
             };
             let place = Place::in_file(file, table.topic.span());
@@ -364,7 +442,33 @@ impl Declared {
                 retained_days: (table.retained_days).map_or(RETAINED_DAYS, |days| {
                     in_range(&days, RETAINED_DAYS_MAX, file, wrong)
                 }),
+                fan_out_per_minute: (table.fan_out_per_minute.as_ref())
+                    .map_or(FAN_OUT_PER_MINUTE, |devices| {
+                        in_range(devices, FAN_OUT_PER_MINUTE_MAX, file, wrong)
+                    }),
+                response: (table.response.as_ref())
+                    .and_then(|name| channel_named(name, file, wrong)),
             };
+            let only_commands = [
+                (
+                    table.fan_out_per_minute.map(|it| it.span()),
+                    "fan_out_per_minute",
+                ),
+                (table.response.map(|it| it.span()), "response"),
+            ];
+            for (span, key) in only_commands {
+                if let (Some(span), Direction::FromDevice) = (span, channel.direction) {
+                    wrong.push(Diagnostic::new(
+                        Place::in_file(file, span),
+                        format!(
+                            "{key} says something of commands, and this channel is from-device"
+                        ),
+                        String::from(
+                            "take it out, or declare it at the channel by which devices are told",
+                        ),
+                    ));
+                }
+            }
             places.insert(id.clone(), place);
             if self.channels.insert(id, channel).is_some() {
                 wrong.push(declared_twice("channel", &key, file));
@@ -421,6 +525,49 @@ fn check_disjoint(
                     String::from("give them different literals at one level"),
                 ));
             }
+        }
+    }
+}
+
+fn channel_named(
+    key: &Spanned<String>,
+    file: &SourceFile,
+    wrong: &mut Vec<Diagnostic>,
+) -> Option<ChannelId> {
+    let id = ChannelId::new(key.get_ref());
+    if id.is_none() {
+        wrong.push(Diagnostic::new(
+            Place::in_file(file, key.span()),
+            format!("{:?} is no name for a channel", key.get_ref()),
+            String::from(NAME),
+        ));
+    }
+    id
+}
+
+/// What devices answer comes from them, each on topics of its own.
+fn check_responses(
+    channels: &BTreeMap<ChannelId, Channel>,
+    places: &BTreeMap<ChannelId, Place<'_>>,
+    wrong: &mut Vec<Diagnostic>,
+) {
+    for channel in channels.values() {
+        let Some(response) = &channel.response else {
+            continue;
+        };
+        let takes_answers = channels.get(response).is_some_and(|answers| {
+            answers.direction == Direction::FromDevice && answers.template.has_owner()
+        });
+        if let (false, Some(place)) = (takes_answers, places.get(&channel.id)) {
+            wrong.push(Diagnostic::new(
+                *place,
+                format!(
+                    "channel {} awaits answers in {response}, which is no from-device channel with \
+                     an owner",
+                    channel.id
+                ),
+                String::from("name a channel in which devices publish what is their own"),
+            ));
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::behaviour::{Behaviour, Destination, DestinationId};
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::invariant::{self, Invariant};
+use crate::mud::Mud;
 use crate::policy::{self, Policy};
 use crate::template::{Slots, Template, is_name};
 use model::{
@@ -75,6 +76,8 @@ pub struct Product {
     pub client_ids: ClientIds,
     /// What its devices are expected to do in the network.
     pub behaviour: Behaviour,
+    /// What their manufacturer's file says; its destinations are among those of `behaviour`.
+    pub mud: Option<Mud>,
     /// What they must attest; `None`: nothing is known of how they should start.
     pub attestation: Option<Attestation>,
 }
@@ -166,6 +169,11 @@ pub struct Channel {
     pub retained_max: u32,
     /// How long a retained message is kept.
     pub retained_days: u32,
+    /// Distinct devices that one caller of the API may command here in a minute; more wait for a
+    /// second person.
+    pub fan_out_per_minute: u32,
+    /// Of a to-device channel: where devices answer its commands.
+    pub response: Option<ChannelId>,
 }
 
 /// A channel's name. The grammar is that of all names.
@@ -293,6 +301,12 @@ impl Fleet {
     }
 
     #[must_use]
+    pub fn channel(&self, id: &ChannelId) -> Option<&Channel> {
+        let at = self.0.channels.binary_search_by(|one| one.id.cmp(id));
+        self.0.channels.get(at.ok()?)
+    }
+
+    #[must_use]
     pub fn service(&self, id: &ServiceId) -> Option<&Service> {
         self.0.services.get(id)
     }
@@ -385,7 +399,9 @@ impl fmt::Debug for Fleet {
 }
 
 impl ChannelId {
-    pub(crate) fn new(text: &str) -> Option<Self> {
+    /// `None` if the text is no name.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
         is_name(text).then(|| Self(text.into()))
     }
 
@@ -433,6 +449,8 @@ pub(crate) enum Part {
     Invariants,
     /// What to do when something is wrong: not read here, but part of what is applied.
     Playbooks,
+    /// A manufacturer's usage description, its signature, or whom such signatures are believed of.
+    Mud,
 }
 
 pub(crate) fn part_of(path: &str) -> Option<Part> {
@@ -454,6 +472,7 @@ pub(crate) fn part_of(path: &str) -> Option<Part> {
         ("destinations", "toml") => Some(Part::Destinations),
         ("playbooks", "toml") => Some(Part::Playbooks),
         ("policies", "cedar") => Some(Part::Policies),
+        ("mud", "json" | "p7s" | "pem") => Some(Part::Mud),
         _ => None,
     }
 }
@@ -486,7 +505,8 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
                 "this file is no part of a fleet",
                 String::from(
                     "fleet/ holds fleet.toml, invariants.toml, products/*.toml, services/*.toml, channels/*.toml, \
-                     destinations/*.toml, playbooks/*.toml and policies/*.cedar, and nothing else; \
+                     destinations/*.toml, playbooks/*.toml, policies/*.cedar and mud/*.json, *.p7s, *.pem, and \
+                     nothing else; \
                      keep notes as comments in these",
                 ),
             ));

@@ -18,6 +18,7 @@ mod attestation;
 mod behaviour;
 mod builtin;
 mod class;
+mod command;
 mod compile;
 mod declared;
 mod diagnostic;
@@ -26,6 +27,9 @@ mod explain;
 mod fleet;
 mod grants;
 mod invariant;
+mod mud;
+mod network;
+mod nftables;
 mod people;
 mod policy;
 mod prove;
@@ -38,6 +42,7 @@ pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceV
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
 pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
 pub use class::Facts;
+pub use command::{Addressed, Unaddressable};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
 pub use explain::Explanation;
@@ -46,6 +51,12 @@ pub use fleet::{
     LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
+pub use mud::{Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature};
+pub use network::{
+    Denial, Family, Flow, Host, Network, Passage, Permission, Ports, Remote, Rule, Site, SiteError,
+    decide, protocol,
+};
+pub use nftables::{Ruleset, containment, nftables};
 pub use people::{
     Action, Asker, DeniedAct, People, PermittedAct, Role, Roles, WrongPolicies, people_policies,
     people_schema,

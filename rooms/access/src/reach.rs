@@ -6,6 +6,7 @@ use crate::class::Facts;
 use crate::compile::{Action, Relation};
 use crate::grants::Grants;
 use model::{Containment, Principal};
+use std::collections::BTreeSet;
 
 /// Channels and destinations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,10 +37,8 @@ impl Grants {
         if facts.containment.is_none() {
             reach.channels = self.reached_channels(facts);
             if let (true, Some(product)) = (is_device, &facts.product) {
-                let product = self.fleet().product(product);
-                reach.destinations = product
-                    .and_then(|product| product.behaviour.destinations.clone())
-                    .unwrap_or_default();
+                let _ = product;
+                reach.destinations = self.destinations(facts).into_iter().collect();
             }
         }
         if is_device && facts.containment != Some(Containment::Isolated) {
@@ -54,6 +53,24 @@ impl Grants {
             }
         }
         reach
+    }
+
+    /// The destinations that a device may reach while it is not contained.
+    #[must_use]
+    pub fn destinations(&self, facts: &Facts) -> BTreeSet<DestinationId> {
+        let product = facts
+            .product
+            .as_ref()
+            .and_then(|product| self.fleet().product(product));
+        let behaviour = product.map(|product| &product.behaviour);
+        let declared = behaviour.into_iter().flat_map(|behaviour| {
+            behaviour
+                .destinations
+                .iter()
+                .flatten()
+                .chain(&behaviour.serves)
+        });
+        declared.cloned().collect()
     }
 
     fn reached_channels(&self, facts: &Facts) -> Vec<Reached> {

@@ -39,7 +39,7 @@ pub(crate) struct Slots<'a> {
 }
 
 impl<'a> Slots<'a> {
-    fn attribute(&self, wanted: &AttributeId) -> Option<&'a str> {
+    pub(crate) fn attribute(&self, wanted: &AttributeId) -> Option<&'a str> {
         (self.attributes.iter())
             .find(|(name, _)| name == wanted)
             .map(|(_, value)| value.as_str())

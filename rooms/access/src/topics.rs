@@ -172,6 +172,8 @@ mod tests {
             rate_per_minute: None,
             retained_max: 0,
             retained_days: 30,
+            fan_out_per_minute: 1,
+            response: None,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::journal::Record;
 use crate::receive::Step;
 use crate::state::PendingAck;
 use crate::turn::Turn;
-use model::Timestamp;
+use model::{Delivery, DeliveryRefusal, Timestamp};
 use mqtt::{Ack, Publish, Qos, Reason, Version};
 
 // What the client publishes.
@@ -183,13 +183,20 @@ impl Gateway {
     pub(crate) fn on_puback(
         &mut self,
         session: u32,
-        packet_id: u16,
+        ack: &Ack<'_>,
         now: Timestamp,
         turn: &mut Turn,
     ) {
         // An identifier that is not in flight says nothing: it may be an old session's.
         let ended = (self.sessions.get_mut(session))
-            .and_then(|session| session.queue.acknowledge(packet_id));
+            .and_then(|session| session.queue.acknowledge(ack.packet_id));
+        if let Some(sequence) = ended {
+            let delivery = match ack.reason.is_failure() {
+                true => Delivery::Refused(DeliveryRefusal::ByDevice),
+                false => Delivery::Delivered,
+            };
+            self.command_ended(session, sequence, delivery, turn);
+        }
         self.ended(session, ended, now, turn);
     }
 

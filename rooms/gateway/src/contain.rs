@@ -4,7 +4,7 @@ use crate::gateway::{Gateway, WillFate};
 use crate::queue::Outbound;
 use crate::turn::{CloseReason, Turn};
 use access::Facts;
-use model::{CertificateId, Containment, DeviceId, Timestamp};
+use model::{CertificateId, Containment, DeliveryRefusal, DeviceId, Timestamp};
 use mqtt::{ForwardProperties, Qos, Reason};
 
 /// What a device said to the plane; it goes to no subscriber.
@@ -36,6 +36,9 @@ impl Gateway {
     /// sent yet is dropped with its connection. An isolated one loses its sessions, and wills of
     /// both are held back. Returns the sessions touched.
     pub fn contain(&mut self, facts: Facts, now: Timestamp, turn: &mut Turn) -> u32 {
+        if facts.containment.is_some() {
+            self.refuse_commands(&facts.principal, DeliveryRefusal::Contained, turn);
+        }
         let Some(index) = self.by_principal.get(&facts.principal).copied() else {
             return 0;
         };

@@ -21,6 +21,7 @@ pub(crate) enum Owner {
     Session(u32),
     Principal(u32),
     Retained,
+    Commands,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +76,11 @@ impl Gateway {
                 Owner::Retained => {
                     if (self.retained.scheduled.take_if(|was| *was == at)).is_some() {
                         self.retained_due(now);
+                    }
+                }
+                Owner::Commands => {
+                    if (self.commands.scheduled.take_if(|was| *was == at)).is_some() {
+                        self.commands_due(now, turn);
                     }
                 }
                 Owner::Principal(index) => {

@@ -8,7 +8,7 @@ use crate::queue::Outbound;
 use crate::signal::{Signal, cut};
 use crate::state::Connection;
 use crate::turn::{CloseReason, Turn};
-use model::Timestamp;
+use model::{Delivery, DeliveryRefusal, DeliveryWait, Timestamp};
 use mqtt::encode::PublishFields;
 use mqtt::{ForwardProperties, Qos, Reason};
 use std::time::Duration;
@@ -399,13 +399,14 @@ impl Gateway {
             is_expired = at <= now;
             message.forward = message.forward.with_expiry_left(seconds_until(at, now));
         }
-        let dropped = if !may_receive {
+        let (dropped, why) = if !may_receive {
             if message.share.is_some() && (message.qos == Qos::AtLeastOnce || !dup) {
                 orphans.push_back(crate::turn::Message::of(&message));
             }
-            &mut counters.deliveries_withheld
+            let no_grant = Delivery::Refused(DeliveryRefusal::NoGrant);
+            (&mut counters.deliveries_withheld, no_grant)
         } else if is_expired {
-            &mut counters.dropped_expired
+            (&mut counters.dropped_expired, Delivery::Expired)
         } else if !write_publish(
             connection,
             id,
@@ -413,7 +414,8 @@ impl Gateway {
             spare,
             turn,
         ) {
-            &mut counters.dropped_too_large_for_client
+            let not_taken = Delivery::Waiting(DeliveryWait::NotTaken);
+            (&mut counters.dropped_too_large_for_client, not_taken)
         } else {
             counters.deliveries += u64::from(!dup);
             counters.redeliveries += u64::from(dup);
@@ -422,6 +424,7 @@ impl Gateway {
         };
         *dropped += 1;
         session.queue.skip();
+        self.command_ended(index, sequence, why, turn);
         self.record(index, &Record::Acknowledged { sequence }, turn);
         true
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// The devices of one minute, as hashes in a table of fixed size: its memory is given by the limit.
-#[derive(Debug)]
-pub(crate) struct FanOut {
+#[derive(Debug, Clone)]
+pub struct FanOut {
     limit: u32,
     begun_at: Timestamp,
     devices: u32,
@@ -20,7 +20,9 @@ pub(crate) struct FanOut {
 }
 
 impl FanOut {
-    pub(crate) fn new(limit: u32) -> Self {
+    /// So many devices in a minute.
+    #[must_use]
+    pub fn new(limit: u32) -> Self {
         Self {
             limit,
             begun_at: Timestamp::from_millis(0),
@@ -31,10 +33,25 @@ impl FanOut {
     }
 
     /// A limit that was changed counts from the next message; what was counted stays.
-    pub(crate) fn set_limit(&mut self, limit: u32) {
+    pub fn set_limit(&mut self, limit: u32) {
         if self.limit != limit {
             *self = Self::new(limit);
         }
+    }
+
+    /// May all of these be reached now? Counts them only if all may, and only if `take`.
+    pub fn admit_all<'d>(
+        &mut self,
+        devices: impl IntoIterator<Item = &'d str>,
+        now: Timestamp,
+        take: bool,
+    ) -> bool {
+        let before = self.clone();
+        let all = (devices.into_iter()).all(|device| self.admits(device, now, true));
+        if !(all && take) {
+            *self = before;
+        }
+        all
     }
 
     /// May a message go to `device` now? Counts it only if `take`. Allocates at the first message
@@ -82,7 +99,8 @@ impl FanOut {
     }
 
     /// When nothing of it counts any more.
-    pub(crate) fn settled_at(&self) -> Timestamp {
+    #[must_use]
+    pub fn settled_at(&self) -> Timestamp {
         match self.devices {
             0 => Timestamp::from_millis(0),
             _ => self.begun_at.plus(WINDOW),
@@ -129,6 +147,17 @@ mod tests {
         let later = now.plus(Duration::from_secs(1));
         assert_eq!(fan_out.news(later), Some((1, Duration::from_secs(1))));
         assert_eq!(fan_out.news(later), None);
+    }
+
+    #[test]
+    fn all_of_a_command_are_counted_or_none() {
+        let mut fan_out = FanOut::new(3);
+        let now = Timestamp::from_seconds(1_000_000);
+        assert!(!fan_out.admit_all(["a", "b", "c", "d"], now, true));
+        assert!(fan_out.admit_all(["a", "b", "c"], now, false));
+        assert!(fan_out.admit_all(["d", "e"], now, true));
+        assert!(!fan_out.admit_all(["d", "f", "g"], now, true));
+        assert!(fan_out.admit_all(["d", "e", "f"], now, true));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The machine of one shard.
 
+use crate::command::Commands;
 use crate::deadline::{Deadlines, Owner};
 use crate::deliver::{Interested, Match, Remote};
 use crate::fan_out::FanOut;
@@ -64,6 +65,7 @@ pub struct Gateway {
     pub(crate) interest: BTreeMap<Filter, Interest>,
     pub(crate) interest_asked: u64,
     pub(crate) retained: Store,
+    pub(crate) commands: Commands,
     /// Shared subscriptions by number, and the numbers by what is asked for.
     pub(crate) shares: BTreeMap<u32, Share>,
     pub(crate) share_ids: BTreeMap<Filter, u32>,
@@ -130,6 +132,7 @@ impl Gateway {
             interest: BTreeMap::new(),
             interest_asked: 0,
             retained: Store::default(),
+            commands: Commands::default(),
             shares: BTreeMap::new(),
             share_ids: BTreeMap::new(),
             next_share: 0,
@@ -459,6 +462,7 @@ impl Gateway {
     pub(crate) fn end_session(&mut self, index: u32, fate: WillFate, turn: &mut Turn) {
         self.record(index, &Record::SessionEnded, turn);
         self.orphan_shared(index);
+        self.commands_of_ended_session(index, turn);
         let delayed = self
             .sessions
             .get_mut(index)

@@ -20,6 +20,7 @@
 mod acks;
 mod alias;
 mod claim;
+mod command;
 mod connect;
 mod contain;
 mod deadline;
@@ -49,7 +50,9 @@ mod will;
 mod withdraw;
 
 pub use claim::{ClaimAsk, ClaimCall, ClaimEnd, ClaimSession, ClaimTopic};
+pub use command::{Command, CommandTo, Progress};
 pub use contain::{FromDevice, Said};
+pub use fan_out::FanOut;
 pub use gateway::{Admitted, ConnectionId, Gateway};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;

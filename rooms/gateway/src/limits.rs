@@ -50,6 +50,8 @@ pub struct Limits {
     pub reports_per_minute: u32,
     /// Certificate requests that one device may send to the plane in a minute.
     pub requests_per_minute: u32,
+    /// Commands that wait for one device, or for its answer.
+    pub commands_per_device_max: usize,
     /// Retained messages of the tenant; what a channel may have is in the fleet.
     pub retained_messages_max: usize,
     /// Their bytes (topic, properties, payload).
@@ -85,6 +87,7 @@ impl Default for Limits {
             rates_per_principal_max: 64,
             reports_per_minute: 120,
             requests_per_minute: 4,
+            commands_per_device_max: 64,
             retained_messages_max: 100_000,
             retained_bytes_max: 64 * 1024 * 1024,
             connects_per_second: 5_000,

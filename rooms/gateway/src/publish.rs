@@ -105,6 +105,7 @@ impl Gateway {
         self.take_rate(principal, &permitted, now);
         self.count_publish(principal, packet);
         self.note_received(session, packet);
+        self.note_answer(session, packet, turn);
         let message = Outbound {
             topic: packet.topic,
             forward: packet.forward,

@@ -92,7 +92,7 @@ impl Gateway {
     ) -> Step {
         match packet {
             Packet::Publish(publish) => return self.on_publish(id, session, publish, now, turn),
-            Packet::Puback(ack) => self.on_puback(session, ack.packet_id, now, turn),
+            Packet::Puback(ack) => self.on_puback(session, ack, now, turn),
             Packet::Subscribe(subscribe) => self.on_subscribe(id, session, subscribe, now, turn),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, session, unsubscribe, turn),
             Packet::Pingreq => self.send(id, turn, |out, _| mqtt::encode::pingresp(out)),

@@ -301,6 +301,7 @@ impl Gateway {
         {
             session.backlog.extend_from_slice(&suback.backlog);
             self.send_backlog(index, now, turn);
+            self.send_commands(index, now, turn);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a turn asks of the world.
 
+use crate::command::Progress;
 use crate::contain::FromDevice;
 use crate::gateway::ConnectionId;
 use crate::queue::Outbound;
@@ -34,6 +35,8 @@ pub struct Turn {
     /// For the plane. What it cannot take it counts: a word is acknowledged all the same, as the
     /// next report comes soon, and a request that is not answered is sent again.
     pub reports: Vec<FromDevice>,
+    /// How far commands came, in order.
+    pub progress: Vec<Progress>,
     /// Signals beyond `signals_per_turn_max`, counted here and not kept.
     pub signals_dropped: u64,
 }
@@ -54,6 +57,7 @@ impl Turn {
         self.to_shards.clear();
         self.signals.clear();
         self.reports.clear();
+        self.progress.clear();
         self.signals_dropped = 0;
     }
 

@@ -49,6 +49,7 @@ impl Gateway {
             }
         }
         self.forget_retained_of(what, turn);
+        self.refuse_commands_of(what, turn);
         self.settle(now, turn);
         for index in hit.principals {
             self.forget_if_idle(index, now);

@@ -9,6 +9,7 @@
 mod assurance;
 mod authority;
 mod certificate;
+mod command;
 mod containment;
 mod deviation;
 mod names;
@@ -20,6 +21,7 @@ mod verdict;
 pub use assurance::Assurance;
 pub use authority::{CertificateUse, CertificateUses};
 pub use certificate::{CertificateId, Digest};
+pub use command::{CommandId, Delivery, DeliveryRefusal, DeliveryWait};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{

@@ -293,6 +293,27 @@ pub fn subscription_identifier(out: &mut Vec<u8>, identifier: u32) {
     push_varint(out, identifier as usize);
 }
 
+/// Properties of a request, for [`crate::ForwardProperties::from_validated`]: how long it is worth
+/// something, and where and by what its answer is known (MQTT 5: 4.10). The topic is a valid topic
+/// name, and each text and value at most 65,535 bytes; what is longer is left out.
+pub fn request_properties(out: &mut Vec<u8>, expiry_seconds: u32, response: Option<(&str, &[u8])>) {
+    out.push(id::MESSAGE_EXPIRY);
+    out.extend_from_slice(&expiry_seconds.to_be_bytes());
+    let Some((topic, correlation)) = response else {
+        return;
+    };
+    for (id, bytes) in [
+        (id::RESPONSE_TOPIC, topic.as_bytes()),
+        (id::CORRELATION_DATA, correlation),
+    ] {
+        if let Ok(length) = u16::try_from(bytes.len()) {
+            out.push(id);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
 /// UNSUBSCRIBE, from a client.
 pub fn unsubscribe(out: &mut Vec<u8>, version: Version, packet_id: u16, filters: &[&str]) {
     packet(out, 0xa2, |w| {

@@ -6,6 +6,7 @@
     reason = "helpers of tests are no test functions, so clippy.toml does not cover them"
 )]
 
+mod network;
 mod offline;
 mod serving;
 mod support;

@@ -13,6 +13,7 @@ mod agent;
 mod attacks;
 mod authorities;
 mod claim_certificate;
+mod commands;
 mod counting;
 mod crash;
 mod eat;

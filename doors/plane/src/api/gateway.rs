@@ -1,4 +1,6 @@
-//! `/api/v1/gateway`: who is connected.
+//! `/api/v1/gateway`: who is connected, and what devices are told.
+
+pub mod commands;
 
 use super::guard::Allowed;
 use super::{Problem, Shared};

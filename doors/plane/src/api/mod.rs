@@ -149,6 +149,7 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .merge(commands())
         .merge(issued())
         .merge(chips())
         .merge(claims())
@@ -183,6 +184,27 @@ fn people() -> Router<Shared> {
         .route(
             "/api/v1/access/tokens/{token}",
             delete(people::revoke_token),
+        )
+}
+
+/// What devices are told.
+fn commands() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/gateway/commands",
+            get(gateway::commands::list).post(gateway::commands::ask),
+        )
+        .route(
+            "/api/v1/gateway/commands/{command}",
+            get(gateway::commands::show),
+        )
+        .route(
+            "/api/v1/gateway/commands/{command}/approve",
+            post(gateway::commands::approve),
+        )
+        .route(
+            "/api/v1/gateway/commands/{command}/cancel",
+            post(gateway::commands::cancel),
         )
 }
 
@@ -525,6 +547,11 @@ async fn method_not_allowed() -> Problem {
         inventory::export,
         inventory::findings,
         gateway::sessions,
+        gateway::commands::list,
+        gateway::commands::ask,
+        gateway::commands::show,
+        gateway::commands::approve,
+        gateway::commands::cancel,
         overview::overview,
         events::events,
         detection::alerts,

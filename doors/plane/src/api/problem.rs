@@ -116,6 +116,7 @@ impl From<Trouble> for Problem {
                 Self::new(status, refusal.code(), detail)
             }
             Trouble::Refused { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            Trouble::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
             Trouble::Later {
                 code,
                 seconds,

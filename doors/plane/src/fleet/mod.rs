@@ -219,19 +219,29 @@ impl FleetInForce {
             product.enrollment.expected_off_time
                 > product.ldevid_lifetime + product.enrollment.renewal_grace
         });
-        locked_out
-            .map(|product| {
-                format!(
-                    "product {}: its devices may be off for {} days, but a certificate lives {} days \
+        let locked_out = locked_out.map(|product| {
+            format!(
+                "product {}: its devices may be off for {} days, but a certificate lives {} days \
                      and is renewed for {} more; beyond that a device needs its first identity \
                      again: raise ldevid_lifetime_days or renewal_grace_days",
-                    product.id,
-                    days(product.enrollment.expected_off_time),
-                    days(product.ldevid_lifetime),
-                    days(product.enrollment.renewal_grace),
+                product.id,
+                days(product.enrollment.expected_off_time),
+                days(product.ldevid_lifetime),
+                days(product.enrollment.renewal_grace),
+            )
+        });
+        let products = self.fleet.iter().flat_map(Fleet::products);
+        let unenforced = products.filter_map(|product| {
+            let left_out = product.mud.as_ref()?.unenforced.len();
+            (left_out > 0).then(|| {
+                format!(
+                    "product {}: {left_out} entries of its MUD file become no rule and stay denied; \
+                     `fleetward access mud` says which and why",
+                    product.id
                 )
             })
-            .collect()
+        });
+        locked_out.chain(unenforced).collect()
     }
 
     /// The longest grace of any product.

@@ -52,6 +52,7 @@ pub async fn compile_candidate(
     let before = plane.admission.fleet.get();
     let next = Arc::new(FleetInForce::read(before.version + 1, files)?);
     next.check_authorities(&plane.tree())?;
+    check_mud(&next, files)?;
     check_slots(plane, &next)?;
     check_invariants(&next).await?;
     let grants = Arc::new(plane.compile(&next).await?);
@@ -60,6 +61,20 @@ pub async fn compile_candidate(
         next,
         grants,
     })
+}
+
+/// # Errors
+/// A manufacturer's file that is not signed by whom the fleet believes.
+fn check_mud(next: &FleetInForce, files: &[SourceFile]) -> Result<(), Trouble> {
+    let fleet = next.fleet.iter();
+    let wrong: Vec<_> = fleet
+        .flat_map(|fleet| access::check_mud_signatures(fleet, files, clock::now()))
+        .collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Trouble::Fleet(wrong))
+    }
 }
 
 /// What it would change for the devices that are known now.

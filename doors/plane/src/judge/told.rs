@@ -109,19 +109,31 @@ impl FleetInForce {
     }
 }
 
+/// One for each place it may be at; none where it is neither TCP nor UDP, which nobody observes.
+fn declared_destinations(one: &access::Destination) -> Vec<DeclaredDestination> {
+    let Some(protocol) = one.protocol else {
+        return Vec::new();
+    };
+    let at = |network: Option<access::Network>| DeclaredDestination {
+        name: one.id.as_str().to_owned(),
+        host: one.host().map(str::to_owned),
+        network: network.map(|network| (network.address(), network.prefix())),
+        ports: one.ports.clone().unwrap_or_default(),
+        protocol,
+    };
+    match one.networks().as_slice() {
+        [] => vec![at(None)],
+        networks => networks.iter().map(|network| at(Some(*network))).collect(),
+    }
+}
+
 /// What is left out is not declared: it is learned. An empty list is declared: none is expected;
 /// of firmware there is always one.
 fn declared(fleet: &Fleet, product: model::ProductId, behaviour: &Behaviour) -> Declared {
     let destinations = behaviour.destinations.as_ref().map(|ids| {
         ids.iter()
             .filter_map(|id| fleet.destination(id))
-            .map(|one| DeclaredDestination {
-                name: one.id.as_str().to_owned(),
-                host: one.host.clone(),
-                network: one.network,
-                ports: one.ports.clone(),
-                protocol: one.protocol,
-            })
+            .flat_map(declared_destinations)
             .collect()
     });
     let firmware = (behaviour.firmware.iter()).map(|one| DeclaredFirmware {

@@ -1,14 +1,11 @@
 //! People and tokens of the API: the table in memory that gates every request, and what changes it.
 
 pub mod changing;
-mod network;
 pub mod tokens;
-
-pub use network::Network;
 
 use crate::shared::{OneAtATime, ReadMostly};
 use crate::trouble::Trouble;
-use access::{People, Role, Roles};
+use access::{Network, People, Role, Roles};
 use model::{ApiTokenId, Digest, PersonId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -53,15 +50,15 @@ impl Member {
 pub struct Token {
     pub row: ApiToken,
     pub roles: Roles,
-    pub networks: Vec<Network>,
+    /// From where it may be shown; none: from anywhere. `None`: this version cannot read them.
+    networks: Option<Vec<Network>>,
 }
 
 impl Token {
     fn of(row: ApiToken) -> Self {
         let roles = Roles::from_text(&row.roles).unwrap_or_default();
-        let networks: Result<_, _> = row.networks.split_whitespace().map(str::parse).collect();
-        // From what this version cannot read, from nowhere.
-        let networks = networks.unwrap_or_else(|_| vec![Network::NONE]);
+        let networks = row.networks.split_whitespace();
+        let networks = networks.map(Network::parse).collect();
         Self {
             row,
             roles,
@@ -71,7 +68,9 @@ impl Token {
 
     #[must_use]
     pub fn is_good(&self, from: IpAddr, now: Timestamp) -> bool {
-        let near = self.networks.is_empty() || self.networks.iter().any(|net| net.holds(from));
+        let from = from.to_canonical();
+        let near = (self.networks.as_ref())
+            .is_some_and(|all| all.is_empty() || all.iter().any(|one| one.contains(from)));
         near && self.row.revoked_at.is_none() && self.row.expires_at > now
     }
 }

@@ -1,11 +1,11 @@
 //! Acts on tokens of programs: to make one, to revoke one, to find whose a secret is.
 
-use super::{Network, Token};
+use super::Token;
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
-use access::{Role, Roles};
+use access::{Network, Role, Roles};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::{ApiTokenId, Timestamp};

@@ -11,13 +11,14 @@ mod transport;
 
 use crate::certify::claiming::Asker;
 use crate::certify::over_mqtt::Requests;
+use crate::commanding::News;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
 use access::{Facts, Grants};
-use gateway::ToShard;
+use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
-use model::{DeviceId, Principal, Revocable};
+use model::{CommandId, DeviceId, Principal, Revocable};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +73,10 @@ pub enum Letter {
         payload: Vec<u8>,
         reply: oneshot::Sender<u32>,
     },
+    /// Commands for devices whose home this shard is.
+    Commands(Vec<CommandTo>),
+    /// Takes a command back; answered with the number of devices that will not have it.
+    CancelCommand(CommandId, oneshot::Sender<u32>),
     Report {
         with_sessions: bool,
         reply: oneshot::Sender<ShardReport>,
@@ -113,6 +118,7 @@ impl Letter {
         const AT_LEAST: usize = 256;
         match self {
             Self::FromShard(message) => AT_LEAST + message.payload_bytes(),
+            Self::Commands(commands) => AT_LEAST * commands.len(),
             Self::Tell { payload, .. } | Self::Answer { payload, .. } => AT_LEAST + payload.len(),
             _ => AT_LEAST,
         }
@@ -127,6 +133,8 @@ pub struct Around {
     pub signals: Signals,
     /// For certificate requests of devices.
     pub requests: Requests,
+    /// For how far commands came.
+    pub news: Arc<News>,
 }
 
 /// What a withdrawal found open.
@@ -328,6 +336,36 @@ impl Shards {
             reply,
         })
         .await
+    }
+
+    /// Hands commands to the shards of their devices. Each shard does some of them at a time, and
+    /// serves its sessions in between.
+    pub fn command(&self, commands: impl Iterator<Item = CommandTo>) {
+        const AT_ONCE: usize = 64;
+        let mut batches: Vec<Vec<CommandTo>> = vec![Vec::new(); self.mailboxes.len()];
+        for to in commands {
+            let principal = Principal::Device(to.device.clone());
+            let home = usize::from(gateway::home_shard(&principal, self.shard_count()));
+            let (Some(batch), Some(mailbox)) = (batches.get_mut(home), self.mailboxes.get(home))
+            else {
+                continue;
+            };
+            batch.push(to);
+            if batch.len() >= AT_ONCE {
+                mailbox.post(Letter::Commands(std::mem::take(batch)));
+            }
+        }
+        for (batch, mailbox) in batches.into_iter().zip(&self.mailboxes) {
+            if !batch.is_empty() {
+                mailbox.post(Letter::Commands(batch));
+            }
+        }
+    }
+
+    /// Takes a command back in every shard; returns from how many devices that were not sent it.
+    pub async fn cancel_command(&self, id: CommandId) -> u32 {
+        let counts = self.ask(|reply| Letter::CancelCommand(id, reply)).await;
+        counts.into_iter().sum()
     }
 
     fn home_of(&self, principal: &Principal) -> Option<&Mailbox<Letter>> {

@@ -17,6 +17,7 @@ use super::transport::{Arrival, Failure, Transport};
 use super::{Around, Letter};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
+use crate::commanding::News;
 use crate::config::GatewayConfig;
 use crate::flow::Admission;
 use crate::judge::signals::Told;
@@ -141,6 +142,7 @@ pub struct Shard {
     signal_lines: LineBudget,
     telling: Telling,
     requests: Requests,
+    news: Arc<News>,
     leaving: Leaving,
     draining: bool,
     failed: bool,
@@ -169,6 +171,7 @@ impl Shard {
             grants,
             signals,
             requests,
+            news,
         } = around;
         let clock = SteadyClock::start();
         let limits = Limits {
@@ -221,6 +224,7 @@ impl Shard {
             signal_lines: LineBudget::default(),
             telling: Telling::new(signals),
             requests,
+            news,
             leaving: Leaving::new(config.connections_max),
             draining: false,
             failed: false,
@@ -664,6 +668,9 @@ impl Shard {
     }
 
     fn tell_signals(&mut self, now: Timestamp) {
+        for progress in self.carried.progress.drain(..) {
+            self.news.tell(progress, now);
+        }
         for word in self.carried.reports.drain(..) {
             let FromDevice {
                 device,
@@ -727,7 +734,8 @@ fn has_work(turn: &Turn) -> bool {
         && turn.journal.is_empty()
         && turn.to_shards.is_empty()
         && turn.signals.is_empty()
-        && turn.reports.is_empty())
+        && turn.reports.is_empty()
+        && turn.progress.is_empty())
 }
 
 fn token(id: u32, generation: u32) -> EventData {

@@ -12,7 +12,6 @@ use access::Destination;
 use inventory::findings::Context;
 use inventory::{Import, List, Peer};
 use model::{DeviceId, ProductId};
-use std::net::IpAddr;
 use std::sync::Arc;
 use store::{CHANGE_ROWS_MAX, Change, Direction, Write};
 
@@ -151,27 +150,12 @@ impl Expectation {
 }
 
 fn is_at(destination: &Destination, peer: &Peer) -> bool {
-    let by_name = destination.host.is_some() && destination.host.as_deref() == peer.host.as_deref();
-    let by_network = destination
-        .network
-        .is_some_and(|(network, length)| is_in(peer.address, network, length));
-    destination.protocol == peer.protocol
-        && destination.ports.contains(&peer.port)
+    let by_name = destination.host().is_some() && destination.host() == peer.host.as_deref();
+    let address = peer.address.to_canonical();
+    let by_network = (destination.networks().iter()).any(|network| network.contains(address));
+    destination.protocol == Some(peer.protocol)
+        && (destination.ports.as_ref()).is_none_or(|ports| ports.contains(&peer.port))
         && (by_name || by_network)
-}
-
-fn is_in(address: IpAddr, network: IpAddr, length: u8) -> bool {
-    let shifted = |bits: u128, width: u32| {
-        let rest = width.saturating_sub(u32::from(length));
-        bits.checked_shr(rest).unwrap_or(0)
-    };
-    match (address.to_canonical(), network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => {
-            shifted(u128::from(a.to_bits()), 32) == shifted(u128::from(n.to_bits()), 32)
-        }
-        (IpAddr::V6(a), IpAddr::V6(n)) => shifted(a.to_bits(), 128) == shifted(n.to_bits(), 128),
-        _ => false,
-    }
 }
 
 /// A reach, one line each.

@@ -3,6 +3,7 @@
 mod beat;
 pub(crate) mod carry;
 mod certify;
+mod command;
 pub(crate) mod forget;
 mod judge;
 mod lapse;
@@ -36,6 +37,7 @@ pub fn start(plane: &Arc<Plane>, stopping: &watch::Receiver<bool>) -> JoinSet<()
     tasks.spawn(reread::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(retire::run(Arc::clone(plane), stopping.clone()));
     tasks.spawn(obtain::run(Arc::clone(plane), stopping.clone()));
+    tasks.spawn(command::run(Arc::clone(plane), stopping.clone()));
     if let Some(inbox) = plane.inbox.lock().take() {
         tasks.spawn(judge::run(Arc::clone(plane), inbox, stopping.clone()));
     }

@@ -1,6 +1,6 @@
 //! What a change does to the rows, inside its savepoint.
 
-use super::{Failure, Writer, enroll, people, respond};
+use super::{Failure, Writer, command, enroll, people, respond};
 use crate::access::Fleet;
 use crate::audit::{CheckpointError, ImportError};
 use crate::change::{
@@ -86,6 +86,7 @@ fn check_write(write: &Write) -> Result<(), String> {
             within("a certificate", row.certificate.len(), 1, DER_BYTES_MAX)?;
             within("a template's name", row.template.len(), 1, KEY_BYTES_MAX)
         }
+        Write::Command(write) => command::check(write),
         other => respond::check(other)
             .and_then(|()| enroll::check(other))
             .and_then(|()| people::check(other)),
@@ -393,6 +394,7 @@ impl Writer {
                 step,
                 entry_of_change,
             } => self.append_step(*incident, step, *entry_of_change),
+            Write::Command(write) => self.write_command(write),
             Write::PutShownKey { device, key } => self.put_shown_key(device, key),
             Write::PutRecords(rows) => rows.iter().try_for_each(|row| self.put_record(row)),
             Write::PutOutbox(row) => self.put_outbox(row),

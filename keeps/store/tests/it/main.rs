@@ -11,6 +11,7 @@ mod bench;
 mod certificates;
 mod change;
 mod claim;
+mod commands;
 mod crash;
 mod disk;
 mod enrollment;

@@ -67,6 +67,12 @@ actions! {
     PeopleRead = "access.people-read",
     /// People, their roles and links; tokens.
     PeopleChange = "access.people-change",
+    /// What devices were told; a service sees its own.
+    CommandsRead = "gateway.commands-read",
+    /// To tell devices something, to take it back.
+    Command = "gateway.command",
+    /// To let a command go on that waits for a person.
+    CommandApprove = "gateway.command-approve",
     InventoryRead = "inventory.read",
     InventoryExport = "inventory.export",
     InventoryImport = "inventory.import",

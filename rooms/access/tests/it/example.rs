@@ -62,9 +62,9 @@ fn what_its_devices_are_expected_to_do_is_said_and_its_firmware_is_there() {
         .map(|id| fleet.destination(id).unwrap())
         .map(|one| {
             (
-                one.host.as_deref().unwrap(),
-                one.ports.as_slice(),
-                one.protocol,
+                one.host().unwrap(),
+                one.ports.as_deref().unwrap(),
+                one.protocol.unwrap(),
             )
         })
         .collect();

@@ -9,11 +9,13 @@
 
 mod assurance;
 mod attacks;
+mod commands;
 mod difference;
 mod differential;
 mod example;
 mod fleets;
 mod invariants;
+mod network;
 mod people;
 mod timing;
 

@@ -2,7 +2,8 @@
 
 use access::{ClientIds, Facts, Fleet, Grants, SourceFile};
 use gateway::{
-    Admitted, CloseReason, Closed, ConnectionId, FromDevice, Gateway, Limits, Signal, ToShard, Turn,
+    Admitted, CloseReason, Closed, ConnectionId, FromDevice, Gateway, Limits, Progress, Signal,
+    ToShard, Turn,
 };
 use model::{CertificateId, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use mqtt::encode::PublishFields;
@@ -204,6 +205,7 @@ pub struct House {
     pub transit_is_slow: bool,
     pub signals: Vec<Signal>,
     pub reports: Vec<FromDevice>,
+    pub progress: Vec<Progress>,
 }
 
 impl House {
@@ -229,6 +231,7 @@ impl House {
             transit_is_slow: false,
             signals: Vec::new(),
             reports: Vec::new(),
+            progress: Vec::new(),
         }
     }
 
@@ -526,6 +529,7 @@ impl House {
             }
             self.signals.append(&mut turn.signals);
             self.reports.append(&mut turn.reports);
+            self.progress.append(&mut turn.progress);
             for id in &turn.pause {
                 self.clients[id.0 as usize].paused = true;
             }
@@ -689,6 +693,7 @@ fn is_empty(turn: &Turn) -> bool {
         && turn.to_shards.is_empty()
         && turn.signals.is_empty()
         && turn.reports.is_empty()
+        && turn.progress.is_empty()
 }
 
 pub fn decode(version: Version, mut bytes: &[u8]) -> Vec<Heard> {

@@ -5,6 +5,8 @@ mod attacks;
 #[cfg(test)]
 mod claim;
 #[cfg(test)]
+mod commands;
+#[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod containment;

@@ -92,6 +92,19 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(told);
                 }
+                // Handed out again at the next start.
+                Letter::Commands(_) if self.failed => {}
+                Letter::Commands(commands) => {
+                    for to in commands {
+                        self.gateway.command(to, now, &mut self.turn);
+                    }
+                    self.carry_out(now);
+                }
+                Letter::CancelCommand(id, reply) => {
+                    let count = self.gateway.cancel_command(id, &mut self.turn);
+                    self.carry_out(now);
+                    let _ = reply.send(count);
+                }
                 Letter::Report {
                     with_sessions,
                     reply,
