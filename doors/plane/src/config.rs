@@ -3,6 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
+mod access;
 mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use access::AccessConfig;
 pub use gateway::{Durability, GatewayConfig};
 
 /// Everything a plane can be told. `Config::default()` is what an empty file means.
@@ -39,6 +41,7 @@ pub struct Config {
     pub simulated: bool,
     pub listen: Listen,
     pub gateway: GatewayConfig,
+    pub access: AccessConfig,
     pub identity: IdentityConfig,
     pub signer: SignerConfig,
     pub inventory: InventoryConfig,
@@ -292,6 +295,7 @@ impl Default for Config {
             simulated: false,
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
+            access: AccessConfig::default(),
             identity: IdentityConfig::default(),
             signer: SignerConfig::default(),
             inventory: InventoryConfig::default(),
@@ -380,10 +384,14 @@ fn keys() -> impl Iterator<Item = (String, Vec<&'static str>)> {
     let own = KEYS.iter().map(|path| path.to_vec());
     let response = RESPONSE_KEYS.iter().map(|key| vec!["response", key]);
     let brokers = settings::KEYS.iter().map(|key| vec!["brokers", key]);
-    own.chain(response).chain(brokers).map(|path| {
-        let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
-        (variable, path)
-    })
+    let access = access::KEYS.iter().map(|key| vec!["access", key]);
+    own.chain(access)
+        .chain(response)
+        .chain(brokers)
+        .map(|path| {
+            let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
+            (variable, path)
+        })
 }
 
 impl Config {
@@ -445,6 +453,9 @@ impl Config {
                 "tenant",
                 "use letters, digits, dot, dash and underscore, 64 at most",
             );
+        }
+        if let Err((key, rule)) = self.access.check() {
+            return refuse(key, &rule);
         }
         if !is_dns_name(&self.trust_domain) {
             return refuse(
@@ -619,6 +630,7 @@ impl Config {
                 ["inventory", "silent_hours"] => self.inventory.silent_hours.to_string(),
                 ["response", key] => self.response.live(key),
                 ["brokers", key] => self.brokers.live(key),
+                ["access", key] => self.access.live(key),
                 _ => String::new(),
             }
         };

@@ -240,7 +240,7 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 /// have shown; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
 /// digest and kind of each certificate's key and the entry of its issue, absent in rows of an
 /// earlier format; certificates on their way out; the roots that devices said they believe; people and
-/// tokens of the API. A sign-in link without a person is the first one's.
+/// tokens of the API, acts that wait for a second person. A sign-in link without a person is the first one's.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
 /// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
@@ -511,6 +511,27 @@ CREATE TABLE api_token (
     PRIMARY KEY (tenant, token)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX api_token_by_hash ON api_token (tenant, hash);
+
+CREATE TABLE proposal (
+    tenant TEXT NOT NULL,
+    proposal TEXT NOT NULL,
+    class TEXT NOT NULL,
+    action TEXT NOT NULL,
+    method TEXT NOT NULL,
+    target TEXT NOT NULL,
+    seen_version TEXT,
+    media_type TEXT NOT NULL,
+    body BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    world BLOB NOT NULL,
+    proposed_by TEXT NOT NULL,
+    proposed_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    approved INTEGER,
+    decided_by TEXT,
+    decided_at INTEGER,
+    PRIMARY KEY (tenant, proposal)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE command (
     tenant TEXT NOT NULL,
     command INTEGER NOT NULL,

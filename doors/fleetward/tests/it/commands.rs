@@ -222,7 +222,7 @@ fn a_service_commands_what_it_may_publish_to_and_nothing_else() {
     let approve = format!("{COMMANDS}/{id}/approve");
     // The thief cannot approve for itself.
     let refused = ask_as(&home, &plane, "commander", &approve, &json!({})).expect(403);
-    assert_eq!(refused.json()["code"], "not-an-administrator");
+    assert_eq!(refused.json()["code"], "not-permitted");
     assert_eq!(counts(&plane, &id)["waiting"], 1);
     plane.post(&approve, &json!({})).expect(200);
     assert_eq!(next(&mut devices[2]).payload, b"x");

@@ -1,6 +1,7 @@
 //! People and tokens of the API: the table in memory that gates every request, and what changes it.
 
 pub mod changing;
+pub mod proposals;
 pub mod tokens;
 
 use crate::shared::{OneAtATime, ReadMostly};
@@ -24,6 +25,8 @@ pub struct Roster {
 struct Table {
     people: BTreeMap<PersonId, Member>,
     tokens: HashMap<Digest, Token>,
+    /// Who has all roles until when. In memory alone: a start ends it.
+    broken_glass: HashMap<PersonId, Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,7 +74,7 @@ impl Token {
         let from = from.to_canonical();
         let near = (self.networks.as_ref())
             .is_some_and(|all| all.is_empty() || all.iter().any(|one| one.contains(from)));
-        near && self.row.revoked_at.is_none() && self.row.expires_at > now
+        near && tokens::still_good(&self.row, now)
     }
 }
 
@@ -89,6 +92,7 @@ impl Roster {
                     .map(|row| (row.id.clone(), Member::of(row)))
                     .collect(),
                 tokens: tokens.map(|row| (row.hash, Token::of(row))).collect(),
+                broken_glass: HashMap::new(),
             }),
         })
     }
@@ -134,6 +138,20 @@ impl Roster {
         let mut all: Vec<Token> = self.table.read().tokens.values().cloned().collect();
         all.sort_by(|a, b| (b.row.made_at, &a.row.id).cmp(&(a.row.made_at, &b.row.id)));
         all
+    }
+
+    #[must_use]
+    pub fn glass_is_broken(&self, person: &PersonId, now: Timestamp) -> bool {
+        let table = self.table.read();
+        table
+            .broken_glass
+            .get(person)
+            .is_some_and(|until| *until > now)
+    }
+
+    fn break_glass(&self, person: &PersonId, until: Timestamp) {
+        let mut table = self.table.write();
+        table.broken_glass.insert(person.clone(), until);
     }
 
     /// Only what is on record, or withdraws.
