@@ -96,7 +96,7 @@ pub async fn show(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Approval {
+pub struct ProposalApproval {
     /// Of the act that was looked at.
     act_sha256: String,
 }
@@ -114,7 +114,7 @@ pub struct ActDone {
 /// Approves an act of another person; it is done at once, exactly as it was shown. If what it builds
 /// on has moved, nothing is decided and nothing is done.
 #[utoipa::path(post, path = "/api/v1/access/proposals/{proposal}/approve", tag = "access",
-    request_body = Approval, params(("proposal" = String, Path, description = "`a-…`")),
+    request_body = ProposalApproval, params(("proposal" = String, Path, description = "`a-…`")),
     operation_id = "approve_proposal",
     responses((status = 200, body = ActDone), (status = 400, body = super::problem::ProblemBody),
         (status = 401, body = super::problem::ProblemBody), (status = 403, body = super::problem::ProblemBody),
@@ -125,7 +125,7 @@ pub async fn approve(
     admitted: Admitted,
     Allowed(actor): Allowed,
     Named(id): Named<String>,
-    Body(approval): Body<Approval>,
+    Body(approval): Body<ProposalApproval>,
 ) -> Result<Json<ActDone>, Problem> {
     let id = proposal_id(&id)?;
     let shown = Digest::from_hex(&approval.act_sha256)
