@@ -24,7 +24,9 @@ const NEEDED: &[Tool] = &[
     tools::PAHO,
     tools::VENV,
     tools::AWS_SDK,
+    tools::DEFENDER_AGENT,
     tools::PYCOSE,
+    tools::JSONSCHEMA,
     tools::BOTOCORE,
     tools::SOFTHSM,
     tools::MOSQUITTO,
@@ -41,6 +43,7 @@ const NEEDED: &[Tool] = &[
     tools::NPM,
     tools::CHROMIUM,
     tools::IPROUTE2,
+    tools::HAPROXY,
     tools::NFTABLES,
 ];
 

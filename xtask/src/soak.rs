@@ -63,6 +63,17 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
         });
     }
     if arguments.only.is_empty() {
+        steps.run("orders of the mailbox", || {
+            let mut models = cargo_command(root);
+            succeed(
+                models
+                    .args(["run", "--release", "--locked"])
+                    .args(["--manifest-path", "loom/Cargo.toml"]),
+            )?;
+            Ok(Outcome::Passed)
+        });
+    }
+    if arguments.only.is_empty() {
         steps.run("crash tests", || {
             let mut command = cargo_command(root);
             command

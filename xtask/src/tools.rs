@@ -94,9 +94,21 @@ pub const AWS_SDK: Tool = Tool {
     source: Source::PyPi("1.31.0"),
     probe: &[],
 };
+/// What devices run at AWS to report how they behave.
+pub const DEFENDER_AGENT: Tool = Tool {
+    name: "AWSIoTDeviceDefenderAgentSDK",
+    source: Source::PyPi("2.0.0"),
+    probe: &[],
+};
 pub const PYCOSE: Tool = Tool {
     name: "pycose",
     source: Source::PyPi("1.1.0"),
+    probe: &[],
+};
+/// A second opinion on payload schemas.
+pub const JSONSCHEMA: Tool = Tool {
+    name: "jsonschema",
+    source: Source::PyPi("4.26.0"),
     probe: &[],
 };
 /// Likewise; AWS's own library, which our signatures for its interface are held against.
@@ -117,6 +129,11 @@ pub const JETBRAINS_MONO: Tool = debian(
     &["test", "-d", "/usr/share/fonts/truetype/jetbrains-mono"],
 );
 pub const SOFTHSM: Tool = debian("softhsm2", &["softhsm2-util", "--version"]);
+/// A balancer in front of our doors.
+pub const HAPROXY: Tool = debian(
+    "haproxy",
+    &["env", "PATH=/usr/bin:/usr/sbin", "haproxy", "-v"],
+);
 /// Packs the vectors that tests read.
 pub const ZSTD: Tool = debian("zstd", &["zstd", "--version"]);
 pub const GCC: Tool = debian("gcc", &["cc", "--version"]);

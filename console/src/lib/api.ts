@@ -62,6 +62,13 @@ export const signOut = () => plane.POST('/api/v1/access/sign-out');
 export const overview = () => body(plane.GET('/api/v1/overview'));
 export const fleet = () => body(plane.GET('/api/v1/access/fleet'));
 
+export const sessions = (query: { after?: string | undefined; limit: number }) =>
+  body(plane.GET('/api/v1/gateway/sessions', { params: { query: given(query) } }));
+export const gatewayRefusals = (query: { device?: string; limit: number }) =>
+  body(plane.GET('/api/v1/gateway/refusals', { params: { query: given(query) } }));
+export const speech = (query: { device?: string | undefined; service?: string | undefined }) =>
+  body(plane.GET('/api/v1/gateway/speech', { params: { query: given(query) } }));
+
 export type DeviceQuery = NonNullable<paths['/api/v1/inventory/devices']['get']['parameters']['query']>;
 export const devices = (query: DeviceQuery) =>
   body(plane.GET('/api/v1/inventory/devices', { params: { query: given(query) } }));

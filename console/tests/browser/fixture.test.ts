@@ -35,6 +35,9 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['fleet', '#/fleet', 'td strong'],
   ['device', '#/fleet/camera-3', '.pairs'],
   ['alerts', '#/alerts', 'td'],
+  ['sessions', '#/gateway/sessions', 'td'],
+  ['denied', '#/gateway/denied', 'td'],
+  ['speech', '#/gateway/speech?device=camera-3', 'td'],
   ['playbooks', '#/playbooks', 'dl'],
   ['audit', '#/audit', 'td'],
   ['entry', '#/audit/3', 'text=Check the proof here'],
@@ -98,6 +101,27 @@ test('the first screen shows state, picture, steps and acts without scrolling', 
     const place = await page.getByText(text).first().boundingBox();
     expect(place && place.y + place.height < 800, text).toBe(true);
   }
+});
+
+test('the gateway shows who is connected, why somebody was denied, and what it may say, by keyboard', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/gateway');
+  await page.getByRole('link', { name: 'device/camera-1', exact: true }).waitFor();
+  await page.getByText('X25519MLKEM768').first().waitFor();
+  await page.getByRole('link', { name: 'Why denied' }).focus();
+  await page.keyboard.press('Enter');
+  await page.getByText('/schedule/3/target', { exact: true }).waitFor();
+  const rows = page.locator('tbody tr:not(.why)');
+  expect(await rows.count()).toBe(3);
+  await page.getByLabel('Which refusals').selectOption('contract');
+  expect(await rows.count()).toBe(1);
+  await page.getByRole('link', { name: 'What one may say' }).focus();
+  await page.keyboard.press('Enter');
+  await page.getByLabel('Name').fill('camera-1');
+  await page.keyboard.press('Enter');
+  await page.getByText('schemas/camera-state.json').waitFor();
+  expect(page.url()).toContain('#/gateway/speech?device=camera-1');
+  await visit(page, '#/gateway/speech?device=unknown', 'text=It may say and hear nothing');
+  expect(faults).toEqual([]);
 });
 
 test('a link signs in once, and its token is gone from the address', async () => {

@@ -551,6 +551,20 @@ fn plan_text(planned: &Value) -> String {
     for warning in warnings.into_iter().flatten().filter_map(Value::as_str) {
         lines.push(format!("  warning: {}", escaped(warning)));
     }
+    let bare = planned
+        .pointer("/without_contract")
+        .and_then(Value::as_array);
+    let bare: Vec<&str> = bare
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if !bare.is_empty() {
+        let channels = escaped(&bare.join(", "));
+        lines.push(format!(
+            "  any bytes pass, as no schema or encoding is named: {channels}"
+        ));
+    }
     format!(
         "Version {version}, {} grant classes:\n{}",
         number(planned, "/grant_classes"),
@@ -632,7 +646,8 @@ fn in_pem(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         .map_err(|error| anyhow::anyhow!("a signature in mud/ is too large ({error})"))
 }
 
-/// All `*.toml` and `*.cedar` below a folder, and what belongs to MUD in its `mud/`, by path. Hidden names are passed over; a link is read
+/// All `*.toml` and `*.cedar` below a folder, what belongs to MUD in its `mud/` and `*.json` in its
+/// `schemas/`, by path. Hidden names are passed over; a link is read
 /// only if it leads to a file of the same folder.
 fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let root = folder.canonicalize().with_context(|| {
@@ -678,10 +693,11 @@ fn gather(
             continue;
         }
         let extension = path.extension().and_then(|e| e.to_str());
-        let is_of_mud = folder.parent() == Some(root) && folder.ends_with("mud");
+        let is_in = |name: &str| folder.parent() == Some(root) && folder.ends_with(name);
         match extension {
             Some("toml" | "cedar") => {}
-            Some("json" | "p7s" | "pem") if is_of_mud => {}
+            Some("json" | "p7s" | "pem") if is_in("mud") => {}
+            Some("json") if is_in("schemas") => {}
             _ => continue,
         }
         let real = path

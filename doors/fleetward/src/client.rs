@@ -37,6 +37,7 @@ const LIST_SECONDS_MAX: Duration = Duration::from_secs(615);
 const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(15);
 const PEM_BYTES_MAX: usize = 256 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
+const EVENT_BYTES_MAX: usize = 64 * 1024;
 
 /// A plane that is spoken to. The connection is made at the first request and kept.
 pub struct Client {
@@ -257,18 +258,61 @@ impl Client {
     /// # Errors
     /// As [`Client::json`].
     pub fn bytes(&mut self, ask: Ask<'_>, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
-        let path = ask.path;
-        let (status, body) = self.ask(ask, bytes_max)?;
+        let (path, patience) = (ask.path, ask.patience);
+        let (sender, status, body) = self.send(ask)?;
+        let body = (self.runtime)
+            .block_on(async { tokio::time::timeout(patience, collected(body, bytes_max)).await })
+            .context("the plane did not answer in time")?
+            .context("the plane ended the connection")?;
+        self.connection = Some(sender);
         if status.is_success() {
             return Ok(body);
         }
-        Err(match serde_json::from_slice::<Refused>(&body) {
-            Ok(refused) => anyhow::Error::new(refused),
-            Err(_) => anyhow!("the plane answered {status} to {path} without saying why"),
+        Err(refused(path, status, &body))
+    }
+
+    /// Asks for server-sent events, and hands over the data of each until the plane ends them.
+    ///
+    /// # Errors
+    /// As [`Client::json`]; what `each` says.
+    pub fn events(
+        &mut self,
+        ask: Ask<'_>,
+        mut each: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let path = ask.path;
+        let (_sender, status, mut body) = self.send(ask)?;
+        if !status.is_success() {
+            let body = self.runtime.block_on(collected(body, PEM_BYTES_MAX))?;
+            return Err(refused(path, status, &body));
+        }
+        self.runtime.block_on(async {
+            let mut waiting = Vec::new();
+            while let Some(frame) = poll_fn(|task| Pin::new(&mut body).poll_frame(task)).await {
+                let Ok(chunk) = frame?.into_data() else {
+                    continue;
+                };
+                waiting.extend_from_slice(&chunk);
+                while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = waiting.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line);
+                    if let Some(data) = line.trim_end().strip_prefix("data: ") {
+                        each(data)?;
+                    }
+                }
+                if waiting.len() > EVENT_BYTES_MAX {
+                    bail!("an event has more than {EVENT_BYTES_MAX} bytes");
+                }
+            }
+            Ok(())
         })
     }
 
-    fn ask(&mut self, ask: Ask<'_>, bytes_max: usize) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    /// Asks, and waits for the head of the answer.
+    fn send(
+        &mut self,
+        ask: Ask<'_>,
+    ) -> anyhow::Result<(SendRequest<Upload>, StatusCode, Incoming)> {
         let Self {
             runtime,
             target,
@@ -313,15 +357,20 @@ impl Client {
         };
         let exchange = async {
             sender.ready().await?;
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            anyhow::Ok((head.status, collected(body, bytes_max).await?))
+            anyhow::Ok(sender.send_request(request).await?.into_parts())
         };
-        let done = runtime
+        let (head, body) = runtime
             .block_on(async { tokio::time::timeout(patience, exchange).await })
             .context("the plane did not answer in time")?
             .context("the plane ended the connection")?;
-        *connection = Some(sender);
-        Ok(done)
+        Ok((sender, head.status, body))
+    }
+}
+
+fn refused(path: &str, status: StatusCode, body: &[u8]) -> anyhow::Error {
+    match serde_json::from_slice::<Refused>(body) {
+        Ok(refused) => anyhow::Error::new(refused),
+        Err(_) => anyhow!("the plane answered {status} to {path} without saying why"),
     }
 }
 

@@ -1,17 +1,68 @@
-//! `fleetward gateway …`: who is connected, and what devices are told.
+//! `fleetward gateway …`: who is connected and how well, why somebody was denied, and what devices
+//! are told.
 
 use crate::client::Ask;
 use crate::command::CommandVerb;
 use crate::place::Place;
-use crate::show::{self, Column, Output};
-use clap::Subcommand;
+use crate::show::{self, Column, Output, escaped};
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use model::{DeviceId, ServiceId};
+use serde_json::Value;
+use std::fmt;
 
 #[derive(Debug, Subcommand)]
 pub enum GatewayVerb {
-    /// List MQTT sessions: live ones, and persistent ones that wait.
+    /// List MQTT sessions: live ones, and persistent ones that wait, with what goes through them.
     #[command(after_help = "Examples:\n  fleetward gateway sessions\n  \
+        fleetward gateway sessions --limit 100 --after \"device/cam-1 cam-1\"\n  \
         fleetward gateway sessions --output json")]
     Sessions {
+        /// Begin behind this row: its principal, a space, its client identifier.
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<String>,
+        /// How many at most.
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say why somebody was denied: the last eight different refusals of each, the latest first.
+    #[command(after_help = "Examples:\n  fleetward gateway refusals\n  \
+        fleetward gateway refusals --device cam-1 --output json")]
+    Refusals {
+        #[command(flatten)]
+        whose: Whose,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say how well connections hold: how often they ended, why the last one did, time offline.
+    #[command(after_help = "Examples:\n  fleetward gateway connectivity\n  \
+        fleetward gateway connectivity --output json")]
+    Connectivity {
+        /// Begin behind this principal: device/NAME or service/NAME.
+        #[arg(long, value_name = "PRINCIPAL")]
+        after: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Say what a device or service may say and hear now.
+    #[command(after_help = "Examples:\n  fleetward gateway speech --device cam-1")]
+    Speech {
+        #[command(flatten)]
+        whose: Whose,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Follow one device or service: connections, publishes (topic and size, no payload), refusals.
+    #[command(after_help = "Examples:\n  fleetward gateway tail --device cam-1\n  \
+        fleetward gateway tail --device cam-1 --output json | jq .reason")]
+    Tail {
+        #[command(flatten)]
+        whose: Whose,
+        /// End after so many rows.
+        #[arg(long, value_name = "ROWS")]
+        count: Option<u64>,
         #[command(flatten)]
         place: Place,
     },
@@ -20,16 +71,60 @@ pub enum GatewayVerb {
     Command(CommandVerb),
 }
 
-const SESSIONS: [Column; 9] = [
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct Whose {
+    #[arg(long)]
+    device: Option<DeviceId>,
+    #[arg(long)]
+    service: Option<ServiceId>,
+}
+
+const SESSIONS: [Column; 12] = [
     ("principal", "/principal"),
     ("client", "/client_id"),
     ("connected", "/connected"),
-    ("persistent", "/persistent"),
-    ("shard", "/shard"),
     ("opened", "/opened_at"),
+    ("address", "/address"),
+    ("mqtt", "/protocol"),
+    ("tls", "/tls_group"),
+    ("in/s", "/incoming/messages_per_second"),
+    ("out/s", "/outgoing/messages_per_second"),
     ("subscriptions", "/subscriptions"),
     ("queued", "/queued_messages"),
-    ("bytes", "/queued_bytes"),
+    ("last end", "/connectivity/last_end"),
+];
+
+const REFUSALS: [Column; 8] = [
+    ("principal", "/principal"),
+    ("action", "/action"),
+    ("target", "/target"),
+    ("reason", "/reason"),
+    ("decided by", "/decided_by"),
+    ("field", "/field"),
+    ("count", "/count"),
+    ("last", "/last_at"),
+];
+
+const CONNECTIVITY: [Column; 7] = [
+    ("principal", "/principal"),
+    ("connected", "/connected"),
+    ("connects", "/connects"),
+    ("lost", "/lost"),
+    ("last end", "/last_end"),
+    ("at", "/last_end_at"),
+    ("offline s", "/offline_seconds"),
+];
+
+const SPEECH: [Column; 8] = [
+    ("channel", "/channel"),
+    ("topic", "/topic"),
+    ("publishes", "/publishes"),
+    ("receives", "/receives"),
+    ("of others", "/others"),
+    ("bytes", "/payload_bytes_max"),
+    ("a minute", "/rate_per_minute"),
+    ("schema", "/schema"),
 ];
 
 impl GatewayVerb {
@@ -37,11 +132,102 @@ impl GatewayVerb {
     /// The plane.
     pub fn run(&self, output: Output) -> anyhow::Result<()> {
         match self {
-            Self::Sessions { place } => {
-                let sessions = place.client()?.json(Ask::get("/api/v1/gateway/sessions"))?;
+            Self::Sessions {
+                after,
+                limit,
+                place,
+            } => {
+                let path = format!("/api/v1/gateway/sessions?limit={limit}{}", behind(after));
+                let sessions = place.client()?.json(Ask::get(&path))?;
                 show::rows(output, &sessions, &SESSIONS)
             }
+            Self::Refusals { whose, place } => {
+                let path = format!("/api/v1/gateway/refusals?{}", whose.query());
+                let found = place.client()?.json(Ask::get(&path))?;
+                show::rows(output, &found, &REFUSALS)
+            }
+            Self::Connectivity { after, place } => {
+                let path = format!("/api/v1/gateway/connectivity?limit=10000{}", behind(after));
+                let found = place.client()?.json(Ask::get(&path))?;
+                show::rows(output, &found, &CONNECTIVITY)
+            }
+            Self::Speech { whose, place } => {
+                let path = format!("/api/v1/gateway/speech?{}", whose.query());
+                let found = place.client()?.json(Ask::get(&path))?;
+                show::rows(output, &found, &SPEECH)
+            }
+            Self::Tail {
+                whose,
+                count,
+                place,
+            } => tail(output, whose, *count, place),
             Self::Command(verb) => verb.run(output),
         }
     }
+}
+
+impl Whose {
+    /// Names need no escaping in a query.
+    fn query(&self) -> String {
+        match (&self.device, &self.service) {
+            (Some(device), _) => format!("device={device}"),
+            (_, Some(service)) => format!("service={service}"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A client identifier may hold anything.
+fn behind(after: &Option<String>) -> String {
+    let Some(after) = after else {
+        return String::new();
+    };
+    let escaped = after.bytes().map(|byte| format!("%{byte:02x}"));
+    format!("&after={}", escaped.collect::<String>())
+}
+
+fn tail(output: Output, whose: &Whose, count: Option<u64>, place: &Place) -> anyhow::Result<()> {
+    let path = format!("/api/v1/gateway/tail?{}", whose.query());
+    let mut rows = 0;
+    let shown = place.client()?.events(Ask::get(&path), |data| {
+        let row: Value = serde_json::from_str(data).context("a row is not JSON")?;
+        match output {
+            Output::Json => show::line(data)?,
+            Output::Table => show::line(&row_text(&row))?,
+        }
+        rows += 1;
+        match count {
+            Some(count) if rows >= count => Err(Done.into()),
+            _ => Ok(()),
+        }
+    });
+    match shown {
+        Err(error) if error.is::<Done>() => Ok(()),
+        other => other,
+    }
+}
+
+/// As many rows were shown as were asked for.
+#[derive(Debug)]
+struct Done;
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("done")
+    }
+}
+
+impl std::error::Error for Done {}
+
+fn row_text(row: &Value) -> String {
+    let text = |name| {
+        row.pointer(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let missed = match row.pointer("/missed").and_then(Value::as_u64) {
+        Some(missed) if missed > 0 => format!("({missed} rows were missed)\n"),
+        _ => String::new(),
+    };
+    format!("{missed}{}  {}", text("/at"), escaped(text("/text")))
 }

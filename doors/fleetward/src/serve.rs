@@ -61,6 +61,7 @@ impl Serve {
                 "people": doors.people.to_string(),
                 "devices": doors.devices.to_string(),
                 "mqtt": doors.mqtt.to_string(),
+                "alpn": doors.alpn.map(|address| address.to_string()),
                 "socket": socket.display().to_string(),
                 "pid": std::process::id(),
             });

@@ -4,18 +4,24 @@
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
 mod access;
+mod alpn;
 mod gateway;
 
 use crate::broker::settings::{self, BrokersConfig};
+use crate::listen::Proxies;
+use crate::listen::tls::Terms;
 use crate::outward;
 use crate::respond::notify;
+use crate::served::DoorName;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use access::AccessConfig;
+pub use alpn::AlpnConfig;
 pub use gateway::{Durability, GatewayConfig};
 
 /// Everything a plane can be told. `Config::default()` is what an empty file means.
@@ -56,10 +62,17 @@ pub struct Listen {
     /// People: API and health over HTTPS; asks for no client certificate.
     /// Not looked at where systemd hands over the listener (`LISTEN_FDNAMES=people`).
     pub people: SocketAddr,
+    /// Also speak TLS 1.2 to people; no browser of today needs it.
+    pub people_tls_1_2: bool,
     /// Devices and services: EST and API by mutual TLS.
     pub devices: SocketAddr,
     /// MQTT over mutual TLS.
     pub mqtt: SocketAddr,
+    /// One more door for devices, where ALPN says whether MQTT or HTTP is spoken.
+    pub alpn: AlpnConfig,
+    /// Balancers in front of the doors for devices, as addresses or networks (`192.0.2.0/24`). They,
+    /// and nobody else, must begin each connection with a PROXY header of version 2.
+    pub proxies: Vec<String>,
     /// Chains of other CAs that are shown beside our own certificate; 32 at most.
     pub certificates: Vec<ImportedCertificate>,
     pub acme: AcmeSettings,
@@ -72,6 +85,8 @@ pub struct IdentityConfig {
     /// Also speak TLS 1.2 at the door for devices, in records of at most 4 KiB: EST clients of
     /// small stacks need it.
     pub tls_1_2: bool,
+    /// Content of a record that we send at the door for devices, at most, 512 to 16384 bytes.
+    pub record_bytes_max: usize,
     /// Days a service's certificate lives, 1 to 397.
     pub service_days: u32,
     /// Where outsiders reach this plane's revocation lists and OCSP responder, as it is written
@@ -101,6 +116,18 @@ pub struct SignerConfig {
     pub pkcs11_token: String,
     /// A file of mode 0600 with the user's PIN in one line.
     pub pkcs11_pin_file: PathBuf,
+}
+
+impl IdentityConfig {
+    /// How the door for devices speaks TLS.
+    pub(crate) fn tls_terms(&self) -> Terms {
+        Terms {
+            at: DoorName::Devices,
+            tls_1_2: self.tls_1_2,
+            record_bytes_max: self.record_bytes_max,
+            tickets: None,
+        }
+    }
 }
 
 impl SignerConfig {
@@ -252,13 +279,30 @@ impl ResponseConfig {
 }
 
 impl Listen {
+    /// Those of `proxies`, which were checked.
+    #[must_use]
+    pub fn proxies(&self) -> Arc<Proxies> {
+        Arc::new(Proxies::new(&self.proxies).unwrap_or_default())
+    }
+
     fn check(&self) -> Result<(), (&'static str, String)> {
         let doors = [self.people, self.devices, self.mqtt];
+        let doors: Vec<SocketAddr> = doors.into_iter().chain(self.alpn.address).collect();
         for (i, door) in doors.iter().enumerate() {
             if door.port() != 0 && doors.iter().skip(i + 1).any(|other| other == door) {
                 let rule = format!("two doors share {door}; give each its own");
                 return Err(("listen", rule));
             }
+        }
+        if self.proxies.len() > 64 {
+            return Err(("listen.proxies", "64 at most".into()));
+        }
+        if let Err(entry) = Proxies::new(&self.proxies) {
+            let rule = format!(
+                "{entry:?} is no address and no network; write 192.0.2.7 or 192.0.2.0/24, with no bit \
+                 set behind the prefix"
+            );
+            return Err(("listen.proxies", rule));
         }
         if self.certificates.len() > IMPORTED_MAX {
             return Err(("listen.certificates", "32 at most".into()));
@@ -309,8 +353,11 @@ impl Default for Listen {
     fn default() -> Self {
         Self {
             people: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            people_tls_1_2: false,
             devices: SocketAddr::from(([127, 0, 0, 1], 8444)),
             mqtt: SocketAddr::from(([127, 0, 0, 1], 8883)),
+            alpn: AlpnConfig::default(),
+            proxies: Vec::new(),
             certificates: Vec::new(),
             acme: AcmeSettings::default(),
         }
@@ -321,6 +368,7 @@ impl Default for IdentityConfig {
     fn default() -> Self {
         Self {
             tls_1_2: true,
+            record_bytes_max: alpn::RECORD_BYTES,
             service_days: 90,
             status_url: String::new(),
             crl_shards: 1,
@@ -338,25 +386,36 @@ pub struct ConfigError(String);
 
 /// Keys that the environment may set, in the order they are shown. `response` and `brokers` have
 /// their own.
-const KEYS: [&[&str]; 27] = [
+const KEYS: [&[&str]; 38] = [
     &["data_dir"],
     &["log_dir"],
     &["seal_key_file"],
     &["tenant"],
     &["trust_domain"],
     &["listen", "people"],
+    &["listen", "people_tls_1_2"],
     &["listen", "devices"],
     &["listen", "mqtt"],
+    &["listen", "alpn", "address"],
+    &["listen", "alpn", "tls_1_2"],
+    &["listen", "alpn", "record_bytes_max"],
+    &["listen", "alpn", "resumption"],
+    &["listen", "alpn", "websocket"],
     &["gateway", "shards"],
     &["gateway", "durability"],
     &["gateway", "tls_1_2"],
+    &["gateway", "record_bytes_max"],
+    &["gateway", "resumption"],
     &["gateway", "packet_bytes_max"],
     &["gateway", "handshakes_max"],
     &["gateway", "connections_max"],
+    &["gateway", "device_defender"],
+    &["gateway", "device_defender_seconds_min"],
     &["signer", "pkcs11_module"],
     &["signer", "pkcs11_token"],
     &["signer", "pkcs11_pin_file"],
     &["identity", "tls_1_2"],
+    &["identity", "record_bytes_max"],
     &["identity", "service_days"],
     &["identity", "status_url"],
     &["identity", "crl_shards"],
@@ -509,8 +568,15 @@ impl Config {
         Ok(())
     }
 
-    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 5] {
+    fn other_ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
+        let records = |key, bytes: usize| (key, bytes as u64, 512, 16_384);
         [
+            records("gateway.record_bytes_max", self.gateway.record_bytes_max),
+            records("identity.record_bytes_max", self.identity.record_bytes_max),
+            records(
+                "listen.alpn.record_bytes_max",
+                self.listen.alpn.record_bytes_max,
+            ),
             (
                 "identity.service_days",
                 u64::from(self.identity.service_days),
@@ -601,18 +667,27 @@ impl Config {
                 ["tenant"] => format!("{:?}", self.tenant),
                 ["trust_domain"] => format!("{:?}", self.trust_domain),
                 ["listen", "people"] => format!("\"{}\"", self.listen.people),
+                ["listen", "people_tls_1_2"] => self.listen.people_tls_1_2.to_string(),
                 ["listen", "devices"] => format!("\"{}\"", self.listen.devices),
                 ["listen", "mqtt"] => format!("\"{}\"", self.listen.mqtt),
+                ["listen", "alpn", key] => self.listen.alpn.live(key),
                 ["gateway", "shards"] => self.gateway.shards.to_string(),
                 ["gateway", "durability"] => format!("{:?}", self.gateway.durability.name()),
                 ["gateway", "tls_1_2"] => self.gateway.tls_1_2.to_string(),
+                ["gateway", "record_bytes_max"] => self.gateway.record_bytes_max.to_string(),
+                ["gateway", "resumption"] => self.gateway.resumption.to_string(),
                 ["gateway", "packet_bytes_max"] => self.gateway.packet_bytes_max.to_string(),
                 ["gateway", "handshakes_max"] => self.gateway.handshakes_max.to_string(),
                 ["gateway", "connections_max"] => self.gateway.connections_max.to_string(),
+                ["gateway", "device_defender"] => self.gateway.device_defender.to_string(),
+                ["gateway", "device_defender_seconds_min"] => {
+                    self.gateway.device_defender_seconds_min.to_string()
+                }
                 ["signer", "pkcs11_module"] => format!("{:?}", self.signer.pkcs11_module),
                 ["signer", "pkcs11_token"] => format!("{:?}", self.signer.pkcs11_token),
                 ["signer", "pkcs11_pin_file"] => format!("{:?}", self.signer.pkcs11_pin_file),
                 ["identity", "tls_1_2"] => self.identity.tls_1_2.to_string(),
+                ["identity", "record_bytes_max"] => self.identity.record_bytes_max.to_string(),
                 ["identity", "service_days"] => self.identity.service_days.to_string(),
                 ["identity", "status_url"] => format!("{:?}", self.identity.status_url),
                 ["identity", "crl_shards"] => self.identity.crl_shards.to_string(),
@@ -635,6 +710,7 @@ impl Config {
             }
         };
         let mut text = format!("server_names = {:?}\n", self.server_names);
+        text.push_str(&format!("listen.proxies = {:?}\n", self.listen.proxies));
         let chains = self.listen.certificates.iter().map(|one| &one.chain_file);
         let chains: Vec<_> = chains.collect();
         text.push_str(&format!("listen.certificates = {chains:?}\n"));
@@ -731,6 +807,14 @@ mod tests {
             ),
             ("[listen]\nmqtt = \"here\"", "invalid socket address"),
             (
+                "[listen]\nproxies = [\"192.0.2.1/24\"]",
+                "listen.proxies: \"192.0.2.1/24\" is no address",
+            ),
+            (
+                "[listen]\nalpn = { address = \"127.0.0.1:8444\" }",
+                "two doors share 127.0.0.1:8444",
+            ),
+            (
                 "data_dir = \"/x\"\nlog_dir = \"/x/log\"",
                 "must not lie inside data_dir",
             ),
@@ -771,7 +855,7 @@ mod tests {
             (
                 "[listen.acme]\ndirectory = \"https://ca.example/dir\"\nterms_agreed = true\n\
                  names = [\"a.example.com\"]\nchallenge_door = \"mqtt\"",
-                "listen.acme.challenge_door: write people or devices",
+                "listen.acme.challenge_door: write people, devices or alpn",
             ),
             (
                 "[brokers]\nemqx_url = \"http://emqx.example/\"",

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::entries::Actor;
 use crate::flow;
 use crate::judge::signals::{Inbox, Told};
-use crate::listen::{DevicesDoor, Doors, serve_door};
+use crate::listen::{Arrivals, DevicesDoor, Doors, serve_door};
 use crate::plane::Plane;
 use crate::startup::Foundation;
 use crate::{api, sign_in};
@@ -69,15 +69,17 @@ impl House {
         let foundation = Foundation::open(&config).unwrap();
         let doors = Doors::bind(&config.listen).unwrap();
         let addresses = doors.addresses().unwrap();
+        let config_terms = config.identity.tls_terms();
         let plane = foundation.into_plane(config, &doors).unwrap();
         let (stopping, stopped) = watch::channel(false);
         let door = DevicesDoor {
             trust: Arc::clone(plane.trust()),
-            tls_1_2: true,
+            terms: config_terms,
         };
         let router = api::devices_router(&plane);
         let signals = plane.signals.clone();
-        tokio::spawn(serve_door(doors.devices, door, router, signals, stopped));
+        let arrivals = Arrivals::of(doors.devices, &Arc::default()).unwrap();
+        tokio::spawn(serve_door(arrivals, door, router, signals, stopped));
         let inbox = plane.inbox.lock().take().unwrap();
         let roots = [plane.tree().root().to_vec()];
         let at = sim::device::Doors {

@@ -651,8 +651,15 @@ pub async fn restore(
 /// what doors, the network and devices told since the last time.
 pub async fn judge(plane: &Arc<Plane>, told: &[Told]) {
     let _one_at_a_time = plane.judging.begin().await;
-    let judged = plane.judge(told, clock::now());
+    let mut judged = plane.judge(told, clock::now());
+    let answers = std::mem::take(&mut judged.answers);
     carry_out(plane, judged).await;
+    for answer in answers {
+        let shards = plane.shards();
+        shards
+            .tell_device(&answer.device, &answer.topic, answer.payload)
+            .await;
+    }
     for one in told {
         if let Told::Report { device, .. } = one {
             plane.remind_of_containment(device).await;

@@ -56,6 +56,8 @@ pub struct Addresses {
     pub people: SocketAddr,
     pub devices: SocketAddr,
     pub mqtt: SocketAddr,
+    /// MQTT and HTTP for devices, by ALPN.
+    pub alpn: Option<SocketAddr>,
 }
 
 /// Runs a plane until `stop` resolves, then drains it.
@@ -77,6 +79,7 @@ pub async fn serve(
     config.listen.people = addresses.people;
     config.listen.devices = addresses.devices;
     config.listen.mqtt = addresses.mqtt;
+    config.listen.alpn.address = addresses.alpn;
     let local = listen::bind_local(&config.socket_file())?;
     config.gateway.connections_max = listen::connections_allowed(&config.gateway);
     let plane = foundation.into_plane(config, &doors)?;
@@ -91,9 +94,10 @@ pub async fn serve(
     served.spawn(listen::serve_local(local, people.clone(), stopped.clone()));
     let door = PeopleDoor {
         trust: Arc::clone(&trust),
+        tls_1_2: plane.config.listen.people_tls_1_2,
     };
     served.spawn(listen::serve_door(
-        doors.people,
+        listen::Arrivals::of(doors.people, &Arc::default())?,
         door,
         people,
         plane.signals.clone(),
@@ -101,15 +105,31 @@ pub async fn serve(
     ));
     let door = DevicesDoor {
         trust,
-        tls_1_2: plane.config.identity.tls_1_2,
+        terms: plane.config.identity.tls_terms(),
     };
     served.spawn(listen::serve_door(
-        doors.devices,
-        door,
-        devices,
+        listen::Arrivals::of(doors.devices, &plane.config.listen.proxies())?,
+        door.clone(),
+        devices.clone(),
         plane.signals.clone(),
         stopped.clone(),
     ));
+    if let Some(alpn) = doors.alpn {
+        let door = DevicesDoor {
+            terms: plane.config.listen.alpn.tls_terms()?,
+            ..door
+        };
+        served.spawn(listen::serve_door(
+            listen::Arrivals::Handed(alpn.http),
+            door,
+            match plane.config.listen.alpn.websocket {
+                true => listen::with_websocket(devices, &plane),
+                false => devices,
+            },
+            plane.signals.clone(),
+            stopped.clone(),
+        ));
+    }
     if let Some(listener) = doors.challenges {
         let trust = Arc::clone(plane.trust());
         served.spawn(listen::serve_challenges(listener, trust, stopped.clone()));
@@ -118,8 +138,9 @@ pub async fn serve(
         sign_in::make_admin_link(&plane).await?;
     }
     plane.committed.notify_one();
+    let by_alpn = (addresses.alpn).map_or(String::new(), |at| format!(", both by ALPN on {at}"));
     tracing::info!(
-        "serving people on {}, devices on {}, MQTT on {}; log {}",
+        "serving people on {}, devices on {}, MQTT on {}{by_alpn}; log {}",
         addresses.people,
         addresses.devices,
         addresses.mqtt,

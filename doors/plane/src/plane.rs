@@ -477,7 +477,8 @@ impl Plane {
     pub async fn compile(&self, fleet: &Arc<FleetInForce>) -> Result<Grants, Trouble> {
         let population = self.population(fleet);
         let fleet = Arc::clone(fleet);
-        off_thread(move || planning::compile(&fleet, population)).await?
+        let config = self.config.gateway.clone();
+        off_thread(move || planning::compile(&fleet, population, &config)).await?
     }
 
     /// One of each kind that is known: the same product and groups are the same to policy.
@@ -533,7 +534,7 @@ impl Plane {
         let trouble = self.sequencer_trouble.lock().clone();
         reasons.extend(trouble.map(|what| format!("the log is not published: {what}")));
         reasons.extend(self.trust().served.get().ended(crate::clock::now()));
-        let reports = self.shards.reports(false).await;
+        let reports = self.shards.reports().await;
         let ended = usize::from(self.shards.shard_count()).saturating_sub(reports.len());
         if ended > 0 {
             reasons.push(format!("{ended} shard(s) have ended; restart the plane"));

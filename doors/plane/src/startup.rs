@@ -124,7 +124,8 @@ impl Foundation {
             Some(row) => FleetInForce::from_row(&row).map_err(readable)?,
             None => FleetInForce::none(),
         };
-        let grants = planning::compile(&fleet, population(&registry, &fleet)).map_err(readable)?;
+        let grants = planning::compile(&fleet, population(&registry, &fleet), &config.gateway)
+            .map_err(readable)?;
         let journals = Journals::open(&config.gateway, &config.data_dir.join("journal"))?;
         let judgement = recall(config, &store, &facts, &registry, &fleet)?;
         let chips = tpm::vendors(&store)
@@ -178,7 +179,7 @@ impl Foundation {
         let shards = Shards::start(
             &config.gateway,
             self.journals,
-            &doors.mqtt,
+            doors.shard_doors(&config)?,
             &shards::Around {
                 admission: Arc::clone(&admission),
                 grants: Arc::clone(&grants),
@@ -645,7 +646,12 @@ fn recall(
         ..response::Remembered::default()
     };
     responder.restore_state(&last, clock::now(), &mut Vec::new())?;
-    let mut judgement = Judgement::new(detector, alerts, responder);
+    let mut judgement = Judgement::new(
+        detector,
+        alerts,
+        responder,
+        config.gateway.device_defender_interval_min(),
+    );
     for device in registry.devices().filter(|device| device.enrolled) {
         judgement.introduce(&device.device, registry);
     }

@@ -5,6 +5,7 @@
 
 use crate::attestation::AttestationTable;
 use crate::behaviour::{self, BehaviourTable, Destination, DestinationId};
+use crate::contract::{self, Contract, Encoding, Schema};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{
     Channel, ChannelId, ClientIds, Direction, Enrollment, FAN_OUT_PER_MINUTE, Group, LdevidKey,
@@ -16,6 +17,7 @@ use model::{AuthorityId, GroupId, ProductId, ServiceId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use toml::Spanned;
 
@@ -83,12 +85,16 @@ pub(crate) fn read(files: &[SourceFile], wrong: &mut Vec<Diagnostic>) -> Declare
     if !wrong.is_empty() {
         return declared;
     }
+    let schemas = read_schemas(files, wrong);
+    if !wrong.is_empty() {
+        return declared;
+    }
     let mut places = BTreeMap::new();
     for file in files {
         match part_of(&file.path) {
             Some(Part::Products) => declared.read_products(file, files, wrong),
             Some(Part::Services) => declared.read_services(file, wrong),
-            Some(Part::Channels) => declared.read_channels(file, &mut places, wrong),
+            Some(Part::Channels) => declared.read_channels(file, &schemas, &mut places, wrong),
             _ => {}
         }
     }
@@ -233,9 +239,27 @@ struct ChannelTable {
     rate_per_minute: Option<Spanned<u32>>,
     retained_max: Option<Spanned<u32>>,
     retained_days: Option<Spanned<u32>>,
+    /// A file of `schemas/`.
+    schema: Option<Spanned<String>>,
+    encoding: Option<Spanned<EncodingWord>>,
+    depth_max: Option<Spanned<u32>>,
     fan_out_per_minute: Option<Spanned<u32>>,
     response: Option<Spanned<String>>,
 }
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum EncodingWord {
+    Json,
+    Cbor,
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// Whatever fits.
+    None,
+}
+
+/// The schemas of a fleet by path.
+type Schemas<'f> = BTreeMap<&'f str, Arc<Schema>>;
 
 /// What holds where nothing is said.
 const fn yes() -> bool {
@@ -405,6 +429,7 @@ impl Declared {
     fn read_channels<'a>(
         &mut self,
         file: &'a SourceFile,
+        schemas: &Schemas<'_>,
         places: &mut BTreeMap<ChannelId, Place<'a>>,
         wrong: &mut Vec<Diagnostic>,
     ) {
@@ -425,8 +450,10 @@ impl Declared {
                     continue;
                 }
             };
+            let contract = table.contract(file, schemas, wrong);
             let channel = Channel {
                 id: id.clone(),
+                contract,
                 template,
                 direction: table.direction,
                 payload_bytes_max: in_range(
@@ -495,6 +522,74 @@ impl Declared {
                 wrong.push(Diagnostic::new(place, message, help));
             }
         }
+    }
+}
+
+fn read_schemas<'f>(files: &'f [SourceFile], wrong: &mut Vec<Diagnostic>) -> Schemas<'f> {
+    let mut automaton_bytes = caps::AUTOMATON_BYTES;
+    (files.iter())
+        .filter(|file| part_of(&file.path) == Some(Part::Schemas))
+        .filter_map(|file| {
+            let schema = Schema::read(file, &mut automaton_bytes, wrong)?;
+            Some((file.path.as_str(), Arc::new(schema)))
+        })
+        .collect()
+}
+
+impl ChannelTable {
+    /// What it says of payloads. A schema alone means JSON.
+    fn contract(
+        &self,
+        file: &SourceFile,
+        schemas: &Schemas<'_>,
+        wrong: &mut Vec<Diagnostic>,
+    ) -> Option<Contract> {
+        let mut refuse = |span, message: String, help: &str| {
+            let place = Place::in_file(file, span);
+            wrong.push(Diagnostic::new(place, message, help.to_owned()));
+        };
+        let schema = self.schema.as_ref().and_then(|path| {
+            let known = schemas.get_key_value(path.get_ref().as_str());
+            if known.is_none() {
+                refuse(
+                    path.span(),
+                    format!("{:?} is no file of this fleet", path.get_ref()),
+                    "write a path such as schemas/telemetry.json, and add that file",
+                );
+            }
+            known
+        });
+        let encoding = match self.encoding.as_ref().map(|word| (word, *word.get_ref())) {
+            Some((_, EncodingWord::Json)) => Encoding::Json,
+            Some((_, EncodingWord::Cbor)) => Encoding::Cbor,
+            Some((word, EncodingWord::Utf8 | EncodingWord::None)) if self.schema.is_some() => {
+                let help = "write encoding = \"json\" or \"cbor\", or take the schema out";
+                refuse(
+                    word.span(),
+                    "a schema describes JSON or CBOR".to_owned(),
+                    help,
+                );
+                return None;
+            }
+            Some((_, EncodingWord::Utf8)) => Encoding::Utf8,
+            None if self.schema.is_some() => Encoding::Json,
+            Some((_, EncodingWord::None)) | None => {
+                if let Some(depth) = &self.depth_max {
+                    let help = "write encoding = \"json\" or \"cbor\", or take depth_max out";
+                    refuse(depth.span(), "nothing here has a depth".to_owned(), help);
+                }
+                return None;
+            }
+        };
+        let depth = (self.depth_max.as_ref()).map_or(contract::DEPTH.into(), |depth| {
+            in_range(depth, contract::DEPTH_MAX.into(), file, wrong)
+        });
+        Some(Contract {
+            encoding,
+            depth_max: u8::try_from(depth).unwrap_or(contract::DEPTH_MAX),
+            schema_path: schema.map(|(path, _)| Arc::from(*path)),
+            schema: schema.map(|(_, schema)| Arc::clone(schema)),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::attestation::Attestation;
 use crate::behaviour::{Behaviour, Destination, DestinationId};
+use crate::contract::Contract;
 use crate::declared::{self, Declared};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::invariant::{self, Invariant};
@@ -29,6 +30,8 @@ pub(crate) mod caps {
     pub const DESTINATIONS: usize = 1000;
     pub const POLICIES: usize = 1000;
     pub const INVARIANTS: usize = 100;
+    /// What the automata of all schemas' patterns take in memory.
+    pub const AUTOMATON_BYTES: usize = 32 * 1024 * 1024;
     pub const DIAGNOSTICS: usize = 100;
 }
 
@@ -169,6 +172,8 @@ pub struct Channel {
     pub retained_max: u32,
     /// How long a retained message is kept.
     pub retained_days: u32,
+    /// What its payloads must be; `None`: anything of that size.
+    pub contract: Option<Contract>,
     /// Distinct devices that one caller of the API may command here in a minute; more wait for a
     /// second person.
     pub fan_out_per_minute: u32,
@@ -444,6 +449,8 @@ pub(crate) enum Part {
     Services,
     Channels,
     Destinations,
+    /// What payloads must be, for channels to name.
+    Schemas,
     Policies,
     /// What must hold, whatever policies say.
     Invariants,
@@ -471,6 +478,7 @@ pub(crate) fn part_of(path: &str) -> Option<Part> {
         ("channels", "toml") => Some(Part::Channels),
         ("destinations", "toml") => Some(Part::Destinations),
         ("playbooks", "toml") => Some(Part::Playbooks),
+        ("schemas", "json") => Some(Part::Schemas),
         ("policies", "cedar") => Some(Part::Policies),
         ("mud", "json" | "p7s" | "pem") => Some(Part::Mud),
         _ => None,
@@ -505,8 +513,8 @@ fn check_files(files: &[SourceFile]) -> Vec<Diagnostic> {
                 "this file is no part of a fleet",
                 String::from(
                     "fleet/ holds fleet.toml, invariants.toml, products/*.toml, services/*.toml, channels/*.toml, \
-                     destinations/*.toml, playbooks/*.toml, policies/*.cedar and mud/*.json, *.p7s, *.pem, and \
-                     nothing else; \
+                     destinations/*.toml, schemas/*.json, playbooks/*.toml, policies/*.cedar and \
+                     mud/*.json, *.p7s, *.pem, and nothing else; \
                      keep notes as comments in these",
                 ),
             ));

@@ -1,8 +1,9 @@
 //! Grants: what each principal may publish and receive, decided before it asks.
 
-use crate::builtin::{self, Builtin};
+use crate::builtin::Builtin;
 use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary, too_many};
 use crate::compile::{Action, Cell, Cells, Compiler, Relation};
+use crate::contract::Contract;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
 use crate::template::Slots;
@@ -20,6 +21,8 @@ pub struct Grants {
     rules: Arc<Rules>,
     classes: Vec<Arc<Class>>,
     by_key: BTreeMap<ClassKey, u32>,
+    /// Whether the topics of Device Defender are among the plane's own.
+    device_defender: bool,
 }
 
 /// What does not depend on the population.
@@ -168,6 +171,25 @@ impl Grants {
         Ok(Some(extended))
     }
 
+    /// The same grants, by which devices may or may not send reports of AWS IoT Device Defender to
+    /// the plane. Without a word they may not.
+    #[must_use]
+    pub fn with_device_defender(self, device_defender: bool) -> Self {
+        Self {
+            device_defender,
+            ..self
+        }
+    }
+
+    /// The plane's own channel that a topic is of, and whose.
+    fn builtin<'t>(&self, topic: &'t str) -> Option<(Builtin, &'t str)> {
+        Builtin::of(topic).filter(|(builtin, _)| self.has(*builtin))
+    }
+
+    pub(crate) fn has(&self, builtin: Builtin) -> bool {
+        self.device_defender || !builtin.is_of_defender()
+    }
+
     /// The subject that these grants know `facts` as. One of an unknown class (see `extended`,
     /// `unclassified`) is denied everything.
     #[must_use]
@@ -199,7 +221,7 @@ impl Grants {
         subject: &Subject,
         topic: &'t str,
     ) -> Result<Permitted<Publish<'t>>, Denied> {
-        if let Some((builtin, _)) = Builtin::of(topic)
+        if let Some((builtin, _)) = self.builtin(topic)
             && builtin.is_to_plane()
             && let Some(publish) = self.resolve(topic)
             && subject.is_quarantined_at_most()
@@ -234,6 +256,7 @@ impl Grants {
     pub fn receive(&self, subject: &Subject, message: &Publish<'_>) -> bool {
         if let Some(builtin) = Builtin::of_channel(message.channel) {
             return !builtin.is_to_plane()
+                && self.has(builtin)
                 && subject.is_quarantined_at_most()
                 && self.relation(subject, message) == Relation::Own;
         }
@@ -262,12 +285,12 @@ impl Grants {
     /// `None` if it has none: such a message is delivered to nobody. Allocates nothing.
     #[must_use]
     pub fn resolve<'t>(&self, topic: &'t str) -> Option<Publish<'t>> {
-        if let Some((builtin, owner)) = Builtin::of(topic) {
+        if let Some((builtin, owner)) = self.builtin(topic) {
             return Some(Publish {
                 topic,
                 owner: Some(owner),
                 channel: builtin.channel(),
-                payload_bytes_max: builtin::PAYLOAD_BYTES_MAX,
+                payload_bytes_max: builtin.payload_bytes_max(),
                 rate_per_minute: None,
                 retained_max: 0,
                 retained_days: 0,
@@ -299,7 +322,7 @@ impl Grants {
         subject: &Subject,
         filter: &Filter,
     ) -> Result<Permitted<Subscription>, Denied> {
-        if subject.is_own_word_of_plane(filter) && subject.is_quarantined_at_most() {
+        if self.is_word_of_plane(subject, filter) && subject.is_quarantined_at_most() {
             return Ok(Permitted(Subscription {
                 filter: filter.clone(),
             }));
@@ -394,6 +417,12 @@ impl Grants {
             .flatten()
     }
 
+    /// What the payload of a message must be; `None`: anything of its size.
+    #[must_use]
+    pub fn contract(&self, message: &Publish<'_>) -> Option<&Contract> {
+        self.channel(message)?.contract.as_ref()
+    }
+
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
         &self.rules.fleet
@@ -428,7 +457,16 @@ impl Grants {
             }),
             classes: Vec::new(),
             by_key: BTreeMap::new(),
+            device_defender: false,
         }
+    }
+
+    /// Whether a filter is a topic on which the plane tells this device.
+    fn is_word_of_plane(&self, subject: &Subject, filter: &Filter) -> bool {
+        let Some((builtin, owner)) = self.builtin(filter.as_str()) else {
+            return false;
+        };
+        !builtin.is_to_plane() && is_owner(subject, builtin, owner)
     }
 
     fn add(&mut self, class: Class) {
@@ -468,6 +506,13 @@ impl Grants {
         let Some(slots) = subject.slots() else {
             return Relation::Other;
         };
+        if let (Some(builtin), Some(owner)) = (Builtin::of_channel(message.channel), message.owner)
+        {
+            return match is_owner(subject, builtin, owner) {
+                true => Relation::Own,
+                false => Relation::Other,
+            };
+        }
         let is_own = match self.channel_at(message.channel) {
             Some(channel) if channel.template.has_attributes() => {
                 channel.template.is_own(message.topic, slots)
@@ -552,6 +597,18 @@ impl Grants {
     }
 }
 
+/// Whether a topic of the plane's own that is said to be `owner`'s is this subject's. As a thing it
+/// may be called what its list says that it has always been called.
+fn is_owner(subject: &Subject, builtin: Builtin, owner: &str) -> bool {
+    let Some(slots) = subject.slots() else {
+        return false;
+    };
+    let is_called = |(name, value): &(AttributeId, AttributeValue)| {
+        name.as_str() == "client_id" && value.as_str() == owner
+    };
+    owner == slots.device || builtin.is_of_defender() && slots.attributes.iter().any(is_called)
+}
+
 /// The filter of `subject`'s own topics of `channel`, if it can have any. A service never does, be
 /// its name that of a device.
 fn own_filter(channel: &Channel, subject: &Subject) -> Option<Filter> {
@@ -599,16 +656,6 @@ impl Subject {
 
     fn is_quarantined_at_most(&self) -> bool {
         self.containment != Some(Containment::Isolated)
-    }
-
-    /// Whether a filter is a topic on which the plane tells this device.
-    fn is_own_word_of_plane(&self, filter: &Filter) -> bool {
-        match (Builtin::of(filter.as_str()), &self.principal) {
-            (Some((builtin, owner)), Principal::Device(id)) => {
-                !builtin.is_to_plane() && owner == id.as_str()
-            }
-            _ => false,
-        }
     }
 
     /// What of a device stands in slots. A service has none, be its name that of a device.
@@ -660,6 +707,19 @@ impl Publish<'_> {
     #[must_use]
     pub fn is_request(&self) -> bool {
         self.channel == Builtin::Enroll.channel()
+    }
+
+    /// A report of its owner's Device Defender agent, which goes to no subscriber either.
+    #[must_use]
+    pub fn is_defender_report(&self) -> bool {
+        let builtin = Builtin::of_channel(self.channel);
+        builtin.is_some_and(|one| one.is_of_defender() && one.is_to_plane())
+    }
+
+    /// A word of a device to the plane.
+    #[must_use]
+    pub fn is_to_plane(&self) -> bool {
+        Builtin::of_channel(self.channel).is_some_and(Builtin::is_to_plane)
     }
 }
 

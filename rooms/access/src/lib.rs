@@ -6,7 +6,8 @@
 //! that decided; what a product's devices are expected to do ([`Behaviour`]); and [`Diagnostic`]s
 //! that say at which line a fleet is wrong; whether its invariants hold ([`prove`]). What people,
 //! tokens, services and devices may ask of the control plane ([`People`]).
-//! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1.
+//! **Standards:** Cedar (policy language), MQTT 5 section 4.7 (topics and filters), TOML 1.1,
+//! JSON Schema 2020-12 (the part that [`Contract`] holds), RFC 8259 (JSON), RFC 8949 (CBOR).
 //! **Refuses to know:** files, sessions, sockets, certificates, time, and a device's name beyond
 //! "it owns this topic or it does not".
 //!
@@ -20,6 +21,7 @@ mod builtin;
 mod class;
 mod command;
 mod compile;
+mod contract;
 mod declared;
 mod diagnostic;
 mod difference;
@@ -40,9 +42,12 @@ mod topics;
 
 pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
-pub use builtin::{certificate_topic, containment_topic, enroll_topic, report_topic};
+pub use builtin::{
+    DefenderTopic, certificate_topic, containment_topic, enroll_topic, report_topic,
+};
 pub use class::Facts;
 pub use command::{Addressed, Unaddressable};
+pub use contract::{Contract, Encoding, PayloadScratch, Violation};
 pub use diagnostic::{Diagnostic, SourceFile};
 pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
 pub use explain::Explanation;

@@ -20,7 +20,7 @@ pub struct Reach {
 /// One channel, as far as it is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached {
-    /// The channel's id; those that begin with `$fleetward/` are the plane's own.
+    /// The channel's id; those that begin with `$fleetward/` or `$aws/` are the plane's own.
     pub channel: String,
     pub publishes: bool,
     pub receives: bool,
@@ -42,7 +42,7 @@ impl Grants {
             }
         }
         if is_device && facts.containment != Some(Containment::Isolated) {
-            for builtin in Builtin::ALL {
+            for builtin in Builtin::ALL.into_iter().filter(|one| self.has(*one)) {
                 let publishes = builtin.is_to_plane();
                 reach.channels.push(Reached {
                     channel: builtin.name().to_owned(),

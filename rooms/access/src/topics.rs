@@ -171,6 +171,7 @@ mod tests {
             payload_bytes_max: 1,
             rate_per_minute: None,
             retained_max: 0,
+            contract: None,
             retained_days: 30,
             fan_out_per_minute: 1,
             response: None,

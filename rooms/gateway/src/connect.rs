@@ -271,9 +271,7 @@ impl Gateway {
             let subject = known.subject.uncontained();
             match self.grants.publish(&subject, will.topic) {
                 // The plane wants to hear from a device, not of it.
-                Ok(permitted) if permitted.is_report() || permitted.is_request() => {
-                    Denied::new(DenyReason::NoPermit)
-                }
+                Ok(permitted) if permitted.is_to_plane() => Denied::new(DenyReason::NoPermit),
                 Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
                     Denied::new(DenyReason::PayloadTooLarge)
                 }
@@ -285,8 +283,21 @@ impl Gateway {
                 {
                     Denied::new(DenyReason::NotRetained)
                 }
-                Ok(_) => match self.foreign_response_topic(principal, &will.forward) {
-                    None => return Ok(()),
+                Ok(permitted) => match self.foreign_response_topic(principal, &will.forward) {
+                    None => {
+                        let payload = will.payload;
+                        let held = self.check_will_payload(
+                            principal,
+                            &permitted,
+                            payload,
+                            will.retain,
+                            turn,
+                        );
+                        return held.map_err(|_| {
+                            let why = "the will's payload is not what its channel carries";
+                            Refusal(Reason::PAYLOAD_FORMAT_INVALID, why)
+                        });
+                    }
                     Some(_) => {
                         return Err(Refusal(
                             Reason::NOT_AUTHORIZED,

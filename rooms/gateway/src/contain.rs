@@ -12,15 +12,19 @@ use mqtt::{ForwardProperties, Qos, Reason};
 pub struct FromDevice {
     pub device: DeviceId,
     pub said: Said,
-    /// At most 64 KiB, untrusted.
+    /// At most 64 KiB, of Device Defender 128; untrusted.
     pub payload: Vec<u8>,
     pub at: Timestamp,
 }
 
 /// What kind of word it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     Report,
+    /// Of an agent of Device Defender, on this topic ([`access::DefenderTopic`]).
+    DefenderReport {
+        topic: String,
+    },
     /// A certificate request, on a connection with this certificate.
     Request {
         certificate: CertificateId,

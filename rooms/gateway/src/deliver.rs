@@ -203,13 +203,19 @@ impl Gateway {
         turn: &mut Turn,
     ) -> bool {
         if copy.qos == Qos::AtMostOnce {
-            self.deliver_at_most_once(session, copy, turn);
+            self.deliver_at_most_once(session, copy, now, turn);
             return true;
         }
         self.deliver_acknowledged(session, copy, now, turn)
     }
 
-    fn deliver_at_most_once(&mut self, session: u32, message: &Outbound<'_>, turn: &mut Turn) {
+    fn deliver_at_most_once(
+        &mut self,
+        session: u32,
+        message: &Outbound<'_>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
         let Self {
             sessions,
             principals,
@@ -219,7 +225,7 @@ impl Gateway {
             limits,
             ..
         } = self;
-        let Some(session) = sessions.get(session) else {
+        let Some(session) = sessions.get_mut(session) else {
             return;
         };
         // QoS 0 is not kept for the absent.
@@ -243,6 +249,7 @@ impl Gateway {
         }
         if write_publish(connection, id, &fields(message, None, false), spare, turn) {
             counters.deliveries += 1;
+            session.outgoing.count(message.payload.len(), now);
         } else {
             counters.dropped_too_large_for_client += 1;
         }
@@ -333,6 +340,7 @@ impl Gateway {
             let fields = fields(message, Some(packet_id), false);
             write_publish(connection, id, &fields, spare, turn);
             counters.deliveries += 1;
+            session.outgoing.count(message.payload.len(), now);
         }
         true
     }
@@ -419,6 +427,8 @@ impl Gateway {
         } else {
             counters.deliveries += u64::from(!dup);
             counters.redeliveries += u64::from(dup);
+            let bytes = message.payload.len();
+            session.outgoing.count(bytes, now);
             session.queue.mark_sent();
             return true;
         };

@@ -16,7 +16,7 @@ use crate::slab::Slab;
 use crate::state::{Connection, Phase, Session, WillDue};
 use crate::summary::Counters;
 use crate::turn::{CloseReason, Closed, Turn};
-use access::{ClientIds, Facts, Grants};
+use access::{ChannelId, ClientIds, Facts, Grants, PayloadScratch};
 use core::net::IpAddr;
 use model::{CertificateId, Principal, Timestamp};
 use mqtt::{Filter, FilterTrie, Reason, Version};
@@ -88,6 +88,10 @@ pub struct Gateway {
     pub(crate) share_matches: Vec<u32>,
     pub(crate) identifiers: Vec<u8>,
     pub(crate) alias_topic: String,
+    pub(crate) watched: Vec<Principal>,
+    pub(crate) payload_scratch: PayloadScratch,
+    /// By channel of the fleet, of those that had any.
+    pub(crate) violations: BTreeMap<ChannelId, u64>,
     /// Found in the midst of a delivery, done at the end of the call.
     pub(crate) cuts: Vec<(u32, CloseReason)>,
     pub(crate) wills: Vec<WillDue>,
@@ -149,6 +153,9 @@ impl Gateway {
             share_matches: Vec::new(),
             identifiers: Vec::new(),
             alias_topic: String::new(),
+            watched: Vec::new(),
+            payload_scratch: PayloadScratch::default(),
+            violations: BTreeMap::new(),
             cuts: Vec::new(),
             wills: Vec::new(),
             orphans: VecDeque::new(),
@@ -206,6 +213,7 @@ impl Gateway {
             listed: false,
             opened_at: now,
             last_packet_at: now,
+            answered: false,
             keep_alive_seconds: 0,
             packet_bytes_max: usize::MAX,
             receive_maximum: 0,
@@ -244,6 +252,20 @@ impl Gateway {
         let connection = self.connection_mut(connection.0)?;
         connection.listed = false;
         Some(&mut connection.out)
+    }
+
+    /// Whether this client acknowledges and nobody waits for it: its window is half free. What it
+    /// sends next may then be left to gather for a moment.
+    #[must_use]
+    pub fn only_answers(&self, connection: ConnectionId) -> bool {
+        let Some(found) = self.connection(connection.0) else {
+            return false;
+        };
+        let session = found.session().and_then(|index| self.sessions.get(index));
+        found.answered
+            && session.is_some_and(|session| {
+                session.queue.len() <= usize::from(found.receive_maximum) / 2
+            })
     }
 
     /// After a write: the bytes that left `output` and are not yet in the kernel.

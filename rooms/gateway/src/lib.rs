@@ -14,7 +14,7 @@
 //! delivered to a principal after [`Gateway::revoke`] has returned (nor, but for the plane's own two
 //! channels, of a quarantined one after [`Gateway::contain`]).
 //!
-//! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → subscriptions
+//! The life of a message: [`Gateway::receive`] → grant → payload and rate limits → contract → subscriptions
 //! that match → grant of each receiver → the receiver's output or queue → acknowledgement.
 
 mod acks;
@@ -23,9 +23,11 @@ mod claim;
 mod command;
 mod connect;
 mod contain;
+mod contract;
 mod deadline;
 mod deliver;
 mod fan_out;
+mod flow;
 mod gateway;
 mod home;
 mod journal;
@@ -46,6 +48,7 @@ mod state;
 mod subscribe;
 mod summary;
 mod turn;
+mod watch;
 mod will;
 mod withdraw;
 
@@ -53,6 +56,7 @@ pub use claim::{ClaimAsk, ClaimCall, ClaimEnd, ClaimSession, ClaimTopic};
 pub use command::{Command, CommandTo, Progress};
 pub use contain::{FromDevice, Said};
 pub use fan_out::FanOut;
+pub use flow::Rate;
 pub use gateway::{Admitted, ConnectionId, Gateway};
 pub use home::{PARTITIONS, home_shard, partition};
 pub use limits::Limits;

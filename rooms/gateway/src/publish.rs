@@ -2,6 +2,7 @@
 //! In the steady state nothing here allocates.
 
 use crate::contain::{FromDevice, Said};
+use crate::contract::is_removal;
 use crate::deliver::expires_at;
 use crate::gateway::Gateway;
 use crate::limits::Limits;
@@ -10,7 +11,7 @@ use crate::receive::Step;
 use crate::signal::{Signal, cut};
 use crate::subscribe::deny_text;
 use crate::turn::Turn;
-use access::Denied;
+use access::{Denied, Violation};
 use model::{DenyReason, Principal, Timestamp};
 use mqtt::{ForwardProperties, Publish, Qos, Reason, Version};
 
@@ -78,10 +79,19 @@ impl Gateway {
                 return Step::Consumed(0);
             }
         };
-        if permitted.is_report() || permitted.is_request() {
+        if permitted.is_to_plane() {
             self.note_received(session, packet);
+            self.note_flow(principal, session, packet, now, turn);
             self.take_word(id, principal, &permitted, packet, now, turn);
             self.acknowledge(id, packet, Reason::SUCCESS, None, turn);
+            return Step::Consumed(0);
+        }
+        if !is_removal(packet.payload, packet.retain)
+            && let Err(violation) = self.hold_to_contract(&permitted, packet.payload)
+        {
+            // It took time: whoever sends nonsense has no more of it than who sends sense.
+            self.take_rate(principal, &permitted, now);
+            self.refuse_payload(id, principal, &permitted, packet, &violation, turn);
             return Step::Consumed(0);
         }
         if let Some(topic) = self.foreign_response_topic(principal, &packet.forward) {
@@ -104,6 +114,7 @@ impl Gateway {
         }
         self.take_rate(principal, &permitted, now);
         self.count_publish(principal, packet);
+        self.note_flow(principal, session, packet, now, turn);
         self.note_received(session, packet);
         self.note_answer(session, packet, turn);
         let message = Outbound {
@@ -201,6 +212,11 @@ impl Gateway {
         let said = if permitted.is_report() {
             self.counters.reports += 1;
             Said::Report
+        } else if permitted.is_defender_report() {
+            self.counters.reports += 1;
+            Said::DefenderReport {
+                topic: packet.topic.to_owned(),
+            }
         } else {
             let Some(connection) = self.connection_mut(id) else {
                 return;
@@ -218,6 +234,20 @@ impl Gateway {
                 at: now,
             });
         }
+    }
+
+    fn note_flow(
+        &mut self,
+        principal: u32,
+        session: u32,
+        packet: &Publish<'_>,
+        now: Timestamp,
+        turn: &mut Turn,
+    ) {
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.incoming.count(packet.payload.len(), now);
+        }
+        self.tell_watched(principal, packet, turn);
     }
 
     fn count_publish(&mut self, principal: u32, packet: &Publish<'_>) {
@@ -248,6 +278,34 @@ impl Gateway {
         (!own).then_some(topic)
     }
 
+    fn refuse_payload(
+        &mut self,
+        id: u32,
+        principal: u32,
+        place: &access::Publish<'_>,
+        packet: &Publish<'_>,
+        violation: &Violation,
+        turn: &mut Turn,
+    ) {
+        let known = self.principals.get(principal);
+        if let Some(principal) = known.map(|known| known.facts.principal.clone()) {
+            self.note_violation(&principal, place, violation, false, turn);
+        }
+        let text = (self.wants_reason(id, packet)).then(|| {
+            let name = DenyReason::ContractViolation.name();
+            format!("{name}: {violation}")
+        });
+        let code = Reason::PAYLOAD_FORMAT_INVALID;
+        self.acknowledge(id, packet, code, text.as_deref(), turn);
+    }
+
+    fn wants_reason(&self, id: u32, packet: &Publish<'_>) -> bool {
+        let wants = (self.connection(id)).is_some_and(|connection| {
+            connection.version == Version::V5 && connection.wants_reasons
+        });
+        wants && packet.qos != Qos::AtMostOnce
+    }
+
     fn refuse_publish(
         &mut self,
         id: u32,
@@ -265,11 +323,7 @@ impl Gateway {
             _ => Reason::NOT_AUTHORIZED,
         };
         self.deny_publish(principal, packet.topic, denied, false, turn);
-        let wants_reason = (self.connection(id)).is_some_and(|connection| {
-            connection.version == Version::V5 && connection.wants_reasons
-        });
-        let text = (wants_reason && packet.qos != Qos::AtMostOnce)
-            .then(|| deny_text(&self.grants.verdict(denied)));
+        let text = (self.wants_reason(id, packet)).then(|| deny_text(&self.grants.verdict(denied)));
         self.acknowledge(id, packet, code, text.as_deref(), turn);
     }
 
@@ -301,7 +355,7 @@ impl Gateway {
 
 /// How often a publisher may send there: words to the plane have limits of this gateway's.
 fn rate_of(message: &access::Publish<'_>, limits: &Limits) -> Option<u32> {
-    if message.is_report() {
+    if message.is_report() || message.is_defender_report() {
         Some(limits.reports_per_minute)
     } else if message.is_request() {
         Some(limits.requests_per_minute)

@@ -90,6 +90,12 @@ impl Gateway {
         now: Timestamp,
         turn: &mut Turn,
     ) -> Step {
+        if let Some(connection) = self.connection_mut(id) {
+            connection.answered = matches!(
+                packet,
+                Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_)
+            );
+        }
         match packet {
             Packet::Publish(publish) => return self.on_publish(id, session, publish, now, turn),
             Packet::Puback(ack) => self.on_puback(session, ack, now, turn),

@@ -67,6 +67,27 @@ pub enum Signal {
         verdict: Verdict,
         will: bool,
     },
+    /// Accepted, of a principal that somebody looks at ([`crate::Gateway::watch`]).
+    Published {
+        principal: Principal,
+        topic: String,
+        bytes: usize,
+        qos: mqtt::Qos,
+        retain: bool,
+    },
+    /// A payload that is not what its channel carries.
+    ContractViolation {
+        principal: Principal,
+        topic: String,
+        channel: String,
+        /// The offending field as a JSON pointer; empty: the whole.
+        field: String,
+        /// The keyword of its schema that is not held, or `encoding`.
+        rule: &'static str,
+        /// What it must be.
+        text: String,
+        will: bool,
+    },
     SubscribeDenied {
         principal: Principal,
         filter: String,
@@ -125,6 +146,8 @@ impl Signal {
             Self::ForeignClientId { .. } => "foreign-client-id",
             Self::TakenOver { .. } => "taken-over",
             Self::PublishDenied { .. } => "publish-denied",
+            Self::ContractViolation { .. } => "contract-violation",
+            Self::Published { .. } => "published",
             Self::SubscribeDenied { .. } => "subscribe-denied",
             Self::SubscriptionDropped { .. } => "subscription-dropped",
             Self::ResponseTopicDenied { .. } => "response-topic-denied",
@@ -144,10 +167,12 @@ impl Signal {
         match self {
             Self::SessionOpened { .. }
             | Self::ConnectionClosed { .. }
-            | Self::ConnectionLost { .. } => Actor::Nobody,
+            | Self::ConnectionLost { .. }
+            | Self::Published { .. } => Actor::Nobody,
             Self::ForeignClientId { .. }
             | Self::ConnectRefused { .. }
             | Self::ResponseTopicDenied { .. }
+            | Self::ContractViolation { .. }
             | Self::Malformed { .. }
             | Self::NotSupported { .. }
             | Self::KeepAliveExpired { .. } => Actor::Device,
@@ -174,6 +199,8 @@ impl Signal {
             | Self::ForeignClientId { principal, .. }
             | Self::TakenOver { principal, .. }
             | Self::PublishDenied { principal, .. }
+            | Self::ContractViolation { principal, .. }
+            | Self::Published { principal, .. }
             | Self::SubscribeDenied { principal, .. }
             | Self::SubscriptionDropped { principal, .. }
             | Self::ResponseTopicDenied { principal, .. }
@@ -263,6 +290,34 @@ impl fmt::Display for Signal {
                 "{} of {principal} to {topic:?} denied: {}; the operator must permit it in the fleet's policies, or the client must not send it",
                 if *will { "will" } else { "publish" },
                 Why(verdict)
+            ),
+            Self::Published {
+                principal,
+                topic,
+                bytes,
+                qos,
+                retain,
+            } => write!(
+                f,
+                "{principal} published {bytes} bytes to {topic:?} ({qos:?}, retain: {retain})"
+            ),
+            Self::ContractViolation {
+                principal,
+                topic,
+                channel,
+                field,
+                text,
+                will,
+                ..
+            } => write!(
+                f,
+                "{} of {principal} to {topic:?} refused: {} {text}; the client must send what channel {channel} carries, or the operator must correct its schema",
+                if *will { "will" } else { "publish" },
+                if field.is_empty() {
+                    "the payload"
+                } else {
+                    field
+                },
             ),
             Self::SubscribeDenied {
                 principal,

@@ -1,6 +1,7 @@
 //! What the machine remembers of a connection, of a session and of a message that must go out later.
 
 use crate::alias::Aliases;
+use crate::flow::Flow;
 use crate::journal::Options;
 use crate::queue::Queue;
 use crate::retained::Backlog;
@@ -31,6 +32,8 @@ pub(crate) struct Connection {
     pub listed: bool,
     pub opened_at: Timestamp,
     pub last_packet_at: Timestamp,
+    /// Its latest packet was an acknowledgement.
+    pub answered: bool,
     pub keep_alive_seconds: u16,
     /// Of the client: we never send a larger one.
     pub packet_bytes_max: usize,
@@ -130,6 +133,9 @@ pub(crate) struct Session {
     pub delayed_will: Option<(Timestamp, Box<Will>)>,
     pub pressure: Pressure,
     pub scheduled: Option<Timestamp>,
+    /// What its client sends, and what it is sent.
+    pub incoming: Flow,
+    pub outgoing: Flow,
 }
 
 impl Session {
@@ -156,6 +162,8 @@ impl Session {
             delayed_will: None,
             pressure: Pressure::default(),
             scheduled: None,
+            incoming: Flow::default(),
+            outgoing: Flow::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A will: promised at CONNECT, held against the grants then and again when it fires.
 
+use crate::contract::is_removal;
 use crate::deliver::expires_at;
 use crate::gateway::{Gateway, WillFate};
 use crate::queue::Outbound;
@@ -48,6 +49,13 @@ impl Gateway {
                 return;
             }
         };
+        if !is_removal(&will.payload, will.retain)
+            && let Err(violation) = self.hold_to_contract(&permitted, &will.payload)
+        {
+            self.counters.wills_suppressed += 1;
+            self.note_violation(&due.facts.principal, &permitted, &violation, true, turn);
+            return;
+        }
         if let Some(rate) = permitted.rate_per_minute
             && let Some(index) = self.by_principal.get(&due.facts.principal)
             && let Some(known) = self.principals.get_mut(*index)

@@ -178,6 +178,7 @@ impl Gateway {
         let is_same_fleet = self.grants.fleet().digest() == grants.fleet().digest();
         self.grants = grants;
         self.recount_retained();
+        self.recount_violations();
         for index in 0..self.principals.end() {
             if let Some(known) = self.principals.get_mut(index) {
                 known.subject = self.grants.subject(&known.facts);

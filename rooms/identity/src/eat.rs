@@ -6,12 +6,12 @@
 //! looked at but where its parts begin.
 
 use crate::Actor;
-use crate::cbor::{self, Item, Malformed, Reader};
 use crate::csr::KeyKind;
 use crate::registry::AttestationStatus;
 use crate::tpm::AttestationResult;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use cbor::{self, Item, Malformed, Reader};
 use std::collections::BTreeMap;
 
 /// The largest token looked at.

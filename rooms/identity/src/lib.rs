@@ -20,7 +20,6 @@
 //! [`Anchors::presented`] once its signature has held, [`Registry::authenticate`] for revocation
 //! and lists, [`Registry::enroll`] for a new certificate.
 
-mod cbor;
 mod certificate;
 pub mod crl;
 pub mod csr;

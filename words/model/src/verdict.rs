@@ -45,6 +45,8 @@ pub enum DenyReason {
     FanOutExceeded,
     /// The channel does not retain messages, or retains as many as its `retained_max` already.
     NotRetained,
+    /// The payload is not what the channel's contract says.
+    ContractViolation,
     /// The service's `shares` do not name this shared subscription.
     ShareNotGranted,
 }
@@ -63,6 +65,7 @@ impl DenyReason {
             Self::Contained => "contained",
             Self::FanOutExceeded => "fan-out-exceeded",
             Self::NotRetained => "not-retained",
+            Self::ContractViolation => "contract-violation",
             Self::ShareNotGranted => "share-not-granted",
         }
     }

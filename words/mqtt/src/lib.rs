@@ -4,7 +4,7 @@
 //! **In:** byte slices, topic and filter text. **Out:** borrowed packets, encoded packets, and
 //! whether a filter matches, covers or meets another.
 //! **Standards:** OASIS MQTT 3.1.1 and MQTT 5.0. One number in a rule's brackets, `(MQTT 3.3.1.1)`,
-//! is a section that both share.
+//! is a section that both share. Of RFC 6455 as much as MQTT over WebSocket needs ([`websocket`]).
 //! **Refuses to know:** sessions, alias tables, who may do what, time, sockets, any other format.
 //!
 //! A server hears with [`decode`], a client with [`decode_from_server`]: the standards give the
@@ -25,6 +25,7 @@ mod reason;
 mod rule;
 mod topic;
 mod trie;
+pub mod websocket;
 
 pub use algebra::covered_by_union;
 pub use decode::{ConnectVersionError, connect_version, decode, decode_from_server, frame_length};

@@ -29,8 +29,19 @@ pub enum Scenario {
         seconds: u32,
         payload_bytes: usize,
     },
-    /// Connections with one subscription each and no traffic.
-    Idle { devices: usize },
+    /// QoS 1 from the consumer's identity on `n/all`, which all of `devices` receive.
+    FanOut {
+        devices: usize,
+        rate_per_second: u32,
+        seconds: u32,
+        payload_bytes: usize,
+    },
+    /// Connections with one subscription each, `at_once` being opened, and no traffic for as long.
+    Idle {
+        devices: usize,
+        at_once: usize,
+        idle_seconds: u32,
+    },
     /// As `Publish`, while identities are withdrawn.
     Revoke {
         devices: usize,
@@ -59,6 +70,8 @@ pub struct Outcome {
     pub issued: u64,
     #[serde(default)]
     pub latency_p50_us: Option<f64>,
+    #[serde(default)]
+    pub latency_p99_us: Option<f64>,
     /// Why a CA refused, if it did.
     #[serde(default)]
     pub refusal: Option<String>,
@@ -146,12 +159,11 @@ impl Load {
             ("--ca", file("ca.pem")),
             ("--cert-dir", file("devices")),
             ("--consumer-cert", file("consumer.pem")),
-            ("--topic-template", "t/{device}/up".to_owned()),
-            ("--device-filter", "t/{device}/down".to_owned()),
             ("--consumer-filter", "t/+/up".to_owned()),
             ("--qos", "1".to_owned()),
         ]
         .into_iter()
+        .chain(scenario.topics())
         .chain(scenario.flags())
         .chain(
             server
@@ -240,6 +252,18 @@ impl Load {
 }
 
 impl Scenario {
+    /// Where devices send, or the one who speaks to all; and what devices subscribe to.
+    fn topics(&self) -> [(&'static str, String); 2] {
+        let (up, down) = match self {
+            Self::FanOut { .. } => ("n/all", "n/all"),
+            _ => ("t/{device}/up", "t/{device}/down"),
+        };
+        [
+            ("--topic-template", up.to_owned()),
+            ("--device-filter", down.to_owned()),
+        ]
+    }
+
     fn flags(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Handshakes {
@@ -284,10 +308,28 @@ impl Scenario {
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
             ],
-            Self::Idle { devices } => vec![
+            Self::FanOut {
+                devices,
+                rate_per_second,
+                seconds,
+                payload_bytes,
+            } => vec![
+                ("--mode", "fanout".to_owned()),
+                ("--devices", devices.to_string()),
+                ("--rate", rate_per_second.to_string()),
+                ("--payload-bytes", payload_bytes.to_string()),
+                ("--warmup", "1".to_owned()),
+                ("--seconds", seconds.to_string()),
+            ],
+            Self::Idle {
+                devices,
+                at_once,
+                idle_seconds,
+            } => vec![
                 ("--mode", "idle".to_owned()),
                 ("--devices", devices.to_string()),
-                ("--warmup", "1".to_owned()),
+                ("--handshakes", at_once.to_string()),
+                ("--warmup", idle_seconds.to_string()),
                 ("--seconds", "1".to_owned()),
             ],
         }

@@ -8,6 +8,7 @@ mod capture;
 mod cpu;
 mod credentials;
 mod figure;
+mod gateway;
 mod load;
 mod machine;
 mod paired;
@@ -16,7 +17,7 @@ mod server;
 
 use anyhow::{Context, bail, ensure};
 use figure::{Figure, Name};
-use load::{Load, Outcome, Scenario};
+use load::{Load, Outcome, Run, Scenario};
 use machine::Machine;
 use paired::paired;
 use server::{Durability, Keeps, Kind, Server};
@@ -35,6 +36,9 @@ pub struct Arguments {
     /// Devices connected in gateway
     #[arg(long, default_value_t = 1000)]
     sessions: usize,
+    /// How long connections are left idle before the memory that they hold is read
+    #[arg(long, default_value_t = 60)]
+    idle_seconds: u32,
     /// Devices connected in revoke
     #[arg(long, default_value_t = 10_000)]
     revoke_sessions: usize,
@@ -57,7 +61,7 @@ pub struct Arguments {
 
 const BENCHES: [(&str, Bench); 4] = [
     ("handshake", handshake),
-    ("gateway", gateway),
+    ("gateway", gateway::bench),
     ("issue", issue),
     ("revoke", revoke::bench),
 ];
@@ -72,6 +76,7 @@ struct Setting {
     pairs: usize,
     seconds: u32,
     sessions: usize,
+    idle_seconds: u32,
     revoke_sessions: usize,
     revocations: usize,
     stored: u32,
@@ -128,6 +133,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         pairs: arguments.pairs,
         seconds: arguments.seconds,
         sessions: arguments.sessions,
+        idle_seconds: arguments.idle_seconds,
         revoke_sessions: arguments.revoke_sessions,
         revocations: arguments.revocations,
         stored: arguments.stored,
@@ -184,7 +190,8 @@ fn handshake(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
             goal: Some(goal),
             durability: "none",
         };
-        figures.push(setting.compare_with(peer, name, DEVICES, |server| each(server, "all"))?);
+        let run = |server: &Server| Ok([each(server, "all")?]);
+        figures.extend(setting.compare(peer, [name], DEVICES, run)?);
     }
     if setting.ours == Kind::Fleetward {
         let name = Name {
@@ -194,8 +201,13 @@ fn handshake(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
             goal: Some(1.2),
             durability: "none",
         };
-        let run = |key_exchange| each(&setting.start(Kind::Fleetward, DEVICES)?, key_exchange);
-        let found = paired(setting.pairs, || run("hybrid"), || run("classic"))?;
+        let run = |key_exchange| {
+            Ok([each(
+                &setting.start(Kind::Fleetward, DEVICES)?,
+                key_exchange,
+            )?])
+        };
+        let [found] = paired(setting.pairs, || run("hybrid"), || run("classic"))?;
         figures.push(Figure::compared(name, "fleetward, X25519", &found));
     }
     Ok(figures)
@@ -226,7 +238,7 @@ fn issue(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
             run.outcome.latency_p50_us.unwrap_or(f64::NAN) / 1000.0,
             server.account()
         );
-        Ok(micros)
+        Ok([micros])
     };
     let name = |figure, goal| Name {
         bench: "issue",
@@ -242,7 +254,7 @@ fn issue(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         (Keeps::Records, "keeping a row on disk", Some(0.35)),
         (Keeps::Nothing, "keeping nothing", None),
     ] {
-        let found = paired(setting.pairs, ours, || {
+        let [found] = paired(setting.pairs, ours, || {
             each(&Server::cfssl(&setting.scratch, keeps)?)
         })?;
         let peer = format!("{}, {how}", server::version_of(Kind::Cfssl)?);
@@ -255,89 +267,52 @@ fn issue(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     for server in [&many, &few] {
         each(server)?;
     }
-    let growth = paired(setting.pairs, || each(&many), || each(&few))?;
+    let [growth] = paired(setting.pairs, || each(&many), || each(&few))?;
     let figure = "server CPU per certificate, many stored against 1,000";
     let peer = "fleetward, 1,000 stored";
     figures.push(Figure::compared(name(figure, Some(1.15)), peer, &growth));
     Ok(figures)
 }
 
-fn gateway(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
-    const IDLE: usize = 5000;
-    let mut figures = Vec::new();
-    for (figure, rate_per_second) in [
-        ("server CPU per delivered message, 5,000/s paced", 5_000),
-        ("server CPU per delivered message, 30,000/s offered", 30_000),
-    ] {
-        let scenario = Scenario::Publish {
-            devices: setting.sessions,
-            rate_per_second,
-            seconds: setting.seconds,
-            payload_bytes: 128,
-        };
-        let name = Name {
-            bench: "gateway",
-            figure,
-            unit: "µs",
-            goal: None,
-            durability: setting.durability.name(),
-        };
-        figures.push(setting.compare(name, setting.sessions, |server| {
-            cpu_micros_each(server, &scenario, |outcome| outcome.window_delivered)
-        })?);
-    }
-    let name = Name {
-        bench: "gateway",
-        figure: "memory per idle connection",
-        unit: "kB",
-        goal: None,
-        durability: "none",
-    };
-    figures.push(setting.compare(name, IDLE, |server| {
-        let run = Load::new(server, &Scenario::Idle { devices: IDLE })
-            .run(|| server.resident_kilobytes())?;
-        ensure!(
-            run.outcome.connected == IDLE as u64,
-            "only {} of {IDLE} connections stood",
-            run.outcome.connected
-        );
-        Ok((run.after - run.at_start) / IDLE as f64)
-    })?);
-    Ok(figures)
-}
-
 impl Setting {
     /// Every run has a fresh server: what one leaves behind must not help or hurt the next.
-    fn compare(
-        &self,
-        name: Name,
-        devices: usize,
-        measure: impl Fn(&Server) -> anyhow::Result<f64>,
-    ) -> anyhow::Result<Figure> {
-        self.compare_with(Kind::Mosquitto, name, devices, measure)
-    }
-
-    fn compare_with(
+    fn compare<const MEASURES: usize>(
         &self,
         peer: Kind,
-        name: Name,
+        names: [Name; MEASURES],
         devices: usize,
-        measure: impl Fn(&Server) -> anyhow::Result<f64>,
-    ) -> anyhow::Result<Figure> {
+        measure: impl Fn(&Server) -> anyhow::Result<[f64; MEASURES]>,
+    ) -> anyhow::Result<Vec<Figure>> {
         let run = |kind| {
             let server = self.start(kind, devices)?;
-            let value = measure(&server)?;
-            eprintln!(
-                "  {}: {value:.1} {} ({}; CPU by {})",
-                kind.name(),
-                name.unit,
-                name.figure,
-                server.account()
-            );
-            Ok(value)
+            let values = measure(&server)?;
+            for (name, value) in names.iter().zip(&values) {
+                eprintln!(
+                    "  {}: {value:.1} {} ({}; CPU by {})",
+                    kind.name(),
+                    name.unit,
+                    name.figure,
+                    server.account()
+                );
+            }
+            Ok(values)
         };
+        self.compare_starting(peer, names, run)
+    }
+
+    /// As [`Self::compare`], of what starts its servers by itself.
+    fn compare_starting<const MEASURES: usize>(
+        &self,
+        peer: Kind,
+        names: [Name; MEASURES],
+        run: impl Fn(Kind) -> anyhow::Result<[f64; MEASURES]>,
+    ) -> anyhow::Result<Vec<Figure>> {
         let found = paired(self.pairs, || run(self.ours), || run(peer))?;
-        Ok(Figure::compared(name, &server::version_of(peer)?, &found))
+        let version = server::version_of(peer)?;
+        let figures = names.into_iter().zip(&found);
+        Ok(figures
+            .map(|(name, found)| Figure::compared(name, &version, found))
+            .collect())
     }
 
     fn start(&self, kind: Kind, devices: usize) -> anyhow::Result<Server> {
@@ -356,7 +331,10 @@ fn cpu_micros_each(
     scenario: &Scenario,
     done: impl Fn(&Outcome) -> u64,
 ) -> anyhow::Result<f64> {
-    let run = Load::new(server, scenario).run(|| server.cpu())?;
+    cpu_micros_of(&Load::new(server, scenario).run(|| server.cpu())?, done)
+}
+
+fn cpu_micros_of(run: &Run<cpu::Reading>, done: impl Fn(&Outcome) -> u64) -> anyhow::Result<f64> {
     let done = done(&run.outcome);
     ensure!(done > 0, "the load got nothing done: {:?}", run.outcome);
     // Said, not hidden: a lagging generator measures itself, and beyond its capacity a server may
@@ -366,7 +344,6 @@ fn cpu_micros_each(
         eprintln!("  doubtful: the load generator was {lag_millis:.0} ms late; a quieter machine?");
     }
     if run.outcome.lost > 0 {
-        // Said, not hidden: beyond its capacity a server may still be delivering at the end.
         eprintln!(
             "  {} acknowledged messages were not delivered",
             run.outcome.lost

@@ -25,15 +25,16 @@ pub struct Interval {
 }
 
 /// Runs the two in the order A B B A A B B A …, so that a drift of the machine (heat, a
-/// neighbour) falls on both alike, and judges the ratio within each pair.
+/// neighbour) falls on both alike, and judges the ratios within each pair: one for each of the
+/// measures that a run gives.
 ///
 /// # Errors
 /// If there are fewer than [`PAIRS_MIN`] pairs, a run fails, or a measure is not positive.
-pub fn paired(
+pub fn paired<const MEASURES: usize>(
     pairs: usize,
-    mut ours: impl FnMut() -> anyhow::Result<f64>,
-    mut peer: impl FnMut() -> anyhow::Result<f64>,
-) -> anyhow::Result<Comparison> {
+    mut ours: impl FnMut() -> anyhow::Result<[f64; MEASURES]>,
+    mut peer: impl FnMut() -> anyhow::Result<[f64; MEASURES]>,
+) -> anyhow::Result<[Comparison; MEASURES]> {
     ensure!(
         pairs >= PAIRS_MIN,
         "{pairs} pairs give no 95 % interval; ask for {PAIRS_MIN} or more"
@@ -52,17 +53,30 @@ pub fn paired(
         of_ours
             .iter()
             .chain(&of_peer)
+            .flatten()
             .all(|x| x.is_finite() && *x > 0.0),
         "a run measured nothing: ours {of_ours:?}, peer {of_peer:?}"
     );
-    let ratios: Vec<f64> = of_ours.iter().zip(&of_peer).map(|(a, b)| a / b).collect();
-    Ok(Comparison {
-        ours: median(&of_ours),
-        peer: median(&of_peer),
-        ratio: median_interval(&ratios)
-            .ok_or_else(|| anyhow::anyhow!("{pairs} pairs give no interval"))?,
-        pairs,
-    })
+    let one = |measure: usize| {
+        let of = |runs: &[[f64; MEASURES]]| -> Vec<f64> {
+            runs.iter()
+                .filter_map(|run| run.get(measure))
+                .copied()
+                .collect()
+        };
+        let (ours, peer) = (of(&of_ours), of(&of_peer));
+        let ratios: Vec<f64> = ours.iter().zip(&peer).map(|(a, b)| a / b).collect();
+        Some(Comparison {
+            ours: median(&ours),
+            peer: median(&peer),
+            ratio: median_interval(&ratios)?,
+            pairs,
+        })
+    };
+    let found: Option<Vec<Comparison>> = (0..MEASURES).map(one).collect();
+    found
+        .and_then(|found| found.try_into().ok())
+        .ok_or_else(|| anyhow::anyhow!("{pairs} pairs give no interval"))
 }
 
 /// The median and its exact distribution-free 95 % interval from order statistics.
@@ -175,21 +189,22 @@ mod tests {
         let run = |name: char, cost: f64| {
             order.borrow_mut().push(name);
             *clock.borrow_mut() *= 1.01;
-            Ok(cost * *clock.borrow())
+            Ok([cost * *clock.borrow(), 7.0])
         };
-        let found = paired(8, || run('A', 0.5), || run('B', 1.0)).unwrap();
+        let [found, other] = paired(8, || run('A', 0.5), || run('B', 1.0)).unwrap();
         assert_eq!(order.into_inner(), "ABBAABBAABBAABBA");
         assert!((found.ratio.median - 0.5).abs() < 0.001, "{found:?}");
         assert!(found.ratio.low < 0.5 && found.ratio.high > 0.5);
         assert_eq!(found.pairs, 8);
+        assert_eq!((other.ours, other.ratio.high), (7.0, 1.0));
     }
 
     #[test]
     fn too_few_pairs_and_empty_runs_are_refused() {
-        assert!(paired(6, || Ok(1.0), || Ok(1.0)).is_err());
-        assert!(paired(7, || Ok(0.0), || Ok(1.0)).is_err());
-        assert!(paired(7, || Ok(f64::NAN), || Ok(1.0)).is_err());
-        assert!(paired(7, || anyhow::bail!("no server"), || Ok(1.0)).is_err());
+        assert!(paired(6, || Ok([1.0]), || Ok([1.0])).is_err());
+        assert!(paired(7, || Ok([1.0, 0.0]), || Ok([1.0, 1.0])).is_err());
+        assert!(paired(7, || Ok([f64::NAN]), || Ok([1.0])).is_err());
+        assert!(paired(7, || anyhow::bail!("no server"), || Ok([1.0])).is_err());
     }
 
     #[test]

@@ -374,14 +374,15 @@ impl Server {
         self.account.name()
     }
 
-    /// Memory in use now. Kernel memory of its sockets is in nobody's figure.
+    /// Memory in use now, what it shares with others by its part. Kernel memory of its sockets is
+    /// in nobody's figure.
     ///
     /// # Errors
     /// If the server has ended.
-    pub fn resident_kilobytes(&self) -> anyhow::Result<f64> {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).context("the server has ended")?;
-        resident_of(&status).context("no VmRSS in /proc/<pid>/status")
+    pub fn proportional_kilobytes(&self) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let rollup = std::fs::read_to_string(path).context("the server has ended")?;
+        proportional_of(&rollup).context("no Pss in /proc/<pid>/smaps_rollup")
     }
 }
 
@@ -609,6 +610,8 @@ const FLEET: [(&str, &str); 5] = [
         "[up]\ndescription = \"What devices send\"\ntopic = \"t/{device}/up\"\n\
          direction = \"from-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\n\
          [down]\ndescription = \"What devices hear\"\ntopic = \"t/{device}/down\"\n\
+         direction = \"to-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\n\
+         [all]\ndescription = \"What all hear\"\ntopic = \"n/all\"\n\
          direction = \"to-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n",
     ),
     (
@@ -621,7 +624,12 @@ const FLEET: [(&str, &str); 5] = [
          when { resource.owner == principal && resource.direction == \"to-device\" };\n\n\
          @id(\"consumer-receives-all\")\n\
          permit (principal == Service::\"consumer\", action == Action::\"receive\", resource)\n\
-         when { resource.direction == \"from-device\" };\n",
+         when { resource.direction == \"from-device\" };\n\n\
+         @id(\"device-hears-all\")\n\
+         permit (principal is Device, action == Action::\"receive\", resource == Channel::\"all\");\n\n\
+         @id(\"consumer-speaks-to-all\")\n\
+         permit (principal == Service::\"consumer\", action == Action::\"publish\",\n\
+         resource == Channel::\"all\");\n",
     ),
 ];
 
@@ -648,8 +656,10 @@ fn fleetward_configuration(folder: &Path, doors: Doors, durability: Durability) 
 const MOSQUITTO_ACCESS: &str = "\
 pattern write t/%u/up
 pattern read t/%u/down
+pattern read n/all
 user consumer
 topic read t/+/up
+topic write n/all
 ";
 
 /// The consumer's queue is unlimited, or Mosquitto would drop messages at the higher rate. The 20
@@ -734,10 +744,10 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn resident_of(status: &str) -> Option<f64> {
-    status
+fn proportional_of(rollup: &str) -> Option<f64> {
+    rollup
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?
+        .find_map(|line| line.strip_prefix("Pss:"))?
         .trim()
         .strip_suffix(" kB")?
         .parse()
@@ -757,10 +767,10 @@ mod tests {
     #[test]
     fn memory_is_read_in_kilobytes() {
         assert_eq!(
-            resident_of("VmHWM:\t 9000 kB\nVmRSS:\t    8123 kB\n"),
+            proportional_of("Rss:    9000 kB\nPss:        8123 kB\nPss_Dirty: 7 kB\n"),
             Some(8123.0)
         );
-        assert_eq!(resident_of("Name:\tx\n"), None);
+        assert_eq!(proportional_of("Rss: 1 kB\n"), None);
     }
 
     #[test]
@@ -837,7 +847,7 @@ mod tests {
         );
         assert!(!client(None).status.success());
         assert!(server.cpu().unwrap().since(&before).unwrap() > 0.0);
-        assert!(server.resident_kilobytes().unwrap() > 100.0);
+        assert!(server.proportional_kilobytes().unwrap() > 100.0);
         let pid = server.child.id();
         drop(server);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());

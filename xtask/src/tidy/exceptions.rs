@@ -113,6 +113,12 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "concurrency in its place",
+        path: "doors/plane/src/listen/websocket.rs",
+        what: "tokio::spawn",
+        reason: "waits until the answer to an upgrade is out, which its own request cannot",
+    },
+    Exception {
+        rule: "concurrency in its place",
         path: "doors/plane/src/listen/local.rs",
         what: "tokio::spawn",
         reason: "one task a connection of the local user",

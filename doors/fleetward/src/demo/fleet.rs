@@ -22,6 +22,7 @@ const EXAMPLE: &[(&str, &str)] = example![
     "policies/services.cedar",
     "playbooks/contain.toml",
     "products/home.toml",
+    "schemas/thermostat-state.json",
     "services/back-end.toml",
 ];
 

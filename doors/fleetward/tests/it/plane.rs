@@ -45,8 +45,12 @@ pub struct Settings {
     pub shards: u16,
     /// `power` or `process`.
     pub durability: &'static str,
+    /// Lines for `[listen]`.
+    pub listen: String,
     /// Lines for `[gateway]`.
     pub gateway: String,
+    /// Sections behind all others.
+    pub more: String,
     pub tenant: &'static str,
 }
 
@@ -55,7 +59,9 @@ impl Default for Settings {
         Self {
             shards: 1,
             durability: "power",
+            listen: String::new(),
             gateway: String::new(),
+            more: String::new(),
             tenant: "acme",
         }
     }
@@ -82,13 +88,15 @@ impl Home {
         let any = "127.0.0.1:0";
         let text = format!(
             "data_dir = {:?}\ntenant = {:?}\nserver_names = [\"localhost\", \"127.0.0.1\"]\n\
-             [listen]\npeople = \"{any}\"\ndevices = \"{any}\"\nmqtt = \"{any}\"\n\
-             [gateway]\nshards = {}\ndurability = {:?}\n{}\n",
+             [listen]\npeople = \"{any}\"\ndevices = \"{any}\"\nmqtt = \"{any}\"\n{}\n\
+             [gateway]\nshards = {}\ndurability = {:?}\n{}\n{}\n",
             self.data_dir(),
             settings.tenant,
+            settings.listen,
             settings.shards,
             settings.durability,
             settings.gateway,
+            settings.more,
         );
         self.write("plane.toml", text.as_bytes());
     }
@@ -172,6 +180,7 @@ impl Home {
             people: address("people on "),
             devices: address("devices on "),
             mqtt: address("MQTT on "),
+            alpn: (line.contains("by ALPN on ")).then(|| address("by ALPN on ")),
             socket: self.data_dir().join("fleetward.sock"),
             child,
             lines,
@@ -210,6 +219,7 @@ pub struct Plane {
     pub people: SocketAddr,
     pub devices: SocketAddr,
     pub mqtt: SocketAddr,
+    pub alpn: Option<SocketAddr>,
     socket: PathBuf,
     child: Child,
     pub lines: Lines,

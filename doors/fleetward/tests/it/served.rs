@@ -87,6 +87,7 @@ fn import(home: &Home, certificates: &[(&str, &str)]) {
         )
     };
     home.configure(&Settings {
+        listen: "people_tls_1_2 = true".to_owned(),
         gateway: "tls_1_2 = true\n".to_owned() + &certificates.iter().map(one).collect::<String>(),
         ..Settings::default()
     });

@@ -121,6 +121,8 @@ pub struct Planned {
     unclassified: Vec<Unclassified>,
     /// What may hurt, though it can be applied.
     warnings: Vec<String>,
+    /// Channels whose payloads are held to no contract: any bytes pass.
+    without_contract: Vec<String>,
     /// Names all of this: given back when applying, nothing else is applied.
     plan: String,
 }
@@ -203,6 +205,7 @@ pub async fn plan(
             })
             .collect(),
         warnings: plan.warnings,
+        without_contract: plan.without_contract,
         plan: plan.digest.to_string(),
     }))
 }

@@ -107,7 +107,7 @@ pub async fn metrics(State(plane): State<Shared>, _: Allowed) -> Result<Response
         "",
         plane.signals.dropped(),
     );
-    for report in plane.shards().reports(false).await {
+    for report in plane.shards().reports().await {
         let shard = format!("{{shard=\"{}\"}}", report.shard);
         say(
             "gateway_connections",
@@ -136,6 +136,15 @@ pub async fn metrics(State(plane): State<Shared>, _: Allowed) -> Result<Response
         for (name, value) in named(&report.counters) {
             say(&format!("gateway_{name}_total"), "counter", &shard, value);
         }
+        for (channel, count) in &report.violations {
+            let labels = format!("{{shard=\"{}\",channel=\"{channel}\"}}", report.shard);
+            say(
+                "gateway_channel_violations_total",
+                "counter",
+                &labels,
+                *count,
+            );
+        }
     }
     Ok(bytes("text/plain; version=0.0.4", text.into_bytes()))
 }
@@ -147,7 +156,7 @@ pub async fn openapi() -> Result<Response, Problem> {
 }
 
 /// The gateway's totals under the names of their metrics.
-fn named(counters: &Counters) -> [(&'static str, u64); 35] {
+fn named(counters: &Counters) -> [(&'static str, u64); 36] {
     let Counters {
         connections_opened,
         connections_closed,
@@ -162,6 +171,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 35] {
         reports,
         rate_exceeded,
         payload_too_large,
+        contract_violations,
         subscribes_denied,
         subscriptions_dropped,
         deliveries,
@@ -199,6 +209,7 @@ fn named(counters: &Counters) -> [(&'static str, u64); 35] {
         ("reports", reports),
         ("rate_exceeded", rate_exceeded),
         ("payload_too_large", payload_too_large),
+        ("contract_violations", contract_violations),
         ("subscribes_denied", subscribes_denied),
         ("subscriptions_dropped", subscriptions_dropped),
         ("deliveries", deliveries),

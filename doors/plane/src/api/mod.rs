@@ -153,6 +153,10 @@ fn api() -> Router<Shared> {
             post(inventory::findings).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route("/api/v1/gateway/sessions", get(gateway::sessions))
+        .route("/api/v1/gateway/refusals", get(gateway::refusals))
+        .route("/api/v1/gateway/connectivity", get(gateway::connectivity))
+        .route("/api/v1/gateway/speech", get(gateway::speech))
+        .route("/api/v1/gateway/tail", get(gateway::tail::tail))
         .merge(commands())
         .merge(issued())
         .merge(chips())
@@ -567,6 +571,10 @@ async fn method_not_allowed() -> Problem {
         inventory::export,
         inventory::findings,
         gateway::sessions,
+        gateway::refusals,
+        gateway::connectivity,
+        gateway::speech,
+        gateway::tail::tail,
         gateway::commands::list,
         gateway::commands::ask,
         gateway::commands::show,

@@ -6,7 +6,7 @@ use crate::entries::Actor;
 use crate::plane::{Plane, digest};
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
-use access::{Addressed, Channel, ChannelId, Facts};
+use access::{Addressed, Channel, ChannelId, Facts, PayloadScratch};
 use model::{DeliveryRefusal, DeviceId, Digest, GroupId, Principal, ProductId, Timestamp};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -131,6 +131,12 @@ fn look_up(plane: &Plane, asked: &Asked, actor: &Actor) -> Result<Aim, Trouble> 
             channel.id
         );
         return Err(Trouble::refused("payload-too-large", text));
+    }
+    if let Some(contract) = &channel.contract
+        && let Err(violation) = contract.check(&asked.payload, &mut PayloadScratch::default())
+    {
+        let text = format!("{violation}, by the contract of channel {}", channel.id);
+        return Err(Trouble::refused("contract-violation", text));
     }
     let meant = meant(plane, &asked.target, grants.fleet())?;
     let mut devices = Vec::with_capacity(meant.len());

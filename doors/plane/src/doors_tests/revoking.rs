@@ -162,7 +162,7 @@ async fn more_sessions_than_one_turn_ends_are_all_closed_by_the_receipt() {
         .await;
     assert_eq!(usize::try_from(done.sessions_closed).unwrap(), DEVICES);
     assert!(done.in_force_after <= done.closed_after);
-    let left = house.plane.shards().reports(false).await;
+    let left = house.plane.shards().reports().await;
     let left: usize = left.iter().map(|report| report.connections).sum();
     assert_eq!(left, 0);
     blocking(move || {

@@ -244,6 +244,14 @@ impl FleetInForce {
         locked_out.chain(unenforced).collect()
     }
 
+    /// Channels whose payloads are held to no contract.
+    #[must_use]
+    pub fn without_contract(&self) -> Vec<String> {
+        let channels = self.fleet.iter().flat_map(Fleet::channels);
+        let bare = channels.filter(|channel| channel.contract.is_none());
+        bare.map(|channel| channel.id.to_string()).collect()
+    }
+
     /// The longest grace of any product.
     #[must_use]
     pub fn renewal_grace_max(&self) -> Duration {

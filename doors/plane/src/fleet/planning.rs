@@ -1,6 +1,7 @@
 //! What a fleet would change, and its grants: compiled, not in force.
 
 use crate::clock;
+use crate::config::GatewayConfig;
 use crate::fleet::FleetInForce;
 use crate::plane::Plane;
 use crate::shared::off_thread;
@@ -30,6 +31,8 @@ pub struct Plan {
     pub difference: Difference,
     /// What may hurt, though it can be applied.
     pub warnings: Vec<String>,
+    /// Channels whose payloads are held to no contract.
+    pub without_contract: Vec<String>,
     /// Of all that: who applies it by this digest applies exactly what was shown.
     pub digest: Digest,
 }
@@ -119,6 +122,7 @@ pub async fn plan(plane: &Arc<Plane>, candidate: &Candidate) -> Result<Plan, Tro
         changes,
         difference,
         warnings,
+        without_contract: next.without_contract(),
         digest,
     })
 }
@@ -196,11 +200,16 @@ pub fn shared_topics(
 }
 
 /// Grants for a population, compiled off the async threads: Cedar may take its time.
-pub fn compile(fleet: &FleetInForce, population: Vec<Facts>) -> Result<Grants, Trouble> {
-    match &fleet.fleet {
-        Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet),
-        None => Ok(Grants::none()),
-    }
+pub fn compile(
+    fleet: &FleetInForce,
+    population: Vec<Facts>,
+    config: &GatewayConfig,
+) -> Result<Grants, Trouble> {
+    let grants = match &fleet.fleet {
+        Some(fleet) => Grants::compile(fleet, population).map_err(Trouble::Fleet)?,
+        None => Grants::none(),
+    };
+    Ok(grants.with_device_defender(config.device_defender))
 }
 
 fn digest(text: &str) -> Digest {

@@ -7,8 +7,13 @@ mod budget;
 pub mod signals;
 mod told;
 
+use access::DefenderTopic;
 use budget::Budget;
-use detection::{Alert, AlertChange, AlertId, Alerts, Detector, Deviation, Observation, Report};
+use detection::device_defender::{self, Form};
+use detection::{
+    Alert, AlertChange, AlertId, Alerts, DefenderRefusal, DefenderReport, DefenderReports,
+    Detector, Deviation, Observation, Report,
+};
 use identity::Registry;
 use model::{DeviceId, IncidentId, Principal, ProductId, Subject, Timestamp};
 use response::{
@@ -26,6 +31,9 @@ pub struct Judgement {
     pub alerts: Alerts,
     pub responder: Responder,
     budget: Budget,
+    defender_reports: DefenderReports,
+    /// The shortest time between two reports of a Device Defender agent.
+    defender_seconds_min: Duration,
     sizes: Sizes,
     /// Alerts that changed since they were last kept.
     changed: BTreeSet<AlertId>,
@@ -50,16 +58,32 @@ pub struct Judged {
     pub effects: Vec<Effect>,
     /// Alerts that are new or changed, for screens.
     pub alerts: Vec<AlertId>,
+    /// What agents of Device Defender are answered.
+    pub answers: Vec<Answer>,
+}
+
+/// A word to a device on one of the plane's own channels.
+pub struct Answer {
+    pub device: DeviceId,
+    pub topic: String,
+    pub payload: Vec<u8>,
 }
 
 impl Judgement {
     #[must_use]
-    pub fn new(detector: Detector, alerts: Alerts, responder: Responder) -> Self {
+    pub fn new(
+        detector: Detector,
+        alerts: Alerts,
+        responder: Responder,
+        defender_seconds_min: Duration,
+    ) -> Self {
         Self {
             detector,
             alerts,
             responder,
             budget: Budget::default(),
+            defender_reports: DefenderReports::default(),
+            defender_seconds_min,
             sizes: Sizes::default(),
             changed: BTreeSet::new(),
             kept_until: Timestamp::default(),
@@ -99,6 +123,47 @@ impl Judgement {
             self.observe(seen, registry, out);
         }
         Ok((report, observations))
+    }
+
+    /// Judges what an agent of Device Defender reported of its device, and answers it.
+    ///
+    /// # Errors
+    /// It is refused; the agent is told.
+    pub fn defender_report(
+        &mut self,
+        device: &DeviceId,
+        topic: DefenderTopic<'_>,
+        payload: &[u8],
+        at: Timestamp,
+        registry: &Registry,
+        out: &mut Judged,
+    ) -> Result<Vec<Observation>, DefenderRefusal> {
+        let form = if topic.cbor { Form::Cbor } else { Form::Json };
+        let read = DefenderReport::read(form, payload).and_then(|report| {
+            let min = self.defender_seconds_min;
+            let since_last = self.defender_reports.admit(device, &report, min, at)?;
+            Ok((report, since_last))
+        });
+        let (answer, judged) = match read {
+            Ok((report, since_last)) => {
+                let observations = report.observations(device, since_last, at);
+                for seen in &observations {
+                    self.observe(seen, registry, out);
+                }
+                let answer = device_defender::accepted(form, topic.thing, report.report_id, at);
+                (answer, Ok(observations))
+            }
+            Err(refusal) => {
+                let answer = device_defender::rejected(form, topic.thing, &refusal, at);
+                (answer, Err(refusal))
+            }
+        };
+        out.answers.push(Answer {
+            device: device.clone(),
+            topic: topic.answer(judged.is_ok()),
+            payload: answer,
+        });
+        judged
     }
 
     /// What time alone brings.
@@ -270,6 +335,7 @@ mod tests {
             Detector::new(Settings::default()),
             Alerts::new(AlertSettings::default()),
             Responder::new(response::Settings::default()),
+            Duration::ZERO,
         );
         let device: DeviceId = "cam-1".parse().unwrap();
         let mut registry = Registry::new();

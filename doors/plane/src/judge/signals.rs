@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 /// Waiting at most; some 200 bytes each.
 const QUEUE_MAX: usize = 16 * 1024;
-/// Of the reports among them: they may be 64 KiB each.
+/// Of the reports among them: they may be 128 KiB each.
 const REPORT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// One thing that a door or a shard tells.
@@ -26,6 +26,13 @@ pub enum Told {
     /// proven; the contents are not.
     Report {
         device: DeviceId,
+        payload: Vec<u8>,
+        at: Timestamp,
+    },
+    /// What an agent of Device Defender reported on this topic, likewise, at most 128 KiB.
+    DefenderReport {
+        device: DeviceId,
+        topic: String,
         payload: Vec<u8>,
         at: Timestamp,
     },
@@ -77,7 +84,7 @@ impl Told {
 
     fn report_bytes(&self) -> usize {
         match self {
-            Self::Report { payload, .. } => payload.len(),
+            Self::Report { payload, .. } | Self::DefenderReport { payload, .. } => payload.len(),
             _ => 0,
         }
     }

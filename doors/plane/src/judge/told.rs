@@ -34,9 +34,37 @@ impl Plane {
                     payload,
                     at,
                 } => match judgement.report(device, payload, *at, &registry, &mut judged) {
-                    Ok((report, seen)) => self.sight_report(device, &report, &seen, *at),
+                    Ok((report, seen)) => {
+                        self.sight_said(device, Some(&report.unseen), &seen, *at);
+                    }
                     Err(error) => tracing::debug!("a report of {device} is refused: {error}"),
                 },
+                Told::DefenderReport {
+                    device,
+                    topic,
+                    payload,
+                    at,
+                } => {
+                    let Some(topic) = access::DefenderTopic::of(topic) else {
+                        continue;
+                    };
+                    match judgement.defender_report(
+                        device,
+                        topic,
+                        payload,
+                        *at,
+                        &registry,
+                        &mut judged,
+                    ) {
+                        Ok(seen) => self.sight_said(device, None, &seen, *at),
+                        Err(refusal) => tracing::info!(
+                            target: "gateway",
+                            "device/{device}: a report of its Device Defender agent is refused, \
+                             {}: {refusal} [device must act]",
+                            refusal.code()
+                        ),
+                    }
+                }
                 Told::Connected { .. } | Told::Disconnected { .. } | Told::Sessions { .. } => {}
             }
         }

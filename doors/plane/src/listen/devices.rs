@@ -1,8 +1,8 @@
-//! 8444: devices and services. EST and API; a client certificate is asked for, and each request
+//! 8444, and by ALPN one more port: devices and services. EST and API; a client certificate is asked for, and each request
 //! asks again whether it still holds.
 
 use super::http::HttpDoor;
-use super::tls::{Sight, Trust};
+use super::tls::{Sight, Terms, Trust};
 use crate::api::Caller;
 use identity::Door;
 use rustls::ServerConfig;
@@ -12,14 +12,14 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct DevicesDoor {
     pub trust: Arc<Trust>,
-    pub tls_1_2: bool,
+    pub terms: Terms,
 }
 
 impl HttpDoor for DevicesDoor {
     const NAME: &'static str = "devices";
 
     fn offer(&self) -> Result<(Arc<ServerConfig>, Sight), rustls::Error> {
-        self.trust.device_door(Door::Devices, self.tls_1_2)
+        self.trust.device_door(Door::Devices, &self.terms)
     }
 
     fn caller(&self, peer: SocketAddr, sight: &Sight) -> Caller {

@@ -1,8 +1,9 @@
 //! HTTP/1.1 and HTTP/2 on one accepted stream, with the caps that hold before anybody is known.
 
-use super::refused::{self, Failed, Lines};
+use super::arrivals::{Arrivals, Begun};
+use super::refused::{self, Cause, Failed, Lines};
 use super::source_of;
-use super::tls::{Sight, Whom};
+use super::tls::{Seen, Sight, Whom};
 use crate::api::Caller;
 use crate::clock;
 use crate::judge::signals::{PerSecond, Signals, Told};
@@ -20,7 +21,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -105,15 +105,14 @@ pub trait HttpDoor: Clone + Send + Sync + 'static {
 /// Accepts until the plane stops, then waits a while for what is under way; each connection gets
 /// a place before it is taken.
 pub async fn serve_door<D: HttpDoor>(
-    listener: std::net::TcpListener,
+    mut arrivals: Arrivals,
     door: D,
     router: Router,
     signals: Signals,
     mut stopping: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let by_source = Arc::default();
+    let by_source: Arc<Locked<HashMap<IpAddr, u32>>> = Arc::default();
     let lines = Arc::new(Lines::new(D::NAME));
     let lingering = Arc::new(Semaphore::new(LINGERING_MAX));
     let telling = Arc::new(Telling {
@@ -126,29 +125,32 @@ pub async fn serve_door<D: HttpDoor>(
             _ = stopping.changed() => break,
         };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = arrivals.next() => accepted,
             _ = stopping.changed() => break,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let is_half_full = places.available_permits() < CONNECTIONS_MAX / 2;
-                let Some(place) = Place::take(permit, peer, is_half_full, &by_source) else {
-                    if lines.take() {
-                        tracing::warn!(
-                            target: "listen",
-                            "{} {peer}: refused connections-in-flight: its address has enough of \
-                             them; device: close some [device must act]",
-                            D::NAME
-                        );
-                    }
-                    continue;
-                };
-                // Without it a small answer waits for the peer's acknowledgement.
-                let _ = stream.set_nodelay(true);
                 let (door, router, until) = (door.clone(), router.clone(), stopping.clone());
                 let (lines, telling) = (Arc::clone(&lines), Arc::clone(&telling));
                 let lingering = Arc::clone(&lingering);
+                let (places, by_source) = (Arc::clone(&places), Arc::clone(&by_source));
                 tokio::spawn(async move {
+                    let mut stream = stream;
+                    let Some(peer) = source::<D>(&mut stream, peer, &lines, &telling).await else {
+                        return;
+                    };
+                    let is_half_full = places.available_permits() < CONNECTIONS_MAX / 2;
+                    let Some(place) = Place::take(permit, peer, is_half_full, &by_source) else {
+                        if lines.take() {
+                            tracing::warn!(
+                                target: "listen",
+                                "{} {peer}: refused connections-in-flight: its address has enough \
+                                 of them; device: close some [device must act]",
+                                D::NAME
+                            );
+                        }
+                        return;
+                    };
                     let refused =
                         serve_connection(door, stream, peer, router, until, &lines, &telling).await;
                     drop(place);
@@ -166,11 +168,32 @@ pub async fn serve_door<D: HttpDoor>(
             }
         }
     }
-    drop(listener);
+    drop(arrivals);
     let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
     // Who has not finished by then is cut.
     let _ = tokio::time::timeout(DRAIN_PATIENCE, places.acquire_many(all)).await;
     Ok(())
+}
+
+/// Who is at the other end, also behind a balancer; `None`: it was refused.
+async fn source<D: HttpDoor>(
+    stream: &mut Begun,
+    peer: SocketAddr,
+    lines: &Lines,
+    telling: &Telling,
+) -> Option<SocketAddr> {
+    let late = || Err(Err(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+    let source = tokio::time::timeout(PATIENCE, stream.source(peer)).await;
+    let failed = match source.unwrap_or_else(|_| late()) {
+        Ok(source) => return Some(source),
+        Err(Ok(refusal)) => refused::handshake(&Seen::default(), &Cause::Proxy(refusal)),
+        Err(Err(error)) => refused::handshake(&Seen::default(), &Cause::Socket(&error)),
+    };
+    telling.failed::<D>(&failed, peer.ip());
+    if lines.take() {
+        tracing::warn!(target: "listen", "{} {peer}: {}", D::NAME, failed.line);
+    }
+    None
 }
 
 /// No file or memory is left: asking the system again at once would only get the same answer.
@@ -181,13 +204,13 @@ pub async fn pause_accepting() {
 /// The stream of a peer that was refused and told why, if it may not have heard it yet.
 async fn serve_connection<D: HttpDoor>(
     door: D,
-    stream: TcpStream,
+    stream: Begun,
     peer: SocketAddr,
     router: Router,
     until: watch::Receiver<bool>,
     lines: &Lines,
     telling: &Telling,
-) -> Option<TcpStream> {
+) -> Option<Begun> {
     let (config, sight) = door.offer().ok()?;
     let handshake = TlsAcceptor::from(config).accept(stream).into_fallible();
     let (failed, stream) = match tokio::time::timeout(PATIENCE, handshake).await {
@@ -216,7 +239,7 @@ async fn serve_connection<D: HttpDoor>(
 /// Says that nothing follows and reads on without looking until the peer has closed. Closed at
 /// once, the kernel would answer what is still on its way (in TLS 1.3 a client sends its request
 /// before it can know) with a reset, and that takes the alert out of the peer's hands.
-async fn linger(mut stream: TcpStream) -> std::io::Result<()> {
+async fn linger(mut stream: Begun) -> std::io::Result<()> {
     stream.shutdown().await?;
     let mut nobody_reads = [0; 4096];
     let mut drained_bytes = 0;
@@ -300,7 +323,8 @@ pub async fn serve_stream(
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(256 * 1024)
         .keep_alive_interval(PATIENCE);
-    let connection = builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let mut draining = false;
     let lifetime = tokio::time::sleep(CONNECTION_LIFETIME);

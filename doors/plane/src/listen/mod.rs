@@ -1,5 +1,6 @@
 //! The doors: sockets, TLS, and nothing that decides.
 
+mod arrivals;
 mod challenges;
 mod devices;
 mod http;
@@ -7,28 +8,46 @@ mod inherited;
 mod local;
 mod paths;
 mod people;
+pub mod proxied;
 pub mod refused;
+mod tickets;
 pub mod tls;
+mod websocket;
 
+pub use arrivals::{Arrivals, Arrived};
 pub use challenges::serve_challenges;
 pub use devices::DevicesDoor;
 pub use http::serve_door;
 pub use local::{bind_local, serve_local};
 pub use people::PeopleDoor;
+pub use proxied::Proxies;
+pub use tickets::Tickets;
+pub use websocket::with_websocket;
 
 use crate::served::settings::ChallengeKind;
+use crate::shards::{self, FromShards, ShardDoor, Spoken, ToHttp};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 /// Connections that the kernel may hold for us before we accept them.
 const BACKLOG: i32 = 4096;
 
-/// The three network doors, bound before anything is served, so that a port in use is known
+/// A listener that the shards look at first, and what they hand on to HTTP.
+pub struct AlpnDoor {
+    pub listener: TcpListener,
+    pub to_http: ToHttp,
+    pub http: FromShards,
+}
+
+/// The network doors, bound before anything is served, so that a port in use is known
 /// before any other port answers.
 pub struct Doors {
     pub people: TcpListener,
     pub devices: TcpListener,
     pub mqtt: TcpListener,
+    /// MQTT and HTTP for devices, by ALPN.
+    pub alpn: Option<AlpnDoor>,
     /// Plain HTTP for an ACME CA, if it is asked that way.
     pub challenges: Option<TcpListener>,
 }
@@ -48,6 +67,17 @@ impl Doors {
             people,
             devices: bind("listen.devices", config.devices)?,
             mqtt: bind("listen.mqtt", config.mqtt)?,
+            alpn: match config.alpn.address {
+                Some(address) => {
+                    let (to_http, http) = shards::to_http();
+                    Some(AlpnDoor {
+                        listener: bind("listen.alpn.address", address)?,
+                        to_http,
+                        http,
+                    })
+                }
+                None => None,
+            },
             challenges: match config.acme.challenge {
                 ChallengeKind::Http01 if config.acme.is_set() => {
                     let address = config.acme.challenge_http;
@@ -69,7 +99,33 @@ impl Doors {
             people: self.people.local_addr()?,
             devices: self.devices.local_addr()?,
             mqtt: self.mqtt.local_addr()?,
+            alpn: (self.alpn.as_ref())
+                .map(|door| door.listener.local_addr())
+                .transpose()?,
         })
+    }
+
+    /// Those that the shards accept at.
+    ///
+    /// # Errors
+    /// The system gives no second handle of a listener, or no random bytes.
+    pub fn shard_doors(&self, config: &crate::config::Config) -> anyhow::Result<Vec<ShardDoor>> {
+        let proxies = config.listen.proxies();
+        let mut doors = vec![ShardDoor {
+            listener: self.mqtt.try_clone()?,
+            proxies: Arc::clone(&proxies),
+            spoken: Spoken::Mqtt,
+            terms: config.gateway.tls_terms()?,
+        }];
+        if let Some(door) = &self.alpn {
+            doors.push(ShardDoor {
+                listener: door.listener.try_clone()?,
+                proxies,
+                spoken: Spoken::ByAlpn(door.to_http.clone()),
+                terms: config.listen.alpn.tls_terms()?,
+            });
+        }
+        Ok(doors)
     }
 }
 
@@ -88,7 +144,7 @@ pub fn source_of(address: IpAddr) -> IpAddr {
 /// Takes as many open files as this user may have, and says how many connections one shard may
 /// then hold: HTTP, the database and the log keep theirs whoever knocks at the MQTT door.
 pub fn connections_allowed(config: &crate::config::GatewayConfig) -> usize {
-    const OTHERS: u64 = 2 * http::CONNECTIONS_MAX as u64 + 256;
+    const OTHERS: u64 = 3 * http::CONNECTIONS_MAX as u64 + 256;
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

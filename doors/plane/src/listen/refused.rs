@@ -1,5 +1,6 @@
 //! One line for each refused connection: what happened, who must act and how.
 
+use super::proxied::ProxyRefusal;
 use super::tls::Seen;
 use crate::clock;
 use crate::judge::signals::Told;
@@ -19,6 +20,8 @@ pub enum Cause<'a> {
     Socket(&'a std::io::Error),
     /// More ciphertext than any handshake needs.
     Overlong,
+    /// Its header, or none, of the PROXY protocol.
+    Proxy(ProxyRefusal),
     /// It ended well by rustls but proved nobody; never seen, and never let through.
     NotProven,
 }
@@ -137,6 +140,7 @@ fn told_by(seen: &Seen, cause: &Cause<'_>) -> (&'static str, String, &'static st
             "the handshake ended without a proven identity; please report this".to_owned(),
             "fleetward",
         ),
+        Cause::Proxy(refusal) => (refusal.code(), refusal.to_string(), "operator"),
         Cause::Tls(error) => tls_error(error),
     }
 }

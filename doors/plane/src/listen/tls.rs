@@ -5,6 +5,7 @@
 //! handshake's signature held, and only what was asked there is called proven.
 
 use super::paths::{Paths, name_of};
+use super::tickets::Tickets;
 use crate::clock;
 use crate::served::acme::{ALPN, Answers};
 use crate::served::{DoorName, Served};
@@ -43,6 +44,20 @@ pub struct Trust {
     /// The longest time after its end that a certificate of ours lets anybody ask for the next one.
     pub grace: Latest<Duration>,
 }
+
+/// How one listener for devices speaks TLS.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub at: DoorName,
+    pub tls_1_2: bool,
+    /// Content of a record that we send, at most.
+    pub record_bytes_max: usize,
+    /// `None`: each connection begins with a whole handshake.
+    pub tickets: Option<Arc<Tickets>>,
+}
+
+/// What MQTT is called in ALPN: by its registered name, and by the one that AWS gave it.
+pub const MQTT_PROTOCOLS: [&[u8]; 2] = [b"mqtt", b"x-amzn-mqtt-ca"];
 
 /// What one connection has shown so far. It tells a refused handshake's story.
 #[derive(Debug, Default)]
@@ -196,6 +211,40 @@ impl Trust {
         Ok(Admission::MayAsk)
     }
 
+    /// Who comes by a ticket, asked as if its certificate had been shown now: chain, time, anchors,
+    /// revocation, containment. Only that it holds the key was proven earlier, when the ticket was
+    /// given.
+    ///
+    /// # Errors
+    /// The refusal, and whom it is of, if it is anybody.
+    pub fn resumed(
+        &self,
+        door: Door,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<Proven, (Refusal, Option<Principal>)> {
+        let Some((end_entity, intermediates)) = chain.split_first() else {
+            let malformed = PathRefusal::Malformed {
+                what: "a ticket without a certificate",
+            };
+            return Err((malformed.into(), None));
+        };
+        let path = self
+            .path_of(door, end_entity, intermediates, clock::now())
+            .map_err(|refusal| (refusal.into(), None))?;
+        let presented = (self.anchors.get())
+            .presented(&path, end_entity)
+            .map_err(|refusal| (refusal, None))?;
+        match self.admit(door, &presented) {
+            Ok(Admission::Admitted(whom)) => Ok(Proven {
+                whom,
+                flaw: self.bad_keys.get().flaw_of(&presented),
+                presented,
+            }),
+            Ok(Admission::MayAsk) => Err((Refusal::IdevidAtGateway, None)),
+            Err(refusal) => Err((refusal, self.registry().named_by(&presented))),
+        }
+    }
+
     /// Who is known, for a look-up; never held across a wait.
     pub fn registry(&self) -> RwLockReadGuard<'_, Registry> {
         self.registry.read()
@@ -206,7 +255,7 @@ impl Trust {
         self.registry.write()
     }
 
-    /// The configuration of one connection at a door for devices, and what it will have seen.
+    /// The configuration of one connection of devices at a listener, and what it will have seen.
     ///
     /// Where TLS 1.2 is spoken, small stacks come in, and a record larger than their buffer ends
     /// their session. rustls does not answer max_fragment_length (RFC 6066), so everybody at such
@@ -217,31 +266,34 @@ impl Trust {
     pub fn device_door(
         self: &Arc<Self>,
         door: Door,
-        tls_1_2: bool,
+        terms: &Terms,
     ) -> Result<(Arc<ServerConfig>, Sight), Error> {
         let sight = Sight::default();
-        let name = match door {
-            Door::Devices => DoorName::Devices,
-            Door::Gateway => DoorName::Mqtt,
-        };
+        let name = terms.at;
         let verifier = DoorVerifier {
             door,
             trust: Arc::clone(self),
             sight: Arc::clone(&sight),
         };
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(versions(tls_1_2))?
+            .with_protocol_versions(versions(terms.tls_1_2))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(self.resolver(name, &sight));
-        config.alpn_protocols = match door {
-            Door::Gateway => vec![b"mqtt".to_vec(), b"x-amzn-mqtt-ca".to_vec()],
+        config.alpn_protocols = match (door, name) {
+            (Door::Gateway, _) => MQTT_PROTOCOLS.map(<[u8]>::to_vec).into(),
+            (Door::Devices, DoorName::Alpn) => vec![b"http/1.1".to_vec(), b"h2".to_vec()],
             // Not HTTP/2: a refusal that comes before the body is read resets the stream there,
             // and clients then show the reset instead of the refusal.
-            Door::Devices => vec![b"http/1.1".to_vec()],
+            (Door::Devices, _) => vec![b"http/1.1".to_vec()],
         };
-        config.max_fragment_size = tls_1_2.then_some(SMALL_RECORD_BYTES);
+        config.max_fragment_size = terms.max_fragment_size();
         self.await_ca(name, &mut config);
         forget_sessions(&mut config);
+        // At the doors for HTTP each connection begins anew: who asks there is nobody's session.
+        if let (Door::Gateway, Some(tickets)) = (door, &terms.tickets) {
+            config.ticketer = tickets.of_connection();
+            config.send_tls13_tickets = 1;
+        }
         Ok((Arc::new(config), sight))
     }
 
@@ -249,10 +301,13 @@ impl Trust {
     ///
     /// # Errors
     /// As [`Trust::device_door`].
-    pub fn people_door(self: &Arc<Self>) -> Result<(Arc<ServerConfig>, Sight), Error> {
+    pub fn people_door(
+        self: &Arc<Self>,
+        tls_1_2: bool,
+    ) -> Result<(Arc<ServerConfig>, Sight), Error> {
         let sight = Sight::default();
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(versions(true))?
+            .with_protocol_versions(versions(tls_1_2))?
             .with_no_client_auth()
             .with_cert_resolver(self.resolver(DoorName::People, &sight));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -277,15 +332,28 @@ impl Trust {
     }
 }
 
-/// Resumption skips the verifier, so a device revoked in between would come in: it stays off.
-/// Both switches are needed, the tickets of TLS 1.3 and the session storage of TLS 1.2.
+/// Resumption skips the verifier, so a device revoked in between would come in: it stays off where
+/// who resumes is not asked for again ([`Trust::resumed`]). Both switches are needed, the tickets of TLS 1.3 and the session storage of TLS 1.2.
 fn forget_sessions(config: &mut ServerConfig) {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
 }
 
-/// 4 KiB of content and the header, as rustls counts.
-const SMALL_RECORD_BYTES: usize = 4096 + 5;
+impl Terms {
+    /// As rustls counts: with the header. A record of TLS is not larger than this by itself.
+    fn max_fragment_size(&self) -> Option<usize> {
+        const HEADER_BYTES: usize = 5;
+        const RECORD_BYTES: usize = 16 * 1024;
+        const SMALL_RECORD_BYTES: usize = 4096;
+        let most = if self.tls_1_2 {
+            SMALL_RECORD_BYTES
+        } else {
+            RECORD_BYTES
+        };
+        let content = self.record_bytes_max.min(most);
+        (content < RECORD_BYTES).then_some(content + HEADER_BYTES)
+    }
+}
 
 fn versions(tls_1_2: bool) -> &'static [&'static SupportedProtocolVersion] {
     static BOTH: [&SupportedProtocolVersion; 2] =

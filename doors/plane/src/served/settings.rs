@@ -14,10 +14,11 @@ pub enum DoorName {
     People,
     Devices,
     Mqtt,
+    Alpn,
 }
 
 impl DoorName {
-    pub const ALL: [Self; 3] = [Self::People, Self::Devices, Self::Mqtt];
+    pub const ALL: [Self; 4] = [Self::People, Self::Devices, Self::Mqtt, Self::Alpn];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -25,6 +26,7 @@ impl DoorName {
             Self::People => "people",
             Self::Devices => "devices",
             Self::Mqtt => "mqtt",
+            Self::Alpn => "alpn",
         }
     }
 }
@@ -41,7 +43,7 @@ pub struct ImportedCertificate {
     pub key_file: PathBuf,
     /// Names it is shown for. Empty: all that the leaf holds.
     pub names: Vec<String>,
-    /// Doors it is shown at: `people`, `devices`, `mqtt`. Empty: all.
+    /// Doors it is shown at: `people`, `devices`, `mqtt`, `alpn`. Empty: all.
     pub doors: Vec<DoorName>,
     /// Also show it at these doors to clients that ask for no name.
     pub default: bool,
@@ -170,7 +172,7 @@ impl AcmeSettings {
         }
         if self.challenge_door == DoorName::Mqtt {
             let rule =
-                "write people or devices: the MQTT door lets nobody in without a certificate";
+                "write people, devices or alpn: the MQTT door lets nobody in without a certificate";
             return refuse("listen.acme.challenge_door", rule);
         }
         if self.eab_key_id.is_empty() != self.eab_key_file.as_os_str().is_empty() {

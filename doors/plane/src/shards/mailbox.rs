@@ -1,10 +1,7 @@
 //! How threads speak to a shard: one queue, one lock an append, one wake a turn.
 
-use rustix::event::{EventfdFlags, eventfd};
+use super::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, PoisonError, Wake};
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// A shard's letters, in the order they were posted by each sender.
 pub struct Mailbox<T> {
@@ -16,7 +13,7 @@ pub struct Mailbox<T> {
     weigh: fn(&T) -> usize,
     /// Whether the owner has been woken and has not collected since.
     woken: AtomicBool,
-    wake: OwnedFd,
+    wake: Wake,
 }
 
 impl<T> Mailbox<T> {
@@ -26,7 +23,7 @@ impl<T> Mailbox<T> {
             letters: Mutex::new(Some(VecDeque::new())),
             waiting: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            wake: Wake::new()?,
         })
     }
 
@@ -57,19 +54,16 @@ impl<T> Mailbox<T> {
             return;
         }
         if !self.woken.swap(true, Ordering::AcqRel) {
-            // The counter of an eventfd can only be full if the owner is awake already.
-            let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+            self.wake.raise();
         }
     }
 
-    /// Takes all letters. The owner calls it after its poll said that [`Mailbox::wake_fd`] is
-    /// readable.
+    /// Takes all letters. The owner calls it when [`Mailbox::wake`] is raised, or sooner.
     pub fn collect(&self, into: &mut VecDeque<T>) {
-        let mut counter = [0; 8];
-        // Nothing to read means that another turn has read it: the letters say what is there.
-        let _ = rustix::io::read(&self.wake, &mut counter);
-        // Cleared before the letters are taken: a letter posted after this wakes again.
-        self.woken.store(false, Ordering::Release);
+        self.wake.lower();
+        // Cleared before the letters are taken: a letter posted after this wakes again. A swap as the
+        // senders', so that each sees the one before it.
+        self.woken.swap(false, Ordering::AcqRel);
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(letters) = letters.as_mut() {
             // All that was counted is here, as both happen under the lock.
@@ -95,8 +89,8 @@ impl<T> Mailbox<T> {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+    pub fn wake(&self) -> &Wake {
+        &self.wake
     }
 }
 
@@ -124,8 +118,8 @@ mod tests {
             }
             let mut letters = VecDeque::new();
             while seen.iter().map(Vec::len).sum::<usize>() < SENDERS * LETTERS {
-                let mut wake = [rustix::event::PollFd::from_borrowed_fd(
-                    mailbox.wake_fd(),
+                let mut wake = [rustix::event::PollFd::new(
+                    mailbox.wake(),
                     rustix::event::PollFlags::IN,
                 )];
                 let patience = rustix::event::Timespec {

@@ -6,8 +6,10 @@
 mod mailbox;
 mod shard;
 mod slots;
+mod sync;
 mod telling;
 mod transport;
+mod watching;
 
 use crate::certify::claiming::Asker;
 use crate::certify::over_mqtt::Requests;
@@ -15,6 +17,8 @@ use crate::commanding::News;
 use crate::config::{Durability, GatewayConfig};
 use crate::flow::Admission;
 use crate::judge::signals::Signals;
+use crate::listen::tls::Terms;
+use crate::listen::{Arrived, Proxies};
 use access::{Facts, Grants};
 use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
@@ -25,9 +29,39 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use store::{Journal, JournalOptions};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-pub use shard::{Handed, ShardReport};
+pub use shard::{Handed, SessionRow, ShardReport};
+pub use watching::{Link, Refusal, Sight, TAIL_ROWS};
+
+/// A listener that the shards accept at.
+pub struct ShardDoor {
+    pub listener: TcpListener,
+    /// Who says for whom it comes.
+    pub proxies: Arc<Proxies>,
+    pub spoken: Spoken,
+    pub terms: Terms,
+}
+
+/// What is spoken at a listener.
+#[derive(Clone)]
+pub enum Spoken {
+    Mqtt,
+    /// What the client offers: MQTT here, HTTP there.
+    ByAlpn(ToHttp),
+}
+
+/// Where shards hand connections to that want HTTP, and where these are taken from.
+pub type ToHttp = mpsc::Sender<Arrived>;
+pub type FromShards = mpsc::Receiver<Arrived>;
+
+/// Handed on and not yet taken. Who comes beyond them comes again.
+const TO_HTTP_MAX: usize = 256;
+
+#[must_use]
+pub fn to_http() -> (ToHttp, FromShards) {
+    mpsc::channel(TO_HTTP_MAX)
+}
 
 /// What a shard can be told.
 pub enum Letter {
@@ -77,10 +111,27 @@ pub enum Letter {
     Commands(Vec<CommandTo>),
     /// Takes a command back; answered with the number of devices that will not have it.
     CancelCommand(CommandId, oneshot::Sender<u32>),
-    Report {
-        with_sessions: bool,
-        reply: oneshot::Sender<ShardReport>,
-    },
+    Report(oneshot::Sender<ShardReport>),
+    /// Sessions in the order of principals and client identifiers, behind the first, so many at most.
+    Sessions(
+        Option<(Principal, String)>,
+        usize,
+        oneshot::Sender<Vec<SessionRow>>,
+    ),
+    /// What was refused, to one or to all.
+    Refusals(
+        Option<Principal>,
+        usize,
+        oneshot::Sender<Vec<(Principal, Refusal)>>,
+    ),
+    /// How well connections hold, in the order of principals.
+    Links(
+        Option<Principal>,
+        usize,
+        oneshot::Sender<Vec<(Principal, Link)>>,
+    ),
+    /// From here on somebody looks at a principal; answered with 1 if that is possible.
+    LookAt(Principal, mpsc::Sender<Sight>, oneshot::Sender<u32>),
     /// Tell the judge who is connected ([`crate::judge::signals::Told::Sessions`]).
     Recount,
     /// Say goodbye to all, then end.
@@ -125,6 +176,19 @@ impl Letter {
     }
 }
 
+/// The same doors for one more shard.
+fn again(doors: &[ShardDoor]) -> std::io::Result<Vec<ShardDoor>> {
+    let again = |door: &ShardDoor| {
+        Ok(ShardDoor {
+            listener: door.listener.try_clone()?,
+            proxies: Arc::clone(&door.proxies),
+            spoken: door.spoken.clone(),
+            terms: door.terms.clone(),
+        })
+    };
+    doors.iter().map(again).collect()
+}
+
 /// What all shards share.
 #[derive(Clone)]
 pub struct Around {
@@ -165,14 +229,14 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Starts each shard's thread on what its journal holds. `listener` is shared by all.
+    /// Starts each shard's thread on what its journal holds. `doors` are shared by all.
     ///
     /// # Errors
     /// A damaged journal or a refused thread, named.
     pub fn start(
         config: &GatewayConfig,
         journals: Journals,
-        listener: &TcpListener,
+        doors: Vec<ShardDoor>,
         around: &Around,
     ) -> anyhow::Result<Self> {
         let mailboxes = (0..config.shards)
@@ -184,7 +248,7 @@ impl Shards {
                 index,
                 config,
                 journal,
-                listener.try_clone()?,
+                again(&doors)?,
                 mailboxes.clone(),
                 around.clone(),
             )?;
@@ -289,12 +353,51 @@ impl Shards {
             .await;
     }
 
-    pub async fn reports(&self, with_sessions: bool) -> Vec<ShardReport> {
-        self.ask(|reply| Letter::Report {
-            with_sessions,
-            reply,
-        })
-        .await
+    pub async fn reports(&self) -> Vec<ShardReport> {
+        self.ask(Letter::Report).await
+    }
+
+    /// A page of all shards' sessions, in the order of principals and client identifiers.
+    pub async fn sessions(
+        &self,
+        after: Option<(Principal, String)>,
+        limit: usize,
+    ) -> Vec<SessionRow> {
+        let asked = self.ask(|reply| Letter::Sessions(after.clone(), limit, reply));
+        let mut rows: Vec<SessionRow> = asked.await.into_iter().flatten().collect();
+        rows.sort_by(|one, other| {
+            let key = |row: &SessionRow| (row.principal.clone(), row.client_id.clone());
+            key(one).cmp(&key(other))
+        });
+        rows.truncate(limit);
+        rows
+    }
+
+    /// What was refused, the latest first.
+    pub async fn refusals(&self, of: Option<Principal>, limit: usize) -> Vec<(Principal, Refusal)> {
+        let asked = self.ask(|reply| Letter::Refusals(of.clone(), limit, reply));
+        let mut rows: Vec<(Principal, Refusal)> = asked.await.into_iter().flatten().collect();
+        rows.sort_by_key(|(_, row)| std::cmp::Reverse(row.last_at));
+        rows.truncate(limit);
+        rows
+    }
+
+    /// How well connections hold, in the order of principals.
+    pub async fn links(&self, after: Option<Principal>, limit: usize) -> Vec<(Principal, Link)> {
+        let asked = self.ask(|reply| Letter::Links(after.clone(), limit, reply));
+        let mut rows: Vec<(Principal, Link)> = asked.await.into_iter().flatten().collect();
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+        rows.truncate(limit);
+        rows
+    }
+
+    /// Hands what this principal does from here on to `rows`, until its reader is gone. False: as
+    /// many are looked at as can be.
+    pub async fn look_at(&self, principal: &Principal, rows: mpsc::Sender<Sight>) -> bool {
+        let looked = self.ask_home(principal, |reply| {
+            Letter::LookAt(principal.clone(), rows, reply)
+        });
+        looked.await == 1
     }
 
     /// Has every shard tell the judge who is connected, in order with what it tells else.
@@ -336,6 +439,13 @@ impl Shards {
             reply,
         })
         .await
+    }
+
+    /// A connection that another door proved goes to its principal's shard.
+    pub fn bring(&self, principal: &Principal, handed: Handed) {
+        if let Some(mailbox) = self.home_of(principal) {
+            mailbox.post(Letter::Connection(Box::new(handed)));
+        }
     }
 
     /// Hands commands to the shards of their devices. Each shard does some of them at a time, and

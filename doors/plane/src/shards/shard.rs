@@ -5,16 +5,20 @@
 //! sockets. So no acknowledgement leaves before what it promises is durable, and each touched
 //! connection is written once.
 
+mod arriving;
 mod claiming;
+mod framed;
 mod handshake;
 mod leaving;
 mod mail;
+mod pacing;
 
 use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
 use super::transport::{Arrival, Failure, Transport};
-use super::{Around, Letter};
+use super::watching::{Link, Watching};
+use super::{Around, Letter, ShardDoor};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
 use crate::commanding::News;
@@ -23,15 +27,19 @@ use crate::flow::Admission;
 use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
-use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Said, Turn};
+use access::ChannelId;
+use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
+use mqtt::websocket::WebSocket;
+use pacing::{Gathering, Pace};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustls::ServerConnection;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,8 +54,10 @@ const CONGESTED_BYTES: usize = 32 * 1024 * 1024;
 /// Events of one turn that are served before the mailbox is looked at again.
 const SERVED_BETWEEN_MAIL: usize = 32;
 
-const LISTENER: u64 = u64::MAX;
-const MAILBOX: u64 = u64::MAX - 1;
+const MAILBOX: u64 = u64::MAX;
+/// Of the first door; those of the others lie below. No connection's is as great.
+const DOOR: u64 = u64::MAX - 1;
+const DOORS_MAX: usize = 8;
 
 /// A proven connection on its way to its home shard.
 pub struct Handed {
@@ -56,6 +66,30 @@ pub struct Handed {
     presented: Presented,
     /// Decrypted bytes that came with the end of the handshake.
     early: Vec<u8>,
+    /// It speaks MQTT in frames.
+    websocket: Option<Box<WebSocket>>,
+}
+
+impl Handed {
+    /// One that an HTTP door proved and upgraded to WebSocket; `early` is what came behind the
+    /// request.
+    pub fn upgraded(
+        socket: TcpStream,
+        tls: ServerConnection,
+        peer: SocketAddr,
+        presented: Presented,
+        early: &[u8],
+    ) -> Self {
+        let mut early = early.to_vec();
+        let more = &mut |payload: &[u8]| early.extend_from_slice(payload);
+        Self {
+            transport: Transport::go_on(socket, tls, more),
+            peer,
+            presented,
+            early,
+            websocket: Some(Box::default()),
+        }
+    }
 }
 
 /// What a shard says of itself.
@@ -67,7 +101,8 @@ pub struct ShardReport {
     pub handshakes_done: u64,
     pub handshakes_refused: u64,
     pub counters: Counters,
-    pub sessions: Vec<SessionRow>,
+    /// Payloads that broke their channel's contract.
+    pub violations: Vec<(ChannelId, u64)>,
     /// The journal could not be written: nothing is accepted any more.
     pub failed: bool,
 }
@@ -84,9 +119,18 @@ pub struct SessionRow {
     pub subscriptions: usize,
     pub queued_messages: usize,
     pub queued_bytes: usize,
+    pub address: Option<IpAddr>,
+    pub version: Option<mqtt::Version>,
+    /// Version and key exchange.
+    pub tls: (Option<String>, Option<String>),
+    pub incoming: Rate,
+    pub outgoing: Rate,
+    pub link: Option<Link>,
 }
 
 enum Slot {
+    /// Boxed: it is short, and a hello is large.
+    Arriving(Box<arriving::Arriving>),
     Handshaking(Handshaking),
     Live(Live),
     Lingering(Lingering),
@@ -107,8 +151,15 @@ struct Live {
     transport: Transport,
     /// Decrypted bytes that the gateway has not consumed: part of a packet, or all while paused.
     pending: Vec<u8>,
+    /// It speaks MQTT in frames. Boxed: few do.
+    websocket: Option<Box<WebSocket>>,
     paused: bool,
     polled: EventFlags,
+    /// It is not read by its events, but with the others whose acknowledgements gather.
+    gathers: bool,
+    /// Reads of acknowledgements alone, each soon after the one before.
+    quick_reads: u8,
+    read_at: Timestamp,
     /// The gateway is done with it and it waits for its turn to be closed.
     ending: bool,
 }
@@ -119,7 +170,7 @@ pub struct Shard {
     config: GatewayConfig,
     admission: Arc<Admission>,
     epoll: OwnedFd,
-    listener: TcpListener,
+    doors: Vec<ShardDoor>,
     accepting: bool,
     /// Not before this.
     accept_at: Timestamp,
@@ -141,9 +192,12 @@ pub struct Shard {
     lines: LineBudget,
     signal_lines: LineBudget,
     telling: Telling,
+    watching: Watching,
     requests: Requests,
     news: Arc<News>,
     leaving: Leaving,
+    gathering: Gathering,
+    pace: Pace,
     draining: bool,
     failed: bool,
     /// What has been decided and not carried out; and, while it is carried out, what it was.
@@ -162,7 +216,7 @@ impl Shard {
         index: u16,
         config: &GatewayConfig,
         journal: Journal,
-        listener: TcpListener,
+        doors: Vec<ShardDoor>,
         mailboxes: Vec<Arc<Mailbox<Letter>>>,
         around: Around,
     ) -> anyhow::Result<Self> {
@@ -182,17 +236,14 @@ impl Shard {
         };
         let gateway = Gateway::new(limits, index, config.shards, grants);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        listener.set_nonblocking(true)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER),
-            EventFlags::IN | EventFlags::EXCLUSIVE,
-        )?;
+        for (place, door) in doors.iter().enumerate() {
+            door.listener.set_nonblocking(true)?;
+            watch(&epoll, door, place)?;
+        }
         if let Some(mailbox) = mailboxes.get(usize::from(index)) {
             epoll::add(
                 &epoll,
-                mailbox.wake_fd(),
+                mailbox.wake(),
                 EventData::new_u64(MAILBOX),
                 EventFlags::IN,
             )?;
@@ -205,7 +256,7 @@ impl Shard {
             config: config.clone(),
             admission,
             epoll,
-            listener,
+            doors,
             accepting: true,
             accept_at: clock.now(),
             mailboxes,
@@ -223,9 +274,12 @@ impl Shard {
             lines: LineBudget::default(),
             signal_lines: LineBudget::default(),
             telling: Telling::new(signals),
+            watching: Watching::default(),
             requests,
             news,
             leaving: Leaving::new(config.connections_max),
+            gathering: Gathering::default(),
+            pace: Pace::new(Instant::now()),
             draining: false,
             failed: false,
             turn: Turn::default(),
@@ -300,6 +354,7 @@ impl Shard {
             if !has_work(&self.turn) && !self.leaving.is_under_way() {
                 self.slots.reuse();
             }
+            self.rest();
             events.clear();
             let timeout = self.timeout();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
@@ -310,8 +365,9 @@ impl Shard {
                 }
             }
             let started = Instant::now();
+            self.pace.begin(started, events.len());
             let now = self.clock.now();
-            let mut knocking = false;
+            let mut knocking = [false; DOORS_MAX];
             shaking.clear();
             for (number, event) in events.iter().enumerate() {
                 // First, and again after each few: what is withdrawn waits for no queue.
@@ -319,17 +375,26 @@ impl Shard {
                     self.read_mail(now);
                 }
                 match event.data.u64() {
-                    LISTENER => knocking = true,
                     // A wake may outlive its letters, which were read between events.
                     MAILBOX => self.read_mail(now),
+                    token if token > DOOR - DOORS_MAX as u64 => {
+                        let place = usize::try_from(DOOR - token).unwrap_or(DOORS_MAX);
+                        if let Some(knocks) = knocking.get_mut(place) {
+                            *knocks = true;
+                        }
+                    }
                     token => match self.slot_of(token) {
                         Some((id, Slot::Live(_))) => self.serve(id, event.flags, now),
-                        Some((id, Slot::Handshaking(_) | Slot::Claiming(_))) => shaking.push(id),
+                        Some((
+                            id,
+                            Slot::Arriving(_) | Slot::Handshaking(_) | Slot::Claiming(_),
+                        )) => shaking.push(id),
                         Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
                         None => {}
                     },
                 }
             }
+            self.read_gathered(now);
             self.gateway.tick(now, &mut self.turn);
             self.carry_out(now);
 
@@ -345,8 +410,8 @@ impl Shard {
                 }
                 self.shake(*id, now);
             }
-            if knocking {
-                self.accept(now);
+            for (place, _) in knocking.iter().enumerate().filter(|(_, knocks)| **knocks) {
+                self.accept(place, now);
             }
             self.end_overdue_handshakes(now);
             self.end_overdue_lingering(now);
@@ -358,6 +423,9 @@ impl Shard {
             self.signal_lines
                 .tell(format_args!("shard {}, signals", self.index), now);
             if self.telling.is_metering_due(now) {
+                for principal in self.watching.forget_gone() {
+                    self.gateway.unwatch(&principal);
+                }
                 let telling = &self.telling;
                 self.gateway.take_metered(now, |principal, metered| {
                     telling.metered(principal, metered, now);
@@ -383,6 +451,7 @@ impl Shard {
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
             self.leaving.next_deadline(),
+            self.gathering.next_deadline(),
             self.claims_end.front().map(|first| first.0),
             (!self.accepting && self.accept_at > now).then_some(self.accept_at),
         ]
@@ -427,13 +496,18 @@ impl Shard {
             self.remove(id);
         } else if gone || flags.contains(EventFlags::IN) {
             self.read(id, now);
+            self.let_gather(id, now);
         }
     }
 
-    fn read(&mut self, id: u32, now: Timestamp) {
+    /// What came; `None` if the connection has ended.
+    fn read(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
+            return None;
         };
+        if live.websocket.is_some() {
+            return self.read_frames(id, now);
+        }
         let Live {
             transport, pending, ..
         } = live;
@@ -441,16 +515,17 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
-        if matches!(arrival, Ok(Arrival::Progress | Arrival::Nothing)) {
-            return;
+        if let Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) = arrival {
+            return Some(arrival);
         }
         self.gateway
             .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
         match arrival {
             // An alert says why.
-            Err(Failure::Tls(_) | Failure::Overlong) => self.linger(id, now),
+            Err(Failure::Tls(_) | Failure::Overlong | Failure::Proxy(_)) => self.linger(id, now),
             _ => self.remove(id),
         }
+        None
     }
 
     /// Encrypts what the gateway has for this connection and gives the socket what it takes.
@@ -478,7 +553,7 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return None;
         };
-        live.transport.encrypt(plaintext, &mut self.spare).ok()?;
+        live.encrypt(plaintext, &mut self.spare).ok()?;
         live.transport.flush(&mut self.spare).ok()?;
         Some(live.transport.unsent_bytes())
     }
@@ -507,7 +582,7 @@ impl Shard {
             return;
         };
         let mut wanted = EventFlags::empty();
-        if !live.paused {
+        if !live.paused && !live.gathers {
             wanted |= EventFlags::IN;
         }
         if live.transport.unsent_bytes() > 0 {
@@ -688,6 +763,16 @@ impl Shard {
                     self.telling.tell(report);
                     continue;
                 }
+                Said::DefenderReport { topic } => {
+                    let report = Told::DefenderReport {
+                        device,
+                        topic,
+                        payload,
+                        at,
+                    };
+                    self.telling.tell(report);
+                    continue;
+                }
                 Said::Request { certificate } => certificate,
             };
             let request = Request {
@@ -708,6 +793,9 @@ impl Shard {
         }
         for signal in self.carried.signals.drain(..) {
             self.telling.signal(&signal, now);
+            if let Some(principal) = self.watching.signal(&signal, now) {
+                self.gateway.unwatch(&principal);
+            }
             if signal.actor() == gateway::Actor::Nobody {
                 tracing::debug!(target: "gateway", "{signal}");
             } else if self.signal_lines.take() {
@@ -736,6 +824,17 @@ fn has_work(turn: &Turn) -> bool {
         && turn.signals.is_empty()
         && turn.reports.is_empty()
         && turn.progress.is_empty())
+}
+
+/// Has the poll say when somebody knocks at a door.
+fn watch(epoll: &OwnedFd, door: &ShardDoor, place: usize) -> rustix::io::Result<()> {
+    let token = EventData::new_u64(DOOR - place as u64);
+    epoll::add(
+        epoll,
+        &door.listener,
+        token,
+        EventFlags::IN | EventFlags::EXCLUSIVE,
+    )
 }
 
 fn token(id: u32, generation: u32) -> EventData {

@@ -148,6 +148,7 @@ impl Telling {
 fn denial(signal: &Signal) -> Option<(&'static str, &str, &'static str)> {
     Some(match signal {
         Signal::PublishDenied { topic, verdict, .. } => ("publish", topic, reason(verdict)),
+        Signal::ContractViolation { topic, .. } => ("publish", topic, "contract-violation"),
         Signal::SubscribeDenied {
             filter, verdict, ..
         } => ("subscribe", filter, reason(verdict)),

@@ -3,12 +3,16 @@
 //! The only file that knows that interface. An idle connection holds no buffer: ciphertext of an
 //! incomplete record and unsent ciphertext are kept only while they exist.
 
-use rustls::ServerConfig;
+mod buffered;
+
+use crate::listen::proxied::ProxyRefusal;
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus, WriteTraffic,
 };
+use rustls::{CommonState, HandshakeKind, ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -19,11 +23,21 @@ const HELD_BYTES_MAX: usize = 64 * 1024;
 
 pub struct Transport {
     socket: TcpStream,
-    tls: UnbufferedServerConnection,
+    tls: Tls,
     /// Ciphertext of an incomplete record or handshake message.
     held: Vec<u8>,
     /// Ciphertext that the socket did not take yet.
     unsent: Vec<u8>,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are of the large kind, and a box more would cost each of them"
+)]
+enum Tls {
+    Ours(UnbufferedServerConnection),
+    /// Begun by a door that speaks HTTP.
+    Begun(Box<ServerConnection>),
 }
 
 /// What a read brought.
@@ -44,6 +58,8 @@ pub enum Failure {
     Tls(rustls::Error),
     /// More ciphertext than a record may have.
     Overlong,
+    /// Before TLS began: what a balancer in front should have said, or somebody should not.
+    Proxy(ProxyRefusal),
 }
 
 impl Transport {
@@ -51,10 +67,35 @@ impl Transport {
         let tls = UnbufferedServerConnection::new(config)?;
         Ok(Self {
             socket,
-            tls,
+            tls: Tls::Ours(tls),
             held: Vec::new(),
             unsent: Vec::new(),
         })
+    }
+
+    /// Goes on with a connection whose handshake is done; what it has decrypted already is handed to
+    /// `plaintext`.
+    pub fn go_on(
+        socket: TcpStream,
+        mut tls: ServerConnection,
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Self {
+        let mut unsent = Vec::new();
+        buffered::drain(&mut tls, &mut [0; 4096], plaintext);
+        buffered::flush(&mut tls, &mut unsent);
+        Self {
+            socket,
+            tls: Tls::Begun(Box::new(tls)),
+            held: Vec::new(),
+            unsent,
+        }
+    }
+
+    fn state(&self) -> &CommonState {
+        match &self.tls {
+            Tls::Ours(tls) => tls,
+            Tls::Begun(tls) => tls,
+        }
     }
 
     pub fn socket(&self) -> &TcpStream {
@@ -62,24 +103,29 @@ impl Transport {
     }
 
     pub fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
+        self.state().is_handshaking()
     }
 
     /// What was negotiated: `TLSv1_3 X25519MLKEM768`, for signals.
     pub fn negotiated(&self) -> (Option<rustls::ProtocolVersion>, Option<rustls::NamedGroup>) {
         (
-            self.tls.protocol_version(),
-            self.tls
+            self.state().protocol_version(),
+            self.state()
                 .negotiated_key_exchange_group()
                 .map(|group| group.name()),
         )
     }
 
-    /// Whether the whole handshake was done; a resumed one would skip the verifier.
+    /// The peer's chain, as it was shown now or when the ticket was given by which it comes.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.state().peer_certificates().unwrap_or_default()
+    }
+
+    /// Whether the whole handshake was done; a resumed one has skipped the verifier.
     pub fn was_full_handshake(&self) -> bool {
         matches!(
-            self.tls.handshake_kind(),
-            Some(rustls::HandshakeKind::Full | rustls::HandshakeKind::FullWithHelloRetryRequest)
+            self.state().handshake_kind(),
+            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)
         )
     }
 
@@ -95,6 +141,9 @@ impl Transport {
         scratch: &mut [u8],
         plaintext: &mut dyn FnMut(&[u8]),
     ) -> Result<Arrival, Failure> {
+        if let Tls::Begun(tls) = &mut self.tls {
+            return buffered::read(tls, &self.socket, scratch, plaintext, &mut self.unsent);
+        }
         let held_bytes = self.held.len();
         let (Some(front), true) = (scratch.get_mut(..held_bytes), held_bytes < HELD_BYTES_MAX)
         else {
@@ -110,6 +159,24 @@ impl Transport {
             Err(e) => return Err(Failure::Socket(e)),
         };
         let incoming = scratch.get_mut(..held_bytes + count).unwrap_or_default();
+        self.take(incoming, plaintext)
+    }
+
+    /// As [`Transport::read`], with what was read of the socket before TLS took over.
+    pub fn begin(
+        &mut self,
+        said: &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Arrival, Failure> {
+        self.take(said, plaintext)
+    }
+
+    /// `incoming` begins with what was held.
+    fn take(
+        &mut self,
+        incoming: &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Arrival, Failure> {
         let (consumed, ended) = self.process(incoming, plaintext)?;
         let rest = incoming.get(consumed..).unwrap_or_default();
         self.held.clear();
@@ -132,17 +199,20 @@ impl Transport {
         incoming: &mut [u8],
         plaintext: &mut dyn FnMut(&[u8]),
     ) -> Result<(usize, bool), Failure> {
+        let Tls::Ours(tls) = &mut self.tls else {
+            return Ok((incoming.len(), false));
+        };
         let mut consumed = 0;
         let mut failed: Option<rustls::Error> = None;
         loop {
             // After an error only what is ready to be sent is fetched, the alert above all. Shown
             // the same bytes once more than that, rustls would read them again and fail again, and
             // its check against a second alert would end this thread.
-            if let Some(error) = failed.take_if(|_| !self.tls.wants_write()) {
+            if let Some(error) = failed.take_if(|_| !tls.wants_write()) {
                 return Err(Failure::Tls(error));
             }
             let window = incoming.get_mut(consumed..).unwrap_or_default();
-            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(window);
+            let UnbufferedStatus { discard, state } = tls.process_tls_records(window);
             let mut used = discard;
             let mut done = None;
             match state {
@@ -194,19 +264,30 @@ impl Transport {
         if self.unsent.capacity() == 0 {
             std::mem::swap(&mut self.unsent, spare);
         }
+        if let Tls::Begun(tls) = &mut self.tls {
+            let encrypted = buffered::encrypt(tls, plaintext, &mut self.unsent);
+            return encrypted.map_err(Failure::Socket);
+        }
         self.put(Outgoing::Plaintext(plaintext))
     }
 
     /// Queues close_notify, so that the peer knows that nothing was cut off.
     pub fn goodbye(&mut self) {
+        if let Tls::Begun(tls) = &mut self.tls {
+            tls.send_close_notify();
+            return buffered::flush(tls, &mut self.unsent);
+        }
         // If it cannot be said the socket is closed without it; nothing else is lost.
         let _ = self.put(Outgoing::Goodbye);
     }
 
     fn put(&mut self, outgoing: Outgoing<'_>) -> Result<(), Failure> {
+        let Tls::Ours(tls) = &mut self.tls else {
+            return Ok(());
+        };
         let mut held = std::mem::take(&mut self.held);
         let result = loop {
-            let UnbufferedStatus { discard, state } = self.tls.process_tls_records(&mut held);
+            let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut held);
             let outcome = match state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     Some(write_traffic(&mut traffic, outgoing, &mut self.unsent))

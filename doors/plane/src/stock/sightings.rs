@@ -4,7 +4,7 @@
 use crate::config::InventoryConfig;
 use crate::judge::signals::Told;
 use crate::plane::Plane;
-use detection::{Feature, Observation, Report};
+use detection::{Feature, Observation};
 use identity::{Fact, Registry};
 use inventory::{
     Address, Change, Cut, Firmware, Inventory, Known, Peer, Record, Seen, Settings, Sighting,
@@ -44,7 +44,10 @@ impl Plane {
                     sightings.clear();
                     self.recount(*shard, devices);
                 }
-                Told::Connected { .. } | Told::Disconnected { .. } | Told::Report { .. } => {}
+                Told::Connected { .. }
+                | Told::Disconnected { .. }
+                | Told::Report { .. }
+                | Told::DefenderReport { .. } => {}
             }
         }
         self.take_in(&sightings);
@@ -52,21 +55,21 @@ impl Plane {
 
     /// Takes in what a device said of itself. Its session was proven, so it is its own word; it
     /// never displaces what others saw.
-    pub fn sight_report(
+    pub fn sight_said(
         &self,
         device: &DeviceId,
-        report: &Report,
+        unseen: Option<&[String]>,
         observations: &[Observation],
         at: Timestamp,
     ) {
         let mut sightings: Vec<Sighting> = observations.iter().filter_map(sighting_of).collect();
-        sightings.push(Sighting {
+        sightings.extend(unseen.map(|lines| Sighting {
             device: device.clone(),
             at,
             source: Source::Device,
             attribution: Attribution::Proven,
-            seen: Seen::Unseen(report.unseen.clone()),
-        });
+            seen: Seen::Unseen(lines.to_vec()),
+        }));
         self.take_in(&sightings);
     }
 

@@ -73,11 +73,10 @@ actions! {
     ProposalDecide = "access.proposal-decide",
     /// To ask for all that operators and administrators may, for an hour.
     BreakGlass = "access.break-glass",
-    /// What devices were told; a service sees its own.
-    CommandsRead = "gateway.commands-read",
-    /// To tell devices something, to take it back.
+    CommandRead = "gateway.command-read",
+    /// To tell devices something, or to take it back.
     Command = "gateway.command",
-    /// To let a command go on that waits for a person.
+    /// To let a command to many go, as the second person.
     CommandApprove = "gateway.command-approve",
     InventoryRead = "inventory.read",
     InventoryExport = "inventory.export",

@@ -10,6 +10,7 @@
 mod assurance;
 mod attacks;
 mod commands;
+mod contracts;
 mod difference;
 mod differential;
 mod example;

@@ -10,6 +10,7 @@
 mod alerts;
 mod baselines;
 mod deviations;
+mod device_defender;
 mod replay;
 mod reports;
 mod world;

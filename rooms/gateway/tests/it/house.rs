@@ -32,6 +32,12 @@ permit (principal == Service::"archive", action == Action::"receive", resource =
 @id("devices-state")
 permit (principal is Device, action == Action::"publish", resource == Channel::"state")
 when { resource.owner == principal };
+@id("devices-read")
+permit (principal is Device, action == Action::"publish", resource)
+when { resource.owner == principal && resource in [Channel::"reading", Channel::"small", Channel::"described", Channel::"described-cbor"] };
+@id("ingest-reads")
+permit (principal == Service::"ingest", action == Action::"receive", resource)
+when { resource in [Channel::"reading", Channel::"small", Channel::"described", Channel::"described-cbor"] };
 @id("services-see-state")
 permit (principal is Service, action == Action::"receive", resource == Channel::"state");
 @id("control-commands")
@@ -62,6 +68,30 @@ topic = "v1/{device}/alarm"
 direction = "from-device"
 payload_bytes_max = 100
 rate_per_minute = 6
+[reading]
+topic = "v1/{device}/reading"
+direction = "from-device"
+payload_bytes_max = 1000
+rate_per_minute = 20
+retained_max = 40
+schema = "schemas/reading.json"
+[small]
+topic = "v1/{device}/small"
+direction = "from-device"
+payload_bytes_max = 1000
+schema = "schemas/reading.json"
+encoding = "cbor"
+[described]
+topic = "v1/{device}/described"
+direction = "from-device"
+payload_bytes_max = 1000
+schema = "schemas/telemetry.json"
+[described-cbor]
+topic = "v1/{device}/described-cbor"
+direction = "from-device"
+payload_bytes_max = 1000
+schema = "schemas/telemetry.json"
+encoding = "cbor"
 [down]
 topic = "v1/{device}/down/{any}"
 direction = "to-device"
@@ -74,12 +104,34 @@ retained_max = 40
 retained_days = 2
 "#,
         ),
+        file(
+            "schemas/reading.json",
+            r#"{"type": "object", "required": ["t"], "additionalProperties": false,
+                "properties": {"t": {"type": "number", "maximum": 60}, "unit": {"enum": ["C", "F"]}}}"#,
+        ),
+        file(
+            "schemas/telemetry.json",
+            r#"{"type": "object", "required": ["at", "readings"], "additionalProperties": false,
+                "properties": {
+                    "at": {"type": "integer", "minimum": 0},
+                    "serial": {"type": "string", "pattern": "^SN[0-9]{1,12}$"},
+                    "battery": {"type": "integer", "minimum": 0, "maximum": 100},
+                    "readings": {"type": "array", "maxItems": 100, "items": {
+                        "type": "object", "required": ["name", "value"], "additionalProperties": false,
+                        "properties": {
+                            "name": {"enum": ["temperature", "humidity", "pressure"]},
+                            "value": {"type": "number", "minimum": -40, "maximum": 2000}}}}}}"#,
+        ),
         file("policies/p.cedar", policies),
     ]
 }
 
 pub fn grants_of(policies: &str) -> Arc<Grants> {
-    let fleet = Fleet::read(&files(policies)).unwrap_or_else(|wrong| {
+    grants_of_files(&files(policies))
+}
+
+pub fn grants_of_files(files: &[SourceFile]) -> Arc<Grants> {
+    let fleet = Fleet::read(files).unwrap_or_else(|wrong| {
         panic!(
             "{}",
             wrong

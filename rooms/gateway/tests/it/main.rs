@@ -1,6 +1,7 @@
 //! The room as its caller sees it: bytes in, turns executed in their order, bytes out.
 
 #[cfg(test)]
+mod abuse;
 mod attacks;
 #[cfg(test)]
 mod claim;
@@ -10,6 +11,7 @@ mod commands;
 mod conformance;
 #[cfg(test)]
 mod containment;
+mod contracts;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
@@ -29,4 +31,5 @@ mod shares;
 #[cfg(test)]
 mod timing;
 #[cfg(test)]
+mod watch;
 mod wills;

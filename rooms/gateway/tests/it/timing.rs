@@ -20,7 +20,7 @@ struct Steady {
 }
 
 impl Steady {
-    fn new(devices: u32, persistent: bool) -> Self {
+    fn sending(devices: u32, persistent: bool, topic: &str, payload: &[u8]) -> Self {
         let mut steady = Self {
             gateway: Gateway::new(Limits::default(), 0, 1, grants_of(POLICIES)),
             turn: Turn::new(),
@@ -35,7 +35,11 @@ impl Steady {
             &mut bytes,
             Version::V5,
             1,
-            &[("v1/+/up/#", Qos::AtLeastOnce)],
+            &[
+                ("v1/+/up/#", Qos::AtLeastOnce),
+                ("v1/+/described", Qos::AtLeastOnce),
+                ("v1/+/described-cbor", Qos::AtLeastOnce),
+            ],
         );
         steady.feed(CONSUMER, &bytes);
         for number in 1..=devices {
@@ -44,13 +48,9 @@ impl Steady {
                 device(&format!("cam-{number}")),
                 false,
             );
-            let topic = format!("v1/cam-{number}/up/temperature");
+            let topic = format!("v1/cam-{number}/{topic}");
             let mut bytes = Vec::new();
-            mqtt::encode::publish(
-                &mut bytes,
-                Version::V5,
-                &message(&topic, &[7; 128], Some(1)),
-            );
+            mqtt::encode::publish(&mut bytes, Version::V5, &message(&topic, payload, Some(1)));
             steady.packets.push(bytes);
         }
         steady
@@ -136,10 +136,22 @@ fn acknowledge_all(mut bytes: &[u8], acks: &mut Vec<u8>) {
     }
 }
 
+/// As a device sends it, 128 bytes.
+const TELEMETRY: &[u8] = br#"{"at":1795330039,"serial":"SN0012","readings":[{"name":"temperature","value":21.5},{"name":"humidity","value":48}],"battery":87}"#;
+
+/// The same in CBOR.
+const TELEMETRY_CBOR: &[u8] = b"\xa4\x62at\x1a\x6b\x02\x6d\x37\x66serial\x66SN0012\x68readings\x82\
+    \xa2\x64name\x6btemperature\x65value\xf9\x4d\x60\xa2\x64name\x68humidity\x65value\x18\x30\x67battery\x18\x57";
+
 #[test]
 fn a_message_allocates_nothing_in_the_steady_state() {
-    for persistent in [false, true] {
-        let mut steady = Steady::new(64, persistent);
+    for (persistent, topic, payload) in [
+        (false, "up/temperature", &[7; 128][..]),
+        (true, "up/temperature", &[7; 128]),
+        (false, "described", TELEMETRY),
+        (false, "described-cbor", TELEMETRY_CBOR),
+    ] {
+        let mut steady = Steady::sending(64, persistent, topic, payload);
         for _ in 0..200 {
             steady.round();
         }
@@ -151,7 +163,7 @@ fn a_message_allocates_nothing_in_the_steady_state() {
         assert_eq!(steady.gateway.counters().deliveries, 220 * 64);
         assert_eq!(
             counted.count_total, 0,
-            "persistent: {persistent}, {} bytes",
+            "{topic}, persistent: {persistent}, {} bytes",
             counted.bytes_total
         );
     }
@@ -161,8 +173,30 @@ fn a_message_allocates_nothing_in_the_steady_state() {
 #[test]
 #[ignore = "prints figures, asserts nothing about time"]
 fn nanoseconds_per_message() {
-    for (title, persistent) in [("live consumer", false), ("persistent consumer", true)] {
-        let mut steady = Steady::new(1000, persistent);
+    let nothing = &[7; 128][..];
+    for (title, persistent, topic, payload) in [
+        ("live consumer", false, "up/temperature", nothing),
+        ("persistent consumer", true, "up/temperature", nothing),
+        (
+            "live consumer, the same 128 bytes of JSON without a schema",
+            false,
+            "up/temperature",
+            TELEMETRY,
+        ),
+        (
+            "live consumer, 128 bytes of JSON with a schema",
+            false,
+            "described",
+            TELEMETRY,
+        ),
+        (
+            "live consumer, the same in CBOR",
+            false,
+            "described-cbor",
+            TELEMETRY_CBOR,
+        ),
+    ] {
+        let mut steady = Steady::sending(1000, persistent, topic, payload);
         steady.round();
         let before = steady.gateway.counters().deliveries;
         let started = Instant::now();

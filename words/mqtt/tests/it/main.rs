@@ -18,3 +18,5 @@ mod refusals;
 mod round_trip;
 #[cfg(test)]
 mod trie;
+#[cfg(test)]
+mod websocket;

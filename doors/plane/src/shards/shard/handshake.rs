@@ -1,23 +1,28 @@
 //! From a knock to a session: connections are accepted, shaken hands with under caps and a time
 //! limit, and brought to their home shard.
 
-use super::{Handed, Handshaking, LISTENER, Live, Shard, Slot, token};
+use super::arriving::Arriving;
+use super::{Handed, Handshaking, Live, Shard, Slot, token, watch};
 use crate::judge::signals::Told;
+use crate::listen::proxied::{ProxyRefusal, SIGNATURE};
 use crate::listen::refused::{self, Failed};
 use crate::listen::source_of;
-use crate::listen::tls::Whom;
-use crate::shards::Letter;
+use crate::listen::tls::{Seen, Sight, Whom};
 use crate::shards::telling::DOOR;
 use crate::shards::transport::{Arrival, Failure, Transport};
+use crate::shards::{Letter, Spoken};
 use detection::Feature;
 use gateway::ConnectionId;
 use identity::Presented;
 use model::{Attribution, Principal, Timestamp};
 use mqtt::encode::ConnackFields;
 use mqtt::{Reason, Version};
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{self, EventFlags};
+use rustix::io::Errno;
+use rustls::ServerConfig;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections accepted in one turn, at most.
@@ -28,7 +33,7 @@ const HANDSHAKES_A_SOURCE: u32 = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Shard {
-    pub(super) fn accept(&mut self, now: Timestamp) {
+    pub(super) fn accept(&mut self, door: usize, now: Timestamp) {
         for _ in 0..ACCEPTS_A_TURN {
             if self.handshaking >= self.config.handshakes_max
                 || self.slots.len() >= self.config.connections_max
@@ -36,7 +41,10 @@ impl Shard {
                 // The rest wait in the kernel's backlog.
                 return self.stop_accepting();
             }
-            let (socket, peer) = match self.listener.accept() {
+            let Some(listener) = self.doors.get(door).map(|door| &door.listener) else {
+                return;
+            };
+            let (socket, peer) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
                 // That one peer has gone already.
@@ -51,7 +59,7 @@ impl Shard {
                     return self.stop_accepting();
                 }
             };
-            if let Err(e) = self.begin_handshake(socket, peer, now)
+            if let Err(e) = self.begin_handshake(socket, peer, door, now)
                 && self.lines.take()
             {
                 tracing::warn!(target: "gateway", "{peer}: {e}");
@@ -63,11 +71,15 @@ impl Shard {
         &mut self,
         socket: std::net::TcpStream,
         peer: SocketAddr,
+        door: usize,
         now: Timestamp,
     ) -> anyhow::Result<()> {
         let source = source_of(peer.ip());
         let from_source = self.handshakes_by_source.get(&source).copied().unwrap_or(0);
-        if self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE {
+        let door_here = self.doors.get(door);
+        let is_forwarded = door_here.is_some_and(|door| door.proxies.hold(peer.ip()));
+        // A balancer is asked for whom it comes first.
+        if !is_forwarded && self.is_crowded(from_source) {
             anyhow::bail!(
                 "refused handshakes-in-flight: {from_source} handshakes from this address are not \
                  done yet; device: back off and try again [device must act]"
@@ -75,27 +87,29 @@ impl Shard {
         }
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;
-        let (config, sight) = self
-            .admission
-            .trust
-            .device_door(identity::Door::Gateway, self.config.tls_1_2)?;
-        let transport = Transport::new(socket, config)?;
-        let slot = Slot::Handshaking(Handshaking {
-            transport,
-            peer,
-            sight,
-            early: Vec::new(),
-            unnamed: None,
-        });
+        let by_alpn = self.is_by_alpn(door);
+        let slot = if is_forwarded || by_alpn {
+            let arriving = Arriving::new(socket, peer, door, is_forwarded);
+            Slot::Arriving(Box::new(arriving))
+        } else {
+            let Some((config, sight)) = self.offer(door) else {
+                anyhow::bail!("this door has no TLS configuration; please report this");
+            };
+            Slot::Handshaking(Handshaking {
+                transport: Transport::new(socket, config)?,
+                peer,
+                sight,
+                early: Vec::new(),
+                unnamed: None,
+            })
+        };
         let (id, generation) = self.slots.insert(slot);
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id)
-            && let Err(e) = epoll::add(
-                &self.epoll,
-                handshaking.transport.socket(),
-                token(id, generation),
-                EventFlags::IN,
-            )
-        {
+        let socket = match self.slots.entry(id) {
+            Some(Slot::Handshaking(handshaking)) => handshaking.transport.socket(),
+            Some(Slot::Arriving(arriving)) => &arriving.socket,
+            _ => return Ok(()),
+        };
+        if let Err(e) = epoll::add(&self.epoll, socket, token(id, generation), EventFlags::IN) {
             // Nobody would ever look at it again.
             self.slots.remove(id);
             return Err(e.into());
@@ -107,10 +121,28 @@ impl Shard {
         Ok(())
     }
 
+    pub(super) fn is_by_alpn(&self, door: usize) -> bool {
+        (self.doors.get(door)).is_some_and(|door| matches!(door.spoken, Spoken::ByAlpn(_)))
+    }
+
+    /// Whether somebody with so many handshakes under way may have no more.
+    pub(super) fn is_crowded(&self, from_source: u32) -> bool {
+        self.handshaking > self.config.handshakes_max / 2 && from_source >= HANDSHAKES_A_SOURCE
+    }
+
+    /// What a door offers one connection.
+    pub(super) fn offer(&self, door: usize) -> Option<(Arc<ServerConfig>, Sight)> {
+        let terms = &self.doors.get(door)?.terms;
+        let trust = &self.admission.trust;
+        trust.device_door(identity::Door::Gateway, terms).ok()
+    }
+
     /// One step of somebody who is not in yet; at the end of a handshake the connection goes to its home shard.
     pub(super) fn shake(&mut self, id: u32, now: Timestamp) {
-        if matches!(self.slots.entry(id), Some(Slot::Claiming(_))) {
-            return self.hear_claim(id, now);
+        match self.slots.entry(id) {
+            Some(Slot::Claiming(_)) => return self.hear_claim(id, now),
+            Some(Slot::Arriving(_)) => return self.hear_arriving(id, now),
+            _ => {}
         }
         let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
             return;
@@ -121,12 +153,30 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             early.extend_from_slice(payload)
         });
+        let arrival = match arrival {
+            Err(Failure::Tls(_)) if self.scratch.starts_with(&SIGNATURE) => {
+                Err(Failure::Proxy(ProxyRefusal::Unexpected))
+            }
+            arrival => arrival,
+        };
+        self.go_on_shaking(id, arrival, now);
+    }
+
+    /// What becomes of a handshake after something came.
+    pub(super) fn go_on_shaking(
+        &mut self,
+        id: u32,
+        arrival: Result<Arrival, Failure>,
+        now: Timestamp,
+    ) {
+        let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) else {
+            return;
+        };
+        let transport = &mut handshaking.transport;
         let flushed = transport.flush(&mut self.spare);
         let failure = match (arrival, flushed) {
             (Err(failure), _) | (Ok(_), Err(failure)) => Some(failure),
-            (Ok(Arrival::End), Ok(_)) => Some(Failure::Socket(std::io::Error::from(
-                ErrorKind::UnexpectedEof,
-            ))),
+            (Ok(Arrival::End), Ok(_)) => Some(ended()),
             (Ok(_), Ok(_)) => None,
         };
         if let Some(failure) = failure {
@@ -186,9 +236,23 @@ impl Shard {
             let mut seen = handshaking.sight.lock();
             seen.proven.take()
         };
-        let full = handshaking.transport.was_full_handshake();
-        let (Some(proven), true) = (proven, full) else {
-            return self.refuse_handshake(id, None);
+        let proven = match (proven, handshaking.transport.was_full_handshake()) {
+            (Some(proven), true) => proven,
+            // The verifier saw nothing of it.
+            (None, false) => {
+                let chain = handshaking.transport.certificates();
+                match self.admission.trust.resumed(identity::Door::Gateway, chain) {
+                    Ok(proven) => proven,
+                    Err((refusal, barred)) => {
+                        let mut seen = handshaking.sight.lock();
+                        (seen.refusal, seen.barred) = (Some(refusal), barred);
+                        drop(seen);
+                        handshaking.transport.goodbye();
+                        return self.refuse_handshake(id, None);
+                    }
+                }
+            }
+            _ => return self.refuse_handshake(id, None),
         };
         match proven.whom {
             Whom::One(principal) => self.hand_on(id, principal, proven.presented, now),
@@ -217,6 +281,7 @@ impl Shard {
             peer: done.peer,
             presented,
             early: done.early,
+            websocket: None,
         };
         if home == self.index {
             self.welcome(handed, now);
@@ -227,17 +292,24 @@ impl Shard {
 
     /// A connection comes home. It is authenticated here and now: a withdrawal that was carried
     /// out while it was on its way must not be outrun.
-    pub(super) fn welcome(&mut self, handed: Handed, now: Timestamp) {
+    pub(super) fn welcome(&mut self, mut handed: Handed, now: Timestamp) {
         if self.draining || self.failed || self.slots.len() >= self.config.connections_max {
             return;
         }
         let peer = handed.peer;
         let slot = Slot::Live(Live {
             transport: handed.transport,
-            pending: handed.early,
+            pending: match handed.websocket {
+                Some(_) => Vec::new(),
+                None => std::mem::take(&mut handed.early),
+            },
+            websocket: handed.websocket,
             paused: false,
             polled: EventFlags::IN,
             ending: false,
+            gathers: false,
+            quick_reads: 0,
+            read_at: now,
         });
         let (id, generation) = self.slots.insert(slot);
         let added = match self.slots.entry(id) {
@@ -302,20 +374,32 @@ impl Shard {
             ));
         }
         self.gateway.open(admitted, now, &mut self.turn);
+        if !self.take_frames(id, &handed.early, now) {
+            let closed = gateway::Closed::ByPeer;
+            (self.gateway).closed(connection, closed, now, &mut self.turn);
+            return self.linger(id, now);
+        }
         self.feed_pending(id, now);
     }
 
     pub(super) fn refuse_handshake(&mut self, id: u32, failure: Option<&Failure>) {
         self.handshakes_refused += 1;
-        if let Some(Slot::Handshaking(handshaking)) = self.slots.entry(id) {
-            let peer = handshaking.peer;
+        let known = match self.slots.entry(id) {
+            Some(Slot::Handshaking(one)) => {
+                Some((one.peer, std::mem::take(&mut *one.sight.lock())))
+            }
+            Some(Slot::Arriving(one)) => Some((one.peer, Seen::default())),
+            _ => None,
+        };
+        if let Some((peer, seen)) = known {
             let error = match failure {
                 Some(Failure::Tls(error)) => refused::Cause::Tls(error),
                 Some(Failure::Socket(error)) => refused::Cause::Socket(error),
                 Some(Failure::Overlong) => refused::Cause::Overlong,
+                Some(Failure::Proxy(refusal)) => refused::Cause::Proxy(*refusal),
                 None => refused::Cause::NotProven,
             };
-            let failed = refused::handshake(&handshaking.sight.lock(), &error);
+            let failed = refused::handshake(&seen, &error);
             self.telling.failed(&failed, peer.ip(), self.clock.now());
             if self.lines.take() {
                 tracing::warn!(target: "gateway", "{peer}: {}", failed.line);
@@ -335,7 +419,10 @@ impl Shard {
             }
             self.deadlines.pop_front();
             if self.slots.generation(id) == Some(generation)
-                && matches!(self.slots.entry(id), Some(Slot::Handshaking(_)))
+                && matches!(
+                    self.slots.entry(id),
+                    Some(Slot::Handshaking(_) | Slot::Arriving(_))
+                )
             {
                 let late = Failure::Socket(std::io::Error::from(ErrorKind::TimedOut));
                 self.refuse_handshake(id, Some(&late));
@@ -344,8 +431,12 @@ impl Shard {
     }
 
     pub(super) fn forget_handshake(&mut self, peer: IpAddr) {
-        let source = source_of(peer);
         self.handshaking = self.handshaking.saturating_sub(1);
+        self.forget_source(peer);
+    }
+
+    pub(super) fn forget_source(&mut self, peer: IpAddr) {
+        let source = source_of(peer);
         if let Some(count) = self.handshakes_by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
@@ -355,30 +446,35 @@ impl Shard {
     }
 
     pub(super) fn stop_accepting(&mut self) {
-        if self.accepting && epoll::delete(&self.epoll, &self.listener).is_ok() {
-            self.accepting = false;
+        if !self.accepting {
+            return;
         }
+        for door in &self.doors {
+            // It is watched, so it can be left alone.
+            let _ = epoll::delete(&self.epoll, &door.listener);
+        }
+        self.accepting = false;
     }
 
     pub(super) fn accept_again(&mut self) {
         let room = self.clock.now() >= self.accept_at
             && self.handshaking < self.config.handshakes_max
             && self.slots.len() < self.config.connections_max;
-        if !self.accepting
-            && room
-            && !self.draining
-            && !self.failed
-            && epoll::add(
-                &self.epoll,
-                &self.listener,
-                EventData::new_u64(LISTENER),
-                EventFlags::IN | EventFlags::EXCLUSIVE,
-            )
-            .is_ok()
-        {
-            self.accepting = true;
+        if self.accepting || !room || self.draining || self.failed {
+            return;
         }
+        let watched = (self.doors.iter().enumerate())
+            .map(|(place, door)| watch(&self.epoll, door, place))
+            .filter(|watched| matches!(watched, Ok(()) | Err(Errno::EXIST)))
+            .count();
+        // If one is not, all are tried again.
+        self.accepting = watched == self.doors.len();
     }
+}
+
+/// The peer has left.
+pub(super) fn ended() -> Failure {
+    Failure::Socket(std::io::Error::from(ErrorKind::UnexpectedEof))
 }
 
 /// Bytes of a CONNECT that is read before its sender has a name.

@@ -125,8 +125,8 @@ impl Shard {
             let plaintext = std::mem::take(output);
             if let Some(Slot::Live(live)) = self.slots.entry(id) {
                 // What cannot be encrypted any more is not sent; it is over all the same.
-                let _ = live.transport.encrypt(&plaintext, &mut self.spare);
-                live.transport.goodbye();
+                let _ = live.encrypt(&plaintext, &mut self.spare);
+                live.goodbye(false, &mut self.spare);
             }
         }
         self.gateway
@@ -170,6 +170,11 @@ impl Shard {
                     (claiming.transport, EventFlags::IN)
                 }
                 Slot::Lingering(_) => return Some(slot),
+                // Nothing was said to it.
+                Slot::Arriving(arriving) => {
+                    handshake_of = Some(arriving.peer.ip());
+                    return None;
+                }
             };
             let socket = transport.finish(spare)?;
             let token = token(id, generation);
@@ -200,6 +205,7 @@ impl Shard {
     pub(super) fn remove(&mut self, id: u32) {
         match self.slots.remove(id) {
             Some(Slot::Handshaking(handshaking)) => self.forget_handshake(handshaking.peer.ip()),
+            Some(Slot::Arriving(arriving)) => self.forget_handshake(arriving.peer.ip()),
             Some(Slot::Claiming(_)) => self.claiming = self.claiming.saturating_sub(1),
             Some(Slot::Lingering(_)) => self.leaving.has_left(),
             Some(Slot::Live(_)) | None => {}
@@ -216,7 +222,7 @@ impl Shard {
             self.gateway
                 .closed(ConnectionId(id), Closed::Shutdown, now, &mut self.turn);
             if let Some(Slot::Live(mut live)) = self.slots.remove(id) {
-                live.transport.goodbye();
+                live.goodbye(true, &mut self.spare);
                 live.transport.finish(&mut self.spare);
             }
         }

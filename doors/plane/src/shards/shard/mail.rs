@@ -1,6 +1,6 @@
 //! Letters to a shard: what the plane and other shards ask of it, in the order in which they came.
 
-use super::{SessionRow, Shard, ShardReport};
+use super::{SessionRow, Shard, ShardReport, Slot};
 use crate::judge::signals::Told;
 use crate::shards::Letter;
 use model::{Principal, Timestamp};
@@ -105,11 +105,25 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(count);
                 }
-                Letter::Report {
-                    with_sessions,
-                    reply,
-                } => {
-                    let _ = reply.send(self.report(with_sessions));
+                Letter::Report(reply) => {
+                    let _ = reply.send(self.report());
+                }
+                Letter::Sessions(after, limit, reply) => {
+                    let _ = reply.send(self.session_rows(after.as_ref(), limit, now));
+                }
+                Letter::Refusals(of, limit, reply) => {
+                    let _ = reply.send(self.watching.refusals(of.as_ref(), limit));
+                }
+                Letter::Links(after, limit, reply) => {
+                    let _ = reply.send(self.watching.links(after.as_ref(), limit));
+                }
+                Letter::LookAt(principal, rows, reply) => {
+                    let is_possible =
+                        self.watching.has_room_to_look() && self.gateway.watch(&principal);
+                    if is_possible {
+                        self.watching.look_at(principal, rows);
+                    }
+                    let _ = reply.send(u32::from(is_possible));
                 }
                 Letter::Recount => self.recount(now),
                 Letter::Drain => self.drain(now),
@@ -117,15 +131,7 @@ impl Shard {
         }
     }
 
-    fn report(&self, with_sessions: bool) -> ShardReport {
-        let sessions = if with_sessions {
-            self.gateway
-                .sessions()
-                .map(|session| self.row(&session))
-                .collect()
-        } else {
-            Vec::new()
-        };
+    fn report(&self) -> ShardReport {
         ShardReport {
             shard: self.index,
             connections: self.slots.len() - self.handshaking - self.leaving.lingering(),
@@ -133,7 +139,9 @@ impl Shard {
             handshakes_done: self.handshakes_done,
             handshakes_refused: self.handshakes_refused,
             counters: *self.gateway.counters(),
-            sessions,
+            violations: (self.gateway.contract_violations())
+                .map(|(channel, count)| (channel.clone(), count))
+                .collect(),
             failed: self.failed,
         }
     }
@@ -152,17 +160,48 @@ impl Shard {
         });
     }
 
-    fn row(&self, session: &gateway::SessionSummary<'_>) -> SessionRow {
-        SessionRow {
-            principal: session.principal.clone(),
-            client_id: session.client_id.to_owned(),
-            shard: self.index,
-            connected: session.connection.is_some(),
-            persistent: session.persistent,
-            opened_at: session.opened_at,
-            subscriptions: session.subscriptions,
-            queued_messages: session.queued_messages,
-            queued_bytes: session.queued_bytes,
-        }
+    fn session_rows(
+        &mut self,
+        after: Option<&(Principal, String)>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Vec<SessionRow> {
+        let Self {
+            gateway,
+            slots,
+            watching,
+            index,
+            ..
+        } = self;
+        let sessions = gateway.sessions_after(after, limit).into_iter();
+        sessions
+            .map(|session| {
+                let live = session.connection.and_then(|id| slots.entry(id.0));
+                let (version, group) = match live {
+                    Some(Slot::Live(live)) => live.transport.negotiated(),
+                    _ => (None, None),
+                };
+                SessionRow {
+                    principal: session.principal.clone(),
+                    client_id: session.client_id.to_owned(),
+                    shard: *index,
+                    connected: session.connection.is_some(),
+                    persistent: session.persistent,
+                    opened_at: session.opened_at,
+                    subscriptions: session.subscriptions,
+                    queued_messages: session.queued_messages,
+                    queued_bytes: session.queued_bytes,
+                    address: session.address,
+                    version: session.version,
+                    tls: (
+                        version.map(|version| format!("{version:?}")),
+                        group.map(|group| format!("{group:?}")),
+                    ),
+                    incoming: session.incoming(now),
+                    outgoing: session.outgoing(now),
+                    link: watching.link(session.principal).cloned(),
+                }
+            })
+            .collect()
     }
 }

@@ -1,8 +1,8 @@
 //! What is said in AWS IoT's fleet provisioning over MQTT: payloads in JSON, and the same in CBOR.
 
 use super::ClaimRefusal;
-use crate::cbor::{self, Malformed, Reader};
 use crate::est;
+use cbor::{self, Malformed, Reader};
 use model::SerialNumber;
 use serde_json::{Map, Value};
 

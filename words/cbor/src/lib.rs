@@ -1,12 +1,17 @@
-//! CBOR (RFC 8949), as much as devices send us: definite lengths, nothing copied, nothing allocated
-//! for what a length only promises.
+//! CBOR as much as devices send us: definite lengths, nothing copied, nothing allocated for what a
+//! length only promises.
+//!
+//! **Question:** which items do these bytes hold?
+//! **In:** bytes. **Out:** heads of items that borrow from them; heads and texts appended to a buffer.
+//! **Standards:** RFC 8949.
+//! **Refuses to know:** what an item means, floats, indefinite lengths.
 
 /// Containers within containers.
 const DEPTH_MAX: usize = 8;
 
 /// The head of a data item, with its content where it has one of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Item<'a> {
+pub enum Item<'a> {
     Unsigned(u64),
     /// -1 minus this.
     Negative(u64),
@@ -26,19 +31,24 @@ pub(crate) enum Item<'a> {
 
 /// It is not CBOR of definite lengths, or something else than it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(crate) fn item(&mut self) -> Result<Item<'a>, Malformed> {
+    /// The next item's head.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn item(&mut self) -> Result<Item<'a>, Malformed> {
         let [initial] = *self.take(1)? else {
             return Err(Malformed);
         };
@@ -78,7 +88,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over one item with all that it holds.
-    pub(crate) fn skip(&mut self) -> Result<(), Malformed> {
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn skip(&mut self) -> Result<(), Malformed> {
         self.skip_within(DEPTH_MAX)
     }
 
@@ -94,28 +107,40 @@ impl<'a> Reader<'a> {
         (0..items).try_for_each(|_| self.skip_within(depth))
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+    /// # Errors
+    /// [`Malformed`].
+    pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         match self.item()? {
             Item::Bytes(bytes) => Ok(bytes),
             _ => Err(Malformed),
         }
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
+    /// # Errors
+    /// [`Malformed`].
+    pub fn text(&mut self) -> Result<&'a str, Malformed> {
         match self.item()? {
             Item::Text(text) => Ok(text),
             _ => Err(Malformed),
         }
     }
 
-    pub(crate) fn map(&mut self) -> Result<u64, Malformed> {
+    /// How many pairs follow.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn map(&mut self) -> Result<u64, Malformed> {
         match self.item()? {
             Item::Map(pairs) => Ok(pairs),
             _ => Err(Malformed),
         }
     }
 
-    pub(crate) fn finish(self) -> Result<(), Malformed> {
+    /// Nothing follows.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn finish(self) -> Result<(), Malformed> {
         if self.rest.is_empty() {
             Ok(())
         } else {
@@ -135,7 +160,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Writes the head of an item: its major type and its argument, as short as can be.
-pub(crate) fn head(out: &mut Vec<u8>, major: u8, value: u64) {
+pub fn head(out: &mut Vec<u8>, major: u8, value: u64) {
     let bytes = value.to_be_bytes();
     let (argument, count) = match value {
         0..24 => (bytes[7], 0),
@@ -148,12 +173,12 @@ pub(crate) fn head(out: &mut Vec<u8>, major: u8, value: u64) {
     out.extend_from_slice(bytes.get(8 - count..).unwrap_or_default());
 }
 
-pub(crate) fn text(out: &mut Vec<u8>, text: &str) {
+pub fn text(out: &mut Vec<u8>, text: &str) {
     head(out, 3, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
 
-pub(crate) fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     head(out, 2, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
