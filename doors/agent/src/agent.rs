@@ -1,5 +1,6 @@
 //! The loop: one turn does what is due, moves what can be moved, and waits.
 
+mod enforcing;
 mod identity;
 mod link;
 mod roots;
@@ -10,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::credential::Credential;
+use crate::destinations::Rules;
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::life::{Life, Step};
@@ -69,6 +71,15 @@ pub struct Agent {
     next_roots: Instant,
     containment: Option<Containment>,
     fenced: bool,
+    /// What this device may send, as the plane said last; `None`: it never has, or nobody wants it
+    /// enforced here.
+    rules: Option<Rules>,
+    next_rules: Instant,
+    next_names: Instant,
+    /// Rules that the kernel held when we made them; 0: none are in force.
+    granted: usize,
+    /// Why they are not in force, or what was done to them, for the next report.
+    enforcement: Option<String>,
     /// Addresses of the plane's doors as they were last reached.
     doors: Vec<SocketAddr>,
     duties: Vec<Instant>,
@@ -129,6 +140,11 @@ impl Agent {
             next_roots: now,
             containment: None,
             fenced: false,
+            rules: None,
+            next_rules: now,
+            next_names: now,
+            granted: 0,
+            enforcement: None,
             doors: known_doors(&config),
             next_status: now,
             published: 0,
@@ -139,6 +155,7 @@ impl Agent {
             config,
         };
         agent.plan_renewal();
+        agent.take_kept_rules();
         Ok(agent)
     }
 
@@ -195,6 +212,7 @@ impl Agent {
         if self.link.as_ref().is_some_and(Link::is_open) && now >= self.next_roots {
             self.see_to_roots()?;
         }
+        self.see_to_rules(now)?;
         if let Err(failure) = self.serve_link() {
             self.lose_link(&failure)?;
         }
@@ -243,12 +261,13 @@ impl Agent {
 
     fn report(&mut self) {
         let new_failures = self.tls_failures - self.tls_failures_reported;
-        let report = self.gauges.report(
+        let mut report = self.gauges.report(
             self.clock.now(),
             new_failures,
             self.table.as_mut(),
             &self.doors,
         );
+        self.tell_enforcement(&mut report);
         self.status.seen_by.clone_from(&report.seen_by);
         self.status.unseen.clone_from(&report.unseen);
         match report.write().map(String::from_utf8) {
@@ -320,6 +339,9 @@ impl Agent {
             None => deadline = deadline.min(self.next_attempt),
             Some(link) => {
                 deadline = deadline.min(link.next_deadline()).min(self.next_roots);
+                if self.config.enforce_destinations {
+                    deadline = deadline.min(self.next_rules).min(self.next_names);
+                }
                 deadline = self
                     .outbox
                     .next_deadline()
@@ -450,7 +472,9 @@ fn known_doors(config: &Config) -> Vec<SocketAddr> {
 /// A table of our own where counting or fencing is wanted and permitted.
 fn make_table(config: &Config) -> Option<Table> {
     use crate::config::DestinationSource::{Auto, Nft};
-    let wanted = config.enforce_locally || matches!(config.sources.destinations, Auto | Nft);
+    let wanted = config.enforce_locally
+        || config.enforce_destinations
+        || matches!(config.sources.destinations, Auto | Nft);
     wanted.then(|| Table::make().ok()).flatten()
 }
 

@@ -32,6 +32,8 @@ struct File {
     #[serde(default)]
     enforce_locally: bool,
     #[serde(default)]
+    enforce_destinations: bool,
+    #[serde(default)]
     source_address: Option<IpAddr>,
     #[serde(default = "five_minutes")]
     reconnect_seconds_max: u64,
@@ -128,6 +130,8 @@ pub struct Config {
     pub firmware_version: Option<String>,
     /// In quarantine, drop in this device too what does not go to the plane.
     pub enforce_locally: bool,
+    /// Drop in this device what its policies do not let it send.
+    pub enforce_destinations: bool,
     /// The address connections come from; only what is bound to it is then reported.
     pub source_address: Option<IpAddr>,
     /// The longest pause between two attempts.
@@ -228,6 +232,7 @@ impl Config {
             firmware_file: file.firmware_file.map(|path| folder.join(path)),
             firmware_version: file.firmware_version,
             enforce_locally: file.enforce_locally,
+            enforce_destinations: file.enforce_destinations,
             source_address: file.source_address,
             reconnect_max: Duration::from_secs(file.reconnect_seconds_max),
             keep_alive_seconds: file.keep_alive_seconds,

@@ -89,6 +89,20 @@ impl Est<'_> {
             .map(drop)
     }
 
+    /// What the plane lets this device send to whom, as JSON.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn own_rules(
+        &self,
+        shown: &Arc<CertifiedKey>,
+        clock: &mut Clock,
+    ) -> Result<Vec<u8>, Failure> {
+        let path = "/api/v1/access/own-rules";
+        self.exchange("GET", path, Some(shown), None, clock)
+            .map(|answer| answer.body)
+    }
+
     /// `body` is its headers but the length, and itself.
     fn exchange(
         &self,

@@ -15,6 +15,7 @@ mod certifying;
 mod clock;
 mod config;
 mod credential;
+mod destinations;
 mod est;
 mod failure;
 mod folder;

@@ -14,6 +14,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 const TABLE: &str = "fleetward_agent";
 const CHAIN: &str = "output";
 const FENCE: &str = "quarantine";
+const GRANTS: &str = "destinations";
+/// Rules of one transaction: more do not fit a socket at usual limits.
+pub const PASSAGES_MAX: usize = 600;
 /// Destinations counted at once, of each family; what does not fit is missed until others expire.
 const SET_ENTRIES: u32 = 1024;
 const ENTRY_TIMEOUT_MS: u64 = 3_600_000;
@@ -25,6 +28,7 @@ const NEWTABLE: u16 = 0;
 const NEWCHAIN: u16 = 3;
 const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
+const GETRULE: u16 = 7;
 const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
 const GETSETELEM: u16 = 13;
@@ -45,6 +49,20 @@ pub struct Counted {
     pub address: IpAddr,
     pub port: u16,
     pub bytes_out: u64,
+}
+
+/// What goes out to one network, or does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    pub accepts: bool,
+    pub network: IpAddr,
+    pub prefix: u8,
+    /// `None`: any.
+    pub protocol: Option<u8>,
+    /// First and last.
+    pub ports: Option<(u16, u16)>,
+    pub ports_not: Option<u16>,
+    pub icmp: Option<(u8, Option<u8>)>,
 }
 
 impl Table {
@@ -152,6 +170,119 @@ impl Table {
             });
         }
         batch.send(&mut self.netlink)
+    }
+
+    /// Drops from now on what no passage lets out, the first that fits deciding. Answers go out, and
+    /// what any device needs: the loopback, neighbours, DHCP to everybody, `plane`, `resolvers`. What
+    /// stood before is replaced in one step.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what stood before then stands.
+    pub fn grant(
+        &mut self,
+        plane: &[SocketAddr],
+        resolvers: &[IpAddr],
+        passages: &[Passage],
+        stands: bool,
+    ) -> io::Result<()> {
+        const LOCAL_OUT: u32 = 3;
+        const PRIORITY: i32 = -290;
+        const DROP: u32 = 0;
+        const LOOPBACK: u32 = 1;
+        if passages.len() > PASSAGES_MAX {
+            return Err(io::Error::other("more rules than one transaction holds"));
+        }
+        let mut batch = Batch::new();
+        if stands {
+            batch.add(DELRULE, 0, |out| {
+                text(out, 1, TABLE);
+                text(out, 2, GRANTS);
+            });
+        } else {
+            batch.add(NEWCHAIN, CREATE, |out| {
+                base_chain(out, GRANTS, LOCAL_OUT, PRIORITY, DROP);
+            });
+        }
+        let mut add = |fill: &dyn Fn(&mut Vec<u8>)| {
+            batch.add(NEWRULE, CREATE | APPEND, |out| {
+                rule(out, GRANTS, |list| fill(list))
+            });
+        };
+        add(&|list| {
+            meta(list, META_OIF);
+            compare(list, &LOOPBACK.to_ne_bytes());
+            accept(list);
+        });
+        add(&|list| {
+            answers(list);
+            accept(list);
+        });
+        // Errors, path MTU, listeners, routers and neighbours: RFC 4890.
+        for kind in [1, 2, 3, 4, 130, 131, 132, 133, 134, 135, 136, 143u8] {
+            add(&|list| {
+                meta(list, META_L4PROTO);
+                compare(list, &[58]);
+                payload(list, TRANSPORT_HEADER, 0, 1, REGISTER);
+                compare(list, &[kind]);
+                accept(list);
+            });
+        }
+        for door in plane {
+            add(&|list| to_door(list, *door));
+        }
+        let dhcp4 = IpAddr::V4(Ipv4Addr::BROADCAST);
+        let dhcp6 = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2));
+        let needed = (resolvers.iter())
+            .flat_map(|resolver| [(*resolver, 17, 53), (*resolver, 6, 53)])
+            .chain([(dhcp4, 17, 67), (dhcp6, 17, 547)]);
+        for (address, protocol, port) in needed {
+            add(&|list| {
+                let prefix = if address.is_ipv4() { 32 } else { 128 };
+                within(list, address, prefix);
+                transport(list, protocol, port, port);
+                accept(list);
+            });
+        }
+        for passage in passages {
+            add(&|list| passage.write(list));
+        }
+        batch.send(&mut self.netlink)
+    }
+
+    /// Lets everything out again, but for a fence.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn revoke(&mut self) -> io::Result<()> {
+        let mut batch = Batch::new();
+        batch.add(DELRULE, 0, |out| {
+            text(out, 1, TABLE);
+            text(out, 2, GRANTS);
+        });
+        batch.add(DELCHAIN, 0, |out| {
+            text(out, 1, TABLE);
+            text(out, 3, GRANTS);
+        });
+        batch.send(&mut self.netlink)
+    }
+
+    /// How many rules of destinations the kernel holds: fewer than were made if somebody took them.
+    ///
+    /// # Errors
+    /// If the kernel does not answer.
+    pub fn granted(&mut self) -> io::Result<usize> {
+        let mut request = vec![FAMILY_INET, 0, 0, 0];
+        text(&mut request, 1, TABLE);
+        text(&mut request, 2, GRANTS);
+        let mut count = 0;
+        self.netlink
+            .dump(SUBSYSTEM << 8 | GETRULE, &request, |payload| {
+                // Old kernels list the rules of all chains.
+                let chain = payload.get(4..).and_then(|rest| netlink::find(rest, 2));
+                let chain = chain.map(|name| name.strip_suffix(&[0]).unwrap_or(name));
+                count += usize::from(chain == Some(GRANTS.as_bytes()));
+            })?;
+        Ok(count)
     }
 
     /// Takes the fence away.
@@ -298,6 +429,103 @@ fn to_door(list: &mut Vec<u8>, door: SocketAddr) {
     accept(list);
 }
 
+/// `ct state established,related`
+fn answers(list: &mut Vec<u8>) {
+    const CT_STATE: u32 = 0;
+    const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+    const NOT_EQUAL: u32 = 1;
+    expression(list, "ct", |inside| {
+        number(inside, 1, REGISTER);
+        number(inside, 2, CT_STATE);
+    });
+    mask(list, &ESTABLISHED_OR_RELATED.to_ne_bytes());
+    compare_by(list, NOT_EQUAL, &0u32.to_ne_bytes());
+}
+
+/// The register and these bits.
+fn mask(list: &mut Vec<u8>, bits: &[u8]) {
+    let zero = vec![0; bits.len()];
+    expression(list, "bitwise", |inside| {
+        number(inside, 1, REGISTER);
+        number(inside, 2, REGISTER);
+        number(inside, 3, u32::try_from(bits.len()).unwrap_or(0));
+        nested(inside, 4, |value| attribute(value, 1, bits));
+        nested(inside, 5, |value| attribute(value, 1, &zero));
+    });
+}
+
+/// `ip daddr NETWORK`
+fn within(list: &mut Vec<u8>, network: IpAddr, prefix: u8) {
+    let (family, offset, address) = match network {
+        IpAddr::V4(address) => (2, 16, address.octets().to_vec()),
+        IpAddr::V6(address) => (10, 24, address.octets().to_vec()),
+    };
+    meta(list, META_NFPROTO);
+    compare(list, &[family]);
+    let length = u32::try_from(address.len()).unwrap_or(0);
+    if prefix == 0 {
+        return;
+    }
+    payload(list, NETWORK_HEADER, offset, length, REGISTER);
+    let bits: Vec<u8> = (0..address.len())
+        .map(|at| {
+            let left = usize::from(prefix).saturating_sub(8 * at).min(8);
+            u8::try_from(0xff00u32 >> left & 0xff).unwrap_or(0)
+        })
+        .collect();
+    if usize::from(prefix) < 8 * address.len() {
+        mask(list, &bits);
+    }
+    compare(list, &address);
+}
+
+/// `meta l4proto P th dport FROM-TO`
+fn transport(list: &mut Vec<u8>, protocol: u8, from: u16, to: u16) {
+    const AT_MOST: u32 = 3;
+    const AT_LEAST: u32 = 5;
+    meta(list, META_L4PROTO);
+    compare(list, &[protocol]);
+    payload(list, TRANSPORT_HEADER, 2, 2, REGISTER);
+    if from == to {
+        compare(list, &from.to_be_bytes());
+    } else {
+        compare_by(list, AT_LEAST, &from.to_be_bytes());
+        compare_by(list, AT_MOST, &to.to_be_bytes());
+    }
+}
+
+impl Passage {
+    fn write(&self, list: &mut Vec<u8>) {
+        const NOT_EQUAL: u32 = 1;
+        within(list, self.network, self.prefix);
+        match (self.protocol, self.ports) {
+            (Some(protocol), Some((from, to))) => transport(list, protocol, from, to),
+            (Some(protocol), None) => {
+                meta(list, META_L4PROTO);
+                compare(list, &[protocol]);
+            }
+            (None, _) => {}
+        }
+        if let Some(port) = self.ports_not {
+            payload(list, TRANSPORT_HEADER, 2, 2, REGISTER);
+            compare_by(list, NOT_EQUAL, &port.to_be_bytes());
+        }
+        if let Some((kind, code)) = self.icmp {
+            payload(list, TRANSPORT_HEADER, 0, 1, REGISTER);
+            compare(list, &[kind]);
+            if let Some(code) = code {
+                payload(list, TRANSPORT_HEADER, 1, 1, REGISTER);
+                compare(list, &[code]);
+            }
+        }
+        if self.accepts {
+            accept(list);
+        } else {
+            verdict(list, 0);
+        }
+    }
+}
+
 fn expression(list: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
     nested(list, 1, |element| {
         text(element, 1, name);
@@ -335,12 +563,16 @@ fn compare_by(list: &mut Vec<u8>, operation: u32, bytes: &[u8]) {
 }
 
 fn accept(list: &mut Vec<u8>) {
-    const VERDICT_REGISTER: u32 = 0;
     const ACCEPT: u32 = 1;
+    verdict(list, ACCEPT);
+}
+
+fn verdict(list: &mut Vec<u8>, code: u32) {
+    const VERDICT_REGISTER: u32 = 0;
     expression(list, "immediate", |inside| {
         number(inside, 1, VERDICT_REGISTER);
         nested(inside, 2, |value| {
-            nested(value, 2, |verdict| number(verdict, 1, ACCEPT));
+            nested(value, 2, |verdict| number(verdict, 1, code));
         });
     });
 }

@@ -1,6 +1,7 @@
 //! `fleetward plan`, `fleetward apply`, `fleetward access …`: who may reach what.
 
 mod network;
+mod reach;
 
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
@@ -141,9 +142,25 @@ pub enum AccessVerb {
         #[arg(value_name = "FLEET_DIR", default_value = "fleet")]
         fleet: PathBuf,
     },
+    /// Say what a device could do if it were hijacked: in which channels, heard by whom, and where in the
+    /// network; if it is free, and as it is now.
+    #[command(
+        after_help = "Examples:\n  fleetward access blast-radius --device cam-1\n  \
+        fleetward access blast-radius --device cam-1 --output json"
+    )]
+    BlastRadius(reach::BlastRadius),
+    /// List where devices of a product were seen to go, what of it the fleet would refuse, and what may
+    /// be declared.
+    #[command(
+        after_help = "Examples:\n  fleetward access observed --product camera\n  \
+        fleetward access observed --product camera --support 10 --propose > \
+        fleet/destinations/camera.toml"
+    )]
+    Observed(reach::Observed),
     /// Say what the MUD files of a fleet become: rules, and entries that none can hold. Needs no plane.
     #[command(after_help = "Examples:\n  fleetward access mud fleet\n  \
-        fleetward access mud fleet --product camera --output json")]
+        fleetward access mud fleet --product camera --output json\n  \
+        fleetward access mud fleet --product camera --write https://acme.example/camera.json")]
     Mud(network::Mud),
     /// Write the nftables of a site's gateway: what each device may reach, and nothing else. Needs no
     /// plane.
@@ -342,6 +359,8 @@ impl AccessVerb {
                 put_in_force(&mut client, files, &planned, *yes, output)?;
             }
             Self::Prove { fleet } => return prove(fleet, output),
+            Self::BlastRadius(radius) => radius.run(output)?,
+            Self::Observed(observed) => observed.run(output)?,
             Self::Mud(mud) => mud.run(output)?,
             Self::Nftables(nftables) => nftables.run(output)?,
             Self::Schema => show::line(access::schema().trim_end())?,

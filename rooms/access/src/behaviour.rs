@@ -3,7 +3,7 @@
 
 use crate::declared::{Tables, declared_twice, in_range, parse};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
-use crate::network::{Network, Remote, before_the_default_route};
+use crate::network::{Network, Remote};
 use crate::template::is_name;
 use core::net::IpAddr;
 use model::{Digest, Protocol};
@@ -342,26 +342,12 @@ impl Destination {
         }
     }
 
-    /// Where it is as far as that can be said without a site: what is at home may be at any private
-    /// address. Empty: only its name says.
+    /// Where it is as far as that can be said without a site: see [`Remote::networks`].
     #[must_use]
     pub fn networks(&self) -> Vec<Network> {
-        match &self.remote {
-            Remote::Host(_) => Vec::new(),
-            Remote::Network(network) => vec![*network],
-            Remote::Anyone => ["0.0.0.0/0", "::/0"]
-                .into_iter()
-                .filter_map(Network::parse)
-                .collect(),
-            _ => (PRIVATE.into_iter().filter_map(Network::parse))
-                .chain(before_the_default_route())
-                .collect(),
-        }
+        self.remote.networks()
     }
 }
-
-/// RFC 1918, RFC 4193.
-const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 impl DestinationId {
     /// The name of what a product's MUD file speaks of.

@@ -1,6 +1,6 @@
 //! Grant classes: principals between which no policy of the fleet can tell a difference.
 
-use crate::compile::Cells;
+use crate::compile::{Cells, Connects};
 use crate::diagnostic::Diagnostic;
 use crate::fleet::Fleet;
 use model::{
@@ -44,12 +44,15 @@ pub(crate) struct ClassKey {
     pub groups: Vec<u16>,
 }
 
-/// A class with its decisions: one `Cells` per channel.
+/// A class with its decisions: one `Cells` per channel, one `Connects` per destination, in the order
+/// of the fleet's.
 #[derive(Debug)]
 pub(crate) struct Class {
     pub tag: u64,
     pub key: ClassKey,
     pub cells: Box<[Cells]>,
+    /// Of a service: none.
+    pub connects: Box<[Connects]>,
 }
 
 /// The groups and products that policies name.

@@ -4,6 +4,7 @@
 //! Two classes that differ in nothing it names get the same answer, so a fleet of thousands of
 //! classes costs a few hundred evaluations.
 
+use crate::behaviour::DestinationId;
 use crate::class::{Class, ClassKey, Vocabulary};
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, ChannelId, Direction, Fleet, Sha256};
@@ -88,6 +89,27 @@ const CASES: [(Relation, Action); 4] = [
     (Relation::Other, Action::Receive),
 ];
 
+/// The two decisions about one destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Connects([Cell; 2]);
+
+impl Connects {
+    pub(crate) fn of(&self, relation: Relation) -> Cell {
+        let [own, other] = self.0;
+        match relation {
+            Relation::Own => own,
+            Relation::Other => other,
+        }
+    }
+}
+
+/// What a policy is asked about.
+#[derive(Clone, Copy)]
+enum Resource<'a> {
+    Channel(&'a Channel, Action),
+    Destination(&'a DestinationId),
+}
+
 /// Compiles classes of one fleet, remembering what each policy answered.
 pub(crate) struct Compiler<'a> {
     fleet: &'a Fleet,
@@ -103,8 +125,18 @@ struct PolicyMemo<'a> {
     channel_kinds: Vec<usize>,
     /// One channel for each kind that this policy can tell apart.
     channels: Vec<&'a Channel>,
-    /// For each projection of a class: per kind of channel, four bits in the order of `CASES`.
-    answers: BTreeMap<Projection, Rc<[u8]>>,
+    /// For each destination of the fleet, which of `destinations` stands for it.
+    destination_kinds: Vec<usize>,
+    destinations: Vec<&'a DestinationId>,
+    answers: BTreeMap<Projection, Answers>,
+}
+
+/// Per kind of channel four bits in the order of `CASES`, and per kind of destination two, own and
+/// other.
+#[derive(Clone)]
+struct Answers {
+    channels: Rc<[u8]>,
+    destinations: Rc<[u8]>,
 }
 
 /// What one policy can see of a class.
@@ -131,13 +163,13 @@ impl<'a> Compiler<'a> {
                 help: None,
             })?,
             policies: (fleet.policy_list().iter())
-                .map(|policy| PolicyMemo::new(policy, channels))
+                .map(|policy| PolicyMemo::new(policy, channels, fleet))
                 .collect(),
         })
     }
 
     pub(crate) fn class(&mut self, key: &ClassKey) -> Result<Class, Vec<Diagnostic>> {
-        let mut answers: Vec<Rc<[u8]>> = Vec::with_capacity(self.policies.len());
+        let mut answers: Vec<Answers> = Vec::with_capacity(self.policies.len());
         let mut wrong = Vec::new();
         for memo in &mut self.policies {
             match memo.answers(key, self.vocabulary, &self.asker) {
@@ -149,31 +181,48 @@ impl<'a> Compiler<'a> {
             return Err(wrong);
         }
         let cells = (0..self.fleet.channel_list().len())
-            .map(|channel| self.cells(channel, &answers))
+            .map(|channel| {
+                let kinds = |memo: &PolicyMemo<'_>| memo.channel_kinds.get(channel).copied();
+                Cells(self.decide(&answers, |answers| &answers.channels, kinds))
+            })
+            .collect();
+        let destinations = if key.service.is_some() {
+            0
+        } else {
+            self.fleet.destinations().count()
+        };
+        let connects = (0..destinations)
+            .map(|destination| {
+                let kinds =
+                    |memo: &PolicyMemo<'_>| memo.destination_kinds.get(destination).copied();
+                Connects(self.decide(&answers, |answers| &answers.destinations, kinds))
+            })
             .collect();
         let class = Class {
             tag: tag(self.fleet, key),
             key: key.clone(),
             cells,
+            connects,
         };
         self.check_exact(&class)?;
         Ok(class)
     }
 
     /// Deny unless a permit is satisfied and no forbid is; the first policy by id is named.
-    fn cells(&self, channel: usize, answers: &[Rc<[u8]>]) -> Cells {
-        let mut cells = Cells::default();
-        for (index, (memo, bits)) in (0u16..).zip(self.policies.iter().zip(answers)) {
-            let kind = memo
-                .channel_kinds
-                .get(channel)
-                .copied()
-                .unwrap_or(usize::MAX);
-            let bits = bits.get(kind).copied().unwrap_or(0);
+    fn decide<const CASES: usize>(
+        &self,
+        answers: &[Answers],
+        of: impl Fn(&Answers) -> &Rc<[u8]>,
+        kind: impl Fn(&PolicyMemo<'_>) -> Option<usize>,
+    ) -> [Cell; CASES] {
+        let mut cells = [Cell::default(); CASES];
+        for (index, (memo, answers)) in (0u16..).zip(self.policies.iter().zip(answers)) {
+            let bits = kind(memo).and_then(|kind| of(answers).get(kind).copied());
+            let bits = bits.unwrap_or(0);
             if bits == 0 {
                 continue;
             }
-            for (case, cell) in cells.0.iter_mut().enumerate() {
+            for (case, cell) in cells.iter_mut().enumerate() {
                 if bits & (1 << case) == 0 {
                     continue;
                 }
@@ -245,7 +294,7 @@ fn tag(fleet: &Fleet, key: &ClassKey) -> u64 {
 }
 
 impl<'a> PolicyMemo<'a> {
-    fn new(policy: &'a Policy, all: &'a [Channel]) -> Self {
+    fn new(policy: &'a Policy, all: &'a [Channel], fleet: &'a Fleet) -> Self {
         let mut kinds: BTreeMap<(Option<&ChannelId>, bool, bool), usize> = BTreeMap::new();
         let mut channels = Vec::new();
         let channel_kinds = (all.iter())
@@ -261,10 +310,23 @@ impl<'a> PolicyMemo<'a> {
                 })
             })
             .collect();
+        let mut named: BTreeMap<Option<&DestinationId>, usize> = BTreeMap::new();
+        let mut destinations = Vec::new();
+        let destination_kinds = (fleet.destinations())
+            .map(|destination| {
+                let kind = policy.names.destinations.get(&destination.id);
+                *named.entry(kind).or_insert_with(|| {
+                    destinations.push(&destination.id);
+                    destinations.len() - 1
+                })
+            })
+            .collect();
         Self {
             policy,
             channel_kinds,
             channels,
+            destination_kinds,
+            destinations,
             answers: BTreeMap::new(),
         }
     }
@@ -274,37 +336,46 @@ impl<'a> PolicyMemo<'a> {
         key: &ClassKey,
         vocabulary: &Vocabulary,
         asker: &Asker,
-    ) -> Result<Rc<[u8]>, Diagnostic> {
+    ) -> Result<Answers, Diagnostic> {
         let projection = Projection::new(key, &self.policy.names, vocabulary);
         if let Some(answers) = self.answers.get(&projection) {
-            return Ok(Rc::clone(answers));
+            return Ok(answers.clone());
         }
-        let mut answers = Vec::with_capacity(self.channels.len());
+        let ask = |resource, relation| {
+            (asker.satisfied(self.policy, &projection, resource, relation)).map_err(|error| {
+                self.policy.origin.diagnostic(
+                    format!("policy {} cannot be evaluated: {error}", self.policy.id),
+                    Some("a policy that fails decides nothing: nothing is applied".into()),
+                )
+            })
+        };
+        let mut channels = Vec::with_capacity(self.channels.len());
         for channel in &self.channels {
             let mut bits = 0;
             for (case, (relation, action)) in CASES.into_iter().enumerate() {
                 let impossible = relation == Relation::Own
                     && (projection.is_service || !channel.template.has_owner());
-                if impossible {
-                    continue;
+                if !impossible {
+                    let satisfied = ask(Resource::Channel(channel, action), relation)?;
+                    bits |= u8::from(satisfied) << case;
                 }
-                let satisfied =
-                    (asker.satisfied(self.policy, &projection, channel, relation, action))
-                        .map_err(|error| {
-                            self.policy.origin.diagnostic(
-                                format!("policy {} cannot be evaluated: {error}", self.policy.id),
-                                Some(
-                                    "a policy that fails decides nothing: nothing is applied"
-                                        .into(),
-                                ),
-                            )
-                        })?;
-                bits |= u8::from(satisfied) << case;
             }
-            answers.push(bits);
+            channels.push(bits);
         }
-        let answers: Rc<[u8]> = answers.into();
-        self.answers.insert(projection, Rc::clone(&answers));
+        let mut destinations = Vec::new();
+        if !projection.is_service {
+            for destination in &self.destinations {
+                let resource = Resource::Destination(destination);
+                let own = ask(resource, Relation::Own)?;
+                let other = ask(resource, Relation::Other)?;
+                destinations.push(u8::from(own) | u8::from(other) << 1);
+            }
+        }
+        let answers = Answers {
+            channels: channels.into(),
+            destinations: destinations.into(),
+        };
+        self.answers.insert(projection, answers.clone());
         Ok(answers)
     }
 }
@@ -334,6 +405,7 @@ struct Asker {
 struct Types {
     action: EntityTypeName,
     channel: EntityTypeName,
+    destination: EntityTypeName,
     device: EntityTypeName,
     group: EntityTypeName,
     product: EntityTypeName,
@@ -353,6 +425,7 @@ impl Asker {
             types: Types {
                 action: name("Action")?,
                 channel: name("Channel")?,
+                destination: name("Destination")?,
                 device: name("Device")?,
                 group: name("Group")?,
                 product: name("Product")?,
@@ -366,21 +439,36 @@ impl Asker {
         &self,
         policy: &Policy,
         projection: &Projection,
-        channel: &Channel,
+        resource: Resource<'_>,
         relation: Relation,
-        action: Action,
     ) -> Result<bool, String> {
         let principal = match (&projection.service, projection.is_service) {
             (Some(service), _) => uid(&self.types.service, service.as_str()),
             (None, true) => uid(&self.types.service, "(another service)"),
             (None, false) => uid(&self.types.device, THIS_DEVICE),
         };
-        let owner = match (channel.template.has_owner(), relation) {
+        let (kind, id, direction, action, has_owner) = match resource {
+            Resource::Channel(channel, action) => (
+                &self.types.channel,
+                channel.id.as_str(),
+                channel.direction,
+                action.name(),
+                channel.template.has_owner(),
+            ),
+            Resource::Destination(id) => (
+                &self.types.destination,
+                id.as_str(),
+                Direction::FromDevice,
+                "connect",
+                relation == Relation::Own,
+            ),
+        };
+        let owner = match (has_owner, relation) {
             (false, _) => NOBODY,
             (true, Relation::Own) => THIS_DEVICE,
             (true, Relation::Other) => ANOTHER_DEVICE,
         };
-        let resource = uid(&self.types.channel, channel.id.as_str());
+        let resource = uid(kind, id);
         let parents: HashSet<EntityUid> = (projection.groups.iter())
             .map(|group| uid(&self.types.group, group.as_str()))
             .chain((projection.product.iter()).map(|id| uid(&self.types.product, id.as_str())))
@@ -400,7 +488,7 @@ impl Asker {
             ),
             (
                 "direction".to_owned(),
-                RestrictedExpression::new_string(channel.direction.name().to_owned()),
+                RestrictedExpression::new_string(direction.name().to_owned()),
             ),
         ]);
         let error = |error: &dyn std::error::Error| error.to_string();
@@ -414,7 +502,7 @@ impl Asker {
         .map_err(|e| error(&e))?;
         let request = Request::new(
             principal,
-            uid(&self.types.action, action.name()),
+            uid(&self.types.action, action),
             resource,
             Context::empty(),
             None,

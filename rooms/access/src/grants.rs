@@ -1,8 +1,9 @@
 //! Grants: what each principal may publish and receive, decided before it asks.
 
+use crate::behaviour::Destination;
 use crate::builtin::Builtin;
 use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary, too_many};
-use crate::compile::{Action, Cell, Cells, Compiler, Relation};
+use crate::compile::{Action, Cell, Cells, Compiler, Connects, Relation};
 use crate::contract::Contract;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
@@ -528,6 +529,16 @@ impl Grants {
 
     pub(crate) fn is_known(&self, subject: &Subject) -> bool {
         self.class(subject).is_some()
+    }
+
+    /// None for a service, and for whoever is in no class.
+    pub(crate) fn destinations_with_connects(
+        &self,
+        subject: &Subject,
+    ) -> impl Iterator<Item = (&Destination, Connects)> {
+        let connects = self.class(subject).map(|class| class.connects.iter());
+        let destinations = self.rules.fleet.destinations();
+        destinations.zip(connects.into_iter().flatten().copied())
     }
 
     pub(crate) fn channels_with_cells(

@@ -17,6 +17,7 @@
 
 mod attestation;
 mod behaviour;
+mod blast;
 mod builtin;
 mod class;
 mod command;
@@ -42,6 +43,7 @@ mod topics;
 
 pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
+pub use blast::{BlastRadius, Touched};
 pub use builtin::{
     DefenderTopic, certificate_topic, containment_topic, enroll_topic, report_topic,
 };
@@ -56,7 +58,9 @@ pub use fleet::{
     LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
-pub use mud::{Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature};
+pub use mud::{
+    Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature, write_mud,
+};
 pub use network::{
     Denial, Family, Flow, Host, Network, Passage, Permission, Ports, Remote, Rule, Site, SiteError,
     decide, protocol,

@@ -6,8 +6,10 @@
 
 mod entry;
 mod json;
+mod out;
 mod signature;
 
+pub use out::write_mud;
 pub use signature::{SignatureRefusal, check_mud_signatures, verify_signature};
 
 use crate::behaviour::{Destination, DestinationId};

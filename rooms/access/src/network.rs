@@ -7,7 +7,8 @@
 mod declared;
 mod site;
 
-pub(crate) use site::{DHCP_SERVERS_V4, ICMPV6, authority, before_the_default_route};
+use site::before_the_default_route;
+pub(crate) use site::{DHCP_SERVERS_V4, ICMPV6, authority};
 pub use site::{Host, Site, SiteError};
 
 use crate::behaviour::DestinationId;
@@ -307,6 +308,27 @@ impl Ports {
             Self::Any => true,
             Self::Range(from, to) => from <= port && port <= to,
             Self::Not(not) => not != port,
+        }
+    }
+}
+
+/// RFC 1918, RFC 4193.
+const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+impl Remote {
+    /// Where it is as far as that can be said without a site: what is at home may be at any private
+    /// address. Empty: only its name says.
+    #[must_use]
+    pub fn networks(&self) -> Vec<Network> {
+        match self {
+            Self::Host(_) => Vec::new(),
+            Self::Network(network) => vec![*network],
+            Self::Anyone => (["0.0.0.0/0", "::/0"].into_iter())
+                .filter_map(Network::parse)
+                .collect(),
+            _ => (PRIVATE.into_iter().filter_map(Network::parse))
+                .chain(before_the_default_route())
+                .collect(),
         }
     }
 }

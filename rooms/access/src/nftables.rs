@@ -80,15 +80,28 @@ pub fn containment(host: &Host, degree: Option<Containment>) -> String {
 }
 
 impl Grants {
-    /// The rules that hold for a host, in the order in which they decide: those of its product
-    /// whose destinations its policies permit.
+    /// The rules that hold for a host.
     #[must_use]
     pub fn network_rules(&self, host: &Host) -> Vec<Rule> {
-        let permitted = self.destinations(&facts(host));
-        let rules = self.fleet().rules(&host.product);
-        (rules.into_iter())
-            .filter(|rule| !rule.accepts || permitted.contains(&rule.destination))
-            .collect()
+        self.rules_of(&facts(host))
+    }
+
+    /// The rules that hold for a device, in the order in which they decide: those of its product and
+    /// those of other destinations, as far as its policies permit to connect with them.
+    #[must_use]
+    pub fn rules_of(&self, facts: &Facts) -> Vec<Rule> {
+        let permitted = self.destinations(facts);
+        let product = facts.product.as_ref();
+        let mut rules = product
+            .map(|product| self.fleet().rules(product))
+            .unwrap_or_default();
+        let own: BTreeSet<DestinationId> =
+            rules.iter().map(|rule| rule.destination.clone()).collect();
+        rules.retain(|rule| !rule.accepts || permitted.contains_key(&rule.destination));
+        for other in permitted.keys().filter(|id| !own.contains(*id)) {
+            rules.extend(self.fleet().rules_to(other));
+        }
+        rules
     }
 }
 

@@ -1,5 +1,6 @@
 //! The Cedar half of `fleet/`: policies, each validated and within the subset that is compiled.
 
+use crate::behaviour::DestinationId;
 use crate::declared::Declared;
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{ChannelId, Part, caps, part_of};
@@ -28,7 +29,7 @@ const SHAPE: &str = "a policy reads: @id(\"..\") permit (principal is Device, ac
                      Action::\"publish\", resource) when { resource.owner == principal };";
 const KINDS: &str = "`fleetward access schema` prints what a policy may speak of";
 const NEVER: &str = "as written it can never apply: a service has no product and owns no topic, and \
-                     only devices and services publish and receive";
+                     only devices and services publish and receive; only devices connect";
 
 /// One policy, ready to be asked.
 pub(crate) struct Policy {
@@ -48,6 +49,7 @@ pub(crate) struct Names {
     pub products: BTreeSet<ProductId>,
     pub services: BTreeSet<ServiceId>,
     pub channels: BTreeSet<ChannelId>,
+    pub destinations: BTreeSet<DestinationId>,
     /// Whether it asks for a device's assurance.
     pub assurance: bool,
 }
@@ -356,7 +358,10 @@ impl Names {
             "Channel" => ChannelId::new(id)
                 .filter(|id| declared.channels.contains_key(id))
                 .map(|id| self.channels.insert(id)),
-            "Action" => matches!(id, "publish" | "receive").then_some(true),
+            "Destination" => (declared.destinations.keys())
+                .find(|known| known.as_str() == id)
+                .map(|known| self.destinations.insert(known.clone())),
+            "Action" => matches!(id, "publish" | "receive" | "connect").then_some(true),
             "Device" => {
                 return Err((
                     "a policy cannot name a device".into(),
@@ -366,7 +371,7 @@ impl Names {
             _ => {
                 return Err((
                     format!("{kind} is no kind of entity"),
-                    "the kinds are Device, Service, Product, Group, Channel and Action".into(),
+                    "the kinds are Device, Service, Product, Group, Channel, Destination and Action".into(),
                 ));
             }
         };
@@ -379,7 +384,7 @@ impl Names {
                                           looks like one of these is another: type the name anew"
                         .into(),
                     "Group" => format!("write [groups.{id}] in fleet.toml, or correct the name"),
-                    "Action" => "the actions are publish and receive".into(),
+                    "Action" => "the actions are publish, receive and connect".into(),
                     _ => format!(
                         "write [{id}] in a file of {}s/, or correct the name",
                         kind.to_lowercase()

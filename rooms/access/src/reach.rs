@@ -5,15 +5,15 @@ use crate::builtin::Builtin;
 use crate::class::Facts;
 use crate::compile::{Action, Relation};
 use crate::grants::Grants;
-use model::{Containment, Principal};
-use std::collections::BTreeSet;
+use model::{Containment, PolicyId, Principal};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Channels and destinations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reach {
     /// In the order of their names, the plane's own at the end.
     pub channels: Vec<Reached>,
-    /// What its product is declared to talk to. The plane shows it; the network must enforce it.
+    /// With which it may speak besides the plane. A gateway and its agent enforce it.
     pub destinations: Vec<DestinationId>,
 }
 
@@ -36,10 +36,7 @@ impl Grants {
         let is_device = matches!(facts.principal, Principal::Device(_));
         if facts.containment.is_none() {
             reach.channels = self.reached_channels(facts);
-            if let (true, Some(product)) = (is_device, &facts.product) {
-                let _ = product;
-                reach.destinations = self.destinations(facts).into_iter().collect();
-            }
+            reach.destinations = self.destinations(facts).into_keys().collect();
         }
         if is_device && facts.containment != Some(Containment::Isolated) {
             for builtin in Builtin::ALL.into_iter().filter(|one| self.has(*one)) {
@@ -55,22 +52,41 @@ impl Grants {
         reach
     }
 
-    /// The destinations that a device may reach while it is not contained.
+    /// The destinations with which a device may speak while it is not contained, and the policy that
+    /// permits each.
     #[must_use]
-    pub fn destinations(&self, facts: &Facts) -> BTreeSet<DestinationId> {
+    pub fn destinations(&self, facts: &Facts) -> BTreeMap<DestinationId, Option<PolicyId>> {
         let product = facts
             .product
             .as_ref()
             .and_then(|product| self.fleet().product(product));
-        let behaviour = product.map(|product| &product.behaviour);
-        let declared = behaviour.into_iter().flat_map(|behaviour| {
-            behaviour
-                .destinations
-                .iter()
-                .flatten()
-                .chain(&behaviour.serves)
-        });
-        declared.cloned().collect()
+        let own: BTreeSet<&DestinationId> = (product.into_iter())
+            .flat_map(|product| {
+                product
+                    .behaviour
+                    .destinations
+                    .iter()
+                    .flatten()
+                    .chain(&product.behaviour.serves)
+            })
+            .collect();
+        let subject = self.subject(facts);
+        let permitted =
+            self.destinations_with_connects(&subject)
+                .filter_map(|(destination, connects)| {
+                    let is_own = own.contains(&destination.id);
+                    let cell = connects.of(if is_own {
+                        Relation::Own
+                    } else {
+                        Relation::Other
+                    });
+                    let policy = cell
+                        .policy()
+                        .and_then(|policy| self.policy_id(policy))
+                        .cloned();
+                    cell.is_permit().then(|| (destination.id.clone(), policy))
+                });
+        permitted.collect()
     }
 
     fn reached_channels(&self, facts: &Facts) -> Vec<Reached> {

@@ -256,12 +256,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         reason: "how long an answer may take: nothing runs by itself",
     },
     Exception {
-        rule: "nouns of two rooms",
-        path: "words/model/src/lib.rs",
-        what: "PolicyId",
-        reason: "stands inside Verdict, which access, gateway and plane exchange",
-    },
-    Exception {
         rule: "size of functions",
         path: "rooms/gateway/src/signal.rs",
         what: "fmt",

@@ -67,6 +67,8 @@ impl Agent {
     /// Connects, enrolling first where there is no certificate yet, and waits until the session
     /// is open and subscribed: then, and not before, the newest certificate is proven.
     pub(super) fn connect(&mut self) -> Result<(), Failure> {
+        // The plane may have moved to an address that our own rules do not know.
+        self.enforce();
         self.equip()?;
         let Some(credential) = self.life.newest() else {
             return Err(Failure::Protocol("no certificate after enrollment"));
@@ -248,6 +250,7 @@ impl Agent {
         if self.doors != doors {
             self.doors = doors;
             self.fence();
+            self.enforce();
         }
     }
 }

@@ -7,10 +7,11 @@ use access::{Facts, Grants, Host, Remote, Rule, Site};
 use anyhow::{Context, bail};
 use clap::Args;
 use inventory::table::Table;
-use model::{Assurance, Containment, DeviceId, GroupId, Principal, ProductId};
+use model::{Assurance, Containment, DeviceId, GroupId, Principal, ProductId, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const SITE_BYTES_MAX: usize = 1024 * 1024;
 const DEVICES_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -23,6 +24,9 @@ pub struct Mud {
     /// This product alone.
     #[arg(long)]
     product: Option<String>,
+    /// Print a MUD file for the product instead: what it declares and serves, to stand at this URL.
+    #[arg(long, value_name = "URL", requires = "product")]
+    write: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +70,17 @@ impl Mud {
             && !fleet.products().any(|product| product.id.as_str() == name)
         {
             bail!("this fleet declares no product {}", show::escaped(name));
+        }
+        if let (Some(url), Some(name)) = (&self.write, &self.product) {
+            let rules = fleet.rules(&ProductId::new(name)?);
+            let now = Timestamp::from_seconds(
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default()
+                    .as_secs(),
+            );
+            let text = access::write_mud(&rules, name, url, now).map_err(anyhow::Error::msg)?;
+            return show::line(text.trim_end());
         }
         let mut rules = Vec::new();
         let mut unenforced = Vec::new();

@@ -1,5 +1,7 @@
 //! `/api/v1/access`: the fleet in force, plan, apply, explain, and signing in.
 
+pub mod network;
+
 use super::caller::COOKIE;
 use super::guard::{Admitted, Allowed};
 use super::identity::Recorded;

@@ -134,6 +134,12 @@ fn api() -> Router<Shared> {
         .route("/api/v1/access/history", get(access::history))
         .route("/api/v1/access/history/{version}", get(access::version))
         .route("/api/v1/access/explain", post(access::explain))
+        .route(
+            "/api/v1/access/blast-radius/{device}",
+            get(access::network::blast_radius),
+        )
+        .route("/api/v1/access/observed", get(access::network::observed))
+        .route("/api/v1/access/own-rules", get(access::network::own_rules))
         .route("/api/v1/access/admin-links", post(access::admin_link))
         .route(
             "/api/v1/access/sign-in",
@@ -548,6 +554,9 @@ async fn method_not_allowed() -> Problem {
         access::history,
         access::version,
         access::explain,
+        access::network::blast_radius,
+        access::network::observed,
+        access::network::own_rules,
         access::admin_link,
         access::sign_in,
         access::sign_out,

@@ -1,10 +1,12 @@
 //! MUD files → rules → a gateway's nftables: counted, and proven by packets.
 
+mod agreement;
 mod corpus;
+mod decisions;
 mod packets;
 mod signatures;
 
-use crate::{base_with, compile, lines};
+use crate::{base_with, compile, device, lines};
 use access::{Fleet, Grants, Host, Mud, Network, Remote, Rule, Site, SourceFile};
 use core::net::IpAddr;
 use model::{DeviceId, ProductId};
@@ -132,5 +134,5 @@ pub fn site_for(rules: &[Rule], url: &str) -> Site {
 }
 
 pub fn grants(text: &str) -> Grants {
-    compile(&with_mud(text), &[])
+    compile(&with_mud(text), &[device("cam-1", "camera", &[])])
 }

@@ -198,3 +198,42 @@ fn no_mutation_of_a_file_makes_it_panic_or_lose_an_entry() {
     }
     assert!(read_anyway > 100, "{read_anyway}");
 }
+
+/// What is written reads as the same rules, whoever's file they came from.
+#[test]
+fn a_file_that_is_written_means_the_same() {
+    let mut files = collected();
+    files.push(("lamp".into(), LAMP.into()));
+    for (name, text) in &files {
+        let (fleet, mud) = read(text);
+        let rules = fleet.rules(&product("camera"));
+        let now = model::Timestamp::from_seconds(1_767_225_600);
+        let written = access::write_mud(&rules, "camera", &mud.url, now).unwrap();
+        let (again, of_it) = read(&written);
+        assert_eq!(of_it.unenforced, [], "{name}");
+        // By address family, which is how they are written, and without their names.
+        let bare = |rules: Vec<Rule>| {
+            let mut texts: Vec<String> = (rules.into_iter())
+                .map(|rule| Rule {
+                    name: String::new(),
+                    destination: mud.rules[0].destination.clone(),
+                    ..rule
+                })
+                .map(|rule| format!("{:?} {rule:?}", rule.direction))
+                .collect();
+            texts.sort();
+            texts
+        };
+        let again = again.rules(&product("camera"));
+        assert_eq!(bare(rules), bare(again), "{name}\n{written}");
+    }
+    assert!(
+        access::write_mud(
+            &[],
+            "camera",
+            "http://x/",
+            model::Timestamp::from_seconds(0)
+        )
+        .is_err()
+    );
+}

@@ -30,7 +30,7 @@ fn python(command: &mut Command, input: &Value) -> Result<Value, String> {
 }
 
 /// Whether this machine lets us have a gateway; says so if not.
-fn may_have_a_gateway() -> bool {
+pub fn may_have_a_gateway() -> bool {
     let script = "export PATH=/usr/sbin:/usr/bin:$PATH; ip link add lan0 type veth peer name dev0 && nft -f -";
     let table = "table inet t { chain c { type filter hook prerouting priority 0; ct state new accept; }; }\n";
     let mut command = Command::new("unshare");
@@ -55,7 +55,7 @@ fn may_have_a_gateway() -> bool {
 }
 
 /// Which of the flows pass, one list for each ruleset.
-fn passed(scenarios: &[(Vec<String>, &[Flow])]) -> Vec<Vec<bool>> {
+pub fn passed(scenarios: &[(Vec<String>, &[Flow])]) -> Vec<Vec<bool>> {
     let asked: Vec<Value> = (scenarios.iter())
         .map(|(batches, flows)| {
             let probes: Vec<Value> = flows.iter().map(probe).collect();
