@@ -6,7 +6,7 @@ mod reach;
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
 use crate::files::{self, shown};
-use crate::people::{self, ApiTokenVerb, PeopleVerb};
+use crate::people::{self, ApiTokenVerb, PeopleVerb, ProposalVerb};
 use crate::place::Place;
 use crate::show::{self, Column, Output, escaped};
 use access::SourceFile;
@@ -84,6 +84,9 @@ pub enum AccessVerb {
     /// Tokens by which programs speak to the API.
     #[command(subcommand)]
     Token(ApiTokenVerb),
+    /// Acts that wait for a second person.
+    #[command(subcommand)]
+    Proposal(ProposalVerb),
     /// Print the policies of people and tokens, or what they speak of. Needs no plane.
     #[command(
         after_help = "Examples:\n  fleetward access rights\n  fleetward access rights --schema"
@@ -327,6 +330,7 @@ impl AccessVerb {
             Self::Whoami { place } => people::whoami(place, output)?,
             Self::People(verb) => verb.run(output)?,
             Self::Token(verb) => verb.run(output)?,
+            Self::Proposal(verb) => verb.run(output)?,
             Self::Rights { schema: false } => show::line(access::people_policies().trim_end())?,
             Self::Rights { schema: true } => show::line(access::people_schema().trim_end())?,
             Self::History { limit, place } => {

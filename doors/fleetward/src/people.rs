@@ -7,7 +7,7 @@ use crate::place::Place;
 use crate::show::{self, Column, Output};
 use anyhow::Context;
 use clap::Subcommand;
-use model::{ApiTokenId, PersonId};
+use model::{ApiTokenId, PersonId, ProposalId};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -113,6 +113,76 @@ pub enum ApiTokenVerb {
         place: Place,
     },
 }
+
+#[derive(Debug, Subcommand)]
+pub enum ProposalVerb {
+    /// List acts that wait for a second person, and those that were decided, the newest first.
+    #[command(after_help = "Examples:\n  fleetward access proposal list")]
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Show one with what was sent.
+    #[command(after_help = "Examples:\n  fleetward access proposal show a-1a2b3c4d5e6f7081")]
+    Show {
+        proposal: ProposalId,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Approve an act of another person; it is done at once, exactly as it was shown.
+    ///
+    /// If what it builds on has moved, nothing is decided and nothing is done.
+    #[command(after_help = "Examples:\n  \
+        fleetward access proposal approve a-1a2b3c4d5e6f7081 --act 9f86d0…\n\n\
+        A secret that the act answers with (a token, a link) is in the file of --out, and nowhere \
+        else.")]
+    Approve {
+        proposal: ProposalId,
+        /// The digest of the act that was looked at, as `show` prints it.
+        #[arg(long, value_name = "SHA256")]
+        act: String,
+        /// Where the act's answer goes (JSON, mode 0600; must not exist).
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Refuse an act.
+    #[command(after_help = "Examples:\n  fleetward access proposal refuse a-1a2b3c4d5e6f7081")]
+    Refuse {
+        proposal: ProposalId,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+const PROPOSALS: [Column; 7] = [
+    ("proposal", "/proposal"),
+    ("class", "/class"),
+    ("action", "/action"),
+    ("by", "/proposed_by"),
+    ("until", "/expires_at"),
+    ("approved", "/approved"),
+    ("decided by", "/decided_by"),
+];
+const PROPOSAL: [Column; 10] = [
+    ("proposal", "/proposal"),
+    ("class", "/class"),
+    ("action", "/action"),
+    ("request", "/method"),
+    ("of", "/target"),
+    ("by", "/proposed_by"),
+    ("until", "/expires_at"),
+    ("approved", "/approved"),
+    ("act", "/act_sha256"),
+    ("body", "/body"),
+];
+const ACT: [Column; 3] = [
+    ("proposal", "/proposal"),
+    ("status", "/status"),
+    ("file", "/file"),
+];
+const PROPOSALS_PATH: &str = "/api/v1/access/proposals";
 
 const PEOPLE: [Column; 6] = [
     ("person", "/person"),
@@ -282,6 +352,46 @@ impl ApiTokenVerb {
     }
 }
 
+impl ProposalVerb {
+    /// # Errors
+    /// The plane, a file, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::List { place } => {
+                let all = place.client()?.json(Ask::get(PROPOSALS_PATH))?;
+                if all.as_array().is_some_and(Vec::is_empty) && output == Output::Table {
+                    return show::line("nothing waits for a second person");
+                }
+                show::rows(output, &all, &PROPOSALS)
+            }
+            Self::Show { proposal, place } => {
+                let path = format!("{PROPOSALS_PATH}/{proposal}");
+                let one = place.client()?.json(Ask::get(&path))?;
+                show::fields(output, &one, &PROPOSAL)
+            }
+            Self::Approve {
+                proposal,
+                act,
+                out,
+                place,
+            } => {
+                let path = format!("{PROPOSALS_PATH}/{proposal}/approve");
+                let ask = Ask::post(&path).json(&json!({ "act_sha256": act }));
+                let done = keeping(out, "/answer", || place.client()?.json(ask))?;
+                show::fields(output, &done, &ACT)
+            }
+            Self::Refuse { proposal, place } => {
+                let path = format!("{PROPOSALS_PATH}/{proposal}/refuse");
+                place.client()?.json(Ask::post(&path))?;
+                match output {
+                    Output::Json => show::value(&json!({ "proposal": proposal.as_str() })),
+                    Output::Table => show::line(&format!("{proposal} will not be done.")),
+                }
+            }
+        }
+    }
+}
+
 /// Asks for something with a secret in it and moves the secret into a file, which is made before
 /// anything else: a secret that cannot be kept helps nobody.
 fn keeping(
@@ -291,7 +401,10 @@ fn keeping(
 ) -> anyhow::Result<Value> {
     files::create_secret(out, b"")?;
     let made = ask().and_then(|mut made| {
-        let secret = made.pointer(secret_at).and_then(Value::as_str);
+        let secret = made.pointer(secret_at).map(|secret| match secret {
+            Value::String(text) => text.clone(),
+            whole => whole.to_string(),
+        });
         let secret = secret.context("the plane's answer holds no secret; update this program")?;
         files::replace(out, format!("{secret}\n").as_bytes(), 0o600)?;
         if let Some(fields) = made.as_object_mut() {

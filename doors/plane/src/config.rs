@@ -3,6 +3,7 @@
 //! A TOML file, then the environment (`FLEETWARD_DATA_DIR`, `FLEETWARD_LISTEN_MQTT`: section and
 //! key in capitals). Unknown keys are refused; everything is checked before a port opens.
 
+mod access;
 mod alpn;
 mod gateway;
 
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use access::AccessConfig;
 pub use alpn::AlpnConfig;
 pub use gateway::{Durability, GatewayConfig};
 
@@ -46,6 +48,7 @@ pub struct Config {
     pub simulated: bool,
     pub listen: Listen,
     pub gateway: GatewayConfig,
+    pub access: AccessConfig,
     pub identity: IdentityConfig,
     pub signer: SignerConfig,
     pub inventory: InventoryConfig,
@@ -339,6 +342,7 @@ impl Default for Config {
             simulated: false,
             listen: Listen::default(),
             gateway: GatewayConfig::default(),
+            access: AccessConfig::default(),
             identity: IdentityConfig::default(),
             signer: SignerConfig::default(),
             inventory: InventoryConfig::default(),
@@ -444,10 +448,15 @@ fn keys() -> impl Iterator<Item = (String, Vec<&'static str>)> {
     let response = RESPONSE_KEYS.iter().map(|key| vec!["response", key]);
     let brokers = settings::KEYS.iter().map(|key| vec!["brokers", key]);
     let forward = forward::KEYS.iter().map(|key| vec!["forward", key]);
-    (own.chain(response).chain(brokers).chain(forward)).map(|path| {
-        let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
-        (variable, path)
-    })
+    let access = access::KEYS.iter().map(|key| vec!["access", key]);
+    own.chain(access)
+        .chain(response)
+        .chain(brokers)
+        .chain(forward)
+        .map(|path| {
+            let variable = format!("FLEETWARD_{}", path.join("_").to_uppercase());
+            (variable, path)
+        })
 }
 
 impl Config {
@@ -509,6 +518,9 @@ impl Config {
                 "tenant",
                 "use letters, digits, dot, dash and underscore, 64 at most",
             );
+        }
+        if let Err((key, rule)) = self.access.check() {
+            return refuse(key, &rule);
         }
         if !is_dns_name(&self.trust_domain) {
             return refuse(
@@ -700,6 +712,7 @@ impl Config {
                 ["response", key] => self.response.live(key),
                 ["brokers", key] => self.brokers.live(key),
                 ["forward", key] => self.forward.live(key),
+                ["access", key] => self.access.live(key),
                 _ => String::new(),
             }
         };

@@ -319,7 +319,11 @@ fn first_people(now: Timestamp) -> Result<Vec<Person>, Trouble> {
     };
     Ok(vec![
         person("first administrator", first, Some(now))?,
-        person("auditor", Roles::of([Role::Auditor]), None)?,
+        Person {
+            // After the first one in every list.
+            created_at: now.plus(Duration::from_millis(1)),
+            ..person("auditor", Roles::of([Role::Auditor]), None)?
+        },
     ])
 }
 

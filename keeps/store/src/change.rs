@@ -9,13 +9,14 @@ use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet,
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
 use crate::ownership::{OwnershipCode, OwnershipStep};
-use crate::people::{ApiToken, Person};
+use crate::people::{ApiToken, Person, Proposal};
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use crate::twin::TwinWrite;
 use model::{
     ApiTokenId, CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId,
-    ManufacturerId, PersonId, Revocable, RevocationReason, SerialNumber, ServiceId, Timestamp,
+    ManufacturerId, PersonId, ProposalId, Revocable, RevocationReason, SerialNumber, ServiceId,
+    Timestamp,
 };
 use std::fmt;
 
@@ -317,6 +318,18 @@ pub enum Write {
     PutApiToken(ApiToken),
     /// It opens nothing any more. One that is not known changes nothing.
     RevokeApiToken { token: ApiTokenId, at: Timestamp },
+    /// An act that waits for a second person; itself it grants nothing. Conflict: its name exists.
+    PutProposal(Proposal),
+    /// Conflict: unknown, decided already, or expired at `at`. Approved it gives rights, and belongs
+    /// in a grant.
+    DecideProposal {
+        proposal: ProposalId,
+        approved: bool,
+        by: String,
+        at: Timestamp,
+    },
+    /// Removes proposals that expired before this moment, decided or not.
+    ForgetProposals { expired_before: Timestamp },
     /// About when it was used last.
     NoteApiTokenUse { token: ApiTokenId, at: Timestamp },
     /// Conflict: unknown, used, or expired at `at`.
@@ -423,6 +436,7 @@ impl Write {
                 .as_ref()
                 .is_some_and(|decision| decision.approved),
             Self::PutOwnership(row) => row.gives(),
+            Self::DecideProposal { approved, .. } => *approved,
             Self::Command(write) => write.grants(),
             Self::Twin(write) => write.grants(),
             // Unseal is refused by its own rule; as a grant it could never pass while sealed.
@@ -448,6 +462,8 @@ impl Write {
             | Self::NarrowPerson { .. }
             | Self::RevokeApiToken { .. }
             | Self::NoteApiTokenUse { .. }
+            | Self::PutProposal(_)
+            | Self::ForgetProposals { .. }
             | Self::DropPendingEnrollment { .. }
             | Self::PutEnrollmentAnswer(_)
             | Self::ForgetEnrollments { .. }

@@ -1,10 +1,10 @@
 //! Rows of people and of the tokens of programs: who may ask what of the API.
 
 use crate::error::ReadError;
-use crate::reader::{at, digest, index};
+use crate::reader::{at, count, digest, index};
 use crate::row::{name, optional_at};
 use crate::store::Store;
-use model::{ApiTokenId, Digest, PersonId, Timestamp};
+use model::{ApiTokenId, Digest, PersonId, ProposalId, Timestamp};
 use rusqlite::{Row, params};
 
 /// A person at the control plane.
@@ -45,7 +45,60 @@ pub struct ApiToken {
     pub used_at: Option<Timestamp>,
 }
 
+/// An act that waits for a second person, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    pub id: ProposalId,
+    pub class: String,
+    pub action: String,
+    pub method: String,
+    /// At most 2048 bytes.
+    pub target: String,
+    /// Of what is changed, as it was looked at; at most 64 bytes.
+    pub seen_version: Option<String>,
+    pub media_type: String,
+    /// At most 4 MiB; empty once it was decided.
+    pub body: Vec<u8>,
+    /// Over all of the above.
+    pub digest: Digest,
+    /// Over what the act builds on, as it was then.
+    pub world: Digest,
+    /// As in the log.
+    pub proposed_by: String,
+    pub proposed_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub approved: Option<bool>,
+    pub decided_by: Option<String>,
+    pub decided_at: Option<Timestamp>,
+}
+
 impl Store {
+    /// Without their contents, the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn proposals(&self, limit: usize) -> Result<Vec<Proposal>, ReadError> {
+        self.readers().page(
+            "SELECT proposal, class, action, method, target, seen_version, media_type, x'', digest,
+             world, proposed_by, proposed_at, expires_at, approved, decided_by, decided_at
+             FROM proposal WHERE tenant = ?1 ORDER BY proposed_at DESC, proposal LIMIT ?2",
+            params![self.tenant_text(), count(limit)],
+            proposal,
+        )
+    }
+
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn proposal(&self, id: &ProposalId) -> Result<Option<Proposal>, ReadError> {
+        self.readers().one(
+            "SELECT proposal, class, action, method, target, seen_version, media_type, body, digest,
+             world, proposed_by, proposed_at, expires_at, approved, decided_by, decided_at
+             FROM proposal WHERE tenant = ?1 AND proposal = ?2",
+            params![self.tenant_text(), id.as_str()],
+            proposal,
+        )
+    }
+
     /// All of them, by name.
     ///
     /// # Errors
@@ -99,5 +152,27 @@ fn token(row: &Row<'_>) -> Result<ApiToken, ReadError> {
         expires_at: at(row.get(7)?),
         revoked_at: optional_at(row, 8)?,
         used_at: optional_at(row, 9)?,
+    })
+}
+
+fn proposal(row: &Row<'_>) -> Result<Proposal, ReadError> {
+    const TABLE: &str = "proposal";
+    Ok(Proposal {
+        id: name(row, 0, TABLE)?,
+        class: row.get(1)?,
+        action: row.get(2)?,
+        method: row.get(3)?,
+        target: row.get(4)?,
+        seen_version: row.get(5)?,
+        media_type: row.get(6)?,
+        body: row.get(7)?,
+        digest: digest(row, 8, TABLE)?,
+        world: digest(row, 9, TABLE)?,
+        proposed_by: row.get(10)?,
+        proposed_at: at(row.get(11)?),
+        expires_at: at(row.get(12)?),
+        approved: row.get(13)?,
+        decided_by: row.get(14)?,
+        decided_at: optional_at(row, 15)?,
     })
 }

@@ -240,7 +240,7 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 /// have shown; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
 /// digest and kind of each certificate's key and the entry of its issue, absent in rows of an
 /// earlier format; certificates on their way out; the roots that devices said they believe; people and
-/// tokens of the API. A sign-in link without a person is the first one's.
+/// tokens of the API, acts that wait for a second person. A sign-in link without a person is the first one's.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
 /// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
@@ -482,6 +482,56 @@ CREATE TABLE ownership_code (
     PRIMARY KEY (tenant, device)
 ) STRICT, WITHOUT ROWID;
 
+ALTER TABLE token ADD COLUMN person TEXT;
+
+CREATE TABLE person (
+    tenant TEXT NOT NULL,
+    person TEXT NOT NULL,
+    name TEXT NOT NULL,
+    roles TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    joined_at INTEGER,
+    disabled_at INTEGER,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (tenant, person)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE api_token (
+    tenant TEXT NOT NULL,
+    token TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    roles TEXT NOT NULL,
+    networks TEXT NOT NULL,
+    note TEXT NOT NULL,
+    made_by TEXT NOT NULL,
+    made_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    used_at INTEGER,
+    PRIMARY KEY (tenant, token)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX api_token_by_hash ON api_token (tenant, hash);
+
+CREATE TABLE proposal (
+    tenant TEXT NOT NULL,
+    proposal TEXT NOT NULL,
+    class TEXT NOT NULL,
+    action TEXT NOT NULL,
+    method TEXT NOT NULL,
+    target TEXT NOT NULL,
+    seen_version TEXT,
+    media_type TEXT NOT NULL,
+    body BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    world BLOB NOT NULL,
+    proposed_by TEXT NOT NULL,
+    proposed_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    approved INTEGER,
+    decided_by TEXT,
+    decided_at INTEGER,
+    PRIMARY KEY (tenant, proposal)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE command (
     tenant TEXT NOT NULL,
     command INTEGER NOT NULL,
@@ -525,35 +575,6 @@ CREATE TABLE twin (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX command_delivery_open ON command_delivery (tenant, command)
     WHERE state IN ('waiting', 'sent');
-ALTER TABLE token ADD COLUMN person TEXT;
-
-CREATE TABLE person (
-    tenant TEXT NOT NULL,
-    person TEXT NOT NULL,
-    name TEXT NOT NULL,
-    roles TEXT NOT NULL,
-    created_at INTEGER NOT NULL,
-    joined_at INTEGER,
-    disabled_at INTEGER,
-    version INTEGER NOT NULL,
-    PRIMARY KEY (tenant, person)
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE api_token (
-    tenant TEXT NOT NULL,
-    token TEXT NOT NULL,
-    hash BLOB NOT NULL,
-    roles TEXT NOT NULL,
-    networks TEXT NOT NULL,
-    note TEXT NOT NULL,
-    made_by TEXT NOT NULL,
-    made_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
-    revoked_at INTEGER,
-    used_at INTEGER,
-    PRIMARY KEY (tenant, token)
-) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX api_token_by_hash ON api_token (tenant, hash);
 ";
 
 const FACTS_1: &str = "

@@ -68,8 +68,8 @@ pub use network::{
 };
 pub use nftables::{Ruleset, containment, nftables};
 pub use people::{
-    Action, Asker, DeniedAct, People, PermittedAct, Role, Roles, WrongPolicies, people_policies,
-    people_schema,
+    ActClass, Action, Asker, DeniedAct, People, PermittedAct, Proposed, Role, Roles, SecondPerson,
+    Undecidable, WrongPolicies, is_second_needed, may_decide, people_policies, people_schema,
 };
 pub use policy::schema;
 pub use prove::{Outcome, Proof, prove};

@@ -5,9 +5,11 @@
 
 mod action;
 mod role;
+mod second;
 
 pub use action::Action;
 pub use role::{Role, Roles};
+pub use second::{ActClass, Proposed, SecondPerson, Undecidable, is_second_needed, may_decide};
 
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid,

@@ -417,6 +417,7 @@ fn judge(
         | Feature::SessionOpened { .. }
         | Feature::SessionEnded { .. }
         | Feature::CommandFanOut { .. }
+        | Feature::GlassBroken
         | Feature::SignIn { .. }
         | Feature::Token { .. } => None,
     };

@@ -126,6 +126,8 @@ pub enum Feature {
     },
 
     // the interfaces for people and programs
+    /// Somebody was given all roles for a while, by the word of another person.
+    GlassBroken,
     /// Somebody tried to sign in.
     SignIn {
         accepted: bool,

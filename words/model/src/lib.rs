@@ -27,7 +27,7 @@ pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
     ApiTokenId, AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId, GroupId,
     InvalidName, ManufacturerId, OperatorId, OwnerId, PersonId, PolicyId, Principal, ProductId,
-    SerialNumber, ServiceId, TenantId,
+    ProposalId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use revocation::{Revocable, RevocationReason};

@@ -130,6 +130,10 @@ name!(
     ApiTokenId, "token", is_name, NAME_RULE
 );
 name!(
+    /// An act that waits for a second person.
+    ProposalId, "proposal", is_name, NAME_RULE
+);
+name!(
     /// A kind of device: a model line with its own channels and lifetime.
     ProductId, "product", is_name, NAME_RULE
 );

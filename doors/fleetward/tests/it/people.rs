@@ -72,7 +72,17 @@ impl<'p> Asker<'p> {
         headers: &[&str],
         body: Option<&Value>,
     ) -> (String, Answer) {
-        let body = body.map(Value::to_string);
+        self.send(method, path, headers, body.map(Value::to_string).as_deref())
+    }
+
+    /// The head of the answer, and all of it.
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<&str>,
+    ) -> (String, Answer) {
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}",
             self.credential
@@ -80,14 +90,14 @@ impl<'p> Asker<'p> {
         for header in headers {
             request.push_str(&format!("{header}\r\n"));
         }
-        if let Some(body) = &body {
+        if let Some(body) = body {
             let length = body.len();
             request.push_str(&format!(
                 "Content-Type: application/json\r\nContent-Length: {length}\r\n"
             ));
         }
         request.push_str("\r\n");
-        request.push_str(body.as_deref().unwrap_or_default());
+        request.push_str(body.unwrap_or_default());
         let mut transport = self.client.connect(PATIENCE).unwrap();
         let deadline = Instant::now() + PATIENCE;
         transport.write(request.as_bytes(), deadline).unwrap();
@@ -277,4 +287,209 @@ fn a_cookie_that_a_page_of_another_origin_sends_is_refused() {
         assert_eq!(refused["code"], "cross-origin");
         first.credential = first.credential.replace(site, "same-origin");
     }
+}
+
+const PROPOSALS: &str = "/api/v1/access/proposals";
+
+/// The one act that waits, as it is shown to whoever decides.
+fn waiting(asker: &Asker<'_>) -> Value {
+    let all = asker.get(PROPOSALS).expect(200).json();
+    let waits = |one: &&Value| one["approved"].is_null();
+    let waiting: Vec<&Value> = all.as_array().unwrap().iter().filter(waits).collect();
+    assert_eq!(waiting.len(), 1, "{all}");
+    waiting[0].clone()
+}
+
+fn approve(asker: &Asker<'_>, act: &Value) -> Answer {
+    let path = format!("{PROPOSALS}/{}/approve", act["proposal"].as_str().unwrap());
+    asker.post(&path, &json!({ "act_sha256": act["act_sha256"] }))
+}
+
+fn fleet_with(comment: &str) -> Value {
+    let fleet = format!("name = \"test\" # {comment}\n");
+    json!({ "files": [{ "path": "fleet.toml", "text": fleet }] })
+}
+
+#[test]
+fn two_people_put_a_fleet_in_force_and_one_alone_does_not() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let put = |asker: &Asker<'_>, files: &Value| {
+        asker.ask("PUT", "/api/v1/access/fleet", &[], Some(files)).1
+    };
+    let plan = |comment: &str| {
+        let mut files = fleet_with(comment);
+        let planned = first.post("/api/v1/access/plan", &files).expect(200).json();
+        files["plan"] = planned["plan"].clone();
+        files
+    };
+    // Alone, a person is not asked for another.
+    put(&first, &plan("one")).expect(200);
+    let version = |asker: &Asker<'_>| {
+        asker.get("/api/v1/access/fleet").expect(200).json()["version"]
+            .as_u64()
+            .unwrap()
+    };
+    let alone = version(&first);
+    let (id, second) = first.invite(&["policy-admin"]);
+    // From now on another one is, and both must look at the same.
+    put(&first, &fleet_with("two")).expect(428);
+    let two = plan("two");
+    put(&first, &two).expect(202);
+    assert_eq!(version(&first), alone);
+    let act = waiting(&second);
+    let own = approve(&first, &act).expect(409).json();
+    assert_eq!(own["code"], "own-act");
+    let shown = second.get(&format!(
+        "{PROPOSALS}/{}",
+        act["proposal"].as_str().unwrap()
+    ));
+    assert_eq!(shown.expect(200).json()["body"], two.to_string());
+    let mut other = act.clone();
+    other["act_sha256"] = json!("00".repeat(32));
+    let refused = approve(&second, &other).expect(409).json();
+    assert_eq!(refused["code"], "not-what-was-shown");
+    // The auditor sees it and decides nothing.
+    let people = first.get(PEOPLE).expect(200).json();
+    let auditor = people[1]["person"].as_str().unwrap();
+    let link = first
+        .post(&format!("{PEOPLE}/{auditor}/link"), &json!({}))
+        .expect(201);
+    let auditor = Asker::by_link(&plane, link.json()["link"].as_str().unwrap());
+    approve(&auditor, &waiting(&auditor)).expect(403);
+
+    let done = approve(&second, &act).expect(200).json();
+    assert_eq!(done["answer"]["version"], alone + 1);
+    assert_eq!(version(&first), alone + 1);
+    let again = approve(&second, &act).expect(409).json();
+    assert_eq!(again["code"], "decided-already");
+
+    // What moved in between is not put in force.
+    put(&first, &plan("three")).expect(202);
+    let act = waiting(&second);
+    plane.apply(&[("fleet.toml", "name = \"moved\"\n".to_owned())]);
+    let moved = approve(&second, &act).expect(409).json();
+    assert_eq!(moved["code"], "world-moved");
+    first
+        .post(
+            &format!("{PROPOSALS}/{}/refuse", act["proposal"].as_str().unwrap()),
+            &json!({}),
+        )
+        .expect(204);
+    // And what somebody asked for who is in no more is void.
+    put(&second, &plan("four")).expect(202);
+    let act = waiting(&first);
+    first.delete(&format!("{PEOPLE}/{id}")).expect(200);
+    let gone = approve(&first, &act).expect(409).json();
+    assert_eq!(gone["code"], "proposer-gone");
+
+    let entries = plane.entries();
+    let by = |action: &str| {
+        let found = entries.iter().find(|entry| entry["action"] == action);
+        found.unwrap_or_else(|| panic!("no {action}"))["actor"].clone()
+    };
+    assert_eq!(by("access.act-approved"), json!(format!("person/{id}")));
+    assert_eq!(by("access.act-proposed"), first.who()["actor"]);
+}
+
+#[test]
+fn strong_rights_a_whole_product_and_a_ca_wait_for_a_second_person() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let (_, second) = first.invite(&["tenant-admin", "pki-admin"]);
+    let refuse_all = |asker: &Asker<'_>| {
+        let act = waiting(asker);
+        let path = format!("{PROPOSALS}/{}/refuse", act["proposal"].as_str().unwrap());
+        asker.post(&path, &json!({})).expect(204);
+    };
+    let (path, person) = (
+        PEOPLE,
+        |roles: &[&str]| json!({ "name": "Eve", "roles": roles }),
+    );
+    first.post(path, &person(&["viewer"])).expect(201);
+    first.post(path, &person(&["operator"])).expect(202);
+    refuse_all(&second);
+    let token = |roles: &[&str]| json!({ "note": "ci", "roles": roles, "days": 1 });
+    first.post(TOKENS, &token(&["auditor"])).expect(201);
+    first.post(TOKENS, &token(&["pki-admin"])).expect(202);
+    let act = waiting(&second);
+    let made = approve(&second, &act).expect(200).json();
+    let program = Asker::by_token(&plane, made["answer"]["secret"].as_str().unwrap());
+    assert_eq!(program.who()["roles"], json!(["pki-admin"]));
+    // A link to somebody with strong roles would be their account.
+    let people = first.get(PEOPLE).expect(200).json();
+    let strong = people[0]["person"].as_str().unwrap();
+    second
+        .post(&format!("{PEOPLE}/{strong}/link"), &json!({}))
+        .expect(202);
+    refuse_all(&first);
+
+    // By a program as well; and a product is not revoked through a list, either.
+    let product = json!({ "product": "camera", "reason": "key-compromise" });
+    let revocations = "/api/v1/identity/revocations";
+    program.post(revocations, &product).expect(202);
+    assert_eq!(waiting(&second)["action"], "identity.revoke-many");
+    refuse_all(&second);
+    let mut dry = product.clone();
+    dry["dry_run"] = json!(true);
+    first.post(revocations, &dry).expect(200);
+    let list = "/api/v1/identity/revocations/list?reason=key-compromise";
+    first
+        .send("POST", list, &[], Some("device/cam-9\nproduct/camera\n"))
+        .1
+        .expect(202);
+    assert_eq!(waiting(&second)["class"], "revoke-many");
+    refuse_all(&second);
+    first
+        .send("POST", list, &[], Some("device/cam-9\n"))
+        .1
+        .expect(201);
+    let rollover = "/api/v1/identity/authorities/default/rollover";
+    first.post(rollover, &json!({})).expect(202);
+    let done = approve(&second, &waiting(&second));
+    assert!([200, 409].contains(&done.status), "{}", done.text());
+    // The machine's own user is not asked for another.
+    plane.post(revocations, &product).expect(201);
+}
+
+#[test]
+fn the_glass_is_broken_by_two_and_for_an_hour() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let (id, operator) = first.invite(&["operator"]);
+    let reason = json!({ "reason": "the only pki-admin is away and the CA is stolen" });
+    operator
+        .post("/api/v1/access/break-glass", &reason)
+        .expect(202);
+    assert_eq!(operator.who()["roles"], json!(["operator"]));
+    let act = waiting(&operator);
+    assert_eq!(
+        approve(&operator, &act).expect(409).json()["code"],
+        "own-act"
+    );
+    approve(&first, &act).expect(200);
+    assert_eq!(operator.who()["roles"], json!(["operator", "break-glass"]));
+    operator.get(PEOPLE).expect(403);
+    operator
+        .post("/api/v1/access/plan", &fleet_with("x"))
+        .expect(200);
+    let entries = plane.entries();
+    let broken = entries
+        .iter()
+        .find(|one| one["action"] == "access.glass-broken")
+        .unwrap();
+    assert_eq!(broken["actor"], json!(format!("person/{id}")));
+    // A restart mends it.
+    drop((first, operator));
+    plane.stop_well();
+    let plane = home.start();
+    let first = Asker::first(&home, &plane);
+    let link = first
+        .post(&format!("{PEOPLE}/{id}/link"), &json!({}))
+        .expect(201);
+    let operator = Asker::by_link(&plane, link.json()["link"].as_str().unwrap());
+    assert_eq!(operator.who()["roles"], json!(["operator"]));
 }

@@ -3,6 +3,7 @@
 use super::{Problem, Shared};
 use crate::clock;
 use crate::entries::Actor;
+use crate::people::proposals::roles_of;
 use crate::people::tokens;
 use crate::sign_in::Session;
 use access::Asker;
@@ -101,7 +102,7 @@ impl Caller {
         }
         Ok(Who {
             asker: Asker::Person {
-                roles: member.roles,
+                roles: roles_of(plane, &member.row.id, member.roles, now),
                 is_fresh: session.is_fresh(now),
             },
             actor: Some(Actor::Person(member.row.id)),

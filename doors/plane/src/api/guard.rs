@@ -3,6 +3,7 @@
 
 use super::actions;
 use super::caller::Who;
+use super::second::{self, Agreed, Turn};
 use super::{Caller, Problem, Shared};
 use crate::entries::Actor;
 use access::{Action, Asker, DeniedAct, PermittedAct, Role, Roles};
@@ -60,20 +61,29 @@ impl Admitted {
     }
 }
 
-async fn guard(State(plane): State<Shared>, mut request: Request, next: Next) -> Response {
+async fn guard(State(plane): State<Shared>, request: Request, next: Next) -> Response {
+    match pass(&plane, request).await {
+        Ok(Turn::GoesOn(request)) => next.run(request).await,
+        Ok(Turn::Waits(response)) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn pass(plane: &Shared, mut request: Request) -> Result<Turn, Problem> {
     let path = request.extensions().get::<MatchedPath>();
     let action = path.and_then(|path| actions::of(request.method(), path.as_str()));
     let caller = request.extensions().get::<Caller>();
     let (Some(action), Some(caller)) = (action, caller) else {
-        return unlisted(request.method()).into_response();
+        return Err(unlisted(request.method()));
     };
-    match admit(&plane, caller, request.headers(), action) {
-        Ok(admitted) => {
-            request.extensions_mut().insert(admitted);
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
+    if let Some(Agreed(who)) = request.extensions().get::<Agreed>().cloned() {
+        let _act = decide(plane, &who, action)?;
+        request.extensions_mut().insert(Admitted { who, _act });
+        return Ok(Turn::GoesOn(request));
     }
+    let admitted = admit(plane, caller, request.headers(), action)?;
+    request.extensions_mut().insert(admitted.clone());
+    second::turn(plane, &admitted, action, request).await
 }
 
 /// Whether this caller may do this now.

@@ -5,6 +5,7 @@
 
 mod access;
 mod actions;
+mod answers;
 mod attestation;
 mod audit;
 mod authorities;
@@ -22,12 +23,14 @@ mod overview;
 mod pending;
 mod people;
 mod problem;
+mod proposals;
 mod reach;
 mod read;
 mod response;
 mod revocation;
 mod root_list;
 mod roots;
+mod second;
 mod served;
 mod status;
 mod tpm;
@@ -39,6 +42,7 @@ pub use problem::Problem;
 pub use watched::CALLS_A_SECOND;
 
 use crate::plane::Plane;
+use answers::AnswersOfAll;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -178,6 +182,37 @@ fn api() -> Router<Shared> {
         .route("/status/ocsp/{*request}", get(status::ocsp_get))
 }
 
+/// People, and the tokens of programs.
+fn people() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/access/whoami", get(people::whoami))
+        .route("/api/v1/access/people", get(people::list).post(people::add))
+        .route(
+            "/api/v1/access/people/{person}",
+            put(people::change).delete(people::disable),
+        )
+        .route("/api/v1/access/people/{person}/link", post(people::link))
+        .route(
+            "/api/v1/access/tokens",
+            get(people::tokens).post(people::make_token),
+        )
+        .route("/api/v1/access/proposals", get(proposals::list))
+        .route("/api/v1/access/proposals/{proposal}", get(proposals::show))
+        .route(
+            "/api/v1/access/proposals/{proposal}/approve",
+            post(proposals::approve),
+        )
+        .route(
+            "/api/v1/access/proposals/{proposal}/refuse",
+            post(proposals::refuse),
+        )
+        .route("/api/v1/access/break-glass", post(proposals::break_glass))
+        .route(
+            "/api/v1/access/tokens/{token}",
+            delete(people::revoke_token),
+        )
+}
+
 /// What devices are told.
 fn commands() -> Router<Shared> {
     Router::new()
@@ -200,26 +235,6 @@ fn commands() -> Router<Shared> {
         .route(
             "/api/v1/gateway/twins/{device}",
             get(gateway::twins::show).patch(gateway::twins::set),
-        )
-}
-
-/// People, and the tokens of programs.
-fn people() -> Router<Shared> {
-    Router::new()
-        .route("/api/v1/access/whoami", get(people::whoami))
-        .route("/api/v1/access/people", get(people::list).post(people::add))
-        .route(
-            "/api/v1/access/people/{person}",
-            put(people::change).delete(people::disable),
-        )
-        .route("/api/v1/access/people/{person}/link", post(people::link))
-        .route(
-            "/api/v1/access/tokens",
-            get(people::tokens).post(people::make_token),
-        )
-        .route(
-            "/api/v1/access/tokens/{token}",
-            delete(people::revoke_token),
         )
 }
 
@@ -559,6 +574,11 @@ async fn method_not_allowed() -> Problem {
         people::tokens,
         people::make_token,
         people::revoke_token,
+        proposals::list,
+        proposals::show,
+        proposals::approve,
+        proposals::refuse,
+        proposals::break_glass,
         inventory::devices,
         inventory::device,
         inventory::import,
@@ -598,7 +618,7 @@ async fn method_not_allowed() -> Problem {
         audit::published,
     ),
     components(schemas(problem::ProblemBody)),
-    modifiers(&NamesOfOperations)
+    modifiers(&NamesOfOperations, &AnswersOfAll)
 )]
 pub struct Interface;
 

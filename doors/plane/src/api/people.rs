@@ -6,10 +6,10 @@ use super::read::{Body, Named};
 use super::{Problem, Shared};
 use crate::clock;
 use crate::people::tokens::{self, DAYS_MAX, Wanted};
-use crate::people::{Member, Network, Token, changing, parse_roles};
+use crate::people::{Member, Token, changing, parse_roles};
 use crate::shared::to_its_end;
 use crate::sign_in::{FRESH_FOR, Link};
-use access::{Asker, Role, Roles};
+use access::{Asker, Network, Role, Roles};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -245,7 +245,7 @@ impl From<Token> for ApiToken {
             token: row.id.to_string(),
             note: row.note,
             roles: names(token.roles),
-            networks: token.networks.iter().map(ToString::to_string).collect(),
+            networks: row.networks.split_whitespace().map(str::to_owned).collect(),
             made_by: row.made_by,
             made_at: row.made_at.to_string(),
             expires_at: row.expires_at.to_string(),
@@ -299,11 +299,15 @@ pub async fn make_token(
     if !(1..=DAYS_MAX).contains(&new.days) {
         return Err(refused(format!("a token lives 1 to {DAYS_MAX} days")));
     }
-    let networks: Result<Vec<Network>, String> =
-        new.networks.iter().map(|net| net.parse()).collect();
+    let networks = new.networks.iter().map(|text| {
+        let wrong = "no network: write 10.0.0.0/8 (bits behind the prefix are 0), 2001:db8::/32 or \
+                     192.0.2.7";
+        Network::parse(text).ok_or_else(|| refused(wrong.to_owned()))
+    });
+    let networks: Result<Vec<Network>, Problem> = networks.collect();
     let wanted = Wanted {
         roles: parse_roles(&new.roles)?,
-        networks: networks.map_err(refused)?,
+        networks: networks?,
         note: new.note,
         lifetime: Duration::from_secs(u64::from(new.days) * 86_400),
     };

@@ -4,7 +4,7 @@
 use super::guard::{Admitted, Allowed};
 use super::identity::{Recorded, invalid};
 use super::read::{Asked, Body};
-use super::{Problem, Shared};
+use super::{Problem, Shared, second};
 use crate::flow;
 use crate::plane::digest;
 use crate::respond::deciding;
@@ -184,8 +184,7 @@ async fn carry_out(
         let preview = plane.preview(revoking.what).await?;
         return Ok(Json(RevocationPreviewed::from(preview)).into_response());
     }
-    let bars_many = |what: &Revocable| matches!(what, Revocable::Product(_) | Revocable::Issuer(_));
-    if revoking.what.iter().any(bars_many) {
+    if revoking.what.iter().any(second::bars_many) {
         admitted.also(&plane, Action::RevokeMany)?;
     }
     let brokers = plane.brokers.configured();

@@ -1,6 +1,7 @@
 //! What the log says of people and tokens: opaque names and roles, never what somebody is called.
 
 use super::{Act, Actor, Withdrawn};
+use crate::plane::digest;
 use access::Roles;
 use model::{ApiTokenId, PersonId, Timestamp};
 
@@ -77,6 +78,38 @@ pub fn token_made(at: Timestamp, actor: &Actor, row: &store::ApiToken) -> Act {
 #[must_use]
 pub fn token_revoked(at: Timestamp, actor: &Actor, token: &ApiTokenId) -> Act {
     Act::new(at, actor, TOKEN_REVOKED, format_args!("token/{token}"))
+}
+
+/// It waits for a second person.
+#[must_use]
+pub fn act_proposed(at: Timestamp, actor: &Actor, row: &store::Proposal) -> Act {
+    told_of_act(at, actor, "access.act-proposed", row)
+}
+
+/// From here on it is done, in the name of who asked for it.
+#[must_use]
+pub fn act_approved(at: Timestamp, actor: &Actor, row: &store::Proposal) -> Act {
+    told_of_act(at, actor, "access.act-approved", row).with("proposed_by", &row.proposed_by)
+}
+
+#[must_use]
+pub fn act_refused(at: Timestamp, actor: &Actor, row: &store::Proposal) -> Act {
+    told_of_act(at, actor, "access.act-refused", row).with("proposed_by", &row.proposed_by)
+}
+
+fn told_of_act(at: Timestamp, actor: &Actor, action: &'static str, row: &store::Proposal) -> Act {
+    Act::new(at, actor, action, format_args!("proposal/{}", row.id))
+        .with("class", &row.class)
+        .with("act", &row.action)
+        .with("act_sha256", row.digest)
+}
+
+/// Somebody has all roles for a while. The reason is theirs and may name people: its digest proves it.
+#[must_use]
+pub fn glass_broken(at: Timestamp, actor: &Actor, until: Timestamp, reason: &str) -> Act {
+    Act::new(at, actor, "access.glass-broken", actor)
+        .with("until", until)
+        .with("reason_sha256", digest(reason.as_bytes()))
 }
 
 /// What a restored backup must not give back. Of a change of roles those of before and after both:

@@ -1,14 +1,12 @@
 //! People and tokens of the API: the table in memory that gates every request, and what changes it.
 
 pub mod changing;
-mod network;
+pub mod proposals;
 pub mod tokens;
-
-pub use network::Network;
 
 use crate::shared::{OneAtATime, ReadMostly};
 use crate::trouble::Trouble;
-use access::{People, Role, Roles};
+use access::{Network, People, Role, Roles};
 use model::{ApiTokenId, Digest, PersonId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -27,6 +25,8 @@ pub struct Roster {
 struct Table {
     people: BTreeMap<PersonId, Member>,
     tokens: HashMap<Digest, Token>,
+    /// Who has all roles until when. In memory alone: a start ends it.
+    broken_glass: HashMap<PersonId, Timestamp>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,15 +53,15 @@ impl Member {
 pub struct Token {
     pub row: ApiToken,
     pub roles: Roles,
-    pub networks: Vec<Network>,
+    /// From where it may be shown; none: from anywhere. `None`: this version cannot read them.
+    networks: Option<Vec<Network>>,
 }
 
 impl Token {
     fn of(row: ApiToken) -> Self {
         let roles = Roles::from_text(&row.roles).unwrap_or_default();
-        let networks: Result<_, _> = row.networks.split_whitespace().map(str::parse).collect();
-        // From what this version cannot read, from nowhere.
-        let networks = networks.unwrap_or_else(|_| vec![Network::NONE]);
+        let networks = row.networks.split_whitespace();
+        let networks = networks.map(Network::parse).collect();
         Self {
             row,
             roles,
@@ -71,8 +71,10 @@ impl Token {
 
     #[must_use]
     pub fn is_good(&self, from: IpAddr, now: Timestamp) -> bool {
-        let near = self.networks.is_empty() || self.networks.iter().any(|net| net.holds(from));
-        near && self.row.revoked_at.is_none() && self.row.expires_at > now
+        let from = from.to_canonical();
+        let near = (self.networks.as_ref())
+            .is_some_and(|all| all.is_empty() || all.iter().any(|one| one.contains(from)));
+        near && tokens::still_good(&self.row, now)
     }
 }
 
@@ -90,6 +92,7 @@ impl Roster {
                     .map(|row| (row.id.clone(), Member::of(row)))
                     .collect(),
                 tokens: tokens.map(|row| (row.hash, Token::of(row))).collect(),
+                broken_glass: HashMap::new(),
             }),
         })
     }
@@ -135,6 +138,20 @@ impl Roster {
         let mut all: Vec<Token> = self.table.read().tokens.values().cloned().collect();
         all.sort_by(|a, b| (b.row.made_at, &a.row.id).cmp(&(a.row.made_at, &b.row.id)));
         all
+    }
+
+    #[must_use]
+    pub fn glass_is_broken(&self, person: &PersonId, now: Timestamp) -> bool {
+        let table = self.table.read();
+        table
+            .broken_glass
+            .get(person)
+            .is_some_and(|until| *until > now)
+    }
+
+    fn break_glass(&self, person: &PersonId, until: Timestamp) {
+        let mut table = self.table.write();
+        table.broken_glass.insert(person.clone(), until);
     }
 
     /// Only what is on record, or withdraws.

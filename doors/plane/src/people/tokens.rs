@@ -1,11 +1,11 @@
 //! Acts on tokens of programs: to make one, to revoke one, to find whose a secret is.
 
-use super::{Network, Token};
+use super::Token;
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
-use access::{Role, Roles};
+use access::{Network, Role, Roles};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::{ApiTokenId, Timestamp};
@@ -66,7 +66,7 @@ pub async fn make(
     let _one_at_a_time = plane.roster.changing.begin().await;
     let now = clock::now();
     let still_good = (plane.roster.tokens().iter())
-        .filter(|token| token.row.revoked_at.is_none() && token.row.expires_at > now)
+        .filter(|token| still_good(&token.row, now))
         .count();
     if still_good >= TOKENS_MAX {
         let text = format!("{TOKENS_MAX} tokens are good already; revoke what is not needed");
@@ -129,6 +129,12 @@ pub async fn revoke(
         })
         .entry(plane.leaf(&entries::token_revoked(now, actor, id))?);
     plane.commit_withdrawal(change).await
+}
+
+/// It opens something, wherever it is shown.
+#[must_use]
+pub fn still_good(row: &ApiToken, now: Timestamp) -> bool {
+    row.revoked_at.is_none() && row.expires_at > now
 }
 
 /// The token whose secret this is, if it is good now and shown from where it may be.

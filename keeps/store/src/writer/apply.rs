@@ -379,6 +379,9 @@ impl Writer {
             | Write::NarrowPerson { .. }
             | Write::PutApiToken(_)
             | Write::RevokeApiToken { .. }
+            | Write::PutProposal(_)
+            | Write::DecideProposal { .. }
+            | Write::ForgetProposals { .. }
             | Write::NoteApiTokenUse { .. } => self.write_of_people(write),
             Write::UseToken { hash, at } => self.use_token(hash, *at),
             Write::ForgetTokens { expired_before } => self

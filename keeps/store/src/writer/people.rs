@@ -3,8 +3,8 @@
 use super::Writer;
 use super::apply::{Outcome, conflict, millis, signed, within};
 use crate::change::Write;
-use crate::people::{ApiToken, Person};
-use model::{ApiTokenId, Digest, PersonId, Timestamp};
+use crate::people::{ApiToken, Person, Proposal};
+use model::{ApiTokenId, Digest, PersonId, ProposalId, Timestamp};
 use rusqlite::params;
 
 /// Longest list of roles.
@@ -13,6 +13,9 @@ const ROLES_BYTES_MAX: usize = 256;
 const NOTE_BYTES_MAX: usize = 128;
 /// Longest list of networks.
 const NETWORKS_BYTES_MAX: usize = 1024;
+
+/// Largest act that waits: a fleet.
+const ACT_BYTES_MAX: usize = 4 << 20;
 
 /// What no write may hold, found before it takes a place in the queue.
 pub(super) fn check(write: &Write) -> Result<(), String> {
@@ -35,6 +38,19 @@ pub(super) fn check(write: &Write) -> Result<(), String> {
             )?;
             within("a list of roles", row.roles.len(), 1, ROLES_BYTES_MAX)
         }
+        Write::PutProposal(row) => {
+            within("an address", row.target.len(), 1, 2048)?;
+            within(
+                "a version",
+                row.seen_version.as_ref().map_or(0, String::len),
+                0,
+                64,
+            )?;
+            within("a media type", row.media_type.len(), 0, 128)?;
+            within("an author", row.proposed_by.len(), 1, 256)?;
+            within("an act", row.body.len(), 0, ACT_BYTES_MAX)
+        }
+        Write::DecideProposal { by, .. } => within("an author", by.len(), 1, 256),
         _ => Ok(()),
     }
 }
@@ -56,6 +72,19 @@ impl Writer {
             Write::PutApiToken(row) => self.put_api_token(row),
             Write::RevokeApiToken { token, at } => self.revoke_api_token(token, *at),
             Write::NoteApiTokenUse { token, at } => self.note_api_token_use(token, *at),
+            Write::PutProposal(row) => self.put_proposal(row),
+            Write::DecideProposal {
+                proposal,
+                approved,
+                by,
+                at,
+            } => self.decide_proposal(proposal, *approved, by, *at),
+            Write::ForgetProposals { expired_before } => self
+                .perform(
+                    "DELETE FROM proposal WHERE tenant = ?1 AND expires_at < ?2",
+                    params![self.tenant, millis(*expired_before)],
+                )
+                .map(drop),
             // Others' are written elsewhere.
             _ => Ok(()),
         }
@@ -147,6 +176,52 @@ impl Writer {
             ],
             || format!("token {} exists already", row.id),
         )
+    }
+
+    fn put_proposal(&self, row: &Proposal) -> Outcome<()> {
+        self.insert(
+            "INSERT INTO proposal (tenant, proposal, class, action, method, target, seen_version,
+             media_type, body, digest, world, proposed_by, proposed_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            params![
+                self.tenant,
+                row.id.as_str(),
+                row.class,
+                row.action,
+                row.method,
+                row.target,
+                row.seen_version,
+                row.media_type,
+                row.body,
+                row.digest.0,
+                row.world.0,
+                row.proposed_by,
+                millis(row.proposed_at),
+                millis(row.expires_at),
+            ],
+            || format!("proposal {} exists already", row.id),
+        )
+    }
+
+    /// What was decided keeps its digest and not its content.
+    fn decide_proposal(
+        &self,
+        proposal: &ProposalId,
+        approved: bool,
+        by: &str,
+        at: Timestamp,
+    ) -> Outcome<()> {
+        let decided = self.perform(
+            "UPDATE proposal SET approved = ?3, decided_by = ?4, decided_at = ?5, body = x''
+             WHERE tenant = ?1 AND proposal = ?2 AND approved IS NULL AND expires_at > ?5",
+            params![self.tenant, proposal.as_str(), approved, by, millis(at)],
+        )?;
+        if decided == 1 {
+            return Ok(());
+        }
+        Err(conflict(format!(
+            "proposal {proposal} was decided already, or its time is over"
+        )))
     }
 
     fn revoke_api_token(&self, token: &ApiTokenId, at: Timestamp) -> Outcome<()> {

@@ -2,7 +2,7 @@
 
 use crate::fixture::{open, scratch, seconds};
 use model::{Digest, PersonId};
-use store::{ApiToken, Change, CommitError, Direction, Person, Write};
+use store::{ApiToken, Change, CommitError, Direction, Person, Proposal, Write};
 
 fn person(version: u64, roles: &str) -> Person {
     Person {
@@ -134,4 +134,69 @@ fn a_token_is_revoked_once_and_its_hash_is_nobody_elses() {
         let wrong = store.commit(withdraw(write));
         assert!(matches!(wrong, Err(CommitError::Invalid { .. })));
     }
+}
+
+#[test]
+fn a_proposal_is_decided_once_in_time_and_keeps_its_digest_alone() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let row = |id: &str| Proposal {
+        id: id.parse().unwrap(),
+        class: "policy".into(),
+        action: "access.apply".into(),
+        method: "PUT".into(),
+        target: "/api/v1/access/fleet".into(),
+        seen_version: None,
+        media_type: "application/json".into(),
+        body: b"{}".to_vec(),
+        digest: Digest([1; 32]),
+        world: Digest([2; 32]),
+        proposed_by: "person/p-1".into(),
+        proposed_at: seconds(1),
+        expires_at: seconds(9),
+        approved: None,
+        decided_by: None,
+        decided_at: None,
+    };
+    for id in ["a-1", "a-2"] {
+        store
+            .commit(Change::new(Direction::Neutral).write(Write::PutProposal(row(id))))
+            .unwrap();
+    }
+    let decide = |id: &str, approved, at| Write::DecideProposal {
+        proposal: id.parse().unwrap(),
+        approved,
+        by: "person/p-2".into(),
+        at,
+    };
+    // To approve is a grant; to refuse is none and passes a sealed store.
+    let wrong = store.commit(withdraw(decide("a-1", true, seconds(2))));
+    assert!(matches!(wrong, Err(CommitError::Invalid { .. })));
+    let late = store.commit(grant(decide("a-1", true, seconds(9))));
+    assert!(matches!(late, Err(CommitError::Conflict { .. })));
+    store
+        .commit(grant(decide("a-1", true, seconds(2))))
+        .unwrap();
+    for approved in [true, false] {
+        let twice = store.commit(grant(decide("a-1", approved, seconds(3))));
+        assert!(matches!(twice, Err(CommitError::Conflict { .. })));
+    }
+    store
+        .commit(withdraw(decide("a-2", false, seconds(2))))
+        .unwrap();
+    let expected = Proposal {
+        approved: Some(true),
+        decided_by: Some("person/p-2".into()),
+        decided_at: Some(seconds(2)),
+        body: Vec::new(),
+        ..row("a-1")
+    };
+    assert_eq!(store.proposal(&expected.id).unwrap(), Some(expected));
+    let forget = Write::ForgetProposals {
+        expired_before: seconds(10),
+    };
+    store
+        .commit(Change::new(Direction::Neutral).write(forget))
+        .unwrap();
+    assert!(store.proposals(10).unwrap().is_empty());
 }

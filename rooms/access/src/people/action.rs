@@ -67,6 +67,12 @@ actions! {
     PeopleRead = "access.people-read",
     /// People, their roles and links; tokens.
     PeopleChange = "access.people-change",
+    /// Acts that wait for a second person.
+    ProposalsRead = "access.proposals-read",
+    /// To approve one, which asks for its own action as well; to refuse one.
+    ProposalDecide = "access.proposal-decide",
+    /// To ask for all that operators and administrators may, for an hour.
+    BreakGlass = "access.break-glass",
     CommandRead = "gateway.command-read",
     /// To tell devices something, or to take it back.
     Command = "gateway.command",

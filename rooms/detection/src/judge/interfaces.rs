@@ -38,6 +38,16 @@ pub fn visitor(
 ) -> Option<Judgement> {
     match feature {
         Feature::SignIn { accepted } => refused(settings, visitor, sight, *accepted, "sign-ins"),
+        // Meant, and loud all the same: each time, to everybody who is told.
+        Feature::GlassBroken => Some(Judgement {
+            kind: DeviationKind::ApiAbuse,
+            entity: "break-glass".to_owned(),
+            expected: "nobody needs all roles".to_owned(),
+            seen: "all roles for an hour, by two people's word".to_owned(),
+            since: sight.now,
+            severity: Severity::High,
+            accepted: true,
+        }),
         Feature::Token { accepted } => refused(settings, visitor, sight, *accepted, "tokens"),
         Feature::Denied {
             action,

@@ -1,0 +1,199 @@
+//! Which requests wait for a second person: read before their endpoint is.
+
+use super::caller::Who;
+use super::guard::Admitted;
+use super::proposals::Proposal;
+use super::{BODY_BYTES_MAX, LIST_BYTES_MAX, Problem, Shared};
+use crate::people::proposals::{self, Asked};
+use crate::shared::to_its_end;
+use crate::trouble::Trouble;
+use crate::withdrawing::read_list;
+use access::{ActClass, Action, Roles};
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use model::{PersonId, Revocable};
+use serde_json::Value;
+
+/// Goes with a request that two people agreed on, in place of who asked for it. Only the plane puts
+/// it there: what comes over a network has none.
+#[derive(Clone)]
+pub struct Agreed(pub Who);
+
+/// What happens to a request.
+pub enum Turn {
+    GoesOn(Request),
+    Waits(Response),
+}
+
+/// Keeps the request if it needs a second person.
+///
+/// # Errors
+/// It is too large, or is not theirs to ask for.
+pub async fn turn(
+    plane: &Shared,
+    admitted: &Admitted,
+    action: Action,
+    request: Request,
+) -> Result<Turn, Problem> {
+    use Action::{AccessApply, BreakGlass, CaChange, PeopleChange, Revoke};
+    let may = matches!(
+        action,
+        AccessApply | BreakGlass | CaChange | PeopleChange | Revoke
+    );
+    let (true, Some(actor)) = (may, admitted.who.actor.clone()) else {
+        return Ok(Turn::GoesOn(request));
+    };
+    let bytes_max = match action {
+        Action::Revoke => LIST_BYTES_MAX,
+        _ => BODY_BYTES_MAX,
+    };
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, bytes_max).await.map_err(|_| {
+        let text = format!("the body has more than {bytes_max} bytes, or broke off");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-refused", text)
+    })?;
+    let path = parts
+        .extensions
+        .get::<MatchedPath>()
+        .map(MatchedPath::as_str);
+    let path = path.unwrap_or_default();
+    let needed = class_of(plane, action, path, &parts.uri, &body);
+    let Some((class, action)) = needed else {
+        return Ok(Turn::GoesOn(Request::from_parts(parts, body.into())));
+    };
+    if !proposals::must_wait(plane, class, action, admitted.who.asker, &actor) {
+        return Ok(Turn::GoesOn(Request::from_parts(parts, body.into())));
+    }
+    admitted.also(plane, action)?;
+    if class == ActClass::Policy && !names_plan(&body) {
+        return Err(Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "plan-needed",
+            "another person will approve this: name the `plan` that both look at",
+        ));
+    }
+    let text = |name: HeaderName| {
+        let value = parts.headers.get(name)?.to_str().ok()?;
+        Some(value.to_owned())
+    };
+    let asked = Asked {
+        class,
+        action,
+        method: parts.method.to_string(),
+        target: parts.uri.to_string(),
+        seen_version: text(header::IF_MATCH),
+        media_type: text(header::CONTENT_TYPE).unwrap_or_default(),
+        body: body.to_vec(),
+    };
+    let plane = Shared::clone(plane);
+    let row = to_its_end(async move { proposals::propose(&plane, asked, &actor).await }).await?;
+    let answer = (StatusCode::ACCEPTED, Json(Proposal::from(row)));
+    Ok(Turn::Waits(answer.into_response()))
+}
+
+/// Whether requests of this action may need another person.
+pub fn may_wait(action: Action) -> bool {
+    use Action::{AccessApply, BreakGlass, CaChange, PeopleChange, Revoke};
+    matches!(
+        action,
+        AccessApply | BreakGlass | CaChange | PeopleChange | Revoke
+    )
+}
+
+/// As the request, with what two people agreed on.
+pub fn request_of(row: &store::Proposal, who: Who) -> Result<Request, Trouble> {
+    let mut request = Request::builder()
+        .method(row.method.as_str())
+        .uri(&row.target)
+        .header(header::CONTENT_TYPE, &row.media_type);
+    if let Some(version) = &row.seen_version {
+        request = request.header(header::IF_MATCH, version);
+    }
+    request
+        .extension(Agreed(who))
+        .body(Body::from(row.body.clone()))
+        .map_err(Trouble::fault)
+}
+
+/// The kind of act, and the action that both need. What is malformed is refused by its endpoint,
+/// which reads a field that is said twice as an error.
+fn class_of(
+    plane: &Shared,
+    action: Action,
+    path: &str,
+    uri: &axum::http::Uri,
+    body: &[u8],
+) -> Option<(ActClass, Action)> {
+    let json = || serde_json::from_slice::<Value>(body).unwrap_or_default();
+    match action {
+        Action::AccessApply => Some((ActClass::Policy, action)),
+        Action::BreakGlass => Some((ActClass::BreakGlass, action)),
+        Action::CaChange => {
+            // A key leaves or is destroyed by the machine's own user only.
+            let elsewhere = path.ends_with("/roots/export") || path.ends_with("/roots/key");
+            let dry_run = json().pointer("/dry_run") == Some(&Value::Bool(true));
+            (!elsewhere && !dry_run).then_some((ActClass::Ca, action))
+        }
+        Action::Revoke => {
+            let many = if path.ends_with("/list") {
+                let dry_run = uri
+                    .query()
+                    .is_some_and(|query| query.contains("dry_run=true"));
+                let list = std::str::from_utf8(body)
+                    .ok()
+                    .and_then(|text| read_list(text).ok());
+                !dry_run && list.unwrap_or_default().iter().any(bars_many)
+            } else {
+                let asked = json();
+                let dry_run = asked.pointer("/dry_run") == Some(&Value::Bool(true));
+                let names = |at| asked.pointer(at).is_some_and(|value| !value.is_null());
+                !dry_run && (names("/product") || names("/ca"))
+            };
+            many.then_some((ActClass::RevokeMany, Action::RevokeMany))
+        }
+        Action::PeopleChange => {
+            let given = if path.ends_with("/link") {
+                roles_in_path(plane, uri, 1)
+            } else {
+                let asked = json();
+                let names: Vec<&str> = asked
+                    .pointer("/roles")
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .collect();
+                let wanted = Roles::from_text(&names.join(" ")).unwrap_or_default();
+                // To take roles away needs nobody else.
+                match path.ends_with("{person}") {
+                    true => wanted.without(roles_in_path(plane, uri, 0)),
+                    false => wanted,
+                }
+            };
+            given.is_strong().then_some((ActClass::Rights, action))
+        }
+        _ => None,
+    }
+}
+
+/// Of the person whose name stands in the path, so many parts before its end.
+fn roles_in_path(plane: &Shared, uri: &axum::http::Uri, before_end: usize) -> Roles {
+    let name = uri.path().rsplit('/').nth(before_end).unwrap_or_default();
+    let member = PersonId::new(name)
+        .ok()
+        .and_then(|id| plane.roster.person(&id));
+    member.map(|member| member.roles).unwrap_or_default()
+}
+
+/// A whole product, or all that a CA issued.
+pub fn bars_many(what: &Revocable) -> bool {
+    matches!(what, Revocable::Product(_) | Revocable::Issuer(_))
+}
+
+fn names_plan(body: &[u8]) -> bool {
+    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    asked.pointer("/plan").is_some_and(Value::is_string)
+}
