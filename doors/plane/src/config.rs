@@ -6,6 +6,7 @@
 mod access;
 mod alpn;
 mod gateway;
+mod inventory;
 
 use crate::broker::settings::{self, BrokersConfig};
 use crate::forward::{self, ForwardConfig};
@@ -24,6 +25,7 @@ use std::time::Duration;
 pub use access::AccessConfig;
 pub use alpn::AlpnConfig;
 pub use gateway::{Durability, GatewayConfig};
+pub use inventory::InventoryConfig;
 
 /// Everything a plane can be told. `Config::default()` is what an empty file means.
 #[derive(Debug, Clone, Deserialize)]
@@ -150,29 +152,6 @@ impl SignerConfig {
             self.pkcs11_pin_file.as_os_str().is_empty(),
         ];
         empty.contains(&true) && empty.contains(&false)
-    }
-}
-
-/// `[inventory]`: how long what was observed of devices is kept.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct InventoryConfig {
-    /// Days an address of a device is kept after it was seen last, 1 to 3650. Where a device is
-    /// may be personal data: keep it no longer than you need it.
-    pub addresses_days: u32,
-    /// Days a peer of a device is kept after it was seen last, 1 to 3650.
-    pub peers_days: u32,
-    /// Hours without a sign of life after which a device is silent, 1 to 8760.
-    pub silent_hours: u32,
-}
-
-impl Default for InventoryConfig {
-    fn default() -> Self {
-        Self {
-            addresses_days: 30,
-            peers_days: 90,
-            silent_hours: 24,
-        }
     }
 }
 
