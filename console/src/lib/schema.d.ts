@@ -653,6 +653,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/gateway/forward": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How forwarding to another broker stands. */
+        get: operations["gateway_forward"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/gateway/refusals": {
         parameters: {
             query?: never;
@@ -725,6 +742,27 @@ export interface paths {
         options?: never;
         head?: never;
         patch?: never;
+        trace?: never;
+    };
+    "/api/v1/gateway/twins/{device}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a device should be and says that it is. */
+        get: operations["gateway_twin"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Changes what a device should be by a JSON merge patch (RFC 7396), if it is still at the version in
+         *     `If-Match`, `*` for any. At most 8 KiB, 8 levels deep.
+         */
+        patch: operations["gateway_set_twin"];
         trace?: never;
     };
     "/api/v1/identity/attestations": {
@@ -2606,6 +2644,34 @@ export interface components {
              */
             plan?: string | null;
         };
+        Forward: {
+            /**
+             * Format: int64
+             * @description How often both ends stood, since the start.
+             */
+            connected: number;
+            /**
+             * Format: int64
+             * @description Messages from there that our door took, and refused.
+             */
+            down: number;
+            /** Format: int64 */
+            down_refused: number;
+            since: string;
+            /** @description `off`, `connecting`, `forwarding`, `waiting` (it failed and is tried again). */
+            state: string;
+            /** @description Why it failed last. */
+            trouble?: string | null;
+            /**
+             * Format: int64
+             * @description Messages handed to the other broker, and of these what it acknowledged.
+             */
+            up: number;
+            /** Format: int64 */
+            up_acknowledged: number;
+            /** @description `host:port` of the other broker; absent: nothing is forwarded. */
+            upstream?: string | null;
+        };
         GlassBroken: {
             until: string;
         };
@@ -3843,6 +3909,33 @@ export interface components {
             /** @description SHA-256 of the CA certificate, hex. */
             ca_sha256: string;
             manufacturer: string;
+        };
+        Twin: {
+            /** @description What it still has to change: a merge patch from what it reported to what is desired. */
+            delta: Record<string, never>;
+            /** @description What it should be. */
+            desired: Record<string, never>;
+            desired_at?: string | null;
+            desired_by?: string | null;
+            device: string;
+            /**
+             * Format: int64
+             * @description Of the log; absent where this answer is not about an act.
+             */
+            entry?: number | null;
+            /** @description What it said last. Its own word, untrusted. */
+            reported?: Record<string, never> | null;
+            reported_at?: string | null;
+            /**
+             * Format: int32
+             * @description Of its sessions, told at once; it is told when it subscribes anyway.
+             */
+            sessions_told?: number | null;
+            /**
+             * Format: int64
+             * @description How often it was set; also the ETag, for `If-Match`. 0: never.
+             */
+            version: number;
         };
         Unclassified: components["schemas"]["Principals"] & {
             reason: string;
@@ -7046,7 +7139,19 @@ export interface operations {
     };
     events_events: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only what is about this device. */
+                device?: string;
+                /** @description Only what is about a device of this group, or of a group in it. */
+                group?: string;
+                /**
+                 * @description Only these, with commas between: `incident`, `step`, `alert`, `device`, `entry`, `pending`,
+                 *     `command`, `overview`.
+                 */
+                kind?: string;
+                /** @description Only what is this grave or more: `low`, `medium`, `high`, `critical`. */
+                severity?: string;
+            };
             header?: {
                 /** @description the last event that was seen */
                 "Last-Event-ID"?: number | null;
@@ -7064,7 +7169,6 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description the request is malformed */
             400: {
                 headers: {
                     [name: string]: unknown;
@@ -7708,6 +7812,78 @@ export interface operations {
             };
         };
     };
+    gateway_forward: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Forward"];
+                };
+            };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description it is not theirs to ask */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     gateway_refusals: {
         parameters: {
             query?: {
@@ -8007,6 +8183,161 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_twin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Twin"];
+                };
+            };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description it is not theirs to ask */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    gateway_set_twin: {
+        parameters: {
+            query?: {
+                /** @description `true`: say what would stand there and do nothing. */
+                dry_run?: boolean;
+            };
+            header: {
+                /** @description the version that was read, as "3"; or * */
+                "If-Match": string;
+            };
+            path: {
+                /** @description its name */
+                device: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/merge-patch+json": Record<string, never>;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Twin"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            428: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
         };

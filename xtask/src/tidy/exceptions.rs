@@ -77,12 +77,6 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "concurrency in its place",
-        path: "doors/plane/src/api/gateway/tail.rs",
-        what: "mpsc",
-        reason: "the reading end of a bounded queue that a shard fills and never waits for",
-    },
-    Exception {
-        rule: "concurrency in its place",
         path: "doors/plane/src/certify/over_mqtt.rs",
         what: "mpsc",
         reason: "one bounded queue from the shards, which never wait for it",
