@@ -92,7 +92,7 @@ pub async fn blast_radius(
         Problem::new(
             StatusCode::BAD_REQUEST,
             "request-refused",
-            &error.to_string(),
+            error.to_string(),
         )
     })?;
     if plane
@@ -325,7 +325,7 @@ pub async fn observed(
         Problem::new(
             StatusCode::BAD_REQUEST,
             "request-refused",
-            &error.to_string(),
+            error.to_string(),
         )
     })?;
     let support = asked.support.unwrap_or(2).max(1);
