@@ -174,7 +174,7 @@ fn proposal(product: &str, places: &[&Value]) -> String {
         if !is_name {
             continue;
         }
-        let name = format!("{product:.40}.seen-{}", number + 1);
+        let name = format!("{product:.40}-seen-{}", number + 1);
         let _ = writeln!(
             out,
             "[{name}]\ndescription = \"seen of {} devices\"\nhost = \"{host}\"\nports = [{}]\nprotocol = \"{}\"\n",

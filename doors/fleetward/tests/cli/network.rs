@@ -6,7 +6,12 @@ use std::path::Path;
 
 /// A fleet with one MUD file, its site and its devices.
 fn scene(folder: &Path) {
-    for part in ["fleet/products", "fleet/mud", "fleet/destinations"] {
+    for part in [
+        "fleet/products",
+        "fleet/mud",
+        "fleet/destinations",
+        "fleet/policies",
+    ] {
         fs::create_dir_all(folder.join(part)).unwrap();
     }
     let write = |path: &str, text: &str| fs::write(folder.join(path), text).unwrap();
@@ -18,6 +23,10 @@ fn scene(folder: &Path) {
     write(
         "fleet/destinations/d.toml",
         "[hub]\nlocal = \"hub\"\nports = [8883]\n",
+    );
+    write(
+        "fleet/policies/p.cedar",
+        "@id(\"device-reaches-declared\")\npermit (principal is Device, action == Action::\"connect\", resource)\nwhen { resource.owner == principal };\n",
     );
     write(
         "fleet/mud/lamp.json",
