@@ -244,7 +244,8 @@ impl Both {
 
     /// Returns when all was carried.
     async fn carried(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        // What a full machine kept from being seen in time is tried again after a minute.
+        let deadline = Instant::now() + 3 * PATIENCE;
         for channel in ["mosquitto", AGAIN] {
             loop {
                 let (first, _) = self.house.plane.store.outbox_of(channel).unwrap();
