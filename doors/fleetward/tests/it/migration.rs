@@ -123,7 +123,7 @@ for n in range(count):
 number = 0
 while not os.path.exists("stop"):
     for name, client in clients:
-        if sum(1 for key in waiting if key[0] == client._client_id) < 5:
+        if sum(1 for key in list(waiting) if key[0] == client._client_id) < 5:
             topic, text = "v1/sensor/%s/telemetry/n" % name, str(number)
             with client._out_message_mutex:
                 sent = client.publish(topic, text, qos=1)
