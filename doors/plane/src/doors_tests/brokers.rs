@@ -127,7 +127,11 @@ fn start(folder: &Path, devices: u16, control: u16, names: &str) -> Broker {
 /// Hands a SIGHUP on a fifth of a second later.
 fn delayed(pid: u32) -> Broker {
     let script = format!("trap 'sleep 0.2; kill -HUP {pid}' HUP; while :; do sleep 0.01; done");
-    let child = Command::new("sh").args(["-c", &script]).spawn().unwrap();
+    // A shell traps no signal that was ignored when it began, as nohup has it.
+    let child = Command::new("env")
+        .args(["--default-signal=HUP", "sh", "-c", &script])
+        .spawn()
+        .unwrap();
     Broker(child)
 }
 
@@ -244,8 +248,7 @@ impl Both {
 
     /// Returns when all was carried.
     async fn carried(&self) {
-        // What a full machine kept from being seen in time is tried again after a minute.
-        let deadline = Instant::now() + 3 * PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         for channel in ["mosquitto", AGAIN] {
             loop {
                 let (first, _) = self.house.plane.store.outbox_of(channel).unwrap();
