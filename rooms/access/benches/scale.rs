@@ -1,5 +1,5 @@
-//! A million devices in 200 groups: what compiling, changing and asking cost. `cargo xtask bench
-//! access` runs it and reads one line of JSON for each figure; nothing is asserted here.
+//! A million devices in 200 groups: what compiling, changing and asking cost. A line of JSON for each
+//! figure, by `cargo bench -p access --bench scale`; nothing is asserted here.
 
 use access::{Facts, Fleet, Grants, SourceFile};
 use model::{Assurance, DeviceId, GroupId, Principal, ProductId};
