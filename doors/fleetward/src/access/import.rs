@@ -193,3 +193,87 @@ pub fn schema(fleet: Option<&Path>, output: Output) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use access::{Contract, Fleet, PayloadScratch};
+
+    const FULL: &str = r#"
+[full]
+description = "Everything"
+mode = "enforce"
+kinds = ["dns-spike", "denied-attempts"]
+kinds_min = 2
+outside_min = 1
+severity_min = "high"
+within_seconds = 600
+contain_max = 3
+steps = [
+  { action = "notify", to = "security" },
+  { action = "quarantine", after_seconds = 5, when_kinds_min = 2 },
+  { action = "isolate" },
+  { action = "revoke", after_seconds = 86400 },
+]
+"#;
+
+    /// The schema as the contract of a channel: our own reader of JSON Schema.
+    fn contract() -> Contract {
+        let file = |path: &str, text: String| SourceFile {
+            path: path.to_owned(),
+            text,
+        };
+        let fleet = Fleet::read(&[
+            file("fleet.toml", "name = \"test\"\n".to_owned()),
+            file(
+                "channels/c.toml",
+                "[up]\ntopic = \"up\"\ndirection = \"from-device\"\npayload_bytes_max = \
+                 100000\nschema = \"schemas/s.json\"\n"
+                    .to_owned(),
+            ),
+            file("schemas/s.json", response::json_schema().to_string()),
+        ]);
+        let fleet = fleet.unwrap();
+        fleet.channels().next().unwrap().contract.clone().unwrap()
+    }
+
+    #[test]
+    fn the_schema_of_playbooks_and_their_reader_agree() {
+        let contract = contract();
+        let agree = |text: &str| {
+            let table: toml::Table = toml::from_str(text).unwrap();
+            let json = serde_json::to_string(&table).unwrap();
+            let held = contract.check(json.as_bytes(), &mut PayloadScratch::default());
+            let read = response::playbook::read("playbooks/p.toml", text);
+            assert_eq!(held.is_ok(), read.is_ok(), "{held:?} {read:?}\n{text}");
+            read.is_ok()
+        };
+        let example = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../examples/fleet/playbooks/contain.toml"
+        );
+        assert!(agree(&std::fs::read_to_string(example).unwrap()));
+        assert!(agree(FULL));
+        for (part, wrong) in [
+            ("[full]", "[\"a b\"]"),
+            ("mode = \"enforce\"", "mode = \"do\""),
+            ("mode = \"enforce\"", "moda = \"enforce\""),
+            ("\"dns-spike\", ", "\"dns-spikes\", "),
+            ("\"dns-spike\", ", "\"denied-attempts\", "),
+            ("[\"dns-spike\", \"denied-attempts\"]", "[]"),
+            ("kinds = [\"dns-spike\", \"denied-attempts\"]\n", ""),
+            ("severity_min = \"high\"", "severity_min = \"huge\""),
+            ("within_seconds = 600", "within_seconds = 0"),
+            ("contain_max = 3", "contain_max = 10001"),
+            ("to = \"security\"", "to = \"a b\""),
+            (", to = \"security\"", ""),
+            ("action = \"isolate\"", "action = \"isolate\", to = \"x\""),
+            ("action = \"isolate\"", "action = \"destroy\""),
+            ("after_seconds = 86400", "after_seconds = 86401"),
+            ("kinds_min = 2\noutside", "kinds_min = 0\noutside"),
+        ] {
+            assert!(FULL.contains(part), "{part}");
+            assert!(!agree(&FULL.replacen(part, wrong, 1)), "{wrong}");
+        }
+    }
+}
