@@ -61,7 +61,7 @@ fn right_fleets() -> Vec<Vec<SourceFile>> {
     let full = base_with(&[
         (
             "fleet.toml",
-            "name = \"full\"\ndescription = \"all keys\"\n[groups.floor]\ndescription = \"f\"\n[groups.hall]\nin = [\"floor\"]\n",
+            "name = \"full\"\ndescription = \"all keys\"\n[groups.floor]\ndescription = \"f\"\n[groups.hall]\nin = [\"floor\"]\n[groups.back-end]\n",
         ),
         (
             "destinations/d.toml",
@@ -453,7 +453,7 @@ fn the_wrong_fleets_of_the_tests_are_mostly_found_by_the_schemas_too() {
         "wrong_direction",
         "out_of_range",
         "missing_key",
-        "bad_id",
+        "bad_names",
     ] {
         assert!(found.iter().any(|one| one == name), "{name}: {found:?}");
     }
