@@ -4,6 +4,7 @@
 //! group of its own (`cpu.rs`) under the load of the `sim` program (`load.rs`). Starting servers
 //! is in `server.rs`, and only there is it known which one runs.
 
+mod access;
 mod capture;
 mod cpu;
 mod credentials;
@@ -25,7 +26,7 @@ use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// handshake, gateway, issue, revoke; all of them when none is named
+    /// handshake, gateway, issue, revoke, access; all of them when none is named
     names: Vec<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes
     #[arg(long, default_value_t = 12)]
@@ -59,11 +60,12 @@ pub struct Arguments {
     no_build: bool,
 }
 
-const BENCHES: [(&str, Bench); 4] = [
+const BENCHES: [(&str, Bench); 5] = [
     ("handshake", handshake),
     ("gateway", gateway::bench),
     ("issue", issue),
     ("revoke", revoke::bench),
+    ("access", access::bench),
 ];
 
 type Bench = fn(&Setting) -> anyhow::Result<Vec<Figure>>;
@@ -99,13 +101,20 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
                     .iter()
                     .find(|(known, _)| known == name)
                     .with_context(|| {
-                        format!("no bench {name:?}; there are handshake, gateway, issue and revoke")
+                        format!(
+                            "no bench {name:?}; there are handshake, gateway, issue, revoke and \
+                             access"
+                        )
                     })
             })
             .collect::<Result<_, _>>()?
     };
     let named = |bench| wanted.iter().any(|(name, _)| *name == bench);
-    let mut tools = vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL];
+    let needs_server = wanted.iter().any(|(name, _)| *name != "access");
+    let mut tools = match needs_server {
+        true => vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL],
+        false => Vec::new(),
+    };
     if named("handshake") {
         tools.push(crate::tools::RUMQTTD);
     }
@@ -121,7 +130,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         Kind::Fleetward
     };
-    if !arguments.no_build {
+    if !arguments.no_build && needs_server {
         load::build(root)?;
         if ours == Kind::Fleetward {
             server::build(root)?;
