@@ -5,6 +5,7 @@
 //! is in `server.rs`, and only there is it known which one runs.
 
 mod capture;
+mod contain;
 mod cpu;
 mod credentials;
 mod figure;
@@ -12,6 +13,7 @@ mod gateway;
 mod load;
 mod machine;
 mod paired;
+mod restart;
 mod revoke;
 mod server;
 
@@ -25,7 +27,7 @@ use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// handshake, gateway, issue, revoke; all of them when none is named
+    /// handshake, gateway, issue, revoke, contain, restart; all of them when none is named
     names: Vec<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes
     #[arg(long, default_value_t = 12)]
@@ -42,6 +44,9 @@ pub struct Arguments {
     /// Devices connected in revoke
     #[arg(long, default_value_t = 10_000)]
     revoke_sessions: usize,
+    /// Devices connected in contain and in restart
+    #[arg(long, default_value_t = 10_000)]
+    contain_sessions: usize,
     /// Devices revoked one by one in revoke
     #[arg(long, default_value_t = 500)]
     revocations: usize,
@@ -59,11 +64,13 @@ pub struct Arguments {
     no_build: bool,
 }
 
-const BENCHES: [(&str, Bench); 4] = [
+const BENCHES: [(&str, Bench); 6] = [
     ("handshake", handshake),
     ("gateway", gateway::bench),
     ("issue", issue),
     ("revoke", revoke::bench),
+    ("contain", contain::bench),
+    ("restart", restart::bench),
 ];
 
 type Bench = fn(&Setting) -> anyhow::Result<Vec<Figure>>;
@@ -79,6 +86,7 @@ struct Setting {
     idle_seconds: u32,
     revoke_sessions: usize,
     revocations: usize,
+    contain_sessions: usize,
     stored: u32,
     durability: Durability,
 }
@@ -99,14 +107,15 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
                     .iter()
                     .find(|(known, _)| known == name)
                     .with_context(|| {
-                        format!("no bench {name:?}; there are handshake, gateway, issue and revoke")
+                        let known = BENCHES.map(|(known, _)| known).join(", ");
+                        format!("no bench {name:?}; there are {known}")
                     })
             })
             .collect::<Result<_, _>>()?
     };
     let named = |bench| wanted.iter().any(|(name, _)| *name == bench);
     let mut tools = vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL];
-    if named("handshake") {
+    if named("handshake") || named("gateway") {
         tools.push(crate::tools::RUMQTTD);
     }
     if named("revoke") && crate::tools::is_root() {
@@ -136,6 +145,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         idle_seconds: arguments.idle_seconds,
         revoke_sessions: arguments.revoke_sessions,
         revocations: arguments.revocations,
+        contain_sessions: arguments.contain_sessions,
         stored: arguments.stored,
         durability: arguments.durability,
     };
@@ -318,7 +328,9 @@ impl Setting {
     fn start(&self, kind: Kind, devices: usize) -> anyhow::Result<Server> {
         match kind {
             Kind::Fleetward => Server::fleetward(&self.scratch, devices, self.durability),
-            Kind::Mosquitto => Server::mosquitto(&self.scratch, devices),
+            Kind::Mosquitto | Kind::MosquittoPersistent => {
+                Server::mosquitto(&self.scratch, devices, kind)
+            }
             Kind::Rumqttd => Server::rumqttd(&self.scratch, devices),
             Kind::Cfssl => Server::cfssl(&self.scratch, Keeps::Records),
         }
