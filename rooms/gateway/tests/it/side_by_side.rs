@@ -777,7 +777,7 @@ impl Pair {
                     return None;
                 };
                 let is_policy = matches!(*code, 0x87 | 0x97)
-                    && theirs.said == [Said::Ack(*name, *id, 0)]
+                    && theirs.said == [Said::Ack(name, *id, 0)]
                     && theirs.taken.iter().any(|one| !is_permitted(one));
                 is_policy.then_some(POLICY)
             }
