@@ -331,8 +331,8 @@ describe.sequential('on a real plane', () => {
   });
 
   test('a device is told what it should be, and a command comes to it', async () => {
-    const device = 'camera-00009';
-    stage.subscribe(device);
+    // It listens since an incident was wanted.
+    const device = 'camera-00002';
     const dialog = page.getByRole('dialog');
     await visit(page, `#/fleet/${device}`, '.pairs');
     await page.getByText('Nothing is desired of it').waitFor();
