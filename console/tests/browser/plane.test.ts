@@ -331,8 +331,9 @@ describe.sequential('on a real plane', () => {
   });
 
   test('a device is told what it should be, and a command comes to it', async () => {
-    // It listens since an incident was wanted.
-    const device = 'camera-00002';
+    // The others' clients went when their product was held.
+    const device = 'camera-00005';
+    stage.subscribe(device);
     const dialog = page.getByRole('dialog');
     await visit(page, `#/fleet/${device}`, '.pairs');
     await page.getByText('Nothing is desired of it').waitFor();
