@@ -6,8 +6,8 @@ use mqtt::{Qos, Version};
 use sim::enroll::{Enrollment, Kind, enroll};
 use sim::issue::{Issuer, Issuing};
 use sim::load::{
-    CertificateSet, Containments, Mark, Mode, Revocations, Settings, Withdrawn, make_certificates,
-    run,
+    Arrivals, CertificateSet, Containments, Mark, Mode, Revocations, Settings, Withdrawn,
+    make_certificates, run,
 };
 use sim::plane::Plane;
 use sim::tls::{Groups, Versions};
@@ -148,6 +148,9 @@ struct Load {
     /// Messages a second, all devices together
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
+    /// How they lie in time
+    #[arg(long, value_enum, default_value_t = LoadArrivals::Even)]
+    arrivals: LoadArrivals,
     #[arg(long, default_value_t = 128)]
     payload_bytes: usize,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
@@ -232,6 +235,14 @@ enum LoadMode {
     Revoke,
     Contain,
     Return,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LoadArrivals {
+    /// Together at even distances: no two at once
+    Even,
+    /// Each device by a clock of its own
+    Own,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -419,6 +430,10 @@ impl Load {
             cert_dir: self.cert_dir,
             devices: self.devices,
             rate: self.rate,
+            arrivals: match self.arrivals {
+                LoadArrivals::Even => Arrivals::Even,
+                LoadArrivals::Own => Arrivals::Own,
+            },
             payload_bytes: self.payload_bytes,
             qos: if self.qos == 0 {
                 Qos::AtMostOnce

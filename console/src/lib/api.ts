@@ -2,7 +2,7 @@
 
 import createClient, { type Middleware } from 'openapi-fetch';
 import type { paths } from './schema';
-import type { Approval, CommandAsked, Containment, NewImport, Problem, RevocableKind } from './shapes';
+import type { Approval, CommandAsked, Containment, FleetFile, NewImport, Problem, RevocableKind } from './shapes';
 
 /** The plane refused, or did not answer. Says what happened and who must act. */
 export class Refused extends Error {
@@ -61,6 +61,10 @@ export const signIn = (token: string) => plane.POST('/api/v1/access/sign-in', { 
 export const signOut = () => plane.POST('/api/v1/access/sign-out');
 export const overview = () => body(plane.GET('/api/v1/overview'));
 export const fleet = () => body(plane.GET('/api/v1/access/fleet'));
+export const fleetSources = (version: number) =>
+  body(plane.GET('/api/v1/access/history/{version}', { params: { path: { version } } }));
+export const plan = (files: FleetFile[]) => body(plane.POST('/api/v1/access/plan', { body: { files } }));
+export const segments = () => body(plane.GET('/api/v1/access/segments'));
 
 export const sessions = (query: { after?: string | undefined; limit: number }) =>
   body(plane.GET('/api/v1/gateway/sessions', { params: { query: given(query) } }));

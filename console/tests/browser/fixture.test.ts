@@ -38,6 +38,8 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['sessions', '#/gateway/sessions', 'td'],
   ['denied', '#/gateway/denied', 'td'],
   ['speech', '#/gateway/speech?device=camera-3', 'td'],
+  ['segments', '#/access/segments', '.cell'],
+  ['plan', '#/access/plan', 'textarea'],
   ['commands', '#/gateway/commands', 'td'],
   ['command', '#/gateway/commands?command=CMD-0000000000000001', 'text=not subscribed'],
   ['playbooks', '#/playbooks', 'dl'],
@@ -103,6 +105,44 @@ test('the first screen shows state, picture, steps and acts without scrolling', 
     const place = await page.getByText(text).first().boundingBox();
     expect(place && place.y + place.height < 800, text).toBe(true);
   }
+});
+
+test('the map of two hundred groups is read by keyboard, searched and asked what was never used', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/access/segments');
+  const cells = page.locator('[data-at]');
+  await cells.first().waitFor();
+  expect(await page.locator('tbody tr').count()).toBe(200);
+  expect(await page.locator('[data-at][tabindex="0"]').count()).toBe(1);
+  await page.locator('[data-at="0:0"]').focus();
+  for (const key of ['ArrowRight', 'ArrowDown', 'ArrowDown', 'ArrowRight']) await page.keyboard.press(key);
+  const at = await page.evaluate(() => document.activeElement?.getAttribute('data-at'));
+  expect(at).toBe('2:11');
+  await page.keyboard.press('Control+End');
+  expect(await page.evaluate(() => document.activeElement?.getAttribute('data-at'))).toBe('199:99');
+  await page.getByLabel('Search segments, channels and policies').fill('site-142');
+  await page.getByText('product product-2, group site-142').first().waitFor();
+  expect(await page.locator('tbody tr').count()).toBe(1);
+  expect(await page.locator('[data-at]').count()).toBe(5);
+  await page.getByLabel('Search segments, channels and policies').fill('');
+  await page.getByLabel('Which grants').selectOption('unused');
+  await page.locator('.granted.unused').first().waitFor();
+  expect(await page.locator('.granted:not(.unused)').count()).toBe(0);
+  expect(faults).toEqual([]);
+});
+
+test('a policy is judged while it is written, and nothing is applied', async () => {
+  const { page, faults, fixture } = await begin('incident', 'light', '#/access/plan');
+  const entries = fixture.log.leaves.length;
+  const text = page.getByLabel('Its text');
+  await text.fill('@id("x") forbid (principal in Group::"bta", action, resource);');
+  await page.getByText('did you mean beta?').waitFor();
+  await text.fill('@id("x") forbid (principal in Group::"beta", action, resource);');
+  await page.getByText('4,120 would be refused').waitFor();
+  await accessible(page, 'plan with an answer');
+  await page.getByRole('button', { name: 'Undo all' }).click();
+  await page.getByText('Change something').waitFor();
+  expect(fixture.log.leaves.length).toBe(entries);
+  expect(faults.filter((fault) => !fault.includes('422'))).toEqual([]);
 });
 
 test('the gateway shows who is connected, why somebody was denied, and what it may say, by keyboard', async () => {

@@ -123,6 +123,7 @@ impl Gateway {
         } else {
             None
         };
+        self.count_heard(&permitted, will.payload.len());
         self.deliver_to_matches(&message, now, turn);
         if !self.remotes.is_empty() {
             // Nobody waits for its acknowledgement.

@@ -1,6 +1,6 @@
 //! A load generator for any broker of MQTT over mutual TLS: ours, or one to compare with.
 //!
-//! Open loop: messages are due at even distances whatever the server does, and their latency
+//! Open loop: messages are due when they are, whatever the server does, and their latency
 //! counts from when they were due. What cannot be sent because a device's window or socket is
 //! full is counted as held back, never queued. One thread, one epoll.
 
@@ -10,6 +10,7 @@ mod contain;
 mod histogram;
 mod reactor;
 mod revoke;
+mod schedule;
 mod tally;
 mod wire;
 
@@ -28,6 +29,7 @@ use contain::Container;
 use mqtt::{Connect, Qos, Version, encode};
 use reactor::Reactor;
 use revoke::Revoker;
+use schedule::Schedule;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -54,6 +56,15 @@ pub enum Mode {
     Return,
 }
 
+/// How messages of many devices lie in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Together they are at even distances: no two at once.
+    Even,
+    /// Each device sends by a clock of its own: with one period, at a moment that chance gave it.
+    Own,
+}
+
 /// A run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -69,6 +80,7 @@ pub struct Settings {
     pub devices: usize,
     /// Messages per second in sum.
     pub rate: f64,
+    pub arrivals: Arrivals,
     /// At least [`Stamp::BYTES_MAX`].
     pub payload_bytes: usize,
     /// 0 or 1.
@@ -386,7 +398,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Publish and fan-out: messages at an even pace, then a drain.
+    /// Publish and fan-out: messages when they are due, then a drain.
     fn publishes(&mut self, observe: &mut dyn FnMut(Mark)) -> Result<(), SetupError> {
         let devices = self.topics.len();
         let mut order: Vec<usize> = (0..devices)
@@ -418,7 +430,7 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
-        let distance = Duration::from_secs_f64(1.0 / self.settings.rate);
+        let schedule = Schedule::new(&self.settings, order.len());
         let mut number: u32 = 0;
         let mut marked = false;
         let mut payload = Vec::new();
@@ -435,7 +447,7 @@ impl<'a> Run<'a> {
                 observe(Mark::MeasuringBegins);
                 self.cpu = cpu_time();
             }
-            let mut due = begun + distance * number;
+            let mut due = begun + schedule.due(number);
             let mut burst = 0;
             while due <= now && burst < BURST {
                 if marked {
@@ -450,7 +462,7 @@ impl<'a> Run<'a> {
                 self.publish(device.unwrap_or(0), &receivers, &mut payload, &message);
                 number = number.saturating_add(1);
                 burst += 1;
-                due = begun + distance * number;
+                due = begun + schedule.due(number);
             }
             let revokes_at = revoker
                 .as_mut()
@@ -467,7 +479,7 @@ impl<'a> Run<'a> {
         self.lasted = measuring.elapsed();
         self.cpu = cpu_time().saturating_sub(self.cpu);
         // What a lagging generator did not come to.
-        while !order.is_empty() && begun + distance * number < end {
+        while !order.is_empty() && begun + schedule.due(number) < end {
             self.held_back += 1;
             number = number.saturating_add(1);
         }

@@ -1,7 +1,7 @@
 use crate::broker::Broker;
 use mqtt::{Qos, Version};
 use sim::load::{
-    CertificateSet, Containments, Mark, Mode, Report, Revocations, Settings, Withdrawn,
+    Arrivals, CertificateSet, Containments, Mark, Mode, Report, Revocations, Settings, Withdrawn,
     make_certificates, run,
 };
 use sim::plane::Plane;
@@ -21,6 +21,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         cert_dir: broker.paths.devices.clone(),
         devices: 20,
         rate: 1000.0,
+        arrivals: Arrivals::Even,
         payload_bytes: 128,
         qos: Qos::AtLeastOnce,
         warmup: Duration::from_millis(100),
@@ -95,6 +96,7 @@ fn a_thousand_devices_at_five_thousand_messages_a_second() {
     let settings = Settings {
         devices: 1000,
         rate: 5000.0,
+        arrivals: Arrivals::Own,
         measured: Duration::from_secs(3),
         ..settings(&broker, Mode::Publish)
     };

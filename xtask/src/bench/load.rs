@@ -26,6 +26,8 @@ pub enum Scenario {
     Publish {
         devices: usize,
         rate_per_second: u32,
+        /// As `sim load --arrivals` has it.
+        arrivals: &'static str,
         seconds: u32,
         payload_bytes: usize,
         /// The consumer's session outlives its connection.
@@ -331,6 +333,7 @@ impl Scenario {
             Self::Publish {
                 devices,
                 rate_per_second,
+                arrivals,
                 seconds,
                 payload_bytes,
                 ..
@@ -338,6 +341,7 @@ impl Scenario {
                 ("--mode", "publish".to_owned()),
                 ("--devices", devices.to_string()),
                 ("--rate", rate_per_second.to_string()),
+                ("--arrivals", (*arrivals).to_owned()),
                 ("--payload-bytes", payload_bytes.to_string()),
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),

@@ -4,6 +4,7 @@
 //! group of its own (`cpu.rs`) under the load of the `sim` program (`load.rs`). Starting servers
 //! is in `server.rs`, and only there is it known which one runs.
 
+mod access;
 mod capture;
 mod contain;
 mod cpu;
@@ -27,7 +28,7 @@ use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// handshake, gateway, issue, revoke, contain, restart; all of them when none is named
+    /// handshake, gateway, issue, revoke, contain, restart, access; all of them when none is named
     names: Vec<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes
     #[arg(long, default_value_t = 12)]
@@ -64,13 +65,14 @@ pub struct Arguments {
     no_build: bool,
 }
 
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("handshake", handshake),
     ("gateway", gateway::bench),
     ("issue", issue),
     ("revoke", revoke::bench),
     ("contain", contain::bench),
     ("restart", restart::bench),
+    ("access", access::bench),
 ];
 
 type Bench = fn(&Setting) -> anyhow::Result<Vec<Figure>>;
@@ -114,7 +116,11 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
             .collect::<Result<_, _>>()?
     };
     let named = |bench| wanted.iter().any(|(name, _)| *name == bench);
-    let mut tools = vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL];
+    let needs_server = wanted.iter().any(|(name, _)| *name != "access");
+    let mut tools = match needs_server {
+        true => vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL],
+        false => Vec::new(),
+    };
     if named("handshake") || named("gateway") {
         tools.push(crate::tools::RUMQTTD);
     }
@@ -130,7 +136,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         Kind::Fleetward
     };
-    if !arguments.no_build {
+    if !arguments.no_build && needs_server {
         load::build(root)?;
         if ours == Kind::Fleetward {
             server::build(root)?;

@@ -53,5 +53,6 @@ mod streams;
 mod tamper;
 mod tools;
 mod tpm;
+mod traffic;
 mod twins;
 mod websocket;

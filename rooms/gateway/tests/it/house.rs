@@ -515,6 +515,7 @@ impl House {
         for shard in 0..self.gateways.len() {
             self.with_gateway(shard, |gateway, now, turn| {
                 gateway.tick(now, turn);
+                gateway.take_traffic(|_, _, _| {});
                 gateway.take_metered(now, |_, _| {});
             });
         }

@@ -4,6 +4,8 @@
 mod abuse;
 mod attacks;
 #[cfg(test)]
+mod cedar;
+#[cfg(test)]
 mod claim;
 #[cfg(test)]
 mod commands;
