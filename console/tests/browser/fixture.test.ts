@@ -40,6 +40,8 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['speech', '#/gateway/speech?device=camera-3', 'td'],
   ['segments', '#/access/segments', '.cell'],
   ['plan', '#/access/plan', 'textarea'],
+  ['commands', '#/gateway/commands', 'td'],
+  ['command', '#/gateway/commands?command=CMD-0000000000000001', 'text=not subscribed'],
   ['playbooks', '#/playbooks', 'dl'],
   ['audit', '#/audit', 'td'],
   ['entry', '#/audit/3', 'text=Check the proof here'],
@@ -161,6 +163,62 @@ test('the gateway shows who is connected, why somebody was denied, and what it m
   await page.getByText('schemas/camera-state.json').waitFor();
   expect(page.url()).toContain('#/gateway/speech?device=camera-1');
   await visit(page, '#/gateway/speech?device=unknown', 'text=It may say and hear nothing');
+  expect(faults).toEqual([]);
+});
+
+test('a command is rehearsed, sent, approved by a second person, and taken back', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/gateway/commands');
+  await page.getByRole('button', { name: 'Send…' }).click();
+  const dialog = page.getByRole('dialog');
+  const act = dialog.getByRole('button', { name: 'Send it' });
+  await dialog.getByLabel('Channel').selectOption('camera-command');
+  await dialog.getByLabel('Levels').fill('reboot');
+  await dialog.getByLabel('Names').fill('camera-1, camera-2, camera-3');
+  await dialog.getByLabel('Payload').fill('{"delay_seconds":5}');
+  expect(await act.isDisabled()).toBe(true);
+  await dialog.getByRole('button', { name: 'Whom would it reach?' }).click();
+  await dialog.getByText('it is held until a second person approves it').waitFor();
+  await accessible(page, 'the dialog of a command');
+  await dialog.getByLabel('Names').fill('camera-1');
+  expect(await dialog.getByText('Nothing was sent yet.').count(), 'another target is another rehearsal').toBe(0);
+  await dialog.getByRole('button', { name: 'Whom would it reach?' }).click();
+  await act.click();
+  await page.getByText('CMD-0000000000000003 is on its way.').waitFor();
+  await page.getByRole('link', { name: 'camera-1', exact: true }).waitFor();
+  expect(page.url()).toContain('command=CMD-0000000000000003');
+
+  await page.getByRole('link', { name: 'CMD-0000000000000002' }).click();
+  await page.getByRole('button', { name: 'Approve it' }).click();
+  await page.getByText('CMD-0000000000000002 is approved and goes out.').waitFor();
+  await page.getByRole('button', { name: 'Take it back…' }).click();
+  expect(await dialog.getByRole('button', { name: 'Take it back' }).isDisabled()).toBe(true);
+  await dialog.getByLabel('Reason').fill('the wrong product');
+  await accessible(page, 'the dialog that takes a command back');
+  await dialog.getByRole('button', { name: 'Take it back' }).click();
+  await page.getByText('CMD-0000000000000002 is taken back: 12 devices will not get it.').waitFor();
+  await page.getByLabel('Which devices').selectOption('refused');
+  await page.getByText('No device is in this state').waitFor();
+  expect(faults).toEqual([]);
+});
+
+test('what a device should be is changed at the version that was read', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/fleet/camera-1');
+  await page.getByText('differs', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Set…' }).click();
+  const dialog = page.getByRole('dialog');
+  const act = dialog.getByRole('button', { name: 'Set it' });
+  await dialog.getByLabel('Merge patch').fill('{"night_mode": false, "interval_seconds": null}');
+  expect(await act.isDisabled()).toBe(true);
+  await dialog.getByRole('button', { name: 'What would stand there?' }).click();
+  await dialog.getByText('Then desired').waitFor();
+  await accessible(page, 'the dialog of a desired state');
+  await act.click();
+  await page.getByText('version 4').waitFor();
+  await page.getByText('as desired', { exact: true }).waitFor();
+  await page.getByText('Set; recorded as').waitFor();
+  await page.getByRole('button', { name: 'Send…' }).click();
+  await dialog.getByText('Send a command to camera-1?').waitFor();
+  expect(await dialog.getByLabel('Names').count(), 'it goes to this device').toBe(0);
   expect(faults).toEqual([]);
 });
 

@@ -470,6 +470,7 @@ impl Gateway {
                 }
                 _ => self.decide_will(index, will, fate),
             }
+            self.record_will(index, turn);
         }
         if !stays {
             self.end_session(index, fate, turn);

@@ -6,6 +6,7 @@
 
 mod access;
 mod capture;
+mod contain;
 mod cpu;
 mod credentials;
 mod figure;
@@ -13,6 +14,7 @@ mod gateway;
 mod load;
 mod machine;
 mod paired;
+mod restart;
 mod revoke;
 mod server;
 
@@ -26,7 +28,7 @@ use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// handshake, gateway, issue, revoke, access; all of them when none is named
+    /// handshake, gateway, issue, revoke, contain, restart, access; all of them when none is named
     names: Vec<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes
     #[arg(long, default_value_t = 12)]
@@ -43,6 +45,9 @@ pub struct Arguments {
     /// Devices connected in revoke
     #[arg(long, default_value_t = 10_000)]
     revoke_sessions: usize,
+    /// Devices connected in contain and in restart
+    #[arg(long, default_value_t = 10_000)]
+    contain_sessions: usize,
     /// Devices revoked one by one in revoke
     #[arg(long, default_value_t = 500)]
     revocations: usize,
@@ -60,11 +65,13 @@ pub struct Arguments {
     no_build: bool,
 }
 
-const BENCHES: [(&str, Bench); 5] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("handshake", handshake),
     ("gateway", gateway::bench),
     ("issue", issue),
     ("revoke", revoke::bench),
+    ("contain", contain::bench),
+    ("restart", restart::bench),
     ("access", access::bench),
 ];
 
@@ -81,6 +88,7 @@ struct Setting {
     idle_seconds: u32,
     revoke_sessions: usize,
     revocations: usize,
+    contain_sessions: usize,
     stored: u32,
     durability: Durability,
 }
@@ -101,10 +109,8 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
                     .iter()
                     .find(|(known, _)| known == name)
                     .with_context(|| {
-                        format!(
-                            "no bench {name:?}; there are handshake, gateway, issue, revoke and \
-                             access"
-                        )
+                        let known = BENCHES.map(|(known, _)| known).join(", ");
+                        format!("no bench {name:?}; there are {known}")
                     })
             })
             .collect::<Result<_, _>>()?
@@ -115,7 +121,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         true => vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL],
         false => Vec::new(),
     };
-    if named("handshake") {
+    if named("handshake") || named("gateway") {
         tools.push(crate::tools::RUMQTTD);
     }
     if named("revoke") && crate::tools::is_root() {
@@ -145,6 +151,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         idle_seconds: arguments.idle_seconds,
         revoke_sessions: arguments.revoke_sessions,
         revocations: arguments.revocations,
+        contain_sessions: arguments.contain_sessions,
         stored: arguments.stored,
         durability: arguments.durability,
     };
@@ -327,7 +334,9 @@ impl Setting {
     fn start(&self, kind: Kind, devices: usize) -> anyhow::Result<Server> {
         match kind {
             Kind::Fleetward => Server::fleetward(&self.scratch, devices, self.durability),
-            Kind::Mosquitto => Server::mosquitto(&self.scratch, devices),
+            Kind::Mosquitto | Kind::MosquittoPersistent => {
+                Server::mosquitto(&self.scratch, devices, kind)
+            }
             Kind::Rumqttd => Server::rumqttd(&self.scratch, devices),
             Kind::Cfssl => Server::cfssl(&self.scratch, Keeps::Records),
         }

@@ -346,6 +346,10 @@ impl Shard {
     pub fn speak(&mut self) -> bool {
         let spoke = !self.turn.to_shards.is_empty();
         std::mem::swap(&mut self.turn, &mut self.carried);
+        // What ended while recovering: else a later session of the same client would be a second.
+        if !self.commit_journal() {
+            self.fail(self.clock.now());
+        }
         self.post_to_shards();
         self.carried.clear();
         spoke

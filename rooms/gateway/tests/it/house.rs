@@ -666,7 +666,7 @@ impl House {
             self.turns[place] = Turn::new();
             let records = self.journal.iter().map(Vec::as_slice);
             let found = gateway.recover(records, self.now, &mut self.turns[place]);
-            assert_eq!(found.damaged, 0);
+            assert_eq!(found.damaged, 0, "{:?}", self.turns[place].signals);
             self.gateways[place] = gateway;
         }
         for shard in 0..usize::from(shards) {
