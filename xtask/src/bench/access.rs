@@ -50,8 +50,8 @@ pub fn bench(_: &Setting) -> anyhow::Result<Vec<Figure>> {
                 .with_context(|| format!("it printed no figure {figure:?} in {unit:?}"))?;
             let name = Name {
                 bench: "access",
-                figure: *figure,
-                unit: *unit,
+                figure,
+                unit,
                 goal: *goal,
                 durability: "none",
             };
