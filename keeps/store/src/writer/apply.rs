@@ -377,6 +377,9 @@ impl Writer {
             Write::PutToken { .. }
             | Write::PutPerson(_)
             | Write::NarrowPerson { .. }
+            | Write::PutPasskey(_)
+            | Write::UsePasskey { .. }
+            | Write::DropPasskey(_)
             | Write::PutApiToken(_)
             | Write::RevokeApiToken { .. }
             | Write::PutProposal(_)
