@@ -1,4 +1,4 @@
-//! HTTP that goes out: to one address that the operator wrote down.
+//! HTTP that goes out: to an address that the operator wrote down, or that whoever stands there names.
 //!
 //! Only over HTTPS, or to this machine. Redirects are not followed, proxies not asked, and an answer
 //! is read up to a cap.
@@ -7,6 +7,8 @@ use crate::secret::trusted;
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -14,12 +16,15 @@ use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Bytes of an answer that are read; the rest is nobody's business.
 const ANSWER_BYTES_MAX: usize = 4096;
+/// How long an answer may take, where the caller does not say.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who is spoken to.
 pub struct Outward {
@@ -46,18 +51,25 @@ impl Outward {
     /// # Errors
     /// The address or the roots cannot be used.
     pub fn new(url: &str, roots_key: &str, roots_file: &Path) -> anyhow::Result<Self> {
+        let secure = parse(url)?.scheme_str() == Some("https");
+        let tls = secure
+            .then(|| trusting(roots_key, roots_file))
+            .transpose()?;
+        Self::by(url, tls.as_ref())
+    }
+
+    /// Over this TLS, which only an `https://` address needs.
+    ///
+    /// # Errors
+    /// The address cannot be used.
+    pub fn by(url: &str, tls: Option<&Arc<ClientConfig>>) -> anyhow::Result<Self> {
         let uri = parse(url)?;
         let host = bare_host(&uri).to_owned();
         let secure = uri.scheme_str() == Some("https");
         let tls = if secure {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let mut config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(trusted(roots_key, roots_file)?)
-                .with_no_client_auth();
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let tls = tls.context(RULE)?;
             let name = ServerName::try_from(host.clone()).context(RULE)?;
-            Some((TlsConnector::from(Arc::new(config)), name))
+            Some((TlsConnector::from(Arc::clone(tls)), name))
         } else {
             None
         };
@@ -94,11 +106,60 @@ impl Outward {
         }
     }
 
+    /// Asks for what is at the address, in bounded time and up to a size.
+    ///
+    /// # Errors
+    /// As [`Outward::exchange`].
+    pub async fn get(&self, bytes_max: usize) -> Result<Answer, String> {
+        let request = Request::builder().header(ACCEPT, "application/json");
+        self.within(request, String::new(), bytes_max).await
+    }
+
+    /// Sends a form there, likewise. `authorization` is a header's value.
+    ///
+    /// # Errors
+    /// As [`Outward::exchange`].
+    pub async fn post_form(
+        &self,
+        form: String,
+        authorization: Option<&str>,
+        bytes_max: usize,
+    ) -> Result<Answer, String> {
+        let mut request = Request::post("/")
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        self.within(request, form, bytes_max).await
+    }
+
+    async fn within(
+        &self,
+        request: Builder,
+        body: String,
+        bytes_max: usize,
+    ) -> Result<Answer, String> {
+        let request = request
+            .uri(&self.path)
+            .header(HOST, self.authority())
+            .header(USER_AGENT, concat!("fleetward/", env!("CARGO_PKG_VERSION")))
+            .body(body)
+            .map_err(|e| e.to_string())?;
+        tokio::time::timeout(PATIENCE, self.ask(request, bytes_max))
+            .await
+            .unwrap_or_else(|_| Err(format!("{}: no answer in time", self.host)))
+    }
+
     /// One request and its answer. The caller bounds the time.
     ///
     /// # Errors
     /// Nobody answers, or not as HTTP: the text holds no secret.
     pub async fn exchange(&self, request: Request<String>) -> Result<Answer, String> {
+        self.ask(request, ANSWER_BYTES_MAX).await
+    }
+
+    async fn ask(&self, request: Request<String>, bytes_max: usize) -> Result<Answer, String> {
         let told = |e: &dyn std::fmt::Display| format!("{}: {e}", self.host);
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
@@ -109,18 +170,33 @@ impl Outward {
                 if !here {
                     return Err("plain HTTP goes to this machine only".to_owned());
                 }
-                exchange(stream, request).await
+                exchange(stream, request, bytes_max).await
             }
             Some((tls, name)) => {
                 let stream = tls
                     .connect(name.clone(), stream)
                     .await
                     .map_err(|e| told(&e))?;
-                exchange(stream, request).await
+                exchange(stream, request, bytes_max).await
             }
         }
         .map_err(|e| told(&e))
     }
+}
+
+/// TLS to whom these roots vouch for. `roots_key` names `roots_file` in the configuration; empty: this
+/// system's.
+///
+/// # Errors
+/// The roots cannot be used.
+pub fn trusting(roots_key: &str, roots_file: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted(roots_key, roots_file)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Refuses at the start what could never be sent.
@@ -147,7 +223,11 @@ fn bare_host(uri: &Uri) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-async fn exchange<S>(stream: S, request: Request<String>) -> Result<Answer, hyper::Error>
+async fn exchange<S>(
+    stream: S,
+    request: Request<String>,
+    bytes_max: usize,
+) -> Result<Answer, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -158,7 +238,7 @@ where
     let answer = async {
         let answer = sender.send_request(request).await?;
         let (status, body) = (answer.status(), answer.into_body());
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(body, bytes_max).collect().await;
         let body = body.map_or_else(|_| Vec::new(), |body| body.to_bytes().to_vec());
         Ok(Answer { status, body })
     };

@@ -35,6 +35,7 @@ mod mqtt_clients;
 mod network;
 mod notify;
 mod ownership;
+mod passkeys;
 mod people;
 mod plane;
 mod proxied;
