@@ -410,7 +410,7 @@ test('a person is added, changed and disabled; the link is shown once', async ()
   await page.getByRole('button', { name: 'Add a person…' }).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByLabel('Name').fill('Mary Jackson');
-  await dialog.getByLabel(/^auditor/).check();
+  await dialog.getByRole('checkbox', { name: /^auditor/ }).check();
   await accessible(page, 'the dialog of a person');
   await picture(page, 'fixture-person');
   await dialog.getByRole('button', { name: 'Add and make a link' }).click();
@@ -422,7 +422,7 @@ test('a person is added, changed and disabled; the link is shown once', async ()
   expect(await page.content()).not.toContain('a-link-that-works-once');
   const row = page.locator('tr').filter({ hasText: 'Grace Hopper' });
   await row.getByRole('button', { name: 'Change…' }).click();
-  await dialog.getByLabel(/^pki-admin/).uncheck();
+  await dialog.getByRole('checkbox', { name: /^pki-admin/ }).uncheck();
   await dialog.getByRole('button', { name: 'Change' }).click();
   await page.getByText('it holds at once').waitFor();
   expect(await row.innerText()).not.toContain('pki-admin');
@@ -442,7 +442,7 @@ test('what needs a second person says so, and stands among the approvals', async
   const { page } = await begin('calm', 'light', '#/access/people');
   await page.getByRole('button', { name: 'Add a person…' }).click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByLabel(/^tenant-admin/).check();
+  await dialog.getByRole('checkbox', { name: /^tenant-admin/ }).check();
   await dialog.getByRole('button', { name: 'Add and make a link' }).click();
   await dialog.getByText('It waits for another person.').waitFor();
   await accessible(page, 'what waits');
@@ -456,7 +456,7 @@ test('what needs a second person says so, and stands among the approvals', async
 
 test('an act is approved by whoever has seen all of it, and its secret is shown once', async () => {
   const { page, faults } = await begin('hostile', 'light', '#/access/approvals');
-  await page.getByRole('button', { name: 'Look at it… a-01' }).click();
+  await page.getByRole('button', { name: 'Look and approve… a-01' }).click();
   const dialog = page.getByRole('dialog');
   await dialog.getByText('Exactly this was sent').waitFor();
   expect(await dialog.locator('.sent').innerText()).toContain('"plan": "p1"');
@@ -468,7 +468,7 @@ test('an act is approved by whoever has seen all of it, and its secret is shown 
   await dialog.getByText('It is your own').waitFor();
   expect(await dialog.getByRole('button', { name: 'Approve it' }).count()).toBe(0);
   await page.keyboard.press('Escape');
-  await page.getByRole('button', { name: 'Look at it… a-02' }).click();
+  await page.getByRole('button', { name: 'Look and approve… a-02' }).click();
   await dialog.getByRole('button', { name: 'Approve it, and do it now' }).click();
   await page.getByText('Approved and done: Make a token for a program.').waitFor();
   await page.getByText('fwt_of-an-approved-act').waitFor();
@@ -481,7 +481,7 @@ test('a token is shown once and revoked', async () => {
   const { page } = await begin('calm', 'light', '#/access/tokens');
   await page.getByRole('button', { name: 'Make a token…' }).click();
   const dialog = page.getByRole('dialog');
-  expect(await dialog.getByLabel(/^tenant-admin/).count(), 'no program makes people').toBe(0);
+  expect(await dialog.getByRole('checkbox', { name: /^tenant-admin/ }).count(), 'no program makes people').toBe(0);
   await dialog.getByLabel('What it is for').fill('nightly');
   await dialog.getByLabel('Days').fill('400');
   expect(await dialog.getByRole('button', { name: 'Make it' }).isDisabled()).toBe(true);

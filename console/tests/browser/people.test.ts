@@ -124,7 +124,7 @@ describe.sequential('passkeys and two persons', () => {
     const add = async (name: string, role: RegExp) => {
       await page.getByRole('button', { name: 'Add a person…' }).click();
       await dialog.getByLabel('Name').fill(name);
-      await dialog.getByLabel(role).check();
+      await dialog.getByRole('checkbox', { name: role }).check();
       await dialog.getByRole('button', { name: 'Add and make a link' }).click();
     };
     await add('Grace', /^tenant-admin/);
@@ -148,7 +148,7 @@ describe.sequential('passkeys and two persons', () => {
     expect(await own.getByRole('button', { name: /approve/ }).count(), 'nobody approves their own').toBe(0);
 
     await visit(second.page, '#/access/approvals', 'td');
-    await second.page.getByRole('button', { name: /Look at it…/ }).first().click();
+    await second.page.getByRole('button', { name: /Look and approve…/ }).first().click();
     const shown = second.page.getByRole('dialog').first();
     await shown.getByText('"name": "Mallory"').waitFor();
     await accessible(second.page, 'an act that waits');
