@@ -55,7 +55,7 @@ pub async fn whoami(
     let member = session.and_then(|session| plane.roster.person(&session.person));
     let has_passkey = session.is_some_and(|session| plane.roster.has_passkey(&session.person));
     let by_provider = (member.as_ref()).is_some_and(|member| member.row.subject.is_some());
-    let actions = plane.roster.rights.actions_of(who.asker);
+    let actions = plane.roster.rights.people().actions_of(who.asker);
     Ok(Json(WhoAmI {
         actor: who.actor.map(|actor| actor.to_string()).unwrap_or_default(),
         kind: match who.asker {
