@@ -7,9 +7,8 @@ use crate::secret::trusted;
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::http::request::Builder;
-use hyper::{Request, StatusCode, Uri};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -111,8 +110,7 @@ impl Outward {
     /// # Errors
     /// As [`Outward::exchange`].
     pub async fn get(&self, bytes_max: usize) -> Result<Answer, String> {
-        let request = Request::builder().header(ACCEPT, "application/json");
-        self.within(request, String::new(), bytes_max).await
+        self.within(Request::new(String::new()), bytes_max).await
     }
 
     /// Sends a form there, likewise. `authorization` is a header's value.
@@ -125,27 +123,28 @@ impl Outward {
         authorization: Option<&str>,
         bytes_max: usize,
     ) -> Result<Answer, String> {
-        let mut request = Request::post("/")
-            .header(ACCEPT, "application/json")
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let mut request = Request::new(form);
+        *request.method_mut() = Method::POST;
+        let headers = request.headers_mut();
+        let media_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, media_type);
         if let Some(authorization) = authorization {
-            request = request.header(AUTHORIZATION, authorization);
+            headers.insert(AUTHORIZATION, value(authorization)?);
         }
-        self.within(request, form, bytes_max).await
+        self.within(request, bytes_max).await
     }
 
     async fn within(
         &self,
-        request: Builder,
-        body: String,
+        mut request: Request<String>,
         bytes_max: usize,
     ) -> Result<Answer, String> {
-        let request = request
-            .uri(&self.path)
-            .header(HOST, self.authority())
-            .header(USER_AGENT, concat!("fleetward/", env!("CARGO_PKG_VERSION")))
-            .body(body)
-            .map_err(|e| e.to_string())?;
+        const OURS: &str = concat!("fleetward/", env!("CARGO_PKG_VERSION"));
+        *request.uri_mut() = self.path.parse().map_err(|_| RULE.to_owned())?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, value(&self.authority())?);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(OURS));
         tokio::time::timeout(PATIENCE, self.ask(request, bytes_max))
             .await
             .unwrap_or_else(|_| Err(format!("{}: no answer in time", self.host)))
@@ -182,6 +181,10 @@ impl Outward {
         }
         .map_err(|e| told(&e))
     }
+}
+
+fn value(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|_| "what is no header".to_owned())
 }
 
 /// TLS to whom these roots vouch for. `roots_key` names `roots_file` in the configuration; empty: this

@@ -101,6 +101,12 @@ impl Writer {
                 by,
                 at,
             } => self.decide_proposal(proposal, *approved, by, *at),
+            Write::ForgetTokens { expired_before } => self
+                .perform(
+                    "DELETE FROM token WHERE tenant = ?1 AND expires_at < ?2",
+                    params![self.tenant, millis(*expired_before)],
+                )
+                .map(drop),
             Write::ForgetProposals { expired_before } => self
                 .perform(
                     "DELETE FROM proposal WHERE tenant = ?1 AND expires_at < ?2",

@@ -149,7 +149,7 @@ pub fn register(asked: &Asked<'_>, made: &Made<'_>) -> Result<Passkey, PasskeyRe
     }
     let attested = Attested::read(made.attestation)
         .map_err(|_| PasskeyRefusal::Malformed("the attestation"))?;
-    let read = AuthenticatorData::read(attested.authenticator_data)?;
+    let read = AuthenticatorPart::read(attested.authenticator_data)?;
     read.check(asked)?;
     let (credential, key_bytes) = read
         .credential
@@ -182,7 +182,7 @@ pub fn prove(asked: &Asked<'_>, known: &Passkey, used: &Used<'_>) -> Result<Proo
     if used.signature.len() > SIGNATURE_BYTES_MAX {
         return Err(PasskeyRefusal::Malformed("the signature"));
     }
-    let read = AuthenticatorData::read(used.authenticator_data)?;
+    let read = AuthenticatorPart::read(used.authenticator_data)?;
     read.check(asked)?;
     let signed = signed_bytes(used.authenticator_data, used.client_data);
     if !Key::read(&known.key)?.verify(&signed, used.signature) {
@@ -201,7 +201,7 @@ pub fn prove(asked: &Asked<'_>, known: &Passkey, used: &Used<'_>) -> Result<Proo
 
 /// Section 5.8.1; what else is in it is passed over.
 #[derive(Deserialize)]
-struct ClientData {
+struct Collected {
     #[serde(rename = "type")]
     ceremony: String,
     challenge: String,
@@ -222,7 +222,7 @@ fn check_client_data(
     if bytes.len() > CLIENT_DATA_BYTES_MAX {
         return Err(malformed);
     }
-    let read: ClientData = serde_json::from_slice(bytes).map_err(|_| malformed)?;
+    let read: Collected = serde_json::from_slice(bytes).map_err(|_| malformed)?;
     if read.ceremony != ceremony {
         return Err(PasskeyRefusal::OtherCeremony);
     }
@@ -239,7 +239,7 @@ fn check_client_data(
 }
 
 /// Section 6.1, table "Authenticator data".
-struct AuthenticatorData<'a> {
+struct AuthenticatorPart<'a> {
     relying_party_hash: &'a [u8],
     flags: u8,
     count: u32,
@@ -255,7 +255,7 @@ const ATTESTED: u8 = 1 << 6;
 const EXTENSIONS: u8 = 1 << 7;
 const AAGUID_BYTES: usize = 16;
 
-impl<'a> AuthenticatorData<'a> {
+impl<'a> AuthenticatorPart<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, PasskeyRefusal> {
         let malformed = PasskeyRefusal::Malformed("the authenticator's part");
         if bytes.len() > AUTHENTICATOR_DATA_BYTES_MAX {
