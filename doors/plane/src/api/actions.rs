@@ -44,6 +44,7 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
         PeopleChange,
     ),
     ("POST", "/api/v1/access/plan", AccessPlan),
+    ("GET", "/api/v1/access/segments", AccessRead),
     ("GET", "/api/v1/access/sign-in", SignIn),
     ("POST", "/api/v1/access/sign-in", SignIn),
     ("POST", "/api/v1/access/sign-in/challenges", SignIn),

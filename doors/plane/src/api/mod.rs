@@ -143,6 +143,7 @@ fn api() -> Router<Shared> {
             get(access::network::blast_radius),
         )
         .route("/api/v1/access/observed", get(access::network::observed))
+        .route("/api/v1/access/segments", get(access::segments::segments))
         .route("/api/v1/access/own-rules", get(access::network::own_rules))
         .route("/api/v1/access/admin-links", post(access::admin_link))
         .merge(ways_in())
@@ -606,6 +607,7 @@ async fn method_not_allowed() -> Problem {
         access::network::blast_radius,
         access::network::observed,
         access::network::own_rules,
+        access::segments::segments,
         access::admin_link,
         sign_in::ways,
         sign_in::sign_in,
