@@ -83,6 +83,7 @@ describe.each(THEMES)('in %s colours', (theme) => {
         await visit(page, hash, 'h1');
         await page.waitForTimeout(120);
         await accessible(page, `${name}, ${scene}, ${theme}`);
+        expect(faults, `${name}, ${scene}`).toEqual([]);
       }
       expect(faults).toEqual([]);
     }
@@ -605,13 +606,12 @@ test('who may not do something is not offered it', async () => {
       expect(await page.getByRole('button', { name: act }).count(), `${hash} ${act}`).toBe(0);
     }
   }
-  await visit(page, '#/access/people', 'h1');
-  await page.getByText('Who you are here').waitFor();
+  await visit(page, '#/access/people', '.cell');
   expect(await page.getByRole('link', { name: 'Tokens' }).count()).toBe(0);
   // Somebody with people and tokens alone sees nothing of the fleet, and is led to what is theirs.
   fixture.onlooker = 'tenant-admin';
   await page.reload();
-  await page.getByText('Who you are here').waitFor();
+  await visit(page, '#/access/you', 'text=Who you are here');
   expect(await page.getByRole('link', { name: 'Fleet' }).count()).toBe(0);
   await accessible(page, 'a tenant-admin');
   await page.getByRole('link', { name: 'Tokens' }).click();
