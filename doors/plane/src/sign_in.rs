@@ -183,7 +183,8 @@ pub async fn make_admin_link(plane: &Arc<Plane>) -> Result<(), Trouble> {
 /// asked, if it came over the network: attempts are told to the judge.
 ///
 /// # Errors
-/// The token is unknown, used or expired, which are told apart to nobody.
+/// The token is unknown, used or expired, which are told apart to nobody; or there were too many such
+/// from there.
 pub async fn sign_in(
     plane: &Arc<Plane>,
     token: &str,
@@ -205,7 +206,14 @@ pub async fn sign_in(
         Feature::SignIn { accepted },
         clock::now(),
     ));
-    done.map(|(cookie, _)| cookie)
+    let too_many = match (&done, from) {
+        (Err(_), Some(from)) => plane.askers.guesses.wrong(from, clock::now()),
+        _ => None,
+    };
+    match too_many {
+        Some(wait) => Err(wait),
+        None => done.map(|(cookie, _)| cookie),
+    }
 }
 
 /// The cookie, and whose it is.

@@ -5,7 +5,7 @@ pub mod network;
 use super::caller::COOKIE;
 use super::guard::{Admitted, Allowed};
 use super::identity::Recorded;
-use super::read::{Asked, Body};
+use super::read::{Asked, Body, Named};
 use super::{Caller, Problem, Shared};
 use crate::fleet::{self, planning};
 use crate::judge::signals::Told;
@@ -13,7 +13,7 @@ use crate::shared::to_its_end;
 use crate::trouble::Trouble;
 use crate::{clock, flow, sign_in};
 use access::SourceFile;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -276,7 +276,7 @@ pub struct Sources {
 pub async fn version(
     State(plane): State<Shared>,
     _: Allowed,
-    Path(version): Path<u64>,
+    Named(version): Named<u64>,
 ) -> Result<Json<Sources>, Problem> {
     let row = plane.store.fleet_at(version)?.ok_or_else(|| Trouble::Unknown {
         code: "no-such-version",

@@ -8,7 +8,7 @@ pub mod imports;
 pub mod ownership;
 
 use super::guard::Allowed;
-use super::read::{Asked, Body, Named};
+use super::read::{Asked, Body, Named, Text};
 use super::{Problem, Shared, bytes};
 use crate::certify::lists;
 use crate::flow;
@@ -109,7 +109,7 @@ pub struct ListTaken {
 
 /// Takes a list of devices that may enroll: CSV (`text/csv`) or JSON (`application/json`).
 #[utoipa::path(post, path = "/api/v1/identity/expected-devices", tag = "identity",
-    params(WhoseList), request_body(content = String, content_type = "text/csv"),
+    params(WhoseList), request_body(content((String = "text/csv"), (Vec<Object> = "application/json"))),
     responses((status = 201, body = ListTaken), (status = 400, body = super::problem::ProblemBody),
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn expect_devices(
@@ -117,7 +117,7 @@ pub async fn expect_devices(
     Allowed(actor): Allowed,
     headers: HeaderMap,
     Asked(whose): Asked<WhoseList>,
-    text: String,
+    Text(text): Text,
 ) -> Result<(StatusCode, Json<ListTaken>), Problem> {
     let manufacturer = ManufacturerId::new(&whose.manufacturer).map_err(invalid)?;
     let is_json = headers

@@ -2,7 +2,8 @@
 
 use super::caller::Who;
 use super::guard::{Admitted, Allowed};
-use super::read::{Body, Named};
+use super::page::{Page, Rows};
+use super::read::{Asked, Body, Named};
 use super::second::request_of;
 use super::{BODY_BYTES_MAX, Caller, Problem, Shared};
 use crate::people::proposals;
@@ -58,13 +59,18 @@ impl From<store::Proposal> for Proposal {
     }
 }
 
-/// The newest hundred, those that were decided among them.
+/// The newest first, those that were decided among them.
 #[utoipa::path(get, path = "/api/v1/access/proposals", tag = "access", operation_id = "proposals",
-    responses((status = 200, body = [Proposal]), (status = 401, body = super::problem::ProblemBody),
+    params(Page), responses((status = 200, body = [Proposal]), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody)))]
-pub async fn list(State(plane): State<Shared>, _: Allowed) -> Result<Json<Vec<Proposal>>, Problem> {
-    let rows = plane.store.proposals(100)?;
-    Ok(Json(rows.into_iter().map(Into::into).collect()))
+pub async fn list(
+    State(plane): State<Shared>,
+    _: Allowed,
+    Asked(page): Asked<Page>,
+) -> Result<Rows<Proposal>, Problem> {
+    let after = page.after()?.map(|id| proposal_id(&id)).transpose()?;
+    let rows = plane.store.proposals(after.as_ref(), page.limit())?;
+    Ok(Rows::read(&page, rows, |row| row.id.to_string()).map(Into::into))
 }
 
 #[derive(Serialize, ToSchema)]

@@ -3,7 +3,7 @@
 use super::guard::Allowed;
 use super::identity::Recorded;
 use super::reach::Reach;
-use super::read::{Asked, Body, Named};
+use super::read::{Asked, Body, Named, Raw, json};
 use super::{Problem, Shared};
 use crate::respond::deciding;
 use crate::respond::timeline;
@@ -11,7 +11,6 @@ use crate::shared::to_its_end;
 use crate::trouble::Trouble;
 use crate::withdrawing::{Containing, Restoring};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::{Containment, DeviceId, IncidentId, Subject};
@@ -364,13 +363,13 @@ pub async fn restore(
     Allowed(actor): Allowed,
     Named(device): Named<String>,
     Asked(asked): Asked<DryRun>,
-    bytes: Bytes,
+    Raw(bytes): Raw,
 ) -> Result<Json<Restored>, Problem> {
     let device = DeviceId::new(&device).map_err(invalid)?;
     let restoration: Restoration = if bytes.is_empty() {
         Restoration::default()
     } else {
-        serde_json::from_slice(&bytes).map_err(invalid)?
+        json(&bytes)?
     };
     let reason = reason(
         restoration

@@ -3,7 +3,9 @@
 use super::caller::Who;
 use super::guard::Admitted;
 use super::proposals::Proposal;
-use super::{BODY_BYTES_MAX, LIST_BYTES_MAX, Problem, Shared};
+use super::once::too_large;
+use super::read::json;
+use super::{Problem, Shared};
 use crate::people::proposals::{self, Asked};
 use crate::shared::to_its_end;
 use crate::trouble::Trouble;
@@ -37,24 +39,14 @@ pub async fn turn(
     admitted: &Admitted,
     action: Action,
     request: Request,
+    bytes_max: usize,
 ) -> Result<Turn, Problem> {
-    use Action::{AccessApply, BreakGlass, CaChange, PeopleChange, Revoke};
-    let may = matches!(
-        action,
-        AccessApply | BreakGlass | CaChange | PeopleChange | Revoke
-    );
-    let (true, Some(actor)) = (may, admitted.who.actor.clone()) else {
+    let (true, Some(actor)) = (may_wait(action), admitted.who.actor.clone()) else {
         return Ok(Turn::GoesOn(request));
     };
-    let bytes_max = match action {
-        Action::Revoke => LIST_BYTES_MAX,
-        _ => BODY_BYTES_MAX,
-    };
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, bytes_max).await.map_err(|_| {
-        let text = format!("the body has more than {bytes_max} bytes, or broke off");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-refused", text)
-    })?;
+    let body = to_bytes(body, bytes_max).await;
+    let body = body.map_err(|_| too_large(bytes_max))?;
     let path = parts
         .extensions
         .get::<MatchedPath>()
@@ -127,7 +119,7 @@ fn class_of(
     uri: &axum::http::Uri,
     body: &[u8],
 ) -> Option<(ActClass, Action)> {
-    let json = || serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let json = || json::<Value>(body).unwrap_or_default();
     match action {
         Action::AccessApply => Some((ActClass::Policy, action)),
         Action::BreakGlass => Some((ActClass::BreakGlass, action)),
@@ -194,6 +186,6 @@ pub fn bars_many(what: &Revocable) -> bool {
 }
 
 fn names_plan(body: &[u8]) -> bool {
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let asked: Value = json(body).unwrap_or_default();
     asked.pointer("/plan").is_some_and(Value::is_string)
 }

@@ -3,7 +3,7 @@
 
 use super::guard::Allowed;
 use super::identity::{Attestation, Recorded, invalid};
-use super::read::{Asked, Body};
+use super::read::{Asked, Body, Text};
 use super::{Caller, Problem, Shared, bytes};
 use crate::certify::tpm::{self, Chip};
 use crate::clock;
@@ -62,7 +62,7 @@ pub async fn list_endorsement_keys(
     State(plane): State<Shared>,
     Allowed(actor): Allowed,
     Asked(whose): Asked<WhoseList>,
-    text: String,
+    Text(text): Text,
 ) -> Result<(StatusCode, Json<TpmsListed>), Problem> {
     let manufacturer = manufacturer(&whose.manufacturer)?;
     let list = room::parse_list(&text).map_err(|errors| {

@@ -4,7 +4,7 @@ use super::tokens::still_good;
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::judge::signals::Told;
-use crate::plane::{Plane, digest, random};
+use crate::plane::{Plane, digest, digest_of, random};
 use crate::trouble::Trouble;
 use access::{ActClass, Action, Asker, Proposed, Role, Roles, SecondPerson, Undecidable};
 use detection::Feature;
@@ -32,23 +32,16 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Each part with its length, so that no two acts have one digest.
     fn digest(&self) -> Digest {
         let seen_version = self.seen_version.as_deref().unwrap_or_default();
-        let parts = [
+        digest_of(&[
             self.action.name().as_bytes(),
             self.method.as_bytes(),
             self.target.as_bytes(),
             seen_version.as_bytes(),
             self.media_type.as_bytes(),
             &self.body,
-        ];
-        let mut all = Vec::new();
-        for part in parts {
-            all.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            all.extend_from_slice(part);
-        }
-        digest(&all)
+        ])
     }
 }
 
@@ -85,7 +78,7 @@ fn others(plane: &Plane, action: Action, by: &Actor) -> usize {
 pub async fn propose(plane: &Arc<Plane>, asked: Asked, by: &Actor) -> Result<Proposal, Trouble> {
     let _one_at_a_time = plane.roster.changing.begin().await;
     let now = clock::now();
-    let waiting: Vec<Proposal> = (plane.store.proposals(1000)?.into_iter())
+    let waiting: Vec<Proposal> = (plane.store.proposals(None, 1000)?.into_iter())
         .filter(|one| one.approved.is_none() && one.expires_at > now)
         .collect();
     let name = by.to_string();

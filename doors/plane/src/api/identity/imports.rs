@@ -2,7 +2,7 @@
 
 use super::{Recorded, invalid};
 use crate::api::guard::Allowed;
-use crate::api::read::{Asked, Body, Named};
+use crate::api::read::{Asked, Body, Named, Text};
 use crate::api::{Problem, Shared};
 use crate::certify::imports::{self, How, ImportTerms};
 use crate::shared::to_its_end;
@@ -152,7 +152,7 @@ pub struct DevicesImported {
 /// Takes the devices of an existing fleet: CSV (`text/csv`) or JSON (`application/json`).
 #[utoipa::path(post, path = "/api/v1/identity/imports/{fleet}/devices", tag = "identity",
     params(("fleet" = String, Path, description = "its name"), HowTaken),
-    request_body(content = String, content_type = "text/csv"), operation_id = "import_devices",
+    request_body(content((String = "text/csv"), (Vec<Object> = "application/json"))), operation_id = "import_devices",
     responses((status = 200, body = DevicesImported), (status = 201, body = DevicesImported),
         (status = 400, body = crate::api::problem::ProblemBody),
         (status = 401, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
@@ -162,7 +162,7 @@ pub async fn devices(
     Named(fleet): Named<String>,
     Asked(how): Asked<HowTaken>,
     headers: HeaderMap,
-    text: String,
+    Text(text): Text,
 ) -> Result<(StatusCode, Json<DevicesImported>), Problem> {
     let fleet = ManufacturerId::new(&fleet).map_err(invalid)?;
     let is_json = headers
