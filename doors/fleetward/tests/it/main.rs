@@ -28,6 +28,7 @@ mod hostile_text;
 mod http;
 mod identity_lists;
 mod interoperability;
+mod interface;
 mod inventory;
 mod log;
 mod migration;
