@@ -8,6 +8,7 @@ use crate::shared::to_its_end;
 use crate::{clock, flow};
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::{Door, Presented};

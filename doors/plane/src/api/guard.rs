@@ -160,7 +160,7 @@ impl Gate {
             _ => None,
         };
         let taking_turns = Shared::clone(&plane);
-        let act = async move |request| {
+        let act = move |request| async move {
             match second::turn(&taking_turns, &admitted, action, request, bytes_max).await {
                 Ok(Turn::GoesOn(request)) => next.run(request).await,
                 Ok(Turn::Waits(response)) => response,

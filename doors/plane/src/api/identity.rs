@@ -8,6 +8,7 @@ pub mod imports;
 pub mod ownership;
 
 use super::guard::Allowed;
+use super::page::{Page as Paged, Rows};
 use super::read::{Asked, Body, Named, Text};
 use super::{Problem, Shared, bytes};
 use crate::certify::lists;
@@ -58,12 +59,13 @@ impl From<store::Receipt> for Recorded {
 }
 
 /// Whose factory certificates are believed.
-#[utoipa::path(get, path = "/api/v1/identity/manufacturers", tag = "identity",
+#[utoipa::path(get, path = "/api/v1/identity/manufacturers", tag = "identity", params(Paged),
     responses((status = 200, body = [Manufacturer]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn manufacturers(
     State(plane): State<Shared>,
     _: Allowed,
-) -> Result<Json<Vec<Manufacturer>>, Problem> {
+    Asked(page): Asked<Paged>,
+) -> Result<Rows<Manufacturer>, Problem> {
     let mut all = Vec::new();
     plane.store.for_each_manufacturer(|row| {
         all.push(Manufacturer {
@@ -72,7 +74,7 @@ pub async fn manufacturers(
             added_at: row.added_at.to_string(),
         });
     })?;
-    Ok(Json(all))
+    page.cut(all, |row| row.manufacturer.clone())
 }
 
 /// Registers a manufacturer's CA: from now on its devices can prove their first identity.

@@ -67,8 +67,8 @@ struct Answer {
 pub struct Keyed {
     by: String,
     key: String,
-    pub kind: Kind,
-    pub body_bytes_max: usize,
+    kind: Kind,
+    body_bytes_max: usize,
 }
 
 impl Keyed {

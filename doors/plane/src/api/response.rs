@@ -224,23 +224,47 @@ pub struct Contained {
 #[derive(Serialize, ToSchema)]
 pub struct AllContained {
     containments: Vec<Contained>,
+    /// What `after` is for the next page.
+    next: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ContainedAsked {
+    /// Begin after this device.
+    after: Option<String>,
+    /// 1 to 1000, 1000 if absent.
+    limit: Option<usize>,
 }
 
 /// Every device that is cut off, in the order of their names.
 #[utoipa::path(get, path = "/api/v1/response/containments", tag = "response",
-    responses((status = 200, body = AllContained), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn containments(State(plane): State<Shared>, _: Allowed) -> Json<AllContained> {
+    params(ContainedAsked), responses((status = 200, body = AllContained), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn containments(
+    State(plane): State<Shared>,
+    _: Allowed,
+    Asked(asked): Asked<ContainedAsked>,
+) -> Result<Json<AllContained>, Problem> {
+    let after = asked.after.as_deref().map(DeviceId::new).transpose();
+    let after = after.map_err(invalid)?;
+    let limit = asked.limit.unwrap_or(1000).clamp(1, 1000);
     let standing = plane.containments.lock();
-    let containments = standing.iter().map(|(device, one)| Contained {
+    let behind = (standing.iter()).filter(|(device, _)| Some(*device) > after.as_ref());
+    let containments = behind.take(limit).map(|(device, one)| Contained {
         device: device.to_string(),
         containment: one.containment.name().to_owned(),
         since: one.since.to_string(),
         incident: one.incident.map(|id| id.to_string()),
         by: one.by.clone(),
     });
-    Json(AllContained {
-        containments: containments.collect(),
-    })
+    let containments: Vec<Contained> = containments.collect();
+    let is_full = containments.len() == limit;
+    let next = containments.last().filter(|_| is_full);
+    Ok(Json(AllContained {
+        next: next.map(|one| one.device.clone()),
+        containments,
+    }))
 }
 
 #[derive(Deserialize, IntoParams)]
