@@ -5,21 +5,38 @@ use crate::people::Asker;
 use crate::plane::{Home, Plane, Settings};
 use crate::response::watched_fleet;
 use crate::tools::{python_with, run_with, write_credential};
-use serde_json::json;
+use serde_json::{Value, json};
 use sim::device::Manner;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::spawn;
 
-const SEED: &str = "6";
-/// Requests that are made up for each operation, besides those that its parameters suggest.
-const EXAMPLES: &str = "5";
-const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
-                      response_schema_conformance,response_headers_conformance,\
-                      negative_data_rejection,missing_required_header,unsupported_method,\
-                      nothing_beyond_the_role";
+const ALWAYS: [&str; 17] = [
+    "--checks",
+    "not_a_server_error,status_code_conformance,content_type_conformance,\
+     response_schema_conformance,response_headers_conformance,negative_data_rejection,\
+     missing_required_header,unsupported_method,nothing_beyond_the_role",
+    "--seed",
+    "6",
+    "--generation-database",
+    "none",
+    "--no-shrink",
+    "--continue-on-failure",
+    "--rate-limit",
+    "auto",
+    "--request-timeout",
+    "60",
+    "--suppress-health-check",
+    "all",
+    "--warnings",
+    "off",
+    "--no-color",
+];
+/// All that the parameters of an operation suggest, and so many that are made up.
+const THEIRS: [&str; 4] = ["--phases", "coverage,fuzzing", "--max-examples", "5"];
+const OTHERS: [&str; 6] = ["--phases", "fuzzing", "--max-examples", "1", "--mode", "positive"];
 
 /// Streams do not end; what they show is tested where they are.
 const STREAMS: &str = "/api/v1/(events|gateway/tail)$";
@@ -151,7 +168,8 @@ fn populated() -> (Home, Plane) {
     (home, plane)
 }
 
-/// Has every operation asked, except those whose path is like one of `but`.
+/// Has every operation asked, except those whose path is like one of `but`: what somebody may ask in
+/// all ways, what they may not in one.
 #[track_caller]
 fn ask_all(
     home: &Home,
@@ -165,56 +183,51 @@ fn ask_all(
     // Secrets are in a file and not among arguments.
     let config = format!("tls-verify = false\n{shows}{NAMES}");
     home.write("schemathesis.toml", config.as_bytes());
-    let interface = concat!(env!("CARGO_MANIFEST_DIR"), "/../plane/openapi.json");
     let hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/interface");
     let excluded = format!("({})", but.join("|"));
-    let arguments = [
-        "-m",
-        "schemathesis.cli",
-        "run",
-        interface,
-        "--url",
-        base,
-        "--checks",
-        CHECKS,
-        "--exclude-path-regex",
-        &excluded,
-        "--phases",
-        "coverage,fuzzing",
-        "--max-examples",
-        EXAMPLES,
-        "--seed",
-        SEED,
-        "--generation-deterministic",
-        "--generation-database",
-        "none",
-        "--no-shrink",
-        "--continue-on-failure",
-        "--rate-limit",
-        "auto",
-        "--request-timeout",
-        "60",
-        "--suppress-health-check",
-        "all",
-        "--warnings",
-        "off",
-        "--no-color",
-    ];
-    let may = may.join(" ");
-    let environment = [
-        ("SCHEMATHESIS_HOOKS", "roles"),
-        ("PYTHONPATH", hooks),
-        ("PYTHONDONTWRITEBYTECODE", "1"),
-        ("PYTHONWARNINGS", "ignore"),
-        ("FLEETWARD_MAY", &may),
-    ];
-    let ran = run_with(home, python, &arguments, &environment, b"");
-    let said = format!("{}\n{}", ran.text(), ran.err);
-    if let Ok(folder) = std::env::var("FLEETWARD_SCHEMATHESIS") {
-        std::fs::write(Path::new(&folder).join(format!("{who}.txt")), &said).unwrap();
+    let permitted = may.join(" ");
+    for (file, are_theirs, how) in [
+        ("theirs.json", true, THEIRS),
+        ("others.json", false, OTHERS),
+    ] {
+        let (interface, count) = operations(may, are_theirs);
+        if count == 0 {
+            continue;
+        }
+        home.write(file, interface.to_string().as_bytes());
+        let mut arguments = vec!["-m", "schemathesis.cli", "run", file, "--url", base];
+        arguments.extend(["--exclude-path-regex", &excluded]);
+        arguments.extend(ALWAYS);
+        arguments.extend(how);
+        let environment = [
+            ("SCHEMATHESIS_HOOKS", "roles"),
+            ("PYTHONPATH", hooks),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+            ("PYTHONWARNINGS", "ignore"),
+            ("FLEETWARD_MAY", &permitted),
+        ];
+        let ran = run_with(home, python, &arguments, &environment, b"");
+        let said = format!("{}\n{}", ran.text(), ran.err);
+        assert!(ran.good, "as {who}, {file}:\n{said}");
+        let cases = said.lines().find(|line| line.contains(" generated, "));
+        println!("as {who}: {count} operations, {}", cases.unwrap_or("?").trim());
     }
-    assert!(ran.good, "as {who}:\n{said}");
-    println!("as {who}: {}", said.lines().last().unwrap_or_default());
+}
+
+/// The interface with those operations only whose action is among these, or only the others; and how
+/// many there are.
+fn operations(may: &[String], among: bool) -> (Value, usize) {
+    let text = include_str!("../../../plane/openapi.json");
+    let mut interface: Value = serde_json::from_str(text).unwrap();
+    let mut count = 0;
+    for operations in interface["paths"].as_object_mut().unwrap().values_mut() {
+        operations.as_object_mut().unwrap().retain(|_, operation| {
+            let action = operation["x-action"].as_str().unwrap();
+            may.iter().any(|one| one == action) == among
+        });
+        count += operations.as_object().unwrap().len();
+    }
+    (interface, count)
 }
 
 /// What somebody of this column may ask, as the table in the documents promises it.

@@ -318,7 +318,7 @@ fn claims() -> Router<Shared> {
         )
         .route(
             "/api/v1/identity/ownership-codes",
-            post(identity::ownership::make_codes),
+            post(identity::ownership::make_codes).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/ownership-codes/own",
@@ -398,7 +398,8 @@ fn issued() -> Router<Shared> {
             "/api/v1/identity/claim-tokens",
             get(identity::claims::tokens)
                 .post(identity::claims::make_tokens)
-                .delete(identity::claims::withdraw_tokens),
+                .delete(identity::claims::withdraw_tokens)
+                .layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/claim-tokens/{manufacturer}",
@@ -488,7 +489,9 @@ fn judged() -> Router<Shared> {
 fn body_bytes_max(path: &str) -> usize {
     match path {
         "/api/v1/access/fleet" | "/api/v1/access/plan" => FLEET_BYTES_MAX,
-        "/api/v1/identity/expected-devices"
+        "/api/v1/identity/claim-tokens"
+        | "/api/v1/identity/expected-devices"
+        | "/api/v1/identity/ownership-codes"
         | "/api/v1/identity/revocations/list"
         | "/api/v1/identity/tpm/endorsement-keys"
         | "/api/v1/inventory/imports"

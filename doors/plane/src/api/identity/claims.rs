@@ -2,6 +2,7 @@
 
 use super::{Recorded, invalid};
 use crate::api::guard::Allowed;
+use crate::api::page::{Page, Rows};
 use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared};
 use crate::certify::tokens;
