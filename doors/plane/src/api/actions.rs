@@ -98,11 +98,6 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
     ("GET", "/api/v1/gateway/commands", CommandRead),
     ("POST", "/api/v1/gateway/commands", Command),
     ("GET", "/api/v1/gateway/commands/{command}", CommandRead),
-    (
-        "POST",
-        "/api/v1/gateway/commands/{command}/approve",
-        CommandApprove,
-    ),
     ("POST", "/api/v1/gateway/commands/{command}/cancel", Command),
     ("GET", "/api/v1/gateway/connectivity", InventoryRead),
     ("GET", "/api/v1/gateway/forward", InventoryRead),

@@ -272,10 +272,6 @@ fn commands() -> Router<Shared> {
             get(gateway::commands::show),
         )
         .route(
-            "/api/v1/gateway/commands/{command}/approve",
-            post(gateway::commands::approve),
-        )
-        .route(
             "/api/v1/gateway/commands/{command}/cancel",
             post(gateway::commands::cancel),
         )
@@ -666,7 +662,6 @@ async fn method_not_allowed() -> Problem {
         gateway::commands::list,
         gateway::commands::ask,
         gateway::commands::show,
-        gateway::commands::approve,
         gateway::commands::cancel,
         gateway::twins::show,
         gateway::twins::set,

@@ -5,8 +5,9 @@ use super::guard::{Admitted, Allowed};
 use super::page::{Page, Rows};
 use super::read::{Asked, Body, Named};
 use super::second::request_of;
-use super::{BODY_BYTES_MAX, Caller, Problem, Shared};
-use crate::people::proposals;
+use super::gateway::commands::released;
+use super::{Caller, FLEET_BYTES_MAX, Problem, Shared};
+use crate::people::proposals::{self, Approved};
 use crate::shared::to_its_end;
 use crate::trouble::Trouble;
 use axum::body::to_bytes;
@@ -23,7 +24,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct Proposal {
     proposal: String,
-    /// `policy`, `ca`, `revoke-many`, `rights`, `break-glass`.
+    /// `policy`, `ca`, `revoke-many`, `rights`, `command-many`, `break-glass`.
     class: String,
     /// The action that whoever approves needs as well.
     action: String,
@@ -138,26 +139,35 @@ pub async fn approve(
         .ok_or_else(|| refused("act_sha256 has 64 hexadecimal digits"))?;
     let asker = admitted.who.asker;
     // To its end, also if the approver hangs up: what was approved is done.
-    let (id, status, answer) = to_its_end(async move {
+    let done = to_its_end(async move {
         // The content, which the row no longer has once it was decided.
         let body = proposals::known(&plane, &id)?.body;
-        let (row, asker, actor) = proposals::approve(&plane, &id, shown, asker, &actor).await?;
-        let who = Who {
-            asker,
-            actor: Some(actor),
-            session: None,
-        };
-        let mut request = request_of(&store::Proposal { body, ..row }, who)?;
-        request.extensions_mut().insert(caller);
-        let router = super::people_router(&plane);
-        let doing = TowerToHyperService::new(router).call(request);
-        let response = doing.await.map_err(Trouble::fault)?;
-        let status = response.status();
-        let answer = to_bytes(response.into_body(), BODY_BYTES_MAX).await;
-        Ok((id, status, answer.map_err(Trouble::fault)?))
-    })
-    .await?;
-    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        match proposals::approve(&plane, &id, shown, asker, &actor).await? {
+            Approved::Command(command) => {
+                let shown = released(&plane, *command).await;
+                let answer = shown.map(|command| serde_json::to_value(command).unwrap_or_default());
+                Ok((id, StatusCode::OK, answer))
+            }
+            Approved::Request(row, asker, actor) => {
+                let who = Who {
+                    actor: Some(actor),
+                    ..Who::of(asker)
+                };
+                let mut request = request_of(&store::Proposal { body, ..*row }, who)?;
+                request.extensions_mut().insert(caller);
+                let router = super::people_router(&plane);
+                let doing = TowerToHyperService::new(router).call(request);
+                let response = doing.await.map_err(Trouble::fault)?;
+                let status = response.status();
+                let answer = to_bytes(response.into_body(), FLEET_BYTES_MAX).await;
+                let answer = answer.map_err(Trouble::fault)?;
+                let answer = serde_json::from_slice(&answer).unwrap_or_default();
+                Ok((id, status, Ok::<Value, Problem>(answer)))
+            }
+        }
+    });
+    let (id, status, answer) = done.await?;
+    let answer = answer?;
     if !status.is_success() {
         let why = answer.pointer("/detail").and_then(Value::as_str);
         let why = why.unwrap_or("it did not say why");
