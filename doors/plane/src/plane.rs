@@ -32,9 +32,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use identity::pending::Pending;
 use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
-use model::{
-    CertificateId, Containment, DeviceId, Digest, Principal, Revocable, Timestamp,
-};
+use model::{CertificateId, Containment, DeviceId, Digest, Principal, Revocable, Timestamp};
 use signer::{Purpose, SealKey, Signer};
 use std::sync::Arc;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};

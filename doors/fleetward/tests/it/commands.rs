@@ -244,7 +244,13 @@ fn a_service_commands_what_it_may_publish_to_and_nothing_else() {
     assert_eq!(again["code"], "decided-already");
 
     // What a service asked for that is revoked meanwhile does not go out.
-    let answer = ask_as(&home, &plane, "commander", COMMANDS, &asked(&["a", "c"], "z"));
+    let answer = ask_as(
+        &home,
+        &plane,
+        "commander",
+        COMMANDS,
+        &asked(&["a", "c"], "z"),
+    );
     let held = answer.expect(201).json();
     let revoked = json!({ "service": "commander", "reason": "key-compromise" });
     plane

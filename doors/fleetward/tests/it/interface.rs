@@ -36,7 +36,14 @@ const ALWAYS: [&str; 17] = [
 ];
 /// All that the parameters of an operation suggest, and so many that are made up.
 const THEIRS: [&str; 4] = ["--phases", "coverage,fuzzing", "--max-examples", "5"];
-const OTHERS: [&str; 6] = ["--phases", "fuzzing", "--max-examples", "1", "--mode", "positive"];
+const OTHERS: [&str; 6] = [
+    "--phases",
+    "fuzzing",
+    "--max-examples",
+    "1",
+    "--mode",
+    "positive",
+];
 
 /// Streams do not end; what they show is tested where they are.
 const STREAMS: &str = "/api/v1/(events|gateway/tail)$";
@@ -87,7 +94,15 @@ fn schemathesis_as_each_role_of_people() {
         }
         let base = format!("https://localhost:{}", plane.people.port());
         let but = [STREAMS, OF_DEVICES, LAST];
-        ask_all(&home, &python, role, &base, &asker.headers_toml(), &may, &but);
+        ask_all(
+            &home,
+            &python,
+            role,
+            &base,
+            &asker.headers_toml(),
+            &may,
+            &but,
+        );
         asker
             .post("/api/v1/access/sign-out", &json!({}))
             .expect(204);
@@ -210,7 +225,10 @@ fn ask_all(
         let said = format!("{}\n{}", ran.text(), ran.err);
         assert!(ran.good, "as {who}, {file}:\n{said}");
         let cases = said.lines().find(|line| line.contains(" generated, "));
-        println!("as {who}: {count} operations, {}", cases.unwrap_or("?").trim());
+        println!(
+            "as {who}: {count} operations, {}",
+            cases.unwrap_or("?").trim()
+        );
     }
 }
 
@@ -237,12 +255,16 @@ fn permitted(column: &str) -> Vec<String> {
         let cells = line.trim().trim_matches('|').split('|');
         cells.map(|cell| cell.trim().to_owned()).collect()
     };
-    let mut lines = text.lines().skip_while(|line| !line.starts_with("| action |"));
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| action |"));
     let head = cells(lines.next().unwrap());
     let at = head.iter().position(|name| name == column).unwrap();
     let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
     let rows = rows.map(cells).filter(|row| !row[at].is_empty());
-    let may: Vec<String> = rows.map(|row| row[0].trim_matches('`').to_owned()).collect();
+    let may: Vec<String> = rows
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
     assert!(may.iter().any(|action| action == "public.read"), "{may:?}");
     may
 }

@@ -342,7 +342,9 @@ fn an_act_that_is_asked_for_again_is_done_once_and_after_a_restart_not_a_second_
     let mine = json!({ "device": "cam-1", "containment": "isolated", "reason": "seen" });
     let contain = |asker: &Asker<'_>| {
         let path = "/api/v1/response/containments";
-        asker.ask("POST", path, &["Idempotency-Key: one"], Some(&mine)).1
+        asker
+            .ask("POST", path, &["Idempotency-Key: one"], Some(&mine))
+            .1
     };
     let entries = plane.entries().len();
     contain(&second).expect(201);
@@ -409,7 +411,10 @@ fn attack_whoever_guesses_links_and_tokens_waits_and_nobody_else_does() {
     let said: Vec<u16> = (0..20)
         .map(|_| stranger.post("/api/v1/access/sign-in", &guess).status)
         .collect();
-    assert!(said.starts_with(&[409; 10]) && said.contains(&429), "{said:?}");
+    assert!(
+        said.starts_with(&[409; 10]) && said.contains(&429),
+        "{said:?}"
+    );
     let wrong = Asker::by_token(&plane, "fwt_AAAA").get(DEVICES);
     assert_eq!(wrong.expect(429).json()["code"], "too-many-guesses");
     // From the very address where somebody guesses, a right secret opens all the same.
@@ -445,7 +450,9 @@ fn attack_a_page_elsewhere_changes_nothing_and_signs_nobody_in() {
         let signed = stranger.ask("POST", "/api/v1/access/sign-in", &[said], Some(&guess));
         assert_eq!(signed.1.expect(403).json()["code"], "cross-origin");
     }
-    first.credential = first.credential.replace("Sec-Fetch-Site: same-origin\r\n", "");
+    first.credential = first
+        .credential
+        .replace("Sec-Fetch-Site: same-origin\r\n", "");
     let new = json!({ "note": "ci", "roles": ["viewer"], "days": 1 });
     let make = |said: &[&str]| first.ask("POST", TOKENS, said, Some(&new)).1;
     make(&[]).expect(403);

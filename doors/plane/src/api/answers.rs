@@ -74,10 +74,16 @@ const COMMON: &[(&str, &str)] = &[
     ("400", "the request is malformed"),
     ("401", "nothing that was shown proves anybody"),
     ("403", "it is not theirs to ask"),
-    ("409", "an act with this Idempotency-Key is under way, or was asked for before"),
+    (
+        "409",
+        "an act with this Idempotency-Key is under way, or was asked for before",
+    ),
     ("413", "the body is too large"),
     ("415", "the body is of another media type"),
-    ("422", "the body does not fit, or the Idempotency-Key was used for another"),
+    (
+        "422",
+        "the body does not fit, or the Idempotency-Key was used for another",
+    ),
     ("429", "asked too often"),
     ("500", "a fault of the plane's"),
     ("503", "not now; ask again"),

@@ -287,7 +287,9 @@ mod tests {
     use super::*;
 
     fn is_refused(method: &str, headers: &[(&str, &str)], by_cookie: bool) -> bool {
-        let mut request = Request::builder().method(method).uri("/api/v1/access/people");
+        let mut request = Request::builder()
+            .method(method)
+            .uri("/api/v1/access/people");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -300,7 +302,11 @@ mod tests {
         let host = ("host", "fleet.example:8443");
         for by_cookie in [true, false] {
             for site in ["cross-site", "same-site", "", "Same-Origin"] {
-                assert!(is_refused("POST", &[host, ("sec-fetch-site", site)], by_cookie));
+                assert!(is_refused(
+                    "POST",
+                    &[host, ("sec-fetch-site", site)],
+                    by_cookie
+                ));
             }
             for origin in [
                 "https://evil.example",
@@ -321,12 +327,24 @@ mod tests {
         }
         assert!(is_refused("DELETE", &[host], true));
         assert!(!is_refused("GET", &[host], true));
-        assert!(is_refused("GET", &[host, ("sec-fetch-site", "cross-site")], true));
+        assert!(is_refused(
+            "GET",
+            &[host, ("sec-fetch-site", "cross-site")],
+            true
+        ));
         // A link that somebody follows from elsewhere shows the page, which holds nothing.
-        assert!(!is_refused("GET", &[host, ("sec-fetch-site", "cross-site")], false));
+        assert!(!is_refused(
+            "GET",
+            &[host, ("sec-fetch-site", "cross-site")],
+            false
+        ));
         assert!(!is_refused("POST", &[host], false));
         // What a front end says of itself decides nothing.
-        let lies = [host, ("sec-fetch-site", "cross-site"), ("origin", "https://fleet.example:8443")];
+        let lies = [
+            host,
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://fleet.example:8443"),
+        ];
         assert!(is_refused("POST", &lies, true));
     }
 }

@@ -155,7 +155,13 @@ impl Stream {
             self.moves.borrow_and_update();
             // Asked at each wake: whoever signed out or was revoked sees nothing more.
             let action = Action::InventoryRead;
-            let stands = admit(&self.plane, &self.caller, Sent::reading(&self.headers), action).is_ok();
+            let stands = admit(
+                &self.plane,
+                &self.caller,
+                Sent::reading(&self.headers),
+                action,
+            )
+            .is_ok();
             if !stands || !self.place.is_kept() || self.plane.events.is_over() {
                 return None;
             }

@@ -39,7 +39,9 @@ impl Guesses {
             code: "too-many-guesses",
             text: "too many wrong secrets came from this address; wait, then show the right one"
                 .to_owned(),
-            seconds: u32::try_from(wait.as_secs()).unwrap_or(60).saturating_add(1),
+            seconds: u32::try_from(wait.as_secs())
+                .unwrap_or(60)
+                .saturating_add(1),
             too_often: true,
         })
     }

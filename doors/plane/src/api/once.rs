@@ -120,7 +120,11 @@ where
     let (head, body) = request.into_parts();
     let body = to_bytes(body, keyed.body_bytes_max).await;
     let body = body.map_err(|_| too_large(keyed.body_bytes_max))?;
-    let header = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    let header = |name| {
+        head.headers
+            .get(name)
+            .map_or(&b""[..], HeaderValue::as_bytes)
+    };
     let asked = digest_of(&[
         head.method.as_str().as_bytes(),
         head.uri.to_string().as_bytes(),
@@ -130,7 +134,11 @@ where
     ]);
     let name = keyed.name();
     let request = Request::from_parts(head, Body::from(body));
-    let is_known = match plane.askers.once.begin(name, asked, &keyed.by, clock::now()) {
+    let is_known = match plane
+        .askers
+        .once
+        .begin(name, asked, &keyed.by, clock::now())
+    {
         Begun::Again(answer) => return Ok(answer.into_response()),
         Begun::Refused(problem) => return Err(problem),
         Begun::First => false,
@@ -155,7 +163,9 @@ where
     }
     let done = to_its_end(async move {
         let (head, body) = act(request).await.into_parts();
-        let body = to_bytes(body, LIST_BYTES_MAX).await.map_err(Trouble::fault)?;
+        let body = to_bytes(body, LIST_BYTES_MAX)
+            .await
+            .map_err(Trouble::fault)?;
         under_way.end(Answer {
             status: head.status,
             headers: head.headers.clone(),
@@ -254,8 +264,13 @@ impl Kept {
     }
 
     fn forget_oldest(&mut self, of: impl Fn(&Asked) -> bool) {
-        let over = self.outcomes.iter().filter(|(_, asked)| !asked.is_under_way());
-        let oldest = over.filter(|(_, asked)| of(asked)).min_by_key(|(_, asked)| asked.at);
+        let over = self
+            .outcomes
+            .iter()
+            .filter(|(_, asked)| !asked.is_under_way());
+        let oldest = over
+            .filter(|(_, asked)| of(asked))
+            .min_by_key(|(_, asked)| asked.at);
         let oldest = oldest.map(|(name, _)| *name);
         if let Some(asked) = oldest.and_then(|name| self.outcomes.remove(&name)) {
             self.answers_bytes -= asked.bytes();
@@ -376,7 +391,10 @@ mod tests {
         for n in 1..10_000 {
             keep(n, "token/t-1", ANSWER_BYTES_MAX);
         }
-        assert!(matches!(once.begin(name(0), name(0), "person/p-1", NOW), Begun::Again(_)));
+        assert!(matches!(
+            once.begin(name(0), name(0), "person/p-1", NOW),
+            Begun::Again(_)
+        ));
         let kept = once.0.lock();
         assert_eq!(kept.outcomes.len(), 1 + KEPT_A_CALLER);
         let bytes: usize = kept.outcomes.values().map(Asked::bytes).sum();

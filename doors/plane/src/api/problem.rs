@@ -76,9 +76,10 @@ pub struct Code(pub &'static str);
 pub(super) fn of_status(status: StatusCode) -> Problem {
     let (code, text) = match status {
         StatusCode::PAYLOAD_TOO_LARGE => ("body-refused", "the body is too large"),
-        StatusCode::SERVICE_UNAVAILABLE => {
-            ("too-slow", "it took too long and was given up; look what was done before you repeat it")
-        }
+        StatusCode::SERVICE_UNAVAILABLE => (
+            "too-slow",
+            "it took too long and was given up; look what was done before you repeat it",
+        ),
         status if status.is_server_error() => ("fault", "a fault of ours; the plane's log has it"),
         _ => ("request-refused", "this request cannot be answered"),
     };

@@ -1,11 +1,11 @@
 //! `/api/v1/access/proposals`: acts that wait for a second person.
 
 use super::caller::Who;
+use super::gateway::commands::released;
 use super::guard::{Admitted, Allowed};
 use super::page::{Page, Rows};
 use super::read::{Asked, Body, Named};
 use super::second::request_of;
-use super::gateway::commands::released;
 use super::{Caller, FLEET_BYTES_MAX, Problem, Shared};
 use crate::people::proposals::{self, Approved};
 use crate::shared::to_its_end;

@@ -25,7 +25,10 @@ impl Default for Rates {
     fn default() -> Self {
         let buckets = || {
             let size = CALLS_A_SECOND.saturating_mul(BURST_SECONDS);
-            Locked::new(Buckets::new(size, Duration::from_secs(BURST_SECONDS.into())))
+            Locked::new(Buckets::new(
+                size,
+                Duration::from_secs(BURST_SECONDS.into()),
+            ))
         };
         Self {
             reads: buckets(),

@@ -2,8 +2,8 @@
 
 use super::caller::Who;
 use super::guard::Admitted;
-use super::proposals::Proposal;
 use super::once::too_large;
+use super::proposals::Proposal;
 use super::read::json;
 use super::{Problem, Shared};
 use crate::people::proposals::{self, Asked};

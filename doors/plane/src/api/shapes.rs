@@ -148,7 +148,10 @@ mod tests {
     async fn what_the_interface_does_not_name_is_refused() {
         let people = "/api/v1/access/people";
         assert_eq!(status_of("GET", people, None).await, 200);
-        assert_eq!(status_of("GET", &format!("{people}?limit=1&"), None).await, 200);
+        assert_eq!(
+            status_of("GET", &format!("{people}?limit=1&"), None).await,
+            200
+        );
         // A slip of the hand must not read as nothing.
         for query in ["limits=1", "limit=1&x", "Limit=1", "%6cimit=1"] {
             let uri = format!("{people}?{query}");
@@ -157,7 +160,12 @@ mod tests {
         let revoke = "/api/v1/identity/revocations";
         let json = |text| Some(("application/json; charset=utf-8", text));
         assert_eq!(status_of("POST", revoke, json("[")).await, 200);
-        for wrong in ["text/plain", "", "application/jsonx", "application/merge-patch+json"] {
+        for wrong in [
+            "text/plain",
+            "",
+            "application/jsonx",
+            "application/merge-patch+json",
+        ] {
             assert_eq!(status_of("POST", revoke, Some((wrong, "{}"))).await, 415);
         }
         let uri = format!("{revoke}?dry_run=true");
@@ -169,11 +177,19 @@ mod tests {
         let rollover = "/api/v1/identity/authorities/{name}/rollover";
         let uri = "/api/v1/access/sign-out";
         assert!(Interface::openapi().paths.paths.contains_key(rollover));
-        for (body, status) in [("", 200), ("{}", 200), (" {} ", 200), ("{\"dry_run\":true}", 400)] {
+        for (body, status) in [
+            ("", 200),
+            ("{}", 200),
+            (" {} ", 200),
+            ("{\"dry_run\":true}", 400),
+        ] {
             let body = Some(("application/json", body));
             assert_eq!(status_of("POST", uri, body).await, status);
         }
         let long = "x".repeat(1 << 20);
-        assert_eq!(status_of("POST", uri, Some(("text/plain", &long))).await, 400);
+        assert_eq!(
+            status_of("POST", uri, Some(("text/plain", &long))).await,
+            400
+        );
     }
 }

@@ -35,7 +35,11 @@ pub async fn watch(State(plane): State<Shared>, request: Request, next: Next) ->
             clock::now(),
         ));
     }
-    if is_api { in_our_words(response) } else { response }
+    if is_api {
+        in_our_words(response)
+    } else {
+        response
+    }
 }
 
 /// From where a cookie or a token is shown, which perhaps is none. Whoever shows nothing at all is

@@ -121,7 +121,8 @@ pub fn check_room(plane: &Plane, by: &str, now: Timestamp) -> Result<(), Trouble
     if waiting.len() < WAITING_MAX && own < WAITING_A_PROPOSER {
         return Ok(());
     }
-    let text = "too many acts wait for a second person; decide some: `fleetward access proposal list`";
+    let text =
+        "too many acts wait for a second person; decide some: `fleetward access proposal list`";
     Err(Trouble::refused("too-many-proposals", text))
 }
 
@@ -230,8 +231,8 @@ pub async fn approve(
     if class == ActClass::CommandMany {
         // A service has no row here: that it was not revoked is asked where the command is released.
         let may = |asker| plane.roster.rights.decide(asker, Action::Command).is_ok();
-        let is_gone = matches!(proposer, Actor::Person(_) | Actor::Token(_))
-            && !theirs.is_some_and(may);
+        let is_gone =
+            matches!(proposer, Actor::Person(_) | Actor::Token(_)) && !theirs.is_some_and(may);
         if is_gone {
             return Err(gone());
         }
@@ -367,10 +368,9 @@ fn world(plane: &Plane, class: ActClass) -> Digest {
             digest(all.join("\n").as_bytes())
         }
         // They name all that they change, and say which version of it they looked at.
-        ActClass::RevokeMany
-        | ActClass::Rights
-        | ActClass::CommandMany
-        | ActClass::BreakGlass => digest(b""),
+        ActClass::RevokeMany | ActClass::Rights | ActClass::CommandMany | ActClass::BreakGlass => {
+            digest(b"")
+        }
     }
 }
 

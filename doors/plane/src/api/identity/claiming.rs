@@ -123,31 +123,31 @@ pub async fn list(
     let rows = plane.store.claim_certificates()?;
     let rows = page.cut(rows, |row| row.claim.to_string())?;
     Ok(rows.map(|row| ClaimCertificate {
-            state: if row.retired_at.is_some() {
-                "retired"
-            } else if row.expires_at < now {
-                "ended"
-            } else if row.used >= row.devices_max {
-                "used-up"
-            } else {
-                "open"
-            },
-            claim: row.claim.to_string(),
-            certificate_sha256: digest(&row.certificate).to_string(),
-            manufacturer: row.manufacturer.to_string(),
-            product: row.product.to_string(),
-            template: row.template,
-            addresses: row
-                .addresses
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
-            devices_max: row.devices_max,
-            devices: row.used,
-            certificates: row.made,
-            expires_at: row.expires_at.to_string(),
-            retired_at: row.retired_at.map(|at| at.to_string()),
-        }))
+        state: if row.retired_at.is_some() {
+            "retired"
+        } else if row.expires_at < now {
+            "ended"
+        } else if row.used >= row.devices_max {
+            "used-up"
+        } else {
+            "open"
+        },
+        claim: row.claim.to_string(),
+        certificate_sha256: digest(&row.certificate).to_string(),
+        manufacturer: row.manufacturer.to_string(),
+        product: row.product.to_string(),
+        template: row.template,
+        addresses: row
+            .addresses
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        devices_max: row.devices_max,
+        devices: row.used,
+        certificates: row.made,
+        expires_at: row.expires_at.to_string(),
+        retired_at: row.retired_at.map(|at| at.to_string()),
+    }))
 }
 
 #[derive(Serialize, ToSchema)]
