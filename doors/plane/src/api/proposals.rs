@@ -148,12 +148,13 @@ pub async fn approve(
                 let answer = shown.map(|command| serde_json::to_value(command).unwrap_or_default());
                 Ok((id, StatusCode::OK, answer))
             }
-            Approved::Request(row, asker, actor) => {
+            Approved::Request(mut row, asker, actor) => {
+                row.body = body;
                 let who = Who {
                     actor: Some(actor),
                     ..Who::of(asker)
                 };
-                let mut request = request_of(&store::Proposal { body, ..*row }, who)?;
+                let mut request = request_of(&row, who)?;
                 request.extensions_mut().insert(caller);
                 let router = super::people_router(&plane);
                 let doing = TowerToHyperService::new(router).call(request);

@@ -116,7 +116,9 @@ pub async fn tokens(
             None => counts.unused += 1,
         }
     })?;
-    page.cut(all.into_values().collect(), |row| row.manufacturer.clone())
+    page.cut(all.into_values().collect(), |row: &TokenCounts| {
+        row.manufacturer.clone()
+    })
 }
 
 #[derive(Deserialize, IntoParams)]
