@@ -17,22 +17,36 @@ const A_MINUTE: u32 = 10;
 /// Sources that are told apart. Whoever comes beyond them is told to wait at their first wrong one.
 const SOURCES_MAX: usize = 16_384;
 
-pub struct Guesses(Locked<Buckets<IpAddr>>);
+/// How often those who may guess again are looked for, when there is no room.
+const SWEPT_EACH: Duration = Duration::from_secs(1);
+
+pub struct Guesses(Locked<Counted>);
+
+struct Counted {
+    sources: Buckets<IpAddr>,
+    swept_at: Timestamp,
+}
 
 impl Default for Guesses {
     fn default() -> Self {
-        Self(Locked::new(Buckets::new(A_MINUTE, Duration::from_secs(60))))
+        Self(Locked::new(Counted {
+            sources: Buckets::new(A_MINUTE, Duration::from_secs(60)),
+            swept_at: Timestamp::from_seconds(0),
+        }))
     }
 }
 
 impl Guesses {
     /// Counts a wrong one: whether there were too many, and when to come again.
     pub fn wrong(&self, from: IpAddr, now: Timestamp) -> Option<Trouble> {
-        let mut buckets = self.0.lock();
-        let wait = if buckets.held() < SOURCES_MAX {
-            buckets.take(&source_of(from), now).err()?
+        let mut counted = self.0.lock();
+        if counted.sources.held() >= SOURCES_MAX && now.since(counted.swept_at) >= SWEPT_EACH {
+            counted.sources.sweep(now);
+            counted.swept_at = now;
+        }
+        let wait = if counted.sources.held() < SOURCES_MAX {
+            counted.sources.take(&source_of(from), now).err()?
         } else {
-            buckets.sweep(now);
             Duration::from_secs(60)
         };
         Some(Trouble::Later {
@@ -62,13 +76,12 @@ mod tests {
         assert!(!wrong(2, now));
         let later = now.plus(Duration::from_secs(60));
         assert!(!wrong(1, later));
-        for last in 0..100_000 {
+        for last in 0..2 * 16_384 {
             wrong(last, later);
-            assert!(guesses.0.lock().held() <= SOURCES_MAX);
+            assert!(guesses.0.lock().sources.held() <= SOURCES_MAX);
         }
-        // The flood is over: those who slip are told apart again.
-        let later = later.plus(Duration::from_secs(120));
         assert!(wrong(200_000, later));
-        assert!(!wrong(200_000, later));
+        // The flood is over: those who slip are told apart again.
+        assert!(!wrong(200_000, later.plus(Duration::from_secs(120))));
     }
 }

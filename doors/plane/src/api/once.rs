@@ -388,7 +388,7 @@ mod tests {
             once.end(&name(n), answer(StatusCode::OK, bytes));
         };
         keep(0, "person/p-1", 10);
-        for n in 1..10_000 {
+        for n in 1..1000 {
             keep(n, "token/t-1", ANSWER_BYTES_MAX);
         }
         assert!(matches!(
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(bytes, kept.answers_bytes);
         assert!(bytes <= ANSWERS_BYTES_MAX);
         drop(kept);
-        for n in 10_000..20_000 {
+        for n in 10_000..15_000 {
             keep(n, &format!("token/t-{n}"), 1);
         }
         assert!(once.0.lock().outcomes.len() <= KEPT_MAX + 1);
