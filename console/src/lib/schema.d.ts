@@ -195,7 +195,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** One person; the `ETag` is what `If-Match` takes. */
+        get: operations["access_person"];
         /**
          * Gives a person these roles and no others. `If-Match` has the version that was looked at. One who
          *     was disabled may sign in again.
@@ -250,7 +251,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The newest hundred, those that were decided among them. */
+        /** The newest first, those that were decided among them. */
         get: operations["access_proposals"];
         put?: never;
         post?: never;
@@ -593,23 +594,6 @@ export interface paths {
         get: operations["gateway_command"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/gateway/commands/{command}/approve": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Lets a held command go out. Whoever asked for it cannot. */
-        post: operations["gateway_approve_command"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2028,6 +2012,8 @@ export interface components {
         };
         AllContained: {
             containments: components["schemas"]["Contained"][];
+            /** @description What `after` is for the next page. */
+            next?: string | null;
         };
         Answer: {
             channel?: string | null;
@@ -2315,6 +2301,8 @@ export interface components {
             /** @description `CMD-` and 16 hex digits; a later one is greater. */
             id: string;
             payload_bytes: number;
+            /** @description While it is held: what another person approves at `/api/v1/access/proposals`. */
+            proposal?: string | null;
             /**
              * @description `held` (a second person must approve it), `open`, `cancelled`, `lapsed` (nobody approved it in
              *     time).
@@ -3348,7 +3336,7 @@ export interface components {
             action: string;
             /** @description Absent while it waits. */
             approved?: boolean | null;
-            /** @description `policy`, `ca`, `revoke-many`, `rights`, `break-glass`. */
+            /** @description `policy`, `ca`, `revoke-many`, `rights`, `command-many`, `break-glass`. */
             class: string;
             decided_at?: string | null;
             decided_by?: string | null;
@@ -3998,7 +3986,10 @@ export interface operations {
     access_admin_link: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4029,6 +4020,24 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4150,7 +4159,10 @@ export interface operations {
     access_break_glass: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4202,6 +4214,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -4220,7 +4241,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4322,7 +4343,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4858,7 +4879,12 @@ export interface operations {
     };
     access_people: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4930,7 +4956,10 @@ export interface operations {
     access_add_person: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5008,8 +5037,90 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"];
+                };
+            };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5149,7 +5260,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5289,7 +5400,10 @@ export interface operations {
     access_link_person: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description `p-…` */
                 person: string;
@@ -5349,6 +5463,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5489,7 +5612,12 @@ export interface operations {
     };
     access_proposals: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -5643,7 +5771,10 @@ export interface operations {
     access_approve_proposal: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description `a-…` */
                 proposal: string;
@@ -5722,7 +5853,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5763,7 +5894,10 @@ export interface operations {
     access_refuse_proposal: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description `a-…` */
                 proposal: string;
@@ -5812,6 +5946,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5920,7 +6063,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5961,7 +6104,10 @@ export interface operations {
     access_sign_out: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5992,6 +6138,24 @@ export interface operations {
             };
             /** @description it is not theirs to ask */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6030,7 +6194,12 @@ export interface operations {
     };
     access_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6102,7 +6271,10 @@ export interface operations {
     access_make_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -6179,7 +6351,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6761,7 +6933,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6955,7 +7127,10 @@ export interface operations {
     detection_accept: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name in the fleet */
                 product: string;
@@ -7006,6 +7181,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description asked too often */
             429: {
                 headers: {
@@ -7038,7 +7222,10 @@ export interface operations {
     detection_observations: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7081,6 +7268,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -7099,7 +7295,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7305,7 +7501,10 @@ export interface operations {
                 /** @description `true`: say whom it would reach and do nothing. */
                 dry_run?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7392,7 +7591,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7521,102 +7720,13 @@ export interface operations {
             };
         };
     };
-    gateway_approve_command: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description its id */
-                command: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Command"];
-                };
-            };
-            /** @description the request is malformed */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description nothing that was shown proves anybody */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description it is not theirs to ask */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description asked too often */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description a fault of the plane's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description not now; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-        };
-    };
     gateway_cancel_command: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its id */
                 command: string;
@@ -7698,7 +7808,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8300,12 +8410,30 @@ export interface operations {
                     "application/json": components["schemas"]["Twin"];
                 };
             };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description nothing that was shown proves anybody */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             404: {
@@ -8313,7 +8441,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             409: {
@@ -8321,7 +8449,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             412: {
@@ -8329,7 +8457,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             428: {
@@ -8337,7 +8492,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
         };
@@ -8424,7 +8606,10 @@ export interface operations {
     identity_attest: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8493,7 +8678,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8613,7 +8798,10 @@ export interface operations {
     identity_attest_by_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8681,7 +8869,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8794,7 +8982,10 @@ export interface operations {
     identity_create_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8863,7 +9054,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8904,7 +9095,10 @@ export interface operations {
     identity_install_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 name: string;
@@ -8976,7 +9170,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9017,7 +9211,10 @@ export interface operations {
     identity_import_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name here */
                 name: string;
@@ -9097,7 +9294,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9138,7 +9335,10 @@ export interface operations {
     identity_request_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 name: string;
@@ -9210,7 +9410,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9251,7 +9451,10 @@ export interface operations {
     identity_roll_authority_over: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 name: string;
@@ -9304,6 +9507,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9557,7 +9769,12 @@ export interface operations {
     };
     identity_claim_certificates: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -9630,7 +9847,10 @@ export interface operations {
     identity_add_claim_certificate: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9699,7 +9919,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9740,7 +9960,10 @@ export interface operations {
     identity_retire_claim_certificate: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 claim: string;
@@ -9791,6 +10014,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description asked too often */
             429: {
                 headers: {
@@ -9822,7 +10063,12 @@ export interface operations {
     };
     identity_claim_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -9895,7 +10141,10 @@ export interface operations {
     identity_make_claim_tokens: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9964,7 +10213,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10378,12 +10627,16 @@ export interface operations {
                 /** @description Who made the devices on the list. */
                 manufacturer: string;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
         requestBody: {
             content: {
+                "application/json": Record<string, never>[];
                 "text/csv": string;
             };
         };
@@ -10447,7 +10700,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10487,7 +10740,12 @@ export interface operations {
     };
     identity_imports: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -10560,7 +10818,10 @@ export interface operations {
     identity_import: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10637,7 +10898,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10683,7 +10944,10 @@ export interface operations {
                 /** @description Take certificates that several devices share. */
                 shared?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 fleet: string;
@@ -10692,6 +10956,7 @@ export interface operations {
         };
         requestBody: {
             content: {
+                "application/json": Record<string, never>[];
                 "text/csv": string;
             };
         };
@@ -10763,7 +11028,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10804,7 +11069,10 @@ export interface operations {
     identity_retire_import: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 fleet: string;
@@ -10877,7 +11145,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10994,7 +11262,12 @@ export interface operations {
     };
     identity_manufacturers: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -11067,7 +11340,10 @@ export interface operations {
     identity_add_manufacturer: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -11136,7 +11412,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11177,7 +11453,10 @@ export interface operations {
     identity_make_ownership_codes: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -11228,6 +11507,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -11246,7 +11534,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11287,7 +11575,10 @@ export interface operations {
     identity_own_ownership_code: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -11328,6 +11619,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -11449,7 +11749,10 @@ export interface operations {
     identity_accept_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -11530,7 +11833,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11571,7 +11874,10 @@ export interface operations {
     identity_claim_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -11652,7 +11958,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11693,7 +11999,10 @@ export interface operations {
     identity_offer_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -11774,7 +12083,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11815,7 +12124,10 @@ export interface operations {
     identity_release_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -11896,7 +12208,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12014,7 +12326,10 @@ export interface operations {
     identity_approve: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The enrollment. */
                 id: string;
@@ -12094,7 +12409,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12135,7 +12450,10 @@ export interface operations {
     identity_refuse: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The enrollment. */
                 id: string;
@@ -12189,6 +12507,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -12207,7 +12534,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12248,7 +12575,10 @@ export interface operations {
     identity_release: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12317,7 +12647,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12437,7 +12767,10 @@ export interface operations {
     identity_revoke: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12498,6 +12831,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -12516,7 +12858,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12561,7 +12903,10 @@ export interface operations {
                 /** @description As of one revocation. */
                 reason: string;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12622,6 +12967,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -12640,7 +12994,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12680,7 +13034,10 @@ export interface operations {
     identity_announce_root: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12749,7 +13106,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12859,7 +13216,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12900,7 +13257,10 @@ export interface operations {
     identity_request_root_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12969,7 +13329,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13010,7 +13370,10 @@ export interface operations {
     identity_export_root: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -13088,7 +13451,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13275,7 +13638,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13316,7 +13679,10 @@ export interface operations {
     identity_retire_root: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -13404,7 +13770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13445,7 +13811,10 @@ export interface operations {
     identity_roll_root_over: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -13533,7 +13902,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13646,7 +14015,10 @@ export interface operations {
     identity_reload_served: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -13694,6 +14066,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description asked too often */
             429: {
                 headers: {
@@ -13725,7 +14106,10 @@ export interface operations {
     identity_certify_service: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name in the fleet */
                 service: string;
@@ -13797,7 +14181,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13838,7 +14222,10 @@ export interface operations {
     identity_challenge_tpm: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -13881,6 +14268,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -13899,7 +14295,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14018,7 +14414,10 @@ export interface operations {
                 /** @description Who made the devices that the TPMs are in. */
                 manufacturer: string;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14087,7 +14486,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14213,7 +14612,10 @@ export interface operations {
     identity_enroll_by_tpm: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14256,6 +14658,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -14274,7 +14685,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14313,7 +14724,12 @@ export interface operations {
     };
     identity_tpm_vendors: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -14386,7 +14802,10 @@ export interface operations {
     identity_add_tpm_vendor: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14456,7 +14875,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14745,6 +15164,7 @@ export interface operations {
         };
         requestBody: {
             content: {
+                "application/x-pem-file": string;
                 "text/csv": string;
             };
         };
@@ -14800,7 +15220,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14844,7 +15264,10 @@ export interface operations {
                 /** @description Say what would change, and change nothing. */
                 dry_run?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14887,6 +15310,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -14905,7 +15337,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15016,7 +15448,12 @@ export interface operations {
     };
     response_containments: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Begin after this device. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -15092,7 +15529,10 @@ export interface operations {
                 /** @description Say what would be done and do nothing. */
                 dry_run?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -15143,6 +15583,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -15161,7 +15610,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15277,7 +15726,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15479,7 +15928,10 @@ export interface operations {
     response_close: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description INC-7 */
                 incident: string;
@@ -15558,7 +16010,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
