@@ -35,8 +35,8 @@ const ALWAYS: [&str; 17] = [
     "--no-color",
 ];
 /// All that the parameters of an operation suggest, and so many that are made up.
-const THEIRS: [&str; 4] = ["--phases", "coverage,fuzzing", "--max-examples", "5"];
-const OTHERS: [&str; 6] = [
+const FULLY: &[&str] = &["--phases", "coverage,fuzzing", "--max-examples", "5"];
+const ONCE: &[&str] = &[
     "--phases",
     "fuzzing",
     "--max-examples",
@@ -54,6 +54,7 @@ const LAST: &str = "/api/v1/access/sign-out$";
 
 /// Names that requests may guess: otherwise few would meet anything.
 const NAMES: &str = "\
+[checks.missing_required_header]\nexpected-statuses = [400, 401, 403, 406, 415, 422, 428]\n\
 [dictionaries.devices]\nvalues = [\"cam-1\", \"cam-2\"]\n\
 [dictionaries.products]\nvalues = [\"sensor\"]\n\
 [dictionaries.manufacturers]\nvalues = [\"acme\"]\n\
@@ -88,21 +89,21 @@ fn schemathesis_as_each_role_of_people() {
             "break-glass" => first.invite_with_broken_glass(),
             role => first.invite(&[role]).1,
         };
-        let mut may = permitted(role);
-        if role == "break-glass" {
-            may.extend(permitted("operator"));
+        let mut column = Column {
+            who: role,
+            base: format!("https://localhost:{}", plane.people.port()),
+            shows: asker.headers_toml(),
+            may: permitted(role),
+            known: Vec::new(),
+            but: &[STREAMS, OF_DEVICES, LAST],
+        };
+        if role != "viewer" {
+            column.known = permitted("viewer");
         }
-        let base = format!("https://localhost:{}", plane.people.port());
-        let but = [STREAMS, OF_DEVICES, LAST];
-        ask_all(
-            &home,
-            &python,
-            role,
-            &base,
-            &asker.headers_toml(),
-            &may,
-            &but,
-        );
+        if role == "break-glass" {
+            column.may.extend(permitted("operator"));
+        }
+        column.ask_all(&home, &python);
         asker
             .post("/api/v1/access/sign-out", &json!({}))
             .expect(204);
@@ -118,18 +119,38 @@ fn schemathesis_as_a_program_with_a_token_as_nobody_and_as_the_machine() {
     let (home, plane) = populated();
     let first = Asker::first(&home, &plane);
     let (_, program) = first.token(&["operator", "policy-admin"], &[]);
-    let base = format!("https://localhost:{}", plane.people.port());
     let may = program.who()["actions"].clone();
     let may = may.as_array().unwrap().iter();
-    let may: Vec<String> = may.map(|one| one.as_str().unwrap().to_owned()).collect();
-    let headers = program.headers_toml();
-    let but = [STREAMS, OF_DEVICES];
-    ask_all(&home, &python, "token", &base, &headers, &may, &but);
-    let may = permitted("stranger");
-    ask_all(&home, &python, "stranger", &base, "", &may, &but);
-    let base = format!("http://{}", bridge(home.data_dir().join("fleetward.sock")));
-    let may = permitted("machine");
-    ask_all(&home, &python, "machine", &base, "", &may, &but);
+    let door = format!("https://localhost:{}", plane.people.port());
+    let socket = bridge(home.data_dir().join("fleetward.sock"));
+    let but: &[&str] = &[STREAMS, OF_DEVICES];
+    let token = Column {
+        who: "token",
+        base: door.clone(),
+        shows: program.headers_toml(),
+        may: may.map(|one| one.as_str().unwrap().to_owned()).collect(),
+        known: permitted("operator"),
+        but,
+    };
+    let stranger = Column {
+        who: "stranger",
+        base: door,
+        shows: String::new(),
+        may: permitted("stranger"),
+        known: Vec::new(),
+        but,
+    };
+    let machine = Column {
+        who: "machine",
+        base: format!("http://{socket}"),
+        shows: String::new(),
+        may: permitted("machine"),
+        known: Vec::new(),
+        but,
+    };
+    for column in [token, stranger, machine] {
+        column.ask_all(&home, &python);
+    }
     plane.stop_well();
 }
 
@@ -138,26 +159,33 @@ fn schemathesis_by_certificates_of_devices_and_services() {
     let Some(python) = python_with("schemathesis") else {
         return;
     };
-    for (column, name) in [
+    for (who, name) in [
         ("device", "cam-1"),
         ("service", "commander"),
         ("observer", "network-observer"),
         ("for owners", "ingest"),
     ] {
         let (home, plane) = populated();
-        match column {
-            "device" => {
-                let mut device = home.device("cam-1");
-                let manner = Manner::default();
-                device.enroll(&plane.doors(), &manner).unwrap();
-                write_credential(&home, device.ldevid().unwrap(), name);
-            }
-            _ => write_credential(&home, &plane.certify(name), name),
+        if who == "device" {
+            let mut device = home.device("cam-1");
+            let manner = Manner::default();
+            device.enroll(&plane.doors(), &manner).unwrap();
+            write_credential(&home, device.ldevid().unwrap(), name);
+        } else {
+            write_credential(&home, &plane.certify(name), name);
         }
-        let shows = format!("request-cert = \"{name}.pem\"\nrequest-cert-key = \"{name}.key\"\n");
-        let base = format!("https://localhost:{}", plane.devices.port());
-        let may = permitted(column);
-        ask_all(&home, &python, column, &base, &shows, &may, &[STREAMS]);
+        let column = Column {
+            who,
+            base: format!("https://localhost:{}", plane.devices.port()),
+            shows: format!("request-cert = \"{name}.pem\"\nrequest-cert-key = \"{name}.key\"\n"),
+            may: permitted(who),
+            known: match who {
+                "observer" | "for owners" => permitted("service"),
+                _ => Vec::new(),
+            },
+            but: &[STREAMS],
+        };
+        column.ask_all(&home, &python);
         plane.stop_well();
     }
 }
@@ -183,69 +211,70 @@ fn populated() -> (Home, Plane) {
     (home, plane)
 }
 
-/// Has every operation asked, except those whose path is like one of `but`: what somebody may ask in
-/// all ways, what they may not in one.
-#[track_caller]
-fn ask_all(
-    home: &Home,
-    python: &str,
-    who: &str,
-    base: &str,
-    shows: &str,
-    may: &[String],
-    but: &[&str],
-) {
-    // Secrets are in a file and not among arguments.
-    let config = format!("tls-verify = false\n{shows}{NAMES}");
-    home.write("schemathesis.toml", config.as_bytes());
-    let hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/interface");
-    let excluded = format!("({})", but.join("|"));
-    let permitted = may.join(" ");
-    for (file, are_theirs, how) in [
-        ("theirs.json", true, THEIRS),
-        ("others.json", false, OTHERS),
-    ] {
-        let (interface, count) = operations(may, are_theirs);
-        if count == 0 {
-            continue;
-        }
-        home.write(file, interface.to_string().as_bytes());
-        let mut arguments = vec!["-m", "schemathesis.cli", "run", file, "--url", base];
-        arguments.extend(["--exclude-path-regex", &excluded]);
-        arguments.extend(ALWAYS);
-        arguments.extend(how);
-        let environment = [
-            ("SCHEMATHESIS_HOOKS", "roles"),
-            ("PYTHONPATH", hooks),
-            ("PYTHONDONTWRITEBYTECODE", "1"),
-            ("PYTHONWARNINGS", "ignore"),
-            ("FLEETWARD_MAY", &permitted),
-        ];
-        let ran = run_with(home, python, &arguments, &environment, b"");
-        let said = format!("{}\n{}", ran.text(), ran.err);
-        assert!(ran.good, "as {who}, {file}:\n{said}");
-        let cases = said.lines().find(|line| line.contains(" generated, "));
-        println!(
-            "as {who}: {count} operations, {}",
-            cases.unwrap_or("?").trim()
-        );
-    }
+/// Somebody who asks, and what the table promises them.
+struct Column<'c> {
+    who: &'c str,
+    base: String,
+    /// How they show who they are, as lines of the tool's configuration.
+    shows: String,
+    may: Vec<String>,
+    /// What others were asked in all ways before them: once is enough.
+    known: Vec<String>,
+    /// Paths that are not asked.
+    but: &'c [&'c str],
 }
 
-/// The interface with those operations only whose action is among these, or only the others; and how
-/// many there are.
-fn operations(may: &[String], among: bool) -> (Value, usize) {
-    let text = include_str!("../../../plane/openapi.json");
-    let mut interface: Value = serde_json::from_str(text).unwrap();
-    let mut count = 0;
-    for operations in interface["paths"].as_object_mut().unwrap().values_mut() {
-        operations.as_object_mut().unwrap().retain(|_, operation| {
-            let action = operation["x-action"].as_str().unwrap();
-            may.iter().any(|one| one == action) == among
-        });
-        count += operations.as_object().unwrap().len();
+impl Column<'_> {
+    /// Has every operation asked: what is theirs in all ways, what is not, or is known, in one.
+    #[track_caller]
+    fn ask_all(&self, home: &Home, python: &str) {
+        // Secrets are in a file and not among arguments.
+        let config = format!("tls-verify = false\n{}{NAMES}", self.shows);
+        home.write("schemathesis.toml", config.as_bytes());
+        let interface = concat!(env!("CARGO_MANIFEST_DIR"), "/../plane/openapi.json");
+        let hooks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/interface");
+        let (but, may) = (format!("({})", self.but.join("|")), self.may.join(" "));
+        for (fully, how) in [(true, FULLY), (false, ONCE)] {
+            let names = self.operations(fully);
+            if names.is_empty() {
+                continue;
+            }
+            let these = format!("^({})$", names.join("|"));
+            let mut arguments = vec!["-m", "schemathesis.cli", "run", interface];
+            arguments.extend(["--url", &self.base, "--exclude-path-regex", &but]);
+            arguments.extend(["--include-operation-id-regex", &these]);
+            arguments.extend(ALWAYS);
+            arguments.extend(how);
+            let environment = [
+                ("SCHEMATHESIS_HOOKS", "roles"),
+                ("PYTHONPATH", hooks),
+                ("PYTHONDONTWRITEBYTECODE", "1"),
+                ("PYTHONWARNINGS", "ignore"),
+                ("FLEETWARD_MAY", &may),
+            ];
+            let ran = run_with(home, python, &arguments, &environment, b"");
+            let said = format!("{}\n{}", ran.text(), ran.err);
+            assert!(ran.good, "as {}:\n{said}", self.who);
+            let cases = said.lines().find(|line| line.contains(" generated, "));
+            let cases = cases.unwrap_or("?").trim();
+            println!("as {}: {} operations, {cases}", self.who, names.len());
+        }
     }
-    (interface, count)
+
+    /// By their names in the interface.
+    fn operations(&self, fully: bool) -> Vec<String> {
+        let text = include_str!("../../../plane/openapi.json");
+        let interface: Value = serde_json::from_str(text).unwrap();
+        let paths = interface["paths"].as_object().unwrap().values();
+        let all = paths.flat_map(|operations| operations.as_object().unwrap().values());
+        let has = |list: &[String], operation: &Value| {
+            let action = operation["x-action"].as_str().unwrap();
+            list.iter().any(|one| one == action)
+        };
+        all.filter(|one| (has(&self.may, one) && !has(&self.known, one)) == fully)
+            .map(|one| one["operationId"].as_str().unwrap().to_owned())
+            .collect()
+    }
 }
 
 /// What somebody of this column may ask, as the table in the documents promises it.

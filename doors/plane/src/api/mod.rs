@@ -818,6 +818,32 @@ mod tests {
         }
     }
 
+    /// In the interface one would stand for both.
+    #[test]
+    fn no_two_schemas_share_a_name() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/api"
+        ))];
+        let mut names = std::collections::BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                for behind in text.split(concat!("ToSchema", ")]")).skip(1) {
+                    let words = behind.split_whitespace();
+                    let mut name = words.skip_while(|word| !["struct", "enum"].contains(word));
+                    let name = name.nth(1).unwrap().trim_end_matches('{').to_owned();
+                    assert!(names.insert(name.clone()), "{name} in {}", path.display());
+                }
+            }
+        }
+    }
+
     #[test]
     fn every_route_of_the_api_is_in_the_interface() {
         let source = include_str!("mod.rs");

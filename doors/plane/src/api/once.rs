@@ -86,7 +86,8 @@ impl Keyed {
             return Ok(None);
         };
         let key = value.to_str().unwrap_or_default().trim_matches('"');
-        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+        let is_printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if !(1..=KEY_BYTES_MAX).contains(&key.len()) || !is_printable {
             let text = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} ASCII characters");
             return Err(Problem::new(StatusCode::BAD_REQUEST, "key-refused", text));
         }

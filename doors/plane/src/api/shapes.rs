@@ -8,7 +8,9 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use hyper::body::Body as _;
 use std::collections::HashMap;
 use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::schema::{Schema, SchemaType, Type};
 
 /// Bytes of a body that says nothing.
 const NOTHING_BYTES_MAX: usize = 64;
@@ -17,10 +19,16 @@ const NOTHING_BYTES_MAX: usize = 64;
 pub struct Shapes(HashMap<(&'static str, String), Shape>);
 
 struct Shape {
-    /// Names of the query.
-    query: Vec<String>,
+    query: Vec<Parameter>,
     /// Of the body; none: it has no body.
     media_types: Vec<String>,
+}
+
+/// Of the query.
+struct Parameter {
+    name: String,
+    /// Of 64 bits with a sign, as the interface says: what is read as one, and is greater, is none.
+    is_integer: bool,
 }
 
 impl Shapes {
@@ -77,26 +85,41 @@ impl Shape {
         let bodies = operation.request_body.into_iter();
         Self {
             query: (parameters.filter(|one| one.parameter_in == ParameterIn::Query))
-                .map(|one| one.name)
+                .map(|one| Parameter {
+                    is_integer: one.schema.as_ref().is_some_and(is_integer),
+                    name: one.name,
+                })
                 .collect(),
             media_types: bodies.flat_map(|one| one.content.into_keys()).collect(),
         }
     }
 
     fn check_query(&self, query: &str) -> Result<(), Problem> {
-        let names = query.split('&').map(|pair| pair.split('=').next());
-        let unknown = names.flatten().filter(|name| !name.is_empty());
-        let mut unknown = unknown.filter(|name| !self.query.iter().any(|known| known == name));
-        let Some(name) = unknown.next() else {
-            return Ok(());
-        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let known = self.query.iter().find(|one| one.name == name);
+            let text = match known {
+                Some(one) if one.is_integer && value.parse::<i64>().is_err() => {
+                    format!("{name} is a whole number below 2^63")
+                }
+                Some(_) => continue,
+                None => self.unknown(name),
+            };
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "query-refused", text));
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, name: &str) -> String {
         let name: String = name.chars().take(64).collect();
-        let known = match self.query.as_slice() {
-            [] => "none".to_owned(),
-            names => names.join(", "),
-        };
-        let text = format!("there is no parameter {name:?} here; there are: {known}");
-        Err(Problem::new(StatusCode::BAD_REQUEST, "query-refused", text))
+        let known: Vec<&str> = self.query.iter().map(|one| one.name.as_str()).collect();
+        match known.as_slice() {
+            [] => format!("there is no parameter {name:?} here, and no other"),
+            known => format!(
+                "there is no parameter {name:?} here; there are: {}",
+                known.join(", ")
+            ),
+        }
     }
 
     fn check_media_type(&self, headers: &HeaderMap) -> Result<(), Problem> {
@@ -113,6 +136,13 @@ impl Shape {
             format!("send the body as {}", self.media_types.join(" or ")),
         ))
     }
+}
+
+fn is_integer(schema: &RefOr<Schema>) -> bool {
+    let RefOr::T(Schema::Object(object)) = schema else {
+        return false;
+    };
+    matches!(object.schema_type, SchemaType::Type(Type::Integer))
 }
 
 /// A body where none is taken would be thought to be heeded: somebody says `dry_run`, and it is done.
@@ -156,6 +186,10 @@ mod tests {
         for query in ["limits=1", "limit=1&x", "Limit=1", "%6cimit=1"] {
             let uri = format!("{people}?{query}");
             assert_eq!(status_of("GET", &uri, None).await, 400, "{query}");
+        }
+        for number in ["9223372036854775808", "-", "1e3", ""] {
+            let uri = format!("{people}?limit={number}");
+            assert_eq!(status_of("GET", &uri, None).await, 400, "{number}");
         }
         let revoke = "/api/v1/identity/revocations";
         let json = |text| Some(("application/json; charset=utf-8", text));
