@@ -39,6 +39,10 @@ use clap::{Parser, Subcommand};
 use show::Output;
 use std::process::ExitCode;
 
+/// A tenth of the CPU of a certificate was the C library's allocator (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The security plane of a connected product.
 #[derive(Debug, Parser)]
 #[command(

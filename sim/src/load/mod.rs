@@ -24,7 +24,7 @@ use mqtt::{Connect, Qos, Version, encode};
 use reactor::Reactor;
 use revoke::Revoker;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tally::{Message, Phase, Slot, Tally};
@@ -495,6 +495,7 @@ impl<'a> Run<'a> {
     }
 
     fn open(&mut self, index: usize) {
+        let source = self.source_of(index);
         let (Some(slot), Some(client)) = (self.tally.slots.get_mut(index), self.clients.get(index))
         else {
             return;
@@ -511,7 +512,7 @@ impl<'a> Run<'a> {
                 .then_some(3600),
             ..Connect::new(self.settings.version, &slot.name)
         };
-        let outcome = self.reactor.open(index, client, &connect);
+        let outcome = self.reactor.open(index, client, source, &connect);
         match outcome {
             Ok(()) => {
                 let port = self.reactor.wire(index).and_then(Wire::port);
@@ -519,6 +520,15 @@ impl<'a> Run<'a> {
             }
             Err(refusal) => self.tally.fail(index, &refusal),
         }
+    }
+
+    /// Devices that only connect do so each from an address of its own, as far as this machine has
+    /// them: what a server allows one address is not what is asked.
+    fn source_of(&self, index: usize) -> Option<Ipv4Addr> {
+        let is_here = self.settings.address.ip() == Ipv4Addr::LOCALHOST;
+        let [.., high, low] = u32::try_from(index).ok()?.to_be_bytes();
+        let source = Ipv4Addr::new(127, 1, high, low);
+        (self.settings.mode == Mode::Idle && is_here).then_some(source)
     }
 
     fn turn(&mut self, until: Instant) -> Result<(), SetupError> {

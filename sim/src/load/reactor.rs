@@ -13,6 +13,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -66,18 +67,19 @@ impl Reactor {
         })
     }
 
-    /// Begins to connect in this slot; whatever was there is dropped.
+    /// Begins to connect in this slot, from `source` if it is said; whatever was there is dropped.
     pub(super) fn open(
         &mut self,
         index: usize,
         client: &Client,
+        source: Option<Ipv4Addr>,
         packet: &Connect<'_>,
     ) -> Result<(), Refusal> {
         let Some(slot) = self.slots.get_mut(index) else {
             return Err(Refusal::Setup(format!("there is no slot {index}")));
         };
         *slot = Slot::default();
-        let wire = Wire::open(client, packet)?;
+        let wire = Wire::open(client, source, packet)?;
         let flags = EventFlags::IN | EventFlags::OUT;
         epoll::add(
             &self.epoll,

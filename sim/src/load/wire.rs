@@ -5,10 +5,10 @@ use crate::session::PACKET_BYTES_MAX;
 use crate::tls::{Client, refusal_of};
 use mqtt::{Connect, Packet, Version, encode};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
 use rustls::ClientConnection;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Instant;
 
 /// What rustls takes from a socket at a time, at least.
@@ -41,8 +41,13 @@ enum State {
 }
 
 impl Wire {
-    /// Begins to connect; CONNECT goes out as soon as TLS allows.
-    pub(super) fn open(client: &Client, packet: &Connect<'_>) -> Result<Self, Refusal> {
+    /// Begins to connect, from the address `source` if there is one; CONNECT goes out as soon as TLS
+    /// allows.
+    pub(super) fn open(
+        client: &Client,
+        source: Option<Ipv4Addr>,
+        packet: &Connect<'_>,
+    ) -> Result<Self, Refusal> {
         let address = client.endpoint().address;
         let unreachable = |error: Errno| Refusal::Unreachable(io::Error::from(error).kind());
         let family = if address.is_ipv4() {
@@ -53,6 +58,9 @@ impl Wire {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None).map_err(unreachable)?;
         sockopt::set_tcp_nodelay(&socket, true).map_err(unreachable)?;
+        if let Some(source) = source {
+            bind(&socket, &SocketAddrV4::new(source, 0)).map_err(unreachable)?;
+        }
         match connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(unreachable(error)),

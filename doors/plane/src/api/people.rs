@@ -47,7 +47,7 @@ pub async fn whoami(
     let who = admitted.who;
     let session = who.session.as_ref();
     let member = session.and_then(|session| plane.roster.person(&session.person));
-    let actions = plane.roster.rights.actions_of(who.asker);
+    let actions = plane.roster.rights.people().actions_of(who.asker);
     Ok(Json(WhoAmI {
         actor: who.actor.map(|actor| actor.to_string()).unwrap_or_default(),
         kind: match who.asker {

@@ -2,11 +2,14 @@
 
 pub mod changing;
 pub mod proposals;
+mod rights;
 pub mod tokens;
+
+pub use rights::Rights;
 
 use crate::shared::{OneAtATime, ReadMostly};
 use crate::trouble::Trouble;
-use access::{Network, People, Role, Roles};
+use access::{Network, Role, Roles};
 use model::{ApiTokenId, Digest, PersonId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -15,7 +18,7 @@ use store::{ApiToken, Person, Store};
 /// Rebuilt from the rows at start; changed only while `changing` is held.
 pub struct Roster {
     /// Who may what.
-    pub rights: People,
+    pub rights: Rights,
     /// Held while a change goes from the record to memory.
     pub changing: OneAtATime,
     table: ReadMostly<Table>,
@@ -85,7 +88,7 @@ impl Roster {
         let people = store.people()?.into_iter();
         let tokens = store.api_tokens()?.into_iter();
         Ok(Self {
-            rights: People::new()?,
+            rights: Rights::new()?,
             changing: OneAtATime::default(),
             table: ReadMostly::new(Table {
                 people: people

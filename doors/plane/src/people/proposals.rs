@@ -209,8 +209,14 @@ pub async fn approve(
         expires_at: row.expires_at,
         is_decided: row.approved.is_some(),
     };
-    access::may_decide(&plane.roster.rights, proposed, asker, &by.to_string(), now)
-        .map_err(|why| undecidable(id, why))?;
+    access::may_decide(
+        plane.roster.rights.people(),
+        proposed,
+        asker,
+        &by.to_string(),
+        now,
+    )
+    .map_err(|why| undecidable(id, why))?;
     if row.digest != shown {
         let text = format!("{id} is another act than the one that was shown; look at it again");
         return Err(Trouble::refused("not-what-was-shown", text));
