@@ -25,7 +25,7 @@ const ALWAYS: [&str; 17] = [
     "--no-shrink",
     "--continue-on-failure",
     "--rate-limit",
-    "auto",
+    "90/s",
     "--request-timeout",
     "60",
     "--suppress-health-check",

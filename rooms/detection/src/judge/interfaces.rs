@@ -136,7 +136,7 @@ fn denied(
     // another role's now and then.
     let mean = match subject {
         Subject::Address(_) => 20.0,
-        Subject::Person(_) => 2.0,
+        Subject::Person(_) => 0.5,
         _ => 0.2,
     };
     let p = tail(count, 0.2, mean);
