@@ -153,7 +153,9 @@ impl Gate {
         };
         request.extensions_mut().insert(admitted.clone());
         let bytes_max = body_bytes_max(&endpoint.path);
-        let keyed = match &who.actor {
+        let actor = who.actor.as_ref().map(ToString::to_string);
+        let by = actor.or_else(|| who.subject.as_ref().map(ToString::to_string));
+        let keyed = match by {
             Some(by) if *request.method() == Method::POST && action != Action::SignIn => {
                 Keyed::of(request.headers(), by, endpoint.kind, bytes_max)?
             }

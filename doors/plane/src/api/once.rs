@@ -7,7 +7,6 @@
 use super::actions::Kind;
 use super::{LIST_BYTES_MAX, Problem, Shared};
 use crate::clock;
-use crate::entries::Actor;
 use crate::plane::digest_of;
 use crate::shared::{Locked, to_its_end};
 use crate::trouble::Trouble;
@@ -63,7 +62,7 @@ struct Answer {
     body: Bytes,
 }
 
-/// An act with its key, by whom.
+/// An act with its key, and by whom, as the log or the judge names them.
 pub struct Keyed {
     by: String,
     key: String,
@@ -78,7 +77,7 @@ impl Keyed {
     /// It is not a key.
     pub fn of(
         headers: &HeaderMap,
-        by: &Actor,
+        by: String,
         kind: Kind,
         body_bytes_max: usize,
     ) -> Result<Option<Self>, Problem> {
@@ -92,7 +91,7 @@ impl Keyed {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "key-refused", text));
         }
         Ok(Some(Self {
-            by: by.to_string(),
+            by,
             key: key.to_owned(),
             kind,
             body_bytes_max,

@@ -383,7 +383,7 @@ fn tagged(version: u64, body: impl Serialize) -> Response {
 }
 
 /// RFC 9110, section 13.1.1; RFC 6585, section 3.
-fn seen_version(headers: &HeaderMap) -> Result<u64, Problem> {
+pub fn seen_version(headers: &HeaderMap) -> Result<u64, Problem> {
     let needed = || {
         Problem::new(
             StatusCode::PRECONDITION_REQUIRED,

@@ -1,10 +1,14 @@
 //! Which requests wait for a second person: read before their endpoint is.
 
+use super::access::FleetFiles;
 use super::caller::Who;
 use super::guard::Admitted;
 use super::once::too_large;
-use super::proposals::Proposal;
+use super::people::{NewPerson, NewToken, seen_version};
+use super::proposals::{BreakGlass, Proposal};
 use super::read::json;
+use super::revocation::Revocation;
+use super::roots::RootStep;
 use super::{Problem, Shared};
 use crate::people::proposals::{self, Asked};
 use crate::shared::to_its_end;
@@ -14,7 +18,7 @@ use access::{ActClass, Action, Roles};
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{PersonId, Revocable};
 use serde_json::Value;
@@ -60,6 +64,7 @@ pub async fn turn(
         return Ok(Turn::GoesOn(Request::from_parts(parts, body.into())));
     }
     admitted.also(plane, action)?;
+    check_readable(path, &parts.headers, &body)?;
     if class == ActClass::Policy && !names_plan(&body) {
         return Err(Problem::new(
             StatusCode::PRECONDITION_REQUIRED,
@@ -84,6 +89,26 @@ pub async fn turn(
     let row = to_its_end(async move { proposals::propose(&plane, asked, &actor).await }).await?;
     let answer = (StatusCode::ACCEPTED, Json(Proposal::from(row)));
     Ok(Turn::Waits(answer.into_response()))
+}
+
+/// Nobody is asked about what its endpoint could not read.
+fn check_readable(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
+    match path {
+        "/api/v1/access/fleet" => json::<FleetFiles>(body).map(drop),
+        "/api/v1/access/break-glass" => json::<BreakGlass>(body).map(drop),
+        "/api/v1/access/people" => json::<NewPerson>(body).map(drop),
+        "/api/v1/access/people/{person}" => {
+            seen_version(headers)?;
+            json::<NewPerson>(body).map(drop)
+        }
+        "/api/v1/access/tokens" => json::<NewToken>(body).map(drop),
+        "/api/v1/identity/revocations" => json::<Revocation>(body).map(drop),
+        "/api/v1/identity/roots/retire" | "/api/v1/identity/roots/rollover" => {
+            json::<RootStep>(body).map(drop)
+        }
+        // They have no body, or their list was read.
+        _ => Ok(()),
+    }
 }
 
 /// Whether requests of this action may need another person.

@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use hyper::body::Body as _;
 use std::collections::HashMap;
 use utoipa::OpenApi;
-use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::schema::{Schema, SchemaType, Type};
+use utoipa::openapi::{RefOr, Required};
 
 /// Bytes of a body that says nothing.
 const NOTHING_BYTES_MAX: usize = 64;
@@ -22,6 +22,7 @@ struct Shape {
     query: Vec<Parameter>,
     /// Of the body; none: it has no body.
     media_types: Vec<String>,
+    needs_body: bool,
 }
 
 /// Of the query.
@@ -69,7 +70,13 @@ impl Shapes {
         let query = request.uri().query().unwrap_or_default();
         shape.check_query(query)?;
         if request.body().is_end_stream() {
-            return Ok(request);
+            return match shape.needs_body {
+                true => Err(body_refused(format!(
+                    "this needs a body, as {}",
+                    shape.media_types.join(" or ")
+                ))),
+                false => Ok(request),
+            };
         }
         if shape.media_types.is_empty() {
             return without_body(request).await;
@@ -82,8 +89,11 @@ impl Shapes {
 impl Shape {
     fn of(operation: Operation) -> Self {
         let parameters = operation.parameters.unwrap_or_default().into_iter();
+        let needs_body = (operation.request_body.as_ref())
+            .is_some_and(|body| body.required == Some(Required::True));
         let bodies = operation.request_body.into_iter();
         Self {
+            needs_body,
             query: (parameters.filter(|one| one.parameter_in == ParameterIn::Query))
                 .map(|one| Parameter {
                     is_integer: one.schema.as_ref().is_some_and(is_integer),
@@ -153,8 +163,11 @@ async fn without_body(request: Request) -> Result<Request, Problem> {
     if body.is_ok_and(|body| matches!(body.trim_ascii(), b"" | b"{}")) {
         return Ok(Request::from_parts(parts, Body::empty()));
     }
-    let text = "this takes no body; see /openapi.json";
-    Err(Problem::new(StatusCode::BAD_REQUEST, "body-refused", text))
+    Err(body_refused("this takes no body; see /openapi.json"))
+}
+
+fn body_refused(text: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "body-refused", text)
 }
 
 #[cfg(test)]
@@ -202,6 +215,7 @@ mod tests {
         ] {
             assert_eq!(status_of("POST", revoke, Some((wrong, "{}"))).await, 415);
         }
+        assert_eq!(status_of("POST", revoke, None).await, 400);
         let uri = format!("{revoke}?dry_run=true");
         assert_eq!(status_of("POST", &uri, json("{}")).await, 400);
     }
