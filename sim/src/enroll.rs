@@ -122,7 +122,7 @@ fn enroll_all(
 }
 
 /// Every file below a folder, in the order of their paths.
-fn read_fleet(folder: &Path) -> Result<Vec<FleetFile>, SetupError> {
+pub(crate) fn read_fleet(folder: &Path) -> Result<Vec<FleetFile>, SetupError> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {

@@ -6,7 +6,8 @@ use mqtt::{Qos, Version};
 use sim::enroll::{Enrollment, Kind, enroll};
 use sim::issue::{Issuer, Issuing};
 use sim::load::{
-    CertificateSet, Mark, Mode, Revocations, Settings, Withdrawn, make_certificates, run,
+    Arrivals, CertificateSet, Containments, Mark, Mode, Revocations, Settings, Withdrawn,
+    make_certificates, run,
 };
 use sim::plane::Plane;
 use sim::tls::{Groups, Versions};
@@ -147,6 +148,9 @@ struct Load {
     /// Messages a second, all devices together
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
+    /// How they lie in time
+    #[arg(long, value_enum, default_value_t = LoadArrivals::Even)]
+    arrivals: LoadArrivals,
     #[arg(long, default_value_t = 128)]
     payload_bytes: usize,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
@@ -196,7 +200,7 @@ struct Load {
     key_exchange: KeyExchange,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// In revoke mode: the plane's local socket
+    /// In revoke and contain mode: the plane's local socket
     #[arg(long)]
     socket: Option<PathBuf>,
     /// In revoke mode: how many devices, one after the other while measuring
@@ -205,6 +209,21 @@ struct Load {
     /// In revoke mode instead: all that this CA issued, at half time; the SHA-256 of its name
     #[arg(long, value_name = "ISSUER", conflicts_with = "revocations")]
     revoke_ca: Option<String>,
+    /// In contain mode: devices quarantined one by one
+    #[arg(long, default_value_t = 100)]
+    quarantines: usize,
+    /// In contain mode: devices quarantined in one go after that
+    #[arg(long, default_value_t = 100)]
+    quarantines_together: usize,
+    /// In contain mode: how often policy takes a product's messages away and gives them back
+    #[arg(long, default_value_t = 5)]
+    policy_changes: usize,
+    /// In contain mode: the folder of the fleet in force
+    #[arg(long)]
+    fleet: Option<PathBuf>,
+    /// In contain mode: the product whose policy changes; its devices are PRODUCT-00000, ..
+    #[arg(long, default_value = "line")]
+    product: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -214,6 +233,16 @@ enum LoadMode {
     Idle,
     Fanout,
     Revoke,
+    Contain,
+    Return,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LoadArrivals {
+    /// Together at even distances: no two at once
+    Even,
+    /// Each device by a clock of its own
+    Own,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -357,15 +386,32 @@ impl Load {
                 .unwrap_or_else(|| certificate.with_extension("key"));
             (certificate, key)
         });
-        let revocations = match (self.mode, self.socket) {
-            (LoadMode::Revoke, Some(socket)) => Some(Revocations {
-                plane: Plane::new(&socket, PATIENCE),
+        let plane = match (self.mode, &self.socket) {
+            (LoadMode::Revoke | LoadMode::Contain, None) => {
+                anyhow::bail!("name the plane's local socket: --socket")
+            }
+            (_, socket) => socket.as_deref().map(|path| Plane::new(path, PATIENCE)),
+        };
+        let containments = match (self.mode, &plane) {
+            (LoadMode::Contain, Some(plane)) => Some(Containments {
+                plane: plane.clone(),
+                alone: self.quarantines,
+                together: self.quarantines_together,
+                changes: self.policy_changes,
+                fleet: self.fleet.context("name the fleet's folder: --fleet")?,
+                prefix: format!("{}-", self.product),
+                product: self.product,
+            }),
+            _ => None,
+        };
+        let revocations = match (self.mode, plane) {
+            (LoadMode::Revoke, Some(plane)) => Some(Revocations {
+                plane,
                 what: match self.revoke_ca {
                     Some(issuer) => Withdrawn::Issuer(issuer),
                     None => Withdrawn::Devices(self.revocations),
                 },
             }),
-            (LoadMode::Revoke, None) => anyhow::bail!("name the plane's local socket: --socket"),
             _ => None,
         };
         Ok(Settings {
@@ -375,6 +421,8 @@ impl Load {
                 LoadMode::Idle => Mode::Idle,
                 LoadMode::Fanout => Mode::Fanout,
                 LoadMode::Revoke => Mode::Revoke,
+                LoadMode::Contain => Mode::Contain,
+                LoadMode::Return => Mode::Return,
             },
             address,
             server_name,
@@ -382,6 +430,10 @@ impl Load {
             cert_dir: self.cert_dir,
             devices: self.devices,
             rate: self.rate,
+            arrivals: match self.arrivals {
+                LoadArrivals::Even => Arrivals::Even,
+                LoadArrivals::Own => Arrivals::Own,
+            },
             payload_bytes: self.payload_bytes,
             qos: if self.qos == 0 {
                 Qos::AtMostOnce
@@ -398,6 +450,7 @@ impl Load {
             consumer_filter: self.consumer_filter,
             consumer_persistent: self.consumer_persistent,
             revocations,
+            containments,
             handshakes: self.handshakes,
             window: self.window,
             keep_alive_seconds: self.keep_alive,

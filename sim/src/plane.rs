@@ -120,6 +120,15 @@ impl Plane {
         read(&self.post("/api/v1/identity/revocations", &body)?)
     }
 
+    /// Cuts a device off, `quarantined` or `isolated`; returns when that is on record.
+    ///
+    /// # Errors
+    /// Any [`Refusal`].
+    pub fn contain(&self, device: &str, containment: &str) -> Result<(), Refusal> {
+        let body = json!({ "device": device, "containment": containment, "reason": "a trial" });
+        self.post("/api/v1/response/containments", &body).map(drop)
+    }
+
     /// Names of the devices that the plane has connected, the first 10,000 sessions.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 import createClient, { type Middleware } from 'openapi-fetch';
 import type { paths } from './schema';
-import type { Approval, Containment, NewImport, Problem, RevocableKind } from './shapes';
+import type { Approval, CommandAsked, CommandRow, Containment, FleetFile, NewImport, Problem, RevocableKind } from './shapes';
 
 /** The plane refused, or did not answer. Says what happened and who must act. */
 export class Refused extends Error {
@@ -61,6 +61,10 @@ export const signIn = (token: string) => plane.POST('/api/v1/access/sign-in', { 
 export const signOut = () => plane.POST('/api/v1/access/sign-out');
 export const overview = () => body(plane.GET('/api/v1/overview'));
 export const fleet = () => body(plane.GET('/api/v1/access/fleet'));
+export const fleetSources = (version: number) =>
+  body(plane.GET('/api/v1/access/history/{version}', { params: { path: { version } } }));
+export const plan = (files: FleetFile[]) => body(plane.POST('/api/v1/access/plan', { body: { files } }));
+export const segments = () => body(plane.GET('/api/v1/access/segments'));
 
 export const sessions = (query: { after?: string | undefined; limit: number }) =>
   body(plane.GET('/api/v1/gateway/sessions', { params: { query: given(query) } }));
@@ -68,6 +72,45 @@ export const gatewayRefusals = (query: { device?: string; limit: number }) =>
   body(plane.GET('/api/v1/gateway/refusals', { params: { query: given(query) } }));
 export const speech = (query: { device?: string | undefined; service?: string | undefined }) =>
   body(plane.GET('/api/v1/gateway/speech', { params: { query: given(query) } }));
+
+export const commands = (query: { after?: string | undefined; limit: number }) =>
+  body(plane.GET('/api/v1/gateway/commands', { params: { query: given(query) } }));
+export const command = (command: string, query: { state?: string; after?: string | undefined; limit: number }) =>
+  body(plane.GET('/api/v1/gateway/commands/{command}', { params: { path: { command }, query: given(query) } }));
+/** A rehearsal answers with whom it would reach, the act with the command. */
+const commanding = (asked: CommandAsked, dry_run: boolean) =>
+  body(plane.POST('/api/v1/gateway/commands', { params: { query: { dry_run } }, body: asked }));
+export async function wouldSend(asked: CommandAsked) {
+  const said = await commanding(asked, true);
+  if ('reached' in said) return said;
+  throw new Refused({ status: 0, code: 'unexpected', detail: 'the plane did not rehearse: look into the log' });
+}
+export async function send(asked: CommandAsked) {
+  const said = await commanding(asked, false);
+  if ('id' in said) return said;
+  throw new Refused({ status: 0, code: 'unexpected', detail: 'the plane only rehearsed: nothing was sent' });
+}
+/** A held command is an act that waits for another person: approved as it is shown. */
+export async function approveCommand(proposal: string): Promise<CommandRow> {
+  const params = { path: { proposal } };
+  const { act_sha256 } = await body(plane.GET('/api/v1/access/proposals/{proposal}', { params }));
+  const done = await body(plane.POST('/api/v1/access/proposals/{proposal}/approve', { params, body: { act_sha256 } }));
+  return done.answer as unknown as CommandRow;
+}
+export const cancelCommand = (command: string, reason: string) =>
+  body(plane.POST('/api/v1/gateway/commands/{command}/cancel', { params: { path: { command } }, body: { reason } }));
+
+export const twin = (device: string) => body(plane.GET('/api/v1/gateway/twins/{device}', { params: { path: { device } } }));
+/** `patch`: a JSON merge patch as text. Refused if it is not at `version` any more. */
+export const setTwin = (device: string, version: number, patch: string, dry_run: boolean) =>
+  body(
+    plane.PATCH('/api/v1/gateway/twins/{device}', {
+      params: { path: { device }, query: { dry_run }, header: { 'If-Match': `"${version}"` } },
+      body: patch as never,
+      bodySerializer: () => patch,
+      headers: { 'content-type': 'application/merge-patch+json' },
+    }),
+  );
 
 export type DeviceQuery = NonNullable<paths['/api/v1/inventory/devices']['get']['parameters']['query']>;
 export const devices = (query: DeviceQuery) =>

@@ -315,6 +315,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/access/segments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who may reach what, and what of it was used. */
+        get: operations["access_segments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/access/sign-in": {
         parameters: {
             query?: never;
@@ -3247,8 +3264,13 @@ export interface components {
             gains: components["schemas"]["Shift"][];
             grant_classes: number;
             losses: components["schemas"]["Shift"][];
-            /** @description Names all of this: given back when applying, nothing else is applied. */
+            /** @description Names the rest: given back when applying, nothing else is applied. */
             plan: string;
+            /**
+             * @description What of the recorded traffic would not pass. It changes by the minute and is no part of what
+             *     `plan` names.
+             */
+            traffic: components["schemas"]["Replayed"];
             unchanged: boolean;
             /** @description Who would be in no class, and so be denied everything. */
             unclassified: components["schemas"]["Unclassified"][];
@@ -3469,6 +3491,33 @@ export interface components {
             recorded: components["schemas"]["Recorded"];
             released: string;
         };
+        /**
+         * @description Counts of thirty days at most. No message, topic or device's name is recorded, so devices are
+         *     estimates (right within a tenth), and what a new contract would refuse is not among it.
+         */
+        Replayed: {
+            /**
+             * Format: int32
+             * @description Days since the first that is recorded, today included; 0: nothing is.
+             */
+            days: number;
+            /** @description Delivered to devices and services. */
+            heard: components["schemas"]["TrafficOutcome"];
+            /**
+             * Format: int64
+             * @description Lines beyond those.
+             */
+            left_out: number;
+            /** @description What of both would not pass, most messages first; 100 at most. */
+            lines: components["schemas"]["TrafficLine"][];
+            /** @description Taken of devices and services. */
+            sent: components["schemas"]["TrafficOutcome"];
+            /**
+             * Format: int64
+             * @description Messages of kinds beyond the 10,000 that a day tells apart.
+             */
+            untold: number;
+        };
         RequestedAuthority: {
             /** @description For a new CA, as when one is created; absent for the next key of one that exists. */
             uses?: string | null;
@@ -3676,6 +3725,73 @@ export interface components {
             port: number;
             protocol: string;
             source: string;
+        };
+        Segment: {
+            channels: components["schemas"]["SegmentCell"][];
+            /** @description Places in `destinations`. */
+            destinations: number[];
+            /** @description Products with groups, or services; 50 at most. */
+            kinds: string[];
+            /** Format: int64 */
+            kinds_left_out: number;
+            /** Format: int64 */
+            members: number;
+            /** @description `devices` or `services`. */
+            of: string;
+        };
+        /** @description What is granted in a channel. */
+        SegmentCell: {
+            /** @description Its place in `channels`. */
+            channel: number;
+            publish?: null | components["schemas"]["SegmentRight"];
+            receive?: null | components["schemas"]["SegmentRight"];
+        };
+        SegmentChannel: {
+            /** @description `from-device` or `to-device`. */
+            direction: string;
+            id: string;
+            topics: string;
+        };
+        SegmentDestination: {
+            id: string;
+            /** @description What it is: a name, a network, a role or a class. */
+            place: string;
+        };
+        SegmentRight: {
+            /**
+             * Format: int64
+             * @description About how many devices these were of.
+             */
+            devices: number;
+            /**
+             * Format: int64
+             * @description Counted in these days.
+             */
+            messages: number;
+            /** @description Topics of others too: one member reaches many. */
+            others: boolean;
+            policy?: string | null;
+        };
+        /** @description A row for all who may do the same; in it what is granted and what of that was used. */
+        Segments: {
+            channels: components["schemas"]["SegmentChannel"][];
+            /**
+             * Format: int32
+             * @description Days of which messages are counted, 30 at most; 0: none yet, so nothing can be called unused.
+             */
+            days: number;
+            destinations: components["schemas"]["SegmentDestination"][];
+            /**
+             * Format: int64
+             * @description Segments beyond 1,000.
+             */
+            left_out: number;
+            segments: components["schemas"]["Segment"][];
+            /**
+             * Format: int64
+             * @description Of the fleet in force; 0: none.
+             */
+            version: number;
         };
         /** @description One certificate with the place it has. */
         ServedCertificate: {
@@ -3897,6 +4013,48 @@ export interface components {
             /** @description SHA-256 of the CA certificate, hex. */
             ca_sha256: string;
             manufacturer: string;
+        };
+        TrafficLine: {
+            /** @description `publish` or `receive`. */
+            action: string;
+            /**
+             * Format: int64
+             * @description About how many; 0 for a service.
+             */
+            devices: number;
+            /** @description Devices that are of this kind now, the first few. */
+            examples: string[];
+            /** @description Who: `product camera, group beta` or `service ingest`. */
+            kind: string;
+            /** Format: int64 */
+            messages: number;
+            /** @description Topics of their own; otherwise those of others. */
+            own: boolean;
+            /** @description What forbids it. */
+            policy?: string | null;
+            /**
+             * @description `unlisted-topic`, `no-permit`, `forbidden` or `unknown-class`; `topics-change` and
+             *     `some-too-large` are undecided.
+             */
+            reason: string;
+            /** @description The channel's topics, as they were when it was recorded. */
+            topics: string;
+        };
+        TrafficOutcome: {
+            /**
+             * Format: int64
+             * @description About how many devices those that would be refused are of.
+             */
+            devices: number;
+            /** Format: int64 */
+            messages: number;
+            /** Format: int64 */
+            refused: number;
+            /**
+             * Format: int64
+             * @description Some of these would be refused; how many, counts cannot tell.
+             */
+            undecided: number;
         };
         Twin: {
             /** @description What it still has to change: a merge patch from what it reported to what is desired. */
@@ -5955,6 +6113,78 @@ export interface operations {
             };
             /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_segments: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Segments"];
+                };
+            };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description it is not theirs to ask */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -38,6 +38,10 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['sessions', '#/gateway/sessions', 'td'],
   ['denied', '#/gateway/denied', 'td'],
   ['speech', '#/gateway/speech?device=camera-3', 'td'],
+  ['segments', '#/access/segments', '.cell'],
+  ['plan', '#/access/plan', 'textarea'],
+  ['commands', '#/gateway/commands', 'td'],
+  ['command', '#/gateway/commands?command=CMD-0000000000000001', 'text=not subscribed'],
   ['playbooks', '#/playbooks', 'dl'],
   ['audit', '#/audit', 'td'],
   ['entry', '#/audit/3', 'text=Check the proof here'],
@@ -103,6 +107,44 @@ test('the first screen shows state, picture, steps and acts without scrolling', 
   }
 });
 
+test('the map of two hundred groups is read by keyboard, searched and asked what was never used', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/access/segments');
+  const cells = page.locator('[data-at]');
+  await cells.first().waitFor();
+  expect(await page.locator('tbody tr').count()).toBe(200);
+  expect(await page.locator('[data-at][tabindex="0"]').count()).toBe(1);
+  await page.locator('[data-at="0:0"]').focus();
+  for (const key of ['ArrowDown', 'ArrowDown', 'ArrowRight']) await page.keyboard.press(key);
+  const at = await page.evaluate(() => document.activeElement?.getAttribute('data-at'));
+  expect(at).toBe('2:1');
+  await page.keyboard.press('Control+End');
+  expect(await page.evaluate(() => document.activeElement?.getAttribute('data-at'))).toBe('199:99');
+  await page.getByLabel('Search segments, channels and policies').fill('site-142');
+  await page.getByText('product product-2, group site-142').first().waitFor();
+  expect(await page.locator('tbody tr').count()).toBe(1);
+  expect(await page.locator('[data-at]').count()).toBe(5);
+  await page.getByLabel('Search segments, channels and policies').fill('');
+  await page.getByLabel('Which grants').selectOption('unused');
+  await page.locator('.granted.unused').first().waitFor();
+  expect(await page.locator('.granted:not(.unused)').count()).toBe(0);
+  expect(faults).toEqual([]);
+});
+
+test('a policy is judged while it is written, and nothing is applied', async () => {
+  const { page, faults, fixture } = await begin('incident', 'light', '#/access/plan');
+  const entries = fixture.log.leaves.length;
+  const text = page.getByLabel('Its text');
+  await text.fill('@id("x") forbid (principal in Group::"bta", action, resource);');
+  await page.getByText('did you mean beta?').waitFor();
+  await text.fill('@id("x") forbid (principal in Group::"beta", action, resource);');
+  await page.getByText('4,120 would be refused').waitFor();
+  await accessible(page, 'plan with an answer');
+  await page.getByRole('button', { name: 'Undo all' }).click();
+  await page.getByText('Change something').waitFor();
+  expect(fixture.log.leaves.length).toBe(entries);
+  expect(faults.filter((fault) => !fault.includes('422'))).toEqual([]);
+});
+
 test('the gateway shows who is connected, why somebody was denied, and what it may say, by keyboard', async () => {
   const { page, faults } = await begin('calm', 'light', '#/gateway');
   await page.getByRole('link', { name: 'device/camera-1', exact: true }).waitFor();
@@ -121,6 +163,62 @@ test('the gateway shows who is connected, why somebody was denied, and what it m
   await page.getByText('schemas/camera-state.json').waitFor();
   expect(page.url()).toContain('#/gateway/speech?device=camera-1');
   await visit(page, '#/gateway/speech?device=unknown', 'text=It may say and hear nothing');
+  expect(faults).toEqual([]);
+});
+
+test('a command is rehearsed, sent, approved by a second person, and taken back', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/gateway/commands');
+  await page.getByRole('button', { name: 'Send…' }).click();
+  const dialog = page.getByRole('dialog');
+  const act = dialog.getByRole('button', { name: 'Send it' });
+  await dialog.getByLabel('Channel').selectOption('camera-command');
+  await dialog.getByLabel('Levels').fill('reboot');
+  await dialog.getByLabel('Names').fill('camera-1, camera-2, camera-3');
+  await dialog.getByLabel('Payload').fill('{"delay_seconds":5}');
+  expect(await act.isDisabled()).toBe(true);
+  await dialog.getByRole('button', { name: 'Whom would it reach?' }).click();
+  await dialog.getByText('it is held until a second person approves it').waitFor();
+  await accessible(page, 'the dialog of a command');
+  await dialog.getByLabel('Names').fill('camera-1');
+  expect(await dialog.getByText('Nothing was sent yet.').count(), 'another target is another rehearsal').toBe(0);
+  await dialog.getByRole('button', { name: 'Whom would it reach?' }).click();
+  await act.click();
+  await page.getByText('CMD-0000000000000003 is on its way.').waitFor();
+  await page.getByRole('link', { name: 'camera-1', exact: true }).waitFor();
+  expect(page.url()).toContain('command=CMD-0000000000000003');
+
+  await page.getByRole('link', { name: 'CMD-0000000000000002' }).click();
+  await page.getByRole('button', { name: 'Approve it' }).click();
+  await page.getByText('CMD-0000000000000002 is approved and goes out.').waitFor();
+  await page.getByRole('button', { name: 'Take it back…' }).click();
+  expect(await dialog.getByRole('button', { name: 'Take it back' }).isDisabled()).toBe(true);
+  await dialog.getByLabel('Reason').fill('the wrong product');
+  await accessible(page, 'the dialog that takes a command back');
+  await dialog.getByRole('button', { name: 'Take it back' }).click();
+  await page.getByText('CMD-0000000000000002 is taken back: 12 devices will not get it.').waitFor();
+  await page.getByLabel('Which devices').selectOption('refused');
+  await page.getByText('No device is in this state').waitFor();
+  expect(faults).toEqual([]);
+});
+
+test('what a device should be is changed at the version that was read', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/fleet/camera-1');
+  await page.getByText('differs', { exact: true }).waitFor();
+  await page.getByRole('button', { name: 'Set…' }).click();
+  const dialog = page.getByRole('dialog');
+  const act = dialog.getByRole('button', { name: 'Set it' });
+  await dialog.getByLabel('Merge patch').fill('{"night_mode": false, "interval_seconds": null}');
+  expect(await act.isDisabled()).toBe(true);
+  await dialog.getByRole('button', { name: 'What would stand there?' }).click();
+  await dialog.getByText('Then desired').waitFor();
+  await accessible(page, 'the dialog of a desired state');
+  await act.click();
+  await page.getByText('version 4').waitFor();
+  await page.getByText('as desired', { exact: true }).waitFor();
+  await page.getByText('Set; recorded as').waitFor();
+  await page.getByRole('button', { name: 'Send…' }).click();
+  await dialog.getByText('Send a command to camera-1?').waitFor();
+  expect(await dialog.getByLabel('Names').count(), 'it goes to this device').toBe(0);
   expect(faults).toEqual([]);
 });
 

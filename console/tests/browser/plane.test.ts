@@ -28,6 +28,7 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['claim-tokens', '#/identity/claim-tokens', 'td'],
   ['tpms', '#/identity/tpms', 'h2'],
   ['served', '#/identity/served', '.chain'],
+  ['commands', '#/gateway/commands', 'td'],
 ];
 
 /** One story in order: each test goes on where the one before it ended. */
@@ -327,6 +328,31 @@ describe.sequential('on a real plane', () => {
     await page.getByText('1 token, shown once').waitFor();
     await page.getByRole('button', { name: 'I have them' }).click();
     await page.locator('tr').filter({ hasText: 'HALL-2' }).getByText('unused').waitFor();
+  });
+
+  test('a device is told what it should be, and a command comes to it', async () => {
+    const device = 'camera-00009';
+    stage.subscribe(device);
+    const dialog = page.getByRole('dialog');
+    await visit(page, `#/fleet/${device}`, '.pairs');
+    await page.getByText('Nothing is desired of it').waitFor();
+    await page.getByRole('button', { name: 'Set…' }).click();
+    await dialog.getByLabel('Merge patch').fill('{"night_mode": true}');
+    await dialog.getByRole('button', { name: 'What would stand there?' }).click();
+    await dialog.getByText('Then desired').waitFor();
+    await dialog.getByRole('button', { name: 'Set it' }).click();
+    await page.getByText('version 1', { exact: true }).waitFor();
+    await page.getByText('never reported', { exact: true }).waitFor();
+
+    await page.getByRole('button', { name: 'Send…' }).click();
+    await dialog.getByLabel('Channel').selectOption('camera-command');
+    await dialog.getByLabel('Levels').fill('turn');
+    await dialog.getByLabel('Payload').fill('left');
+    await dialog.getByRole('button', { name: 'Whom would it reach?' }).click();
+    await dialog.getByText('Nothing was sent yet.').waitFor();
+    await dialog.getByRole('button', { name: 'Send it' }).click();
+    const row = page.locator('tr').filter({ hasText: `v1/camera/${device}/command/turn` });
+    await row.getByText('delivered', { exact: true }).waitFor();
   });
 
   test('every page is accessible in both themes and keeps to its policy', async () => {

@@ -1,7 +1,10 @@
 //! `fleetward plan`, `fleetward apply`, `fleetward access …`: who may reach what.
 
+mod folder;
+mod import;
 mod network;
 mod reach;
+mod traffic;
 
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
@@ -12,16 +15,12 @@ use crate::show::{self, Column, Output, escaped};
 use access::SourceFile;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use folder::{fleet_files, read_fleet};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// The plane takes 4 MiB of JSON; the rest is room for its escapes.
-const FLEET_BYTES_MAX: usize = 3 * 1024 * 1024;
-const FLEET_FILES_MAX: usize = 2000;
-const FLEET_DEPTH_MAX: usize = 8;
 
 #[derive(Debug, Args)]
 pub struct Plan {
@@ -172,9 +171,42 @@ pub enum AccessVerb {
         fleetward access nftables fleet --site home.toml --devices devices.csv --contain \
         cam-1=quarantined | nft -f -")]
     Nftables(network::Nftables),
-    /// Print the Cedar schema: what a policy may speak of. Needs no plane.
-    #[command(after_help = "Examples:\n  fleetward access schema > fleet/schema.cedarschema")]
-    Schema,
+    /// Print the Cedar schema: what a policy may speak of; or write the JSON Schemas by which editors
+    /// complete the files of a fleet. Needs no plane.
+    #[command(after_help = "Examples:\n  fleetward access schema\n  \
+        fleetward access schema --into fleet")]
+    Schema {
+        /// The folder of a fleet: the schemas go into its hidden folder `.schemas`.
+        #[arg(long, value_name = "FLEET_DIR")]
+        into: Option<PathBuf>,
+    },
+    /// Turn the acl_file of a Mosquitto broker into a fleet that decides alike. Needs no plane.
+    ///
+    /// Exit status 0: written, or shown; 1: something of it cannot be said by channels and policies, and
+    /// nothing was written.
+    #[command(after_help = "Examples:\n  \
+        fleetward access import-mosquitto /etc/mosquitto/acl --dry-run\n  \
+        fleetward access import-mosquitto /etc/mosquitto/acl --out fleet --product sensor")]
+    ImportMosquitto {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        to: import::Out,
+    },
+    /// Turn policies of AWS IoT Core into a fleet that decides alike, one document a product or a
+    /// service. Needs no plane.
+    ///
+    /// Exit status as of import-mosquitto.
+    #[command(after_help = "Examples:\n  \
+        aws iot get-policy --policy-name camera > camera.json\n  \
+        fleetward access import-aws camera.json ingest.json --dry-run\n  \
+        fleetward access import-aws camera.json ingest.json --out fleet")]
+    ImportAws {
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        to: import::Out,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -363,7 +395,9 @@ impl AccessVerb {
             Self::Observed(observed) => observed.run(output)?,
             Self::Mud(mud) => mud.run(output)?,
             Self::Nftables(nftables) => nftables.run(output)?,
-            Self::Schema => show::line(access::schema().trim_end())?,
+            Self::Schema { into } => import::schema(into.as_deref(), output)?,
+            Self::ImportMosquitto { file, to } => return import::mosquitto(file, to, output),
+            Self::ImportAws { files, to } => return import::aws(files, to, output),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -584,6 +618,7 @@ fn plan_text(planned: &Value) -> String {
             "  any bytes pass, as no schema or encoding is named: {channels}"
         ));
     }
+    lines.extend(traffic::lines(planned));
     format!(
         "Version {version}, {} grant classes:\n{}",
         number(planned, "/grant_classes"),
@@ -643,186 +678,4 @@ fn number(value: &Value, at: &str) -> String {
         .pointer(at)
         .and_then(Value::as_u64)
         .map_or_else(|| "?".into(), |n| n.to_string())
-}
-
-/// A folder as the API takes it.
-fn read_fleet(folder: &Path) -> anyhow::Result<Value> {
-    let files: Vec<_> = fleet_files(folder)?
-        .into_iter()
-        .map(|(path, text)| json!({ "path": path, "text": text }))
-        .collect();
-    Ok(json!({ "files": files }))
-}
-
-/// A signature as text: DER, as manufacturers publish it, becomes PEM.
-fn in_pem(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-    use x509_cert::der::pem::{LineEnding, encode_string};
-    if bytes.starts_with(b"-----BEGIN") {
-        return Ok(bytes);
-    }
-    encode_string("CMS", LineEnding::LF, &bytes)
-        .map(String::into_bytes)
-        .map_err(|error| anyhow::anyhow!("a signature in mud/ is too large ({error})"))
-}
-
-/// All `*.toml` and `*.cedar` below a folder, what belongs to MUD in its `mud/` and `*.json` in its
-/// `schemas/`, by path. Hidden names are passed over; a link is read
-/// only if it leads to a file of the same folder.
-fn fleet_files(folder: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let root = folder.canonicalize().with_context(|| {
-        format!(
-            "{} is not there; name the folder that declares the fleet",
-            shown(folder)
-        )
-    })?;
-    let mut found = BTreeMap::new();
-    gather(&root, &root, 0, &mut found)?;
-    if found.is_empty() {
-        bail!("{} holds no *.toml or *.cedar file", shown(folder));
-    }
-    Ok(found)
-}
-
-fn gather(
-    root: &Path,
-    folder: &Path,
-    depth: usize,
-    found: &mut BTreeMap<String, String>,
-) -> anyhow::Result<()> {
-    if depth > FLEET_DEPTH_MAX {
-        bail!(
-            "{} lies deeper than {FLEET_DEPTH_MAX} folders",
-            shown(folder)
-        );
-    }
-    let listing =
-        std::fs::read_dir(folder).with_context(|| format!("{} cannot be read", shown(folder)))?;
-    for item in listing {
-        let item = item?;
-        let path = item.path();
-        let name = item.file_name();
-        let Some(name) = name.to_str() else {
-            bail!("the name of {} is not UTF-8", shown(&path));
-        };
-        if name.starts_with('.') {
-            continue;
-        }
-        if item.file_type()?.is_dir() {
-            gather(root, &path, depth + 1, found)?;
-            continue;
-        }
-        let extension = path.extension().and_then(|e| e.to_str());
-        let is_in = |name: &str| folder.parent() == Some(root) && folder.ends_with(name);
-        match extension {
-            Some("toml" | "cedar") => {}
-            Some("json" | "p7s" | "pem") if is_in("mud") => {}
-            Some("json") if is_in("schemas") => {}
-            _ => continue,
-        }
-        let real = path
-            .canonicalize()
-            .with_context(|| format!("{} leads nowhere", shown(&path)))?;
-        if !real.starts_with(root) {
-            bail!(
-                "{} leads out of the folder; put the file itself there",
-                shown(&path)
-            );
-        }
-        let Some(bytes) = files::read_regular(&real, FLEET_BYTES_MAX)? else {
-            continue;
-        };
-        let bytes = match extension {
-            Some("p7s") => in_pem(bytes)?,
-            _ => bytes,
-        };
-        let text = String::from_utf8(bytes)
-            .map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", shown(&path)))?;
-        let relative = path.strip_prefix(root).unwrap_or(&path);
-        found.insert(relative.to_string_lossy().into_owned(), text);
-        let bytes: usize = found.values().map(String::len).sum();
-        if bytes > FLEET_BYTES_MAX || found.len() > FLEET_FILES_MAX {
-            bail!(
-                "{} holds more than {FLEET_FILES_MAX} files or {FLEET_BYTES_MAX} bytes; is it the \
-                 folder that declares the fleet?",
-                shown(root)
-            );
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    fn paths(folder: &Path) -> anyhow::Result<Vec<String>> {
-        let files = read_fleet(folder)?;
-        let files = files
-            .pointer("/files")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        Ok(files
-            .iter()
-            .map(|f| f["path"].as_str().unwrap_or_default().to_owned())
-            .collect())
-    }
-
-    #[test]
-    fn a_fleet_is_read_in_the_order_of_paths_and_only_what_counts() {
-        let scratch = tempfile::tempdir().unwrap();
-        let fleet = scratch.path();
-        for folder in ["policies/deep", ".git"] {
-            fs::create_dir_all(fleet.join(folder)).unwrap();
-        }
-        for file in [
-            "z.toml",
-            "a.toml",
-            "policies/deep/p.cedar",
-            ".git/x.toml",
-            "README.md",
-        ] {
-            fs::write(fleet.join(file), "x").unwrap();
-        }
-        symlink(fleet.join("z.toml"), fleet.join("m.toml")).unwrap();
-        assert_eq!(
-            paths(fleet).unwrap(),
-            ["a.toml", "m.toml", "policies/deep/p.cedar", "z.toml"]
-        );
-    }
-
-    #[test]
-    fn a_link_out_of_the_fleet_does_not_leak_a_file() {
-        let scratch = tempfile::tempdir().unwrap();
-        let fleet = scratch.path().join("fleet");
-        fs::create_dir(&fleet).unwrap();
-        fs::write(scratch.path().join("secret.toml"), "key").unwrap();
-        symlink(scratch.path().join("secret.toml"), fleet.join("a.toml")).unwrap();
-        assert!(paths(&fleet).unwrap_err().to_string().contains("leads out"));
-    }
-
-    #[test]
-    fn what_is_no_fleet_is_refused() {
-        let scratch = tempfile::tempdir().unwrap();
-        assert!(paths(scratch.path()).is_err());
-        assert!(paths(&scratch.path().join("none")).is_err());
-        fs::write(scratch.path().join("a.toml"), [0xff]).unwrap();
-        assert!(paths(scratch.path()).is_err());
-        fs::write(
-            scratch.path().join("a.toml"),
-            vec![b' '; FLEET_BYTES_MAX + 1],
-        )
-        .unwrap();
-        assert!(paths(scratch.path()).is_err());
-        fs::remove_file(scratch.path().join("a.toml")).unwrap();
-        fs::create_dir_all(scratch.path().join("1/2/3/4/5/6/7/8/9")).unwrap();
-        assert!(
-            paths(scratch.path())
-                .unwrap_err()
-                .to_string()
-                .contains("deeper")
-        );
-    }
 }

@@ -26,7 +26,7 @@ use crate::sign_in::SignIns;
 use crate::trouble::Trouble;
 use crate::twinning::Twins;
 use crate::withdrawing::{Containments, RevocationPreview, Standing};
-use access::{Facts, Grants};
+use access::{Facts, Grants, TrafficLedger};
 use audit::Vkey;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use identity::pending::Pending;
@@ -65,6 +65,8 @@ pub struct Plane {
     pub(crate) forwarding: Forwarding,
     /// What devices should be and say that they are.
     pub(crate) twins: Arc<Twins>,
+    /// What is sent and heard today, in numbers.
+    pub(crate) traffic: Arc<Locked<TrafficLedger>>,
     /// What the API remembers of those who ask.
     pub(crate) askers: Askers,
     /// Held while a fleet is applied.

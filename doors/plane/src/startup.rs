@@ -14,8 +14,8 @@ use crate::commanding::Commanding;
 use crate::config::Config;
 use crate::entries::{self, Withdrawn};
 use crate::events::Events;
-use crate::fleet::planning;
 use crate::fleet::{FleetInForce, population};
+use crate::fleet::{planning, recorded};
 use crate::flow::Admission;
 use crate::forward::Forwarding;
 use crate::judge::signals::Signals;
@@ -180,6 +180,7 @@ impl Foundation {
         let (requests, asking) = over_mqtt::queue();
         let commanding = Commanding::default();
         let twins = Arc::<Twins>::default();
+        let traffic = Arc::new(Locked::new(recorded::ledger(&self.facts)?));
         let shards = Shards::start(
             &config.gateway,
             self.journals,
@@ -191,6 +192,7 @@ impl Foundation {
                 requests,
                 news: Arc::clone(&commanding.news),
                 twins: Arc::clone(&twins),
+                traffic: Arc::clone(&traffic),
             },
         )?;
         let run = u32::from_be_bytes(random().map_err(readable)?);
@@ -211,6 +213,7 @@ impl Foundation {
             commanding,
             forwarding: Forwarding::default(),
             twins,
+            traffic,
             events: Arc::new(Events::new(run)),
             judgement: Locked::new(self.judgement),
             judging: OneAtATime::default(),

@@ -7,12 +7,12 @@ use crate::change::CommitError;
 use crate::error::{OpenError, ReadError};
 use crate::folder;
 use crate::reader::{Readers, at, digest, index};
-use crate::row::{incident_id, name, named, optional_at, optional_named};
+use crate::row::{groups, incident_id, name, named, optional_at, optional_named};
 use crate::schema;
 use crate::writer::storage_in;
 use model::{
-    Attribution, DeviationKind, DeviceId, Digest, IncidentId, Severity, Source, Subject, TenantId,
-    Timestamp,
+    Assurance, Attribution, DeviationKind, DeviceId, Digest, GroupId, IncidentId, ProductId,
+    ServiceId, Severity, Source, Subject, TenantId, Timestamp,
 };
 use rusqlite::{Connection, Row, Transaction, params};
 use std::net::IpAddr;
@@ -93,16 +93,26 @@ pub struct AlertRow {
     pub evidence: Vec<u8>,
 }
 
-/// Traffic of a class of principals on a channel on a day: aggregates, never messages.
+/// What a kind of principal sent or heard in a channel on a day: counts, never messages or names of
+/// devices. One without a service and without topics is what was not told apart on that day.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counter {
-    pub class: String,
-    pub channel: String,
+pub struct TrafficRow {
     /// Days since 1970.
     pub day: u32,
+    /// `None`: devices.
+    pub service: Option<ServiceId>,
+    pub product: Option<ProductId>,
+    pub groups: Vec<GroupId>,
+    pub assurance: Assurance,
+    /// The template of the channel.
+    pub topics: String,
+    pub received: bool,
+    pub own: bool,
     pub messages: u64,
     pub bytes: u64,
-    pub denied: u64,
+    pub bytes_max: u32,
+    /// A sketch of how many devices, in the form of who made it.
+    pub devices: Vec<u8>,
 }
 
 /// One write of a batch.
@@ -127,8 +137,12 @@ pub enum FactsWrite {
     },
     Alert(AlertRow),
     ForgetAlert(u64),
-    /// Is added to what is stored.
-    Count(Counter),
+    /// Takes the place of the row of the same day, kind, topics and way.
+    Traffic(TrafficRow),
+    /// Traffic of earlier days.
+    ForgetTraffic {
+        before_day: u32,
+    },
 }
 
 /// The database `facts.db` of one tenant, beside `control.db` in the folder that [`crate::Store`]
@@ -285,30 +299,21 @@ impl Facts {
         )
     }
 
-    /// Every counter from `day` on.
+    /// Traffic from `day` on, the oldest first.
     ///
     /// # Errors
     /// The disk, or a row that is not valid.
-    pub fn for_each_counter(
+    pub fn for_each_traffic(
         &self,
         day: u32,
-        mut each: impl FnMut(Counter),
+        mut each: impl FnMut(TrafficRow),
     ) -> Result<u64, ReadError> {
         self.for_each(
-            "SELECT class, channel, day, messages, bytes, denied FROM counter
-             WHERE tenant = ?1 AND day >= ?2 ORDER BY day, class, channel",
+            "SELECT day, service, product, groups, assurance, topics, received, own, messages,
+             bytes, bytes_max, devices FROM traffic
+             WHERE tenant = ?1 AND day >= ?2 ORDER BY day",
             params![self.tenant.as_str(), day],
-            |row| {
-                each(Counter {
-                    class: row.get(0)?,
-                    channel: row.get(1)?,
-                    day: row.get(2)?,
-                    messages: index(row.get(3)?),
-                    bytes: index(row.get(4)?),
-                    denied: index(row.get(5)?),
-                });
-                Ok(())
-            },
+            |row| traffic(row).map(&mut each),
         )
     }
 
@@ -337,7 +342,11 @@ fn put(transaction: &Transaction<'_>, tenant: &str, write: &FactsWrite) -> rusql
         FactsWrite::Address(device, row) => put_address(transaction, tenant, device, row),
         FactsWrite::Peer(device, row) => put_peer(transaction, tenant, device, row),
         FactsWrite::Alert(row) => put_alert(transaction, tenant, row),
-        FactsWrite::Count(row) => count(transaction, tenant, row),
+        FactsWrite::Traffic(row) => put_traffic(transaction, tenant, row),
+        FactsWrite::ForgetTraffic { before_day } => transaction
+            .prepare_cached("DELETE FROM traffic WHERE tenant = ?1 AND day < ?2")?
+            .execute(params![tenant, before_day])
+            .map(drop),
         FactsWrite::ForgetAddress(device, address) => transaction
             .prepare_cached(
                 "DELETE FROM address WHERE tenant = ?1 AND device = ?2 AND address = ?3",
@@ -503,24 +512,56 @@ fn put_alert(transaction: &Transaction<'_>, tenant: &str, row: &AlertRow) -> rus
         .map(drop)
 }
 
-fn count(transaction: &Transaction<'_>, tenant: &str, row: &Counter) -> rusqlite::Result<()> {
+fn put_traffic(
+    transaction: &Transaction<'_>,
+    tenant: &str,
+    row: &TrafficRow,
+) -> rusqlite::Result<()> {
+    let groups: Vec<&str> = row.groups.iter().map(GroupId::as_str).collect();
     transaction
         .prepare_cached(
-            "INSERT INTO counter (tenant, day, class, channel, messages, bytes, denied)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT DO UPDATE SET messages = messages + excluded.messages,
-             bytes = bytes + excluded.bytes, denied = denied + excluded.denied",
+            "INSERT OR REPLACE INTO traffic (tenant, day, service, product, groups, assurance,
+             topics, received, own, messages, bytes, bytes_max, devices)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             tenant,
             row.day,
-            row.class,
-            row.channel,
+            row.service.as_ref().map_or("", ServiceId::as_str),
+            row.product.as_ref().map_or("", ProductId::as_str),
+            groups.join(";"),
+            row.assurance.name(),
+            row.topics,
+            row.received,
+            row.own,
             signed(row.messages),
             signed(row.bytes),
-            signed(row.denied)
+            row.bytes_max,
+            row.devices
         ])
         .map(drop)
+}
+
+fn traffic(row: &Row<'_>) -> Result<TrafficRow, ReadError> {
+    const TABLE: &str = "traffic";
+    let is_named = |column: usize| -> Result<bool, ReadError> {
+        let text: String = row.get(column)?;
+        Ok(!text.is_empty())
+    };
+    Ok(TrafficRow {
+        day: row.get(0)?,
+        service: is_named(1)?.then(|| name(row, 1, TABLE)).transpose()?,
+        product: is_named(2)?.then(|| name(row, 2, TABLE)).transpose()?,
+        groups: groups(row, 3, TABLE)?,
+        assurance: named(row, 4, TABLE, Assurance::from_name)?,
+        topics: row.get(5)?,
+        received: row.get(6)?,
+        own: row.get(7)?,
+        messages: index(row.get(8)?),
+        bytes: index(row.get(9)?),
+        bytes_max: row.get(10)?,
+        devices: row.get(11)?,
+    })
 }
 
 fn device(row: &Row<'_>) -> Result<DeviceFacts, ReadError> {

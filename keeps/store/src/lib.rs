@@ -60,7 +60,7 @@ pub use command::{Command, CommandDelivery, CommandProgress, CommandState, Comma
 pub use enrollment::{Decision, EnrollmentAnswer, PendingEnrollment};
 pub use error::{OpenError, ReadError};
 pub use facts::{
-    AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow,
+    AddressRow, AlertRow, DeviceFacts, Facts, FactsWrite, FirmwareRow, PeerKey, PeerRow, TrafficRow,
 };
 pub use first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet, PinnedLeaf};
 pub use identity::{

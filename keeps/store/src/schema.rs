@@ -30,7 +30,7 @@ pub(crate) const CONTROL: Layout = Layout {
 /// `facts.db`: "FLTF".
 pub(crate) const FACTS: Layout = Layout {
     application_id: 0x464C_5446,
-    steps: &[(1, FACTS_1)],
+    steps: &[(1, FACTS_1), (2, FACTS_2)],
     tenant: "SELECT tenant FROM owner",
     put_tenant: "INSERT INTO owner (tenant) VALUES (?1)",
 };
@@ -675,6 +675,29 @@ CREATE TABLE blob (
     value BLOB NOT NULL,
     PRIMARY KEY (tenant, key)
 ) STRICT;
+";
+
+/// Format 2: traffic by kind of principal. `counter` never had a row. Of devices `service` is empty, of
+/// services `product`.
+const FACTS_2: &str = "
+DROP TABLE counter;
+
+CREATE TABLE traffic (
+    tenant TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    service TEXT NOT NULL,
+    product TEXT NOT NULL,
+    groups TEXT NOT NULL,
+    assurance TEXT NOT NULL,
+    topics TEXT NOT NULL,
+    received INTEGER NOT NULL,
+    own INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    bytes_max INTEGER NOT NULL,
+    devices BLOB NOT NULL,
+    PRIMARY KEY (tenant, day, service, product, groups, assurance, topics, received, own)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What every connection is set to, the writer's and the readers'.

@@ -67,22 +67,25 @@ fn main() -> Result<(), Wrong> {
     changed.groups = groups.iter().skip(3).step_by(41).cloned().collect();
     let started = Instant::now();
     let extended = grants.extended(&changed).map_err(listed)?;
-    let now = extended.as_ref().unwrap_or(&grants);
-    black_box(now.subject(&changed));
+    black_box(extended.as_ref().unwrap_or(&grants).subject(&changed));
     figure(
         "one device changed, into a class that nobody had",
         millis(started.elapsed()),
         "ms",
     );
 
+    // As the plane does: a class that nobody had is compiled with the first who comes into it.
+    let mut now = grants.clone();
     let started = Instant::now();
     for number in 0..OF_A_GROUP {
         let mut moved = facts(number * GROUPS as usize);
         moved
             .groups
             .push(groups.get(77).cloned().ok_or("no group")?);
-        let mine = now.extended(&moved).map_err(listed)?;
-        black_box(mine.as_ref().unwrap_or(now).subject(&moved));
+        if let Some(extended) = now.extended(&moved).map_err(listed)? {
+            now = extended;
+        }
+        black_box(now.subject(&moved));
     }
     figure("a group of 10,000 changed", millis(started.elapsed()), "ms");
 

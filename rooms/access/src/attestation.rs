@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use toml::Spanned;
 
-const REFERENCE_VALUES_MAX: usize = 64;
+pub(crate) const REFERENCE_VALUES_MAX: usize = 64;
 const VERSION_BYTES_MAX: usize = 64;
 const REGISTERS: u8 = 24;
-const RESULT_LIFETIME_HOURS: u32 = 24;
-const RESULT_LIFETIME_HOURS_MAX: u32 = 24 * 90;
+pub(crate) const RESULT_LIFETIME_HOURS: u32 = 24;
+pub(crate) const RESULT_LIFETIME_HOURS_MAX: u32 = 24 * 90;
 
 /// The appraisal policy of a product (RFC 9334 section 8.5).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! `behaviour`. Said for those who watch (`detection`) and show; nothing here permits a message.
 
 use crate::declared::{Tables, declared_twice, in_range, parse};
-use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::diagnostic::{Diagnostic, Place, SourceFile, help_with, nearest};
 use crate::network::{Network, Remote};
 use crate::template::is_name;
 use core::net::IpAddr;
@@ -60,9 +60,9 @@ pub struct Firmware {
     pub sha256: Digest,
 }
 
-const PORTS_MAX: usize = 64;
-const LIST_MAX: usize = 256;
-const DNS_PER_MINUTE_MAX: u32 = 1_000_000;
+pub(crate) const PORTS_MAX: usize = 64;
+pub(crate) const LIST_MAX: usize = 256;
+pub(crate) const DNS_PER_MINUTE_MAX: u32 = 1_000_000;
 const VERSION_CHARS_MAX: usize = 64;
 
 #[derive(Deserialize)]
@@ -213,7 +213,10 @@ impl BehaviourTable {
                 None => refuse(
                     name.span(),
                     format!("destination {:?} is not declared", name.get_ref()),
-                    format!("write [{}] in a file of destinations/", name.get_ref()),
+                    help_with(
+                        nearest(name.get_ref(), known.keys().map(DestinationId::as_str)),
+                        &format!("write [{}] in a file of destinations/", name.get_ref()),
+                    ),
                 ),
             }
         }

@@ -15,8 +15,8 @@ use cedar_policy::{
 };
 use model::{Assurance, GroupId, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Whether the principal is the device that owns the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,28 +115,33 @@ pub(crate) struct Compiler<'a> {
     fleet: &'a Fleet,
     vocabulary: &'a Vocabulary,
     asker: Asker,
-    policies: Vec<PolicyMemo<'a>>,
+    memo: Memo,
 }
 
+/// What the policies of one fleet answered so far, in their order. Kept with the grants: a class that
+/// comes later seldom needs an evaluation. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memo(Vec<PolicyMemo>);
+
 /// What one policy answered so far.
-struct PolicyMemo<'a> {
-    policy: &'a Policy,
+#[derive(Debug, Clone)]
+struct PolicyMemo {
     /// For each channel of the fleet, which of `channels` stands for it.
-    channel_kinds: Vec<usize>,
-    /// One channel for each kind that this policy can tell apart.
-    channels: Vec<&'a Channel>,
+    channel_kinds: Arc<[usize]>,
+    /// One channel for each kind that this policy can tell apart, by its number in the fleet.
+    channels: Arc<[usize]>,
     /// For each destination of the fleet, which of `destinations` stands for it.
-    destination_kinds: Vec<usize>,
-    destinations: Vec<&'a DestinationId>,
-    answers: BTreeMap<Projection, Answers>,
+    destination_kinds: Arc<[usize]>,
+    destinations: Arc<[DestinationId]>,
+    answers: Arc<BTreeMap<Projection, Answers>>,
 }
 
 /// Per kind of channel four bits in the order of `CASES`, and per kind of destination two, own and
 /// other.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Answers {
-    channels: Rc<[u8]>,
-    destinations: Rc<[u8]>,
+    channels: Arc<[u8]>,
+    destinations: Arc<[u8]>,
 }
 
 /// What one policy can see of a class.
@@ -150,8 +155,17 @@ struct Projection {
 }
 
 impl<'a> Compiler<'a> {
-    pub(crate) fn new(fleet: &'a Fleet, vocabulary: &'a Vocabulary) -> Result<Self, Diagnostic> {
-        let channels = fleet.channel_list();
+    /// Goes on with what `memo` holds, which is of the same fleet or empty.
+    pub(crate) fn new(
+        fleet: &'a Fleet,
+        vocabulary: &'a Vocabulary,
+        mut memo: Memo,
+    ) -> Result<Self, Diagnostic> {
+        let policies = fleet.policy_list();
+        if memo.0.len() != policies.len() {
+            let new = |policy| PolicyMemo::new(policy, fleet);
+            memo = Memo(policies.iter().map(new).collect());
+        }
         Ok(Self {
             fleet,
             vocabulary,
@@ -162,17 +176,20 @@ impl<'a> Compiler<'a> {
                 message,
                 help: None,
             })?,
-            policies: (fleet.policy_list().iter())
-                .map(|policy| PolicyMemo::new(policy, channels, fleet))
-                .collect(),
+            memo,
         })
     }
 
+    pub(crate) fn into_memo(self) -> Memo {
+        self.memo
+    }
+
     pub(crate) fn class(&mut self, key: &ClassKey) -> Result<Class, Vec<Diagnostic>> {
-        let mut answers: Vec<Answers> = Vec::with_capacity(self.policies.len());
+        let policies = self.fleet.policy_list();
+        let mut answers: Vec<Answers> = Vec::with_capacity(policies.len());
         let mut wrong = Vec::new();
-        for memo in &mut self.policies {
-            match memo.answers(key, self.vocabulary, &self.asker) {
+        for (memo, policy) in self.memo.0.iter_mut().zip(policies) {
+            match memo.answers(policy, key, self.vocabulary, self.fleet, &self.asker) {
                 Ok(bits) => answers.push(bits),
                 Err(diagnostic) => wrong.push(diagnostic),
             }
@@ -182,7 +199,7 @@ impl<'a> Compiler<'a> {
         }
         let cells = (0..self.fleet.channel_list().len())
             .map(|channel| {
-                let kinds = |memo: &PolicyMemo<'_>| memo.channel_kinds.get(channel).copied();
+                let kinds = |memo: &PolicyMemo| memo.channel_kinds.get(channel).copied();
                 Cells(self.decide(&answers, |answers| &answers.channels, kinds))
             })
             .collect();
@@ -193,8 +210,7 @@ impl<'a> Compiler<'a> {
         };
         let connects = (0..destinations)
             .map(|destination| {
-                let kinds =
-                    |memo: &PolicyMemo<'_>| memo.destination_kinds.get(destination).copied();
+                let kinds = |memo: &PolicyMemo| memo.destination_kinds.get(destination).copied();
                 Connects(self.decide(&answers, |answers| &answers.destinations, kinds))
             })
             .collect();
@@ -212,11 +228,13 @@ impl<'a> Compiler<'a> {
     fn decide<const CASES: usize>(
         &self,
         answers: &[Answers],
-        of: impl Fn(&Answers) -> &Rc<[u8]>,
-        kind: impl Fn(&PolicyMemo<'_>) -> Option<usize>,
+        of: impl Fn(&Answers) -> &Arc<[u8]>,
+        kind: impl Fn(&PolicyMemo) -> Option<usize>,
     ) -> [Cell; CASES] {
         let mut cells = [Cell::default(); CASES];
-        for (index, (memo, answers)) in (0u16..).zip(self.policies.iter().zip(answers)) {
+        let policies = self.fleet.policy_list().iter();
+        let asked = policies.zip(&self.memo.0).zip(answers);
+        for (index, ((policy, memo), answers)) in (0u16..).zip(asked) {
             let bits = kind(memo).and_then(|kind| of(answers).get(kind).copied());
             let bits = bits.unwrap_or(0);
             if bits == 0 {
@@ -227,7 +245,7 @@ impl<'a> Compiler<'a> {
                     continue;
                 }
                 let is_forbidden = cell.policy().is_some() && !cell.is_permit();
-                if memo.policy.is_permit {
+                if policy.is_permit {
                     if cell.policy().is_none() {
                         *cell = Cell::permit(index);
                     }
@@ -256,14 +274,14 @@ impl<'a> Compiler<'a> {
             let Some(policy) = own.policy().or(other.policy()) else {
                 continue;
             };
-            if let Some(memo) = self.policies.get(usize::from(policy))
-                && seen.insert(policy)
+            if seen.insert(policy)
+                && let Some(policy) = self.fleet.policy_list().get(usize::from(policy))
             {
-                wrong.push(memo.policy.origin.diagnostic(
+                wrong.push(policy.origin.diagnostic(
                     format!(
                         "policy {} leaves devices ({}) receiving channel {} of every device but \
                          themselves, which no MQTT filter can express",
-                        memo.policy.id,
+                        policy.id,
                         class.key.describe(self.vocabulary),
                         channel.id
                     ),
@@ -293,19 +311,19 @@ fn tag(fleet: &Fleet, key: &ClassKey) -> u64 {
         .fold(0, |tag, byte| tag << 8 | u64::from(*byte))
 }
 
-impl<'a> PolicyMemo<'a> {
-    fn new(policy: &'a Policy, all: &'a [Channel], fleet: &'a Fleet) -> Self {
+impl PolicyMemo {
+    fn new(policy: &Policy, fleet: &Fleet) -> Self {
         let mut kinds: BTreeMap<(Option<&ChannelId>, bool, bool), usize> = BTreeMap::new();
         let mut channels = Vec::new();
-        let channel_kinds = (all.iter())
-            .map(|channel| {
+        let channel_kinds = (fleet.channel_list().iter().enumerate())
+            .map(|(number, channel)| {
                 let kind = (
                     policy.names.channels.get(&channel.id),
                     channel.direction == Direction::FromDevice,
                     channel.template.has_owner(),
                 );
                 *kinds.entry(kind).or_insert_with(|| {
-                    channels.push(channel);
+                    channels.push(number);
                     channels.len() - 1
                 })
             })
@@ -316,41 +334,43 @@ impl<'a> PolicyMemo<'a> {
             .map(|destination| {
                 let kind = policy.names.destinations.get(&destination.id);
                 *named.entry(kind).or_insert_with(|| {
-                    destinations.push(&destination.id);
+                    destinations.push(destination.id.clone());
                     destinations.len() - 1
                 })
             })
             .collect();
         Self {
-            policy,
             channel_kinds,
-            channels,
+            channels: channels.into(),
             destination_kinds,
-            destinations,
-            answers: BTreeMap::new(),
+            destinations: destinations.into(),
+            answers: Arc::default(),
         }
     }
 
     fn answers(
         &mut self,
+        policy: &Policy,
         key: &ClassKey,
         vocabulary: &Vocabulary,
+        fleet: &Fleet,
         asker: &Asker,
     ) -> Result<Answers, Diagnostic> {
-        let projection = Projection::new(key, &self.policy.names, vocabulary);
+        let projection = Projection::new(key, &policy.names, vocabulary);
         if let Some(answers) = self.answers.get(&projection) {
             return Ok(answers.clone());
         }
         let ask = |resource, relation| {
-            (asker.satisfied(self.policy, &projection, resource, relation)).map_err(|error| {
-                self.policy.origin.diagnostic(
-                    format!("policy {} cannot be evaluated: {error}", self.policy.id),
+            (asker.satisfied(policy, &projection, resource, relation)).map_err(|error| {
+                policy.origin.diagnostic(
+                    format!("policy {} cannot be evaluated: {error}", policy.id),
                     Some("a policy that fails decides nothing: nothing is applied".into()),
                 )
             })
         };
         let mut channels = Vec::with_capacity(self.channels.len());
-        for channel in &self.channels {
+        let kinds = self.channels.iter();
+        for channel in kinds.filter_map(|number| fleet.channel_list().get(*number)) {
             let mut bits = 0;
             for (case, (relation, action)) in CASES.into_iter().enumerate() {
                 let impossible = relation == Relation::Own
@@ -364,7 +384,7 @@ impl<'a> PolicyMemo<'a> {
         }
         let mut destinations = Vec::new();
         if !projection.is_service {
-            for destination in &self.destinations {
+            for destination in self.destinations.iter() {
                 let resource = Resource::Destination(destination);
                 let own = ask(resource, Relation::Own)?;
                 let other = ask(resource, Relation::Other)?;
@@ -375,7 +395,7 @@ impl<'a> PolicyMemo<'a> {
             channels: channels.into(),
             destinations: destinations.into(),
         };
-        self.answers.insert(projection, answers.clone());
+        Arc::make_mut(&mut self.answers).insert(projection, answers.clone());
         Ok(answers)
     }
 }

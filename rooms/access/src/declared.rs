@@ -6,7 +6,7 @@
 use crate::attestation::AttestationTable;
 use crate::behaviour::{self, BehaviourTable, Destination, DestinationId};
 use crate::contract::{self, Contract, Encoding, Schema};
-use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::diagnostic::{Diagnostic, Place, SourceFile, help_with, nearest};
 use crate::fleet::{
     Channel, ChannelId, ClientIds, Direction, Enrollment, FAN_OUT_PER_MINUTE, Group, LdevidKey,
     Part, Product, Service, caps, part_of,
@@ -22,21 +22,21 @@ use std::time::Duration;
 use toml::Spanned;
 
 pub(crate) const NAME: &str = "use 1 to 64 of A-Z a-z 0-9 . _ - and begin with a letter or a digit";
-const LDEVID_LIFETIME_DAYS: u32 = 30;
-const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
-const ROTATION_OVERLAP_HOURS: u32 = 24;
-const ROTATION_OVERLAP_HOURS_MAX: u32 = 8760;
+pub(crate) const LDEVID_LIFETIME_DAYS: u32 = 30;
+pub(crate) const LDEVID_LIFETIME_DAYS_MAX: u32 = 3650;
+pub(crate) const ROTATION_OVERLAP_HOURS: u32 = 24;
+pub(crate) const ROTATION_OVERLAP_HOURS_MAX: u32 = 8760;
 /// Longer than that a device is out of sight, and a person should look at it.
-const RENEWAL_GRACE_DAYS_MAX: u32 = 365;
-const EXPECTED_OFF_DAYS_MAX: u32 = 3650;
-const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
-const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
+pub(crate) const RENEWAL_GRACE_DAYS_MAX: u32 = 365;
+pub(crate) const EXPECTED_OFF_DAYS_MAX: u32 = 3650;
+pub(crate) const PAYLOAD_BYTES_MAX: u32 = 16 * 1024 * 1024;
+pub(crate) const RATE_PER_MINUTE_MAX: u32 = 1_000_000;
 /// The gateway remembers each of these devices for a minute, 16 bytes each.
-const FAN_OUT_PER_MINUTE_MAX: u32 = 100_000;
-const RETAINED_MAX: u32 = 1_000_000;
-const RETAINED_DAYS: u32 = 30;
-const RETAINED_DAYS_MAX: u32 = 3650;
-const SHARES_MAX: usize = 16;
+pub(crate) const FAN_OUT_PER_MINUTE_MAX: u32 = 100_000;
+pub(crate) const RETAINED_MAX: u32 = 1_000_000;
+pub(crate) const RETAINED_DAYS: u32 = 30;
+pub(crate) const RETAINED_DAYS_MAX: u32 = 3650;
+pub(crate) const SHARES_MAX: usize = 16;
 
 /// A product is the label in `/.well-known/est/<product>/<operation>` (RFC 7030 section 3.2.2), so
 /// it is called neither as an operation nor as the label of those who return.
@@ -684,10 +684,18 @@ pub(crate) fn parse<T: DeserializeOwned>(
                 message if message.starts_with("unknown variant") => "write one of these",
                 _ => "correct the TOML at this place",
             };
-            wrong.push(Diagnostic::new(place, error.message(), help.to_owned()));
+            let help = help_with(meant(error.message()), help);
+            wrong.push(Diagnostic::new(place, error.message(), help));
             None
         }
     }
+}
+
+/// Of a message such as "unknown field `topci`, expected one of `topic`, `schema`".
+fn meant(message: &str) -> Option<&str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let word = quoted.next()?;
+    nearest(word, quoted)
 }
 
 fn named<T>(
@@ -723,7 +731,10 @@ fn known_groups(
             None => wrong.push(Diagnostic::new(
                 Place::in_file(file, group.span()),
                 format!("group {:?} is not declared", group.get_ref()),
-                format!("write [groups.{}] in fleet.toml", group.get_ref()),
+                help_with(
+                    nearest(group.get_ref(), known.iter().map(GroupId::as_str)),
+                    &format!("write [groups.{}] in fleet.toml", group.get_ref()),
+                ),
             )),
         }
     }

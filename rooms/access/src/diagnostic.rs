@@ -125,9 +125,71 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
+/// The known word that was probably meant: at most a third of its characters differ, or are swapped.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const CHARACTERS_MAX: usize = 64;
+    let word: Vec<char> = word.chars().take(CHARACTERS_MAX + 1).collect();
+    if word.len() > CHARACTERS_MAX {
+        return None;
+    }
+    let near = known.into_iter().filter_map(|known| {
+        let other: Vec<char> = known.chars().take(CHARACTERS_MAX).collect();
+        let distance = distance(&word, &other);
+        (distance > 0 && distance <= other.len().min(word.len()) / 3).then_some((distance, known))
+    });
+    near.min().map(|(_, known)| known)
+}
+
+/// Characters to insert, take out or change, or neighbours to swap.
+fn distance(left: &[char], right: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (row, one) in (1_usize..).zip(left) {
+        let mut now = vec![row];
+        for (column, other) in (1_usize..).zip(right) {
+            let at = |line: &[usize], place: usize| line.get(place).copied().unwrap_or(usize::MAX);
+            let swapped = column > 1
+                && left.get(row.wrapping_sub(2)) == Some(other)
+                && right.get(column - 2) == Some(one);
+            let best = at(&last, column - 1).saturating_add(usize::from(one != other));
+            let best = best
+                .min(at(&last, column).saturating_add(1))
+                .min(at(&now, column - 1).saturating_add(1));
+            now.push(if swapped {
+                best.min(at(&before, column - 2).saturating_add(1))
+            } else {
+                best
+            });
+        }
+        before = std::mem::replace(&mut last, now);
+    }
+    last.last().copied().unwrap_or(left.len())
+}
+
+/// `did you mean that?` before what else helps.
+pub(crate) fn help_with(meant: Option<&str>, help: &str) -> String {
+    match meant {
+        Some(meant) => format!("did you mean {meant}? or {help}"),
+        None => help.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_nearly_known_is_known_and_another_is_not() {
+        let known = ["topic", "direction", "payload_bytes_max", "description"];
+        let meant = |word| nearest(word, known);
+        assert_eq!(meant("payload_byte_max"), Some("payload_bytes_max"));
+        assert_eq!(meant("topci"), Some("topic"));
+        assert_eq!(meant("directoin"), Some("direction"));
+        assert_eq!(meant("tenant"), None);
+        assert_eq!(meant("topic"), None);
+        assert_eq!(meant(""), None);
+        assert_eq!(meant(&"x".repeat(10_000)), None);
+    }
 
     #[test]
     fn a_place_counts_lines_and_characters_from_one() {

@@ -3,7 +3,7 @@
 use crate::behaviour::Destination;
 use crate::builtin::Builtin;
 use crate::class::{CLASSES_MAX, Class, ClassKey, Facts, Unclassified, Vocabulary, too_many};
-use crate::compile::{Action, Cell, Cells, Compiler, Connects, Relation};
+use crate::compile::{Action, Cell, Cells, Compiler, Connects, Memo, Relation};
 use crate::contract::Contract;
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
@@ -22,6 +22,7 @@ pub struct Grants {
     rules: Arc<Rules>,
     classes: Vec<Arc<Class>>,
     by_key: BTreeMap<ClassKey, u32>,
+    memo: Memo,
     /// Whether the topics of Device Defender are among the plane's own.
     device_defender: bool,
 }
@@ -129,7 +130,8 @@ impl Grants {
                 return Err(vec![too_many(fleet, &rules.vocabulary, &keys)]);
             }
         }
-        let mut compiler = Compiler::new(fleet, &rules.vocabulary).map_err(|wrong| vec![wrong])?;
+        let mut compiler = Compiler::new(fleet, &rules.vocabulary, Memo::default())
+            .map_err(|wrong| vec![wrong])?;
         let mut wrong = BTreeSet::new();
         for key in &keys {
             match compiler.class(key) {
@@ -138,6 +140,7 @@ impl Grants {
             }
         }
         if wrong.is_empty() {
+            grants.memo = compiler.into_memo();
             Ok(grants)
         } else {
             Err(wrong
@@ -166,9 +169,11 @@ impl Grants {
             let keys = self.by_key.keys().cloned().chain([key]).collect();
             return Err(vec![too_many(fleet, vocabulary, &keys)]);
         }
-        let mut compiler = Compiler::new(fleet, vocabulary).map_err(|wrong| vec![wrong])?;
+        let mut compiler =
+            Compiler::new(fleet, vocabulary, self.memo.clone()).map_err(|wrong| vec![wrong])?;
         let mut extended = self.clone();
         extended.add(compiler.class(&key)?);
+        extended.memo = compiler.into_memo();
         Ok(Some(extended))
     }
 
@@ -280,6 +285,18 @@ impl Grants {
                 .of(self.relation(subject, &message), Action::Receive)
                 .is_permit()
         })
+    }
+
+    /// Whether `message` lies in topics of the subject's own. Allocates nothing.
+    #[must_use]
+    pub fn is_own(&self, subject: &Subject, message: &Publish<'_>) -> bool {
+        self.relation(subject, message) == Relation::Own
+    }
+
+    /// A channel by its number ([`Publish::channel_index`]); `None` for the plane's own.
+    #[must_use]
+    pub fn channel_numbered(&self, index: u16) -> Option<&Channel> {
+        self.channel_at(index)
     }
 
     /// The place of `topic` in this fleet, for messages that were permitted before (the journal's).
@@ -458,6 +475,7 @@ impl Grants {
             }),
             classes: Vec::new(),
             by_key: BTreeMap::new(),
+            memo: Memo::default(),
             device_defender: false,
         }
     }
@@ -767,7 +785,7 @@ impl Denied {
     }
 
     /// Of a cell that does not permit.
-    fn by(cell: Cell) -> Self {
+    pub(crate) fn by(cell: Cell) -> Self {
         Self {
             reason: match cell.policy() {
                 Some(_) => DenyReason::Forbidden,

@@ -1,7 +1,7 @@
 //! `fleet/invariants.toml`: what must hold of every policy that is ever applied.
 
 use crate::declared::{self, Declared, Tables};
-use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::diagnostic::{Diagnostic, Place, SourceFile, help_with, nearest};
 use crate::fleet::{ChannelId, Part, caps, part_of};
 use crate::policy::Origin;
 use crate::prove::Party;
@@ -83,7 +83,7 @@ struct ExceptionTable {
 
 const SHAPE: &str = "write either from = [..] and to = [..], or channels = [..] with publish_only = \
                      [..] or receive_only = [..]";
-const EXCEPTIONS_MAX: usize = 32;
+pub(crate) const EXCEPTIONS_MAX: usize = 32;
 
 /// Reads the file if there is one; what is wrong is added to `wrong`. By id.
 pub(crate) fn read(
@@ -225,8 +225,12 @@ impl Reader<'_> {
                 Some(channel) => channels.push(channel),
                 None => {
                     let message = format!("channel {:?} is not declared", name.get_ref());
-                    let help = "correct the name: an invariant about nothing would always hold";
-                    self.refuse(name, &message, help, wrong);
+                    let known = self.declared.channels.keys().map(ChannelId::as_str);
+                    let help = help_with(
+                        nearest(name.get_ref(), known),
+                        "correct the name: an invariant about nothing would always hold",
+                    );
+                    self.refuse(name, &message, &help, wrong);
                 }
             }
         }

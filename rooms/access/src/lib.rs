@@ -29,7 +29,9 @@ mod difference;
 mod explain;
 mod fleet;
 mod grants;
+mod import;
 mod invariant;
+mod json_schema;
 mod mud;
 mod network;
 mod nftables;
@@ -37,9 +39,12 @@ mod people;
 mod policy;
 mod prove;
 mod reach;
+mod replay;
+mod segments;
 mod subset;
 mod template;
 mod topics;
+mod traffic;
 
 pub use attestation::{Attestation, DEBUG_STATUS, ReferenceValue, TokenReferenceValue};
 pub use behaviour::{Behaviour, Destination, DestinationId, Firmware, TlsVersion};
@@ -52,13 +57,15 @@ pub use class::Facts;
 pub use command::{Addressed, Unaddressable};
 pub use contract::{Contract, Encoding, PayloadScratch, Violation};
 pub use diagnostic::{Diagnostic, SourceFile};
-pub use difference::{Difference, How, Principals, Shift, Thing, Unclassified};
+pub use difference::{Difference, EXAMPLES_MAX, How, Principals, Shift, Thing, Unclassified};
 pub use explain::Explanation;
 pub use fleet::{
     Channel, ChannelId, ClientIds, Direction, Enrollment, FAN_OUT_PER_MINUTE, Fleet, Group,
     LdevidKey, Product, Service,
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
+pub use import::{ImportNames, ImportRemark, Imported, import_aws, import_mosquitto};
+pub use json_schema::json_schemas;
 pub use mud::{
     Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature, write_mud,
 };
@@ -74,4 +81,7 @@ pub use people::{
 pub use policy::schema;
 pub use prove::{Outcome, Proof, prove};
 pub use reach::{Reach, Reached};
+pub use replay::{Outcome as ReplayOutcome, Passes, Replay, ReplayLine, replay};
+pub use segments::{Reaching, Right, Segment, SegmentMap};
 pub use template::Template;
+pub use traffic::{DeviceCount, Kind, Passed, Stream, Tally, TrafficDay, TrafficLedger};

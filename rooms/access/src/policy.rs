@@ -2,7 +2,7 @@
 
 use crate::behaviour::DestinationId;
 use crate::declared::Declared;
-use crate::diagnostic::{Diagnostic, Place, SourceFile};
+use crate::diagnostic::{Diagnostic, Place, SourceFile, help_with, nearest};
 use crate::fleet::{ChannelId, Part, caps, part_of};
 use crate::subset;
 use crate::template::is_name;
@@ -383,15 +383,33 @@ impl Names {
                     _ if !is_name(id) => "names are of A-Z a-z 0-9 . _ - only; a character that \
                                           looks like one of these is another: type the name anew"
                         .into(),
-                    "Group" => format!("write [groups.{id}] in fleet.toml, or correct the name"),
                     "Action" => "the actions are publish, receive and connect".into(),
-                    _ => format!(
-                        "write [{id}] in a file of {}s/, or correct the name",
-                        kind.to_lowercase()
+                    "Group" => help_with(
+                        meant(&kind, id, declared),
+                        &format!("write [groups.{id}] in fleet.toml, or correct the name"),
+                    ),
+                    _ => help_with(
+                        meant(&kind, id, declared),
+                        &format!(
+                            "write [{id}] in a file of {}s/, or correct the name",
+                            kind.to_lowercase()
+                        ),
                     ),
                 },
             )),
         }
+    }
+}
+
+/// The declared name that was probably meant.
+fn meant<'d>(kind: &str, id: &str, declared: &'d Declared) -> Option<&'d str> {
+    match kind {
+        "Group" => nearest(id, declared.groups.keys().map(GroupId::as_str)),
+        "Product" => nearest(id, declared.products.keys().map(ProductId::as_str)),
+        "Service" => nearest(id, declared.services.keys().map(ServiceId::as_str)),
+        "Channel" => nearest(id, declared.channels.keys().map(ChannelId::as_str)),
+        "Destination" => nearest(id, declared.destinations.keys().map(DestinationId::as_str)),
+        _ => None,
     }
 }
 

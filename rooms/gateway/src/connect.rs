@@ -444,6 +444,7 @@ impl Gateway {
                 self.record_opened(session, turn);
             }
         }
+        self.record_will(session, turn);
         self.tell_shares_of(session, turn);
     }
 

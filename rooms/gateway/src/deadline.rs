@@ -191,6 +191,7 @@ impl Gateway {
         }
         if let Some((_, will)) = session.delayed_will.take_if(|(at, _)| *at <= now) {
             self.decide_will(index, will, WillFate::Fires);
+            self.record_will(index, turn);
         }
         let Some(session) = self.sessions.get_mut(index) else {
             return;

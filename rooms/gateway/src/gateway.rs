@@ -15,6 +15,7 @@ use crate::signal::Signal;
 use crate::slab::Slab;
 use crate::state::{Connection, Phase, Session, WillDue};
 use crate::summary::Counters;
+use crate::traffic::{self, Traffic};
 use crate::turn::{CloseReason, Closed, Turn};
 use access::{ChannelId, ClientIds, Facts, Grants, PayloadScratch};
 use core::net::IpAddr;
@@ -99,6 +100,7 @@ pub struct Gateway {
     /// Principals that sent something since `metered_at`.
     pub(crate) metered: Vec<u32>,
     pub(crate) metered_at: Option<Timestamp>,
+    pub(crate) traffic: Traffic,
 }
 
 #[derive(Debug, Default)]
@@ -161,6 +163,7 @@ impl Gateway {
             orphans: VecDeque::new(),
             metered: Vec::new(),
             metered_at: None,
+            traffic: Traffic::default(),
         }
     }
 
@@ -467,6 +470,7 @@ impl Gateway {
                 }
                 _ => self.decide_will(index, will, fate),
             }
+            self.record_will(index, turn);
         }
         if !stays {
             self.end_session(index, fate, turn);
@@ -550,6 +554,7 @@ impl Gateway {
             connections: Vec::new(),
             rates: Rates::default(),
             meter: Meter::default(),
+            traffic: traffic::NONE,
             fan_out,
             scheduled: None,
         });

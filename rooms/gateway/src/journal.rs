@@ -19,6 +19,8 @@
 //! | 10 completed: it was released | packet identifier (u16) |
 //! | 11 retained | principal kind · name · flags as 7 · kept at (u64) · as 4 without sequence |
 //! | 12 no longer retained | topic |
+//! | 13 will of a session that lasts | due at (u64, milliseconds; 0 while its client is here) · delay seconds (u32) · flags as 7 · as 4 without sequence |
+//! | 14 will gone: taken back or fired | nothing |
 //!
 //! A text is a u16 length and UTF-8. The journal that stores records guards them by checksums; this
 //! decoder still takes any bytes: disks rot, and a record is never trusted further than it parses.
@@ -82,6 +84,13 @@ pub(crate) enum Record<'r> {
     Forgotten {
         topic: &'r str,
     },
+    Will {
+        /// `None` while its client is connected.
+        due_at: Option<Timestamp>,
+        delay_seconds: u32,
+        message: Outbound<'r>,
+    },
+    WillGone,
 }
 
 /// What a subscriber asked for with a filter.
@@ -108,6 +117,8 @@ impl Record<'_> {
             Self::Completed { .. } => 10,
             Self::Retained { .. } => 11,
             Self::Forgotten { .. } => 12,
+            Self::Will { .. } => 13,
+            Self::WillGone => 14,
         };
         out.extend_from_slice(&[VERSION, kind, key.partition]);
         out.extend_from_slice(&key.number.to_le_bytes());
@@ -164,7 +175,18 @@ impl Record<'_> {
             Self::Received { packet_id } | Self::Completed { packet_id } => {
                 out.extend_from_slice(&packet_id.to_le_bytes());
             }
-            Self::SessionEnded => {}
+            Self::SessionEnded | Self::WillGone => {}
+            Self::Will {
+                due_at,
+                delay_seconds,
+                message,
+            } => {
+                let due_at = due_at.map_or(0, Timestamp::as_millis);
+                out.extend_from_slice(&due_at.to_le_bytes());
+                out.extend_from_slice(&delay_seconds.to_le_bytes());
+                out.push(flags_of(message));
+                write_message(out, message);
+            }
             Self::Retained {
                 publisher,
                 kept_at,
@@ -263,7 +285,21 @@ pub(crate) fn read(record: &[u8]) -> Result<(Key, Record<'_>), &'static str> {
         12 => Record::Forgotten {
             topic: reader.text()?,
         },
-        _ => return Err("the kind of a record is 1 to 12"),
+        13 => {
+            let due_at = match u64::from_le_bytes(reader.array()?) {
+                0 => None,
+                millis => Some(Timestamp::from_millis(millis)),
+            };
+            let delay_seconds = u32::from_le_bytes(reader.array()?);
+            let flags = reader.byte()?;
+            Record::Will {
+                due_at,
+                delay_seconds,
+                message: reader.message(flags)?,
+            }
+        }
+        14 => Record::WillGone,
+        _ => return Err("the kind of a record is 1 to 14"),
     };
     if reader.0.is_empty() {
         Ok((key, record))
@@ -504,6 +540,24 @@ mod tests {
             Record::Forgotten {
                 topic: "v1/cam-1/up/x",
             },
+            Record::Will {
+                due_at: None,
+                delay_seconds: 30,
+                message: Outbound {
+                    expires_at: None,
+                    ..message
+                },
+            },
+            Record::Will {
+                due_at: Some(Timestamp::from_seconds(9)),
+                delay_seconds: 30,
+                message: Outbound {
+                    qos: Qos::ExactlyOnce,
+                    retain: true,
+                    ..message
+                },
+            },
+            Record::WillGone,
         ]
         .iter()
         .map(|record| {
@@ -532,7 +586,10 @@ mod tests {
                     continue;
                 };
                 assert!(
-                    matches!(record, Record::Queued { .. } | Record::Retained { .. }),
+                    matches!(
+                        record,
+                        Record::Queued { .. } | Record::Retained { .. } | Record::Will { .. }
+                    ),
                     "{record:?} of {end} bytes"
                 );
             }

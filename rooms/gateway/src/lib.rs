@@ -47,6 +47,7 @@ mod slab;
 mod state;
 mod subscribe;
 mod summary;
+mod traffic;
 mod turn;
 pub mod twin;
 mod watch;

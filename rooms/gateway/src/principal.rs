@@ -3,6 +3,7 @@
 use crate::fan_out::FanOut;
 use crate::limits::Limits;
 use crate::metering::Meter;
+use crate::traffic;
 use access::{Facts, Subject};
 use model::{Principal, Timestamp};
 use std::time::Duration;
@@ -17,6 +18,8 @@ pub(crate) struct PrincipalState {
     pub connections: Vec<u32>,
     pub rates: Rates,
     pub meter: Meter,
+    /// The newest of its entries in the gateway's traffic.
+    pub traffic: u32,
     /// Of a service.
     pub fan_out: Option<FanOut>,
     pub scheduled: Option<Timestamp>,
@@ -33,7 +36,7 @@ impl PrincipalState {
 
     /// When nothing is owed any more and nothing is left to hand out.
     pub(crate) fn settled_at(&self, now: Timestamp) -> Timestamp {
-        let metered_at = if self.meter.is_empty() {
+        let metered_at = if self.meter.is_empty() && self.traffic == traffic::NONE {
             now
         } else {
             now.plus(Duration::from_secs(1))

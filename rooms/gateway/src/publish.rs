@@ -114,6 +114,8 @@ impl Gateway {
         }
         self.take_rate(principal, &permitted, now);
         self.count_publish(principal, packet);
+        self.count_sent(principal, &permitted, packet.payload.len());
+        self.count_heard(&permitted, packet.payload.len());
         self.note_flow(principal, session, packet, now, turn);
         self.note_received(session, packet);
         self.note_answer(session, packet, turn);

@@ -7,6 +7,15 @@ use crate::turn::{CloseReason, Turn};
 use model::Timestamp;
 use mqtt::{Malformed, Packet, Reason, Version};
 
+const SECOND_CONNECT: Malformed = Malformed {
+    reason: Reason::PROTOCOL_ERROR,
+    rule: "CONNECT comes once (MQTT 3.1.0-2)",
+};
+
+fn is_connect(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|byte| byte >> 4 == 1)
+}
+
 /// What became of the packet at the front.
 pub(crate) enum Step {
     Consumed(usize),
@@ -70,6 +79,10 @@ impl Gateway {
         match phase {
             Phase::Connecting => self.first_packet(id, frame, now, turn),
             Phase::Closing => return Step::Closing,
+            // However it is made: what is wrong inside it has codes of CONNACK.
+            Phase::Open { .. } if is_connect(frame) => {
+                return self.malformed(id, &SECOND_CONNECT, now, turn);
+            }
             Phase::Open { session } => match mqtt::decode(version, frame) {
                 Ok(packet) => match self.open_packet(id, session, &packet, now, turn) {
                     Step::Consumed(_) => {}
@@ -108,17 +121,7 @@ impl Gateway {
             Packet::Pubrec(ack) => self.on_pubrec(id, session, ack, now, turn),
             Packet::Pubrel(ack) => self.on_pubrel(id, session, ack.packet_id, turn),
             Packet::Pubcomp(ack) => self.on_pubcomp(session, ack.packet_id, now, turn),
-            Packet::Connect(_) => {
-                return self.malformed(
-                    id,
-                    &Malformed {
-                        reason: Reason::PROTOCOL_ERROR,
-                        rule: "CONNECT comes once (MQTT 3.1.0-2)",
-                    },
-                    now,
-                    turn,
-                );
-            }
+            Packet::Connect(_) => return self.malformed(id, &SECOND_CONNECT, now, turn),
             Packet::Auth(_) => {
                 return self.malformed(
                     id,
@@ -157,8 +160,9 @@ impl Gateway {
         if let Some(seconds) = disconnect.session_expiry_seconds
             && let Some(found) = self.sessions.get_mut(session)
         {
-            if found.number.is_none() && seconds > 0 {
-                // For devices too, whose sessions were all opened with 0 (MQTT 5: 3.14.2.2.2).
+            if found.expiry_seconds == 0 && seconds > 0 {
+                // What this CONNECT said counts, not one before it; and for devices, whose sessions
+                // are all opened with 0 (MQTT 5: 3.14.2.2.2).
                 return self.malformed(id, &Malformed { reason: Reason::PROTOCOL_ERROR, rule: "a session opened without expiry does not get one at DISCONNECT (MQTT 5: 3.14.2.2.2)" }, now, turn);
             }
             let seconds = seconds.min(self.limits.session_expiry_seconds_max);

@@ -5,12 +5,15 @@ use crate::gateway::Gateway;
 use crate::journal::{self, Key, Record};
 use crate::queue::Outbound;
 use crate::signal::Signal;
-use crate::state::{Session, Subscribed};
+use crate::state::{Session, Subscribed, Will};
 use crate::turn::Turn;
 use access::Facts;
 use model::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Stands for "its client is connected" while records are replayed.
+const CONNECTED: Timestamp = Timestamp::from_millis(0);
 
 /// What `recover` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,7 +33,8 @@ impl Gateway {
     /// Subscriptions are not held against grants here, deliveries are: [`Self::regrant`] does it as
     /// soon as the fleet's grants are known. Called once, before anything else. Exchange the turn's
     /// `to_shards` among all shards until none is left before the first [`Self::open`] of any: a
-    /// publish must find every waiting session. Then say of each of [`Self::retained_publishers`]
+    /// publish must find every waiting session. The turn's journal is committed before that, too.
+    /// Then say of each of [`Self::retained_publishers`]
     /// what is known ([`Self::know_publisher`]).
     pub fn recover<'r>(
         &mut self,
@@ -62,11 +66,12 @@ impl Gateway {
                 });
             }
         }
+        // Replaying asked the journal for what it already has. That a session ended by the restart
+        // itself is news to it: a later one of the same client must not be taken for a second.
+        turn.journal.clear();
         for index in sessions.into_values() {
             self.recovered(index, &mut found, now, turn);
         }
-        // Replaying asked the journal for what it already has.
-        turn.journal.clear();
         turn.to_shards.clear();
         self.orphans.clear();
         self.retained_due(now);
@@ -110,6 +115,13 @@ impl Gateway {
             for packet_id in &session.received {
                 write(&Record::Received {
                     packet_id: *packet_id,
+                });
+            }
+            if let Some((due_at, will)) = self.will_of(session) {
+                write(&Record::Will {
+                    due_at,
+                    delay_seconds: will.delay_seconds,
+                    message: will.message(),
                 });
             }
         }
@@ -212,6 +224,23 @@ impl Gateway {
             Record::Completed { packet_id } => {
                 self.forget_received(index, packet_id);
             }
+            Record::Will {
+                due_at,
+                delay_seconds,
+                message,
+            } => {
+                if let Some(session) = self.sessions.get_mut(index) {
+                    let will = Box::new(Will::of_message(&message, delay_seconds));
+                    session.delayed_will = Some((due_at.unwrap_or(CONNECTED), will));
+                    session.will_recorded = true;
+                }
+            }
+            Record::WillGone => {
+                if let Some(session) = self.sessions.get_mut(index) {
+                    session.delayed_will = None;
+                    session.will_recorded = false;
+                }
+            }
             Record::Acknowledged { sequence } => {
                 if let Some(session) = self.sessions.get_mut(index) {
                     session.queue.acknowledge_sequence(sequence);
@@ -304,8 +333,18 @@ impl Gateway {
             self.forget_if_idle(principal, now);
             return;
         }
-        let at = now.plus(Duration::from_secs(u64::from(session.expiry_seconds)));
-        session.ends_at = Some(at);
+        let expiry = session.expiry_seconds;
+        let ends_at = now.plus(Duration::from_secs(u64::from(expiry)));
+        session.ends_at = Some(ends_at);
+        let mut at = ends_at;
+        if let Some((due_at, will)) = &mut session.delayed_will {
+            // Its client was here: the crash is the loss from which the delay counts.
+            if *due_at == CONNECTED {
+                let delay = will.delay_seconds.min(expiry);
+                *due_at = now.plus(Duration::from_secs(u64::from(delay)));
+            }
+            at = at.min(*due_at);
+        }
         self.deadlines
             .schedule(Owner::Session(index), &mut session.scheduled, at);
         found.sessions += 1;

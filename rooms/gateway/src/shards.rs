@@ -385,6 +385,7 @@ impl Gateway {
         if let Some(place) = grants.resolve(outbound.topic) {
             self.keep(&message, Some(&place), turn);
             self.find_receivers_for(direct, &shares, &place, outbound.qos);
+            self.count_heard(&place, outbound.payload.len());
             refused = !self.deliver_to_matches(&outbound, now, turn);
             if !self.remotes.is_empty() {
                 // The members that were chosen here have left meanwhile: others are elsewhere.

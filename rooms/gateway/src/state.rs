@@ -3,7 +3,7 @@
 use crate::alias::Aliases;
 use crate::flow::Flow;
 use crate::journal::Options;
-use crate::queue::Queue;
+use crate::queue::{Outbound, Queue};
 use crate::retained::Backlog;
 use crate::turn::Token;
 use access::{ClientIds, Facts};
@@ -133,6 +133,8 @@ pub(crate) struct Session {
     pub backlog: Vec<Backlog>,
     /// A will that waits for its delay.
     pub delayed_will: Option<(Timestamp, Box<Will>)>,
+    /// The journal has a will of it.
+    pub will_recorded: bool,
     pub pressure: Pressure,
     pub scheduled: Option<Timestamp>,
     /// What its client sends, and what it is sent.
@@ -162,6 +164,7 @@ impl Session {
             received: Vec::new(),
             backlog: Vec::new(),
             delayed_will: None,
+            will_recorded: false,
             pressure: Pressure::default(),
             scheduled: None,
             incoming: Flow::default(),
@@ -217,6 +220,31 @@ impl Will {
             forward: will.forward.as_bytes().into(),
             payload: will.payload.into(),
             delay_seconds: will.delay_seconds,
+        }
+    }
+
+    /// Out of the journal.
+    pub(crate) fn of_message(message: &Outbound<'_>, delay_seconds: u32) -> Self {
+        Self {
+            topic: message.topic.into(),
+            qos: message.qos,
+            retain: message.retain,
+            forward: message.forward.as_bytes().into(),
+            payload: message.payload.into(),
+            delay_seconds,
+        }
+    }
+
+    /// As it goes out, but for its end, which is counted from when it fires.
+    pub(crate) fn message(&self) -> Outbound<'_> {
+        Outbound {
+            topic: &self.topic,
+            forward: self.forward(),
+            payload: &self.payload,
+            expires_at: None,
+            qos: self.qos,
+            retain: self.retain,
+            share: None,
         }
     }
 

@@ -3,9 +3,10 @@
 use crate::contract::is_removal;
 use crate::deliver::expires_at;
 use crate::gateway::{Gateway, WillFate};
+use crate::journal::Record;
 use crate::queue::Outbound;
 use crate::signal::{Signal, cut};
-use crate::state::{Will, WillDue};
+use crate::state::{Session, Will, WillDue};
 use crate::turn::Turn;
 use access::Denied;
 use model::{DenyReason, Timestamp};
@@ -26,6 +27,45 @@ impl Gateway {
             WillFate::Suppressed => self.counters.wills_suppressed += 1,
             WillFate::Discarded => {}
         }
+    }
+
+    /// Says to the journal what will a session that lasts has: that of its client, or the one that
+    /// waits for its delay. So a crash of the server loses it as little as any other loss does.
+    pub(crate) fn record_will(&mut self, index: u32, turn: &mut Turn) {
+        let Some(key) = self.journal_key(index) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(index) else {
+            return;
+        };
+        let record = match self.will_of(session) {
+            Some((due_at, will)) => Record::Will {
+                due_at,
+                delay_seconds: will.delay_seconds,
+                message: will.message(),
+            },
+            None if session.will_recorded => Record::WillGone,
+            None => return,
+        };
+        let is_recorded = matches!(record, Record::Will { .. });
+        turn.journal
+            .append(key.partition, |out| record.write(key, out));
+        self.counters.journal_records += 1;
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.will_recorded = is_recorded;
+        }
+    }
+
+    /// The will that a session has, and when it is due if its client is gone.
+    pub(crate) fn will_of<'g>(
+        &'g self,
+        session: &'g Session,
+    ) -> Option<(Option<Timestamp>, &'g Will)> {
+        if let Some((at, will)) = &session.delayed_will {
+            return Some((Some(*at), will));
+        }
+        let connection = session.connection.and_then(|id| self.connection(id));
+        Some((None, connection?.will.as_deref()?))
     }
 
     /// A will is held against the grants of now: they may have changed since CONNECT.
@@ -74,13 +114,8 @@ impl Gateway {
             self.add_shards_for_retained(&will.topic);
         }
         let message = Outbound {
-            topic: &will.topic,
-            forward: will.forward(),
-            payload: &will.payload,
             expires_at: expires_at(&will.forward(), now),
-            qos: will.qos,
-            retain: will.retain,
-            share: None,
+            ..will.message()
         };
         let kept = if will.retain {
             let publisher = Arc::new(due.facts.clone());
@@ -88,6 +123,7 @@ impl Gateway {
         } else {
             None
         };
+        self.count_heard(&permitted, will.payload.len());
         self.deliver_to_matches(&message, now, turn);
         if !self.remotes.is_empty() {
             // Nobody waits for its acknowledgement.

@@ -176,6 +176,9 @@ impl Gateway {
     pub fn regrant(&mut self, grants: Arc<Grants>, now: Timestamp, turn: &mut Turn) {
         // Channels are numbered by the fleet, so old debts would lie on other channels.
         let is_same_fleet = self.grants.fleet().digest() == grants.fleet().digest();
+        if !is_same_fleet {
+            self.drop_traffic();
+        }
         self.grants = grants;
         self.recount_retained();
         self.recount_violations();

@@ -14,11 +14,11 @@ pub const PLAYBOOKS_MAX: usize = 64;
 /// A file larger than this is refused unread.
 pub const FILE_BYTES_MAX: usize = 256 * 1024;
 
-const STEPS_MAX: usize = 8;
-const CONTAIN_MAX_MAX: u64 = 10_000;
-const SECONDS_MAX: u32 = 86_400;
+pub(crate) const STEPS_MAX: usize = 8;
+pub(crate) const CONTAIN_MAX_MAX: u64 = 10_000;
+pub(crate) const SECONDS_MAX: u32 = 86_400;
 const WITHIN_SECONDS: u32 = 3600;
-const WITHIN_SECONDS_MAX: u32 = 604_800;
+pub(crate) const WITHIN_SECONDS_MAX: u32 = 604_800;
 const DESCRIPTION_CHARACTERS_MAX: usize = 200;
 
 /// A planned response to what one device does.

@@ -1,17 +1,22 @@
 //! A load generator for any broker of MQTT over mutual TLS: ours, or one to compare with.
 //!
-//! Open loop: messages are due at even distances whatever the server does, and their latency
+//! Open loop: messages are due when they are, whatever the server does, and their latency
 //! counts from when they were due. What cannot be sent because a device's window or socket is
 //! full is counted as held back, never queued. One thread, one epoll.
 
 mod certificates;
+mod come_back;
+mod contain;
 mod histogram;
 mod reactor;
 mod revoke;
+mod schedule;
 mod tally;
 mod wire;
 
 pub use certificates::{CertificatePaths, CertificateSet, make as make_certificates};
+pub use come_back::Returned;
+pub use contain::{Containment, Containments};
 pub use histogram::Histogram;
 pub use revoke::{Revocation, Revocations, Withdrawn};
 
@@ -20,9 +25,11 @@ use crate::random::Random;
 use crate::refusal::{Refusal, SetupError};
 use crate::tls::{Client, Endpoint, Groups, Options, Versions};
 use crate::{ledger::Stamp, ledger::Totals};
+use contain::Container;
 use mqtt::{Connect, Qos, Version, encode};
 use reactor::Reactor;
 use revoke::Revoker;
+use schedule::Schedule;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -43,6 +50,19 @@ pub enum Mode {
     Fanout,
     /// As publish, and some devices are revoked on the way.
     Revoke,
+    /// As publish, and devices are quarantined and policy is changed on the way.
+    Contain,
+    /// As idle, until the server goes away: then all come back.
+    Return,
+}
+
+/// How messages of many devices lie in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrivals {
+    /// Together they are at even distances: no two at once.
+    Even,
+    /// Each device sends by a clock of its own: with one period, at a moment that chance gave it.
+    Own,
 }
 
 /// A run.
@@ -60,6 +80,7 @@ pub struct Settings {
     pub devices: usize,
     /// Messages per second in sum.
     pub rate: f64,
+    pub arrivals: Arrivals,
     /// At least [`Stamp::BYTES_MAX`].
     pub payload_bytes: usize,
     /// 0 or 1.
@@ -82,6 +103,8 @@ pub struct Settings {
     pub consumer_persistent: bool,
     /// In revoke mode.
     pub revocations: Option<Revocations>,
+    /// In contain mode.
+    pub containments: Option<Containments>,
     /// Connections being opened at a time.
     pub handshakes: usize,
     /// Messages in flight per sender, if the server permits as many.
@@ -152,6 +175,14 @@ pub struct Report {
     /// In revoke mode, in their order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revocations: Vec<Revocation>,
+    /// Messages that were refused as they had to be, or might be while an act was under way.
+    pub withheld: u64,
+    /// In contain mode, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub containments: Vec<Containment>,
+    /// In return mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returned: Option<Returned>,
 }
 
 /// Runs the load and reports. `observe` is called at the marks.
@@ -166,7 +197,11 @@ pub fn run(settings: &Settings, observe: &mut dyn FnMut(Mark)) -> Result<Report,
             run.connect_all(observe)?;
             run.hold(observe)?;
         }
-        Mode::Publish | Mode::Fanout | Mode::Revoke => {
+        Mode::Return => {
+            run.connect_all(observe)?;
+            run.come_back(observe)?;
+        }
+        Mode::Publish | Mode::Fanout | Mode::Revoke | Mode::Contain => {
             run.connect_all(observe)?;
             run.publishes(observe)?;
         }
@@ -194,6 +229,8 @@ struct Run<'a> {
     /// From the beginning to the end of measuring.
     lasted: Duration,
     revocations: Vec<Revocation>,
+    containments: Vec<Containment>,
+    returned: Option<Returned>,
 }
 
 /// The longest turn without looking after keep-alives and stuck connections.
@@ -220,7 +257,7 @@ impl<'a> Run<'a> {
         let mut slots = Vec::with_capacity(names.len() + 1);
         let mut topics = Vec::with_capacity(names.len());
         let mut shown = Vec::with_capacity(names.len());
-        let subscribes = matches!(settings.mode, Mode::Idle | Mode::Fanout);
+        let subscribes = matches!(settings.mode, Mode::Idle | Mode::Fanout | Mode::Return);
         for name in names {
             let folder = &settings.cert_dir;
             let presented = Presented::read(
@@ -237,7 +274,7 @@ impl<'a> Run<'a> {
             ));
         }
         if let Some((certificate, key)) = &settings.consumer
-            && matches!(settings.mode, Mode::Publish | Mode::Fanout | Mode::Revoke)
+            && !matches!(settings.mode, Mode::Connect | Mode::Idle | Mode::Return)
         {
             clients.push(offer.presenting(&Presented::read(certificate, key)?));
             let filter = (settings.mode != Mode::Fanout)
@@ -264,6 +301,8 @@ impl<'a> Run<'a> {
             swept_at: Instant::now(),
             lasted: settings.measured,
             revocations: Vec::new(),
+            containments: Vec::new(),
+            returned: None,
         })
     }
 
@@ -359,7 +398,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Publish and fan-out: messages at an even pace, then a drain.
+    /// Publish and fan-out: messages when they are due, then a drain.
     fn publishes(&mut self, observe: &mut dyn FnMut(Mark)) -> Result<(), SetupError> {
         let devices = self.topics.len();
         let mut order: Vec<usize> = (0..devices)
@@ -384,14 +423,23 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
-        let distance = Duration::from_secs_f64(1.0 / self.settings.rate);
+        let mut container = match &self.settings.containments {
+            Some(wanted) => {
+                let lasts = self.settings.measured;
+                Some(Container::start(wanted, self, &order, measuring, lasts)?)
+            }
+            None => None,
+        };
+        let schedule = Schedule::new(&self.settings, order.len());
         let mut number: u32 = 0;
         let mut marked = false;
         let mut payload = Vec::new();
         while !order.is_empty() {
             let now = Instant::now();
-            // Late as it may be, each revocation has its turn.
-            if now >= end && revoker.as_ref().is_none_or(Revoker::is_done) {
+            // Late as it may be, each act has its turn.
+            let all_done = revoker.as_ref().is_none_or(Revoker::is_done)
+                && container.as_ref().is_none_or(Container::is_done);
+            if now >= end && all_done {
                 break;
             }
             if !marked && now >= measuring {
@@ -399,7 +447,7 @@ impl<'a> Run<'a> {
                 observe(Mark::MeasuringBegins);
                 self.cpu = cpu_time();
             }
-            let mut due = begun + distance * number;
+            let mut due = begun + schedule.due(number);
             let mut burst = 0;
             while due <= now && burst < BURST {
                 if marked {
@@ -414,20 +462,24 @@ impl<'a> Run<'a> {
                 self.publish(device.unwrap_or(0), &receivers, &mut payload, &message);
                 number = number.saturating_add(1);
                 burst += 1;
-                due = begun + distance * number;
+                due = begun + schedule.due(number);
             }
             let revokes_at = revoker
                 .as_mut()
                 .and_then(|revoker| self.revoke(revoker, now, &mut payload));
+            let contains_at = container
+                .as_mut()
+                .and_then(|container| self.contain(container, now, &mut payload));
             let until = due.min(now + SWEEP);
             let until = if now < end { until.min(end) } else { until };
-            self.turn(revokes_at.map_or(until, |at| at.min(until)))?;
+            let acts_at = revokes_at.into_iter().chain(contains_at).min();
+            self.turn(acts_at.map_or(until, |at| at.min(until)))?;
         }
         observe(Mark::MeasuringEnds);
         self.lasted = measuring.elapsed();
         self.cpu = cpu_time().saturating_sub(self.cpu);
         // What a lagging generator did not come to.
-        while !order.is_empty() && begun + distance * number < end {
+        while !order.is_empty() && begun + schedule.due(number) < end {
             self.held_back += 1;
             number = number.saturating_add(1);
         }
@@ -435,6 +487,7 @@ impl<'a> Run<'a> {
         if let Some(revoker) = revoker {
             self.revocations = self.finish(revoker)?;
         }
+        self.containments = container.map(Container::finish).unwrap_or_default();
         Ok(())
     }
 
@@ -518,7 +571,7 @@ impl<'a> Run<'a> {
                 let port = self.reactor.wire(index).and_then(Wire::port);
                 self.tally.opened(index, port);
             }
-            Err(refusal) => self.tally.fail(index, &refusal),
+            Err(refusal) => self.tally.ended(index, &refusal),
         }
     }
 
@@ -591,6 +644,8 @@ impl<'a> Run<'a> {
                 Mode::Idle => "idle",
                 Mode::Fanout => "fanout",
                 Mode::Revoke => "revoke",
+                Mode::Contain => "contain",
+                Mode::Return => "return",
             },
             devices: self.topics.len(),
             connected: self.connected,
@@ -621,6 +676,9 @@ impl<'a> Run<'a> {
             failures: tally.failures,
             example: tally.example,
             revocations: self.revocations,
+            withheld: tally.withheld,
+            containments: self.containments,
+            returned: self.returned,
         }
     }
 }
@@ -661,7 +719,20 @@ fn check(settings: &Settings) -> Result<(), SetupError> {
                 .to_owned(),
         );
     }
+    if (settings.mode == Mode::Contain) != settings.containments.is_some() {
+        return wrong("contain mode, and no other, contains".to_owned());
+    }
     Ok(())
+}
+
+/// From `origin` to `at`, which may lie before it.
+fn micros(at: Instant, origin: Instant) -> f64 {
+    let nanos = |duration: Duration| duration.as_secs_f64() * 1e6;
+    let micros = match at.checked_duration_since(origin) {
+        Some(after) => nanos(after),
+        None => -nanos(origin.saturating_duration_since(at)),
+    };
+    (micros * 10.0).round() / 10.0
 }
 
 /// The names of the first `count` pairs in the folder.

@@ -5,8 +5,8 @@
 //! has its turn to itself: the next begins after the answer to this one, however late we are, so
 //! that all of them are measured and no answer is taken for another's.
 
-use super::Run;
 use super::tally::{Message, Phase};
+use super::{Run, micros};
 use crate::der::{Reader, tag};
 use crate::plane::{Plane, Revoked};
 use crate::refusal::{Refusal, SetupError};
@@ -335,16 +335,6 @@ impl Run<'_> {
             ports: slots().filter_map(|slot| slot.port).collect(),
         }
     }
-}
-
-/// From `origin` to `at`, which may lie before it.
-fn micros(at: Instant, origin: Instant) -> f64 {
-    let nanos = |duration: Duration| duration.as_secs_f64() * 1e6;
-    let micros = match at.checked_duration_since(origin) {
-        Some(after) => nanos(after),
-        None => -nanos(origin.saturating_duration_since(at)),
-    };
-    (micros * 10.0).round() / 10.0
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::histogram::Histogram;
 use crate::ledger::{Delivered, Ledger, Stamp};
 use crate::refusal::Refusal;
 use mqtt::{Packet, Qos, Reason, Version, encode};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// The state of all slots: devices first, the consumer (or fan-out's publisher) last.
@@ -28,8 +28,15 @@ pub(super) struct Tally {
     /// PUBLISH packets written.
     pub(super) published: u64,
     pub(super) refused: u64,
+    /// Refused as they had to be, or might be.
+    pub(super) withheld: u64,
+    /// (page, sequence) of what was sent though it was forbidden.
+    forbidden: BTreeSet<(u32, u32)>,
     /// Deliveries that arrived within the window.
     pub(super) window_delivered: u64,
+    /// Doomed slots that ended since the caller last looked; true: the server said that it is busy.
+    pub(super) endings: Vec<(usize, bool)>,
+    pub(super) last_ending: Option<String>,
     /// Sessions that ended after they had been ready.
     pub(super) disconnected: u64,
     pub(super) failures: BTreeMap<String, u64>,
@@ -49,6 +56,8 @@ pub(super) struct Slot {
     last_packet_id: u16,
     /// Its end is asked for, so it is no failure.
     pub(super) is_doomed: bool,
+    standing: Standing,
+    sent: u64,
     /// The last acknowledgement, and the end of the connection, on the run's clock.
     pub(super) acknowledged_at: Option<Duration>,
     pub(super) ended_at: Option<Duration>,
@@ -63,8 +72,20 @@ pub(super) enum Phase {
     Ready,
 }
 
+/// What must become of a message that is sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It must be accepted.
+    Permitted,
+    /// An act is under way: either.
+    Changing,
+    /// It must be refused, and nobody may have it.
+    Forbidden,
+}
+
 struct InFlight {
     packet_id: u16,
+    standing: Standing,
     sequence: u32,
     scheduled: Duration,
 }
@@ -81,6 +102,8 @@ impl Slot {
             keep_alive: Duration::MAX,
             last_packet_id: 0,
             is_doomed: false,
+            standing: Standing::Permitted,
+            sent: 0,
             acknowledged_at: None,
             ended_at: None,
             port: None,
@@ -111,6 +134,10 @@ impl Tally {
             in_flight: 0,
             published: 0,
             refused: 0,
+            withheld: 0,
+            forbidden: BTreeSet::new(),
+            endings: Vec::new(),
+            last_ending: None,
             window_delivered: 0,
             disconnected: 0,
             failures: BTreeMap::new(),
@@ -152,6 +179,9 @@ impl Tally {
         {
             slot.ended_at = Some(now);
             self.leave(index);
+            let is_busy = matches!(refusal, Refusal::Connack { reason, .. } if *reason == Reason::SERVER_BUSY);
+            self.endings.push((index, is_busy));
+            self.last_ending = Some(refusal.to_string());
             return;
         }
         if self.leave(index) == Some(Phase::Ready) {
@@ -165,6 +195,23 @@ impl Tally {
         let name = self.slots.get(index).map_or("?", |slot| slot.name.as_str());
         self.example
             .get_or_insert_with(|| format!("{name}: {refusal}"));
+    }
+
+    /// What is sent by this slot from now on stands so; while it changes also what is under way.
+    pub(super) fn stands(&mut self, index: usize, standing: Standing) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.standing = standing;
+            if standing == Standing::Changing {
+                let under_way = slot.in_flight.iter_mut();
+                under_way.for_each(|sent| sent.standing = standing);
+            }
+        }
+    }
+
+    /// Messages that these slots have sent.
+    pub(super) fn sent_by(&self, slots: &[usize]) -> u64 {
+        let slots = slots.iter().filter_map(|index| self.slots.get(*index));
+        slots.map(|slot| slot.sent).sum()
     }
 
     /// Slots that have been opening since before `since`.
@@ -220,10 +267,16 @@ impl Tally {
         };
         encode::publish(out, self.version, &publish);
         self.published += 1;
+        slot.sent += 1;
+        if slot.standing == Standing::Forbidden {
+            let pages = pages.iter().map(|page| (*page, sequence));
+            self.forbidden.extend(pages);
+        }
         match packet_id {
             Some(packet_id) => {
                 slot.in_flight.push_back(InFlight {
                     packet_id,
+                    standing: slot.standing,
                     sequence,
                     scheduled: message.scheduled,
                 });
@@ -305,6 +358,10 @@ impl Tally {
         } else {
             stamp.device
         };
+        if self.forbidden.contains(&(page, stamp.sequence)) {
+            let what = "a message that was sent after it was forbidden was delivered";
+            self.fail(index, &Refusal::Protocol(what.to_owned()));
+        }
         let scheduled = Duration::from_nanos(stamp.sent_nanos);
         if self.ledger.deliver(page, stamp.sequence) == Delivered::First
             && self.is_in_window(scheduled)
@@ -330,12 +387,20 @@ impl Tally {
             return;
         };
         self.in_flight = self.in_flight.saturating_sub(1);
+        if sent.standing != Standing::Permitted && reason == Reason::NOT_AUTHORIZED {
+            self.withheld += 1;
+            return;
+        }
         if reason.is_failure() {
             self.refused += 1;
             self.fail(index, &Refusal::Puback { reason, text: None });
             return;
         }
         slot.acknowledged_at = Some(now);
+        if sent.standing == Standing::Forbidden {
+            let what = "a message that was sent after it was forbidden was accepted";
+            self.fail(index, &Refusal::Protocol(what.to_owned()));
+        }
         if self.fan_out {
             for page in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
                 self.ledger.acknowledge(page, sent.sequence);

@@ -1,7 +1,8 @@
 use crate::broker::Broker;
 use mqtt::{Qos, Version};
 use sim::load::{
-    CertificateSet, Mark, Mode, Report, Revocations, Settings, Withdrawn, make_certificates, run,
+    Arrivals, CertificateSet, Containments, Mark, Mode, Report, Revocations, Settings, Withdrawn,
+    make_certificates, run,
 };
 use sim::plane::Plane;
 use sim::tls::{Client, Groups, Options, Versions};
@@ -20,6 +21,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         cert_dir: broker.paths.devices.clone(),
         devices: 20,
         rate: 1000.0,
+        arrivals: Arrivals::Even,
         payload_bytes: 128,
         qos: Qos::AtLeastOnce,
         warmup: Duration::from_millis(100),
@@ -32,6 +34,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         consumer_filter: "t/+/up".to_owned(),
         consumer_persistent: false,
         revocations: None,
+        containments: None,
         handshakes: 8,
         window: 64,
         keep_alive_seconds: 60,
@@ -93,6 +96,7 @@ fn a_thousand_devices_at_five_thousand_messages_a_second() {
     let settings = Settings {
         devices: 1000,
         rate: 5000.0,
+        arrivals: Arrivals::Own,
         measured: Duration::from_secs(3),
         ..settings(&broker, Mode::Publish)
     };
@@ -365,4 +369,91 @@ fn a_revocation_that_is_answered_late_is_measured_like_the_others() {
         );
         assert!(one.closed_us.unwrap() < one.answered_us, "{one:?}");
     }
+}
+
+/// A broker that cuts nobody off, behind an API that says it did: each message that passes is told.
+#[test]
+fn a_quarantine_that_is_acknowledged_and_does_not_bite_is_told() {
+    let Some(broker) = Broker::start(20, &[]) else {
+        return;
+    };
+    let folder = crate::folder();
+    let socket = folder.path().join("api.sock");
+    let api = revoking_api(&socket, 3, 3, |_| ());
+    let settings = Settings {
+        containments: Some(Containments {
+            plane: Plane::new(&socket, Duration::from_secs(10)),
+            alone: 3,
+            together: 0,
+            changes: 0,
+            fleet: folder.path().to_owned(),
+            product: "line".to_owned(),
+            prefix: "line-".to_owned(),
+        }),
+        ..settings(&broker, Mode::Contain)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    assert_eq!(api.join().unwrap().len(), 3);
+    assert_eq!(report.containments.len(), 3, "{report:?}");
+    assert!(
+        report.containments.iter().all(|one| one.sent_after > 0),
+        "{report:?}"
+    );
+    assert_eq!(report.withheld, 0, "{report:?}");
+    let told = report.failures["protocol"];
+    assert!(told > 0, "{report:?}");
+    assert!(report.example.unwrap().contains("after it was forbidden"));
+}
+
+/// A refusal before an act asked for it is a failure; after the acknowledgement it is what must be.
+#[test]
+fn who_was_never_forbidden_must_be_heard() {
+    let Some(broker) = Broker::start(2, &[]) else {
+        return;
+    };
+    let folder = crate::folder();
+    let socket = folder.path().join("api.sock");
+    let api = revoking_api(&socket, 1, 1, |_| ());
+    let settings = Settings {
+        devices: 2,
+        rate: 200.0,
+        // Not its own topic: this broker refuses all of it, also before anybody asked for that.
+        topic_template: "t/nobody/up".to_owned(),
+        containments: Some(Containments {
+            plane: Plane::new(&socket, Duration::from_secs(10)),
+            alone: 1,
+            together: 0,
+            changes: 0,
+            fleet: folder.path().to_owned(),
+            product: "line".to_owned(),
+            prefix: "line-".to_owned(),
+        }),
+        ..settings(&broker, Mode::Contain)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    api.join().unwrap();
+    assert!(report.withheld > 0, "{report:?}");
+    assert!(report.failures["puback:0x87"] > 0, "{report:?}");
+}
+
+#[test]
+fn a_fleet_comes_back_after_its_broker_was_ended() {
+    let Some(broker) = Broker::start(20, &[]) else {
+        return;
+    };
+    let settings = settings(&broker, Mode::Return);
+    let broker = std::cell::RefCell::new(broker);
+    let report = run(&settings, &mut |mark| {
+        if mark == Mark::MeasuringBegins {
+            broker.borrow_mut().restart();
+        }
+    })
+    .unwrap();
+    assert!(report.failures.is_empty(), "{report:?}");
+    let back = report.returned.unwrap();
+    assert!(back.attempts >= 20, "{back:?}");
+    assert!(
+        back.half_seconds <= back.most_seconds && back.most_seconds <= back.all_seconds,
+        "{back:?}"
+    );
 }

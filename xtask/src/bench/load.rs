@@ -26,8 +26,12 @@ pub enum Scenario {
     Publish {
         devices: usize,
         rate_per_second: u32,
+        /// As `sim load --arrivals` has it.
+        arrivals: &'static str,
         seconds: u32,
         payload_bytes: usize,
+        /// The consumer's session outlives its connection.
+        lasting: bool,
     },
     /// QoS 1 from the consumer's identity on `n/all`, which all of `devices` receive.
     FanOut {
@@ -42,12 +46,24 @@ pub enum Scenario {
         at_once: usize,
         idle_seconds: u32,
     },
+    /// As `Idle`, until the server is ended and started anew at the mark: then all come back.
+    Return { devices: usize, at_once: usize },
     /// As `Publish`, while identities are withdrawn.
     Revoke {
         devices: usize,
         rate_per_second: u32,
         seconds: u32,
         what: Withdrawn,
+    },
+    /// As `Publish`, while devices are quarantined and the policy of the product `line` changes.
+    Contain {
+        devices: usize,
+        rate_per_second: u32,
+        seconds: u32,
+        alone: usize,
+        together: usize,
+        changes: usize,
+        fleet: PathBuf,
     },
 }
 
@@ -98,6 +114,38 @@ pub struct Outcome {
     pub lasted_seconds: f64,
     #[serde(default)]
     pub revocations: Vec<Revocation>,
+    /// Messages that were refused as they had to be.
+    #[serde(default)]
+    pub withheld: u64,
+    #[serde(default)]
+    pub containments: Vec<Containment>,
+    #[serde(default)]
+    pub returned: Option<Returned>,
+}
+
+/// How a fleet came back; seconds from the first connection that was lost.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Returned {
+    pub half_seconds: f64,
+    pub most_seconds: f64,
+    pub all_seconds: f64,
+    pub attempts: u64,
+    pub put_off: u64,
+}
+
+/// One act that takes or gives; microseconds from the moment before its first request was sent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Containment {
+    pub what: String,
+    /// Live sessions that it was about.
+    pub sessions: usize,
+    /// Why the API did not take it.
+    #[serde(default)]
+    pub refused: Option<String>,
+    pub acknowledged_us: f64,
+    /// Messages of these sessions sent after that, each of them refused or accepted as the act says.
+    pub sent_after: u64,
+    pub last_accepted_us: Option<f64>,
 }
 
 /// One revocation; microseconds from the moment before its request was sent.
@@ -172,6 +220,9 @@ impl Load {
                 .map(|path| ("--socket", path.display().to_string())),
         ) {
             arguments.extend([flag.to_owned(), value]);
+        }
+        if matches!(scenario, Scenario::Publish { lasting: true, .. }) {
+            arguments.push("--consumer-persistent".to_owned());
         }
         Self {
             program: crate::built(&crate::root_of_repository(), "release", "sim"),
@@ -282,12 +333,15 @@ impl Scenario {
             Self::Publish {
                 devices,
                 rate_per_second,
+                arrivals,
                 seconds,
                 payload_bytes,
+                ..
             } => vec![
                 ("--mode", "publish".to_owned()),
                 ("--devices", devices.to_string()),
                 ("--rate", rate_per_second.to_string()),
+                ("--arrivals", (*arrivals).to_owned()),
                 ("--payload-bytes", payload_bytes.to_string()),
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
@@ -308,6 +362,26 @@ impl Scenario {
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
             ],
+            Self::Contain {
+                devices,
+                rate_per_second,
+                seconds,
+                alone,
+                together,
+                changes,
+                fleet,
+            } => vec![
+                ("--mode", "contain".to_owned()),
+                ("--devices", devices.to_string()),
+                ("--rate", rate_per_second.to_string()),
+                ("--quarantines", alone.to_string()),
+                ("--quarantines-together", together.to_string()),
+                ("--policy-changes", changes.to_string()),
+                ("--fleet", fleet.display().to_string()),
+                ("--product", super::server::LINE.to_owned()),
+                ("--warmup", "1".to_owned()),
+                ("--seconds", seconds.to_string()),
+            ],
             Self::FanOut {
                 devices,
                 rate_per_second,
@@ -320,6 +394,11 @@ impl Scenario {
                 ("--payload-bytes", payload_bytes.to_string()),
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
+            ],
+            Self::Return { devices, at_once } => vec![
+                ("--mode", "return".to_owned()),
+                ("--devices", devices.to_string()),
+                ("--handshakes", at_once.to_string()),
             ],
             Self::Idle {
                 devices,
@@ -382,6 +461,21 @@ mod tests {
         assert_eq!(one.recorded_after_micros, None);
         assert_eq!(one.last_accepted_us, Some(-3.5));
         assert_eq!((one.closed_us, one.not_closed.len()), (None, 1));
+    }
+
+    #[test]
+    fn acts_are_read() {
+        let report = format!(
+            "{REPORT},\"withheld\":9,\"containments\":[{{\"what\":\"one-device\",\"sessions\":1,\
+             \"acknowledged_us\":2.5,\"sent_after\":3,\"last_accepted_us\":null}}]}}"
+        );
+        let run = spoken(&format!("{MARKS} echo '{report}'"))
+            .run(|| Ok(()))
+            .unwrap();
+        assert_eq!(run.outcome.withheld, 9);
+        let one = &run.outcome.containments[0];
+        assert_eq!((one.sent_after, one.last_accepted_us), (3, None));
+        assert_eq!(one.refused, None);
     }
 
     #[test]

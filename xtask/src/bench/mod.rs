@@ -4,7 +4,9 @@
 //! group of its own (`cpu.rs`) under the load of the `sim` program (`load.rs`). Starting servers
 //! is in `server.rs`, and only there is it known which one runs.
 
+mod access;
 mod capture;
+mod contain;
 mod cpu;
 mod credentials;
 mod figure;
@@ -12,6 +14,7 @@ mod gateway;
 mod load;
 mod machine;
 mod paired;
+mod restart;
 mod revoke;
 mod server;
 
@@ -25,7 +28,7 @@ use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// handshake, gateway, issue, revoke; all of them when none is named
+    /// handshake, gateway, issue, revoke, contain, restart, access; all of them when none is named
     names: Vec<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes
     #[arg(long, default_value_t = 12)]
@@ -42,6 +45,9 @@ pub struct Arguments {
     /// Devices connected in revoke
     #[arg(long, default_value_t = 10_000)]
     revoke_sessions: usize,
+    /// Devices connected in contain and in restart
+    #[arg(long, default_value_t = 10_000)]
+    contain_sessions: usize,
     /// Devices revoked one by one in revoke
     #[arg(long, default_value_t = 500)]
     revocations: usize,
@@ -59,11 +65,14 @@ pub struct Arguments {
     no_build: bool,
 }
 
-const BENCHES: [(&str, Bench); 4] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("handshake", handshake),
     ("gateway", gateway::bench),
     ("issue", issue),
     ("revoke", revoke::bench),
+    ("contain", contain::bench),
+    ("restart", restart::bench),
+    ("access", access::bench),
 ];
 
 type Bench = fn(&Setting) -> anyhow::Result<Vec<Figure>>;
@@ -79,6 +88,7 @@ struct Setting {
     idle_seconds: u32,
     revoke_sessions: usize,
     revocations: usize,
+    contain_sessions: usize,
     stored: u32,
     durability: Durability,
 }
@@ -99,14 +109,19 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
                     .iter()
                     .find(|(known, _)| known == name)
                     .with_context(|| {
-                        format!("no bench {name:?}; there are handshake, gateway, issue and revoke")
+                        let known = BENCHES.map(|(known, _)| known).join(", ");
+                        format!("no bench {name:?}; there are {known}")
                     })
             })
             .collect::<Result<_, _>>()?
     };
     let named = |bench| wanted.iter().any(|(name, _)| *name == bench);
-    let mut tools = vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL];
-    if named("handshake") {
+    let needs_server = wanted.iter().any(|(name, _)| *name != "access");
+    let mut tools = match needs_server {
+        true => vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL],
+        false => Vec::new(),
+    };
+    if named("handshake") || named("gateway") {
         tools.push(crate::tools::RUMQTTD);
     }
     if named("revoke") && crate::tools::is_root() {
@@ -121,7 +136,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         Kind::Fleetward
     };
-    if !arguments.no_build {
+    if !arguments.no_build && needs_server {
         load::build(root)?;
         if ours == Kind::Fleetward {
             server::build(root)?;
@@ -136,6 +151,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         idle_seconds: arguments.idle_seconds,
         revoke_sessions: arguments.revoke_sessions,
         revocations: arguments.revocations,
+        contain_sessions: arguments.contain_sessions,
         stored: arguments.stored,
         durability: arguments.durability,
     };
@@ -318,7 +334,9 @@ impl Setting {
     fn start(&self, kind: Kind, devices: usize) -> anyhow::Result<Server> {
         match kind {
             Kind::Fleetward => Server::fleetward(&self.scratch, devices, self.durability),
-            Kind::Mosquitto => Server::mosquitto(&self.scratch, devices),
+            Kind::Mosquitto | Kind::MosquittoPersistent => {
+                Server::mosquitto(&self.scratch, devices, kind)
+            }
             Kind::Rumqttd => Server::rumqttd(&self.scratch, devices),
             Kind::Cfssl => Server::cfssl(&self.scratch, Keeps::Records),
         }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 pub enum Kind {
     Fleetward,
     Mosquitto,
+    /// With persistence, saved every second.
+    MosquittoPersistent,
     Rumqttd,
     Cfssl,
 }
@@ -20,15 +22,15 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Fleetward => "fleetward",
-            Self::Mosquitto => "mosquitto",
+            Self::Mosquitto | Self::MosquittoPersistent => "mosquitto",
             Self::Rumqttd => "rumqttd",
             Self::Cfssl => "cfssl",
         }
     }
 }
 
-/// What an acknowledgement of ours outlives. Mosquitto's here outlives nothing: it runs without
-/// persistence. With a consumer whose session is clean ours journals nothing either, whichever is
+/// What an acknowledgement of ours outlives. Mosquitto's outlives nothing where it runs without
+/// persistence, and where it runs with it what was saved up to a second before. With a consumer whose session is clean ours journals nothing either, whichever is
 /// chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Durability {
@@ -68,15 +70,17 @@ pub struct Server {
     pub credentials: Credentials,
     /// Of ours: where its operator speaks to it.
     pub socket: Option<PathBuf>,
+    /// Of ours: with what it was started.
+    begun: Option<(Doors, Durability)>,
 }
 
 impl Server {
     /// Mosquitto as an operator would secure it for this work: mutual TLS with a revocation list,
-    /// an access list by certificate name, nothing written to disk.
+    /// an access list by certificate name, nothing written to disk but with persistence.
     ///
     /// # Errors
     /// If it is not installed or does not listen within two minutes; with its last words.
-    pub fn mosquitto(scratch: &Scratch, devices: usize) -> anyhow::Result<Self> {
+    pub fn mosquitto(scratch: &Scratch, devices: usize, kind: Kind) -> anyhow::Result<Self> {
         let program = Path::new("/usr/sbin/mosquitto");
         ensure!(
             program.exists(),
@@ -85,17 +89,24 @@ impl Server {
         );
         let credentials = Credentials::create(&scratch.0.join("credentials"), devices)?;
         let address = free_address()?;
-        let folder = scratch.0.join(format!("mosquitto-{}", address.port()));
+        let folder = scratch.unused("mosquitto")?;
         std::fs::create_dir_all(&folder)?;
         let access = folder.join("access");
         std::fs::write(&access, MOSQUITTO_ACCESS)?;
         let configuration = folder.join("mosquitto.conf");
-        std::fs::write(
-            &configuration,
-            mosquitto_configuration(address, &credentials.folder, &access),
-        )?;
+        let mut text = mosquitto_configuration(address, &credentials.folder, &access);
+        if kind == Kind::MosquittoPersistent {
+            text = text.replace(
+                "persistence false\n",
+                &format!(
+                    "persistence true\nautosave_interval 1\npersistence_location {}/\n",
+                    folder.display()
+                ),
+            );
+        }
+        std::fs::write(&configuration, text)?;
         Self::start(
-            Kind::Mosquitto,
+            kind,
             program,
             &["-c".as_ref(), configuration.as_os_str()],
             &folder,
@@ -278,7 +289,19 @@ impl Server {
             credentials,
         )?;
         server.socket = Some(folder.join("data/fleetward.sock"));
+        server.begun = Some((doors, durability));
         Ok(server)
+    }
+
+    /// Ends it by kill -9 and starts it again on what it left, at the same doors. Ours only.
+    ///
+    /// # Errors
+    /// If it does not listen again.
+    pub fn again(self) -> anyhow::Result<Self> {
+        let folder = self.folder.clone();
+        let (doors, durability) = self.begun.context("only ours is started again")?;
+        drop(self);
+        Self::serve(&folder, doors, durability)
     }
 
     /// The SHA-256 of the name of the issuing CA `line`, by which it is revoked.
@@ -293,6 +316,11 @@ impl Server {
             .and_then(|all| all.iter().find(|one| one["name"] == LINE))
             .and_then(|line| line["issuer"].as_str());
         Ok(issuer.context("the plane has no CA `line`")?.to_owned())
+    }
+
+    /// The folder of the fleet that ours was prepared with.
+    pub fn fleet(&self) -> PathBuf {
+        self.folder.join("fleet")
     }
 
     /// A command of its operator; what it prints.
@@ -343,6 +371,7 @@ impl Server {
             address,
             credentials,
             socket: None,
+            begun: None,
         };
         server.wait_until_it_listens(&log)?;
         Ok(server)
@@ -455,7 +484,7 @@ impl Doors {
 }
 
 /// The issuing CA and the product of the devices that are revoked with it.
-const LINE: &str = "line";
+pub const LINE: &str = "line";
 
 /// Makes `folder` the state of a plane whose devices have enrolled, by what every user has: its
 /// API and its EST door. Ended by a kill: a copy of the folder is a plane after a crash.
@@ -522,6 +551,7 @@ pub fn version_of(kind: Kind) -> anyhow::Result<String> {
     match kind {
         Kind::Fleetward => Ok("fleetward".to_owned()),
         Kind::Mosquitto => mosquitto_version(),
+        Kind::MosquittoPersistent => Ok(format!("{}, persistence on", mosquitto_version()?)),
         Kind::Rumqttd => {
             let program = crate::tools::RUMQTTD
                 .program(&crate::root_of_repository())
@@ -821,7 +851,7 @@ mod tests {
             return;
         }
         let scratch = Scratch::new().unwrap();
-        let server = Server::mosquitto(&scratch, 1).unwrap();
+        let server = Server::mosquitto(&scratch, 1, Kind::Mosquitto).unwrap();
         let before = server.cpu().unwrap();
         let client = |identity: Option<&str>| {
             let folder = server.credentials.folder.display();

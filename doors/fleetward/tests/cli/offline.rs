@@ -258,3 +258,114 @@ fn a_path_between_devices_is_printed() {
     let ran = run(&["access", "prove", text(&fleet)]);
     assert!(ran.well().contains("declares no invariants"), "{ran:?}");
 }
+
+#[test]
+fn the_policies_of_another_broker_become_a_fleet_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let acl = folder.path().join("acl");
+    fs::write(
+        &acl,
+        "user ingest\ntopic read devices/+/up\npattern write devices/%u/up\n",
+    )
+    .unwrap();
+    let out = folder.path().join("fleet");
+    let dry = run(&["access", "import-mosquitto", text(&acl), "--dry-run"]);
+    assert!(
+        dry.well().contains("topic = \"devices/{device}/up\""),
+        "{dry:?}"
+    );
+    assert!(!out.exists());
+    let ran = run(&[
+        "access",
+        "import-mosquitto",
+        text(&acl),
+        "--out",
+        text(&out),
+    ]);
+    assert!(ran.well().contains("channels/imported.toml"), "{ran:?}");
+    // It is a fleet that can be proven as it stands.
+    run(&["access", "prove", text(&out)]).well();
+    let again = run(&[
+        "access",
+        "import-mosquitto",
+        text(&acl),
+        "--out",
+        text(&out),
+    ]);
+    assert!(
+        again.refused().contains("is there and not empty"),
+        "{again:?}"
+    );
+
+    fs::write(&acl, "user a\ntopic write #\n").unwrap();
+    let out = folder.path().join("none");
+    let ran = run(&[
+        "access",
+        "import-mosquitto",
+        text(&acl),
+        "--out",
+        text(&out),
+    ]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.out.contains("refused: acl:2: "), "{ran:?}");
+    assert!(!out.exists());
+
+    let policy = folder.path().join("camera.json");
+    fs::write(
+        &policy,
+        r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["iot:Publish"],
+            "Resource": ["arn:aws:iot:eu-west-1:1:topic/v1/${iot:Connection.Thing.ThingName}/up"]}]}"#,
+    )
+    .unwrap();
+    let json = [
+        "access",
+        "import-aws",
+        text(&policy),
+        "--dry-run",
+        "--output",
+        "json",
+    ];
+    let value: serde_json::Value = serde_json::from_str(run(&json).well()).unwrap();
+    let files = value["files"].as_array().unwrap();
+    let products = files
+        .iter()
+        .find(|file| file["path"] == "products/imported.toml");
+    assert_eq!(products.unwrap()["text"], "[\"camera\"]\n");
+}
+
+#[test]
+fn schemas_for_editors_are_written_where_no_fleet_sees_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = folder.path().join("fleet");
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([&example, &fleet])
+        .status();
+    assert!(copied.unwrap().success());
+    let ran = run(&["access", "schema", "--into", text(&fleet)]);
+    assert!(
+        ran.well().contains("#:schema ../.schemas/channels.json"),
+        "{ran:?}"
+    );
+    for name in [
+        "fleet",
+        "invariants",
+        "products",
+        "services",
+        "channels",
+        "destinations",
+        "playbooks",
+    ] {
+        let file = fleet.join(".schemas").join(format!("{name}.json"));
+        let schema: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        assert_eq!(
+            schema["$schema"],
+            "https://json-schema.org/draft/2020-12/schema"
+        );
+    }
+    // The folder is still the same fleet.
+    run(&["access", "prove", text(&fleet)]).well();
+    assert!(run(&["access", "schema"]).well().contains("entity Device"));
+}

@@ -1,6 +1,8 @@
 //! `/api/v1/access`: the fleet in force, plan, apply, explain, and signing in.
 
 pub mod network;
+mod replayed;
+pub mod segments;
 
 use super::caller::COOKIE;
 use super::guard::{Admitted, Allowed};
@@ -19,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use detection::Feature;
 use model::{Attribution, DeviceId, Digest, Principal, ServiceId, Subject, Verdict};
+pub use replayed::Replayed;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -125,7 +128,10 @@ pub struct Planned {
     warnings: Vec<String>,
     /// Channels whose payloads are held to no contract: any bytes pass.
     without_contract: Vec<String>,
-    /// Names all of this: given back when applying, nothing else is applied.
+    /// What of the recorded traffic would not pass. It changes by the minute and is no part of what
+    /// `plan` names.
+    traffic: Replayed,
+    /// Names the rest: given back when applying, nothing else is applied.
     plan: String,
 }
 
@@ -193,6 +199,7 @@ pub async fn plan(
 ) -> Result<Json<Planned>, Problem> {
     let candidate = planning::compile_candidate(&plane, &sources(files)).await?;
     let plan = planning::plan(&plane, &candidate).await?;
+    let traffic = planning::replay(&plane, &candidate).await?;
     Ok(Json(Planned {
         version: plan.version,
         unchanged: plan.unchanged,
@@ -208,6 +215,7 @@ pub async fn plan(
             .collect(),
         warnings: plan.warnings,
         without_contract: plan.without_contract,
+        traffic: traffic.into(),
         plan: plan.digest.to_string(),
     }))
 }

@@ -62,6 +62,7 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
     ("DELETE", "/api/v1/access/people/{person}", PeopleChange),
     ("POST", "/api/v1/access/people/{person}/link", PeopleChange),
     ("POST", "/api/v1/access/plan", AccessPlan),
+    ("GET", "/api/v1/access/segments", AccessRead),
     ("POST", "/api/v1/access/sign-in", SignIn),
     ("POST", "/api/v1/access/sign-out", OwnAccess),
     ("POST", "/api/v1/access/break-glass", BreakGlass),

@@ -184,6 +184,7 @@ fn api() -> Router<Shared> {
             get(access::network::blast_radius),
         )
         .route("/api/v1/access/observed", get(access::network::observed))
+        .route("/api/v1/access/segments", get(access::segments::segments))
         .route("/api/v1/access/own-rules", get(access::network::own_rules))
         .route("/api/v1/access/admin-links", post(access::admin_link))
         .route(
@@ -630,6 +631,7 @@ async fn method_not_allowed() -> Problem {
         access::network::blast_radius,
         access::network::observed,
         access::network::own_rules,
+        access::segments::segments,
         access::admin_link,
         access::sign_in,
         access::sign_out,

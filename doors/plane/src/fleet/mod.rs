@@ -1,6 +1,7 @@
 //! The fleet in force: what its files declare, as the rest of the plane asks for it.
 
 pub mod planning;
+pub mod recorded;
 
 use crate::certify::tree::Tree;
 use crate::trouble::Trouble;

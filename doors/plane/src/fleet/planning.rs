@@ -3,14 +3,15 @@
 use crate::clock;
 use crate::config::GatewayConfig;
 use crate::fleet::FleetInForce;
+use crate::fleet::recorded::{DAYS, day_of};
 use crate::plane::Plane;
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
-use access::{ChannelId, Difference, Facts, Grants, How, SourceFile};
+use access::{ChannelId, Difference, Facts, Grants, How, Kind, Replay, SourceFile};
 use identity::Registry;
 use identity::expected::ExpectedDevice;
 use model::{DeviceId, Digest, Principal};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use store::Receipt;
 
@@ -42,6 +43,15 @@ pub struct Candidate {
     pub before: Arc<FleetInForce>,
     pub next: Arc<FleetInForce>,
     pub grants: Arc<Grants>,
+}
+
+/// What of the recorded traffic would not pass.
+pub struct Replayed {
+    /// Since the first that is recorded, today included.
+    pub days: u32,
+    pub replay: Replay,
+    /// For each line devices that are of its kind now.
+    pub examples: Vec<Vec<String>>,
 }
 
 /// Reads, checks and compiles a fleet; changes nothing.
@@ -125,6 +135,57 @@ pub async fn plan(plane: &Arc<Plane>, candidate: &Candidate) -> Result<Plan, Tro
         without_contract: next.without_contract(),
         digest,
     })
+}
+
+/// What of the recorded traffic it would refuse. No part of a plan's digest, as it changes by the
+/// minute.
+///
+/// # Errors
+/// A recorded kind of principal cannot be compiled, or a fault of ours.
+pub async fn replay(plane: &Arc<Plane>, candidate: &Candidate) -> Result<Replayed, Trouble> {
+    let (plane, next) = (Arc::clone(plane), Arc::clone(&candidate.grants));
+    off_thread(move || {
+        let rows = plane.recorded_traffic().map_err(Trouble::fault)?;
+        let replay = access::replay(rows, &next).map_err(Trouble::Fleet)?;
+        let today = day_of(clock::now());
+        let days = (replay.first_day).map_or(0, |day| today.saturating_sub(day) + 1);
+        let examples = examples(&plane.trust().registry(), &replay);
+        Ok(Replayed {
+            days: days.min(DAYS),
+            replay,
+            examples,
+        })
+    })
+    .await?
+}
+
+/// For each line a few devices that are of its kind now.
+fn examples(registry: &Registry, replay: &Replay) -> Vec<Vec<String>> {
+    let mut by_kind: BTreeMap<Kind, Vec<String>> = (replay.lines.iter())
+        .map(|line| (line.kind.clone(), Vec::new()))
+        .collect();
+    if by_kind.keys().any(|kind| kind.service.is_none()) {
+        let now = clock::now();
+        for device in registry.devices() {
+            let facts = Facts {
+                assurance: registry.assurance(&device.device, now),
+                principal: Principal::Device(device.device.clone()),
+                product: Some(device.product.clone()),
+                groups: device.groups.to_vec(),
+                attributes: Arc::default(),
+                containment: None,
+            };
+            if let Some(known) = by_kind.get_mut(&Kind::of(&facts))
+                && known.len() < access::EXAMPLES_MAX
+            {
+                known.push(device.device.to_string());
+            }
+        }
+    }
+    let lines = replay.lines.iter();
+    lines
+        .map(|line| by_kind.get(&line.kind).cloned().unwrap_or_default())
+        .collect()
 }
 
 /// How a change of a thing is marked.

@@ -19,8 +19,9 @@ use crate::flow::Admission;
 use crate::judge::signals::Signals;
 use crate::listen::tls::Terms;
 use crate::listen::{Arrived, Proxies};
+use crate::shared::Locked;
 use crate::twinning::Twins;
-use access::{Facts, Grants};
+use access::{Facts, Grants, TrafficLedger};
 use gateway::{CommandTo, ToShard};
 use mailbox::Mailbox;
 use model::{CommandId, DeviceId, Principal, Revocable};
@@ -202,6 +203,8 @@ pub struct Around {
     pub news: Arc<News>,
     /// For what devices say that they are, and those that want to know what they should be.
     pub twins: Arc<Twins>,
+    /// For what is sent and heard, in numbers.
+    pub traffic: Arc<Locked<TrafficLedger>>,
 }
 
 /// What a withdrawal found open.

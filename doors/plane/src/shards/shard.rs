@@ -23,12 +23,14 @@ use crate::certify::over_mqtt::{self, Asked, Request, Requests};
 use crate::clock::SteadyClock;
 use crate::commanding::News;
 use crate::config::GatewayConfig;
+use crate::fleet::recorded::day_of;
 use crate::flow::Admission;
 use crate::judge::signals::Told;
 use crate::listen::refused::LineBudget;
 use crate::listen::tls::Sight;
+use crate::shared::Locked;
 use crate::twinning::Twins;
-use access::ChannelId;
+use access::{ChannelId, TrafficLedger};
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
@@ -197,6 +199,7 @@ pub struct Shard {
     requests: Requests,
     news: Arc<News>,
     twins: Arc<Twins>,
+    traffic: Arc<Locked<TrafficLedger>>,
     leaving: Leaving,
     gathering: Gathering,
     pace: Pace,
@@ -229,6 +232,7 @@ impl Shard {
             requests,
             news,
             twins,
+            traffic,
         } = around;
         let clock = SteadyClock::start();
         let limits = Limits {
@@ -281,6 +285,7 @@ impl Shard {
             requests,
             news,
             twins,
+            traffic,
             leaving: Leaving::new(config.connections_max),
             gathering: Gathering::default(),
             pace: Pace::new(Instant::now()),
@@ -341,6 +346,10 @@ impl Shard {
     pub fn speak(&mut self) -> bool {
         let spoke = !self.turn.to_shards.is_empty();
         std::mem::swap(&mut self.turn, &mut self.carried);
+        // What ended while recovering: else a later session of the same client would be a second.
+        if !self.commit_journal() {
+            self.fail(self.clock.now());
+        }
         self.post_to_shards();
         self.carried.clear();
         spoke
@@ -434,8 +443,17 @@ impl Shard {
                 self.gateway.take_metered(now, |principal, metered| {
                     telling.metered(principal, metered, now);
                 });
+                self.count_traffic(now);
             }
         }
+    }
+
+    /// Hands on what was sent and heard, in numbers.
+    fn count_traffic(&mut self, now: Timestamp) {
+        let (day, mut ledger) = (day_of(now), self.traffic.lock());
+        (self.gateway).take_traffic(|facts, channel, passed| {
+            ledger.count(day, facts, channel, &passed);
+        });
     }
 
     fn has_mail(&self) -> bool {

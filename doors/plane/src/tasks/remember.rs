@@ -8,12 +8,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// How often what was sent and heard is kept: a kill loses the counts of so long.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(60);
 /// How often old addresses and peers are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
 
 pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
     let mut failing = false;
     let mut forgotten_at = clock::now();
+    let mut counted_at = clock::now();
     loop {
         let stop = tokio::select! {
             () = tokio::time::sleep(EVERY) => false,
@@ -24,8 +27,12 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
             forgotten_at = now;
             plane.inventory.lock().forget_old(now);
         }
+        let counts = stop || now.since(counted_at) >= TRAFFIC_EVERY;
+        if counts {
+            counted_at = now;
+        }
         let keeping = Arc::clone(&plane);
-        let kept = off_thread(move || keep(&keeping, stop)).await;
+        let kept = off_thread(move || keep(&keeping, counts, stop)).await;
         let trouble = match kept {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -47,7 +54,10 @@ pub async fn run(plane: Arc<Plane>, mut stopping: watch::Receiver<bool>) {
 }
 
 /// One batch, or at the end all of them.
-fn keep(plane: &Plane, all: bool) -> Result<(), store::CommitError> {
+fn keep(plane: &Plane, counts: bool, all: bool) -> Result<(), store::CommitError> {
+    if counts {
+        plane.keep_traffic()?;
+    }
     while plane.keep_sightings()? && all {}
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! `facts.db`: what comes back, and what a kill takes and does not take.
 
 use crate::fixture::*;
-use model::{Attribution, DeviationKind, Digest, IncidentId, Severity, Source, Subject, TenantId};
+use model::{
+    Assurance, Attribution, DeviationKind, Digest, GroupId, IncidentId, ProductId, ServiceId,
+    Severity, Source, Subject, TenantId,
+};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use store::{
-    AddressRow, AlertRow, Counter, DeviceFacts, Facts, FactsWrite, FirmwareRow, OpenError, PeerKey,
-    PeerRow,
+    AddressRow, AlertRow, DeviceFacts, Facts, FactsWrite, FirmwareRow, OpenError, PeerKey, PeerRow,
+    TrafficRow,
 };
 
 const FOLDER: &str = "FLEETWARD_FACTS_CRASH_FOLDER";
@@ -104,7 +107,7 @@ fn what_was_observed_comes_back_and_goes_when_it_is_old() {
 }
 
 #[test]
-fn alerts_counters_and_blobs_come_back() {
+fn alerts_traffic_and_blobs_come_back() {
     let (_scratch, data) = scratch();
     let facts = facts(&data);
     let alert = AlertRow {
@@ -125,13 +128,19 @@ fn alerts_counters_and_blobs_come_back() {
         incident: Some(IncidentId(1)),
         evidence: b"[]".to_vec(),
     };
-    let counter = |messages| Counter {
-        class: "camera".to_owned(),
-        channel: "telemetry".to_owned(),
-        day: 20_000,
+    let traffic = |day, service: Option<&str>, messages| TrafficRow {
+        day,
+        service: service.map(|name| ServiceId::new(name).unwrap()),
+        product: service.is_none().then(|| ProductId::new("camera").unwrap()),
+        groups: vec![GroupId::new("beta").unwrap(), GroupId::new("eu").unwrap()],
+        assurance: Assurance::Attested,
+        topics: "v1/{device}/up".to_owned(),
+        received: service.is_some(),
+        own: true,
         messages,
         bytes: 10,
-        denied: 1,
+        bytes_max: 7,
+        devices: vec![1; 128],
     };
     let blob = |value: &[u8]| FactsWrite::PutBlob {
         key: "baselines".to_owned(),
@@ -140,8 +149,9 @@ fn alerts_counters_and_blobs_come_back() {
     facts
         .write(&[
             FactsWrite::Alert(alert.clone()),
-            FactsWrite::Count(counter(2)),
-            FactsWrite::Count(counter(3)),
+            FactsWrite::Traffic(traffic(20_000, None, 2)),
+            FactsWrite::Traffic(traffic(20_000, None, 3)),
+            FactsWrite::Traffic(traffic(20_001, Some("ingest"), 4)),
             blob(b"one"),
             blob(b"two"),
         ])
@@ -149,15 +159,18 @@ fn alerts_counters_and_blobs_come_back() {
     let mut alerts = Vec::new();
     facts.for_each_alert(|row| alerts.push(row)).unwrap();
     assert_eq!(alerts, [alert]);
-    let mut counters = Vec::new();
+    let recorded = |day| {
+        let mut rows = Vec::new();
+        facts.for_each_traffic(day, |row| rows.push(row)).unwrap();
+        rows
+    };
+    let (first, second) = (traffic(20_000, None, 3), traffic(20_001, Some("ingest"), 4));
+    assert_eq!(recorded(0), [first, second.clone()]);
+    assert_eq!(recorded(20_001), std::slice::from_ref(&second));
     facts
-        .for_each_counter(20_000, |row| counters.push(row))
+        .write(&[FactsWrite::ForgetTraffic { before_day: 20_001 }])
         .unwrap();
-    assert_eq!(
-        (counters[0].messages, counters[0].bytes, counters[0].denied),
-        (5, 20, 2)
-    );
-    assert_eq!(facts.for_each_counter(20_001, |_| {}).unwrap(), 0);
+    assert_eq!(recorded(0), [second]);
     assert_eq!(facts.blob("baselines").unwrap().unwrap(), b"two");
     assert_eq!(facts.blob("other").unwrap(), None);
     let bad = facts.write(&[

@@ -15,9 +15,14 @@ mod difference;
 mod differential;
 mod example;
 mod fleets;
+mod imports;
 mod invariants;
 mod network;
 mod people;
+mod replay;
+mod schemas;
+mod segments;
+mod soundness;
 mod timing;
 
 use access::{Facts, Fleet, Grants, SourceFile};

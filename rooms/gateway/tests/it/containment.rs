@@ -495,6 +495,52 @@ fn what_is_sent_is_metered_also_of_who_left_at_once() {
 }
 
 #[test]
+fn what_is_sent_and_heard_is_counted_by_channel_also_of_who_left_at_once() {
+    let mut house = House::new();
+    let ingest = house.join(&service("ingest"), Version::V5);
+    house.subscribe(ingest, &["v1/+/up/#"]);
+    let camera = house.join(&device("cam-1"), Version::V5);
+    house.subscribe(camera, &["v1/cam-1/down/+"]);
+    let control = house.join(&service("control"), Version::V5);
+    house.publish(camera, "v1/cam-1/up/x", b"12345", None);
+    house.publish(camera, "v1/cam-1/up/y", b"67", Some(1));
+    house.publish(camera, "v1/cam-1/state/y", b"6", Some(2));
+    house.publish(camera, "v1/cam-2/up/x", b"refused", Some(3));
+    house.publish(control, "v1/cam-1/down/x", b"123", None);
+    house.lose(camera);
+    let counted = |house: &mut House| {
+        let mut all = Vec::new();
+        house.with_gateway(0, |gateway, _, _| {
+            gateway.take_traffic(|facts, channel, passed| {
+                all.push((
+                    facts.principal.name().to_owned(),
+                    channel.id.to_string(),
+                    passed.received,
+                    passed.own,
+                    (passed.messages, passed.bytes, passed.bytes_max),
+                ));
+            });
+        });
+        all.sort();
+        all
+    };
+    let row = |who: &str, channel: &str, received, own, counts| {
+        (who.to_owned(), channel.to_owned(), received, own, counts)
+    };
+    assert_eq!(
+        counted(&mut house),
+        [
+            row("cam-1", "down", true, true, (1, 3, 3)),
+            row("cam-1", "state", false, true, (1, 1, 1)),
+            row("cam-1", "up", false, true, (2, 7, 5)),
+            row("control", "down", false, false, (1, 3, 3)),
+            row("ingest", "up", true, false, (2, 7, 5)),
+        ]
+    );
+    assert!(counted(&mut house).is_empty());
+}
+
+#[test]
 fn a_takeover_tells_both_addresses() {
     let mut house = House::new();
     let first = house.join(&device("cam-1"), Version::V5);

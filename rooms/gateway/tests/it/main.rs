@@ -4,6 +4,8 @@
 mod abuse;
 mod attacks;
 #[cfg(test)]
+mod cedar;
+#[cfg(test)]
 mod claim;
 #[cfg(test)]
 mod commands;
@@ -13,7 +15,17 @@ mod conformance;
 mod containment;
 mod contracts;
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
+#[allow(dead_code, reason = "its own tests use more of it")]
+#[path = "../../../../words/mqtt/tests/it/generate.rs"]
+mod generate;
+#[cfg(test)]
 mod house;
+#[cfg(test)]
+#[allow(dead_code, reason = "its own tests use more of it")]
+#[path = "../../../../words/mqtt/tests/it/oracle.rs"]
+mod oracle;
 #[cfg(test)]
 mod pressure;
 #[cfg(test)]
@@ -25,9 +37,13 @@ mod retained;
 #[cfg(test)]
 mod schedules;
 #[cfg(test)]
+mod second_machine;
+#[cfg(test)]
 mod shards;
 #[cfg(test)]
 mod shares;
+#[cfg(test)]
+mod side_by_side;
 #[cfg(test)]
 mod timing;
 #[cfg(test)]

@@ -157,3 +157,118 @@ fn will_abuse() {
     house.lose(camera);
     assert_eq!(house.payloads(ingest), NOTHING);
 }
+
+/// A service whose session lasts, with a will.
+fn join_with_will(house: &mut House, delay_seconds: u32, will: Option<Will<'_>>) -> usize {
+    let connect = Connect {
+        clean_start: false,
+        session_expiry_seconds: Some(600),
+        will: will.map(|will| Will {
+            delay_seconds,
+            ..will
+        }),
+        ..Connect::new(Version::V5, "control")
+    };
+    let client = house.connect(&service("control"), &connect);
+    house.heard(client);
+    client
+}
+
+fn listening(house: &mut House) -> usize {
+    let ingest = house.join(&service("ingest"), Version::V5);
+    house.subscribe(ingest, &["v1/+/up/#"]);
+    ingest
+}
+
+fn speaking_house() -> House {
+    let mut house = House::new();
+    let policies = format!(
+        "{}\n@id(\"control-speaks\") permit (principal == Service::\"control\", action == Action::\"publish\", resource == Channel::\"up\");",
+        crate::house::POLICIES
+    );
+    house.grants = crate::house::grants_of(&policies);
+    let grants = house.grants.clone();
+    house.with_gateway(0, |gateway, now, turn| gateway.regrant(grants, now, turn));
+    house
+}
+
+#[test]
+fn a_will_of_a_session_that_lasts_outlives_a_crash() {
+    // (delay, client lost before the crash, seconds until it fires after it)
+    for (delay, is_lost, snapshot) in [
+        (0, false, false),
+        (0, false, true),
+        (30, false, false),
+        (30, false, true),
+        (30, true, false),
+        (30, true, true),
+    ] {
+        let mut house = speaking_house();
+        let control = join_with_will(&mut house, delay, Some(will("v1/cam-1/up/gone")));
+        if is_lost {
+            house.lose(control);
+            house.pass(Duration::from_secs(20));
+        }
+        if snapshot {
+            let mut records = Vec::new();
+            house.gateways[0].snapshot(&mut |_, record| records.push(record.to_vec()));
+            house.journal = records;
+        }
+        house.crash();
+        let ingest = listening(&mut house);
+        if delay > 0 {
+            let left = if is_lost { 10 } else { 30 };
+            house.pass(Duration::from_secs(left - 1));
+            assert_eq!(
+                house.payloads(ingest),
+                NOTHING,
+                "{delay} {is_lost}: too soon"
+            );
+        }
+        house.pass(Duration::from_secs(1));
+        assert_eq!(house.payloads(ingest), [b"gone"], "{delay} {is_lost}");
+        // Once, whatever comes.
+        house.crash();
+        let ingest = listening(&mut house);
+        house.pass(Duration::from_secs(700));
+        assert_eq!(house.payloads(ingest), NOTHING, "{delay} {is_lost}: again");
+    }
+}
+
+#[test]
+fn a_crash_fires_no_will_that_was_taken_back_and_none_of_a_device() {
+    let mut house = speaking_house();
+    let control = join_with_will(&mut house, 0, Some(will("v1/cam-1/up/gone")));
+    house.send(control, |out, version| {
+        mqtt::encode::disconnect_by_client(out, version, Reason::SUCCESS);
+    });
+    let with_none = join_with_will(&mut house, 0, Some(will("v1/cam-1/up/gone")));
+    house.lose(with_none);
+    // Its client came back without one before the next crash.
+    join_with_will(&mut house, 0, None);
+    let connect = Connect {
+        will: Some(will("v1/cam-1/up/gone")),
+        ..Connect::new(Version::V5, "cam-1")
+    };
+    house.connect(&device("cam-1"), &connect);
+    house.crash();
+    let ingest = listening(&mut house);
+    house.pass(Duration::from_secs(700));
+    assert_eq!(house.payloads(ingest), NOTHING);
+}
+
+#[test]
+fn a_client_that_returns_in_time_takes_its_will_back_also_over_a_crash() {
+    let mut house = speaking_house();
+    join_with_will(&mut house, 30, Some(will("v1/cam-1/up/gone")));
+    house.crash();
+    house.pass(Duration::from_secs(20));
+    join_with_will(&mut house, 0, None);
+    let ingest = listening(&mut house);
+    house.pass(Duration::from_secs(60));
+    assert_eq!(house.payloads(ingest), NOTHING);
+    house.crash();
+    let ingest = listening(&mut house);
+    house.pass(Duration::from_secs(60));
+    assert_eq!(house.payloads(ingest), NOTHING);
+}

@@ -62,6 +62,7 @@ impl Shard {
                     let _ = reply.send(self.gateway.sessions_of(&what));
                 }
                 Letter::Regrant(grants, reply) => {
+                    self.count_traffic(now);
                     self.gateway.regrant(grants, now, &mut self.turn);
                     self.carry_out(now);
                     let _ = reply.send(());

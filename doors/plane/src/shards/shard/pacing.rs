@@ -2,7 +2,8 @@
 //! one by one: what comes close together is served together, as long as nobody waits for it.
 //!
 //! Two ways. The acknowledgements of a client that does nothing else are let gather for a
-//! millisecond: nothing waits for them while its window is half free. And while events crowd, turns
+//! millisecond, and longer while nothing else happens: nothing waits for them while its window is half
+//! free. And while events crowd, turns
 //! begin a little apart. A letter waits for neither.
 
 use super::{Live, Shard, Slot, has_work};
@@ -12,8 +13,10 @@ use model::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::time::{Duration, Instant};
 
-/// How long acknowledgements gather.
+/// How long acknowledgements gather, at least.
 const GATHER: Duration = Duration::from_millis(1);
+/// When the thread wakes for them alone, if it did not for something else.
+const GATHER_MAX: Duration = Duration::from_millis(4);
 /// Connections whose acknowledgements gather, at most: all of them are read at once.
 const GATHERING_MAX: usize = 64;
 /// So many reads in quick succession, of acknowledgements alone, and they gather.
@@ -28,13 +31,21 @@ const CROWD: usize = 4;
 #[derive(Default)]
 pub(super) struct Gathering {
     ids: Vec<u32>,
+    /// They have gathered for long enough, and are read when the thread is awake anyway.
     due: Timestamp,
+    /// They are read.
+    due_at_last: Timestamp,
 }
 
 impl Gathering {
-    /// When they are read next.
+    fn begin(&mut self, now: Timestamp) {
+        self.due = now.plus(GATHER);
+        self.due_at_last = now.plus(GATHER_MAX);
+    }
+
+    /// When they are read, whatever else happens.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        (!self.ids.is_empty()).then_some(self.due)
+        (!self.ids.is_empty()).then_some(self.due_at_last)
     }
 }
 
@@ -57,7 +68,7 @@ impl Shard {
         }
         live.gathers = true;
         if self.gathering.ids.is_empty() {
-            self.gathering.due = now.plus(GATHER);
+            self.gathering.begin(now);
         }
         self.gathering.ids.push(id);
         self.poll_for_what_matters(id);
@@ -69,7 +80,7 @@ impl Shard {
         if self.gathering.ids.is_empty() || now < self.gathering.due {
             return;
         }
-        self.gathering.due = now.plus(GATHER);
+        self.gathering.begin(now);
         let mut place = 0;
         while let Some(id) = self.gathering.ids.get(place).copied() {
             if self.still_gathers(id, now) {
