@@ -55,7 +55,7 @@ function given<T extends Record<string, unknown>>(query: T): Partial<Given<T>> {
   return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== '' && value !== null && value !== undefined)) as Partial<Given<T>>;
 }
 
-const csv = (text: string) => ({ body: text, bodySerializer: (it: string) => it, headers: { 'content-type': 'text/csv' } });
+const csv = (text: string) => ({ body: text, bodySerializer: () => text, headers: { 'content-type': 'text/csv' } });
 
 export const signIn = (token: string) => plane.POST('/api/v1/access/sign-in', { body: { token } });
 export const signOut = () => plane.POST('/api/v1/access/sign-out');

@@ -3017,13 +3017,13 @@ export interface components {
             certificates_pem: string;
         };
         Observations: {
-            observations: components["schemas"]["Observed"][];
+            observations: components["schemas"]["ObservationTold"][];
         };
         /**
          * @description What an observer in the network saw of one device. Which of the optional fields belong to a
          *     feature stands beside it; others are refused.
          */
-        Observed: {
+        ObservationTold: {
             /** @description `destination` */
             address?: string | null;
             /** @description When it was seen, by the observer's clock. Nothing rests on it: what is told is of now. */
@@ -3072,6 +3072,16 @@ export interface components {
             queries?: number | null;
             /** @description `handshake-failed` */
             reason?: string | null;
+        };
+        Observed: {
+            /**
+             * Format: int64
+             * @description Devices of the product of which any peer is known.
+             */
+            devices: number;
+            /** @description By the number of devices. */
+            places: components["schemas"]["Place"][];
+            product: string;
         };
         Offer: {
             /** @description Whose it is. */
@@ -3133,6 +3143,10 @@ export interface components {
             since: string;
             /** @description Absent for the present owner. */
             until?: string | null;
+        };
+        OwnershipRelease: {
+            /** @description Whose it is. Absent: by the word of an operator, whoever it is. */
+            owner?: string | null;
         };
         OwnershipSettled: {
             device: string;
@@ -12366,7 +12380,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Release"];
+                "application/json": components["schemas"]["OwnershipRelease"];
             };
         };
         responses: {
