@@ -137,3 +137,49 @@ export function spokenCell(cell: Cell | undefined, days: number): string {
   ];
   return parts.filter(Boolean).join('. ');
 }
+
+/** A cell by its place among rows and columns. */
+export interface Place {
+  row: number;
+  column: number;
+}
+
+function filled(rows: Row[], row: number): number[] {
+  return (rows[row]?.cells ?? []).flatMap((cell, at) => (cell ? [at] : []));
+}
+
+/** The first cell in which something is granted, from a row on in a direction. */
+function next(rows: Row[], from: number, by: 1 | -1, column: number): Place | undefined {
+  for (let row = from; row >= 0 && row < rows.length; row += by) {
+    const found = filled(rows, row).sort((one, other) => Math.abs(one - column) - Math.abs(other - column))[0];
+    if (found !== undefined) return { row, column: found };
+  }
+  return undefined;
+}
+
+/** Where a key leads: only to cells in which something is granted, the nearest where there is a choice. */
+export function step(rows: Row[], at: Place, key: string, far: boolean): Place | undefined {
+  const here = filled(rows, at.row);
+  const within = (column: number | undefined) => (column === undefined ? undefined : { row: at.row, column });
+  switch (key) {
+    case 'ArrowRight':
+      return within(here.find((column) => column > at.column));
+    case 'ArrowLeft':
+      return within(here.findLast((column) => column < at.column));
+    case 'ArrowDown':
+      return next(rows, at.row + 1, 1, at.column);
+    case 'ArrowUp':
+      return next(rows, at.row - 1, -1, at.column);
+    case 'Home':
+      return far ? next(rows, 0, 1, 0) : within(here[0]);
+    case 'End':
+      return far ? next(rows, rows.length - 1, -1, Number.MAX_SAFE_INTEGER) : within(here.at(-1));
+    default:
+      return undefined;
+  }
+}
+
+/** Where one begins. */
+export function beginning(rows: Row[]): Place {
+  return next(rows, 0, 1, 0) ?? { row: 0, column: 0 };
+}

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { large, segments } from '../fixture/access.ts';
-import { matrix, said, spokenCell, totals } from '../../src/lib/segments';
+import { beginning, matrix, said, spokenCell, step, totals } from '../../src/lib/segments';
 
 test('all that is granted is shown, and columns in which nobody has anything are not', () => {
   const map = segments(false);
@@ -51,4 +51,18 @@ test('a cell is a sentence', () => {
   expect(said({ ...right, others: true, policy: null }, 0)).toBe('topics of others');
   expect(spokenCell(undefined, 1)).toBe('nothing');
   expect(spokenCell({ reaches: true }, 1)).toBe('may connect');
+});
+
+test('keys lead from grant to grant, and nowhere else', () => {
+  const { rows } = matrix(large(), '', 'all', 200);
+  expect(beginning(rows)).toEqual({ row: 0, column: 0 });
+  expect(step(rows, { row: 0, column: 0 }, 'ArrowRight', false)).toEqual({ row: 0, column: 1 });
+  expect(step(rows, { row: 0, column: 4 }, 'ArrowRight', false)).toBeUndefined();
+  expect(step(rows, { row: 0, column: 4 }, 'ArrowDown', false)).toEqual({ row: 1, column: 5 });
+  expect(step(rows, { row: 1, column: 5 }, 'ArrowUp', false)).toEqual({ row: 0, column: 4 });
+  expect(step(rows, { row: 0, column: 0 }, 'ArrowUp', false)).toBeUndefined();
+  expect(step(rows, { row: 0, column: 0 }, 'End', true)).toEqual({ row: 199, column: 99 });
+  expect(step(rows, { row: 3, column: 17 }, 'Home', false)).toEqual({ row: 3, column: 15 });
+  expect(step([], { row: 0, column: 0 }, 'ArrowDown', false)).toBeUndefined();
+  expect(beginning([])).toEqual({ row: 0, column: 0 });
 });

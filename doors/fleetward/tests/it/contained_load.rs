@@ -60,6 +60,7 @@ fn under_load(shards: u16) {
         cert_dir: out.join("devices"),
         devices: DEVICES + OF_LINE,
         rate: 1000.0,
+        arrivals: load::Arrivals::Own,
         payload_bytes: 128,
         qos: mqtt::Qos::AtLeastOnce,
         warmup: Duration::from_millis(200),
