@@ -27,6 +27,7 @@ const NEEDED: &[Tool] = &[
     tools::DEFENDER_AGENT,
     tools::PYCOSE,
     tools::JSONSCHEMA,
+    tools::SCHEMATHESIS,
     tools::BOTOCORE,
     tools::SOFTHSM,
     tools::MOSQUITTO,

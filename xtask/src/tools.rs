@@ -105,6 +105,12 @@ pub const PYCOSE: Tool = Tool {
     source: Source::PyPi("1.1.0"),
     probe: &[],
 };
+/// Asks every operation of the API what its description leaves open.
+pub const SCHEMATHESIS: Tool = Tool {
+    name: "schemathesis",
+    source: Source::PyPi("4.32.5"),
+    probe: &[],
+};
 /// A second opinion on payload schemas.
 pub const JSONSCHEMA: Tool = Tool {
     name: "jsonschema",

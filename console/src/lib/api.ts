@@ -3,7 +3,7 @@
 import createClient, { type Middleware } from 'openapi-fetch';
 import { proof } from './proof.svelte';
 import type { paths } from './schema';
-import type { Approval, CommandAsked, Containment, FleetFile, NewImport, NewPasskey, NewPerson, NewToken, PasskeyAnswer, Problem, Proposal, ProviderAnswer, RevocableKind } from './shapes';
+import type { Approval, CommandAsked, CommandRow, Containment, FleetFile, NewImport, NewPasskey, NewPerson, NewToken, PasskeyAnswer, Problem, Proposal, ProviderAnswer, RevocableKind } from './shapes';
 
 /** The plane refused, or did not answer. Says what happened and who must act. */
 export class Refused extends Error {
@@ -77,7 +77,7 @@ function given<T extends Record<string, unknown>>(query: T): Partial<Given<T>> {
   return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== '' && value !== null && value !== undefined)) as Partial<Given<T>>;
 }
 
-const csv = (text: string) => ({ body: text, bodySerializer: (it: string) => it, headers: { 'content-type': 'text/csv' } });
+const csv = (text: string) => ({ body: text, bodySerializer: () => text, headers: { 'content-type': 'text/csv' } });
 
 export const signIn = (token: string) => plane.POST('/api/v1/access/sign-in', { body: { token } });
 export const waysIn = () => body(plane.GET('/api/v1/access/sign-in'));
@@ -147,8 +147,13 @@ export async function send(asked: CommandAsked) {
   if ('id' in said) return said;
   throw new Refused({ status: 0, code: 'unexpected', detail: 'the plane only rehearsed: nothing was sent' });
 }
-export const approveCommand = (command: string) =>
-  body(plane.POST('/api/v1/gateway/commands/{command}/approve', { params: { path: { command } } }));
+/** A held command is an act that waits for another person: approved as it is shown. */
+export async function approveCommand(proposal: string): Promise<CommandRow> {
+  const params = { path: { proposal } };
+  const { act_sha256 } = await body(plane.GET('/api/v1/access/proposals/{proposal}', { params }));
+  const done = await body(plane.POST('/api/v1/access/proposals/{proposal}/approve', { params, body: { act_sha256 } }));
+  return done.answer as unknown as CommandRow;
+}
 export const cancelCommand = (command: string, reason: string) =>
   body(plane.POST('/api/v1/gateway/commands/{command}/cancel', { params: { path: { command } }, body: { reason } }));
 

@@ -247,7 +247,8 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        get?: never;
+        /** One person; the `ETag` is what `If-Match` takes. */
+        get: operations["access_person"];
         /**
          * Gives a person these roles and no others. `If-Match` has the version that was looked at. One who
          *     was disabled may sign in again.
@@ -319,7 +320,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The newest hundred, those that were decided among them. */
+        /** The newest first, those that were decided among them. */
         get: operations["access_proposals"];
         put?: never;
         post?: never;
@@ -774,23 +775,6 @@ export interface paths {
         get: operations["gateway_command"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/gateway/commands/{command}/approve": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /** Lets a held command go out. Whoever asked for it cannot. */
-        post: operations["gateway_approve_command"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2209,6 +2193,8 @@ export interface components {
         };
         AllContained: {
             containments: components["schemas"]["Contained"][];
+            /** @description What `after` is for the next page. */
+            next?: string | null;
         };
         Answer: {
             channel?: string | null;
@@ -2496,6 +2482,8 @@ export interface components {
             /** @description `CMD-` and 16 hex digits; a later one is greater. */
             id: string;
             payload_bytes: number;
+            /** @description While it is held: what another person approves at `/api/v1/access/proposals`. */
+            proposal?: string | null;
             /**
              * @description `held` (a second person must approve it), `open`, `cancelled`, `lapsed` (nobody approved it in
              *     time).
@@ -3202,13 +3190,13 @@ export interface components {
             certificates_pem: string;
         };
         Observations: {
-            observations: components["schemas"]["Observed"][];
+            observations: components["schemas"]["ObservationTold"][];
         };
         /**
          * @description What an observer in the network saw of one device. Which of the optional fields belong to a
          *     feature stands beside it; others are refused.
          */
-        Observed: {
+        ObservationTold: {
             /** @description `destination` */
             address?: string | null;
             /** @description When it was seen, by the observer's clock. Nothing rests on it: what is told is of now. */
@@ -3257,6 +3245,16 @@ export interface components {
             queries?: number | null;
             /** @description `handshake-failed` */
             reason?: string | null;
+        };
+        Observed: {
+            /**
+             * Format: int64
+             * @description Devices of the product of which any peer is known.
+             */
+            devices: number;
+            /** @description By the number of devices. */
+            places: components["schemas"]["Place"][];
+            product: string;
         };
         Offer: {
             /** @description Whose it is. */
@@ -3318,6 +3316,10 @@ export interface components {
             since: string;
             /** @description Absent for the present owner. */
             until?: string | null;
+        };
+        OwnershipRelease: {
+            /** @description Whose it is. Absent: by the word of an operator, whoever it is. */
+            owner?: string | null;
         };
         OwnershipSettled: {
             device: string;
@@ -3595,7 +3597,7 @@ export interface components {
             action: string;
             /** @description Absent while it waits. */
             approved?: boolean | null;
-            /** @description `policy`, `ca`, `revoke-many`, `rights`, `break-glass`. */
+            /** @description `policy`, `ca`, `revoke-many`, `rights`, `command-many`, `break-glass`. */
             class: string;
             decided_at?: string | null;
             decided_by?: string | null;
@@ -4416,7 +4418,10 @@ export interface operations {
     access_admin_link: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4447,6 +4452,24 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4568,7 +4591,10 @@ export interface operations {
     access_break_glass: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4620,6 +4646,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -4638,7 +4673,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4740,7 +4775,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5618,7 +5653,12 @@ export interface operations {
     };
     access_people: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -5690,7 +5730,10 @@ export interface operations {
     access_add_person: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5768,8 +5811,90 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    access_person: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description `p-…` */
+                person: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Person"];
+                };
+            };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5909,7 +6034,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6049,7 +6174,10 @@ export interface operations {
     access_link_person: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description `p-…` */
                 person: string;
@@ -6109,6 +6237,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6342,7 +6479,12 @@ export interface operations {
     };
     access_proposals: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6496,7 +6638,10 @@ export interface operations {
     access_approve_proposal: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description `a-…` */
                 proposal: string;
@@ -6575,7 +6720,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6616,7 +6761,10 @@ export interface operations {
     access_refuse_proposal: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description `a-…` */
                 proposal: string;
@@ -6665,6 +6813,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6918,7 +7075,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7450,7 +7607,10 @@ export interface operations {
     access_sign_out: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7481,6 +7641,24 @@ export interface operations {
             };
             /** @description it is not theirs to ask */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7519,7 +7697,12 @@ export interface operations {
     };
     access_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -7591,7 +7774,10 @@ export interface operations {
     access_make_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -7668,7 +7854,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8250,7 +8436,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8444,7 +8630,10 @@ export interface operations {
     detection_accept: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name in the fleet */
                 product: string;
@@ -8495,6 +8684,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description asked too often */
             429: {
                 headers: {
@@ -8527,7 +8725,10 @@ export interface operations {
     detection_observations: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8570,6 +8771,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -8588,7 +8798,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -8794,7 +9004,10 @@ export interface operations {
                 /** @description `true`: say whom it would reach and do nothing. */
                 dry_run?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -8881,7 +9094,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9010,102 +9223,13 @@ export interface operations {
             };
         };
     };
-    gateway_approve_command: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @description its id */
-                command: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Command"];
-                };
-            };
-            /** @description the request is malformed */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description nothing that was shown proves anybody */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description it is not theirs to ask */
-            403: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            409: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description asked too often */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description a fault of the plane's */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-            /** @description not now; ask again */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["ProblemBody"];
-                };
-            };
-        };
-    };
     gateway_cancel_command: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its id */
                 command: string;
@@ -9187,7 +9311,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -9789,12 +9913,30 @@ export interface operations {
                     "application/json": components["schemas"]["Twin"];
                 };
             };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description nothing that was shown proves anybody */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             403: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             404: {
@@ -9802,7 +9944,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             409: {
@@ -9810,7 +9952,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             412: {
@@ -9818,7 +9960,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
             428: {
@@ -9826,7 +9995,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
         };
@@ -9913,7 +10109,10 @@ export interface operations {
     identity_attest: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9982,7 +10181,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10102,7 +10301,10 @@ export interface operations {
     identity_attest_by_token: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10170,7 +10372,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10283,7 +10485,10 @@ export interface operations {
     identity_create_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -10352,7 +10557,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10393,7 +10598,10 @@ export interface operations {
     identity_install_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 name: string;
@@ -10465,7 +10673,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10506,7 +10714,10 @@ export interface operations {
     identity_import_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name here */
                 name: string;
@@ -10586,7 +10797,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10627,7 +10838,10 @@ export interface operations {
     identity_request_authority: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 name: string;
@@ -10699,7 +10913,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10740,7 +10954,10 @@ export interface operations {
     identity_roll_authority_over: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 name: string;
@@ -10793,6 +11010,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -11046,7 +11272,12 @@ export interface operations {
     };
     identity_claim_certificates: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -11119,7 +11350,10 @@ export interface operations {
     identity_add_claim_certificate: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -11188,7 +11422,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11229,7 +11463,10 @@ export interface operations {
     identity_retire_claim_certificate: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 claim: string;
@@ -11280,6 +11517,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description asked too often */
             429: {
                 headers: {
@@ -11311,7 +11566,12 @@ export interface operations {
     };
     identity_claim_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -11384,7 +11644,10 @@ export interface operations {
     identity_make_claim_tokens: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -11453,7 +11716,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11867,12 +12130,16 @@ export interface operations {
                 /** @description Who made the devices on the list. */
                 manufacturer: string;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
         requestBody: {
             content: {
+                "application/json": Record<string, never>[];
                 "text/csv": string;
             };
         };
@@ -11936,7 +12203,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -11976,7 +12243,12 @@ export interface operations {
     };
     identity_imports: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -12049,7 +12321,10 @@ export interface operations {
     identity_import: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12126,7 +12401,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12172,7 +12447,10 @@ export interface operations {
                 /** @description Take certificates that several devices share. */
                 shared?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 fleet: string;
@@ -12181,6 +12459,7 @@ export interface operations {
         };
         requestBody: {
             content: {
+                "application/json": Record<string, never>[];
                 "text/csv": string;
             };
         };
@@ -12252,7 +12531,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12293,7 +12572,10 @@ export interface operations {
     identity_retire_import: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 fleet: string;
@@ -12366,7 +12648,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12483,7 +12765,12 @@ export interface operations {
     };
     identity_manufacturers: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -12556,7 +12843,10 @@ export interface operations {
     identity_add_manufacturer: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12625,7 +12915,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12666,7 +12956,10 @@ export interface operations {
     identity_make_ownership_codes: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12717,6 +13010,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -12735,7 +13037,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -12776,7 +13078,10 @@ export interface operations {
     identity_own_ownership_code: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -12817,6 +13122,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -12938,7 +13252,10 @@ export interface operations {
     identity_accept_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -13019,7 +13336,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13060,7 +13377,10 @@ export interface operations {
     identity_claim_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -13141,7 +13461,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13182,7 +13502,10 @@ export interface operations {
     identity_offer_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -13263,7 +13586,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13304,7 +13627,10 @@ export interface operations {
     identity_release_device: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name */
                 device: string;
@@ -13313,7 +13639,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["Release"];
+                "application/json": components["schemas"]["OwnershipRelease"];
             };
         };
         responses: {
@@ -13385,7 +13711,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13503,7 +13829,10 @@ export interface operations {
     identity_approve: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The enrollment. */
                 id: string;
@@ -13583,7 +13912,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13624,7 +13953,10 @@ export interface operations {
     identity_refuse: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description The enrollment. */
                 id: string;
@@ -13678,6 +14010,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -13696,7 +14037,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13737,7 +14078,10 @@ export interface operations {
     identity_release: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -13806,7 +14150,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -13926,7 +14270,10 @@ export interface operations {
     identity_revoke: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -13987,6 +14334,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -14005,7 +14361,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14050,7 +14406,10 @@ export interface operations {
                 /** @description As of one revocation. */
                 reason: string;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14111,6 +14470,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -14129,7 +14497,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14169,7 +14537,10 @@ export interface operations {
     identity_announce_root: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14238,7 +14609,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14348,7 +14719,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14389,7 +14760,10 @@ export interface operations {
     identity_request_root_list: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14458,7 +14832,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14499,7 +14873,10 @@ export interface operations {
     identity_export_root: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14577,7 +14954,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14764,7 +15141,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14805,7 +15182,10 @@ export interface operations {
     identity_retire_root: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -14893,7 +15273,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -14934,7 +15314,10 @@ export interface operations {
     identity_roll_root_over: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -15022,7 +15405,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15135,7 +15518,10 @@ export interface operations {
     identity_reload_served: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -15183,6 +15569,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description asked too often */
             429: {
                 headers: {
@@ -15214,7 +15609,10 @@ export interface operations {
     identity_certify_service: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description its name in the fleet */
                 service: string;
@@ -15286,7 +15684,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15327,7 +15725,10 @@ export interface operations {
     identity_challenge_tpm: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -15370,6 +15771,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -15388,7 +15798,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15507,7 +15917,10 @@ export interface operations {
                 /** @description Who made the devices that the TPMs are in. */
                 manufacturer: string;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -15576,7 +15989,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15702,7 +16115,10 @@ export interface operations {
     identity_enroll_by_tpm: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -15745,6 +16161,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -15763,7 +16188,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -15802,7 +16227,12 @@ export interface operations {
     };
     identity_tpm_vendors: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description As the `Link` header of the page before says it; nothing else is one. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -15875,7 +16305,10 @@ export interface operations {
     identity_add_tpm_vendor: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -15945,7 +16378,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -16234,6 +16667,7 @@ export interface operations {
         };
         requestBody: {
             content: {
+                "application/x-pem-file": string;
                 "text/csv": string;
             };
         };
@@ -16289,7 +16723,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -16333,7 +16767,10 @@ export interface operations {
                 /** @description Say what would change, and change nothing. */
                 dry_run?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -16376,6 +16813,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -16394,7 +16840,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -16505,7 +16951,12 @@ export interface operations {
     };
     response_containments: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Begin after this device. */
+                after?: string;
+                /** @description 1 to 1000, 1000 if absent. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -16581,7 +17032,10 @@ export interface operations {
                 /** @description Say what would be done and do nothing. */
                 dry_run?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -16632,6 +17086,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -16650,7 +17113,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -16766,7 +17229,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -16968,7 +17431,10 @@ export interface operations {
     response_close: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path: {
                 /** @description INC-7 */
                 incident: string;
@@ -17047,7 +17513,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;

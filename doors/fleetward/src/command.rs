@@ -69,17 +69,6 @@ pub enum CommandVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Let a held command go out, as a second person.
-    #[command(after_help = "Examples:\n  fleetward gateway command approve CMD-019abf2c3d4e5f60")]
-    Approve {
-        #[arg(value_parser = command)]
-        command: CommandId,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
-        #[command(flatten)]
-        place: Place,
-    },
     /// Take a command back from every device that was not sent it.
     #[command(after_help = "Examples:\n  \
         fleetward gateway command cancel CMD-019abf2c3d4e5f60 --reason 'wrong group'")]
@@ -151,9 +140,10 @@ struct Payload {
     payload_file: Option<PathBuf>,
 }
 
-const COMMAND: [Column; 15] = [
+const COMMAND: [Column; 16] = [
     ("command", "/id"),
     ("state", "/state"),
+    ("waits as", "/proposal"),
     ("asked by", "/by"),
     ("decided by", "/decided_by"),
     ("channel", "/channel"),
@@ -243,26 +233,6 @@ impl CommandVerb {
                 let found = place.client()?.json(Ask::get(&path))?;
                 shown(output, &found)
             }
-            Self::Approve {
-                command,
-                yes,
-                place,
-            } => {
-                let mut client = place.client()?;
-                if !yes {
-                    if !std::io::stdin().is_terminal() {
-                        bail!("nothing was approved: there is no terminal to ask on; say --yes");
-                    }
-                    let path = format!("{COMMANDS}/{command}?limit=20");
-                    shown(Output::Table, &client.json(Ask::get(&path))?)?;
-                    if !ask::yes("Let it go out?")? {
-                        bail!("nothing was approved");
-                    }
-                }
-                let path = format!("{COMMANDS}/{command}/approve");
-                let done = client.json(Ask::post(&path).json(&json!({})))?;
-                show::fields(output, &done, &COMMAND)
-            }
             Self::Cancel {
                 command,
                 reason,
@@ -322,9 +292,9 @@ impl Send {
         show::fields(output, &done, &COMMAND)?;
         if done.pointer("/state").and_then(Value::as_str) == Some("held") {
             eprintln!(
-                "it waits for a second person: fleetward gateway command approve {}",
+                "it waits for another person: fleetward access proposal show {}",
                 escaped(
-                    done.pointer("/id")
+                    done.pointer("/proposal")
                         .and_then(Value::as_str)
                         .unwrap_or_default()
                 )

@@ -48,6 +48,7 @@ impl Actor {
             Some(("playbook", name)) => Self::Playbook(name.to_owned()),
             Some(("person", id)) => id.parse().map_or(Self::Plane, Self::Person),
             Some(("token", id)) => id.parse().map_or(Self::Plane, Self::Token),
+            Some(("service", id)) => id.parse().map_or(Self::Plane, Self::Service),
             Some(("local", user)) => (user.strip_prefix("uid-"))
                 .and_then(|uid| uid.parse().ok())
                 .map_or(Self::Plane, |uid| Self::Local { uid }),

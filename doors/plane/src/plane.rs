@@ -1,5 +1,6 @@
 //! The running plane: its parts, and the few acts that every part of the story shares.
 
+use crate::api::Askers;
 use crate::broker::Brokers;
 use crate::certify::over_mqtt::Asking;
 use crate::certify::pace::Pace;
@@ -15,7 +16,7 @@ use crate::fleet::{FleetInForce, population};
 use crate::flow::Admission;
 use crate::forward::Forwarding;
 use crate::judge::Judgement;
-use crate::judge::signals::{Inbox, PerSecond, Signals};
+use crate::judge::signals::{Inbox, Signals};
 use crate::listen::tls::Trust;
 use crate::people::Roster;
 use crate::respond::notify::Notifier;
@@ -32,9 +33,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use identity::pending::Pending;
 use identity::{Fact, Realm};
 use inventory::{Cut, Inventory};
-use model::{
-    CertificateId, Containment, DeviceId, Digest, Principal, Revocable, ServiceId, Timestamp,
-};
+use model::{CertificateId, Containment, DeviceId, Digest, Principal, Revocable, Timestamp};
 use signer::{Purpose, SealKey, Signer};
 use std::sync::Arc;
 use store::{Change, CommitError, Direction, Published, Receipt, Store, Write};
@@ -71,8 +70,8 @@ pub struct Plane {
     pub(crate) twins: Arc<Twins>,
     /// What is sent and heard today, in numbers.
     pub(crate) traffic: Arc<Locked<TrafficLedger>>,
-    /// How often each service calls the API.
-    pub(crate) service_calls: Locked<PerSecond<ServiceId>>,
+    /// What the API remembers of those who ask.
+    pub(crate) askers: Askers,
     /// Held while a fleet is applied.
     pub applying: OneAtATime,
     /// Held while a list (our CAs, manufacturers, expected devices) goes from the record to memory.
@@ -602,4 +601,14 @@ pub fn digest(bytes: &[u8]) -> Digest {
         *to = *from;
     }
     Digest(out)
+}
+
+/// Over several texts, each with its length, so that no two lists are one.
+pub fn digest_of(parts: &[&[u8]]) -> Digest {
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        all.extend_from_slice(part);
+    }
+    digest(&all)
 }

@@ -1,6 +1,7 @@
 //! From a data folder to a plane: what is there is checked, what is missing at the first start is
 //! made, and a data folder older than its published log is sealed before anything is granted.
 
+use crate::api::Askers;
 use crate::broker::Brokers;
 use crate::certify::pace::Pace;
 use crate::certify::rotation::{self, Proofs};
@@ -17,7 +18,7 @@ use crate::fleet::{FleetInForce, population};
 use crate::fleet::{planning, recorded};
 use crate::flow::Admission;
 use crate::forward::Forwarding;
-use crate::judge::signals::{PerSecond, Signals};
+use crate::judge::signals::Signals;
 use crate::judge::{self, Judgement};
 use crate::listen::Doors;
 use crate::listen::tls::Trust;
@@ -224,7 +225,7 @@ impl Foundation {
             checkpoint_at: Locked::default(),
             containing: OneAtATime::default(),
             containments: Locked::new(self.containments),
-            service_calls: Locked::new(PerSecond::new(crate::api::CALLS_A_SECOND)),
+            askers: Askers::default(),
             applying: OneAtATime::default(),
             listing: OneAtATime::default(),
             serving: OneAtATime::default(),

@@ -94,16 +94,26 @@ pub struct Proposal {
 }
 
 impl Store {
-    /// Without their contents, the newest first, at most `limit`.
+    /// Without their contents, the newest first, at most `limit` of those behind `after`.
     ///
     /// # Errors
     /// The disk, or a row that is not valid.
-    pub fn proposals(&self, limit: usize) -> Result<Vec<Proposal>, ReadError> {
+    pub fn proposals(
+        &self,
+        after: Option<&ProposalId>,
+        limit: usize,
+    ) -> Result<Vec<Proposal>, ReadError> {
         self.readers().page(
             "SELECT proposal, class, action, method, target, seen_version, media_type, x'', digest,
              world, proposed_by, proposed_at, expires_at, approved, decided_by, decided_at
-             FROM proposal WHERE tenant = ?1 ORDER BY proposed_at DESC, proposal LIMIT ?2",
-            params![self.tenant_text(), count(limit)],
+             FROM proposal WHERE tenant = ?1 AND (?3 IS NULL OR (-proposed_at, proposal) >
+             (SELECT -proposed_at, proposal FROM proposal WHERE tenant = ?1 AND proposal = ?3))
+             ORDER BY proposed_at DESC, proposal LIMIT ?2",
+            params![
+                self.tenant_text(),
+                count(limit),
+                after.map(ProposalId::as_str)
+            ],
             proposal,
         )
     }

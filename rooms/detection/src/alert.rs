@@ -571,6 +571,7 @@ fn matter_key(alert: &Alert) -> MatterKey {
         Subject::Service(_) => 1,
         Subject::Person(_) => 2,
         Subject::Address(_) => 3,
+        Subject::Token(_) => 4,
     });
     (group, alert.kind, alert.entity.clone())
 }

@@ -419,7 +419,8 @@ fn judge(
         | Feature::CommandFanOut { .. }
         | Feature::GlassBroken
         | Feature::SignIn { .. }
-        | Feature::Token { .. } => None,
+        | Feature::Token { .. }
+        | Feature::UsedFrom { .. } => None,
     };
     [one, None]
 }

@@ -63,7 +63,7 @@ pub enum Feature {
         offered: String,
         door: String,
     },
-    /// `action` is publish, subscribe, connect, est; `target` what it wanted; `reason` the name
+    /// `action` is publish, subscribe, connect, est, api; `target` what it wanted; `reason` the name
     /// of the verdict's reason.
     Denied {
         action: String,
@@ -135,5 +135,9 @@ pub enum Feature {
     /// Somebody showed a token or a session of the API.
     Token {
         accepted: bool,
+    },
+    /// A person's session or a token was used from there.
+    UsedFrom {
+        address: IpAddr,
     },
 }

@@ -50,11 +50,22 @@ impl<K: Eq + Hash + Clone> Buckets<K> {
             return Err(then.since(now.plus(whole)));
         }
         if self.full_at.len() >= self.sweep_at {
-            self.full_at.retain(|_, full_at| *full_at > now);
-            self.sweep_at = self.full_at.len().saturating_mul(2).max(SWEPT_AT);
+            self.sweep(now);
         }
         self.full_at.insert(whose.clone(), then);
         Ok(())
+    }
+
+    /// Forgets those whose bucket is full.
+    pub fn sweep(&mut self, now: Timestamp) {
+        self.full_at.retain(|_, full_at| *full_at > now);
+        self.sweep_at = self.full_at.len().saturating_mul(2).max(SWEPT_AT);
+    }
+
+    /// Buckets that are remembered: a bound of memory that keys alone do not give.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.full_at.len()
     }
 }
 

@@ -101,8 +101,10 @@ impl Attribution {
 pub enum Subject {
     Device(DeviceId),
     Service(ServiceId),
-    /// The name of a person's session; no personal data.
+    /// By the opaque name that the log has for them; no personal data.
     Person(String),
+    /// A program that shows a token of the API, by the token's name; no secret.
+    Token(String),
     /// Nobody we know stands behind it.
     Address(IpAddr),
 }
@@ -126,13 +128,14 @@ impl From<Principal> for Subject {
     }
 }
 
-/// `device/<id>`, `service/<id>`, `person/<session>` or `address/<ip>`.
+/// `device/<id>`, `service/<id>`, `person/<id>`, `token/<id>` or `address/<ip>`.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(id) => write!(f, "device/{id}"),
             Self::Service(id) => write!(f, "service/{id}"),
-            Self::Person(session) => write!(f, "person/{session}"),
+            Self::Person(id) => write!(f, "person/{id}"),
+            Self::Token(id) => write!(f, "token/{id}"),
             Self::Address(address) => write!(f, "address/{address}"),
         }
     }
@@ -141,9 +144,12 @@ impl fmt::Display for Subject {
 impl std::str::FromStr for Subject {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        if let Some(("person", session)) = text.split_once('/') {
-            // The grammar of a name keeps what is stored printable.
-            return DeviceId::new(session).map(|_| Self::Person(session.to_owned()));
+        // The grammar of a name keeps what is stored printable.
+        if let Some(("person", id)) = text.split_once('/') {
+            return DeviceId::new(id).map(|_| Self::Person(id.to_owned()));
+        }
+        if let Some(("token", id)) = text.split_once('/') {
+            return DeviceId::new(id).map(|_| Self::Token(id.to_owned()));
         }
         if let Some(address) = text.strip_prefix("address/").and_then(|a| a.parse().ok()) {
             return Ok(Self::Address(address));
@@ -162,11 +168,12 @@ mod tests {
             "device/cam-1",
             "service/ingest",
             "person/a1B2",
+            "token/t-0a1b2c3d4e",
             "address/2001:db8::1",
         ] {
             assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
         }
-        for text in ["", "device/", "person/a b", "address/x", "host/a"] {
+        for text in ["", "device/", "person/a b", "token/", "address/x", "host/a"] {
             assert!(text.parse::<Subject>().is_err(), "{text:?} was accepted");
         }
     }

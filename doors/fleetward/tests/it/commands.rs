@@ -116,6 +116,19 @@ fn ask_as(home: &Home, plane: &Plane, service: &str, path: &str, body: &Value) -
     }
 }
 
+/// How a held command is approved, and what is shown of it.
+fn waiting(plane: &Plane, command: &Value) -> (String, Value) {
+    let path = format!(
+        "/api/v1/access/proposals/{}",
+        command["proposal"].as_str().unwrap()
+    );
+    let act = plane.get(&path).expect(200).json();
+    assert_eq!(act["class"], "command-many");
+    assert!(act["body"].as_str().unwrap().contains(&id_of(command)));
+    let shown = json!({ "act_sha256": act["act_sha256"] });
+    (format!("{path}/approve"), shown)
+}
+
 #[test]
 fn a_command_reaches_who_listens_waits_for_who_does_not_and_stands_in_the_log() {
     let settings = Settings {
@@ -219,14 +232,33 @@ fn a_service_commands_what_it_may_publish_to_and_nothing_else() {
     let held = plane.get(COMMANDS).expect(200).json()["commands"][0].clone();
     let id = id_of(&held);
     listen(&plane, &mut devices[2]);
-    let approve = format!("{COMMANDS}/{id}/approve");
+    let (approve, shown) = waiting(&plane, &held);
     // The thief cannot approve for itself.
-    let refused = ask_as(&home, &plane, "commander", &approve, &json!({})).expect(403);
+    let refused = ask_as(&home, &plane, "commander", &approve, &shown).expect(403);
     assert_eq!(refused.json()["code"], "not-permitted");
     assert_eq!(counts(&plane, &id)["waiting"], 1);
-    plane.post(&approve, &json!({})).expect(200);
+    let done = plane.post(&approve, &shown).expect(200).json();
+    assert_eq!(done["answer"]["state"], "open");
     assert_eq!(next(&mut devices[2]).payload, b"x");
-    plane.post(&approve, &json!({})).expect(409);
+    let again = plane.post(&approve, &shown).expect(409).json();
+    assert_eq!(again["code"], "decided-already");
+
+    // What a service asked for that is revoked meanwhile does not go out.
+    let answer = ask_as(
+        &home,
+        &plane,
+        "commander",
+        COMMANDS,
+        &asked(&["a", "c"], "z"),
+    );
+    let held = answer.expect(201).json();
+    let revoked = json!({ "service": "commander", "reason": "key-compromise" });
+    plane
+        .post("/api/v1/identity/revocations", &revoked)
+        .expect(201);
+    let (approve, shown) = waiting(&plane, &held);
+    plane.post(&approve, &shown).expect(409);
+    assert_eq!(counts(&plane, &id_of(&held))["waiting"], 2);
 }
 
 #[test]
@@ -238,11 +270,9 @@ fn nobody_approves_what_they_asked_for_and_a_cancelled_command_is_never_sent() {
         .json();
     assert_eq!(answer["state"], "held");
     let id = id_of(&answer);
-    let refused = plane
-        .post(&format!("{COMMANDS}/{id}/approve"), &json!({}))
-        .expect(409)
-        .json();
-    assert_eq!(refused["code"], "approval-needs-another");
+    let (approve, shown) = waiting(&plane, &answer);
+    let refused = plane.post(&approve, &shown).expect(409).json();
+    assert_eq!(refused["code"], "own-act");
     listen(&plane, &mut devices[0]);
 
     let waits = id_of(&plane.post(COMMANDS, &asked(&["b"], "y")).expect(201).json());
@@ -256,6 +286,17 @@ fn nobody_approves_what_they_asked_for_and_a_cancelled_command_is_never_sent() {
         assert_eq!(again["code"], "command-over");
     }
     assert_eq!(counts(&plane, &id)["cancelled"], 3);
+    // It waits for nobody any more.
+    let refused = plane.post(&approve, &shown).expect(409).json();
+    assert_eq!(refused["code"], "decided-already");
+    let another = plane
+        .post(COMMANDS, &asked(&["a", "b", "c"], "x"))
+        .expect(201)
+        .json();
+    let (approve, _) = waiting(&plane, &another);
+    let refuse = approve.replace("/approve", "/refuse");
+    plane.post(&refuse, &json!({})).expect(204);
+    assert_eq!(counts(&plane, &id_of(&another))["cancelled"], 3);
     wait_count(&plane, &waits, "cancelled", 1);
     listen(&plane, &mut devices[1]);
     // What is asked for later comes; what was cancelled does not come before it.

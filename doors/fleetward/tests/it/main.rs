@@ -29,6 +29,7 @@ mod forward;
 mod hostile_text;
 mod http;
 mod identity_lists;
+mod interface;
 mod interoperability;
 mod inventory;
 mod log;

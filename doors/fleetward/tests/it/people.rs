@@ -1,7 +1,7 @@
 //! People and tokens at the door for people: what a role opens, what taking it away closes.
 
 use crate::http::{self, Answer};
-use crate::plane::{Home, PATIENCE, Plane, Settings};
+use crate::plane::{Home, PATIENCE, Plane, Settings, wait_until};
 use serde_json::{Value, json};
 use sim::tls::{Client, Endpoint, Options};
 use std::time::Instant;
@@ -106,8 +106,12 @@ impl<'p> Asker<'p> {
         }
         if let Some(body) = body {
             let length = body.len();
+            let media_type = match body.starts_with('{') {
+                true => "application/json",
+                false => "text/plain",
+            };
             request.push_str(&format!(
-                "Content-Type: application/json\r\nContent-Length: {length}\r\n"
+                "Content-Type: {media_type}\r\nContent-Length: {length}\r\n"
             ));
         }
         request.push_str("\r\n");
@@ -137,7 +141,28 @@ impl<'p> Asker<'p> {
         (id, asker)
     }
 
-    fn token(&self, roles: &[&str], networks: &[&str]) -> (String, Asker<'p>) {
+    /// An operator with all roles for an hour, by two people's word.
+    pub fn invite_with_broken_glass(&self) -> Asker<'p> {
+        let (_, operator) = self.invite(&["operator"]);
+        let reason = json!({ "reason": "a test" });
+        operator
+            .post("/api/v1/access/break-glass", &reason)
+            .expect(202);
+        approve(self, &waiting(self)).expect(200);
+        operator
+    }
+
+    /// How it shows who it is, for a configuration in TOML.
+    pub fn headers_toml(&self) -> String {
+        let lines = self.credential.lines().map(|line| {
+            let (name, value) = line.split_once(": ").unwrap();
+            format!("{name:?} = {value:?}")
+        });
+        let lines: Vec<String> = lines.collect();
+        format!("headers = {{ {} }}\n", lines.join(", "))
+    }
+
+    pub fn token(&self, roles: &[&str], networks: &[&str]) -> (String, Asker<'p>) {
         let new = json!({ "note": "ci", "roles": roles, "days": 1, "networks": networks });
         let made = self.post("/api/v1/access/tokens", &new).expect(201).json();
         let asker = Self::by_token(self.plane, made["secret"].as_str().unwrap());
@@ -301,6 +326,166 @@ fn a_cookie_that_a_page_of_another_origin_sends_is_refused() {
         assert_eq!(refused["code"], "cross-origin");
         first.credential = first.credential.replace(site, "same-origin");
     }
+}
+
+#[test]
+fn an_act_that_is_asked_for_again_is_done_once_and_after_a_restart_not_a_second_time() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let new = json!({ "note": "ci", "roles": ["viewer"], "days": 1 });
+    let make = |asker: &Asker<'_>, key: &str, new: &Value| {
+        let key = format!("Idempotency-Key: {key}");
+        asker.ask("POST", TOKENS, &[&key], Some(new))
+    };
+    let (_, made) = make(&first, "\"one\"", &new);
+    let made = made.expect(201).json();
+    let (head, again) = make(&first, "one", &new);
+    // The secret, too: its first answer may have been lost.
+    assert_eq!(again.expect(201).json(), made);
+    assert!(head.contains("idempotency-replayed: true"), "{head}");
+    let tokens = |asker: &Asker<'_>| asker.get(TOKENS).expect(200).json();
+    assert_eq!(tokens(&first).as_array().unwrap().len(), 1);
+    // The same key for something else, a key that is none, and another person's own.
+    let other = json!({ "note": "ci", "roles": ["auditor"], "days": 1 });
+    let refused = make(&first, "one", &other).1.expect(422).json();
+    assert_eq!(refused["code"], "key-reused");
+    make(&first, &"x".repeat(129), &new).1.expect(400);
+    make(&first, "two", &new).1.expect(201);
+    let (_, second) = first.invite(&["operator"]);
+    let mine = json!({ "device": "cam-1", "containment": "isolated", "reason": "seen" });
+    let contain = |asker: &Asker<'_>| {
+        let path = "/api/v1/response/containments";
+        asker
+            .ask("POST", path, &["Idempotency-Key: one"], Some(&mine))
+            .1
+    };
+    contain(&second).expect(201);
+    let entries = plane.entries().len();
+    contain(&second).expect(201);
+    assert_eq!(plane.entries().len(), entries);
+    // What was refused is refused again, and is not done meanwhile.
+    let bad = json!({ "note": "ci", "roles": ["tenant-admin"], "days": 1 });
+    make(&first, "three", &bad).1.expect(409);
+    make(&first, "three", &bad).1.expect(409);
+
+    // That it was asked for is on record, what was answered is not.
+    drop((first, second));
+    plane.kill();
+    let plane = home.start();
+    let first = Asker::first(&home, &plane);
+    let refused = make(&first, "one", &new).1.expect(409).json();
+    assert_eq!(refused["code"], "asked-before");
+    make(&first, "one", &other).1.expect(422);
+    assert_eq!(tokens(&first).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn lists_come_in_pages_and_a_person_has_the_version_that_a_change_names() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    for _ in 0..3 {
+        first.token(&["viewer"], &[]);
+    }
+    let whole = first.get(TOKENS).expect(200).json();
+    let (mut seen, mut query) = (Vec::new(), "?limit=2".to_owned());
+    loop {
+        let (head, page) = first.ask("GET", &format!("{TOKENS}{query}"), &[], None);
+        let page = page.expect(200).json();
+        seen.extend(page.as_array().unwrap().clone());
+        let link = head.lines().find_map(|line| line.strip_prefix("link: <"));
+        let Some(next) = link.and_then(|link| link.strip_suffix(">; rel=\"next\"")) else {
+            break;
+        };
+        query = format!("{next}&limit=2");
+    }
+    assert_eq!(Value::from(seen), whole);
+    first.get(&format!("{TOKENS}?after=AAAA")).expect(400);
+    first.get(&format!("{TOKENS}?offset=1")).expect(400);
+
+    let (id, _) = first.invite(&["viewer"]);
+    let path = format!("{PEOPLE}/{id}");
+    let (head, one) = first.ask("GET", &path, &[], None);
+    assert_eq!(one.expect(200).json()["person"], json!(id));
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: "));
+    let seen = format!("If-Match: {}", tag.unwrap());
+    let new = json!({ "name": "Ada", "roles": ["auditor"] });
+    first.ask("PUT", &path, &[&seen], Some(&new)).1.expect(200);
+    first.ask("PUT", &path, &[&seen], Some(&new)).1.expect(412);
+}
+
+#[test]
+fn attack_whoever_guesses_links_and_tokens_waits_and_nobody_else_does() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let first = Asker::first(&home, &plane);
+    let stranger = Asker::stranger(&plane);
+    let guess = json!({ "token": "AAAA" });
+    let said: Vec<u16> = (0..20)
+        .map(|_| stranger.post("/api/v1/access/sign-in", &guess).status)
+        .collect();
+    assert!(
+        said.starts_with(&[409; 10]) && said.contains(&429),
+        "{said:?}"
+    );
+    let wrong = Asker::by_token(&plane, "fwt_AAAA").get(DEVICES);
+    assert_eq!(wrong.expect(429).json()["code"], "too-many-guesses");
+    // From the very address where somebody guesses, a right secret opens all the same.
+    let (_, operator) = first.invite(&["operator"]);
+    operator.get(DEVICES).expect(200);
+    let (_, program) = first.token(&["viewer"], &[]);
+    program.get(DEVICES).expect(200);
+    // It is seen, and so is who tries what is another role's.
+    for _ in 0..60 {
+        operator.get(PEOPLE).expect(403);
+    }
+    wait_until("both are told of", || {
+        let alerts = plane.get("/api/v1/detection/alerts").expect(200).json();
+        let alerts = alerts["alerts"].as_array().unwrap().clone();
+        let about = |subject: &str, kind: &str| {
+            let is_it = |one: &&Value| {
+                one["kind"] == kind && one["subject"].as_str().unwrap().starts_with(subject)
+            };
+            alerts.iter().any(|one| is_it(&one))
+        };
+        about("address/127.0.0.1", "api-abuse") && about("person/p-", "denied-attempts")
+    });
+}
+
+#[test]
+fn attack_a_page_elsewhere_changes_nothing_and_signs_nobody_in() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let mut first = Asker::first(&home, &plane);
+    let stranger = Asker::stranger(&plane);
+    let guess = json!({ "token": "AAAA" });
+    for said in ["Origin: https://evil.example", "Sec-Fetch-Site: cross-site"] {
+        let signed = stranger.ask("POST", "/api/v1/access/sign-in", &[said], Some(&guess));
+        assert_eq!(signed.1.expect(403).json()["code"], "cross-origin");
+    }
+    first.credential = first
+        .credential
+        .replace("Sec-Fetch-Site: same-origin\r\n", "");
+    let new = json!({ "note": "ci", "roles": ["viewer"], "days": 1 });
+    let make = |said: &[&str]| first.ask("POST", TOKENS, said, Some(&new)).1;
+    make(&[]).expect(403);
+    make(&["Origin: https://localhost:1"]).expect(403);
+    make(&["Origin: https://localhost"]).expect(201);
+    let (head, _) = stranger.ask("GET", "/", &[], None);
+    for said in [
+        "content-security-policy: default-src 'none'; script-src 'self'",
+        "x-content-type-options: nosniff",
+        "x-frame-options: DENY",
+        "referrer-policy: no-referrer",
+        "cross-origin-opener-policy: same-origin",
+        "cross-origin-resource-policy: same-origin",
+        "strict-transport-security: max-age=31536000",
+        "permissions-policy: camera=()",
+    ] {
+        assert!(head.contains(said), "no {said} in {head}");
+    }
+    assert!(!head.to_lowercase().contains("\nserver:"), "{head}");
 }
 
 const PROPOSALS: &str = "/api/v1/access/proposals";

@@ -56,8 +56,21 @@ pub fn python_with(module: &str) -> Option<String> {
 /// Runs a program in the home's scratch folder with this on its input.
 #[track_caller]
 pub fn run(home: &Home, program: &str, arguments: &[&str], input: &[u8]) -> Ran {
+    run_with(home, program, arguments, &[], input)
+}
+
+/// As [`run`], with more in its environment.
+#[track_caller]
+pub fn run_with(
+    home: &Home,
+    program: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    input: &[u8],
+) -> Ran {
     let mut child = Command::new(program)
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(home.path(""))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -6,7 +6,7 @@ pub mod segments;
 
 use super::guard::Allowed;
 use super::identity::Recorded;
-use super::read::{Asked, Body};
+use super::read::{Asked, Body, Named};
 use super::{Problem, Shared};
 use crate::fleet::{self, planning};
 use crate::judge::signals::Told;
@@ -16,7 +16,7 @@ use crate::trouble::Trouble;
 use crate::{clock, flow};
 use access::SourceFile;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use detection::Feature;
 use model::{Attribution, DeviceId, Digest, Principal, ServiceId, Subject, Verdict};
@@ -283,7 +283,7 @@ pub struct Sources {
 pub async fn version(
     State(plane): State<Shared>,
     _: Allowed,
-    Path(version): Path<u64>,
+    Named(version): Named<u64>,
 ) -> Result<Json<Sources>, Problem> {
     let row = plane.store.fleet_at(version)?.ok_or_else(|| Trouble::Unknown {
         code: "no-such-version",

@@ -1,4 +1,5 @@
-//! Which action each endpoint is. One line an endpoint; what has none is refused.
+//! Which action each endpoint is, and which kind of act. One line an endpoint; what has none is
+//! refused.
 
 use access::Action::{self, *};
 use axum::http::Method;
@@ -13,6 +14,31 @@ pub fn of(method: &Method, path: &str) -> Option<Action> {
     (ENDPOINTS.iter())
         .find(|(its_method, its_path, _)| *its_method == method && *its_path == path)
         .map(|(_, _, action)| *action)
+}
+
+/// What a call does. Calls of each kind are paced by themselves, so that whoever reads much can still
+/// cut a device off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Reads,
+    Acts,
+    /// Takes something away from somebody, which does not wait.
+    Withdraws,
+}
+
+pub fn kind_of(method: &Method, path: &str, action: Action) -> Kind {
+    if method.is_safe() {
+        return Kind::Reads;
+    }
+    match action {
+        // They are asked by POST, as the question is long.
+        AccessRead | AccessPlan | InventoryRead | PublicRead => Kind::Reads,
+        Contain | Revoke | IdentityUnlist => Kind::Withdraws,
+        PeopleChange if *method == Method::DELETE => Kind::Withdraws,
+        OwnAccess | ProposalsRead => Kind::Withdraws,
+        Command if path.ends_with("/cancel") => Kind::Withdraws,
+        _ => Kind::Acts,
+    }
 }
 
 pub const ENDPOINTS: &[(&str, &str, Action)] = &[
@@ -35,6 +61,7 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
     ("DELETE", "/api/v1/access/passkeys/{passkey}", OwnPasskeys),
     ("GET", "/api/v1/access/people", PeopleRead),
     ("POST", "/api/v1/access/people", PeopleChange),
+    ("GET", "/api/v1/access/people/{person}", PeopleRead),
     ("PUT", "/api/v1/access/people/{person}", PeopleChange),
     ("DELETE", "/api/v1/access/people/{person}", PeopleChange),
     ("POST", "/api/v1/access/people/{person}/link", PeopleChange),
@@ -87,11 +114,6 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
     ("GET", "/api/v1/gateway/commands", CommandRead),
     ("POST", "/api/v1/gateway/commands", Command),
     ("GET", "/api/v1/gateway/commands/{command}", CommandRead),
-    (
-        "POST",
-        "/api/v1/gateway/commands/{command}/approve",
-        CommandApprove,
-    ),
     ("POST", "/api/v1/gateway/commands/{command}/cancel", Command),
     ("GET", "/api/v1/gateway/connectivity", InventoryRead),
     ("GET", "/api/v1/gateway/forward", InventoryRead),
@@ -258,3 +280,37 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
     ("POST", "/status/ocsp", PublicRead),
     ("GET", "/status/ocsp/{*request}", PublicRead),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_away_is_paced_by_itself() {
+        let mut withdraws = Vec::new();
+        for (method, path, action) in ENDPOINTS {
+            let method: Method = method.parse().unwrap();
+            if kind_of(&method, path, *action) == Kind::Withdraws {
+                withdraws.push(format!("{method} {path}"));
+            }
+        }
+        assert_eq!(
+            withdraws,
+            [
+                "DELETE /api/v1/access/people/{person}",
+                "POST /api/v1/access/sign-out",
+                "POST /api/v1/access/proposals/{proposal}/refuse",
+                "DELETE /api/v1/access/tokens/{token}",
+                "POST /api/v1/gateway/commands/{command}/cancel",
+                "POST /api/v1/identity/claim-certificates/{claim}/retirement",
+                "DELETE /api/v1/identity/claim-tokens",
+                "POST /api/v1/identity/imports/{fleet}/retirement",
+                "POST /api/v1/identity/revocations",
+                "POST /api/v1/identity/revocations/list",
+                "DELETE /api/v1/identity/tpm/endorsement-keys",
+                "POST /api/v1/response/containments",
+                "POST /api/v1/response/incidents/{incident}/close",
+            ]
+        );
+    }
+}

@@ -1,15 +1,14 @@
 //! `/api/v1/identity/attestations`: a device shows what it started.
 
 use super::caller::Shown;
-use super::read::Body;
+use super::read::{Body, Raw};
 use super::{Problem, Shared};
 use crate::certify::attesting::{self, Evidence};
 use crate::shared::to_its_end;
 use crate::{clock, flow};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use identity::{Door, Presented};
@@ -125,17 +124,8 @@ pub async fn token_wanted(
 pub async fn attest_by_token(
     State(plane): State<Shared>,
     Shown(presented): Shown,
-    headers: HeaderMap,
-    token: Bytes,
+    Raw(token): Raw,
 ) -> Result<Json<EvidenceAppraised>, Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE);
-    if media_type.is_none_or(|value| value.as_bytes() != b"application/eat+cwt") {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "body-media-type",
-            "send the token as application/eat+cwt; device: say so in Content-Type",
-        ));
-    }
     appraised(plane, presented, Evidence::Token(token.to_vec())).await
 }
 

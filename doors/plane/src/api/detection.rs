@@ -262,14 +262,14 @@ pub async fn accept(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Observations {
-    observations: Vec<Observed>,
+    observations: Vec<ObservationTold>,
 }
 
 /// What an observer in the network saw of one device. Which of the optional fields belong to a
 /// feature stands beside it; others are refused.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Observed {
+pub struct ObservationTold {
     device: String,
     /// How it knows the device: `port`, which is wired to it, or `address`, which others can use.
     bound_by: BoundBy,
@@ -370,7 +370,7 @@ pub async fn observations(
     Ok((StatusCode::ACCEPTED, Json(Taken { taken })))
 }
 
-fn observation(one: Observed, at: Timestamp) -> Result<Observation, Problem> {
+fn observation(one: ObservationTold, at: Timestamp) -> Result<Observation, Problem> {
     let device = DeviceId::new(&one.device).map_err(invalid)?;
     let attribution = match one.bound_by {
         BoundBy::Port => Attribution::Proven,
@@ -385,7 +385,7 @@ fn observation(one: Observed, at: Timestamp) -> Result<Observation, Problem> {
     })
 }
 
-fn feature(mut one: Observed) -> Result<Feature, Problem> {
+fn feature(mut one: ObservationTold) -> Result<Feature, Problem> {
     // Each field is taken where it belongs; what is left at the end does not belong.
     let feature = match one.feature {
         SeenFeature::Destination => Feature::Destination {

@@ -5,6 +5,7 @@
 //! reads everything anew. A reader may want a part of it; its number moves on with what it did not
 //! want, at each beat.
 
+use super::caller::Sent;
 use super::guard::{Allowed, admit};
 use super::read::Asked;
 use super::{Caller, Problem, Shared};
@@ -154,7 +155,13 @@ impl Stream {
             self.moves.borrow_and_update();
             // Asked at each wake: whoever signed out or was revoked sees nothing more.
             let action = Action::InventoryRead;
-            let stands = admit(&self.plane, &self.caller, &self.headers, action).is_ok();
+            let stands = admit(
+                &self.plane,
+                &self.caller,
+                Sent::reading(&self.headers),
+                action,
+            )
+            .is_ok();
             if !stands || !self.place.is_kept() || self.plane.events.is_over() {
                 return None;
             }

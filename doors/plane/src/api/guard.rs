@@ -1,23 +1,42 @@
 //! The one place that asks whether a request may go on. It stands before every endpoint of the API:
 //! one that the registry does not list is refused, so that none can be forgotten.
 
-use super::actions;
-use super::caller::Who;
+use super::actions::{self, Kind};
+use super::caller::{Sent, Who};
+use super::once::{Keyed, once};
 use super::second::{self, Agreed, Turn};
-use super::{Caller, Problem, Shared};
+use super::shapes::Shapes;
+use super::{Caller, Problem, Shared, body_bytes_max, watched};
+use crate::clock;
 use crate::entries::Actor;
 use access::{Action, Asker, DeniedAct, PermittedAct, Role, Roles};
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// Puts the question before every route of these.
-pub fn guarded(router: Router<Shared>, plane: &Shared) -> Router<Shared> {
-    router.route_layer(from_fn_with_state(Arc::clone(plane), guard))
+/// What the guard asks, at every door alike.
+#[derive(Clone)]
+pub struct Gate {
+    plane: Shared,
+    shapes: Arc<Shapes>,
+}
+
+impl Gate {
+    pub fn new(plane: &Shared) -> Self {
+        Self {
+            plane: Arc::clone(plane),
+            shapes: Arc::new(Shapes::of_interface()),
+        }
+    }
+
+    /// Puts the question before every route of these.
+    pub fn guarded(&self, router: Router<Shared>) -> Router<Shared> {
+        router.route_layer(from_fn_with_state(self.clone(), guard))
+    }
 }
 
 /// The ticket of a request that may go on, with the one whom the log will name. An extractor, so that
@@ -61,29 +80,100 @@ impl Admitted {
     }
 }
 
-async fn guard(State(plane): State<Shared>, request: Request, next: Next) -> Response {
-    match pass(&plane, request).await {
-        Ok(Turn::GoesOn(request)) => next.run(request).await,
-        Ok(Turn::Waits(response)) => response,
-        Err(problem) => problem.into_response(),
+async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let plane = &gate.plane;
+    let Some(endpoint) = Endpoint::of(&request) else {
+        return unlisted(request.method()).into_response();
+    };
+    // What two people agreed on was asked all but this when it was sent.
+    if let Some(Agreed(who)) = request.extensions().get::<Agreed>().cloned() {
+        return match decide(plane, &who, endpoint.action) {
+            Ok(_act) => {
+                request.extensions_mut().insert(Admitted { who, _act });
+                next.run(request).await
+            }
+            Err(problem) => problem.into_response(),
+        };
+    }
+    let who = match endpoint.caller.who(plane, Sent::of(&request)) {
+        Ok(who) => who,
+        Err(problem) => return problem.into_response(),
+    };
+    let target = watched::target_of(&request);
+    let passed = gate.pass(&endpoint, &who, request, next).await;
+    let response = passed.unwrap_or_else(Problem::into_response);
+    watched::tell(plane, &who, target, &response);
+    watched::said_to(&who, response)
+}
+
+/// What is asked for, and who is at the other end.
+struct Endpoint {
+    action: Action,
+    kind: Kind,
+    path: String,
+    caller: Caller,
+}
+
+impl Endpoint {
+    /// `None`: the registry does not list it.
+    fn of(request: &Request) -> Option<Self> {
+        let path = request.extensions().get::<MatchedPath>()?.as_str();
+        let action = actions::of(request.method(), path)?;
+        Some(Self {
+            action,
+            kind: actions::kind_of(request.method(), path, action),
+            path: path.to_owned(),
+            caller: request.extensions().get::<Caller>()?.clone(),
+        })
     }
 }
 
-async fn pass(plane: &Shared, mut request: Request) -> Result<Turn, Problem> {
-    let path = request.extensions().get::<MatchedPath>();
-    let action = path.and_then(|path| actions::of(request.method(), path.as_str()));
-    let caller = request.extensions().get::<Caller>();
-    let (Some(action), Some(caller)) = (action, caller) else {
-        return Err(unlisted(request.method()));
-    };
-    if let Some(Agreed(who)) = request.extensions().get::<Agreed>().cloned() {
-        let _act = decide(plane, &who, action)?;
-        request.extensions_mut().insert(Admitted { who, _act });
-        return Ok(Turn::GoesOn(request));
+impl Gate {
+    async fn pass(
+        &self,
+        endpoint: &Endpoint,
+        who: &Who,
+        request: Request,
+        next: Next,
+    ) -> Result<Response, Problem> {
+        let plane = Shared::clone(&self.plane);
+        if let Some(subject) = &who.subject {
+            let rates = &plane.askers.rates;
+            rates.take(endpoint.kind, subject, clock::now())?;
+        }
+        let action = endpoint.action;
+        let _act = decide(&plane, who, action)?;
+        if let (Some(subject), Some(from)) = (&who.subject, who.from) {
+            plane.askers.places.note(&plane.signals, subject, from);
+        }
+        let mut request = self.shapes.check(&endpoint.path, request).await?;
+        let admitted = Admitted {
+            who: who.clone(),
+            _act,
+        };
+        request.extensions_mut().insert(admitted.clone());
+        let bytes_max = body_bytes_max(&endpoint.path);
+        let actor = who.actor.as_ref().map(ToString::to_string);
+        let by = actor.or_else(|| who.subject.as_ref().map(ToString::to_string));
+        let keyed = match by {
+            Some(by) if *request.method() == Method::POST && action != Action::SignIn => {
+                Keyed::of(request.headers(), by, endpoint.kind, bytes_max)?
+            }
+            _ => None,
+        };
+        let taking_turns = Shared::clone(&plane);
+        let act = move |request| async move {
+            match second::turn(&taking_turns, &admitted, action, request, bytes_max).await {
+                Ok(Turn::GoesOn(request)) => next.run(request).await,
+                Ok(Turn::Waits(response)) => response,
+                Err(problem) => problem.into_response(),
+            }
+        };
+        match keyed {
+            Some(keyed) => once(&plane, keyed, request, act).await,
+            None => Ok(act(request).await),
+        }
     }
-    let admitted = admit(plane, caller, request.headers(), action)?;
-    request.extensions_mut().insert(admitted.clone());
-    second::turn(plane, &admitted, action, request).await
 }
 
 /// Whether this caller may do this now.
@@ -93,10 +183,10 @@ async fn pass(plane: &Shared, mut request: Request) -> Result<Turn, Problem> {
 pub fn admit(
     plane: &Shared,
     caller: &Caller,
-    headers: &HeaderMap,
+    sent: Sent<'_>,
     action: Action,
 ) -> Result<Admitted, Problem> {
-    let who = caller.who(plane, headers)?;
+    let who = caller.who(plane, sent)?;
     let _act = decide(plane, &who, action)?;
     Ok(Admitted { who, _act })
 }

@@ -1,5 +1,6 @@
 //! Health, metrics and the interface itself.
 
+use super::caller::Sent;
 use super::guard::{Allowed, admit};
 use super::{Caller, Problem, Shared, bytes};
 use crate::plane::Plane;
@@ -29,7 +30,7 @@ pub async fn ready(
     if reasons.is_empty() {
         return Ok(StatusCode::NO_CONTENT);
     }
-    let told = admit(&plane, &caller, &headers, Action::Measure).is_ok();
+    let told = admit(&plane, &caller, Sent::reading(&headers), Action::Measure).is_ok();
     let problem = Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "not-ready",

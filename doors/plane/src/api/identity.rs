@@ -8,7 +8,8 @@ pub mod imports;
 pub mod ownership;
 
 use super::guard::Allowed;
-use super::read::{Asked, Body, Named};
+use super::page::{Page as Paged, Rows};
+use super::read::{Asked, Body, Named, Text};
 use super::{Problem, Shared, bytes};
 use crate::certify::lists;
 use crate::flow;
@@ -58,12 +59,13 @@ impl From<store::Receipt> for Recorded {
 }
 
 /// Whose factory certificates are believed.
-#[utoipa::path(get, path = "/api/v1/identity/manufacturers", tag = "identity",
+#[utoipa::path(get, path = "/api/v1/identity/manufacturers", tag = "identity", params(Paged),
     responses((status = 200, body = [Manufacturer]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn manufacturers(
     State(plane): State<Shared>,
     _: Allowed,
-) -> Result<Json<Vec<Manufacturer>>, Problem> {
+    Asked(page): Asked<Paged>,
+) -> Result<Rows<Manufacturer>, Problem> {
     let mut all = Vec::new();
     plane.store.for_each_manufacturer(|row| {
         all.push(Manufacturer {
@@ -72,7 +74,7 @@ pub async fn manufacturers(
             added_at: row.added_at.to_string(),
         });
     })?;
-    Ok(Json(all))
+    page.cut(all, |row| row.manufacturer.clone())
 }
 
 /// Registers a manufacturer's CA: from now on its devices can prove their first identity.
@@ -109,7 +111,7 @@ pub struct ListTaken {
 
 /// Takes a list of devices that may enroll: CSV (`text/csv`) or JSON (`application/json`).
 #[utoipa::path(post, path = "/api/v1/identity/expected-devices", tag = "identity",
-    params(WhoseList), request_body(content = String, content_type = "text/csv"),
+    params(WhoseList), request_body(content((String = "text/csv"), (Vec<Object> = "application/json"))),
     responses((status = 201, body = ListTaken), (status = 400, body = super::problem::ProblemBody),
         (status = 401, body = super::problem::ProblemBody), (status = 409, body = super::problem::ProblemBody)))]
 pub async fn expect_devices(
@@ -117,7 +119,7 @@ pub async fn expect_devices(
     Allowed(actor): Allowed,
     headers: HeaderMap,
     Asked(whose): Asked<WhoseList>,
-    text: String,
+    Text(text): Text,
 ) -> Result<(StatusCode, Json<ListTaken>), Problem> {
     let manufacturer = ManufacturerId::new(&whose.manufacturer).map_err(invalid)?;
     let is_json = headers

@@ -3,7 +3,7 @@
 use super::detection::{Alert, open_alerts};
 use super::guard::Allowed;
 use super::identity::Certificate;
-use super::read::{Asked, Named};
+use super::read::{Asked, Named, Text};
 use super::{Problem, Shared, bytes};
 use crate::clock;
 use crate::shared::{off_thread, to_its_end};
@@ -340,7 +340,7 @@ pub async fn import(
     State(plane): State<Shared>,
     Allowed(actor): Allowed,
     Asked(how): Asked<How>,
-    text: String,
+    Text(text): Text,
 ) -> Result<Json<Imported>, Problem> {
     let (list, text) = off_thread(move || (inventory::List::read(&text), text)).await?;
     let list = list.map_err(list_refused)?;
@@ -403,13 +403,13 @@ pub struct Finding {
 
 /// Judges a list of devices or certificates, CSV or PEM. Nothing of it is stored.
 #[utoipa::path(post, path = "/api/v1/inventory/findings", tag = "inventory",
-    request_body(content = String, content_type = "text/csv"),
+    request_body(content((String = "text/csv"), (String = "application/x-pem-file"))),
     responses((status = 200, body = Findings), (status = 400, body = super::problem::ProblemBody),
         (status = 401, body = super::problem::ProblemBody)))]
 pub async fn findings(
     State(plane): State<Shared>,
     _: Allowed,
-    text: String,
+    Text(text): Text,
 ) -> Result<Json<Findings>, Problem> {
     let context = stock::issuers(&plane)?;
     let judged = off_thread(move || inventory::findings::judge(&text, &context))

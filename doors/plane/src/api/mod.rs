@@ -16,15 +16,20 @@ mod est;
 mod events;
 mod gateway;
 mod guard;
+mod guesses;
 mod health;
 mod identity;
 mod inventory;
+mod once;
 mod overview;
+mod page;
 mod passkeys;
 mod pending;
 mod people;
+mod places;
 mod problem;
 mod proposals;
+mod rates;
 mod reach;
 mod read;
 mod response;
@@ -33,6 +38,7 @@ mod root_list;
 mod roots;
 mod second;
 mod served;
+mod shapes;
 mod sign_in;
 mod status;
 mod tpm;
@@ -41,7 +47,6 @@ mod watched;
 pub use caller::Caller;
 pub use inventory::Reached;
 pub use problem::Problem;
-pub use watched::CALLS_A_SECOND;
 
 use crate::plane::Plane;
 use answers::AnswersOfAll;
@@ -50,13 +55,19 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{delete, get, post, put};
-use guard::guarded;
+use guard::Gate;
+use guesses::Guesses;
+use once::Once;
+use places::Places;
+use rates::Rates;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
+/// Files of a fleet.
+const FLEET_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A list of expected devices may be large; nothing else is.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// But that of an existing fleet, with its fingerprints.
@@ -69,22 +80,51 @@ const PROOF_BYTES_MAX: usize = 32 * 1024;
 const TOKEN_EVIDENCE_BYTES_MAX: usize = 2 * ::identity::eat::TOKEN_BYTES_MAX;
 /// What is longer is refused as malformed, in OCSP's own words.
 const OCSP_BYTES_MAX: usize = 2 * ::identity::ocsp::REQUEST_BYTES_MAX;
-const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+const BODY_BYTES_MAX: usize = 1024 * 1024;
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// A million rows on a slow disk.
 const LIST_SECONDS_MAX: Duration = Duration::from_secs(600);
 
+const SAME_OPENER: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const SAME_READER: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const PERMISSIONS: HeaderName = HeaderName::from_static("permissions-policy");
+
 type Shared = Arc<Plane>;
+
+/// What the API remembers of those who ask, until the plane is started again.
+#[derive(Default)]
+pub struct Askers {
+    /// How often each of them asks.
+    rates: Rates,
+    /// Wrong secrets, by where they come from.
+    pub guesses: Guesses,
+    /// What became of acts that may be asked for again.
+    once: Once,
+    /// From where secrets were used, as the judge was told.
+    places: Places,
+}
+
+#[cfg(test)]
+impl Askers {
+    /// As somebody does who asked too often for an hour: longer than a test takes.
+    pub fn use_up_reads(&self, whose: &model::Subject) {
+        let later = crate::clock::now().plus(Duration::from_secs(3600));
+        while self.rates.take(actions::Kind::Reads, whose, later).is_ok() {}
+    }
+}
 
 /// The API for people and for the local command line, and the console.
 pub fn people_router(plane: &Shared) -> Router {
-    finish(guarded(api(), plane).merge(console::router()), plane)
+    let gate = Gate::new(plane);
+    let guarded = gate.guarded(api()).merge(console::router());
+    finish(guarded, gate.guarded(lists()), plane)
 }
 
 /// The same behind mutual TLS, and EST beside it.
 pub fn devices_router(plane: &Shared) -> Router {
-    let guarded = guarded(api().merge(tpm::router()), plane);
-    finish(guarded.merge(est::router()), plane)
+    let gate = Gate::new(plane);
+    let guarded = gate.guarded(api().merge(tpm::router()));
+    finish(guarded.merge(est::router()), gate.guarded(lists()), plane)
 }
 
 fn api() -> Router<Shared> {
@@ -132,9 +172,14 @@ fn api() -> Router<Shared> {
         .merge(own_cas())
         .route(
             "/api/v1/access/fleet",
-            get(access::fleet).put(access::apply),
+            get(access::fleet)
+                .put(access::apply)
+                .layer(DefaultBodyLimit::max(FLEET_BYTES_MAX)),
         )
-        .route("/api/v1/access/plan", post(access::plan))
+        .route(
+            "/api/v1/access/plan",
+            post(access::plan).layer(DefaultBodyLimit::max(FLEET_BYTES_MAX)),
+        )
         .route("/api/v1/access/history", get(access::history))
         .route("/api/v1/access/history/{version}", get(access::version))
         .route("/api/v1/access/explain", post(access::explain))
@@ -234,7 +279,9 @@ fn people() -> Router<Shared> {
         .route("/api/v1/access/people", get(people::list).post(people::add))
         .route(
             "/api/v1/access/people/{person}",
-            put(people::change).delete(people::disable),
+            get(people::show)
+                .put(people::change)
+                .delete(people::disable),
         )
         .route("/api/v1/access/people/{person}/link", post(people::link))
         .route(
@@ -268,10 +315,6 @@ fn commands() -> Router<Shared> {
         .route(
             "/api/v1/gateway/commands/{command}",
             get(gateway::commands::show),
-        )
-        .route(
-            "/api/v1/gateway/commands/{command}/approve",
-            post(gateway::commands::approve),
         )
         .route(
             "/api/v1/gateway/commands/{command}/cancel",
@@ -316,7 +359,7 @@ fn claims() -> Router<Shared> {
         )
         .route(
             "/api/v1/identity/ownership-codes",
-            post(identity::ownership::make_codes),
+            post(identity::ownership::make_codes).layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/ownership-codes/own",
@@ -396,7 +439,8 @@ fn issued() -> Router<Shared> {
             "/api/v1/identity/claim-tokens",
             get(identity::claims::tokens)
                 .post(identity::claims::make_tokens)
-                .delete(identity::claims::withdraw_tokens),
+                .delete(identity::claims::withdraw_tokens)
+                .layer(DefaultBodyLimit::max(LIST_BYTES_MAX)),
         )
         .route(
             "/api/v1/identity/claim-tokens/{manufacturer}",
@@ -482,13 +526,30 @@ fn judged() -> Router<Shared> {
         .route("/api/v1/response/playbooks", get(response::playbooks))
 }
 
-fn finish(router: Router<Shared>, plane: &Shared) -> Router {
+/// Largest body that an endpoint takes, where somebody reads it before the endpoint does.
+fn body_bytes_max(path: &str) -> usize {
+    match path {
+        "/api/v1/access/fleet" | "/api/v1/access/plan" => FLEET_BYTES_MAX,
+        "/api/v1/identity/claim-tokens"
+        | "/api/v1/identity/expected-devices"
+        | "/api/v1/identity/ownership-codes"
+        | "/api/v1/identity/revocations/list"
+        | "/api/v1/identity/tpm/endorsement-keys"
+        | "/api/v1/inventory/imports"
+        | "/api/v1/inventory/findings" => LIST_BYTES_MAX,
+        "/api/v1/identity/imports/{fleet}/devices" => IMPORT_BYTES_MAX,
+        _ => BODY_BYTES_MAX,
+    }
+}
+
+/// `slow` has its own time.
+fn finish(router: Router<Shared>, slow: Router<Shared>, plane: &Shared) -> Router {
     let set = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
         .layer(timeout(REQUEST_SECONDS_MAX))
-        .merge(guarded(lists(), plane))
+        .merge(slow)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -504,6 +565,13 @@ fn finish(router: Router<Shared>, plane: &Shared) -> Router {
             "default-src 'none'; frame-ancestors 'none'",
         ))
         .layer(set(header::REFERRER_POLICY, "no-referrer"))
+        .layer(set(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(set(SAME_OPENER, "same-origin"))
+        .layer(set(SAME_READER, "same-origin"))
+        .layer(set(
+            PERMISSIONS,
+            "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+        ))
         .with_state(Arc::clone(plane))
 }
 
@@ -624,6 +692,7 @@ async fn method_not_allowed() -> Problem {
         passkeys::remove_of,
         people::whoami,
         people::list,
+        people::show,
         people::add,
         people::change,
         people::disable,
@@ -650,7 +719,6 @@ async fn method_not_allowed() -> Problem {
         gateway::commands::list,
         gateway::commands::ask,
         gateway::commands::show,
-        gateway::commands::approve,
         gateway::commands::cancel,
         gateway::twins::show,
         gateway::twins::set,
@@ -803,6 +871,32 @@ mod tests {
             for operation in operations.as_object().unwrap().values() {
                 let name = operation["operationId"].as_str().unwrap().to_owned();
                 assert!(names.insert(name.clone()), "{name}");
+            }
+        }
+    }
+
+    /// In the interface one would stand for both.
+    #[test]
+    fn no_two_schemas_share_a_name() {
+        let mut folders = vec![std::path::PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/api"
+        ))];
+        let mut names = std::collections::BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                for behind in text.split(concat!("ToSchema", ")]")).skip(1) {
+                    let words = behind.split_whitespace();
+                    let mut name = words.skip_while(|word| !["struct", "enum"].contains(word));
+                    let name = name.nth(1).unwrap().trim_end_matches('{').to_owned();
+                    assert!(names.insert(name.clone()), "{name} in {}", path.display());
+                }
             }
         }
     }

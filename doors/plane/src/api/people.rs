@@ -2,8 +2,9 @@
 
 use super::guard::{Admitted, Allowed};
 use super::identity::Recorded;
+use super::page::{Page, Rows};
 use super::passkeys::Passkey;
-use super::read::{Body, Named};
+use super::read::{Asked, Body, Named};
 use super::{Problem, Shared};
 use crate::clock;
 use crate::people::tokens::{self, DAYS_MAX, Wanted};
@@ -14,7 +15,8 @@ use crate::sign_in::link::Link;
 use access::{Asker, Network, Role, Roles};
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use model::{ApiTokenId, PersonId};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -113,11 +115,30 @@ impl Person {
 
 /// Everybody who ever could sign in, the first first.
 #[utoipa::path(get, path = "/api/v1/access/people", tag = "access", operation_id = "people",
-    responses((status = 200, body = [Person]), (status = 401, body = super::problem::ProblemBody),
+    params(Page), responses((status = 200, body = [Person]), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody)))]
-pub async fn list(State(plane): State<Shared>, _: Allowed) -> Json<Vec<Person>> {
-    let people = plane.roster.people().into_iter();
-    Json(people.map(|member| Person::of(&plane, member)).collect())
+pub async fn list(
+    State(plane): State<Shared>,
+    _: Allowed,
+    Asked(page): Asked<Page>,
+) -> Result<Rows<Person>, Problem> {
+    let rows = page.cut(plane.roster.people(), |one| one.row.id.to_string())?;
+    Ok(rows.map(|member| Person::of(&plane, member)))
+}
+
+/// One person; the `ETag` is what `If-Match` takes.
+#[utoipa::path(get, path = "/api/v1/access/people/{person}", tag = "access",
+    params(("person" = String, Path, description = "`p-…`")), operation_id = "person",
+    responses((status = 200, body = Person), (status = 401, body = super::problem::ProblemBody),
+        (status = 403, body = super::problem::ProblemBody), (status = 404, body = super::problem::ProblemBody)))]
+pub async fn show(
+    State(plane): State<Shared>,
+    _: Allowed,
+    Named(person): Named<String>,
+) -> Result<Response, Problem> {
+    let member = changing::known(&plane.roster, &person_id(&person)?)?;
+    let version = member.row.version;
+    Ok(tagged(version, Person::of(&plane, member)))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -198,7 +219,7 @@ pub async fn change(
     Named(person): Named<String>,
     headers: HeaderMap,
     Body(new): Body<NewPerson>,
-) -> Result<Json<PersonChanged>, Problem> {
+) -> Result<Response, Problem> {
     let id = person_id(&person)?;
     let version = seen_version(&headers)?;
     let roles = parse_roles(&new.roles)?;
@@ -207,10 +228,12 @@ pub async fn change(
         changing::change(&changed, &id, version, &new.name, roles, &actor).await
     })
     .await?;
-    Ok(Json(PersonChanged {
+    let version = member.row.version;
+    let changed = PersonChanged {
         person: Person::of(&plane, member),
         recorded: receipt.into(),
-    }))
+    };
+    Ok(tagged(version, changed))
 }
 
 /// Lets a person in no more and ends their sessions at once. Their row stays: the log names it.
@@ -278,11 +301,16 @@ impl From<Token> for ApiToken {
 }
 
 /// All tokens, the newest first, also those that open nothing any more.
-#[utoipa::path(get, path = "/api/v1/access/tokens", tag = "access",
+#[utoipa::path(get, path = "/api/v1/access/tokens", tag = "access", params(Page),
     responses((status = 200, body = [ApiToken]), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody)))]
-pub async fn tokens(State(plane): State<Shared>, _: Allowed) -> Json<Vec<ApiToken>> {
-    Json(plane.roster.tokens().into_iter().map(Into::into).collect())
+pub async fn tokens(
+    State(plane): State<Shared>,
+    _: Allowed,
+    Asked(page): Asked<Page>,
+) -> Result<Rows<ApiToken>, Problem> {
+    let rows = page.cut(plane.roster.tokens(), |one| one.row.id.to_string())?;
+    Ok(rows.map(Into::into))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -366,8 +394,17 @@ fn person_id(text: &str) -> Result<PersonId, Problem> {
     PersonId::new(text).map_err(|error| refused(error.to_string()))
 }
 
+/// RFC 9110, section 8.8.3.
+fn tagged(version: u64, body: impl Serialize) -> Response {
+    let mut response = Json(body).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
 /// RFC 9110, section 13.1.1; RFC 6585, section 3.
-fn seen_version(headers: &HeaderMap) -> Result<u64, Problem> {
+pub fn seen_version(headers: &HeaderMap) -> Result<u64, Problem> {
     let needed = || {
         Problem::new(
             StatusCode::PRECONDITION_REQUIRED,

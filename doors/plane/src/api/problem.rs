@@ -63,11 +63,43 @@ impl Problem {
     }
 }
 
+/// Whoever asks comes too often.
+pub(super) fn too_often(text: impl Into<String>, seconds: u32) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate-exceeded", text).retry_after(seconds)
+}
+
+/// Why a request was refused, beside the answer: for whoever watches.
+#[derive(Debug, Clone, Copy)]
+pub struct Code(pub &'static str);
+
+/// A status that the framework answered by itself.
+pub(super) fn of_status(status: StatusCode) -> Problem {
+    let (code, text) = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ("body-refused", "the body is too large"),
+        StatusCode::SERVICE_UNAVAILABLE => (
+            "too-slow",
+            "it took too long and was given up; look what was done before you repeat it",
+        ),
+        status if status.is_server_error() => ("fault", "a fault of ours; the plane's log has it"),
+        _ => ("request-refused", "this request cannot be answered"),
+    };
+    let problem = Problem::new(status, code, text);
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(10),
+        _ => problem,
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(target: "api", "{}", self.body.detail);
+        }
+        let code = Code(self.body.code);
         let json = serde_json::to_vec(&self.body).unwrap_or_default();
         let mut response = super::bytes("application/problem+json", json);
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(code);
         if let Some(seconds) = self.retry_after_seconds {
             response
                 .headers_mut()

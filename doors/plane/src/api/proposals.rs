@@ -1,11 +1,13 @@
 //! `/api/v1/access/proposals`: acts that wait for a second person.
 
 use super::caller::Who;
+use super::gateway::commands::released;
 use super::guard::{Admitted, Allowed};
-use super::read::{Body, Named};
+use super::page::{Page, Rows};
+use super::read::{Asked, Body, Named};
 use super::second::request_of;
-use super::{BODY_BYTES_MAX, Caller, Problem, Shared};
-use crate::people::proposals;
+use super::{Caller, FLEET_BYTES_MAX, Problem, Shared};
+use crate::people::proposals::{self, Approved};
 use crate::shared::to_its_end;
 use crate::trouble::Trouble;
 use axum::body::to_bytes;
@@ -22,7 +24,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct Proposal {
     proposal: String,
-    /// `policy`, `ca`, `revoke-many`, `rights`, `break-glass`.
+    /// `policy`, `ca`, `revoke-many`, `rights`, `command-many`, `break-glass`.
     class: String,
     /// The action that whoever approves needs as well.
     action: String,
@@ -58,13 +60,18 @@ impl From<store::Proposal> for Proposal {
     }
 }
 
-/// The newest hundred, those that were decided among them.
+/// The newest first, those that were decided among them.
 #[utoipa::path(get, path = "/api/v1/access/proposals", tag = "access", operation_id = "proposals",
-    responses((status = 200, body = [Proposal]), (status = 401, body = super::problem::ProblemBody),
+    params(Page), responses((status = 200, body = [Proposal]), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody)))]
-pub async fn list(State(plane): State<Shared>, _: Allowed) -> Result<Json<Vec<Proposal>>, Problem> {
-    let rows = plane.store.proposals(100)?;
-    Ok(Json(rows.into_iter().map(Into::into).collect()))
+pub async fn list(
+    State(plane): State<Shared>,
+    _: Allowed,
+    Asked(page): Asked<Page>,
+) -> Result<Rows<Proposal>, Problem> {
+    let after = page.after()?.map(|id| proposal_id(&id)).transpose()?;
+    let rows = plane.store.proposals(after.as_ref(), page.limit())?;
+    Ok(Rows::read(&page, rows, |row| row.id.to_string()).map(Into::into))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -132,26 +139,36 @@ pub async fn approve(
         .ok_or_else(|| refused("act_sha256 has 64 hexadecimal digits"))?;
     let asker = admitted.who.asker;
     // To its end, also if the approver hangs up: what was approved is done.
-    let (id, status, answer) = to_its_end(async move {
+    let done = to_its_end(async move {
         // The content, which the row no longer has once it was decided.
         let body = proposals::known(&plane, &id)?.body;
-        let (row, asker, actor) = proposals::approve(&plane, &id, shown, asker, &actor).await?;
-        let who = Who {
-            asker,
-            actor: Some(actor),
-            session: None,
-        };
-        let mut request = request_of(&store::Proposal { body, ..row }, who)?;
-        request.extensions_mut().insert(caller);
-        let router = super::people_router(&plane);
-        let doing = TowerToHyperService::new(router).call(request);
-        let response = doing.await.map_err(Trouble::fault)?;
-        let status = response.status();
-        let answer = to_bytes(response.into_body(), BODY_BYTES_MAX).await;
-        Ok((id, status, answer.map_err(Trouble::fault)?))
-    })
-    .await?;
-    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        match proposals::approve(&plane, &id, shown, asker, &actor).await? {
+            Approved::Command(command) => {
+                let shown = released(&plane, *command).await;
+                let answer = shown.map(|command| serde_json::to_value(command).unwrap_or_default());
+                Ok((id, StatusCode::OK, answer))
+            }
+            Approved::Request(mut row, asker, actor) => {
+                row.body = body;
+                let who = Who {
+                    actor: Some(actor),
+                    ..Who::of(asker)
+                };
+                let mut request = request_of(&row, who)?;
+                request.extensions_mut().insert(caller);
+                let router = super::people_router(&plane);
+                let doing = TowerToHyperService::new(router).call(request);
+                let response = doing.await.map_err(Trouble::fault)?;
+                let status = response.status();
+                let answer = to_bytes(response.into_body(), FLEET_BYTES_MAX).await;
+                let answer = answer.map_err(Trouble::fault)?;
+                let answer = serde_json::from_slice(&answer).unwrap_or_default();
+                Ok((id, status, Ok::<Value, Problem>(answer)))
+            }
+        }
+    });
+    let (id, status, answer) = done.await?;
+    let answer = answer?;
     if !status.is_success() {
         let why = answer.pointer("/detail").and_then(Value::as_str);
         let why = why.unwrap_or("it did not say why");

@@ -3,7 +3,7 @@
 use super::guard::Allowed;
 use super::identity::Recorded;
 use super::reach::Reach;
-use super::read::{Asked, Body, Named};
+use super::read::{Asked, Body, Named, Raw, json};
 use super::{Problem, Shared};
 use crate::respond::deciding;
 use crate::respond::timeline;
@@ -11,7 +11,6 @@ use crate::shared::to_its_end;
 use crate::trouble::Trouble;
 use crate::withdrawing::{Containing, Restoring};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use model::{Containment, DeviceId, IncidentId, Subject};
@@ -225,23 +224,47 @@ pub struct Contained {
 #[derive(Serialize, ToSchema)]
 pub struct AllContained {
     containments: Vec<Contained>,
+    /// What `after` is for the next page.
+    next: Option<String>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ContainedAsked {
+    /// Begin after this device.
+    after: Option<String>,
+    /// 1 to 1000, 1000 if absent.
+    limit: Option<usize>,
 }
 
 /// Every device that is cut off, in the order of their names.
 #[utoipa::path(get, path = "/api/v1/response/containments", tag = "response",
-    responses((status = 200, body = AllContained), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn containments(State(plane): State<Shared>, _: Allowed) -> Json<AllContained> {
+    params(ContainedAsked), responses((status = 200, body = AllContained), (status = 401, body = super::problem::ProblemBody)))]
+pub async fn containments(
+    State(plane): State<Shared>,
+    _: Allowed,
+    Asked(asked): Asked<ContainedAsked>,
+) -> Result<Json<AllContained>, Problem> {
+    let after = asked.after.as_deref().map(DeviceId::new).transpose();
+    let after = after.map_err(invalid)?;
+    let limit = asked.limit.unwrap_or(1000).clamp(1, 1000);
     let standing = plane.containments.lock();
-    let containments = standing.iter().map(|(device, one)| Contained {
+    let behind = (standing.iter()).filter(|(device, _)| Some(*device) > after.as_ref());
+    let containments = behind.take(limit).map(|(device, one)| Contained {
         device: device.to_string(),
         containment: one.containment.name().to_owned(),
         since: one.since.to_string(),
         incident: one.incident.map(|id| id.to_string()),
         by: one.by.clone(),
     });
-    Json(AllContained {
-        containments: containments.collect(),
-    })
+    let containments: Vec<Contained> = containments.collect();
+    let is_full = containments.len() == limit;
+    let next = containments.last().filter(|_| is_full);
+    Ok(Json(AllContained {
+        next: next.map(|one| one.device.clone()),
+        containments,
+    }))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -364,13 +387,13 @@ pub async fn restore(
     Allowed(actor): Allowed,
     Named(device): Named<String>,
     Asked(asked): Asked<DryRun>,
-    bytes: Bytes,
+    Raw(bytes): Raw,
 ) -> Result<Json<Restored>, Problem> {
     let device = DeviceId::new(&device).map_err(invalid)?;
     let restoration: Restoration = if bytes.is_empty() {
         Restoration::default()
     } else {
-        serde_json::from_slice(&bytes).map_err(invalid)?
+        json(&bytes)?
     };
     let reason = reason(
         restoration

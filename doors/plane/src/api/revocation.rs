@@ -3,7 +3,7 @@
 
 use super::guard::{Admitted, Allowed};
 use super::identity::{Recorded, invalid};
-use super::read::{Asked, Body};
+use super::read::{Asked, Body, Text};
 use super::{Problem, Shared, second};
 use crate::flow;
 use crate::plane::digest;
@@ -159,7 +159,7 @@ pub async fn revoke_list(
     admitted: Admitted,
     Allowed(actor): Allowed,
     Asked(asked): Asked<ListAsked>,
-    text: String,
+    Text(text): Text,
 ) -> Result<Response, Problem> {
     let what = read_list(&text).map_err(|errors| {
         let refused = "nothing of the list was revoked";

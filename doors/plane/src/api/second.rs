@@ -1,9 +1,15 @@
 //! Which requests wait for a second person: read before their endpoint is.
 
+use super::access::FleetFiles;
 use super::caller::Who;
 use super::guard::Admitted;
-use super::proposals::Proposal;
-use super::{BODY_BYTES_MAX, LIST_BYTES_MAX, Problem, Shared};
+use super::once::too_large;
+use super::people::{NewPerson, NewToken, seen_version};
+use super::proposals::{BreakGlass, Proposal};
+use super::read::json;
+use super::revocation::Revocation;
+use super::roots::RootStep;
+use super::{Problem, Shared};
 use crate::people::proposals::{self, Asked};
 use crate::shared::to_its_end;
 use crate::trouble::Trouble;
@@ -12,7 +18,7 @@ use access::{ActClass, Action, Roles};
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{PersonId, Revocable};
 use serde_json::Value;
@@ -37,24 +43,14 @@ pub async fn turn(
     admitted: &Admitted,
     action: Action,
     request: Request,
+    bytes_max: usize,
 ) -> Result<Turn, Problem> {
-    use Action::{AccessApply, BreakGlass, CaChange, PeopleChange, Revoke};
-    let may = matches!(
-        action,
-        AccessApply | BreakGlass | CaChange | PeopleChange | Revoke
-    );
-    let (true, Some(actor)) = (may, admitted.who.actor.clone()) else {
+    let (true, Some(actor)) = (may_wait(action), admitted.who.actor.clone()) else {
         return Ok(Turn::GoesOn(request));
     };
-    let bytes_max = match action {
-        Action::Revoke => LIST_BYTES_MAX,
-        _ => BODY_BYTES_MAX,
-    };
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, bytes_max).await.map_err(|_| {
-        let text = format!("the body has more than {bytes_max} bytes, or broke off");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-refused", text)
-    })?;
+    let body = to_bytes(body, bytes_max).await;
+    let body = body.map_err(|_| too_large(bytes_max))?;
     let path = parts
         .extensions
         .get::<MatchedPath>()
@@ -68,6 +64,7 @@ pub async fn turn(
         return Ok(Turn::GoesOn(Request::from_parts(parts, body.into())));
     }
     admitted.also(plane, action)?;
+    check_readable(path, &parts.headers, &body)?;
     if class == ActClass::Policy && !names_plan(&body) {
         return Err(Problem::new(
             StatusCode::PRECONDITION_REQUIRED,
@@ -92,6 +89,26 @@ pub async fn turn(
     let row = to_its_end(async move { proposals::propose(&plane, asked, &actor).await }).await?;
     let answer = (StatusCode::ACCEPTED, Json(Proposal::from(row)));
     Ok(Turn::Waits(answer.into_response()))
+}
+
+/// Nobody is asked about what its endpoint could not read.
+fn check_readable(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
+    match path {
+        "/api/v1/access/fleet" => json::<FleetFiles>(body).map(drop),
+        "/api/v1/access/break-glass" => json::<BreakGlass>(body).map(drop),
+        "/api/v1/access/people" => json::<NewPerson>(body).map(drop),
+        "/api/v1/access/people/{person}" => {
+            seen_version(headers)?;
+            json::<NewPerson>(body).map(drop)
+        }
+        "/api/v1/access/tokens" => json::<NewToken>(body).map(drop),
+        "/api/v1/identity/revocations" => json::<Revocation>(body).map(drop),
+        "/api/v1/identity/roots/retire" | "/api/v1/identity/roots/rollover" => {
+            json::<RootStep>(body).map(drop)
+        }
+        // They have no body, or their list was read.
+        _ => Ok(()),
+    }
 }
 
 /// Whether requests of this action may need another person.
@@ -127,7 +144,7 @@ fn class_of(
     uri: &axum::http::Uri,
     body: &[u8],
 ) -> Option<(ActClass, Action)> {
-    let json = || serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let json = || json::<Value>(body).unwrap_or_default();
     match action {
         Action::AccessApply => Some((ActClass::Policy, action)),
         Action::BreakGlass => Some((ActClass::BreakGlass, action)),
@@ -194,6 +211,6 @@ pub fn bars_many(what: &Revocable) -> bool {
 }
 
 fn names_plan(body: &[u8]) -> bool {
-    let asked: Value = serde_json::from_slice(body).unwrap_or_default();
+    let asked: Value = json(body).unwrap_or_default();
     asked.pointer("/plan").is_some_and(Value::is_string)
 }

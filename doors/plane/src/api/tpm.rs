@@ -3,7 +3,8 @@
 
 use super::guard::Allowed;
 use super::identity::{Attestation, Recorded, invalid};
-use super::read::{Asked, Body};
+use super::page::{Page, Rows};
+use super::read::{Asked, Body, Text};
 use super::{Caller, Problem, Shared, bytes};
 use crate::certify::tpm::{self, Chip};
 use crate::clock;
@@ -62,7 +63,7 @@ pub async fn list_endorsement_keys(
     State(plane): State<Shared>,
     Allowed(actor): Allowed,
     Asked(whose): Asked<WhoseList>,
-    text: String,
+    Text(text): Text,
 ) -> Result<(StatusCode, Json<TpmsListed>), Problem> {
     let manufacturer = manufacturer(&whose.manufacturer)?;
     let list = room::parse_list(&text).map_err(|errors| {
@@ -209,12 +210,13 @@ pub struct TpmVendor {
 }
 
 /// The CAs of TPM vendors that are believed.
-#[utoipa::path(get, path = "/api/v1/identity/tpm/vendors", tag = "identity",
+#[utoipa::path(get, path = "/api/v1/identity/tpm/vendors", tag = "identity", params(Page),
     responses((status = 200, body = [TpmVendor]), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn tpm_vendors(
     State(plane): State<Shared>,
     _: Allowed,
-) -> Result<Json<Vec<TpmVendor>>, Problem> {
+    Asked(page): Asked<Page>,
+) -> Result<Rows<TpmVendor>, Problem> {
     let mut all = Vec::new();
     plane.store.for_each_tpm_vendor(|row| {
         all.push(TpmVendor {
@@ -223,7 +225,7 @@ pub async fn tpm_vendors(
             added_at: row.added_at.to_string(),
         });
     })?;
-    Ok(Json(all))
+    page.cut(all, |row| format!("{}/{}", row.manufacturer, row.ca_sha256))
 }
 
 /// Registers the CA of a TPM vendor: from now on TPMs in this manufacturer's devices must show a

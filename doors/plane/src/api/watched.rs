@@ -1,111 +1,116 @@
-//! Abuse of the API is watched: what is refused to whom is told to the judge, and a service that
-//! calls too often is held back.
+//! Abuse of the API is watched: what is refused to whom is told to the judge. What the framework
+//! answers by itself is said in our words.
 
-use super::caller::COOKIE;
-use super::{Caller, Problem, Shared};
+use super::caller::{COOKIE, Who};
+use super::problem::{Code, of_status};
+use super::{Caller, Shared};
 use crate::clock;
 use crate::judge::signals::Told;
 use crate::people::tokens::PREFIX;
+use access::Asker;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use detection::Feature;
-use identity::Door;
-use model::{Attribution, Principal, Subject};
+use model::{Attribution, Subject};
+use std::net::IpAddr;
 
-/// Calls of one service in a second.
-pub const CALLS_A_SECOND: u32 = 100;
 /// Characters of a path in an observation.
 const TARGET_CHARS_MAX: usize = 128;
 
-/// Asks whether a service may call again, lets the request go on, and tells how it ended.
+/// Lets a request go on, and tells of a secret that was none.
 pub async fn watch(State(plane): State<Shared>, request: Request, next: Next) -> Response {
-    let Some(who) = Who::of(&plane, &request) else {
-        return next.run(request).await;
-    };
-    let target: String = request
-        .uri()
-        .path()
-        .chars()
-        .take(TARGET_CHARS_MAX)
-        .collect();
-    if let Who::Known(Principal::Service(service)) = &who
-        && !plane
-            .service_calls
-            .lock()
-            .take(service.clone(), clock::now())
-    {
-        who.tell(&plane, &target, "rate-exceeded");
-        return Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate-exceeded",
-            format!("a service may call {CALLS_A_SECOND} times a second; call less often"),
-        )
-        .into_response();
-    }
+    let shower = shower(&request);
+    let is_api = request.uri().path().starts_with("/api/");
     let response = next.run(request).await;
-    match response.status() {
-        StatusCode::UNAUTHORIZED => who.tell(&plane, &target, "not-signed-in"),
-        StatusCode::FORBIDDEN => who.tell(&plane, &target, "forbidden"),
-        _ => {}
+    if let (Some(address), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) =
+        (shower, response.status())
+        && code_of(&response) != Some("rate-exceeded")
+    {
+        plane.signals.tell(Told::seen(
+            Subject::Address(address),
+            Attribution::Address,
+            Feature::Token { accepted: false },
+            clock::now(),
+        ));
+    }
+    if is_api {
+        in_our_words(response)
+    } else {
+        response
+    }
+}
+
+/// From where a cookie or a token is shown, which perhaps is none. Whoever shows nothing at all is
+/// nobody: a browser asks before it signs in.
+fn shower(request: &Request) -> Option<IpAddr> {
+    let Some(Caller::Stranger { peer }) = request.extensions().get::<Caller>() else {
+        return None;
+    };
+    let shows = |name: HeaderName, ours: &str| {
+        (request.headers().get_all(name).iter())
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.contains(ours))
+    };
+    let shows_ours = shows(header::COOKIE, COOKIE) || shows(header::AUTHORIZATION, PREFIX);
+    shows_ours.then(|| peer.ip().to_canonical())
+}
+
+/// As an observation names what was asked for.
+pub fn target_of(request: &Request) -> String {
+    let path = request.uri().path().chars();
+    path.take(TARGET_CHARS_MAX).collect()
+}
+
+/// What is refused to somebody who is known. Whose proof of who they are is old only gives it again.
+pub fn tell(plane: &Shared, who: &Who, target: String, response: &Response) {
+    let Some(subject) = who.subject.clone() else {
+        return;
+    };
+    let reason = match (response.status(), code_of(response)) {
+        (_, Some("rate-exceeded")) => "rate-exceeded",
+        (_, Some("fresh-proof-needed")) => return,
+        (StatusCode::FORBIDDEN, _) => "forbidden",
+        (StatusCode::UNAUTHORIZED, _) => "not-signed-in",
+        _ => return,
+    };
+    plane.signals.tell(Told::seen(
+        subject,
+        Attribution::Proven,
+        Feature::Denied {
+            action: "api".into(),
+            target,
+            reason: reason.into(),
+        },
+        clock::now(),
+    ));
+}
+
+/// Whoever is not trusted with anything hears of a fault of ours that there was one: the plane's log
+/// has it.
+pub fn said_to(who: &Who, response: Response) -> Response {
+    let is_outside = matches!(who.asker, Asker::Stranger | Asker::Device);
+    if is_outside && response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        return of_status(StatusCode::INTERNAL_SERVER_ERROR).into_response();
     }
     response
 }
 
-/// Whom a refusal is about. Whoever shows nothing at all is nobody: a browser asks before it
-/// signs in.
-enum Who {
-    /// By a certificate that was proven and holds now.
-    Known(Principal),
-    /// Somebody who shows a cookie or a token, and perhaps neither is good.
-    Guessing(std::net::IpAddr),
+fn code_of(response: &Response) -> Option<&'static str> {
+    response.extensions().get::<Code>().map(|code| code.0)
 }
 
-impl Who {
-    fn of(plane: &Shared, request: &Request) -> Option<Self> {
-        match request.extensions().get::<Caller>()? {
-            // EST says itself what it refuses them; nothing else is theirs.
-            Caller::Local { .. } | Caller::Asking { .. } => None,
-            Caller::Peer { presented, .. } => {
-                let who = plane.trust().authenticate(Door::Devices, presented).ok()?;
-                Some(Self::Known(who.principal().clone()))
-            }
-            Caller::Stranger { peer } => {
-                let headers = request.headers();
-                let shows = |name: header::HeaderName, ours: &str| {
-                    (headers.get_all(name).iter())
-                        .filter_map(|value| value.to_str().ok())
-                        .any(|value| value.contains(ours))
-                };
-                let shows_ours =
-                    shows(header::COOKIE, COOKIE) || shows(header::AUTHORIZATION, PREFIX);
-                shows_ours.then(|| Self::Guessing(peer.ip().to_canonical()))
-            }
-        }
+/// A refusal without words comes from below us: a time-out, a body that is too large.
+fn in_our_words(response: Response) -> Response {
+    let status = response.status();
+    let is_refusal = status.is_client_error() || status.is_server_error();
+    if !is_refusal || response.headers().contains_key(header::CONTENT_TYPE) {
+        return response;
     }
-
-    fn tell(&self, plane: &Shared, target: &str, reason: &str) {
-        let told = match self {
-            // The factory identity enrolls: that it asks is no abuse.
-            Self::Known(Principal::Device(_)) if target.starts_with("/.well-known/est") => return,
-            Self::Known(principal) => Told::seen(
-                principal.clone(),
-                Attribution::Proven,
-                Feature::Denied {
-                    action: "api".into(),
-                    target: target.to_owned(),
-                    reason: reason.to_owned(),
-                },
-                clock::now(),
-            ),
-            Self::Guessing(address) => Told::seen(
-                Subject::Address(*address),
-                Attribution::Address,
-                Feature::Token { accepted: false },
-                clock::now(),
-            ),
-        };
-        plane.signals.tell(told);
-    }
+    let (mut head, _) = response.into_parts();
+    let (ours, body) = of_status(status).into_response().into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(ours.headers);
+    Response::from_parts(head, body)
 }

@@ -1,5 +1,5 @@
-//! Commands to devices: asked by people and services, held above a limit until a second person
-//! approves, on record before the first one leaves, and carried by the shards.
+//! Commands to devices: asked by people and services, held above a limit until another person lets
+//! them go, on record before the first one leaves, and carried by the shards.
 
 mod aim;
 mod budget;
@@ -13,6 +13,7 @@ use crate::clock;
 use crate::entries::{self, Actor};
 use crate::events::About;
 use crate::judge::signals::Told;
+use crate::people::proposals;
 use crate::plane::{Plane, digest, random};
 use crate::shared::{Locked, OneAtATime, off_thread};
 use crate::trouble::Trouble;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::{
     Change, Command, CommandDelivery, CommandProgress, CommandState, CommandWrite, Direction,
-    Receipt,
+    Guard, Receipt, Write,
 };
 
 /// Deliveries that are not over, of all commands: each lies in a shard's memory, some 300 bytes.
@@ -135,12 +136,17 @@ pub async fn ask(plane: &Arc<Plane>, asked: Asked, actor: &Actor) -> Result<Acce
     };
     let deliveries = rows(&aim, state, now);
     let act = entries::command_asked(actor, &command, &deliveries);
-    let change = Change::new(Direction::Grant)
+    let mut change = Change::new(Direction::Grant)
         .write(CommandWrite::Put {
             command: Box::new(command.clone()),
             deliveries: deliveries.clone(),
         })
         .entry(plane.leaf(&act)?);
+    if state == CommandState::Held {
+        proposals::check_room(plane, &command.by, now)?;
+        let waits = proposals::of_command(&command, aim.reached().count())?;
+        change = change.write(Write::PutProposal(waits));
+    }
     let receipt = plane.commit(change).await?;
     tell_fan_out(plane, actor, aim.reached().count(), now);
     match state {
@@ -181,15 +187,17 @@ pub async fn preview(plane: &Arc<Plane>, asked: &Asked, actor: &Actor) -> Result
     })
 }
 
-/// Lets a held command go out: a second person says so.
+/// Lets a held command go out, as another person decided: `decided` has their word, and is on record
+/// together with this.
 ///
 /// # Errors
-/// It is not held, or whoever asked for it approves; trouble of ours.
-pub async fn approve(
+/// It is not held, or the service that asked for it is revoked; trouble of ours.
+pub async fn release(
     plane: &Arc<Plane>,
     id: CommandId,
     actor: &Actor,
-) -> Result<Accepted, Trouble> {
+    decided: Change,
+) -> Result<Command, Trouble> {
     plane.granting_allowed()?;
     let _one_at_a_time = plane.commanding.asking.begin().await;
     let mut command = known(plane, id).await?;
@@ -198,21 +206,19 @@ pub async fn approve(
         let text = format!("{id} does not wait for anybody: it is {state}");
         return Err(Trouble::refused("command-not-held", text));
     }
-    let by = actor.to_string();
-    if by == command.by {
-        let text = format!("{id} was asked for by {by}; somebody else must approve it");
-        return Err(Trouble::refused("approval-needs-another", text));
-    }
-    let at = clock::now();
+    let (by, at) = (actor.to_string(), clock::now());
     let act = entries::command_approved(at, actor, &command);
-    let change = Change::new(Direction::Grant)
+    let mut change = decided
         .write(CommandWrite::Approve {
             command: id,
             by: by.clone(),
             at,
         })
         .entry(plane.leaf(&act)?);
-    let receipt = plane.commit(change).await?;
+    if let Actor::Service(service) = Actor::named(&command.by) {
+        change = change.guard(Guard::ServiceNotRevoked(service));
+    }
+    plane.commit(change).await?;
     command.state = CommandState::Open;
     command.decided_by = Some(by);
     let mut after: Option<DeviceId> = None;
@@ -229,8 +235,7 @@ pub async fn approve(
         hand_out(plane, &command, page);
     }
     tell(plane, &command, "open");
-    let receipt = Some(receipt);
-    Ok(Accepted { command, receipt })
+    Ok(command)
 }
 
 /// Takes a command back from every device that was not sent it: in every shard first, then on record.
@@ -255,7 +260,7 @@ pub async fn cancel(
     let at = clock::now();
     let by = actor.to_string();
     let act = entries::command_cancelled(at, actor, &command, reason, count);
-    let change = Change::new(Direction::Withdraw)
+    let mut change = Change::new(Direction::Withdraw)
         .write(CommandWrite::End {
             command: id,
             state: CommandState::Cancelled,
@@ -263,6 +268,9 @@ pub async fn cancel(
             at,
         })
         .entry(plane.leaf(&act)?);
+    if command.state == CommandState::Held && command.expires_at > at {
+        change = change.write(proposals::refusal_of_command(id, actor, at)?);
+    }
     let receipt = Some(plane.commit_withdrawal(change).await?);
     command.state = CommandState::Cancelled;
     command.decided_by = Some(by);

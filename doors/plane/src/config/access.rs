@@ -211,7 +211,8 @@ impl AccessConfig {
             ActClass::Ca => &self.second_person_ca,
             ActClass::RevokeMany => &self.second_person_revoke_many,
             ActClass::Rights => &self.second_person_rights,
-            ActClass::BreakGlass => return SecondPerson::Always,
+            // How many are many is the fleet's to say.
+            ActClass::CommandMany | ActClass::BreakGlass => return SecondPerson::Always,
         };
         // Checked before a port opened.
         SecondPerson::from_name(name).unwrap_or(SecondPerson::Always)

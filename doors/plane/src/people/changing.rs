@@ -168,7 +168,9 @@ pub fn narrowing(row: &Person) -> Write {
     }
 }
 
-fn known(roster: &Roster, id: &PersonId) -> Result<Member, Trouble> {
+/// # Errors
+/// There is none of that name.
+pub fn known(roster: &Roster, id: &PersonId) -> Result<Member, Trouble> {
     roster.person(id).ok_or_else(|| Trouble::Unknown {
         code: "no-such-person",
         text: format!("there is no person {id}; `fleetward access people list` lists them"),

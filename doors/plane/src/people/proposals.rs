@@ -2,18 +2,19 @@
 
 use super::tokens::still_good;
 use crate::clock;
+use crate::commanding;
 use crate::entries::{self, Actor};
 use crate::judge::signals::Told;
-use crate::plane::{Plane, digest, random};
+use crate::plane::{Plane, digest, digest_of, random};
 use crate::trouble::Trouble;
 use access::{
     ActClass, Action, Asker, DeniedAct, Proposed, Role, Roles, SecondPerson, Undecidable,
 };
 use detection::Feature;
-use model::{Attribution, Digest, PersonId, ProposalId, Subject, Timestamp};
+use model::{Attribution, CommandId, Digest, PersonId, ProposalId, Subject, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Change, Direction, Proposal, Write};
+use store::{Change, Command, Direction, Proposal, Write};
 
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// After its end a proposal stays to be looked at.
@@ -34,23 +35,16 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Each part with its length, so that no two acts have one digest.
     fn digest(&self) -> Digest {
         let seen_version = self.seen_version.as_deref().unwrap_or_default();
-        let parts = [
+        digest_of(&[
             self.action.name().as_bytes(),
             self.method.as_bytes(),
             self.target.as_bytes(),
             seen_version.as_bytes(),
             self.media_type.as_bytes(),
             &self.body,
-        ];
-        let mut all = Vec::new();
-        for part in parts {
-            all.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            all.extend_from_slice(part);
-        }
-        digest(&all)
+        ])
     }
 }
 
@@ -87,16 +81,8 @@ fn others(plane: &Plane, action: Action, by: &Actor) -> usize {
 pub async fn propose(plane: &Arc<Plane>, asked: Asked, by: &Actor) -> Result<Proposal, Trouble> {
     let _one_at_a_time = plane.roster.changing.begin().await;
     let now = clock::now();
-    let waiting: Vec<Proposal> = (plane.store.proposals(1000)?.into_iter())
-        .filter(|one| one.approved.is_none() && one.expires_at > now)
-        .collect();
     let name = by.to_string();
-    let own = waiting.iter().filter(|one| one.proposed_by == name).count();
-    if waiting.len() >= WAITING_MAX || own >= WAITING_A_PROPOSER {
-        let text = "too many acts wait for a second person; decide some: `fleetward access \
-                    proposal list`";
-        return Err(Trouble::refused("too-many-proposals", text));
-    }
+    check_room(plane, &name, now)?;
     let id = format!("a-{:016x}", u64::from_be_bytes(random()?));
     let row = Proposal {
         id: ProposalId::new(&id).map_err(Trouble::fault)?,
@@ -127,6 +113,68 @@ pub async fn propose(plane: &Arc<Plane>, asked: Asked, by: &Actor) -> Result<Pro
 }
 
 /// # Errors
+/// Too many wait already, of all or of this one.
+pub fn check_room(plane: &Plane, by: &str, now: Timestamp) -> Result<(), Trouble> {
+    let all = plane.store.proposals(None, 1000)?.into_iter();
+    let waiting: Vec<Proposal> = all
+        .filter(|one| one.approved.is_none() && one.expires_at > now)
+        .collect();
+    let own = waiting.iter().filter(|one| one.proposed_by == by).count();
+    if waiting.len() < WAITING_MAX && own < WAITING_A_PROPOSER {
+        return Ok(());
+    }
+    let text =
+        "too many acts wait for a second person; decide some: `fleetward access proposal list`";
+    Err(Trouble::refused("too-many-proposals", text))
+}
+
+/// A held command as an act that waits. It is on record already, with its devices: what another
+/// person lets go is that one.
+///
+/// # Errors
+/// A fault of ours.
+pub fn of_command(command: &Command, devices: usize) -> Result<Proposal, Trouble> {
+    let shown = serde_json::json!({
+        "command": command.id.to_string(),
+        "channel": command.channel,
+        "target": command.target,
+        "devices": devices,
+        "payload_sha256": digest(&command.payload).to_string(),
+        "expires_at": command.expires_at.to_string(),
+    });
+    let body = shown.to_string().into_bytes();
+    Ok(Proposal {
+        id: id_of_command(command.id)?,
+        class: ActClass::CommandMany.name().to_owned(),
+        action: Action::Command.name().to_owned(),
+        method: "POST".to_owned(),
+        target: format!("/api/v1/gateway/commands/{}", command.id),
+        seen_version: None,
+        media_type: "application/json".to_owned(),
+        digest: digest_of(&[&command.request.0, &body]),
+        body,
+        world: digest(b""),
+        proposed_by: command.by.clone(),
+        proposed_at: command.asked_at,
+        expires_at: command.expires_at,
+        approved: None,
+        decided_by: None,
+        decided_at: None,
+    })
+}
+
+/// # Errors
+/// A fault of ours.
+pub fn id_of_command(id: CommandId) -> Result<ProposalId, Trouble> {
+    ProposalId::new(&format!("a-{:016x}", id.number())).map_err(Trouble::fault)
+}
+
+fn command_of(row: &Proposal) -> Result<CommandId, Trouble> {
+    let id = row.target.rsplit('/').next().and_then(CommandId::from_text);
+    id.ok_or_else(|| Trouble::fault(format_args!("{} names no command", row.id)))
+}
+
+/// # Errors
 /// There is none of that name, or the disk.
 pub fn known(plane: &Plane, id: &ProposalId) -> Result<Proposal, Trouble> {
     plane.store.proposal(id)?.ok_or_else(|| Trouble::Unknown {
@@ -135,8 +183,15 @@ pub fn known(plane: &Plane, id: &ProposalId) -> Result<Proposal, Trouble> {
     })
 }
 
-/// Approves it, if it is what was shown and what it builds on has not moved; then it may be done,
-/// once, in the name of who asked for it.
+/// What is left to be done of an act that was approved.
+pub enum Approved {
+    /// All of it, once, in the name of who asked for it.
+    Request(Box<Proposal>, Asker, Actor),
+    /// Nothing: the command goes out.
+    Command(Box<Command>),
+}
+
+/// Approves it, if it is what was shown and what it builds on has not moved.
 ///
 /// # Errors
 /// Why not; nothing was decided then.
@@ -146,7 +201,7 @@ pub async fn approve(
     shown: Digest,
     asker: Asker,
     by: &Actor,
-) -> Result<(Proposal, Asker, Actor), Trouble> {
+) -> Result<Approved, Trouble> {
     let row = known(plane, id)?;
     let now = clock::now();
     let action = Action::from_name(&row.action).ok_or_else(|| world_moved(id))?;
@@ -168,20 +223,33 @@ pub async fn approve(
         let text = format!("{id} is another act than the one that was shown; look at it again");
         return Err(Trouble::refused("not-what-was-shown", text));
     }
-    let class = class_named(&row.class).ok_or_else(|| world_moved(id))?;
+    let class = ActClass::from_name(&row.class).ok_or_else(|| world_moved(id))?;
     if row.world != world(plane, class) {
         return Err(world_moved(id));
     }
     let proposer = Actor::named(&row.proposed_by);
-    let theirs = asker_of(plane, &proposer, now).ok_or_else(|| {
-        let text = format!("{} may do nothing any more; {id} is void", row.proposed_by);
+    let theirs = asker_of(plane, &proposer, now);
+    let gone = || {
+        let text = format!("{} may not do it any more; {id} is void", row.proposed_by);
         Trouble::refused("proposer-gone", text)
-    })?;
+    };
     let change = Change::new(Direction::Grant)
         .write(decision(id, true, by, now))
         .entry(plane.leaf(&entries::act_approved(now, by, &row))?);
+    if class == ActClass::CommandMany {
+        // A service has no row here: that it was not revoked is asked where the command is released.
+        let may = |asker| plane.roster.rights.decide(asker, Action::Command).is_ok();
+        let is_gone =
+            matches!(proposer, Actor::Person(_) | Actor::Token(_)) && !theirs.is_some_and(may);
+        if is_gone {
+            return Err(gone());
+        }
+        let command = commanding::release(plane, command_of(&row)?, by, change).await?;
+        return Ok(Approved::Command(Box::new(command)));
+    }
+    let theirs = theirs.ok_or_else(gone)?;
     plane.commit(change).await?;
-    Ok((row, theirs, proposer))
+    Ok(Approved::Request(Box::new(row), theirs, proposer))
 }
 
 /// It will not be done. Whoever asked for it may say so as well.
@@ -200,6 +268,11 @@ pub async fn refuse(
     let may = plane.roster.rights.decide(asker, Action::ProposalDecide);
     if let (false, Err(denied)) = (own, may) {
         return Err(undecidable(id, Undecidable::Denied(denied)));
+    }
+    if ActClass::from_name(&row.class) == Some(ActClass::CommandMany) {
+        let reason = "refused by a second person";
+        let cancelled = commanding::cancel(plane, command_of(&row)?, reason, by).await;
+        return cancelled.map(drop);
     }
     let change = Change::new(Direction::Withdraw)
         .write(decision(id, false, by, now))
@@ -237,6 +310,12 @@ pub async fn break_glass(
     ));
     tracing::warn!("{actor} broke the glass: all roles until {until}");
     Ok(until)
+}
+
+/// # Errors
+/// A fault of ours.
+pub fn refusal_of_command(id: CommandId, by: &Actor, at: Timestamp) -> Result<Write, Trouble> {
+    Ok(decision(&id_of_command(id)?, false, by, at))
 }
 
 fn decision(id: &ProposalId, approved: bool, by: &Actor, at: Timestamp) -> Write {
@@ -297,20 +376,10 @@ fn world(plane: &Plane, class: ActClass) -> Digest {
             digest(all.join("\n").as_bytes())
         }
         // They name all that they change, and say which version of it they looked at.
-        ActClass::RevokeMany | ActClass::Rights | ActClass::BreakGlass => digest(b""),
+        ActClass::RevokeMany | ActClass::Rights | ActClass::CommandMany | ActClass::BreakGlass => {
+            digest(b"")
+        }
     }
-}
-
-fn class_named(name: &str) -> Option<ActClass> {
-    [
-        ActClass::Policy,
-        ActClass::Ca,
-        ActClass::RevokeMany,
-        ActClass::Rights,
-        ActClass::BreakGlass,
-    ]
-    .into_iter()
-    .find(|class| class.name() == name)
 }
 
 fn world_moved(id: &ProposalId) -> Trouble {

@@ -96,7 +96,8 @@ pub async fn make_admin_link(plane: &Arc<Plane>) -> Result<(), Trouble> {
 /// Takes a link's token once and opens a session; the answer is its cookie.
 ///
 /// # Errors
-/// The token is unknown, used or expired, which are told apart to nobody.
+/// The token is unknown, used or expired, which are told apart to nobody; or there were too many such
+/// from there.
 pub async fn sign_in(
     plane: &Arc<Plane>,
     token: &str,

@@ -242,7 +242,14 @@ fn told(
         Feature::SignIn { accepted },
         now,
     ));
-    done.map(|(cookie, _)| cookie)
+    let too_many = match (&done, from) {
+        (Err(_), Some(from)) => plane.askers.guesses.wrong(from, now),
+        _ => None,
+    };
+    match too_many {
+        Some(wait) => Err(wait),
+        None => done.map(|(cookie, _)| cookie),
+    }
 }
 
 /// Whoever is signed in already stays who they are until they sign out.

@@ -274,5 +274,5 @@ fn a_proposal_is_decided_once_in_time_and_keeps_its_digest_alone() {
     store
         .commit(Change::new(Direction::Neutral).write(forget))
         .unwrap();
-    assert!(store.proposals(10).unwrap().is_empty());
+    assert!(store.proposals(None, 10).unwrap().is_empty());
 }

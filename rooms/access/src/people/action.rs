@@ -78,8 +78,6 @@ actions! {
     CommandRead = "gateway.command-read",
     /// To tell devices something, or to take it back.
     Command = "gateway.command",
-    /// To let a command to many go, as the second person.
-    CommandApprove = "gateway.command-approve",
     InventoryRead = "inventory.read",
     InventoryExport = "inventory.export",
     InventoryImport = "inventory.import",

@@ -15,11 +15,23 @@ pub enum ActClass {
     RevokeMany,
     /// To give strong roles to a person or a token, or a link to one who has them.
     Rights,
+    /// To tell more devices something than one person or program may in a minute. What is many the
+    /// fleet says, of each channel.
+    CommandMany,
     /// All that operators and administrators may, for an hour.
     BreakGlass,
 }
 
 impl ActClass {
+    pub const ALL: [Self; 6] = [
+        Self::Policy,
+        Self::Ca,
+        Self::RevokeMany,
+        Self::Rights,
+        Self::CommandMany,
+        Self::BreakGlass,
+    ];
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,8 +39,14 @@ impl ActClass {
             Self::Ca => "ca",
             Self::RevokeMany => "revoke-many",
             Self::Rights => "rights",
+            Self::CommandMany => "command-many",
             Self::BreakGlass => "break-glass",
         }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 
@@ -132,14 +150,6 @@ mod tests {
     use super::*;
     use crate::{Role, Roles};
 
-    const CLASSES: [ActClass; 5] = [
-        ActClass::Policy,
-        ActClass::Ca,
-        ActClass::RevokeMany,
-        ActClass::Rights,
-        ActClass::BreakGlass,
-    ];
-
     fn person(role: Role) -> Asker {
         Asker::Person {
             roles: Roles::of([role]),
@@ -150,7 +160,7 @@ mod tests {
     #[test]
     fn one_person_alone_is_not_locked_out_and_two_are_asked() {
         let asker = person(Role::PolicyAdmin);
-        for class in CLASSES {
+        for class in ActClass::ALL {
             let rule = SecondPerson::WhenThereIsOne;
             let alone = is_second_needed(class, rule, asker, 0);
             assert_eq!(alone, class == ActClass::BreakGlass, "{class:?}");

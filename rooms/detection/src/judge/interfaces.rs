@@ -4,9 +4,10 @@ use super::{Judgement, Sight};
 use crate::Feature;
 use crate::Settings;
 use crate::device::SaidList;
-use crate::places::known_key;
+use crate::places::{household, known_key};
 use crate::statistics::{Tally, tail};
 use crate::text::{duration, shown};
+use core::net::IpAddr;
 use model::{DeviationKind, Severity, Subject};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const TEN_MINUTES: u32 = 600;
 const FAN_OUT_SAMPLES_MIN: u32 = 20;
 const FAN_OUT_MIN: f32 = 20.0;
 const FAN_OUT_RATIO: f32 = 4.0;
+/// Places that are remembered of one; the oldest makes room.
+const PLACES_MAX: usize = 8;
 
 /// What is remembered of somebody who is no device.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -23,6 +26,8 @@ pub struct Visitor {
     refused: Tally,
     denied: Tally,
     handshakes: Tally,
+    /// From where a person's session or a token was used.
+    places: Vec<IpAddr>,
     /// The most devices a minute that a service sent to; rises at once, falls slowly.
     fan_out_high: f32,
     fan_out_samples: u32,
@@ -49,6 +54,7 @@ pub fn visitor(
             accepted: true,
         }),
         Feature::Token { accepted } => refused(settings, visitor, sight, *accepted, "tokens"),
+        Feature::UsedFrom { address } => used_from(visitor, sight, *address),
         Feature::Denied {
             action,
             target,
@@ -126,11 +132,12 @@ fn denied(
     let count = visitor.denied.add(1, sight.now, 3_600);
     let too_many_devices = reason == "fan-out-exceeded";
     // Services are programmed: a few denials are a mistake, not an attack. Whoever shows a
-    // certificate of ours is known; from an address alone anybody knocks.
-    let mean = if matches!(subject, Subject::Address(_)) {
-        20.0
-    } else {
-        0.2
+    // certificate of ours is known; from an address alone anybody knocks. A person tries what is
+    // another role's now and then.
+    let mean = match subject {
+        Subject::Address(_) => 20.0,
+        Subject::Person(_) => 0.5,
+        _ => 0.2,
     };
     let p = tail(count, 0.2, mean);
     if p > settings.tail_p_max && !too_many_devices {
@@ -182,6 +189,28 @@ fn handshake(
         since: visitor.handshakes.since(),
         severity: Severity::Low,
         accepted: true,
+    })
+}
+
+/// A secret that was stolen is used from elsewhere. So is one whose owner travels: a person looks.
+fn used_from(visitor: &mut Visitor, sight: &Sight<'_>, address: IpAddr) -> Option<Judgement> {
+    let place = household(address);
+    if visitor.places.contains(&place) {
+        return None;
+    }
+    let is_first = visitor.places.is_empty();
+    if visitor.places.len() >= PLACES_MAX {
+        visitor.places.remove(0);
+    }
+    visitor.places.push(place);
+    (!is_first).then(|| Judgement {
+        kind: DeviationKind::ApiAbuse,
+        entity: format!("used from {place}"),
+        expected: "from where it was used before".to_owned(),
+        seen: format!("used from {place} for the first time"),
+        since: sight.now,
+        severity: Severity::Low,
+        accepted: false,
     })
 }
 

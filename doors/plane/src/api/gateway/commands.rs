@@ -5,6 +5,7 @@ use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared, problem::ProblemBody};
 use crate::commanding::{self, Accepted, Preview, Target};
 use crate::entries::Actor;
+use crate::people::proposals;
 use crate::shared::{off_thread, to_its_end};
 use crate::trouble::Trouble;
 use axum::Json;
@@ -17,7 +18,7 @@ use model::{CommandId, Delivery, DeviceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use store::CommandDelivery;
+use store::{CommandDelivery, CommandState};
 use utoipa::{IntoParams, ToSchema};
 
 const EXPIRES_IN_SECONDS: u64 = 3600;
@@ -66,6 +67,8 @@ pub struct Command {
     /// `held` (a second person must approve it), `open`, `cancelled`, `lapsed` (nobody approved it in
     /// time).
     state: String,
+    /// While it is held: what another person approves at `/api/v1/access/proposals`.
+    proposal: Option<String>,
     /// Who approved or cancelled it.
     decided_by: Option<String>,
     payload_bytes: usize,
@@ -243,22 +246,6 @@ pub async fn show(
     }))
 }
 
-/// Lets a held command go out. Whoever asked for it cannot.
-#[utoipa::path(post, path = "/api/v1/gateway/commands/{command}/approve", tag = "gateway",
-    operation_id = "approve_command", params(("command" = String, Path, description = "its id")),
-    responses((status = 200, body = Command), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody)))]
-pub async fn approve(
-    State(plane): State<Shared>,
-    Allowed(actor): Allowed,
-    Named(id): Named<String>,
-) -> Result<Json<Command>, Problem> {
-    let id = command_id(&id)?;
-    let acting = plane.clone();
-    let approved = to_its_end(async move { commanding::approve(&acting, id, &actor).await });
-    let approved = approved.await?;
-    Ok(Json(shown(&plane, approved).await?))
-}
-
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelAsked {
@@ -349,6 +336,15 @@ fn own(command: store::Command, actor: &Actor) -> Result<store::Command, Problem
     Ok(command)
 }
 
+/// As it is after it was let go.
+///
+/// # Errors
+/// The disk.
+pub async fn released(plane: &Shared, command: store::Command) -> Result<Command, Problem> {
+    let receipt = None;
+    shown(plane, Accepted { command, receipt }).await
+}
+
 async fn shown(plane: &Shared, accepted: Accepted) -> Result<Command, Problem> {
     let (reading, id) = (plane.clone(), accepted.command.id);
     let counts = off_thread(move || reading.store.delivery_counts(id)).await??;
@@ -367,6 +363,10 @@ fn of_row(row: &store::Command, counts: &[(String, u64)], entry: Option<u64>) ->
         channel: row.channel.clone(),
         target: row.target.clone(),
         state: row.state.name().to_owned(),
+        proposal: (row.state == CommandState::Held)
+            .then(|| proposals::id_of_command(row.id).ok())
+            .flatten()
+            .map(|id| id.to_string()),
         decided_by: row.decided_by.clone(),
         payload_bytes: row.payload.len(),
         asked_at: row.asked_at.to_string(),

@@ -4,6 +4,7 @@
 //! counted in the next row. No payload is in it.
 
 use super::Whose;
+use crate::api::caller::Sent;
 use crate::api::guard::{Allowed, admit};
 use crate::api::read::Asked;
 use crate::api::{Caller, Problem, Shared, problem::ProblemBody};
@@ -92,7 +93,7 @@ impl hyper::body::Body for Rows {
         if admit(
             &self.plane,
             &self.caller,
-            &self.headers,
+            Sent::reading(&self.headers),
             Action::InventoryRead,
         )
         .is_err()

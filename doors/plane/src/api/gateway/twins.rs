@@ -1,13 +1,12 @@
 //! `/api/v1/gateway/twins`: what state a device should have, and what it says that it has.
 
 use crate::api::guard::Allowed;
-use crate::api::read::{Asked, Named};
+use crate::api::read::{Asked, Named, Raw};
 use crate::api::{Problem, Shared, problem::ProblemBody};
 use crate::entries::Actor;
 use crate::shared::to_its_end;
 use crate::twinning::{self, Shown};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -77,21 +76,10 @@ pub async fn set(
     Named(device): Named<String>,
     Asked(SetAsked { dry_run }): Asked<SetAsked>,
     headers: HeaderMap,
-    body: Bytes,
+    Raw(body): Raw,
 ) -> Result<Response, Problem> {
     let device = device_id(&device)?;
     check_service(&plane, &actor)?;
-    let media_type = headers.get(header::CONTENT_TYPE);
-    let media_type = media_type
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if media_type != "application/merge-patch+json" {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "body-refused",
-            "send a merge patch as application/merge-patch+json",
-        ));
-    }
     let version = version_of(&headers)?;
     let patch = twin::read(&body).map_err(|refusal| {
         Problem::new(StatusCode::BAD_REQUEST, refusal.code(), refusal.to_string())

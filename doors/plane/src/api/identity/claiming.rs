@@ -3,7 +3,8 @@
 
 use super::{Recorded, invalid};
 use crate::api::guard::Allowed;
-use crate::api::read::{Body, Named};
+use crate::api::page::{Page, Rows};
+use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared};
 use crate::certify::claiming::{self, NewClaim};
 use crate::clock;
@@ -112,44 +113,41 @@ pub struct ClaimCertificate {
 
 /// Claim certificates and how far each was used.
 #[utoipa::path(get, path = "/api/v1/identity/claim-certificates", tag = "identity",
-    operation_id = "claim_certificates",
-    responses((status = 200, body = [ClaimCertificate]), (status = 401, body = crate::api::problem::ProblemBody)))]
+    operation_id = "claim_certificates", params(Page), responses((status = 200, body = [ClaimCertificate]), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn list(
     State(plane): State<Shared>,
     _: Allowed,
-) -> Result<Json<Vec<ClaimCertificate>>, Problem> {
+    Asked(page): Asked<Page>,
+) -> Result<Rows<ClaimCertificate>, Problem> {
     let now = clock::now();
-    let shown = plane
-        .store
-        .claim_certificates()?
-        .into_iter()
-        .map(|row| ClaimCertificate {
-            state: if row.retired_at.is_some() {
-                "retired"
-            } else if row.expires_at < now {
-                "ended"
-            } else if row.used >= row.devices_max {
-                "used-up"
-            } else {
-                "open"
-            },
-            claim: row.claim.to_string(),
-            certificate_sha256: digest(&row.certificate).to_string(),
-            manufacturer: row.manufacturer.to_string(),
-            product: row.product.to_string(),
-            template: row.template,
-            addresses: row
-                .addresses
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect(),
-            devices_max: row.devices_max,
-            devices: row.used,
-            certificates: row.made,
-            expires_at: row.expires_at.to_string(),
-            retired_at: row.retired_at.map(|at| at.to_string()),
-        });
-    Ok(Json(shown.collect()))
+    let rows = plane.store.claim_certificates()?;
+    let rows = page.cut(rows, |row| row.claim.to_string())?;
+    Ok(rows.map(|row| ClaimCertificate {
+        state: if row.retired_at.is_some() {
+            "retired"
+        } else if row.expires_at < now {
+            "ended"
+        } else if row.used >= row.devices_max {
+            "used-up"
+        } else {
+            "open"
+        },
+        claim: row.claim.to_string(),
+        certificate_sha256: digest(&row.certificate).to_string(),
+        manufacturer: row.manufacturer.to_string(),
+        product: row.product.to_string(),
+        template: row.template,
+        addresses: row
+            .addresses
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        devices_max: row.devices_max,
+        devices: row.used,
+        certificates: row.made,
+        expires_at: row.expires_at.to_string(),
+        retired_at: row.retired_at.map(|at| at.to_string()),
+    }))
 }
 
 #[derive(Serialize, ToSchema)]

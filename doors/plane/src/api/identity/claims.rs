@@ -2,6 +2,7 @@
 
 use super::{Recorded, invalid};
 use crate::api::guard::Allowed;
+use crate::api::page::{Page, Rows};
 use crate::api::read::{Asked, Body, Named};
 use crate::api::{Problem, Shared};
 use crate::certify::tokens;
@@ -94,12 +95,12 @@ pub struct TokenCounts {
 
 /// How many claim tokens there are, by manufacturer.
 #[utoipa::path(get, path = "/api/v1/identity/claim-tokens", tag = "identity",
-    operation_id = "claim_tokens",
-    responses((status = 200, body = [TokenCounts]), (status = 401, body = crate::api::problem::ProblemBody)))]
+    operation_id = "claim_tokens", params(Page), responses((status = 200, body = [TokenCounts]), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn tokens(
     State(plane): State<Shared>,
     _: Allowed,
-) -> Result<Json<Vec<TokenCounts>>, Problem> {
+    Asked(page): Asked<Page>,
+) -> Result<Rows<TokenCounts>, Problem> {
     let now = clock::now();
     let mut all: std::collections::BTreeMap<ManufacturerId, TokenCounts> = Default::default();
     plane.store.for_each_claim_token(|row| {
@@ -115,7 +116,9 @@ pub async fn tokens(
             None => counts.unused += 1,
         }
     })?;
-    Ok(Json(all.into_values().collect()))
+    page.cut(all.into_values().collect(), |row: &TokenCounts| {
+        row.manufacturer.clone()
+    })
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -2,7 +2,8 @@
 
 use super::{Recorded, invalid};
 use crate::api::guard::Allowed;
-use crate::api::read::{Asked, Body, Named};
+use crate::api::page::{Page, Rows};
+use crate::api::read::{Asked, Body, Named, Text};
 use crate::api::{Problem, Shared};
 use crate::certify::imports::{self, How, ImportTerms};
 use crate::shared::to_its_end;
@@ -36,15 +37,16 @@ pub struct ImportedFleet {
 
 /// Existing fleets and how far each has come.
 #[utoipa::path(get, path = "/api/v1/identity/imports", tag = "identity",
-    operation_id = "imports",
-    responses((status = 200, body = [ImportedFleet]), (status = 401, body = crate::api::problem::ProblemBody)))]
+    operation_id = "imports", params(Page), responses((status = 200, body = [ImportedFleet]), (status = 401, body = crate::api::problem::ProblemBody)))]
 pub async fn list(
     State(plane): State<Shared>,
     _: Allowed,
-) -> Result<Json<Vec<ImportedFleet>>, Problem> {
+    Asked(page): Asked<Page>,
+) -> Result<Rows<ImportedFleet>, Problem> {
     let rows = plane.store.imported_fleets()?;
+    let rows = page.cut(rows, |row| row.fleet.to_string())?;
     let registry = plane.trust().registry();
-    let shown = rows.into_iter().map(|row| {
+    Ok(rows.map(|row| {
         let progress = registry.import_progress(&row.fleet);
         ImportedFleet {
             fleet: row.fleet.to_string(),
@@ -60,8 +62,7 @@ pub async fn list(
             sharing: progress.sharing,
             retired_at: row.retired_at.map(|at| at.to_string()),
         }
-    });
-    Ok(Json(shown.collect()))
+    }))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -152,7 +153,7 @@ pub struct DevicesImported {
 /// Takes the devices of an existing fleet: CSV (`text/csv`) or JSON (`application/json`).
 #[utoipa::path(post, path = "/api/v1/identity/imports/{fleet}/devices", tag = "identity",
     params(("fleet" = String, Path, description = "its name"), HowTaken),
-    request_body(content = String, content_type = "text/csv"), operation_id = "import_devices",
+    request_body(content((String = "text/csv"), (Vec<Object> = "application/json"))), operation_id = "import_devices",
     responses((status = 200, body = DevicesImported), (status = 201, body = DevicesImported),
         (status = 400, body = crate::api::problem::ProblemBody),
         (status = 401, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
@@ -162,7 +163,7 @@ pub async fn devices(
     Named(fleet): Named<String>,
     Asked(how): Asked<HowTaken>,
     headers: HeaderMap,
-    text: String,
+    Text(text): Text,
 ) -> Result<(StatusCode, Json<DevicesImported>), Problem> {
     let fleet = ManufacturerId::new(&fleet).map_err(invalid)?;
     let is_json = headers

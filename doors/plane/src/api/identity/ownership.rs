@@ -165,14 +165,14 @@ pub async fn accept(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Release {
+pub struct OwnershipRelease {
     /// Whose it is. Absent: by the word of an operator, whoever it is.
     owner: Option<String>,
 }
 
 /// A device is nobody's from here on. Its certificates and its history stay.
 #[utoipa::path(post, path = "/api/v1/identity/ownership/{device}/release", tag = "identity",
-    params(("device" = String, Path, description = "its name")), request_body = Release,
+    params(("device" = String, Path, description = "its name")), request_body = OwnershipRelease,
     operation_id = "release_device",
     responses((status = 200, body = OwnershipSettled), (status = 403, body = crate::api::problem::ProblemBody),
         (status = 404, body = crate::api::problem::ProblemBody), (status = 409, body = crate::api::problem::ProblemBody)))]
@@ -180,7 +180,7 @@ pub async fn release(
     State(plane): State<Shared>,
     Allowed(actor): Allowed,
     Named(device): Named<String>,
-    Body(release): Body<Release>,
+    Body(release): Body<OwnershipRelease>,
 ) -> Result<Json<OwnershipSettled>, Problem> {
     let wish = match release.owner {
         Some(owner) => Wish::Release {
