@@ -5384,7 +5384,10 @@ export interface operations {
     access_add_passkey: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5452,7 +5455,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5575,7 +5578,10 @@ export interface operations {
     access_offer_passkey: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5615,6 +5621,15 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7165,6 +7180,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description asked too often */
             429: {
                 headers: {
@@ -7265,7 +7289,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7359,6 +7383,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description an act with this Idempotency-Key is under way, or was asked for before */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description the body is too large */
             413: {
                 headers: {
@@ -7377,7 +7410,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7495,7 +7528,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description the body does not fit */
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
             422: {
                 headers: {
                     [name: string]: unknown;
