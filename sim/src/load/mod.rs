@@ -430,7 +430,7 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
-        let schedule = Schedule::new(&self.settings, order.len());
+        let schedule = Schedule::new(self.settings, order.len());
         let mut number: u32 = 0;
         let mut marked = false;
         let mut payload = Vec::new();

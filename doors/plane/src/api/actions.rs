@@ -298,6 +298,7 @@ mod tests {
             withdraws,
             [
                 "DELETE /api/v1/access/people/{person}",
+                "DELETE /api/v1/access/people/{person}/passkeys/{passkey}",
                 "POST /api/v1/access/sign-out",
                 "POST /api/v1/access/proposals/{proposal}/refuse",
                 "DELETE /api/v1/access/tokens/{token}",
