@@ -98,7 +98,7 @@ impl ProviderConfig {
             return Err(("access.provider.roles", rule.into()));
         }
         for name in self.roles.values().flatten() {
-            if !Role::from_name(name).is_some_and(|role| role != Role::BreakGlass) {
+            if Role::from_name(name).is_none_or(|role| role == Role::BreakGlass) {
                 let rule = format!("{name:?} is no role that somebody can have");
                 return Err(("access.provider.roles", rule));
             }

@@ -242,8 +242,9 @@ fn told(
         Feature::SignIn { accepted },
         now,
     ));
+    // Only a link is a secret of ours that somebody could try to guess.
     let too_many = match (&done, from) {
-        (Err(_), Some(from)) => plane.askers.guesses.wrong(from, now),
+        (Err(_), Some(from)) if way == Way::Link => plane.askers.guesses.wrong(from, now),
         _ => None,
     };
     match too_many {

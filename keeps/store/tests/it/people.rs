@@ -163,7 +163,7 @@ fn a_name_at_a_provider_is_one_persons() {
         ..person(1, "viewer")
     };
     store.commit(grant(Write::PutPerson(ada.clone()))).unwrap();
-    assert_eq!(store.people().unwrap(), [ada.clone()]);
+    assert_eq!(store.people().unwrap(), std::slice::from_ref(&ada));
     let other = Person {
         id: PersonId::new("p-2").unwrap(),
         ..ada
