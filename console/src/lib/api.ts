@@ -1,8 +1,9 @@
 /** The plane's API, one function a call, typed by its interface. The only file that knows paths. */
 
 import createClient, { type Middleware } from 'openapi-fetch';
+import { proof } from './proof.svelte';
 import type { paths } from './schema';
-import type { Approval, CommandAsked, Containment, FleetFile, NewImport, Problem, RevocableKind } from './shapes';
+import type { Approval, CommandAsked, Containment, FleetFile, NewImport, NewPasskey, NewPerson, NewToken, PasskeyAnswer, Problem, Proposal, ProviderAnswer, RevocableKind } from './shapes';
 
 /** The plane refused, or did not answer. Says what happened and who must act. */
 export class Refused extends Error {
@@ -12,6 +13,13 @@ export class Refused extends Error {
 
   get isSignedOut(): boolean {
     return this.problem.status === 401;
+  }
+}
+
+/** Nothing was done yet: another person must approve it. */
+export class Waits extends Error {
+  constructor(readonly proposal: Proposal) {
+    super('Another person must approve this.');
   }
 }
 
@@ -25,10 +33,24 @@ const refusing: Middleware = {
 };
 
 const plane = createClient<paths>({
-  // Asked for at each call: the tests of a page may replace it.
-  fetch: (request) => fetch(request),
+  fetch: provingWhereAsked,
 });
 plane.use(refusing);
+
+/** What is refused for want of a fresh proof is asked for again once there is one. */
+async function provingWhereAsked(request: Request): Promise<Response> {
+  const again = request.clone();
+  const response = await fetch(request);
+  if (response.status !== 403 || (await problem(response)).code !== 'fresh-proof-needed') return response;
+  return (await proof.ask()) ? fetch(again) : response;
+}
+
+/** What was done; what waits for another person was not. */
+async function done<T>(answer: Promise<{ data?: T; response: Response }>): Promise<Exclude<NonNullable<T>, Proposal>> {
+  const said = await body(answer);
+  if ((await answer).response.status === 202 && typeof said === 'object' && 'act_sha256' in said) throw new Waits(said as unknown as Proposal);
+  return said as Exclude<NonNullable<T>, Proposal>;
+}
 
 /** Whatever was not refused has a body of the declared shape. */
 async function body<T>(answer: Promise<{ data?: T }>): Promise<NonNullable<T>> {
@@ -58,6 +80,12 @@ function given<T extends Record<string, unknown>>(query: T): Partial<Given<T>> {
 const csv = (text: string) => ({ body: text, bodySerializer: (it: string) => it, headers: { 'content-type': 'text/csv' } });
 
 export const signIn = (token: string) => plane.POST('/api/v1/access/sign-in', { body: { token } });
+export const waysIn = () => body(plane.GET('/api/v1/access/sign-in'));
+export const askPasskey = () => body(plane.POST('/api/v1/access/sign-in/challenges'));
+export const signInByPasskey = (answer: PasskeyAnswer) => plane.POST('/api/v1/access/sign-in/passkey', { body: answer });
+export const beginByProvider = (again: boolean) => body(plane.POST('/api/v1/access/sign-in/provider', { body: { again } }));
+export const signInByProvider = (answer: ProviderAnswer) => plane.POST('/api/v1/access/sign-in/provider/code', { body: answer });
+export const signInRefusals = () => body(plane.GET('/api/v1/access/sign-in/refusals'));
 export const signOut = () => plane.POST('/api/v1/access/sign-out');
 export const overview = () => body(plane.GET('/api/v1/overview'));
 export const fleet = () => body(plane.GET('/api/v1/access/fleet'));
@@ -65,6 +93,35 @@ export const fleetSources = (version: number) =>
   body(plane.GET('/api/v1/access/history/{version}', { params: { path: { version } } }));
 export const plan = (files: FleetFile[]) => body(plane.POST('/api/v1/access/plan', { body: { files } }));
 export const segments = () => body(plane.GET('/api/v1/access/segments'));
+
+export const whoami = () => body(plane.GET('/api/v1/access/whoami'));
+export const passkeys = () => body(plane.GET('/api/v1/access/passkeys'));
+export const offerPasskey = () => body(plane.POST('/api/v1/access/passkeys/challenges'));
+export const addPasskey = (made: NewPasskey) => body(plane.POST('/api/v1/access/passkeys', { body: made }));
+export const removePasskey = (passkey: string) =>
+  body(plane.DELETE('/api/v1/access/passkeys/{passkey}', { params: { path: { passkey } } }));
+export const people = () => body(plane.GET('/api/v1/access/people'));
+export const addPerson = (person: NewPerson) => done(plane.POST('/api/v1/access/people', { body: person }));
+export const changePerson = (person: string, version: number, to: NewPerson) =>
+  done(plane.PUT('/api/v1/access/people/{person}', { params: { path: { person }, header: { 'If-Match': `"${version}"` } }, body: to }));
+export const disablePerson = (person: string) =>
+  done(plane.DELETE('/api/v1/access/people/{person}', { params: { path: { person } } }));
+export const linkPerson = (person: string) =>
+  done(plane.POST('/api/v1/access/people/{person}/link', { params: { path: { person } } }));
+export const removePasskeyOf = (person: string, passkey: string) =>
+  done(plane.DELETE('/api/v1/access/people/{person}/passkeys/{passkey}', { params: { path: { person, passkey } } }));
+export const apiTokens = () => body(plane.GET('/api/v1/access/tokens'));
+export const makeApiToken = (token: NewToken) => done(plane.POST('/api/v1/access/tokens', { body: token }));
+export const revokeApiToken = (token: string) =>
+  done(plane.DELETE('/api/v1/access/tokens/{token}', { params: { path: { token } } }));
+export const proposals = () => body(plane.GET('/api/v1/access/proposals'));
+export const proposal = (proposal: string) =>
+  body(plane.GET('/api/v1/access/proposals/{proposal}', { params: { path: { proposal } } }));
+export const approveProposal = (proposal: string, act_sha256: string) =>
+  body(plane.POST('/api/v1/access/proposals/{proposal}/approve', { params: { path: { proposal } }, body: { act_sha256 } }));
+export const refuseProposal = (proposal: string) =>
+  plane.POST('/api/v1/access/proposals/{proposal}/refuse', { params: { path: { proposal } } });
+export const breakGlass = (reason: string) => done(plane.POST('/api/v1/access/break-glass', { body: { reason } }));
 
 export const sessions = (query: { after?: string | undefined; limit: number }) =>
   body(plane.GET('/api/v1/gateway/sessions', { params: { query: given(query) } }));
@@ -154,7 +211,7 @@ export const refuse = (id: string, reason: string) =>
 const named = (kind: RevocableKind, name: string) => ({ [kind]: name });
 /** A rehearsal answers with what it would do, the act with its receipt. */
 const revoking = (kind: RevocableKind, name: string, reason: string, dry_run: boolean) =>
-  body(plane.POST('/api/v1/identity/revocations', { body: { ...named(kind, name), reason, dry_run } }));
+  done(plane.POST('/api/v1/identity/revocations', { body: { ...named(kind, name), reason, dry_run } }));
 export async function wouldRevoke(kind: RevocableKind, name: string) {
   const said = await revoking(kind, name, 'unspecified', true);
   if ('sessions' in said) return said;

@@ -54,6 +54,10 @@ const PAGES: [name: string, hash: string, ready: string][] = [
   ['claim-tokens', '#/identity/claim-tokens', 'text=Tokens of acme'],
   ['tpms', '#/identity/tpms', 'td'],
   ['served', '#/identity/served', '.chain'],
+  ['you', '#/access/you', '.pairs'],
+  ['approvals', '#/access/approvals', 'td'],
+  ['people', '#/access/people', 'td'],
+  ['tokens', '#/access/tokens', 'td'],
 ];
 
 describe.each(THEMES)('in %s colours', (theme) => {
@@ -79,6 +83,7 @@ describe.each(THEMES)('in %s colours', (theme) => {
         await visit(page, hash, 'h1');
         await page.waitForTimeout(120);
         await accessible(page, `${name}, ${scene}, ${theme}`);
+        expect(faults, `${name}, ${scene}`).toEqual([]);
       }
       expect(faults).toEqual([]);
     }
@@ -87,6 +92,7 @@ describe.each(THEMES)('in %s colours', (theme) => {
     await page.goto(`${origin}/#/fleet`);
     await page.reload();
     await page.getByText('You are not signed in').waitFor();
+    await page.getByRole('button', { name: 'Sign in with Example' }).waitFor();
     await accessible(page, `signed out, ${theme}`);
     await picture(page, `fixture-signed-out-${theme}`);
   });
@@ -496,4 +502,133 @@ test('an existing fleet is rehearsed before it is taken, and retired by its name
   await accessible(page, 'the retire dialog');
   await dialog.getByRole('button', { name: 'Retire it' }).click();
   await page.getByText('kiosks is retired: 2 sessions closed, 3 devices left behind').waitFor();
+});
+
+test('a person is added, changed and disabled; the link is shown once', async () => {
+  const { page, faults } = await begin('calm', 'light', '#/access/people');
+  await page.getByRole('button', { name: 'Add a person…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Name').fill('Mary Jackson');
+  await dialog.getByRole('checkbox', { name: /^auditor/ }).check();
+  await accessible(page, 'the dialog of a person');
+  await picture(page, 'fixture-person');
+  await dialog.getByRole('button', { name: 'Add and make a link' }).click();
+  await page.getByText('A sign-in link for Mary Jackson, shown once').waitFor();
+  await accessible(page, 'a link, once');
+  await page.getByRole('button', { name: 'Copy', exact: true }).click();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toContain('#sign-in=a-link-that-works-once');
+  await page.getByRole('button', { name: 'I have it' }).click();
+  expect(await page.content()).not.toContain('a-link-that-works-once');
+  const row = page.locator('tr').filter({ hasText: 'Grace Hopper' });
+  await row.getByRole('button', { name: 'Change…' }).click();
+  await dialog.getByRole('checkbox', { name: /^pki-admin/ }).uncheck();
+  await dialog.getByRole('button', { name: 'Change' }).click();
+  await page.getByText('it holds at once').waitFor();
+  expect(await row.innerText()).not.toContain('pki-admin');
+  await row.getByRole('button', { name: 'Take a passkey…' }).click();
+  await dialog.getByLabel('Passkey').selectOption('k-02');
+  await accessible(page, 'the dialog of a lost passkey');
+  await dialog.getByRole('button', { name: 'Take it away' }).click();
+  await row.getByText('1 passkey').waitFor();
+  await row.getByRole('button', { name: 'Disable…' }).click();
+  await dialog.getByRole('button', { name: 'Disable' }).click();
+  await row.getByText('disabled').waitFor();
+  await page.getByText('no-role-for-groups').waitFor();
+  expect(faults).toEqual([]);
+});
+
+test('what needs a second person says so, and stands among the approvals', async () => {
+  const { page } = await begin('calm', 'light', '#/access/people');
+  await page.getByRole('button', { name: 'Add a person…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('checkbox', { name: /^tenant-admin/ }).check();
+  await dialog.getByRole('button', { name: 'Add and make a link' }).click();
+  await dialog.getByText('It waits for another person.').waitFor();
+  await accessible(page, 'what waits');
+  await dialog.getByRole('link', { name: 'Approvals' }).click();
+  const row = page.locator('tr').filter({ hasText: 'a-09' });
+  await row.getByRole('button', { name: 'Withdraw…' }).click();
+  await dialog.getByRole('button', { name: 'Withdraw it' }).click();
+  await page.getByText('Withdrawn: it will not be done.').waitFor();
+  await page.locator('tr').filter({ hasText: 'a-09' }).getByText('not done').waitFor();
+});
+
+test('an act is approved by whoever has seen all of it, and its secret is shown once', async () => {
+  const { page, faults } = await begin('hostile', 'light', '#/access/approvals');
+  await page.getByRole('button', { name: 'Look and approve… a-01' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByText('Exactly this was sent').waitFor();
+  expect(await dialog.locator('.sent').innerText()).toContain('"plan": "p1"');
+  expect(await page.title()).not.toContain('pwned');
+  await accessible(page, 'an act that waits');
+  await picture(page, 'fixture-approval');
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: 'Look at it… a-03' }).click();
+  await dialog.getByText('It is your own').waitFor();
+  expect(await dialog.getByRole('button', { name: 'Approve it' }).count()).toBe(0);
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: 'Look and approve… a-02' }).click();
+  await dialog.getByRole('button', { name: 'Approve it, and do it now' }).click();
+  await page.getByText('Approved and done: Make a token for a program.').waitFor();
+  await page.getByText('fwt_of-an-approved-act').waitFor();
+  await visit(page, '#/access/tokens', 'td');
+  expect(await page.content()).not.toContain('fwt_of-an-approved-act');
+  expect(faults).toEqual([]);
+});
+
+test('a token is shown once and revoked', async () => {
+  const { page } = await begin('calm', 'light', '#/access/tokens');
+  await page.getByRole('button', { name: 'Make a token…' }).click();
+  const dialog = page.getByRole('dialog');
+  expect(await dialog.getByRole('checkbox', { name: /^tenant-admin/ }).count(), 'no program makes people').toBe(0);
+  await dialog.getByLabel('What it is for').fill('nightly');
+  await dialog.getByLabel('Days').fill('400');
+  expect(await dialog.getByRole('button', { name: 'Make it' }).isDisabled()).toBe(true);
+  await dialog.getByLabel('Days').fill('30');
+  await accessible(page, 'the dialog of a token');
+  await dialog.getByRole('button', { name: 'Make it' }).click();
+  await page.getByText('fwt_a-secret-that-is-shown-once').waitFor();
+  await accessible(page, 'a token, once');
+  await page.getByRole('button', { name: 'Revoke… nightly' }).click();
+  await dialog.getByRole('button', { name: 'Revoke' }).click();
+  await page.locator('tr').filter({ hasText: 'nightly' }).getByText('revoked').waitFor();
+});
+
+test('who may not do something is not offered it', async () => {
+  const { page, fixture } = await begin('incident');
+  fixture.onlooker = 'viewer';
+  await page.reload();
+  await page.locator('.view svg[role=img]').waitFor();
+  for (const hash of ['#/now', '#/fleet/camera-3', '#/identity/pending', '#/identity/claim-tokens', '#/identity/revocations', '#/access/approvals']) {
+    await visit(page, hash, 'h1');
+    await page.waitForTimeout(150);
+    for (const act of ['Restore…', 'Quarantine…', 'Revoke…', 'Approve…', 'Make tokens…', 'Look and approve…']) {
+      expect(await page.getByRole('button', { name: act }).count(), `${hash} ${act}`).toBe(0);
+    }
+  }
+  await visit(page, '#/access/people', '.cell');
+  expect(await page.getByRole('link', { name: 'Tokens' }).count()).toBe(0);
+  // Somebody with people and tokens alone sees nothing of the fleet, and is led to what is theirs.
+  fixture.onlooker = 'tenant-admin';
+  await page.reload();
+  await visit(page, '#/access/you', 'text=Who you are here');
+  expect(await page.getByRole('link', { name: 'Fleet' }).count()).toBe(0);
+  await accessible(page, 'a tenant-admin');
+  await page.getByRole('link', { name: 'Tokens' }).click();
+  await page.locator('td').first().waitFor();
+});
+
+test('a dangerous act asks once more who it is, and says what to do where nothing can be asked', async () => {
+  const { page, fixture } = await begin('calm', 'light', '#/access/tokens');
+  fixture.fresh = false;
+  await page.getByRole('button', { name: 'Revoke… ci' }).click();
+  const dialog = page.getByRole('dialog').last();
+  await dialog.getByRole('button', { name: 'Revoke' }).click();
+  await page.getByRole('heading', { name: 'Is it you?' }).waitFor();
+  await dialog.getByText('sign in by a new one').waitFor();
+  await accessible(page, 'the question who it is');
+  await dialog.getByRole('button', { name: 'Close' }).click();
+  await page.getByText('this is dangerous enough to ask again who you are').waitFor();
+  await page.keyboard.press('Escape');
+  await page.locator('tr').filter({ hasText: 't-01' }).getByText('revoked').waitFor({ state: 'hidden' });
 });

@@ -31,11 +31,12 @@ export class Stage {
     private ports = { people: 0, devices: 0, mqtt: 0 },
   ) {}
 
-  static async open(): Promise<Stage> {
+  /** `access`: lines of configuration for people; then no device is enrolled. */
+  static async open(access?: string): Promise<Stage> {
     const stage = new Stage(await mkdtemp(join(tmpdir(), 'fleetward-console-')));
     try {
-      await stage.serve();
-      await stage.enroll();
+      await stage.serve(access ?? '');
+      if (access === undefined) await stage.enroll();
     } catch (error) {
       await stage.close();
       throw new Error(`${String(error)}\nthe plane said:\n${stage.said.slice(-4000)}`);
@@ -137,12 +138,12 @@ export class Stage {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  private async serve(): Promise<void> {
+  private async serve(more: string): Promise<void> {
     const config = join(this.folder, 'fleetward.toml');
     const data = join(this.folder, 'data');
     await writeFile(
       config,
-      `data_dir = ${JSON.stringify(data)}\nlog_dir = ${JSON.stringify(join(this.folder, 'log'))}\n[listen]\npeople = "127.0.0.1:0"\ndevices = "127.0.0.1:0"\nmqtt = "127.0.0.1:0"\n`,
+      `data_dir = ${JSON.stringify(data)}\nlog_dir = ${JSON.stringify(join(this.folder, 'log'))}\n[listen]\npeople = "127.0.0.1:0"\ndevices = "127.0.0.1:0"\nmqtt = "127.0.0.1:0"\n${more}`,
     );
     const ready = join(this.folder, 'ready.json');
     const plane = this.keep(spawn(FLEETWARD, ['serve', '--config', config, '--ready-file', ready]));

@@ -61,7 +61,7 @@ export async function open(browser: Browser, origin: string, theme: Theme = 'lig
 export async function freshPages(page: Page): Promise<void> {
   if (!process.env['FRESH']) return;
   const site = join(import.meta.dirname, '../../dist/site');
-  await page.context().route(/^https?:\/\/[^/]+\/(assets\/.*|theme\.js|mark\.svg)?(#.*)?$/, (route) => {
+  await page.context().route(/^https?:\/\/[^/]+\/(assets\/.*|theme\.js|mark\.svg)?(\?.*)?(#.*)?$/, (route) => {
     const path = new URL(route.request().url()).pathname;
     return route.fulfill({ path: join(site, path === '/' ? 'index.html' : path) });
   });

@@ -9,7 +9,7 @@ mod traffic;
 use crate::ask;
 use crate::client::{Ask, Client, Refused};
 use crate::files::{self, shown};
-use crate::people::{self, ApiTokenVerb, PeopleVerb, ProposalVerb};
+use crate::people::{self, ApiTokenVerb, PasskeyVerb, PeopleVerb, ProposalVerb};
 use crate::place::Place;
 use crate::show::{self, Column, Output, escaped};
 use access::SourceFile;
@@ -80,6 +80,9 @@ pub enum AccessVerb {
     /// Who may sign in, with which roles.
     #[command(subcommand)]
     People(PeopleVerb),
+    /// Passkeys by which people sign in.
+    #[command(subcommand)]
+    Passkey(PasskeyVerb),
     /// Tokens by which programs speak to the API.
     #[command(subcommand)]
     Token(ApiTokenVerb),
@@ -361,6 +364,7 @@ impl AccessVerb {
             }
             Self::Whoami { place } => people::whoami(place, output)?,
             Self::People(verb) => verb.run(output)?,
+            Self::Passkey(verb) => verb.run(output)?,
             Self::Token(verb) => verb.run(output)?,
             Self::Proposal(verb) => verb.run(output)?,
             Self::Rights { schema: false } => show::line(access::people_policies().trim_end())?,

@@ -7,7 +7,7 @@ use crate::place::Place;
 use crate::show::{self, Column, Output};
 use anyhow::Context;
 use clap::Subcommand;
-use model::{ApiTokenId, PersonId, ProposalId};
+use model::{ApiTokenId, PasskeyId, PersonId, ProposalId};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -109,6 +109,27 @@ pub enum ApiTokenVerb {
     #[command(after_help = "Examples:\n  fleetward access token revoke t-1a2b3c4d5e")]
     Revoke {
         token: ApiTokenId,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PasskeyVerb {
+    /// List the passkeys of a person. They are added in the console, by the person alone.
+    #[command(after_help = "Examples:\n  \
+        fleetward access passkey list p-1a2b3c4d5e6f7081")]
+    List {
+        person: PersonId,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Take a passkey away that was lost or is in other hands; its person's sessions end too.
+    #[command(after_help = "Examples:\n  \
+        fleetward access passkey remove p-1a2b3c4d5e6f7081 k-1a2b3c4d5e")]
+    Remove {
+        person: PersonId,
+        passkey: PasskeyId,
         #[command(flatten)]
         place: Place,
     },
@@ -225,6 +246,13 @@ const MADE: [Column; 6] = [
     ("file", "/file"),
     ("entry", "/recorded/entry"),
 ];
+const PASSKEYS: [Column; 5] = [
+    ("passkey", "/passkey"),
+    ("called", "/note"),
+    ("synced", "/synced"),
+    ("added", "/made_at"),
+    ("used", "/used_at"),
+];
 const DONE: [Column; 1] = [("entry", "/entry")];
 const WHO: [Column; 7] = [
     ("actor", "/actor"),
@@ -280,14 +308,7 @@ impl PeopleVerb {
             } => {
                 let mut client = place.client()?;
                 let people = client.json(Ask::get(PATH))?;
-                let known = people.as_array().into_iter().flatten().find(|one| {
-                    one.pointer("/person").and_then(Value::as_str) == Some(person.as_str())
-                });
-                let known = known.with_context(|| {
-                    format!(
-                        "there is no person {person}; `fleetward access people list` lists them"
-                    )
-                })?;
+                let known = one_of(&people, person)?;
                 let text = |at| {
                     known
                         .pointer(at)
@@ -352,6 +373,36 @@ impl ApiTokenVerb {
     }
 }
 
+impl PasskeyVerb {
+    /// # Errors
+    /// The plane, or what was asked.
+    pub fn run(&self, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::List { person, place } => {
+                let people = place.client()?.json(Ask::get(PATH))?;
+                let known = one_of(&people, person)?;
+                let none = Value::Array(Vec::new());
+                let own = known.pointer("/passkeys").unwrap_or(&none);
+                if own.as_array().is_some_and(Vec::is_empty) && output == Output::Table {
+                    return show::line(
+                        "no passkeys: their person adds one in the console, under Access",
+                    );
+                }
+                show::rows(output, own, &PASSKEYS)
+            }
+            Self::Remove {
+                person,
+                passkey,
+                place,
+            } => {
+                let path = format!("{PATH}/{person}/passkeys/{passkey}");
+                let done = place.client()?.json(Ask::delete(&path))?;
+                show::fields(output, &done, &DONE)
+            }
+        }
+    }
+}
+
 impl ProposalVerb {
     /// # Errors
     /// The plane, a file, or what was asked.
@@ -390,6 +441,15 @@ impl ProposalVerb {
             }
         }
     }
+}
+
+fn one_of<'p>(people: &'p Value, person: &PersonId) -> anyhow::Result<&'p Value> {
+    let is_theirs =
+        |one: &&Value| one.pointer("/person").and_then(Value::as_str) == Some(person.as_str());
+    let known = people.as_array().into_iter().flatten().find(is_theirs);
+    known.with_context(|| {
+        format!("there is no person {person}; `fleetward access people list` lists them")
+    })
 }
 
 /// Asks for something with a secret in it and moves the secret into a file, which is made before

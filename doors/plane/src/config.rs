@@ -7,13 +7,12 @@ mod access;
 mod alpn;
 mod gateway;
 mod inventory;
+mod response;
 
 use crate::broker::settings::{self, BrokersConfig};
 use crate::forward::{self, ForwardConfig};
 use crate::listen::Proxies;
 use crate::listen::tls::Terms;
-use crate::outward;
-use crate::respond::notify;
 use crate::served::DoorName;
 use crate::served::settings::{AcmeSettings, IMPORTED_MAX, ImportedCertificate};
 use serde::Deserialize;
@@ -22,10 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use access::AccessConfig;
+pub use access::{AccessConfig, Console, ProviderConfig};
 pub use alpn::AlpnConfig;
 pub use gateway::{Durability, GatewayConfig};
 pub use inventory::InventoryConfig;
+pub use response::ResponseConfig;
 
 /// Everything a plane can be told. `Config::default()` is what an empty file means.
 #[derive(Debug, Clone, Deserialize)]
@@ -155,111 +155,6 @@ impl SignerConfig {
     }
 }
 
-/// `[response]`: what playbooks may do at most, and who is told.
-///
-/// A receiver sees what an incident's timeline says. Addresses may be secrets themselves: they
-/// are never logged, and `config explain` shows their host only.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ResponseConfig {
-    /// Devices an hour that all playbooks together may cut off, 1 to 100,000. 0 means 10, or
-    /// 0.1 % of the fleet where that is more. Above it a person decides.
-    pub contain_max: u64,
-    /// Incidents at least so bad are told to every receiver when they open: `low`, `medium`,
-    /// `high`, `critical`; empty means that only playbooks notify.
-    pub tell_severity_min: String,
-    /// `https://host/path`, or `http://127.0.0.1:port/path` for this machine. Empty: none.
-    pub webhook_url: String,
-    /// At least 32 characters that sign each message; a file of mode 0600.
-    pub webhook_secret_file: PathBuf,
-    /// `smtps://host:465`, or `smtp://host:587` with STARTTLS. Empty: none.
-    pub mail_smtp: String,
-    /// Empty: no sign-in at the mail server.
-    pub mail_user: String,
-    /// The password of `mail_user`; a file of mode 0600.
-    pub mail_password_file: PathBuf,
-    pub mail_from: String,
-    /// 1 to 32 receivers.
-    pub mail_to: Vec<String>,
-    /// Root certificates (PEM) that both receivers are checked by. Empty: this system's.
-    pub roots_file: PathBuf,
-}
-
-impl Default for ResponseConfig {
-    fn default() -> Self {
-        Self {
-            contain_max: 0,
-            tell_severity_min: "high".into(),
-            webhook_url: String::new(),
-            webhook_secret_file: PathBuf::new(),
-            mail_smtp: String::new(),
-            mail_user: String::new(),
-            mail_password_file: PathBuf::new(),
-            mail_from: String::new(),
-            mail_to: Vec::new(),
-            roots_file: PathBuf::new(),
-        }
-    }
-}
-
-impl ResponseConfig {
-    /// What the room is told. Only where somebody can be told is telling asked for.
-    #[must_use]
-    pub fn settings(&self) -> response::Settings {
-        let reachable = !self.webhook_url.is_empty() || !self.mail_smtp.is_empty();
-        let severity = model::Severity::from_name(&self.tell_severity_min);
-        response::Settings {
-            contain_max: (self.contain_max > 0).then_some(self.contain_max),
-            tell: severity
-                .filter(|_| reachable)
-                .map(|severity| ("operators".to_owned(), severity)),
-            ..response::Settings::default()
-        }
-    }
-
-    fn live(&self, key: &str) -> String {
-        match key {
-            "contain_max" => self.contain_max.to_string(),
-            "tell_severity_min" => format!("{:?}", self.tell_severity_min),
-            "webhook_url" => format!("{:?}", without_path(&self.webhook_url)),
-            "webhook_secret_file" => format!("{:?}", self.webhook_secret_file),
-            "mail_smtp" => format!("{:?}", self.mail_smtp),
-            "mail_user" => format!("{:?}", self.mail_user),
-            "mail_password_file" => format!("{:?}", self.mail_password_file),
-            "mail_from" => format!("{:?}", self.mail_from),
-            "roots_file" => format!("{:?}", self.roots_file),
-            _ => String::new(),
-        }
-    }
-
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        if self.contain_max > 100_000 {
-            let rule = format!("{} is not in 0 to 100000", self.contain_max);
-            return Err(("response.contain_max", rule));
-        }
-        let severity = &self.tell_severity_min;
-        if !severity.is_empty() && model::Severity::from_name(severity).is_none() {
-            let rule = "write low, medium, high, critical, or nothing";
-            return Err(("response.tell_severity_min", rule.into()));
-        }
-        if !self.webhook_url.is_empty() {
-            outward::check_url(&self.webhook_url).map_err(|rule| ("response.webhook_url", rule))?;
-            if self.webhook_secret_file.as_os_str().is_empty() {
-                let rule = "name a file that holds the secret; `openssl rand -hex 32` makes one";
-                return Err(("response.webhook_secret_file", rule.into()));
-            }
-        }
-        if !self.mail_smtp.is_empty() {
-            notify::mail::check(self)?;
-            if !self.mail_user.is_empty() && self.mail_password_file.as_os_str().is_empty() {
-                let rule = "name a file that holds the password of response.mail_user";
-                return Err(("response.mail_password_file", rule.into()));
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Listen {
     /// Those of `proxies`, which were checked.
     #[must_use]
@@ -295,17 +190,6 @@ impl Listen {
                 .map_err(|rule| ("listen.certificates", rule))?;
         }
         self.acme.check(is_dns_name)
-    }
-}
-
-/// Scheme and host: what comes behind may be a secret.
-fn without_path(url: &str) -> String {
-    match url.split_once("://") {
-        Some((scheme, rest)) => {
-            let host = rest.split(['/', '?']).next().unwrap_or_default();
-            format!("{scheme}://{host}/…")
-        }
-        None => String::new(),
     }
 }
 
@@ -409,26 +293,18 @@ const KEYS: [&[&str]; 38] = [
     &["inventory", "peers_days"],
     &["inventory", "silent_hours"],
 ];
-const RESPONSE_KEYS: [&str; 9] = [
-    "contain_max",
-    "tell_severity_min",
-    "webhook_url",
-    "webhook_secret_file",
-    "mail_smtp",
-    "mail_user",
-    "mail_password_file",
-    "mail_from",
-    "roots_file",
-];
 
 /// Every key, with the variable that sets it.
 fn keys() -> impl Iterator<Item = (String, Vec<&'static str>)> {
     let own = KEYS.iter().map(|path| path.to_vec());
-    let response = RESPONSE_KEYS.iter().map(|key| vec!["response", key]);
+    let response = response::KEYS.iter().map(|key| vec!["response", key]);
     let brokers = settings::KEYS.iter().map(|key| vec!["brokers", key]);
     let forward = forward::KEYS.iter().map(|key| vec!["forward", key]);
     let access = access::KEYS.iter().map(|key| vec!["access", key]);
+    let provider = access::PROVIDER_KEYS.iter();
+    let provider = provider.map(|key| vec!["access", "provider", key]);
     own.chain(access)
+        .chain(provider)
         .chain(response)
         .chain(brokers)
         .chain(forward)
@@ -692,6 +568,7 @@ impl Config {
                 ["brokers", key] => self.brokers.live(key),
                 ["forward", key] => self.forward.live(key),
                 ["access", key] => self.access.live(key),
+                ["access", "provider", key] => self.access.live_provider(key),
                 _ => String::new(),
             }
         };
@@ -706,6 +583,8 @@ impl Config {
         text.push_str(&format!("response.mail_to = {:?}\n", self.response.mail_to));
         let (up, down) = (&self.forward.up, &self.forward.down);
         text.push_str(&format!("forward.up = {up:?}\nforward.down = {down:?}\n"));
+        let roles = &self.access.provider.roles;
+        text.push_str(&format!("access.provider.roles = {roles:?}\n"));
         for (variable, path) in keys() {
             text.push_str(&format!(
                 "{} = {}    # or {variable}\n",
@@ -856,6 +735,31 @@ mod tests {
             (
                 "[brokers]\naws_iot_region = \"EU/west\"",
                 "brokers.aws_iot_region: write a region",
+            ),
+            (
+                "[access]\nconsole_url = \"http://c.example\"",
+                "access.console_url: write https://host",
+            ),
+            (
+                "[access]\nconsole_url = \"https://c.example/console\"",
+                "access.console_url: write https://host",
+            ),
+            (
+                "[access.provider]\nissuer = \"http://login.example\"",
+                "access.provider.issuer: write https://",
+            ),
+            (
+                "[access.provider]\nissuer = \"https://login.example\"",
+                "access.provider.client_id: write by which name",
+            ),
+            (
+                "[access.provider]\nissuer = \"https://login.example\"\nclient_id = \"f\"",
+                "access.provider.roles: name at least one group",
+            ),
+            (
+                "[access.provider]\nissuer = \"https://login.example\"\nclient_id = \"f\"\n\
+                 roles = { ops = [\"break-glass\"] }",
+                "access.provider.roles: \"break-glass\" is no role",
             ),
             (
                 "[response]\ntell_severity_min = \"loud\"",

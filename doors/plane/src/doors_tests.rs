@@ -370,8 +370,12 @@ async fn strangers_and_old_clients_are_told_by_their_address_alone() {
         );
     }
     // Nor does a wrong link say who tried it.
-    let from = Some([192, 0, 2, 7].into());
-    assert!(sign_in::sign_in(&house.plane, "guess", from).await.is_err());
+    let asking = sign_in::Asking {
+        from: Some([192, 0, 2, 7].into()),
+        before: None,
+    };
+    let guessed = sign_in::link::sign_in(&house.plane, "guess", &asking).await;
+    assert!(guessed.is_err());
     let seen = house
         .wait_seen("the guess", |seen| {
             matches!(seen.feature, Feature::SignIn { accepted: false })

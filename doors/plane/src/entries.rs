@@ -17,7 +17,7 @@ use crate::served::record::Told;
 use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
 use model::{
     ApiTokenId, AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest,
-    IncidentId, PersonId, Principal, Revocable, RevocationReason, Timestamp,
+    IncidentId, PasskeyId, PersonId, Principal, Revocable, RevocationReason, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -711,6 +711,7 @@ pub enum Withdrawn {
         disabled_at: Option<Timestamp>,
     },
     TokenRevoked(ApiTokenId),
+    PasskeyRemoved(PasskeyId),
 }
 
 /// The withdrawal that an entry tells of, if it does. What gives back is told by no entry: in
@@ -718,7 +719,7 @@ pub enum Withdrawn {
 #[must_use]
 pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
     let what = match entry.action.as_str() {
-        people::PERSON_CHANGED | people::PERSON_DISABLED | people::TOKEN_REVOKED => {
+        action if people::WITHDRAWALS.contains(&action) => {
             return people::withdrawal_told_by(entry);
         }
         claimed::TPM_UNLISTED => {

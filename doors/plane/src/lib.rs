@@ -137,7 +137,7 @@ pub async fn serve(
         served.spawn(listen::serve_challenges(listener, trust, stopped.clone()));
     }
     if first_start {
-        sign_in::make_admin_link(&plane).await?;
+        sign_in::link::make_admin_link(&plane).await?;
     }
     plane.committed.notify_one();
     let by_alpn = (addresses.alpn).map_or(String::new(), |at| format!(", both by ALPN on {at}"));

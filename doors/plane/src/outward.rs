@@ -1,4 +1,4 @@
-//! HTTP that goes out: to one address that the operator wrote down.
+//! HTTP that goes out: to an address that the operator wrote down, or that whoever stands there names.
 //!
 //! Only over HTTPS, or to this machine. Redirects are not followed, proxies not asked, and an answer
 //! is read up to a cap.
@@ -7,19 +7,23 @@ use crate::secret::trusted;
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, Uri};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Bytes of an answer that are read; the rest is nobody's business.
 const ANSWER_BYTES_MAX: usize = 4096;
+/// How long an answer may take, where the caller does not say.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who is spoken to.
 pub struct Outward {
@@ -46,18 +50,25 @@ impl Outward {
     /// # Errors
     /// The address or the roots cannot be used.
     pub fn new(url: &str, roots_key: &str, roots_file: &Path) -> anyhow::Result<Self> {
+        let secure = parse(url)?.scheme_str() == Some("https");
+        let tls = secure
+            .then(|| trusting(roots_key, roots_file))
+            .transpose()?;
+        Self::by(url, tls.as_ref())
+    }
+
+    /// Over this TLS, which only an `https://` address needs.
+    ///
+    /// # Errors
+    /// The address cannot be used.
+    pub fn by(url: &str, tls: Option<&Arc<ClientConfig>>) -> anyhow::Result<Self> {
         let uri = parse(url)?;
         let host = bare_host(&uri).to_owned();
         let secure = uri.scheme_str() == Some("https");
         let tls = if secure {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let mut config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(trusted(roots_key, roots_file)?)
-                .with_no_client_auth();
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            let tls = tls.context(RULE)?;
             let name = ServerName::try_from(host.clone()).context(RULE)?;
-            Some((TlsConnector::from(Arc::new(config)), name))
+            Some((TlsConnector::from(Arc::clone(tls)), name))
         } else {
             None
         };
@@ -94,11 +105,60 @@ impl Outward {
         }
     }
 
+    /// Asks for what is at the address, in bounded time and up to a size.
+    ///
+    /// # Errors
+    /// As [`Outward::exchange`].
+    pub async fn get(&self, bytes_max: usize) -> Result<Answer, String> {
+        self.within(Request::new(String::new()), bytes_max).await
+    }
+
+    /// Sends a form there, likewise. `authorization` is a header's value.
+    ///
+    /// # Errors
+    /// As [`Outward::exchange`].
+    pub async fn post_form(
+        &self,
+        form: String,
+        authorization: Option<&str>,
+        bytes_max: usize,
+    ) -> Result<Answer, String> {
+        let mut request = Request::new(form);
+        *request.method_mut() = Method::POST;
+        let headers = request.headers_mut();
+        let media_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, media_type);
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, value(authorization)?);
+        }
+        self.within(request, bytes_max).await
+    }
+
+    async fn within(
+        &self,
+        mut request: Request<String>,
+        bytes_max: usize,
+    ) -> Result<Answer, String> {
+        const OURS: &str = concat!("fleetward/", env!("CARGO_PKG_VERSION"));
+        *request.uri_mut() = self.path.parse().map_err(|_| RULE.to_owned())?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, value(&self.authority())?);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(OURS));
+        tokio::time::timeout(PATIENCE, self.ask(request, bytes_max))
+            .await
+            .unwrap_or_else(|_| Err(format!("{}: no answer in time", self.host)))
+    }
+
     /// One request and its answer. The caller bounds the time.
     ///
     /// # Errors
     /// Nobody answers, or not as HTTP: the text holds no secret.
     pub async fn exchange(&self, request: Request<String>) -> Result<Answer, String> {
+        self.ask(request, ANSWER_BYTES_MAX).await
+    }
+
+    async fn ask(&self, request: Request<String>, bytes_max: usize) -> Result<Answer, String> {
         let told = |e: &dyn std::fmt::Display| format!("{}: {e}", self.host);
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
@@ -109,18 +169,37 @@ impl Outward {
                 if !here {
                     return Err("plain HTTP goes to this machine only".to_owned());
                 }
-                exchange(stream, request).await
+                exchange(stream, request, bytes_max).await
             }
             Some((tls, name)) => {
                 let stream = tls
                     .connect(name.clone(), stream)
                     .await
                     .map_err(|e| told(&e))?;
-                exchange(stream, request).await
+                exchange(stream, request, bytes_max).await
             }
         }
         .map_err(|e| told(&e))
     }
+}
+
+fn value(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(text).map_err(|_| "what is no header".to_owned())
+}
+
+/// TLS to whom these roots vouch for. `roots_key` names `roots_file` in the configuration; empty: this
+/// system's.
+///
+/// # Errors
+/// The roots cannot be used.
+pub fn trusting(roots_key: &str, roots_file: &Path) -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(trusted(roots_key, roots_file)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Refuses at the start what could never be sent.
@@ -147,7 +226,11 @@ fn bare_host(uri: &Uri) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-async fn exchange<S>(stream: S, request: Request<String>) -> Result<Answer, hyper::Error>
+async fn exchange<S>(
+    stream: S,
+    request: Request<String>,
+    bytes_max: usize,
+) -> Result<Answer, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -158,7 +241,7 @@ where
     let answer = async {
         let answer = sender.send_request(request).await?;
         let (status, body) = (answer.status(), answer.into_body());
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = Limited::new(body, bytes_max).collect().await;
         let body = body.map_or_else(|_| Vec::new(), |body| body.to_bytes().to_vec());
         Ok(Answer { status, body })
     };

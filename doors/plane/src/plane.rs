@@ -7,7 +7,7 @@ use crate::certify::status::StatusDesk;
 use crate::certify::tpm::Chips;
 use crate::certify::tree::Tree;
 use crate::commanding::Commanding;
-use crate::config::Config;
+use crate::config::{Config, Console};
 use crate::entries::Act;
 use crate::events::{About, Events};
 use crate::fleet::planning;
@@ -22,6 +22,7 @@ use crate::respond::notify::Notifier;
 use crate::shards::{Shards, Withdrawn};
 use crate::shared::{Latest, Locked, OneAtATime, off_thread};
 use crate::sign_in::SignIns;
+use crate::sign_in::provider::Provider;
 use crate::trouble::Trouble;
 use crate::twinning::Twins;
 use crate::withdrawing::{Containments, RevocationPreview, Standing};
@@ -52,6 +53,8 @@ pub struct Plane {
     /// The key by which anybody verifies the log.
     pub log_key: Vkey,
     pub sign_ins: SignIns,
+    /// Of people's identities, if one is configured.
+    pub provider: Option<Provider>,
     /// Who may ask what of the API.
     pub roster: Roster,
     /// What doors and shards see, for the judge.
@@ -454,10 +457,10 @@ impl Plane {
         self.shards.tell_device(device, &topic, payload).await;
     }
 
-    /// The port of the door for people, as it was bound.
+    /// Where people reach the console.
     #[must_use]
-    pub fn people_port(&self) -> u16 {
-        self.config.listen.people.port()
+    pub fn console(&self) -> Console {
+        self.config.console()
     }
 
     /// Makes sure that grants know somebody of this kind.

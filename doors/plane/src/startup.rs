@@ -29,6 +29,7 @@ use crate::served::{Maker, Served};
 use crate::shards::{self, Journals, Shards};
 use crate::shared::{Latest, Locked, OneAtATime};
 use crate::sign_in::SignIns;
+use crate::sign_in::provider::Provider;
 use crate::stock::sightings;
 use crate::trouble::Trouble;
 use crate::twinning::Twins;
@@ -49,6 +50,7 @@ use store::{CHANGE_ROWS_MAX, Change, Direction, Options, Published, Store, Write
 /// What stands when the data folder has been opened and no port has.
 pub struct Foundation {
     notifier: Notifier,
+    provider: Option<Provider>,
     brokers: Brokers,
     status: StatusDesk,
     store: Store,
@@ -81,6 +83,7 @@ impl Foundation {
         let now = clock::now();
         check_clock(now, built_at(), "this program was built")?;
         let notifier = Notifier::new(config)?;
+        let provider = Provider::new(&config.access)?;
         let brokers = Brokers::new(config)?;
         let tenant = TenantId::new(&config.tenant)?;
         let realm = Realm::new(&config.trust_domain, tenant.clone())?;
@@ -140,6 +143,7 @@ impl Foundation {
         let status = StatusDesk::open(&store, config.status_point()?)?;
         Ok(Self {
             notifier,
+            provider,
             brokers,
             status,
             store,
@@ -204,7 +208,8 @@ impl Foundation {
             inventory: Locked::new(self.inventory),
             admission,
             log_key: self.log_key,
-            sign_ins: SignIns::default(),
+            sign_ins: SignIns::new().map_err(readable)?,
+            provider: self.provider,
             roster: self.roster,
             signals,
             inbox: Locked::new(Some(inbox)),
@@ -510,6 +515,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                 Some(Withdrawn::TokenRevoked(token)) => {
                     let at = entry.time;
                     let write = Write::RevokeApiToken { token, at };
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
+                }
+                Some(Withdrawn::PasskeyRemoved(passkey)) => {
+                    let write = Write::DropPasskey(passkey);
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::Contraindicated(result)) => {

@@ -9,14 +9,14 @@ use crate::first_identity::{ClaimToken, ClaimTokenUse, Described, ImportedFleet,
 use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer, Superseded};
 use crate::inventory::DeviceRecord;
 use crate::ownership::{OwnershipCode, OwnershipStep};
-use crate::people::{ApiToken, Person, Proposal};
+use crate::people::{ApiToken, Passkey, Person, Proposal};
 use crate::response::{Contained, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use crate::twin::TwinWrite;
 use model::{
     ApiTokenId, CertificateId, ClaimCertificateId, Containment, DeviceId, Digest, IncidentId,
-    ManufacturerId, PersonId, ProposalId, Revocable, RevocationReason, SerialNumber, ServiceId,
-    Timestamp,
+    ManufacturerId, PasskeyId, PersonId, ProposalId, Revocable, RevocationReason, SerialNumber,
+    ServiceId, Timestamp,
 };
 use std::fmt;
 
@@ -306,14 +306,24 @@ pub enum Write {
     },
     /// Creates a person (version 1) or changes one (version + 1). Conflict: another version.
     PutPerson(Person),
-    /// From here on a person has these roles and no others; links that wait for them open nothing.
-    /// One that is not known changes nothing.
+    /// From here on a person has these roles and no others; links that wait for them open nothing. One
+    /// who signs in no more has no passkey any more. One that is not known changes nothing.
     NarrowPerson {
         person: PersonId,
         roles: String,
         /// They sign in no more.
         disabled_at: Option<Timestamp>,
     },
+    /// Conflict: its name or its credential exists, or there is no such person.
+    PutPasskey(Passkey),
+    /// It signed somebody in. Conflict: it is gone, or its count is not above the one on record.
+    UsePasskey {
+        passkey: PasskeyId,
+        count: u32,
+        at: Timestamp,
+    },
+    /// It signs nobody in any more. One that is not known changes nothing.
+    DropPasskey(PasskeyId),
     /// Conflict: its name or its hash exists.
     PutApiToken(ApiToken),
     /// It opens nothing any more. One that is not known changes nothing.
@@ -424,6 +434,8 @@ impl Write {
             | Self::PutFleet(_)
             | Self::PutToken { .. }
             | Self::PutPerson(_)
+            | Self::PutPasskey(_)
+            | Self::UsePasskey { .. }
             | Self::PutApiToken(_)
             | Self::UseToken { .. }
             | Self::Release { .. }
@@ -460,6 +472,7 @@ impl Write {
             | Self::ForgetCertificates { .. }
             | Self::ForgetTokens { .. }
             | Self::NarrowPerson { .. }
+            | Self::DropPasskey(_)
             | Self::RevokeApiToken { .. }
             | Self::NoteApiTokenUse { .. }
             | Self::PutProposal(_)

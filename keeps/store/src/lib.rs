@@ -73,7 +73,7 @@ pub use journal::{
     SnapshotSink,
 };
 pub use ownership::{Owned, OwnershipCode, OwnershipPeriod, OwnershipStep};
-pub use people::{ApiToken, Person, Proposal};
+pub use people::{ApiToken, Passkey, Person, Proposal};
 pub use published::{PublishError, Published};
 pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};

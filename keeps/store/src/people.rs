@@ -4,7 +4,7 @@ use crate::error::ReadError;
 use crate::reader::{at, count, digest, index};
 use crate::row::{name, optional_at};
 use crate::store::Store;
-use model::{ApiTokenId, Digest, PersonId, ProposalId, Timestamp};
+use model::{ApiTokenId, Digest, PasskeyId, PersonId, ProposalId, Timestamp};
 use rusqlite::{Row, params};
 
 /// A person at the control plane.
@@ -22,6 +22,27 @@ pub struct Person {
     pub disabled_at: Option<Timestamp>,
     /// 1, then one more with each change.
     pub version: u64,
+    /// Of their name at a provider of identities, if they come by one; nobody else's.
+    pub subject: Option<Digest>,
+}
+
+/// A passkey of a person: whose signature signs them in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passkey {
+    pub id: PasskeyId,
+    pub person: PersonId,
+    /// By which its authenticator knows it; 1 to 1023 bytes.
+    pub credential: Vec<u8>,
+    /// Its public half as the room reads it; 1 to 1024 bytes.
+    pub key: Vec<u8>,
+    /// How often it signed, as far as it counts.
+    pub count: u32,
+    /// It may be on several devices.
+    pub synced: bool,
+    /// What its person calls it; at most 128 bytes.
+    pub note: String,
+    pub made_at: Timestamp,
+    pub used_at: Option<Timestamp>,
 }
 
 /// A token of a program.
@@ -105,10 +126,24 @@ impl Store {
     /// The disk, or a row that is not valid.
     pub fn people(&self) -> Result<Vec<Person>, ReadError> {
         self.readers().page(
-            "SELECT person, name, roles, created_at, joined_at, disabled_at, version FROM person
+            "SELECT person, name, roles, created_at, joined_at, disabled_at, version, subject
+             FROM person
              WHERE tenant = ?1 ORDER BY created_at, person",
             params![self.tenant_text()],
             person,
+        )
+    }
+
+    /// All of them, the oldest first.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn passkeys(&self) -> Result<Vec<Passkey>, ReadError> {
+        self.readers().page(
+            "SELECT passkey, person, credential, key, count, synced, note, made_at, used_at
+             FROM passkey WHERE tenant = ?1 ORDER BY made_at, passkey",
+            params![self.tenant_text()],
+            passkey,
         )
     }
 
@@ -136,6 +171,25 @@ fn person(row: &Row<'_>) -> Result<Person, ReadError> {
         joined_at: optional_at(row, 4)?,
         disabled_at: optional_at(row, 5)?,
         version: index(row.get(6)?),
+        subject: match row.get::<_, Option<Vec<u8>>>(7)? {
+            Some(_) => Some(digest(row, 7, TABLE)?),
+            None => None,
+        },
+    })
+}
+
+fn passkey(row: &Row<'_>) -> Result<Passkey, ReadError> {
+    const TABLE: &str = "passkey";
+    Ok(Passkey {
+        id: name(row, 0, TABLE)?,
+        person: name(row, 1, TABLE)?,
+        credential: row.get(2)?,
+        key: row.get(3)?,
+        count: row.get(4)?,
+        synced: row.get(5)?,
+        note: row.get(6)?,
+        made_at: at(row.get(7)?),
+        used_at: optional_at(row, 8)?,
     })
 }
 

@@ -239,8 +239,9 @@ CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
 /// asked for again; existing fleets, attributes, claim tokens; TPMs that are expected and what they
 /// have shown; revocations that bar many at once, by `product/<id>` or `ca/<issuer digest>`; the
 /// digest and kind of each certificate's key and the entry of its issue, absent in rows of an
-/// earlier format; certificates on their way out; the roots that devices said they believe; people and
-/// tokens of the API, acts that wait for a second person. A sign-in link without a person is the first one's.
+/// earlier format; certificates on their way out; the roots that devices said they believe; people,
+/// their passkeys, tokens of the API, acts that wait for a second person. A sign-in link without a person
+/// is the first one's.
 ///
 /// A root has no name and no uses. `issuance` counts what is recorded for good; the certificates
 /// themselves are forgotten some time after they ended. An imported fleet vouches for devices as a
@@ -513,8 +514,26 @@ CREATE TABLE person (
     joined_at INTEGER,
     disabled_at INTEGER,
     version INTEGER NOT NULL,
+    subject BLOB,
     PRIMARY KEY (tenant, person)
 ) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX person_by_subject ON person (tenant, subject) WHERE subject IS NOT NULL;
+
+CREATE TABLE passkey (
+    tenant TEXT NOT NULL,
+    passkey TEXT NOT NULL,
+    person TEXT NOT NULL,
+    credential BLOB NOT NULL,
+    key BLOB NOT NULL,
+    count INTEGER NOT NULL,
+    synced INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    made_at INTEGER NOT NULL,
+    used_at INTEGER,
+    PRIMARY KEY (tenant, passkey),
+    FOREIGN KEY (tenant, person) REFERENCES person (tenant, person)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX passkey_by_credential ON passkey (tenant, credential);
 
 CREATE TABLE api_token (
     tenant TEXT NOT NULL,

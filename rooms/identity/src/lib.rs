@@ -1,7 +1,7 @@
 //! Identity: who is it?
 //!
 //! **Question:** whose certificate is this, may it be used at this door now, and may its holder
-//! have another?
+//! have another? Which person signed in ([`person`])?
 //! **In:** certificates, chains, certificate requests and EST bodies as bytes; lists of expected
 //! devices; facts that the plane has made durable; the time; random bytes.
 //! **Out:** tickets ([`Path`], [`Presented`], [`Authenticated`]) that only this room can make, an
@@ -14,7 +14,7 @@
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
 //! (EST), RFC 9908 (CSR attributes), RFC 6960, 9654 and 9919 (OCSP), RFC 2986 (PKCS #10), RFC 5652
 //! (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
-//! form of URI.
+//! form of URI. Of people: Web Authentication level 3, OpenID Connect Core 1.0.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
 //! [`Anchors::presented`] once its signature has held, [`Registry::authenticate`] for revocation
@@ -35,6 +35,7 @@ pub mod ocsp;
 pub mod ownership;
 mod path;
 pub mod pending;
+pub mod person;
 pub mod profile;
 mod refusal;
 mod registry;

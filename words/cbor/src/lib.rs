@@ -136,6 +136,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What was not read yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Nothing follows.
     ///
     /// # Errors

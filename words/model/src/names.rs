@@ -130,6 +130,10 @@ name!(
     ApiTokenId, "token", is_name, NAME_RULE
 );
 name!(
+    /// A key by which a person signs in, without the key.
+    PasskeyId, "passkey", is_name, NAME_RULE
+);
+name!(
     /// An act that waits for a second person.
     ProposalId, "proposal", is_name, NAME_RULE
 );

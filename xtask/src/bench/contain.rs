@@ -77,9 +77,10 @@ const TOLD: [(&str, &str, f64, Option<f64>); 7] = [
     ),
     (
         "devices",
-        "quarantine of 100 devices, first asked to last acknowledged",
+        "quarantine of 100 devices, a request each, first asked to last acknowledged",
         1.0,
-        Some(1000.0),
+        // Not one act; a person has no other way yet.
+        None,
     ),
     (
         "policy-takes",

@@ -119,9 +119,18 @@ pub fn bench(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         Ok([run.before.since(&run.at_start)? / connected as f64])
     })?);
 
+    figures.extend(idle(setting)?);
+    Ok(figures)
+}
+
+/// What a connection holds that says nothing.
+fn idle(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     let names = [Name {
+        bench: "gateway",
+        figure: "memory per idle connection (proportional set)",
+        unit: "kB",
+        goal: Some(0.35),
         durability: "none",
-        ..name("memory per idle connection (proportional set)", "kB", 0.35)
     }];
     let (few, many) = IDLE;
     let kilobytes = |kind, devices| {
@@ -144,8 +153,7 @@ pub fn bench(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         eprintln!("  {}: {each:.2} kB", kind.name());
         Ok([each])
     };
-    figures.extend(setting.compare_starting(Kind::Mosquitto, names, slope)?);
-    Ok(figures)
+    setting.compare_starting(Kind::Mosquitto, names, slope)
 }
 
 /// From all devices to one consumer whose session is clean.

@@ -37,6 +37,7 @@ mod mqtt_clients;
 mod network;
 mod notify;
 mod ownership;
+mod passkeys;
 mod people;
 mod plane;
 mod proxied;

@@ -28,14 +28,28 @@ impl<'p> Asker<'p> {
         let mut asker = Self::stranger(plane);
         let token = link.trim().rsplit("#sign-in=").next().unwrap();
         let body = json!({ "token": token });
-        let (head, answer) = asker.ask("POST", "/api/v1/access/sign-in", &[], Some(&body));
-        answer.expect(204);
+        asker.sign_in("/api/v1/access/sign-in", &body).expect(204);
+        asker
+    }
+
+    /// Asks to be let in, and keeps the cookie.
+    pub fn sign_in(&mut self, path: &str, body: &Value) -> Answer {
+        let (head, answer) = self.ask("POST", path, &[], Some(body));
         let cookie = head
             .lines()
             .find_map(|line| line.strip_prefix("set-cookie: "));
-        let cookie = cookie.unwrap().split(';').next().unwrap();
-        asker.credential = format!("Sec-Fetch-Site: same-origin\r\nCookie: {cookie}\r\n");
-        asker
+        if let Some(cookie) = cookie {
+            let cookie = cookie.split(';').next().unwrap();
+            self.credential = format!("Sec-Fetch-Site: same-origin\r\nCookie: {cookie}\r\n");
+        }
+        answer
+    }
+
+    /// The same browser in another moment.
+    pub fn copy(&self) -> Self {
+        let mut copy = Self::stranger(self.plane);
+        copy.credential.clone_from(&self.credential);
+        copy
     }
 
     /// The first person, by the link that is made on the plane's machine.
@@ -110,12 +124,12 @@ impl<'p> Asker<'p> {
         (head, answer)
     }
 
-    fn who(&self) -> Value {
+    pub fn who(&self) -> Value {
         self.get("/api/v1/access/whoami").expect(200).json()
     }
 
     /// A person with these roles who has joined, by name.
-    fn invite(&self, roles: &[&str]) -> (String, Asker<'p>) {
+    pub fn invite(&self, roles: &[&str]) -> (String, Asker<'p>) {
         let new = json!({ "name": "Ada Lovelace", "roles": roles });
         let added = self.post("/api/v1/access/people", &new).expect(201).json();
         let asker = Self::by_link(self.plane, added["link"].as_str().unwrap());

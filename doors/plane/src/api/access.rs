@@ -1,24 +1,23 @@
-//! `/api/v1/access`: the fleet in force, plan, apply, explain, and signing in.
+//! `/api/v1/access`: the fleet in force, plan, apply, explain.
 
 pub mod network;
 mod replayed;
 pub mod segments;
 
-use super::caller::COOKIE;
-use super::guard::{Admitted, Allowed};
+use super::guard::Allowed;
 use super::identity::Recorded;
 use super::read::{Asked, Body};
-use super::{Caller, Problem, Shared};
+use super::{Problem, Shared};
 use crate::fleet::{self, planning};
 use crate::judge::signals::Told;
 use crate::shared::to_its_end;
+use crate::sign_in::link;
 use crate::trouble::Trouble;
-use crate::{clock, flow, sign_in};
+use crate::{clock, flow};
 use access::SourceFile;
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::http::StatusCode;
 use detection::Feature;
 use model::{Attribution, DeviceId, Digest, Principal, ServiceId, Subject, Verdict};
 pub use replayed::Replayed;
@@ -378,7 +377,7 @@ pub async fn admin_link(
     Allowed(actor): Allowed,
 ) -> Result<StatusCode, Problem> {
     let name = actor.to_string().replace("local/", "");
-    sign_in::make_admin_link(&plane).await?;
+    link::make_admin_link(&plane).await?;
     plane.signals.tell(Told::seen(
         Subject::Person(name),
         Attribution::Proven,
@@ -386,57 +385,6 @@ pub async fn admin_link(
         clock::now(),
     ));
     Ok(StatusCode::NO_CONTENT)
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SignIn {
-    /// From the link's fragment.
-    token: String,
-}
-
-/// Spends a sign-in link; the answer carries the session's cookie.
-#[utoipa::path(post, path = "/api/v1/access/sign-in", tag = "access", request_body = SignIn,
-    responses((status = 204), (status = 409, body = super::problem::ProblemBody)))]
-pub async fn sign_in(
-    State(plane): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Body(request): Body<SignIn>,
-) -> Result<Response, Problem> {
-    let from = match caller {
-        Caller::Local { .. } => None,
-        Caller::Peer { peer, .. } | Caller::Asking { peer, .. } | Caller::Stranger { peer } => {
-            Some(peer.ip())
-        }
-    };
-    let cookie = sign_in::sign_in(&plane, &request.token, from).await?;
-    let value = format!(
-        "{COOKIE}={}; Path=/; Secure; HttpOnly; SameSite=Strict",
-        *cookie
-    );
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    if let Ok(value) = HeaderValue::from_str(&value) {
-        response.headers_mut().insert(header::SET_COOKIE, value);
-    }
-    Ok(response)
-}
-
-/// Ends the session that asks, on every screen that it has open. Who asks by anything else has none.
-#[utoipa::path(post, path = "/api/v1/access/sign-out", tag = "access",
-    responses((status = 204), (status = 401, body = super::problem::ProblemBody)))]
-pub async fn sign_out(
-    State(plane): State<Shared>,
-    admitted: Admitted,
-) -> Result<Response, Problem> {
-    if let (Some(session), Some(actor)) = (&admitted.who.session, &admitted.who.actor) {
-        sign_in::sign_out(&plane, actor, &session.name).await?;
-    }
-    let gone = format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0");
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    if let Ok(value) = HeaderValue::from_str(&gone) {
-        response.headers_mut().insert(header::SET_COOKIE, value);
-    }
-    Ok(response)
 }
 
 fn sources(files: FleetFiles) -> Vec<SourceFile> {

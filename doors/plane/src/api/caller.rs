@@ -86,7 +86,8 @@ impl Caller {
             return by_token(plane, secret, *peer);
         }
         let now = clock::now();
-        let session = cookie(headers).and_then(|cookie| plane.sign_ins.find(cookie, now));
+        let session =
+            cookie_named(headers, COOKIE).and_then(|cookie| plane.sign_ins.find(cookie, now));
         let Some((session, member)) = session.and_then(|session| {
             let member = plane.roster.person(&session.person)?;
             member.is_active().then_some((session, member))
@@ -103,7 +104,7 @@ impl Caller {
         Ok(Who {
             asker: Asker::Person {
                 roles: roles_of(plane, &member.row.id, member.roles, now),
-                is_fresh: session.is_fresh(now),
+                is_fresh: session.is_fresh(now, plane.roster.has_passkey(&member.row.id)),
             },
             actor: Some(Actor::Person(member.row.id)),
             session: Some(session),
@@ -201,13 +202,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+pub fn cookie_named<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE)
+        .find(|(its_name, _)| *its_name == name)
         .map(|(_, value)| value)
 }

@@ -20,6 +20,7 @@ mod health;
 mod identity;
 mod inventory;
 mod overview;
+mod passkeys;
 mod pending;
 mod people;
 mod problem;
@@ -32,6 +33,7 @@ mod root_list;
 mod roots;
 mod second;
 mod served;
+mod sign_in;
 mod status;
 mod tpm;
 mod watched;
@@ -59,8 +61,10 @@ use utoipa::OpenApi;
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// But that of an existing fleet, with its fingerprints.
 const IMPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The one body that a stranger may send.
+/// What a stranger may send: the token of a link.
 const TOKEN_BYTES_MAX: usize = 1024;
+/// Or what a passkey or a provider answers.
+const PROOF_BYTES_MAX: usize = 32 * 1024;
 /// A token of a device; what is longer is refused by its own limit.
 const TOKEN_EVIDENCE_BYTES_MAX: usize = 2 * ::identity::eat::TOKEN_BYTES_MAX;
 /// What is longer is refused as malformed, in OCSP's own words.
@@ -142,11 +146,7 @@ fn api() -> Router<Shared> {
         .route("/api/v1/access/segments", get(access::segments::segments))
         .route("/api/v1/access/own-rules", get(access::network::own_rules))
         .route("/api/v1/access/admin-links", post(access::admin_link))
-        .route(
-            "/api/v1/access/sign-in",
-            post(access::sign_in).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
-        )
-        .route("/api/v1/access/sign-out", post(access::sign_out))
+        .merge(ways_in())
         .merge(people())
         .route("/api/v1/inventory/devices", get(inventory::devices))
         .route("/api/v1/inventory/devices/{device}", get(inventory::device))
@@ -181,6 +181,50 @@ fn api() -> Router<Shared> {
             post(status::ocsp_post).layer(DefaultBodyLimit::max(OCSP_BYTES_MAX)),
         )
         .route("/status/ocsp/{*request}", get(status::ocsp_get))
+}
+
+/// How people prove who they are: strangers ask here, so that bodies are small.
+fn ways_in() -> Router<Shared> {
+    Router::new()
+        .route(
+            "/api/v1/access/sign-in",
+            get(sign_in::ways)
+                .post(sign_in::sign_in)
+                .layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/access/sign-in/challenges",
+            post(sign_in::ask_passkey),
+        )
+        .route(
+            "/api/v1/access/sign-in/passkey",
+            post(sign_in::by_passkey).layer(DefaultBodyLimit::max(PROOF_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/access/sign-in/provider",
+            post(sign_in::begin_by_provider).layer(DefaultBodyLimit::max(TOKEN_BYTES_MAX)),
+        )
+        .route(
+            "/api/v1/access/sign-in/provider/code",
+            post(sign_in::by_provider).layer(DefaultBodyLimit::max(PROOF_BYTES_MAX)),
+        )
+        .route("/api/v1/access/sign-in/refusals", get(sign_in::refusals))
+        .route("/api/v1/access/sign-out", post(sign_in::sign_out))
+        .route(
+            "/api/v1/access/passkeys",
+            get(passkeys::list)
+                .post(passkeys::add)
+                .layer(DefaultBodyLimit::max(PROOF_BYTES_MAX)),
+        )
+        .route("/api/v1/access/passkeys/challenges", post(passkeys::offer))
+        .route(
+            "/api/v1/access/passkeys/{passkey}",
+            delete(passkeys::remove),
+        )
+        .route(
+            "/api/v1/access/people/{person}/passkeys/{passkey}",
+            delete(passkeys::remove_of),
+        )
 }
 
 /// People, and the tokens of programs.
@@ -565,8 +609,19 @@ async fn method_not_allowed() -> Problem {
         access::network::own_rules,
         access::segments::segments,
         access::admin_link,
-        access::sign_in,
-        access::sign_out,
+        sign_in::ways,
+        sign_in::sign_in,
+        sign_in::ask_passkey,
+        sign_in::by_passkey,
+        sign_in::begin_by_provider,
+        sign_in::by_provider,
+        sign_in::refusals,
+        sign_in::sign_out,
+        passkeys::list,
+        passkeys::offer,
+        passkeys::add,
+        passkeys::remove,
+        passkeys::remove_of,
         people::whoami,
         people::list,
         people::add,

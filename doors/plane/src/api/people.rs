@@ -2,13 +2,15 @@
 
 use super::guard::{Admitted, Allowed};
 use super::identity::Recorded;
+use super::passkeys::Passkey;
 use super::read::{Body, Named};
 use super::{Problem, Shared};
 use crate::clock;
 use crate::people::tokens::{self, DAYS_MAX, Wanted};
 use crate::people::{Member, Token, changing, parse_roles};
 use crate::shared::to_its_end;
-use crate::sign_in::{FRESH_FOR, Link};
+use crate::sign_in::FRESH_FOR;
+use crate::sign_in::link::Link;
 use access::{Asker, Network, Role, Roles};
 use axum::Json;
 use axum::extract::State;
@@ -33,6 +35,12 @@ pub struct WhoAmI {
     fresh_until: Option<String>,
     /// When the session ends.
     session_ends_at: Option<String>,
+    /// By what they signed in: `link`, `passkey` or `provider`.
+    signed_in_by: Option<&'static str>,
+    /// A fresh proof is by a passkey: they have one.
+    has_passkey: bool,
+    /// Their roles are what the provider's groups give.
+    by_provider: bool,
 }
 
 /// Who asks, and what they may ask.
@@ -45,6 +53,8 @@ pub async fn whoami(
     let who = admitted.who;
     let session = who.session.as_ref();
     let member = session.and_then(|session| plane.roster.person(&session.person));
+    let has_passkey = session.is_some_and(|session| plane.roster.has_passkey(&session.person));
+    let by_provider = (member.as_ref()).is_some_and(|member| member.row.subject.is_some());
     let actions = plane.roster.rights.people().actions_of(who.asker);
     Ok(Json(WhoAmI {
         actor: who.actor.map(|actor| actor.to_string()).unwrap_or_default(),
@@ -57,9 +67,12 @@ pub async fn whoami(
         roles: names(who.asker.roles()),
         actions: actions.into_iter().map(access::Action::name).collect(),
         fresh_until: session
-            .filter(|session| session.is_fresh(clock::now()))
+            .filter(|session| session.is_fresh(clock::now(), has_passkey))
             .map(|session| session.proven_at.plus(FRESH_FOR).to_string()),
         session_ends_at: session.map(|session| session.expires_at.to_string()),
+        signed_in_by: session.map(|session| session.way.name()),
+        has_passkey,
+        by_provider,
     }))
 }
 
@@ -75,12 +88,18 @@ pub struct Person {
     disabled_at: Option<String>,
     /// Of `If-Match` in a change.
     version: u64,
+    /// They come by the provider: each sign-in there sets their roles.
+    by_provider: bool,
+    passkeys: Vec<Passkey>,
 }
 
-impl From<Member> for Person {
-    fn from(member: Member) -> Self {
+impl Person {
+    fn of(plane: &Shared, member: Member) -> Self {
         let row = member.row;
+        let passkeys = plane.roster.passkeys_of(&row.id).into_iter();
         Self {
+            by_provider: row.subject.is_some(),
+            passkeys: passkeys.map(Into::into).collect(),
             person: row.id.to_string(),
             name: row.name,
             roles: names(member.roles),
@@ -97,7 +116,8 @@ impl From<Member> for Person {
     responses((status = 200, body = [Person]), (status = 401, body = super::problem::ProblemBody),
         (status = 403, body = super::problem::ProblemBody)))]
 pub async fn list(State(plane): State<Shared>, _: Allowed) -> Json<Vec<Person>> {
-    Json(plane.roster.people().into_iter().map(Into::into).collect())
+    let people = plane.roster.people().into_iter();
+    Json(people.map(|member| Person::of(&plane, member)).collect())
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -145,10 +165,11 @@ pub async fn add(
     Body(new): Body<NewPerson>,
 ) -> Result<(StatusCode, Json<PersonAdded>), Problem> {
     let roles = parse_roles(&new.roles)?;
+    let added = Shared::clone(&plane);
     let (member, link, receipt) =
-        to_its_end(async move { changing::add(&plane, &new.name, roles, &actor).await }).await?;
+        to_its_end(async move { changing::add(&added, &new.name, roles, &actor).await }).await?;
     let added = PersonAdded {
-        person: member.into(),
+        person: Person::of(&plane, member),
         link: (&link).into(),
         recorded: receipt.into(),
     };
@@ -181,12 +202,13 @@ pub async fn change(
     let id = person_id(&person)?;
     let version = seen_version(&headers)?;
     let roles = parse_roles(&new.roles)?;
+    let changed = Shared::clone(&plane);
     let (member, receipt) = to_its_end(async move {
-        changing::change(&plane, &id, version, &new.name, roles, &actor).await
+        changing::change(&changed, &id, version, &new.name, roles, &actor).await
     })
     .await?;
     Ok(Json(PersonChanged {
-        person: member.into(),
+        person: Person::of(&plane, member),
         recorded: receipt.into(),
     }))
 }

@@ -5,9 +5,17 @@ use crate::plane::digest;
 use access::Roles;
 use model::{ApiTokenId, PersonId, Timestamp};
 
-pub(super) const PERSON_CHANGED: &str = "access.person-changed";
-pub(super) const PERSON_DISABLED: &str = "access.person-disabled";
-pub(super) const TOKEN_REVOKED: &str = "access.token-revoked";
+const PERSON_CHANGED: &str = "access.person-changed";
+const PERSON_DISABLED: &str = "access.person-disabled";
+const TOKEN_REVOKED: &str = "access.token-revoked";
+const PASSKEY_REMOVED: &str = "access.passkey-removed";
+/// What takes something from people or programs.
+pub(super) const WITHDRAWALS: [&str; 4] = [
+    PERSON_CHANGED,
+    PERSON_DISABLED,
+    TOKEN_REVOKED,
+    PASSKEY_REMOVED,
+];
 const ROLES: &str = "roles";
 
 /// `how` they proved who they are; `session` tells it from their others.
@@ -57,6 +65,21 @@ pub fn link_made(at: Timestamp, actor: &Actor, person: &PersonId) -> Act {
         "access.link-made",
         format_args!("person/{person}"),
     )
+}
+
+/// By it somebody signs in from now on.
+#[must_use]
+pub fn passkey_added(at: Timestamp, actor: &Actor, row: &store::Passkey) -> Act {
+    let object = format_args!("passkey/{}", row.id);
+    Act::new(at, actor, "access.passkey-added", object)
+        .with("person", &row.person)
+        .with("synced", row.synced)
+}
+
+#[must_use]
+pub fn passkey_removed(at: Timestamp, actor: &Actor, row: &store::Passkey) -> Act {
+    let object = format_args!("passkey/{}", row.id);
+    Act::new(at, actor, PASSKEY_REMOVED, object).with("person", &row.person)
 }
 
 #[must_use]
@@ -132,6 +155,7 @@ pub(super) fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
             disabled_at: Some(entry.time),
         },
         TOKEN_REVOKED => Withdrawn::TokenRevoked(name.parse().ok()?),
+        PASSKEY_REMOVED => Withdrawn::PasskeyRemoved(name.parse().ok()?),
         _ => return None,
     })
 }
@@ -143,7 +167,7 @@ mod tests {
     use access::Role;
 
     #[test]
-    fn a_restored_backup_gives_no_role_and_no_token_back() {
+    fn a_restored_backup_gives_no_role_no_token_and_no_passkey_back() {
         let at = Timestamp::from_seconds(1);
         let person: PersonId = "p-1".parse().unwrap();
         let both = Roles::of([Role::Operator, Role::TenantAdmin]);
@@ -170,6 +194,22 @@ mod tests {
             told(token_revoked(at, &actor, &token)),
             Some(Withdrawn::TokenRevoked(token))
         );
+        let passkey = store::Passkey {
+            id: "k-1".parse().unwrap(),
+            person: person.clone(),
+            credential: vec![1],
+            key: vec![1],
+            count: 0,
+            synced: false,
+            note: "Ada's laptop".into(),
+            made_at: at,
+            used_at: None,
+        };
+        assert_eq!(
+            told(passkey_removed(at, &actor, &passkey)),
+            Some(Withdrawn::PasskeyRemoved(passkey.id.clone()))
+        );
+        assert_eq!(told(passkey_added(at, &actor, &passkey)), None);
         assert_eq!(told(person_added(at, &actor, &person, both)), None);
     }
 }

@@ -5,7 +5,7 @@ use super::{Member, Roster};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::plane::{Plane, random};
-use crate::sign_in::{self, Link};
+use crate::sign_in::link::{INVITATION_LIFETIME, Link};
 use crate::trouble::Trouble;
 use access::Roles;
 use model::PersonId;
@@ -46,8 +46,9 @@ pub async fn add(
         joined_at: None,
         disabled_at: None,
         version: 1,
+        subject: None,
     };
-    let link = Link::new(plane, now, sign_in::INVITATION_LIFETIME)?;
+    let link = Link::new(plane, now, INVITATION_LIFETIME)?;
     let change = Change::new(Direction::Grant)
         .write(Write::PutPerson(row.clone()))
         .write(link.write(Some(row.id.clone())))
@@ -107,7 +108,7 @@ pub async fn change(
     Ok((Member::of(row), receipt))
 }
 
-/// Lets a person in no more; their sessions are over when this returns.
+/// Lets a person in no more; their sessions are over and their passkeys gone when this returns.
 ///
 /// # Errors
 /// It could not be recorded; it is in force all the same.
@@ -123,6 +124,7 @@ pub async fn disable(plane: &Arc<Plane>, id: &PersonId, actor: &Actor) -> Result
     };
     plane.roster.put(row.clone());
     plane.sign_ins.close_all_of(id);
+    plane.roster.drop_passkeys_of(id);
     plane.events.nudge();
     let leaf = plane.leaf(&entries::person_disabled(now, actor, id))?;
     let change = Change::new(Direction::Withdraw)
@@ -142,8 +144,12 @@ pub async fn link(plane: &Arc<Plane>, id: &PersonId, actor: &Actor) -> Result<Li
         let text = format!("{id} is disabled; give them a role first");
         return Err(Trouble::refused("person-disabled", text));
     }
+    if member.row.subject.is_some() {
+        let text = format!("{id} comes by the provider of identities, and by no link");
+        return Err(Trouble::refused("by-provider", text));
+    }
     let now = clock::now();
-    let link = Link::new(plane, now, sign_in::INVITATION_LIFETIME)?;
+    let link = Link::new(plane, now, INVITATION_LIFETIME)?;
     let change = Change::new(Direction::Grant)
         .write(Write::ForgetTokens {
             expired_before: now,
@@ -154,7 +160,7 @@ pub async fn link(plane: &Arc<Plane>, id: &PersonId, actor: &Actor) -> Result<Li
     Ok(link)
 }
 
-fn narrowing(row: &Person) -> Write {
+pub fn narrowing(row: &Person) -> Write {
     Write::NarrowPerson {
         person: row.id.clone(),
         roles: row.roles.clone(),

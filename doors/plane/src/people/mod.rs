@@ -1,6 +1,7 @@
 //! People and tokens of the API: the table in memory that gates every request, and what changes it.
 
 pub mod changing;
+pub mod passkeys;
 pub mod proposals;
 mod rights;
 pub mod tokens;
@@ -13,7 +14,7 @@ use access::{Network, Role, Roles};
 use model::{ApiTokenId, Digest, PersonId, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use store::{ApiToken, Person, Store};
+use store::{ApiToken, Passkey, Person, Store};
 
 /// Rebuilt from the rows at start; changed only while `changing` is held.
 pub struct Roster {
@@ -28,6 +29,8 @@ pub struct Roster {
 struct Table {
     people: BTreeMap<PersonId, Member>,
     tokens: HashMap<Digest, Token>,
+    /// By the credential's name.
+    passkeys: HashMap<Vec<u8>, Passkey>,
     /// Who has all roles until when. In memory alone: a start ends it.
     broken_glass: HashMap<PersonId, Timestamp>,
 }
@@ -87,6 +90,7 @@ impl Roster {
     pub fn remember(store: &Store) -> anyhow::Result<Self> {
         let people = store.people()?.into_iter();
         let tokens = store.api_tokens()?.into_iter();
+        let passkeys = store.passkeys()?.into_iter();
         Ok(Self {
             rights: Rights::new()?,
             changing: OneAtATime::default(),
@@ -95,6 +99,7 @@ impl Roster {
                     .map(|row| (row.id.clone(), Member::of(row)))
                     .collect(),
                 tokens: tokens.map(|row| (row.hash, Token::of(row))).collect(),
+                passkeys: passkeys.map(|row| (row.credential.clone(), row)).collect(),
                 broken_glass: HashMap::new(),
             }),
         })
@@ -118,6 +123,44 @@ impl Roster {
     pub fn first_person(&self) -> Option<Member> {
         (self.people().into_iter())
             .find(|one| one.is_active() && one.roles.contains(Role::TenantAdmin))
+    }
+
+    /// Who comes by this name of theirs at the provider.
+    #[must_use]
+    pub fn person_by_subject(&self, subject: &Digest) -> Option<Member> {
+        let table = self.table.read();
+        let mut all = table.people.values();
+        all.find(|one| one.row.subject.as_ref() == Some(subject))
+            .cloned()
+    }
+
+    #[must_use]
+    pub fn is_by_provider(&self, person: &PersonId) -> bool {
+        let table = self.table.read();
+        let known = table.people.get(person);
+        known.is_some_and(|member| member.row.subject.is_some())
+    }
+
+    #[must_use]
+    pub fn passkey(&self, credential: &[u8]) -> Option<Passkey> {
+        self.table.read().passkeys.get(credential).cloned()
+    }
+
+    /// The oldest first.
+    #[must_use]
+    pub fn passkeys_of(&self, person: &PersonId) -> Vec<Passkey> {
+        let table = self.table.read();
+        let of_person = (table.passkeys.values()).filter(|one| one.person == *person);
+        let mut all: Vec<Passkey> = of_person.cloned().collect();
+        all.sort_by(|a, b| (a.made_at, &a.id).cmp(&(b.made_at, &b.id)));
+        all
+    }
+
+    /// Then what is dangerous is asked of it.
+    #[must_use]
+    pub fn has_passkey(&self, person: &PersonId) -> bool {
+        let table = self.table.read();
+        table.passkeys.values().any(|one| one.person == *person)
     }
 
     /// By the digest of its secret: what a guess digests to is not for whoever guesses to choose, so
@@ -161,6 +204,20 @@ impl Roster {
     pub fn put(&self, row: Person) {
         let mut table = self.table.write();
         table.people.insert(row.id.clone(), Member::of(row));
+    }
+
+    fn drop_passkeys_of(&self, person: &PersonId) {
+        let mut table = self.table.write();
+        table.passkeys.retain(|_, one| one.person != *person);
+    }
+
+    pub(crate) fn put_passkey(&self, row: Passkey) {
+        let mut table = self.table.write();
+        table.passkeys.insert(row.credential.clone(), row);
+    }
+
+    fn drop_passkey(&self, credential: &[u8]) {
+        self.table.write().passkeys.remove(credential);
     }
 
     /// Nothing else of it is touched: it may be revoked in this moment.

@@ -6,7 +6,9 @@ use crate::entries::{self, Actor};
 use crate::judge::signals::Told;
 use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
-use access::{ActClass, Action, Asker, Proposed, Role, Roles, SecondPerson, Undecidable};
+use access::{
+    ActClass, Action, Asker, DeniedAct, Proposed, Role, Roles, SecondPerson, Undecidable,
+};
 use detection::Feature;
 use model::{Attribution, Digest, PersonId, ProposalId, Subject, Timestamp};
 use std::sync::Arc;
@@ -320,6 +322,13 @@ fn world_moved(id: &ProposalId) -> Trouble {
 
 fn undecidable(id: &ProposalId, why: Undecidable) -> Trouble {
     let (code, what) = match why {
+        // Theirs to approve, once they have proved anew who they are.
+        Undecidable::Denied(DeniedAct::NotFresh) => {
+            let text =
+                format!("to approve {id} prove once more who you are, then approve it again");
+            let code = "fresh-proof-needed";
+            return Trouble::Forbidden { code, text };
+        }
         Undecidable::Decided => ("decided-already", "was decided already"),
         Undecidable::Expired => (
             "proposal-expired",

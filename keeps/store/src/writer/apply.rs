@@ -377,19 +377,17 @@ impl Writer {
             Write::PutToken { .. }
             | Write::PutPerson(_)
             | Write::NarrowPerson { .. }
+            | Write::PutPasskey(_)
+            | Write::UsePasskey { .. }
+            | Write::DropPasskey(_)
             | Write::PutApiToken(_)
             | Write::RevokeApiToken { .. }
             | Write::PutProposal(_)
             | Write::DecideProposal { .. }
             | Write::ForgetProposals { .. }
+            | Write::ForgetTokens { .. }
             | Write::NoteApiTokenUse { .. } => self.write_of_people(write),
             Write::UseToken { hash, at } => self.use_token(hash, *at),
-            Write::ForgetTokens { expired_before } => self
-                .perform(
-                    "DELETE FROM token WHERE tenant = ?1 AND expires_at < ?2",
-                    params![self.tenant, millis(*expired_before)],
-                )
-                .map(drop),
             Write::PutContainment(row) => self.put_containment(row, direction),
             Write::DropContainment { device } => self.drop_containment(device),
             Write::PutIncident(row) => self.put_incident(row),

@@ -3,8 +3,8 @@
 use super::Writer;
 use super::apply::{Outcome, conflict, millis, signed, within};
 use crate::change::Write;
-use crate::people::{ApiToken, Person, Proposal};
-use model::{ApiTokenId, Digest, PersonId, ProposalId, Timestamp};
+use crate::people::{ApiToken, Passkey, Person, Proposal};
+use model::{ApiTokenId, Digest, PasskeyId, PersonId, ProposalId, Timestamp};
 use rusqlite::params;
 
 /// Longest list of roles.
@@ -13,6 +13,10 @@ const ROLES_BYTES_MAX: usize = 256;
 const NOTE_BYTES_MAX: usize = 128;
 /// Longest list of networks.
 const NETWORKS_BYTES_MAX: usize = 1024;
+
+/// Longest name of a passkey (Web Authentication, section 4), and largest public key.
+const CREDENTIAL_BYTES_MAX: usize = 1023;
+const KEY_BYTES_MAX: usize = 1024;
 
 /// Largest act that waits: a fleet.
 const ACT_BYTES_MAX: usize = 4 << 20;
@@ -26,6 +30,16 @@ pub(super) fn check(write: &Write) -> Result<(), String> {
         }
         Write::NarrowPerson { roles, .. } => {
             within("a list of roles", roles.len(), 0, ROLES_BYTES_MAX)
+        }
+        Write::PutPasskey(row) => {
+            within("a note", row.note.len(), 0, NOTE_BYTES_MAX)?;
+            within(
+                "a credential",
+                row.credential.len(),
+                1,
+                CREDENTIAL_BYTES_MAX,
+            )?;
+            within("a key", row.key.len(), 1, KEY_BYTES_MAX)
         }
         Write::PutApiToken(row) => {
             within("a note", row.note.len(), 0, NOTE_BYTES_MAX)?;
@@ -69,6 +83,14 @@ impl Writer {
                 roles,
                 disabled_at,
             } => self.narrow_person(person, roles, *disabled_at),
+            Write::PutPasskey(row) => self.put_passkey(row),
+            Write::UsePasskey { passkey, count, at } => self.use_passkey(passkey, *count, *at),
+            Write::DropPasskey(passkey) => self
+                .perform(
+                    "DELETE FROM passkey WHERE tenant = ?1 AND passkey = ?2",
+                    params![self.tenant, passkey.as_str()],
+                )
+                .map(drop),
             Write::PutApiToken(row) => self.put_api_token(row),
             Write::RevokeApiToken { token, at } => self.revoke_api_token(token, *at),
             Write::NoteApiTokenUse { token, at } => self.note_api_token_use(token, *at),
@@ -79,6 +101,12 @@ impl Writer {
                 by,
                 at,
             } => self.decide_proposal(proposal, *approved, by, *at),
+            Write::ForgetTokens { expired_before } => self
+                .perform(
+                    "DELETE FROM token WHERE tenant = ?1 AND expires_at < ?2",
+                    params![self.tenant, millis(*expired_before)],
+                )
+                .map(drop),
             Write::ForgetProposals { expired_before } => self
                 .perform(
                     "DELETE FROM proposal WHERE tenant = ?1 AND expires_at < ?2",
@@ -91,14 +119,15 @@ impl Writer {
     }
 
     fn put_person(&self, row: &Person) -> Outcome<()> {
-        let put = self.perform(
+        let put = self.execute_cached(
             "INSERT INTO person (tenant, person, name, roles, created_at, joined_at, disabled_at,
-             version)
-             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE ?8 = 1 + coalesce(
+             version, subject)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE ?8 = 1 + coalesce(
              (SELECT version FROM person WHERE tenant = ?1 AND person = ?2), 0)
              ON CONFLICT (tenant, person) DO UPDATE SET name = excluded.name,
              roles = excluded.roles, joined_at = excluded.joined_at,
-             disabled_at = excluded.disabled_at, version = excluded.version",
+             disabled_at = excluded.disabled_at, version = excluded.version,
+             subject = excluded.subject",
             params![
                 self.tenant,
                 row.id.as_str(),
@@ -108,11 +137,15 @@ impl Writer {
                 row.joined_at.map(millis),
                 row.disabled_at.map(millis),
                 signed(row.version),
+                row.subject.map(|subject| subject.0),
             ],
-        )?;
-        if put == 1 {
+        );
+        if matches!(put, Ok(1)) {
             return Ok(());
         }
+        self.refusing(put, |_| {
+            format!("the provider's name of {} is another person's", row.id)
+        })?;
         Err(conflict(format!(
             "person {} was changed meanwhile; look again",
             row.id
@@ -130,12 +163,53 @@ impl Writer {
              version = version + 1 WHERE tenant = ?1 AND person = ?2",
             params![self.tenant, person.as_str(), roles, disabled_at.map(millis)],
         )?;
+        if disabled_at.is_some() {
+            self.perform(
+                "DELETE FROM passkey WHERE tenant = ?1 AND person = ?2",
+                params![self.tenant, person.as_str()],
+            )?;
+        }
         // A link that was made for more opens nothing any more.
         self.perform(
             "DELETE FROM token WHERE tenant = ?1 AND person = ?2",
             params![self.tenant, person.as_str()],
         )
         .map(drop)
+    }
+
+    fn put_passkey(&self, row: &Passkey) -> Outcome<()> {
+        self.insert(
+            "INSERT INTO passkey (tenant, passkey, person, credential, key, count, synced, note,
+             made_at, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            params![
+                self.tenant,
+                row.id.as_str(),
+                row.person.as_str(),
+                row.credential,
+                row.key,
+                row.count,
+                row.synced,
+                row.note,
+                millis(row.made_at),
+                row.used_at.map(millis),
+            ],
+            || format!("passkey {} exists already, or its person does not", row.id),
+        )
+    }
+
+    /// One that counts never stands still: two signatures with one count are two keys.
+    fn use_passkey(&self, passkey: &PasskeyId, count: u32, at: Timestamp) -> Outcome<()> {
+        let used = self.perform(
+            "UPDATE passkey SET count = ?3, used_at = ?4 WHERE tenant = ?1 AND passkey = ?2
+             AND (count < ?3 OR count = 0 AND ?3 = 0)",
+            params![self.tenant, passkey.as_str(), count, millis(at)],
+        )?;
+        if used == 1 {
+            return Ok(());
+        }
+        Err(conflict(format!(
+            "passkey {passkey} is gone, or was used with this count already"
+        )))
     }
 
     fn put_link(

@@ -2,7 +2,7 @@
 
 use crate::fixture::{open, scratch, seconds};
 use model::{Digest, PersonId};
-use store::{ApiToken, Change, CommitError, Direction, Person, Proposal, Write};
+use store::{ApiToken, Change, CommitError, Direction, Passkey, Person, Proposal, Write};
 
 fn person(version: u64, roles: &str) -> Person {
     Person {
@@ -13,6 +13,21 @@ fn person(version: u64, roles: &str) -> Person {
         joined_at: None,
         disabled_at: None,
         version,
+        subject: None,
+    }
+}
+
+fn passkey(id: &str, credential: u8) -> Passkey {
+    Passkey {
+        id: id.parse().unwrap(),
+        person: PersonId::new("p-1").unwrap(),
+        credential: vec![credential; 16],
+        key: vec![1; 77],
+        count: 4,
+        synced: false,
+        note: "laptop".into(),
+        made_at: seconds(1),
+        used_at: None,
     }
 }
 
@@ -93,6 +108,67 @@ fn whose_roles_are_taken_is_let_in_by_no_earlier_link() {
         (Some(seconds(5)), 3)
     );
     assert_eq!(people[0].roles, "viewer");
+}
+
+#[test]
+fn a_passkey_is_one_persons_and_each_use_of_it_counts_further() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let put = |row: Passkey| store.commit(grant(Write::PutPasskey(row)));
+    let conflict = |done| matches!(done, Err(CommitError::Conflict { .. }));
+    assert!(conflict(put(passkey("k-1", 1))), "nobody's");
+    store
+        .commit(grant(Write::PutPerson(person(1, "viewer"))))
+        .unwrap();
+    put(passkey("k-1", 1)).unwrap();
+    put(passkey("k-2", 2)).unwrap();
+    assert!(conflict(put(passkey("k-3", 1))), "a known credential");
+    let use_it = |count, at| {
+        let passkey = passkey("k-1", 1).id;
+        store.commit(grant(Write::UsePasskey { passkey, count, at }))
+    };
+    use_it(5, seconds(2)).unwrap();
+    for count in [0, 4, 5] {
+        assert!(conflict(use_it(count, seconds(3))), "{count}");
+    }
+    use_it(u32::MAX, seconds(3)).unwrap();
+    let used = Passkey {
+        count: u32::MAX,
+        used_at: Some(seconds(3)),
+        ..passkey("k-1", 1)
+    };
+    assert_eq!(store.passkeys().unwrap(), [used, passkey("k-2", 2)]);
+    let gone = Write::DropPasskey(passkey("k-1", 1).id);
+    // To take one away passes a sealed store; to add one does not.
+    store.commit(withdraw(gone)).unwrap();
+    let added = store.commit(withdraw(Write::PutPasskey(passkey("k-3", 3))));
+    assert!(matches!(added, Err(CommitError::Invalid { .. })));
+    let person = passkey("k-2", 2).person;
+    let disabled = Write::NarrowPerson {
+        person,
+        roles: String::new(),
+        disabled_at: Some(seconds(4)),
+    };
+    store.commit(withdraw(disabled)).unwrap();
+    assert_eq!(store.passkeys().unwrap(), []);
+}
+
+#[test]
+fn a_name_at_a_provider_is_one_persons() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let subject = Some(Digest([3; 32]));
+    let ada = Person {
+        subject,
+        ..person(1, "viewer")
+    };
+    store.commit(grant(Write::PutPerson(ada.clone()))).unwrap();
+    assert_eq!(store.people().unwrap(), [ada.clone()]);
+    let other = Person {
+        id: PersonId::new("p-2").unwrap(),
+        ..ada
+    };
+    assert!(store.commit(grant(Write::PutPerson(other))).is_err());
 }
 
 #[test]

@@ -30,6 +30,8 @@ actions! {
     SignIn = "access.sign-in",
     /// Who am I, what may I; my own ways to sign in; to sign out.
     OwnAccess = "access.own",
+    /// To add a passkey of one's own, or to take one away.
+    OwnPasskeys = "access.own-passkeys",
     /// The first steps of a chip that has no identity yet.
     DeviceEnroll = "identity.enroll",
     /// What a device says of itself: evidence, the roots that it believes, its ownership code.

@@ -263,3 +263,15 @@ pub fn renewal_request(key: &Key, name: &str) -> CertificateRequest {
 pub fn plain_request(key: &Key) -> CertificateRequest {
     CertificateRequest::parse(&request_der(key, &subject("whatever"), &[0xa0, 0])).unwrap()
 }
+
+/// Modulus and exponent of an RSA key in the form of RFC 8017, appendix A.1.1.
+pub fn rsa_parts(public: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    use der::{Decode, Reader, SliceReader, asn1::UintRef};
+    let mut reader = SliceReader::new(public).unwrap();
+    let parts = reader.sequence(|inner| {
+        let modulus = UintRef::decode(inner)?.as_bytes().to_vec();
+        let exponent = UintRef::decode(inner)?.as_bytes().to_vec();
+        Ok::<_, der::Error>((modulus, exponent))
+    });
+    parts.unwrap()
+}

@@ -1,24 +1,17 @@
-//! How a person comes in: a link that works once, for fifteen minutes, then a session.
-//!
-//! No default password exists. The link's token stands in the URL's fragment, which no server log
-//! and no proxy sees; only its hash is stored.
+//! Sign-in links: a secret that works once, handed over by a way that is private.
 
+use super::{Asking, Way, open, told};
 use crate::clock;
 use crate::entries::{self, Actor};
-use crate::judge::signals::Told;
 use crate::people::changing;
 use crate::plane::{Plane, digest, random};
-use crate::shared::Locked;
 use crate::trouble::Trouble;
 use access::{Role, Roles};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use detection::Feature;
-use model::{Attribution, Digest, PersonId, Subject, Timestamp};
-use std::collections::HashMap;
+use model::{PersonId, Timestamp};
 use std::fs;
 use std::io::{IsTerminal, Write as _};
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,80 +22,6 @@ use zeroize::Zeroizing;
 const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Of a link that somebody else hands over.
 pub const INVITATION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
-/// How long after somebody proved who they are what is dangerous needs no further proof.
-pub const FRESH_FOR: Duration = Duration::from_secs(300);
-const SESSIONS_MAX: usize = 1024;
-/// Of one person: nobody pushes others out.
-const SESSIONS_A_PERSON: usize = 16;
-
-/// Sessions of people, by the hash of their cookie. Gone after a restart: people sign in again.
-#[derive(Default)]
-pub struct SignIns {
-    sessions: Locked<HashMap<Digest, Session>>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Session {
-    pub person: PersonId,
-    /// Tells it from the person's others; no secret.
-    pub name: String,
-    /// When the person last proved who they are.
-    pub proven_at: Timestamp,
-    pub expires_at: Timestamp,
-}
-
-impl Session {
-    #[must_use]
-    pub fn is_fresh(&self, now: Timestamp) -> bool {
-        self.proven_at.plus(FRESH_FOR) > now
-    }
-}
-
-impl SignIns {
-    /// Whose cookie this is, if it is one of ours and still good.
-    #[must_use]
-    pub fn find(&self, cookie: &str, now: Timestamp) -> Option<Session> {
-        let sessions = self.sessions.lock();
-        sessions
-            .get(&digest(cookie.as_bytes()))
-            .filter(|session| session.expires_at > now)
-            .cloned()
-    }
-
-    /// From here on no cookie of this session is good.
-    fn close(&self, name: &str) {
-        let mut sessions = self.sessions.lock();
-        sessions.retain(|_, session| session.name != name);
-    }
-
-    /// From here on no cookie of this person is good.
-    pub fn close_all_of(&self, person: &PersonId) {
-        let mut sessions = self.sessions.lock();
-        sessions.retain(|_, session| session.person != *person);
-    }
-
-    /// Only after somebody proved who they are: strangers cannot fill the table.
-    fn open(&self, cookie: &str, session: Session) {
-        let mut sessions = self.sessions.lock();
-        let now = session.proven_at;
-        sessions.retain(|_, session| session.expires_at > now);
-        let of_person = (sessions.values())
-            .filter(|other| other.person == session.person)
-            .count();
-        let full = sessions.len() >= SESSIONS_MAX;
-        if full || of_person >= SESSIONS_A_PERSON {
-            let ends_first = sessions
-                .iter()
-                .filter(|(_, other)| full || other.person == session.person)
-                .min_by_key(|(_, session)| session.expires_at);
-            if let Some(cookie) = ends_first.map(|(cookie, _)| *cookie) {
-                sessions.remove(&cookie);
-            }
-        }
-        sessions.insert(digest(cookie.as_bytes()), session);
-    }
-}
 
 /// A secret that signs in once. Its token stands behind the `#` of the address, which browsers send
 /// nobody.
@@ -117,15 +36,10 @@ impl Link {
     /// # Errors
     /// The system gives no random bytes.
     pub fn new(plane: &Plane, now: Timestamp, lifetime: Duration) -> Result<Self, Trouble> {
-        let host = plane
-            .config
-            .server_names
-            .first()
-            .map_or("localhost", String::as_str);
         Ok(Self {
             token: Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<32>()?)),
             expires_at: now.plus(lifetime),
-            page: format!("https://{host}:{}/#sign-in=", plane.people_port()),
+            page: format!("{}/#sign-in=", plane.console().origin),
         })
     }
 
@@ -179,39 +93,24 @@ pub async fn make_admin_link(plane: &Arc<Plane>) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Takes a link's token once and opens a session; the answer is its cookie. `from` is where it was
-/// asked, if it came over the network: attempts are told to the judge.
+/// Takes a link's token once and opens a session; the answer is its cookie.
 ///
 /// # Errors
 /// The token is unknown, used or expired, which are told apart to nobody.
 pub async fn sign_in(
     plane: &Arc<Plane>,
     token: &str,
-    from: Option<IpAddr>,
+    asking: &Asking,
 ) -> Result<Zeroizing<String>, Trouble> {
-    let done = try_sign_in(plane, token).await;
-    let (subject, attribution) = match (&done, from) {
-        (Ok((_, person)), _) => (Subject::Person(person.to_string()), Attribution::Proven),
-        (Err(Trouble::Refused { .. }), Some(from)) => {
-            (Subject::Address(from.to_canonical()), Attribution::Address)
-        }
-        // Trouble of ours, or somebody at this machine.
-        (Err(_), _) => return done.map(|(cookie, _)| cookie),
-    };
-    let accepted = done.is_ok();
-    plane.signals.tell(Told::seen(
-        subject,
-        attribution,
-        Feature::SignIn { accepted },
-        clock::now(),
-    ));
-    done.map(|(cookie, _)| cookie)
+    let done = try_sign_in(plane, token, asking).await;
+    told(plane, Way::Link, asking.from, done)
 }
 
 /// The cookie, and whose it is.
 async fn try_sign_in(
     plane: &Arc<Plane>,
     token: &str,
+    asking: &Asking,
 ) -> Result<(Zeroizing<String>, PersonId), Trouble> {
     let refused = || {
         Trouble::refused(
@@ -251,42 +150,22 @@ async fn try_sign_in(
         None => first_people(now)?,
     };
     let whose = rows.first().ok_or_else(refused)?.id.clone();
-    let actor = Actor::Person(whose.clone());
-    for row in &rows {
-        if plane
-            .roster
-            .person(&row.id)
-            .as_ref()
-            .map(|known| &known.row)
-            != Some(row)
-        {
-            change = change.write(Write::PutPerson(row.clone()));
-        }
-        if row.version == 1 {
-            let roles = Roles::from_text(&row.roles).unwrap_or_default();
-            let added = entries::person_added(now, &Actor::Plane, &row.id, roles);
-            change = change.entry(plane.leaf(&added)?);
-        }
-    }
-    let session = Session {
-        person: whose.clone(),
-        name: URL_SAFE_NO_PAD.encode(random::<6>()?),
-        proven_at: now,
-        expires_at: now.plus(SESSION_LIFETIME),
+    let is_new = |row: &Person| {
+        let known = plane.roster.person(&row.id);
+        known.is_none_or(|known| known.row != *row)
     };
-    let cookie = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<32>()?));
-    let signed_in = entries::signed_in(now, &actor, &session.name, "link");
-    change = change.entry(plane.leaf(&signed_in)?);
-    match plane.commit(change).await {
-        Ok(_) => {
+    let rows: Vec<Person> = rows.into_iter().filter(is_new).collect();
+    for row in rows.iter().filter(|row| row.version == 1) {
+        let roles = Roles::from_text(&row.roles).unwrap_or_default();
+        let added = entries::person_added(now, &Actor::Plane, &row.id, roles);
+        change = change.entry(plane.leaf(&added)?);
+    }
+    match open(plane, change, rows, whose.clone(), (Way::Link, now), asking).await {
+        Ok(cookie) => {
             if link.person.is_none() {
                 // The link is spent; a file that stays behind opens nothing.
                 let _ = fs::remove_file(plane.config.admin_link_file());
             }
-            for row in rows {
-                plane.roster.put(row);
-            }
-            plane.sign_ins.open(&cookie, session);
             Ok((cookie, whose))
         }
         Err(Trouble::Commit(
@@ -315,6 +194,7 @@ fn first_people(now: Timestamp) -> Result<Vec<Person>, Trouble> {
             joined_at,
             disabled_at: None,
             version: 1,
+            subject: None,
         })
     };
     Ok(vec![
@@ -325,18 +205,6 @@ fn first_people(now: Timestamp) -> Result<Vec<Person>, Trouble> {
             ..person("auditor", Roles::of([Role::Auditor]), None)?
         },
     ])
-}
-
-/// Ends a session: at once, then on record.
-///
-/// # Errors
-/// It could not be recorded; the session is over all the same.
-pub async fn sign_out(plane: &Arc<Plane>, actor: &Actor, session: &str) -> Result<(), Trouble> {
-    plane.sign_ins.close(session);
-    plane.events.nudge();
-    let leaf = plane.leaf(&entries::signed_out(clock::now(), actor, session))?;
-    let change = Change::new(Direction::Withdraw).entry(leaf);
-    plane.commit_withdrawal(change).await.map(drop)
 }
 
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
