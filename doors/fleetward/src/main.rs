@@ -39,8 +39,7 @@ use clap::{Parser, Subcommand};
 use show::Output;
 use std::process::ExitCode;
 
-/// A tenth of the CPU of a certificate was the C library's allocator; this one holds no more memory for
-/// what is idle (docs/performance.md).
+/// A tenth of the CPU of a certificate was the C library's allocator (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -379,29 +379,9 @@ CREATE TABLE scope_revocation (
     PRIMARY KEY (tenant, scope)
 ) STRICT, WITHOUT ROWID;
 
--- In the order of arrival, so that what is committed together shares its pages: by the random serial
--- each certificate would rewrite a page of its own.
-ALTER TABLE certificate RENAME TO certificate_2;
-CREATE TABLE certificate (
-    tenant TEXT NOT NULL,
-    issuer BLOB NOT NULL,
-    serial BLOB NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('ldevid', 'service', 'server')),
-    principal TEXT,
-    not_before INTEGER NOT NULL,
-    not_after INTEGER NOT NULL,
-    der BLOB NOT NULL,
-    key BLOB,
-    key_kind TEXT,
-    entry INTEGER,
-    UNIQUE (tenant, issuer, serial)
-) STRICT;
-INSERT INTO certificate
-    SELECT tenant, issuer, serial, kind, principal, not_before, not_after, der, NULL, NULL, NULL
-    FROM certificate_2 ORDER BY not_before;
-DROP TABLE certificate_2;
-CREATE INDEX certificate_by_principal ON certificate (tenant, principal);
-CREATE INDEX certificate_by_end ON certificate (tenant, not_after);
+ALTER TABLE certificate ADD COLUMN key BLOB;
+ALTER TABLE certificate ADD COLUMN key_kind TEXT;
+ALTER TABLE certificate ADD COLUMN entry INTEGER;
 
 CREATE TABLE endorsement_key (
     tenant TEXT NOT NULL,
