@@ -3,7 +3,11 @@
 
 use crate::trouble::Trouble;
 use arc_swap::ArcSwap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::task::{Context, Poll};
+use tokio::runtime::Handle;
 
 /// The newest of something immutable: readers take it whole and never wait.
 pub struct Latest<T>(ArcSwap<T>);
@@ -91,5 +95,40 @@ pub async fn off_thread<T: Send + 'static>(
 pub async fn to_its_end<T: Send + 'static>(
     act: impl Future<Output = Result<T, Trouble>> + Send + 'static,
 ) -> Result<T, Trouble> {
-    tokio::spawn(act).await.map_err(Trouble::fault)?
+    ToItsEnd(Some(Box::pin(act))).await
+}
+
+/// Polled where it was asked for, which spares a task and its two wake-ups; one of its own it
+/// becomes where nobody waits any more.
+struct ToItsEnd<T: Send + 'static, F: Future<Output = Result<T, Trouble>> + Send + 'static>(
+    Option<Pin<Box<F>>>,
+);
+
+impl<T: Send + 'static, F: Future<Output = Result<T, Trouble>> + Send + 'static> Future
+    for ToItsEnd<T, F>
+{
+    type Output = Result<T, Trouble>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(act) = &mut self.0 else {
+            return Poll::Ready(Err(Trouble::fault("an act was asked after its end")));
+        };
+        // A defect in one act is that act's answer, not the end of its caller's connection.
+        let done = catch_unwind(AssertUnwindSafe(|| act.as_mut().poll(context)))
+            .unwrap_or_else(|_| Poll::Ready(Err(Trouble::fault("an act ended by a panic"))));
+        if done.is_ready() {
+            self.0 = None;
+        }
+        done
+    }
+}
+
+impl<T: Send + 'static, F: Future<Output = Result<T, Trouble>> + Send + 'static> Drop
+    for ToItsEnd<T, F>
+{
+    fn drop(&mut self) {
+        if let (Some(act), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(act);
+        }
+    }
 }

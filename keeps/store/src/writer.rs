@@ -23,6 +23,7 @@ pub(crate) use queue::{Queue, Reply, Status, Task};
 
 use crate::change::{CommitError, RECEIPTS_KEPT_CHANGES};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -34,6 +35,16 @@ const WAL_PAGES_COPY: i64 = 4000;
 /// Pages in the write-ahead log (of 4 KiB): beyond this the writer itself stops until it can begin
 /// the log anew. Only a reader that holds an old view can prevent it.
 const WAL_PAGES_MAX: i64 = 16_384;
+
+/// Pages by which the write-ahead log grows before it is asked how many of them were copied: the
+/// question is a statement, a hundredth of a small commit.
+const WAL_PAGES_UNASKED: u64 = 256;
+
+thread_local! {
+    /// Pages in the write-ahead log after the last commit of this thread, as SQLite told its hook,
+    /// which is a function without an owner.
+    static WAL_PAGES: Cell<i64> = const { Cell::new(0) };
+}
 
 pub(crate) struct Writer {
     connection: Connection,
@@ -49,6 +60,8 @@ pub(crate) struct Writer {
     has_savepoints: bool,
     /// Pages at which the write-ahead log is forced to begin anew.
     wal_pages_restart: i64,
+    /// Its pages when it was last asked for them.
+    wal_pages_asked: i64,
 }
 
 /// The counters of the commit order. Restored when a savepoint or a transaction is rolled back.
@@ -79,6 +92,10 @@ impl Writer {
             "PRAGMA busy_timeout = 250; PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY;
              PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -65536;",
         )?;
+        connection.wal_hook(Some(|_, pages| {
+            WAL_PAGES.set(i64::from(pages));
+            Ok(())
+        }));
         let (sequence, sealed, imported_from) = connection.query_row(
             "SELECT sequence, sealed, imported_from FROM state WHERE tenant = ?1",
             params![tenant],
@@ -109,6 +126,7 @@ impl Writer {
             broken: None,
             has_savepoints: false,
             wal_pages_restart: WAL_PAGES_MAX,
+            wal_pages_asked: 0,
         })
     }
 
@@ -348,9 +366,13 @@ impl Writer {
     /// Copies pages from the write-ahead log into the database, after everybody got an answer. A
     /// failure is no loss: the pages stay in the log, and the next batch tries again.
     fn shorten_wal(&mut self) {
+        if WAL_PAGES.get().abs_diff(self.wal_pages_asked) < WAL_PAGES_UNASKED {
+            return;
+        }
         let Ok((pages, copied)) = self.checkpoint("NOOP") else {
             return;
         };
+        self.wal_pages_asked = pages;
         if pages >= self.wal_pages_restart {
             let begun_anew = matches!(self.checkpoint("RESTART"), Ok((all, done)) if all == done);
             // With a reader in the way, waiting again after each batch would help nobody.
