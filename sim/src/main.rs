@@ -224,6 +224,9 @@ struct Load {
     /// In contain mode: the product whose policy changes; its devices are PRODUCT-00000, ..
     #[arg(long, default_value = "line")]
     product: String,
+    /// In contain mode: at last, all of that product is quarantined in one act
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    quarantine_product: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -401,6 +404,7 @@ impl Load {
                 fleet: self.fleet.context("name the fleet's folder: --fleet")?,
                 prefix: format!("{}-", self.product),
                 product: self.product,
+                whole: self.quarantine_product,
             }),
             _ => None,
         };

@@ -4,11 +4,13 @@
 
 mod claimed;
 mod commanded;
+mod grouped;
 mod owned;
 mod people;
 
 pub use claimed::*;
 pub use commanded::*;
+pub use grouped::*;
 pub use owned::*;
 pub use people::*;
 
@@ -699,7 +701,10 @@ const REVOKED: [&str; 5] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Withdrawn {
     Revoked(Revocable, RevocationReason),
-    Contained(DeviceId, Standing),
+    /// One device, or those that one entry of an act of many names.
+    Contained(Vec<DeviceId>, Standing),
+    /// An act that cut many off.
+    GroupContained(store::GroupContainment),
     FleetRetired(model::ManufacturerId),
     ClaimCertificateRetired(model::ClaimCertificateId),
     TpmUnlisted(Digest),
@@ -766,8 +771,12 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
                 since: entry.time,
                 incident: detail(INCIDENT).and_then(IncidentId::from_text),
                 by: entry.actor.clone(),
+                group: None,
             };
-            return Some(Withdrawn::Contained(name.parse().ok()?, standing));
+            return Some(Withdrawn::Contained(vec![name.parse().ok()?], standing));
+        }
+        action if grouped::WITHDRAWALS.contains(&action) => {
+            return grouped::withdrawal_told_by(entry);
         }
         _ => return None,
     };
@@ -879,7 +888,7 @@ pub(crate) mod tests {
                 };
                 let standing = what.standing(Timestamp::from_seconds(9), &Actor::Plane);
                 let read = written(contained(&Actor::Plane, &what, &standing, 1));
-                let told = Withdrawn::Contained(device.clone(), standing.clone());
+                let told = Withdrawn::Contained(vec![device.clone()], standing.clone());
                 assert_eq!(withdrawal_told_by(&read), Some(told));
 
                 let back = Restoring {

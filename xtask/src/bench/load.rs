@@ -379,6 +379,7 @@ impl Scenario {
                 ("--policy-changes", changes.to_string()),
                 ("--fleet", fleet.display().to_string()),
                 ("--product", super::server::LINE.to_owned()),
+                ("--quarantine-product", "true".to_owned()),
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
             ],

@@ -7,6 +7,7 @@ use super::once::too_large;
 use super::people::{NewPerson, NewToken, seen_version};
 use super::proposals::{BreakGlass, Proposal};
 use super::read::json;
+use super::response::groups::{self, NewGroupContainment};
 use super::revocation::Revocation;
 use super::roots::RootStep;
 use super::{Problem, Shared};
@@ -72,6 +73,13 @@ pub async fn turn(
             "another person will approve this: name the `plan` that both look at",
         ));
     }
+    if class == ActClass::ContainMany && !groups::names_shown(&body) {
+        return Err(Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "shown-needed",
+            "another person will approve this: say by `shown`, as a dry run does, whom both look at",
+        ));
+    }
     let text = |name: HeaderName| {
         let value = parts.headers.get(name)?.to_str().ok()?;
         Some(value.to_owned())
@@ -103,6 +111,7 @@ fn check_readable(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Pr
         }
         "/api/v1/access/tokens" => json::<NewToken>(body).map(drop),
         "/api/v1/identity/revocations" => json::<Revocation>(body).map(drop),
+        "/api/v1/response/group-containments" => json::<NewGroupContainment>(body).map(drop),
         "/api/v1/identity/roots/retire" | "/api/v1/identity/roots/rollover" => {
             json::<RootStep>(body).map(drop)
         }
@@ -113,10 +122,10 @@ fn check_readable(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Pr
 
 /// Whether requests of this action may need another person.
 pub fn may_wait(action: Action) -> bool {
-    use Action::{AccessApply, BreakGlass, CaChange, PeopleChange, Revoke};
+    use Action::{AccessApply, BreakGlass, CaChange, Contain, PeopleChange, Revoke};
     matches!(
         action,
-        AccessApply | BreakGlass | CaChange | PeopleChange | Revoke
+        AccessApply | BreakGlass | CaChange | Contain | PeopleChange | Revoke
     )
 }
 
@@ -170,6 +179,15 @@ fn class_of(
                 !dry_run && (names("/product") || names("/ca"))
             };
             many.then_some((ActClass::RevokeMany, Action::RevokeMany))
+        }
+        Action::Contain => {
+            let dry_run = uri
+                .query()
+                .is_some_and(|query| query.contains("dry_run=true"));
+            let many = path.ends_with("/group-containments")
+                && !dry_run
+                && groups::is_of_many(plane, body);
+            many.then_some((ActClass::ContainMany, Action::ContainMany))
         }
         Action::PeopleChange => {
             let given = if path.ends_with("/link") {

@@ -81,6 +81,19 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(touched);
                 }
+                Letter::ContainMany(principals, reply) => {
+                    self.carry_out(now);
+                    let mut touched = 0;
+                    for principal in principals.iter() {
+                        let facts = self.admission.facts_of(principal);
+                        self.gateway.know_publisher(&facts);
+                        if gateway::home_shard(principal, self.shards) == self.index {
+                            touched += self.gateway.contain(facts, now, &mut self.turn);
+                        }
+                    }
+                    self.carry_out(now);
+                    let _ = reply.send(touched);
+                }
                 Letter::Know(principal, reply) => {
                     let facts = self.admission.facts_of(&principal);
                     self.gateway.know_publisher(&facts);
