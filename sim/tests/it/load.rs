@@ -39,6 +39,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         window: 64,
         keep_alive_seconds: 60,
         version: Version::V5,
+        in_clear: false,
         tls: Versions::Both,
         groups: Groups::All,
         seed: 7,

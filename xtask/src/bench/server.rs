@@ -16,6 +16,8 @@ pub enum Kind {
     MosquittoPersistent,
     Rumqttd,
     Cfssl,
+    /// The least that a message can cost: a loop of epoll in the clear, by our own `sim`.
+    Forwarder,
 }
 
 impl Kind {
@@ -25,6 +27,7 @@ impl Kind {
             Self::Mosquitto | Self::MosquittoPersistent => "mosquitto",
             Self::Rumqttd => "rumqttd",
             Self::Cfssl => "cfssl",
+            Self::Forwarder => "forwarder",
         }
     }
 }
@@ -140,6 +143,32 @@ impl Server {
             address,
             credentials,
         )
+    }
+
+    /// `sim forward`: it hands on and acknowledges, in the clear, and does nothing else.
+    ///
+    /// # Errors
+    /// As for Mosquitto.
+    pub fn forwarder(scratch: &Scratch, devices: usize) -> anyhow::Result<Self> {
+        // It asks for none: the load is made of the same devices.
+        let credentials = Credentials::create(&scratch.0.join("credentials"), devices)?;
+        let address = free_address()?;
+        let folder = scratch.unused("forwarder")?;
+        std::fs::create_dir_all(&folder)?;
+        let at = address.to_string();
+        Self::start(
+            Kind::Forwarder,
+            &crate::built(&crate::root_of_repository(), "release", "sim"),
+            &["forward".as_ref(), "--address".as_ref(), at.as_ref()],
+            &folder,
+            address,
+            credentials,
+        )
+    }
+
+    /// Whether it is spoken to without TLS.
+    pub fn is_in_clear(&self) -> bool {
+        self.kind == Kind::Forwarder
     }
 
     /// `cfssl serve` with a CA of its own.
@@ -550,6 +579,7 @@ pub fn build(root: &Path) -> anyhow::Result<()> {
 pub fn version_of(kind: Kind) -> anyhow::Result<String> {
     match kind {
         Kind::Fleetward => Ok("fleetward".to_owned()),
+        Kind::Forwarder => Ok("a forwarder over plain TCP".to_owned()),
         Kind::Mosquitto => mosquitto_version(),
         Kind::MosquittoPersistent => Ok(format!("{}, persistence on", mosquitto_version()?)),
         Kind::Rumqttd => {
@@ -625,7 +655,7 @@ impl Drop for Scratch {
 
 /// What Mosquitto's access list and configuration say, in our words; and a rate, so that metering
 /// is part of the work.
-const FLEET: [(&str, &str); 5] = [
+const FLEET: [(&str, &str); 6] = [
     ("fleet.toml", "name = \"bench\"\n"),
     (
         "products/device.toml",
@@ -641,8 +671,22 @@ const FLEET: [(&str, &str); 5] = [
          direction = \"from-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\n\
          [down]\ndescription = \"What devices hear\"\ntopic = \"t/{device}/down\"\n\
          direction = \"to-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\n\
+         [told]\ndescription = \"The same as up, held to a contract\"\ntopic = \"t/{device}/told\"\n\
+         direction = \"from-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\
+         schema = \"schemas/told.json\"\n\n\
          [all]\ndescription = \"What all hear\"\ntopic = \"n/all\"\n\
          direction = \"to-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n",
+    ),
+    (
+        "schemas/told.json",
+        // What `sim load` sends.
+        "{\"type\": \"object\", \"additionalProperties\": false,\n\
+         \"required\": [\"device\", \"sequence\", \"sent\"],\n\
+         \"properties\": {\n\
+         \"device\": {\"type\": \"integer\", \"minimum\": 0},\n\
+         \"sequence\": {\"type\": \"integer\", \"minimum\": 0},\n\
+         \"sent\": {\"type\": \"integer\", \"minimum\": 0},\n\
+         \"pad\": {\"type\": \"string\", \"maxLength\": 4096, \"pattern\": \"^x*$\"}}}\n",
     ),
     (
         "policies/bench.cedar",

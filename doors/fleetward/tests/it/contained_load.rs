@@ -87,6 +87,7 @@ fn under_load(shards: u16) {
         window: 64,
         keep_alive_seconds: 60,
         version: mqtt::Version::V5,
+        in_clear: false,
         tls: Versions::Both,
         groups: Groups::All,
         seed: u64::from(shards),
