@@ -174,11 +174,13 @@ impl Wire {
         on_packet: &mut impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let mut has_closed = false;
-        while let Some(tls) = &mut self.tls {
+        if let Some(tls) = &mut self.tls {
             let io_state = tls
                 .process_new_packets()
                 .map_err(|error| refusal_of(&error))?;
             has_closed = io_state.peer_has_closed();
+        }
+        while let Some(tls) = &mut self.tls {
             let length = match tls.reader().read(scratch) {
                 Ok(0) | Err(_) => break,
                 Ok(length) => length,

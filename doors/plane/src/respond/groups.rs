@@ -217,8 +217,8 @@ async fn record(
             change = change.write(standing.row(device));
         }
         match plane.commit_withdrawal(change).await {
-            Ok(receipt) => drop(first.get_or_insert(receipt)),
-            Err(trouble) => drop(failed.get_or_insert(trouble)),
+            Ok(receipt) => first = first.or(Some(receipt)),
+            Err(trouble) => failed = failed.or(Some(trouble)),
         }
     }
     match (failed, first) {
@@ -257,7 +257,10 @@ pub fn given_back(plane: &Plane, row: &GroupContainment) -> Result<GivenBack, Tr
     };
     let own_incidents: Vec<Option<IncidentId>> = {
         let judgement = plane.judgement.lock();
-        let open = |device| judgement.responder.open_incident_of(device).map(|one| one.id);
+        let open = |device: &DeviceId| {
+            let incident = judgement.responder.open_incident_of(device);
+            incident.map(|incident| incident.id)
+        };
         mine.iter().map(|(device, ..)| open(device)).collect()
     };
     let mut back = GivenBack::default();
@@ -351,7 +354,7 @@ pub async fn restore(
                 .write(Write::DropContainment { device });
         }
         let receipt = plane.commit(change).await?;
-        first.get_or_insert(receipt);
+        first = first.or(Some(receipt));
         plane.give_back_many(part, at).await?;
         let names: Vec<DeviceId> = part.iter().map(|(device, ..)| device.clone()).collect();
         plane.tell_containments(&names).await;
