@@ -390,6 +390,7 @@ fn a_quarantine_that_is_acknowledged_and_does_not_bite_is_told() {
             fleet: folder.path().to_owned(),
             product: "line".to_owned(),
             prefix: "line-".to_owned(),
+            whole: false,
         }),
         ..settings(&broker, Mode::Contain)
     };
@@ -428,6 +429,7 @@ fn who_was_never_forbidden_must_be_heard() {
             fleet: folder.path().to_owned(),
             product: "line".to_owned(),
             prefix: "line-".to_owned(),
+            whole: false,
         }),
         ..settings(&broker, Mode::Contain)
     };
