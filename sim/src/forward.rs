@@ -249,11 +249,12 @@ impl Forwarder {
 
 /// Two bytes of a packet, behind its fixed header and so many more.
 fn identifier(frame: &[u8], behind: usize) -> Option<[u8; 2]> {
-    let header = 1 + frame
-        .get(1..)?
-        .iter()
-        .take(4)
-        .position(|byte| byte & 0x80 == 0)?
+    let header = 1
+        + frame
+            .get(1..)?
+            .iter()
+            .take(4)
+            .position(|byte| byte & 0x80 == 0)?
         + 1;
     let at = header.checked_add(behind)?;
     frame.get(at..)?.first_chunk().copied()
@@ -300,7 +301,12 @@ mod tests {
         let mut hello = Vec::new();
         encode::connect(&mut hello, &Connect::new(Version::V5, "x"));
         let mut subscribing = hello.clone();
-        encode::subscribe(&mut subscribing, Version::V5, 7, &[("t/+/up", Qos::AtLeastOnce)]);
+        encode::subscribe(
+            &mut subscribing,
+            Version::V5,
+            7,
+            &[("t/+/up", Qos::AtLeastOnce)],
+        );
         let mut consumer = speak(address, &subscribing);
         heard(&mut consumer, &[0x20, 3, 0, 0, 0, 0x90, 4, 0, 7, 0, 1]);
         let mut device = speak(address, &hello);

@@ -401,12 +401,7 @@ impl Restore {
         show::fields(output, &done, &columns)
     }
 
-    fn ask(
-        &self,
-        client: &mut Client,
-        device: &DeviceId,
-        dry_run: bool,
-    ) -> anyhow::Result<Value> {
+    fn ask(&self, client: &mut Client, device: &DeviceId, dry_run: bool) -> anyhow::Result<Value> {
         let path = format!("/api/v1/response/containments/{device}?dry_run={dry_run}");
         let body = json!({ "reason": self.reason.as_deref().unwrap_or("dry run") });
         client.json(Ask::delete(&path).json(&body))

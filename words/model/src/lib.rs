@@ -26,8 +26,8 @@ pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
     ApiTokenId, AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId,
-    GroupContainmentId, GroupId, InvalidName, ManufacturerId, OperatorId, OwnerId, PasskeyId, PersonId, PolicyId, Principal,
-    ProductId, ProposalId, SerialNumber, ServiceId, TenantId,
+    GroupContainmentId, GroupId, InvalidName, ManufacturerId, OperatorId, OwnerId, PasskeyId,
+    PersonId, PolicyId, Principal, ProductId, ProposalId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use revocation::{Revocable, RevocationReason};

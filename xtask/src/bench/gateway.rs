@@ -2,8 +2,8 @@
 
 use super::figure::{Figure, Name};
 use super::load::{Load, Scenario};
-use super::server::{Durability, Kind, Server};
 use super::paired::paired;
+use super::server::{Durability, Kind, Server};
 use super::{Setting, cpu_micros_each, cpu_micros_of};
 use anyhow::{Context, ensure};
 use std::path::Path;

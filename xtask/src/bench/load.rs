@@ -312,7 +312,10 @@ impl Scenario {
     fn topics(&self) -> [(&'static str, String); 2] {
         let (up, down) = match self {
             Self::FanOut { .. } => ("n/all".to_owned(), "n/all"),
-            _ => (format!("t/{{device}}/{}", self.channel()), "t/{device}/down"),
+            _ => (
+                format!("t/{{device}}/{}", self.channel()),
+                "t/{device}/down",
+            ),
         };
         [
             ("--topic-template", up),

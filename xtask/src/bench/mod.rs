@@ -123,7 +123,10 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     };
     if let Some(only) = &arguments.only {
         let is_gateway_alone = matches!(wanted.as_slice(), [("gateway", _)]);
-        ensure!(is_gateway_alone, "only gateway has parts: bench gateway --only {only}");
+        ensure!(
+            is_gateway_alone,
+            "only gateway has parts: bench gateway --only {only}"
+        );
         gateway::check_part(only)?;
     }
     let named = |bench| wanted.iter().any(|(name, _)| *name == bench);

@@ -70,9 +70,16 @@ fn a_product_is_cut_off_in_one_act_and_undoing_it_gives_back_what_it_took_and_no
     assert_eq!(dry["names"], json!(["cam-1", "cam-2"]), "{dry}");
     assert_eq!((&dry["devices"], &dry["already"]), (&json!(2), &json!(2)));
     assert_eq!(dry["sessions_touched"], 2, "{dry}");
-    assert!(dry["takes_away"]["channels"].to_string().contains("telemetry"));
+    assert!(
+        dry["takes_away"]["channels"]
+            .to_string()
+            .contains("telemetry")
+    );
     assert!(is_heard(&mut cams[0]) && is_heard(&mut cams[1]));
-    assert_eq!(plane.get(ACTS).expect(200).json()["group_containments"], json!([]));
+    assert_eq!(
+        plane.get(ACTS).expect(200).json()["group_containments"],
+        json!([])
+    );
 
     let entries_before = plane.entries().len();
     let done = act(&plane, &json!({ "shown": dry["shown"] }));
@@ -88,23 +95,43 @@ fn a_product_is_cut_off_in_one_act_and_undoing_it_gives_back_what_it_took_and_no
     assert_eq!(behind[1]["details"]["devices"], "cam-1 cam-2");
     // The same again finds nobody left, and is no act.
     let again = act(&plane, &json!({}));
-    assert_eq!((&again["devices"], &again["entry"]), (&json!(0), &Value::Null));
+    assert_eq!(
+        (&again["devices"], &again["entry"]),
+        (&json!(0), &Value::Null)
+    );
 
-    let expected = ["cam-1:quarantined", "cam-2:quarantined", "cam-3:quarantined", "cam-4:isolated"];
+    let expected = [
+        "cam-1:quarantined",
+        "cam-2:quarantined",
+        "cam-3:quarantined",
+        "cam-4:isolated",
+    ];
     assert_eq!(contained(&plane), expected);
     let dry = undo(&plane, &done, true);
     assert_eq!(dry["names"], json!(["cam-1", "cam-2"]), "{dry}");
-    assert!(dry["gives_back"]["channels"].to_string().contains("telemetry"));
+    assert!(
+        dry["gives_back"]["channels"]
+            .to_string()
+            .contains("telemetry")
+    );
     assert_eq!(contained(&plane), expected);
     let undone = undo(&plane, &done, false);
     assert_eq!(undone["devices"], 2, "{undone}");
     assert!(is_heard(&mut cams[0]) && is_heard(&mut cams[1]));
     assert_eq!(contained(&plane), ["cam-3:quarantined", "cam-4:isolated"]);
     let id = done["group_containment"].as_str().unwrap();
-    plane.send("DELETE", &format!("{ACTS}/{id}"), &json!({})).expect(409);
+    plane
+        .send("DELETE", &format!("{ACTS}/{id}"), &json!({}))
+        .expect(409);
     let listed = plane.get(ACTS).expect(200).json();
-    assert!(listed["group_containments"][0]["restored_at"].is_string(), "{listed}");
-    let standing = plane.get(&format!("{ACTS}?standing=true")).expect(200).json();
+    assert!(
+        listed["group_containments"][0]["restored_at"].is_string(),
+        "{listed}"
+    );
+    let standing = plane
+        .get(&format!("{ACTS}?standing=true"))
+        .expect(200)
+        .json();
     assert_eq!(standing["group_containments"], json!([]));
     plane.stop_well();
 }
@@ -158,7 +185,12 @@ fn attack_undoing_an_act_of_many_frees_nobody_whom_another_word_holds() {
     contain_alone(&plane, "cam-2", "quarantined");
     let undone = undo(&plane, &last, false);
     assert_eq!(undone["names"], json!(["cam-1", "cam-3"]), "{undone}");
-    assert!(undone["kept"][0]["because"].as_str().unwrap().starts_with("INC-"));
+    assert!(
+        undone["kept"][0]["because"]
+            .as_str()
+            .unwrap()
+            .starts_with("INC-")
+    );
     assert_eq!(contained(&plane), ["cam-2:quarantined"]);
     assert!(is_heard(&mut cams[0]) && !is_heard(&mut cams[1]) && is_heard(&mut cams[2]));
 }
@@ -184,7 +216,9 @@ fn attack_what_was_shown_is_what_is_cut_off() {
     ] {
         plane.post(ACTS, &quarantine(&wrong)).expect(status);
     }
-    plane.send("DELETE", &format!("{ACTS}/g-0"), &json!({})).expect(404);
+    plane
+        .send("DELETE", &format!("{ACTS}/g-0"), &json!({}))
+        .expect(404);
 }
 
 /// Above what playbooks may cut off in an hour.
@@ -219,7 +253,10 @@ fn more_than_playbooks_may_waits_for_a_second_person_and_few_do_not() {
     assert_eq!(done["answer"]["devices"], 3, "{done}");
     assert_eq!(contained(&plane).len(), 3);
     // In the name of who asked for it.
-    let by = done["answer"]["group_containment"].as_str().unwrap().to_owned();
+    let by = done["answer"]["group_containment"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let listed = plane.get(ACTS).expect(200).json();
     let listed = listed["group_containments"].as_array().unwrap();
     let listed = listed.iter().find(|one| one["id"] == by.as_str()).unwrap();
@@ -238,7 +275,10 @@ fn crash_an_act_of_many_stays_in_force_and_can_be_undone_after_kill_9() {
     let done = act(&plane, &json!({}));
     plane.kill();
     let plane = home.start();
-    assert_eq!(contained(&plane), ["cam-1:quarantined", "cam-2:quarantined"]);
+    assert_eq!(
+        contained(&plane),
+        ["cam-1:quarantined", "cam-2:quarantined"]
+    );
     cam.connect(&plane.doors(), &Manner::default()).unwrap();
     assert!(!is_heard(&mut cam));
     undo(&plane, &done, false);
@@ -260,7 +300,10 @@ fn a_restored_backup_learns_of_an_act_of_many_from_the_log() {
     std::fs::remove_dir_all(home.data_dir()).unwrap();
     log::copy(&home.path("copy"), &home.data_dir());
     let plane = home.start();
-    assert_eq!(contained(&plane), ["cam-1:quarantined", "cam-2:quarantined"]);
+    assert_eq!(
+        contained(&plane),
+        ["cam-1:quarantined", "cam-2:quarantined"]
+    );
     let said = json!({ "reason": "restored the copy" });
     plane
         .send("DELETE", "/api/v1/audit/seal", &said)

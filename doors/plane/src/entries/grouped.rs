@@ -123,7 +123,9 @@ mod tests {
                 by: row.by.clone(),
                 group: own.then(|| row.id.clone()),
             };
-            let devices = ["cam-1", "cam-2"].map(|name| name.parse().unwrap()).to_vec();
+            let devices = ["cam-1", "cam-2"]
+                .map(|name| name.parse().unwrap())
+                .to_vec();
             let told = withdrawal_told_by(&written(act));
             assert_eq!(told, Some(Withdrawn::Contained(devices, standing)));
         }

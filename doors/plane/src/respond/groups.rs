@@ -11,9 +11,7 @@ use crate::shared::off_thread;
 use crate::trouble::Trouble;
 use crate::withdrawing::{self, Standing};
 use identity::Fact;
-use model::{
-    Containment, DeviceId, Digest, GroupContainmentId, IncidentId, Principal, Timestamp,
-};
+use model::{Containment, DeviceId, Digest, GroupContainmentId, IncidentId, Principal, Timestamp};
 use response::{Decision, contain_max_of_all};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -340,7 +338,10 @@ pub async fn restore(
         }
         if number == last {
             let restored = Some((at, actor.to_string()));
-            let undone = GroupContainment { restored, ..row.clone() };
+            let undone = GroupContainment {
+                restored,
+                ..row.clone()
+            };
             change = change.write(Write::PutGroupContainment(undone));
         }
         for (device, standing, _) in part {

@@ -181,9 +181,24 @@ fn figures_of_the_machine() {
     for (title, persistent, topic, payload) in [
         ("a message, live consumer", false, "up/temperature", nothing),
         ("a message, stored session", true, "up/temperature", nothing),
-        ("a message, JSON without a schema", false, "up/temperature", TELEMETRY),
-        ("a message, JSON with a schema", false, "described", TELEMETRY),
-        ("a message, CBOR with a schema", false, "described-cbor", TELEMETRY_CBOR),
+        (
+            "a message, JSON without a schema",
+            false,
+            "up/temperature",
+            TELEMETRY,
+        ),
+        (
+            "a message, JSON with a schema",
+            false,
+            "described",
+            TELEMETRY,
+        ),
+        (
+            "a message, CBOR with a schema",
+            false,
+            "described-cbor",
+            TELEMETRY_CBOR,
+        ),
     ] {
         let mut steady = Steady::sending(1000, persistent, topic, payload);
         // The least of several: what others on this machine did meanwhile is no part of it.
@@ -207,7 +222,11 @@ fn figures_of_the_machine() {
         }
         let counted = allocation_counter::measure(|| steady.round());
         if title == "a message, JSON with a schema" {
-            figure("allocations of 1,000 messages", counted.count_total as f64, "");
+            figure(
+                "allocations of 1,000 messages",
+                counted.count_total as f64,
+                "",
+            );
         }
     }
 }

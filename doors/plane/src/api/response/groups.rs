@@ -330,9 +330,8 @@ pub async fn restore(
     restored.devices = devices.len();
     restored.names = names(&devices);
     let looking = Arc::clone(&plane);
-    restored.gives_back = off_thread(move || {
-        Reach::of_kinds(&looking, &devices, |one| looking.reach_when_free(one))
-    })
-    .await?;
+    restored.gives_back =
+        off_thread(move || Reach::of_kinds(&looking, &devices, |one| looking.reach_when_free(one)))
+            .await?;
     Ok(Json(restored))
 }
