@@ -4,19 +4,19 @@
 
 mod claimed;
 mod commanded;
-mod grouped;
+mod contained;
 mod owned;
 mod people;
 
 pub use claimed::*;
 pub use commanded::*;
-pub use grouped::*;
+pub use contained::*;
 pub use owned::*;
 pub use people::*;
 
 use crate::plane::digest;
 use crate::served::record::Told;
-use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
+use crate::withdrawing::{Releasing, Standing};
 use model::{
     ApiTokenId, AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest,
     IncidentId, PasskeyId, PersonId, Principal, Revocable, RevocationReason, Timestamp,
@@ -613,30 +613,6 @@ pub fn unsealed(at: Timestamp, actor: &Actor, reason: &str) -> Act {
 }
 
 #[must_use]
-pub fn contained(
-    actor: &Actor,
-    what: &Containing,
-    standing: &Standing,
-    sessions_touched: u32,
-) -> Act {
-    let object = format_args!("device/{}", what.device);
-    Act::new(standing.since, actor, DEVICE_CONTAINED, object)
-        .with(CONTAINMENT, standing.containment.name())
-        .with("reason", &what.reason)
-        .with("sessions_touched", sessions_touched)
-        .with_incident(what.incident)
-}
-
-#[must_use]
-pub fn restored(at: Timestamp, actor: &Actor, what: &Restoring, was: &Standing) -> Act {
-    let object = format_args!("device/{}", what.device);
-    Act::new(at, actor, "response.device-restored", object)
-        .with("was", was.containment.name())
-        .with("reason", &what.reason)
-        .with_incident(what.incident)
-}
-
-#[must_use]
 pub fn baseline_accepted(at: Timestamp, actor: &Actor, product: &model::ProductId) -> Act {
     let object = format_args!("product/{product}");
     Act::new(at, actor, "detection.baseline-accepted", object)
@@ -775,8 +751,8 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
             };
             return Some(Withdrawn::Contained(vec![name.parse().ok()?], standing));
         }
-        action if grouped::WITHDRAWALS.contains(&action) => {
-            return grouped::withdrawal_told_by(entry);
+        action if contained::WITHDRAWALS.contains(&action) => {
+            return contained::withdrawal_told_by(entry);
         }
         _ => return None,
     };
@@ -797,6 +773,7 @@ pub fn incident_told_by(entry: &audit::Entry) -> Option<IncidentId> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::withdrawing::{Containing, Restoring};
 
     #[test]
     fn evidence_that_contradicts_is_read_back_and_what_affirms_is_not() {

@@ -10,6 +10,7 @@ mod contain;
 mod cpu;
 mod credentials;
 mod figure;
+mod fleet;
 mod gateway;
 mod load;
 mod machine;

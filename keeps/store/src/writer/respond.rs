@@ -100,7 +100,8 @@ impl Writer {
     }
 
     pub(super) fn put_group_containment(&self, row: &GroupContainment) -> Outcome<()> {
-        let (restored_at, restored_by) = row.restored.as_ref().unzip();
+        let restored_at = row.restored.as_ref().map(|(at, _)| millis(*at));
+        let restored_by = row.restored.as_ref().map(|(_, by)| by);
         self.perform(
             "INSERT OR REPLACE INTO group_containment (tenant, id, target, containment, reason,
              by_whom, at, devices, restored_at, restored_by)
@@ -114,7 +115,7 @@ impl Writer {
                 row.by,
                 millis(row.at),
                 signed(row.devices),
-                restored_at.map(|at| millis(*at)),
+                restored_at,
                 restored_by
             ],
         )

@@ -1,9 +1,9 @@
-//! What the log says of acts that cut many devices off: one entry that sums up, and others that name
-//! the devices, as many as it takes.
+//! What the log says of devices that are cut off and given back. Of an act that cuts many off one entry
+//! sums up, and others name the devices, as many as it takes.
 
-use super::{Act, Actor, CONTAINMENT, Withdrawn};
+use super::{Act, Actor, CONTAINMENT, DEVICE_CONTAINED, Withdrawn};
 use crate::respond::groups::GivenBack;
-use crate::withdrawing::Standing;
+use crate::withdrawing::{Containing, Restoring, Standing};
 use model::{Containment, DeviceId, GroupContainmentId, Timestamp};
 use store::GroupContainment;
 
@@ -16,6 +16,30 @@ const COUNT: &str = "count";
 const REASON: &str = "reason";
 
 pub(super) const WITHDRAWALS: [&str; 2] = [GROUP_CONTAINED, DEVICES_CONTAINED];
+
+#[must_use]
+pub fn contained(
+    actor: &Actor,
+    what: &Containing,
+    standing: &Standing,
+    sessions_touched: u32,
+) -> Act {
+    let object = format_args!("device/{}", what.device);
+    Act::new(standing.since, actor, DEVICE_CONTAINED, object)
+        .with(CONTAINMENT, standing.containment.name())
+        .with("reason", &what.reason)
+        .with("sessions_touched", sessions_touched)
+        .with_incident(what.incident)
+}
+
+#[must_use]
+pub fn restored(at: Timestamp, actor: &Actor, what: &Restoring, was: &Standing) -> Act {
+    let object = format_args!("device/{}", what.device);
+    Act::new(at, actor, "response.device-restored", object)
+        .with("was", was.containment.name())
+        .with("reason", &what.reason)
+        .with_incident(what.incident)
+}
 
 #[must_use]
 pub fn group_contained(actor: &Actor, row: &GroupContainment, sessions_touched: u32) -> Act {
