@@ -198,7 +198,7 @@ export const restore = (device: string, dry_run: boolean) =>
 /** Whom a group containment means: one of the two. */
 export type GroupTarget = { group: string } | { product: string };
 export const wouldContainGroup = (target: GroupTarget, containment: Containment) =>
-  body(plane.POST('/api/v1/response/group-containments', { params: { query: { dry_run: true } }, body: { ...target, containment, reason: 'a rehearsal' } }));
+  done(plane.POST('/api/v1/response/group-containments', { params: { query: { dry_run: true } }, body: { ...target, containment, reason: 'a rehearsal' } }));
 /** To those who were shown, and to no others. */
 export const containGroup = (target: GroupTarget, containment: Containment, reason: string, shown: string) =>
   done(plane.POST('/api/v1/response/group-containments', { body: { ...target, containment, reason, shown } }));
