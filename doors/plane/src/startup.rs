@@ -493,10 +493,10 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                     }
                 }
                 Some(Withdrawn::GroupContained(row)) => {
-                    if store.group_containment(&row.id)?.is_none() {
-                        let write = Write::PutGroupContainment(row);
-                        store.commit(Change::new(Direction::Withdraw).write(write))?;
-                    }
+                    // One that is on record may be undone there already.
+                    let known = store.group_containment(&row.id)?;
+                    let write = Write::PutGroupContainment(known.unwrap_or(row));
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::FleetRetired(fleet)) => {
                     let at = entry.time;
