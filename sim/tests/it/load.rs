@@ -1,24 +1,29 @@
 use crate::broker::Broker;
 use mqtt::{Qos, Version};
 use sim::load::{
-    Arrivals, CertificateSet, Containments, Mark, Mode, Report, Revocations, Settings, Withdrawn,
-    make_certificates, run,
+    Arrivals, CertificatePaths, CertificateSet, Containments, Mark, Mode, Report, Revocations,
+    Settings, Withdrawn, make_certificates, run,
 };
 use sim::plane::Plane;
 use sim::tls::{Client, Groups, Options, Versions};
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 fn settings(broker: &Broker, mode: Mode) -> Settings {
+    settings_at(broker.address, &broker.paths, mode)
+}
+
+fn settings_at(address: SocketAddr, paths: &CertificatePaths, mode: Mode) -> Settings {
     Settings {
         mode,
-        address: broker.address,
+        address,
         server_name: "localhost".to_owned(),
-        ca: broker.paths.ca.clone(),
-        cert_dir: broker.paths.devices.clone(),
+        ca: paths.ca.clone(),
+        cert_dir: paths.devices.clone(),
         devices: 20,
         rate: 1000.0,
         arrivals: Arrivals::Even,
@@ -29,7 +34,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         drain: Duration::from_secs(30),
         topic_template: "t/{device}/up".to_owned(),
         device_filter: "t/{device}/down".to_owned(),
-        consumer: Some(broker.paths.consumer.clone()),
+        consumer: Some(paths.consumer.clone()),
         consumer_id: "consumer".to_owned(),
         consumer_filter: "t/+/up".to_owned(),
         consumer_persistent: false,
@@ -85,6 +90,34 @@ fn everything_acknowledged_by_mosquitto_is_delivered_in_every_dialect() {
             ]
         );
     }
+}
+
+#[test]
+fn what_the_forwarder_acknowledges_arrives_once_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = CertificateSet {
+        folder: folder.path(),
+        devices: 20,
+        prefix: "device",
+        days: 1,
+    };
+    make_certificates(&set, sim::now()).unwrap();
+    let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = probe.local_addr().unwrap();
+    drop(probe);
+    // It ends with this process.
+    std::thread::spawn(move || sim::forward::serve(address));
+    while TcpStream::connect(address).is_err() {
+        std::thread::yield_now();
+    }
+    let paths = CertificatePaths::of(folder.path());
+    let settings = Settings {
+        in_clear: true,
+        ..settings_at(address, &paths, Mode::Publish)
+    };
+    let report = run(&settings, &mut |_| ()).unwrap();
+    complete(&report);
+    assert_eq!(report.connected, 20);
 }
 
 /// The size the comparison with another broker needs. Long in a debug build: run it by name.
