@@ -202,8 +202,13 @@ impl Tally {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.standing = standing;
             if standing == Standing::Changing {
-                let under_way = slot.in_flight.iter_mut();
-                under_way.for_each(|sent| sent.standing = standing);
+                for sent in &mut slot.in_flight {
+                    sent.standing = standing;
+                    // What was forbidden and is read after the act that permits it may be delivered.
+                    if let Ok(page) = u32::try_from(index) {
+                        self.forbidden.remove(&(page, sent.sequence));
+                    }
+                }
             }
         }
     }

@@ -136,7 +136,8 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         true => vec![crate::tools::MOSQUITTO, crate::tools::OPENSSL],
         false => Vec::new(),
     };
-    if named("handshake") || named("gateway") {
+    let asks_rumqttd = (arguments.only.as_deref()).is_none_or(|only| only == "rumqttd");
+    if named("handshake") || (named("gateway") && asks_rumqttd) {
         tools.push(crate::tools::RUMQTTD);
     }
     if named("revoke") && crate::tools::is_root() {
