@@ -377,6 +377,7 @@ impl Agent {
             state: state.to_owned(),
             containment: self.containment.map(|degree| degree.name().to_owned()),
             enforced_locally: self.fenced,
+            destination_rules: self.granted,
             connected_since: self.link.as_ref().and_then(Link::open_since),
             certificate,
             queue_messages: self.outbox.len(),

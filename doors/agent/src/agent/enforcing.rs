@@ -103,6 +103,9 @@ impl Agent {
             .and_then(|()| table.granted());
         match made {
             Ok(count) => {
+                if self.granted != count {
+                    self.next_status = Instant::now();
+                }
                 self.granted = count;
                 self.enforcement = None;
             }
