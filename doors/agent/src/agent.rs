@@ -75,6 +75,7 @@ pub struct Agent {
     /// enforced here.
     rules: Option<Rules>,
     next_rules: Instant,
+    rules_backoff: Backoff,
     next_names: Instant,
     /// Rules that the kernel held when we made them; 0: none are in force.
     granted: usize,
@@ -142,6 +143,7 @@ impl Agent {
             fenced: false,
             rules: None,
             next_rules: now,
+            rules_backoff: Backoff::new(enforcing::ASK_EVERY),
             next_names: now,
             granted: 0,
             enforcement: None,

@@ -59,7 +59,8 @@ pub fn enter(test: &str) -> bool {
 pub fn make() {
     for line in [
         "link set lo up",
-        "link add br0 type bridge",
+        // Of its own: else it takes that of a device's link, and another with each that comes.
+        "link add br0 address 02:00:00:00:00:01 type bridge",
         "addr add 192.168.10.1/24 dev br0",
         "addr add 203.0.113.250/32 dev br0",
         "-6 addr add 2001:db8:10::ffff/64 dev br0 nodad",
