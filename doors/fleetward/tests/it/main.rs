@@ -10,6 +10,7 @@
 
 mod acme;
 mod agent;
+mod agreement;
 mod attacks;
 mod authorities;
 mod by_alpn;
