@@ -41,6 +41,7 @@ mod ownership;
 mod passkeys;
 mod people;
 mod plane;
+mod provider;
 mod proxied;
 mod real_clients;
 mod recipes;
