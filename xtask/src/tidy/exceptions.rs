@@ -269,12 +269,6 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "concurrency in its place",
-        path: "doors/plane/src/shared.rs",
-        what: "tokio::spawn",
-        reason: "an act goes to its end though whoever asked for it hangs up",
-    },
-    Exception {
-        rule: "concurrency in its place",
         path: "doors/plane/src/judge/signals.rs",
         what: "mpsc",
         reason: "the one queue from doors and shards to the judge: bounded, and telling never waits",
