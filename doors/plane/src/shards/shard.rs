@@ -5,6 +5,7 @@
 //! sockets. So no acknowledgement leaves before what it promises is durable, and each touched
 //! connection is written once.
 
+mod alarm;
 mod arriving;
 mod claiming;
 mod framed;
@@ -31,6 +32,7 @@ use crate::listen::tls::Sight;
 use crate::shared::Locked;
 use crate::twinning::Twins;
 use access::{ChannelId, TrafficLedger};
+use alarm::Alarm;
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
@@ -58,8 +60,9 @@ const CONGESTED_BYTES: usize = 32 * 1024 * 1024;
 const SERVED_BETWEEN_MAIL: usize = 32;
 
 const MAILBOX: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
 /// Of the first door; those of the others lie below. No connection's is as great.
-const DOOR: u64 = u64::MAX - 1;
+const DOOR: u64 = u64::MAX - 2;
 const DOORS_MAX: usize = 8;
 
 /// A proven connection on its way to its home shard.
@@ -173,6 +176,7 @@ pub struct Shard {
     config: GatewayConfig,
     admission: Arc<Admission>,
     epoll: OwnedFd,
+    alarm: Alarm,
     doors: Vec<ShardDoor>,
     accepting: bool,
     /// Not before this.
@@ -255,6 +259,7 @@ impl Shard {
                 EventFlags::IN,
             )?;
         }
+        let alarm = Alarm::new(&epoll, ALARM)?;
         let outbox = mailboxes.iter().map(|_| Vec::new()).collect();
         let congested = vec![false; mailboxes.len()];
         Ok(Self {
@@ -263,6 +268,7 @@ impl Shard {
             config: config.clone(),
             admission,
             epoll,
+            alarm,
             doors,
             accepting: true,
             accept_at: clock.now(),
@@ -370,7 +376,7 @@ impl Shard {
             self.rest();
             events.clear();
             let timeout = self.timeout();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => {
                     tracing::error!("shard {}: the poll failed ({e}); ending", self.index);
@@ -390,6 +396,7 @@ impl Shard {
                 match event.data.u64() {
                     // A wake may outlive its letters, which were read between events.
                     MAILBOX => self.read_mail(now),
+                    ALARM => self.alarm.rang(),
                     token if token > DOOR - DOORS_MAX as u64 => {
                         let place = usize::try_from(DOOR - token).unwrap_or(DOORS_MAX);
                         if let Some(knocks) = knocking.get_mut(place) {
@@ -461,12 +468,10 @@ impl Shard {
         own.is_some_and(|mailbox| mailbox.waiting() > 0)
     }
 
-    fn timeout(&self) -> Timespec {
+    /// `None`: something will wake the thread in time.
+    fn timeout(&mut self) -> Option<Timespec> {
         if has_work(&self.turn) || self.leaving.is_under_way() {
-            return Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
+            return Some(Timespec::default());
         }
         let now = self.clock.now();
         let next = [
@@ -481,13 +486,9 @@ impl Shard {
         .flatten()
         .min();
         // A second at most, so that summed-up log lines do not wait for traffic.
-        let wait = next
-            .map_or(Duration::from_secs(1), |deadline| deadline.since(now))
-            .min(Duration::from_secs(1));
-        Timespec {
-            tv_sec: i64::try_from(wait.as_secs()).unwrap_or(1),
-            tv_nsec: i64::from(wait.subsec_nanos()),
-        }
+        let latest = now.plus(Duration::from_secs(1));
+        let deadline = next.map_or(latest, |deadline| deadline.min(latest));
+        self.alarm.wait(deadline, now)
     }
 
     fn slot_of(&mut self, token: u64) -> Option<(u32, &mut Slot)> {
