@@ -16,6 +16,11 @@ export interface Token {
   header: Record<string, unknown>;
   claims: Record<string, unknown>;
 }
+interface Sent {
+  method?: string;
+  headers?: HeadersInit;
+  body?: unknown;
+}
 interface Key {
   kid: string;
   alg: 'ES256' | 'RS256';
@@ -25,6 +30,8 @@ interface Key {
 export class IdentityProvider {
   /** Changes a token before the plane has it; it is signed anew, as its header says. */
   bend: ((token: Token) => void) | undefined;
+  /** The plane hears nothing of who signs out here. */
+  silent = false;
   /** Groups as they are now. */
   readonly groups = structuredClone(GROUPS);
   private keys: Key[] = [];
@@ -73,7 +80,7 @@ export class IdentityProvider {
       cookies: { keys: ['for-the-tests'] },
       features: { backchannelLogout: { enabled: true } },
       // The plane's certificate is of its own CA.
-      fetch: (url: URL | string, sent: { method?: string; headers?: HeadersInit; body?: unknown }) => tell(url, sent),
+      fetch: async (url: URL | string, sent: Sent) => (this.silent ? new Response(null, { status: 204 }) : tell(url, sent)),
       ttl: { Session: 3600, Interaction: 600, Grant: 3600, AuthorizationCode: 60, IdToken: 300, AccessToken: 300 },
     });
   }
@@ -141,7 +148,7 @@ export class IdentityProvider {
 }
 
 /** A form that a program posts to the plane. */
-export function tell(url: URL | string, sent: { method?: string; headers?: HeadersInit; body?: unknown }): Promise<Response> {
+export function tell(url: URL | string, sent: Sent): Promise<Response> {
   return new Promise((done, fail) => {
     const headers = Object.fromEntries(new Headers(sent.headers));
     const asked = request(url, { method: sent.method ?? 'GET', headers, rejectUnauthorized: false }, (response) => {
