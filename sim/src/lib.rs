@@ -26,6 +26,7 @@ pub mod enroll;
 pub mod est;
 pub mod factory;
 pub mod fleet;
+pub mod forward;
 pub mod hearing;
 mod http;
 pub mod intruder;

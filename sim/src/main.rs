@@ -33,6 +33,8 @@ enum Command {
     Issue(Issue),
     /// Live through a month of a fleet in minutes: who is found, who is left alone
     Month(Month),
+    /// Forward messages in the clear and do nothing else: how little a broker can cost
+    Forward(Forward),
     /// Give a fresh plane a fleet, enroll devices through EST, certify a consumer
     Enroll(Enroll),
 }
@@ -51,6 +53,13 @@ struct MakeCerts {
     /// Days until they expire
     #[arg(long, default_value_t = 30)]
     days: u32,
+}
+
+#[derive(clap::Args)]
+struct Forward {
+    /// HOST:PORT to listen at; of this machine
+    #[arg(long)]
+    address: String,
 }
 
 #[derive(clap::Args)]
@@ -193,6 +202,9 @@ struct Load {
     keep_alive: u16,
     #[arg(long, value_enum, default_value_t = Protocol::V5)]
     protocol: Protocol,
+    /// Without TLS, to `sim forward` alone
+    #[arg(long)]
+    in_clear: bool,
     #[arg(long, value_enum, default_value_t = Tls::Both)]
     tls: Tls,
     /// Key exchange that is offered
@@ -224,6 +236,9 @@ struct Load {
     /// In contain mode: the product whose policy changes; its devices are PRODUCT-00000, ..
     #[arg(long, default_value = "line")]
     product: String,
+    /// In contain mode: at last, all of that product is quarantined in one act
+    #[arg(long, action = clap::ArgAction::Set, default_value_t = false)]
+    quarantine_product: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -309,6 +324,7 @@ fn act(command: Command) -> Result<()> {
             let report = sim::issue::issue(&issuing, &mut print_mark)?;
             println!("{}", serde_json::to_string(&report)?);
         }
+        Command::Forward(wanted) => sim::forward::serve(resolve(&wanted.address)?)?,
         Command::Month(wanted) => {
             let plan = sim::month::Plan {
                 devices: wanted.devices,
@@ -401,6 +417,7 @@ impl Load {
                 fleet: self.fleet.context("name the fleet's folder: --fleet")?,
                 prefix: format!("{}-", self.product),
                 product: self.product,
+                whole: self.quarantine_product,
             }),
             _ => None,
         };
@@ -458,6 +475,7 @@ impl Load {
                 Protocol::V311 => Version::V311,
                 Protocol::V5 => Version::V5,
             },
+            in_clear: self.in_clear,
             tls: match self.tls {
                 Tls::Both => Versions::Both,
                 Tls::Only12 => Versions::Only12,

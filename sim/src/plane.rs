@@ -129,6 +129,16 @@ impl Plane {
         self.post("/api/v1/response/containments", &body).map(drop)
     }
 
+    /// Cuts all devices of a product off in one act; returns when that is on record.
+    ///
+    /// # Errors
+    /// Any [`Refusal`].
+    pub fn contain_product(&self, product: &str, containment: &str) -> Result<(), Refusal> {
+        let body = json!({ "product": product, "containment": containment, "reason": "a trial" });
+        self.post("/api/v1/response/group-containments", &body)
+            .map(drop)
+    }
+
     /// Names of the devices that the plane has connected, the first 10,000 sessions.
     ///
     /// # Errors

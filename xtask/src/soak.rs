@@ -94,6 +94,18 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
         });
     }
     if arguments.only.is_empty() {
+        steps.run("invariants by a solver", || {
+            tools::ensure(root, &[tools::CVC5])?;
+            let mut oracle = cargo_command(root);
+            succeed(
+                oracle
+                    .args(["run", "--release", "--locked"])
+                    .args(["--manifest-path", "symcc/Cargo.toml"]),
+            )?;
+            Ok(Outcome::Passed)
+        });
+    }
+    if arguments.only.is_empty() {
         steps.run("edits of policies", || {
             let mut command = cargo_command(root);
             command

@@ -149,6 +149,8 @@ pub const MBEDTLS: Tool = debian(
     "libmbedtls-dev",
     &["test", "-e", "/usr/include/mbedtls/ssl.h"],
 );
+/// Decides what Cedar's symbolic compiler asks.
+pub const CVC5: Tool = debian("cvc5", &["cvc5", "--version"]);
 pub const GXX: Tool = debian("g++", &["c++", "--version"]);
 pub const RUSTFMT: Tool = Tool {
     name: "rustfmt",

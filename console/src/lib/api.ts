@@ -195,6 +195,17 @@ export const contain = (device: string, containment: Containment, reason: string
   body(plane.POST('/api/v1/response/containments', { params: { query: { dry_run } }, body: { device, containment, reason } }));
 export const restore = (device: string, dry_run: boolean) =>
   body(plane.DELETE('/api/v1/response/containments/{device}', { params: { path: { device }, query: { dry_run } } }));
+/** Whom a group containment means: one of the two. */
+export type GroupTarget = { group: string } | { product: string };
+export const wouldContainGroup = (target: GroupTarget, containment: Containment) =>
+  done(plane.POST('/api/v1/response/group-containments', { params: { query: { dry_run: true } }, body: { ...target, containment, reason: 'a rehearsal' } }));
+/** To those who were shown, and to no others. */
+export const containGroup = (target: GroupTarget, containment: Containment, reason: string, shown: string) =>
+  done(plane.POST('/api/v1/response/group-containments', { body: { ...target, containment, reason, shown } }));
+export const groupContainments = () =>
+  body(plane.GET('/api/v1/response/group-containments', { params: { query: { standing: true } } }));
+export const restoreGroup = (act: string, dry_run: boolean, reason?: string) =>
+  body(plane.DELETE('/api/v1/response/group-containments/{act}', { params: { path: { act }, query: { dry_run } }, body: reason ? { reason } : {} }));
 export const playbooks = () => body(plane.GET('/api/v1/response/playbooks'));
 
 export const authorities = () => body(plane.GET('/api/v1/identity/authorities'));

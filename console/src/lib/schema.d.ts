@@ -2015,6 +2015,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/response/group-containments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Acts that cut many devices off, the latest first. */
+        get: operations["response_group_containments"];
+        put?: never;
+        /**
+         * Cuts a whole group or product off in one act: at every door and on every session at once, then on
+         *     record. Who comes into it later is not cut off.
+         */
+        post: operations["response_contain_group"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/response/group-containments/{act}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Undoes an act: gives back to those whom it cut off, and who were free before, what it took. On
+         *     record first, then in force. Who is worked on by itself, or is meant by another act, stays cut off.
+         */
+        delete: operations["response_restore_group"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/response/incidents": {
         parameters: {
             query?: never;
@@ -2588,6 +2629,8 @@ export interface components {
             /** @description `quarantined`, `isolated`. */
             containment: string;
             device: string;
+            /** @description The act that cut it off together with others, and that gives it back with them. */
+            group_containment?: string | null;
             incident?: string | null;
             since: string;
         };
@@ -2864,6 +2907,90 @@ export interface components {
         GlassBroken: {
             until: string;
         };
+        GroupContainment: {
+            at: string;
+            /** @description As in the log. */
+            by: string;
+            /** @description `quarantined`, `isolated`. */
+            containment: string;
+            /**
+             * Format: int64
+             * @description How many it cut off.
+             */
+            devices: number;
+            id: string;
+            reason: string;
+            restored_at?: string | null;
+            restored_by?: string | null;
+            /** @description `group/east`, `product/camera`. */
+            target: string;
+        };
+        GroupContainmentDone: {
+            /** @description Others of them that were cut off as far already. */
+            already: number;
+            containment: string;
+            /** @description Devices that it cuts off, or cuts off harder. */
+            devices: number;
+            /**
+             * Format: int64
+             * @description Index in the log of the entry that sums up; those behind it name the devices.
+             */
+            entry?: number | null;
+            /** @description Names the act, to undo it by. Absent in a dry run, and if all were cut off as far already. */
+            group_containment?: string | null;
+            /**
+             * Format: int64
+             * @description Microseconds after which it was in force at every door and on every session.
+             */
+            in_force_after_micros: number;
+            /**
+             * @description It cuts off more than playbooks may in an hour: whoever asks proves anew who they are, and
+             *     another person may have to approve.
+             */
+            is_many: boolean;
+            /** @description The first 1000 of the devices, in the order of their names. */
+            names: string[];
+            /**
+             * Format: int64
+             * @description Microseconds after which the last of its entries was durable.
+             */
+            recorded_after_micros: number;
+            /**
+             * Format: int32
+             * @description Of a dry run: sessions that it would touch.
+             */
+            sessions_touched: number;
+            /** @description Whom was looked at: to be said again when it is done. */
+            shown: string;
+            /** @description What they can reach no more, together. */
+            takes_away: components["schemas"]["Reach"];
+            /** @description `group/east`, `product/camera`. */
+            target: string;
+        };
+        GroupContainments: {
+            /** @description The latest first. */
+            group_containments: components["schemas"]["GroupContainment"][];
+        };
+        GroupRestored: {
+            /** @description Devices that get it back. */
+            devices: number;
+            /**
+             * Format: int64
+             * @description Index in the log of the entry that sums up. Absent in a dry run.
+             */
+            entry?: number | null;
+            /** @description What they get back, together. */
+            gives_back: components["schemas"]["Reach"];
+            id: string;
+            /** @description Devices that stay cut off, the first 1000. */
+            kept: components["schemas"]["KeptBack"][];
+            kept_count: number;
+            /** @description The first 1000 of them, in the order of their names. */
+            names: string[];
+            target: string;
+            /** @description What was in force. */
+            was: string;
+        };
         Heard: {
             name: string;
             policy: string;
@@ -3013,6 +3140,11 @@ export interface components {
             /** @description `every`, `server`, or some of `device`, `service` and `operator` joined by `+`. */
             uses: string;
         };
+        KeptBack: {
+            /** @description `revoked`; `INC-7`, by which it is worked on; or another act that means it too. */
+            because: string;
+            device: string;
+        };
         Key: {
             /** @description The log's name. */
             origin: string;
@@ -3126,6 +3258,20 @@ export interface components {
             device: string;
             /** @description It stands in the log. */
             reason: string;
+        };
+        NewGroupContainment: {
+            /** @description `quarantined`: they talk to this plane only; `isolated`: to nothing. */
+            containment: string;
+            /** @description A group that the fleet declares, with those within it; or `product`, one of the two. */
+            group?: string | null;
+            product?: string | null;
+            /** @description It stands in the log. */
+            reason: string;
+            /**
+             * @description `shown` of a dry run: refused if it has other devices meanwhile. Needed where another person
+             *     must approve.
+             */
+            shown?: string | null;
         };
         NewImport: {
             /** @description Certificates that ended are taken too, until then. */
@@ -3617,7 +3763,7 @@ export interface components {
             action: string;
             /** @description Absent while it waits. */
             approved?: boolean | null;
-            /** @description `policy`, `ca`, `revoke-many`, `rights`, `command-many`, `break-glass`. */
+            /** @description `policy`, `ca`, `revoke-many`, `contain-many`, `rights`, `command-many`, `break-glass`. */
             class: string;
             decided_at?: string | null;
             decided_by?: string | null;
@@ -17383,6 +17529,348 @@ export interface operations {
             };
             /** @description it is not theirs to ask */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    response_group_containments: {
+        parameters: {
+            query?: {
+                /** @description 1 to 1000, 100 if absent. */
+                limit?: number;
+                /** @description Only those that were not undone. */
+                standing?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupContainments"];
+                };
+            };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description it is not theirs to ask */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description not now; ask again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    response_contain_group: {
+        parameters: {
+            query?: {
+                /** @description Say what would be done and do nothing. */
+                dry_run?: boolean;
+            };
+            header?: {
+                /** @description Asked for again with the same key, within an hour, it is answered as before and not done a second time */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewGroupContainment"];
+            };
+        };
+        responses: {
+            /** @description dry_run: nothing was done */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupContainmentDone"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupContainmentDone"];
+                };
+            };
+            /** @description another person must approve it first */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Proposal"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description it is not theirs to ask */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body is of another media type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description the body does not fit, or the Idempotency-Key was used for another */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description asked too often */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description a fault of the plane's */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    response_restore_group: {
+        parameters: {
+            query?: {
+                /** @description Say what would be done and do nothing. */
+                dry_run?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description `g-…` */
+                act: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": null | components["schemas"]["Restoration"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupRestored"];
+                };
+            };
+            /** @description the request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description it is not theirs to ask */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -318,6 +318,29 @@ test('contain and restore ask first and say what they take and give', async () =
   await page.getByText('in force on every shard').waitFor();
 });
 
+test('a product is cut off by whoever types its name, and undoing shows who stays cut off', async () => {
+  const { page } = await begin('incident', 'light', '#/fleet');
+  await page.getByRole('button', { name: 'Cut a group off…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Who').selectOption('product/camera');
+  await dialog.getByText('would be cut off at once').waitFor();
+  const act = dialog.getByRole('button', { name: 'Quarantine them' });
+  await dialog.getByLabel('Reason').fill('a worm in 1.2');
+  expect(await act.isDisabled()).toBe(true);
+  await dialog.getByLabel(/Type the name/).fill('camera');
+  await accessible(page, 'the dialog that cuts a group off');
+  await act.click();
+  await page.getByText('product/camera: ').first().waitFor();
+  await page.getByRole('button', { name: 'Undo…' }).click();
+  await dialog.getByText('would get back').waitFor();
+  await dialog.getByText('stay cut off:').waitFor();
+  await dialog.getByLabel('Reason').fill('patched');
+  await accessible(page, 'the dialog that undoes it');
+  await dialog.getByRole('button', { name: 'Give it back' }).click();
+  await page.getByText('restored.').waitFor();
+  expect(await page.getByRole('button', { name: 'Undo…' }).count()).toBe(0);
+});
+
 test('the keyboard goes everywhere', async () => {
   const { page } = await begin('incident');
   await page.locator('.view').waitFor();
@@ -599,10 +622,10 @@ test('who may not do something is not offered it', async () => {
   fixture.onlooker = 'viewer';
   await page.reload();
   await page.locator('.view svg[role=img]').waitFor();
-  for (const hash of ['#/now', '#/fleet/camera-3', '#/identity/pending', '#/identity/claim-tokens', '#/identity/revocations', '#/access/approvals']) {
+  for (const hash of ['#/now', '#/fleet', '#/fleet/camera-3', '#/identity/pending', '#/identity/claim-tokens', '#/identity/revocations', '#/access/approvals']) {
     await visit(page, hash, 'h1');
     await page.waitForTimeout(150);
-    for (const act of ['Restore…', 'Quarantine…', 'Revoke…', 'Approve…', 'Make tokens…', 'Look and approve…']) {
+    for (const act of ['Restore…', 'Quarantine…', 'Cut a group off…', 'Revoke…', 'Approve…', 'Make tokens…', 'Look and approve…']) {
       expect(await page.getByRole('button', { name: act }).count(), `${hash} ${act}`).toBe(0);
     }
   }

@@ -75,6 +75,7 @@ pub struct Agent {
     /// enforced here.
     rules: Option<Rules>,
     next_rules: Instant,
+    rules_backoff: Backoff,
     next_names: Instant,
     /// Rules that the kernel held when we made them; 0: none are in force.
     granted: usize,
@@ -142,6 +143,7 @@ impl Agent {
             fenced: false,
             rules: None,
             next_rules: now,
+            rules_backoff: Backoff::new(enforcing::ASK_EVERY),
             next_names: now,
             granted: 0,
             enforcement: None,
@@ -377,6 +379,7 @@ impl Agent {
             state: state.to_owned(),
             containment: self.containment.map(|degree| degree.name().to_owned()),
             enforced_locally: self.fenced,
+            destination_rules: self.granted,
             connected_since: self.link.as_ref().and_then(Link::open_since),
             certificate,
             queue_messages: self.outbox.len(),

@@ -49,6 +49,11 @@ impl Failure {
             _ => false,
         }
     }
+
+    /// True if the plane cut this device off, by which it ends the session before it could say so.
+    pub fn cuts_off(&self) -> bool {
+        matches!(self, Self::Disconnected(reason, _) if *reason == Reason::ADMINISTRATIVE_ACTION)
+    }
 }
 
 impl std::fmt::Display for Failure {

@@ -24,6 +24,8 @@ pub struct Status {
     pub containment: Option<String>,
     /// The device's own rules of quarantine are in force.
     pub enforced_locally: bool,
+    /// Rules of destinations that the kernel holds; 0: none are in force.
+    pub destination_rules: usize,
     pub connected_since: Option<u64>,
     pub certificate: Option<CertificateStatus>,
     pub queue_messages: usize,

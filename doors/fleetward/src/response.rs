@@ -1,12 +1,14 @@
 //! `fleetward response …`: what is worked on, who is cut off, what is planned.
 
+mod groups;
+
 use crate::ask;
 use crate::client::{Ask, Client};
 use crate::place::Place;
 use crate::show::{self, Column, Output, escaped};
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use model::{Containment, DeviceId, IncidentId};
+use model::{Containment, DeviceId, GroupContainmentId, GroupId, IncidentId, ProductId};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 
@@ -37,21 +39,38 @@ pub enum ResponseVerb {
         #[command(flatten)]
         place: Place,
     },
-    /// Cut a device off: at every door and on every session when this returns.
+    /// Cut a device off, or a whole group or product: at every door and on every session when this
+    /// returns.
     #[command(after_help = "Examples:\n  \
         fleetward response contain cam-1 --reason 'talks to a foreign host'\n  \
         fleetward response contain cam-1 --isolate --reason 'taken over' --yes\n  \
-        fleetward response contain cam-1 --dry-run\n\n\
+        fleetward response contain cam-1 --dry-run\n  \
+        fleetward response contain --group east --dry-run\n  \
+        fleetward response contain --product camera --reason 'worm in 1.2' --yes\n\n\
         Quarantined, it talks to this plane only and may renew its certificate; isolated, to \
-        nothing. On a terminal it asks first; elsewhere it does not.")]
+        nothing. One device: on a terminal it asks first; elsewhere it does not. Many: it shows whom \
+        it means, asks on a terminal and wants --yes elsewhere; above what playbooks may cut off in \
+        an hour another person may have to approve.")]
     Contain(Contain),
-    /// Give a device back what it was cut off from.
+    /// Give a device back what it was cut off from, or undo an act that cut many off.
     #[command(
         after_help = "Examples:\n  fleetward response restore cam-1 --dry-run\n  \
-        fleetward response restore cam-1 --reason 'new firmware, looked at'\n\n\
-        On a terminal it asks first; elsewhere say --yes."
+        fleetward response restore cam-1 --reason 'new firmware, looked at'\n  \
+        fleetward response restore --group-containment g-0123456789abcdef --dry-run\n\n\
+        On a terminal it asks first; elsewhere say --yes. Of an act that cut many off, those stay \
+        cut off that are worked on by themselves or that another act means too."
     )]
     Restore(Restore),
+    /// List acts that cut many devices off, the latest first.
+    #[command(after_help = "Examples:\n  fleetward response group-containments\n  \
+        fleetward response group-containments --standing --output json")]
+    GroupContainments {
+        /// Only those that were not undone.
+        #[arg(long)]
+        standing: bool,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Close an incident. Its device stays cut off until it is restored.
     #[command(after_help = "Examples:\n  \
         fleetward response close INC-7 --reason 'test of the installer'")]
@@ -81,7 +100,14 @@ pub enum ResponseVerb {
 
 #[derive(Debug, Args)]
 pub struct Contain {
-    device: DeviceId,
+    #[arg(required_unless_present_any = ["group", "product"])]
+    device: Option<DeviceId>,
+    /// All of a group that the fleet declares, with those within it.
+    #[arg(long, conflicts_with_all = ["device", "product"])]
+    group: Option<GroupId>,
+    /// All of a product.
+    #[arg(long, conflicts_with = "device")]
+    product: Option<ProductId>,
     /// From this plane too.
     #[arg(long)]
     isolate: bool,
@@ -100,7 +126,11 @@ pub struct Contain {
 
 #[derive(Debug, Args)]
 pub struct Restore {
-    device: DeviceId,
+    #[arg(required_unless_present = "group_containment")]
+    device: Option<DeviceId>,
+    /// The act to undo, as `group-containments` lists it.
+    #[arg(long, value_name = "ACT", conflicts_with = "device")]
+    group_containment: Option<GroupContainmentId>,
     /// Why; it stands in the log.
     #[arg(long, required_unless_present = "dry_run")]
     reason: Option<String>,
@@ -232,6 +262,12 @@ impl ResponseVerb {
                 let calm = "No device is cut off.";
                 list(output, &found, "/containments", &CONTAINED, calm)
             }
+            Self::GroupContainments { standing, place } => {
+                let path = format!("/api/v1/response/group-containments?standing={standing}");
+                let found = place.client()?.json(Ask::get(&path))?;
+                let calm = "No act has cut many devices off.";
+                list(output, &found, "/group_containments", &groups::LISTED, calm)
+            }
             Self::Playbooks { place } => {
                 let found = place
                     .client()?
@@ -269,7 +305,16 @@ impl Contain {
             Containment::Quarantined
         };
         let mut client = self.place.client()?;
-        let takes = self.ask(&mut client, containment, true)?;
+        let Some(device) = &self.device else {
+            let act = groups::Containing {
+                group: self.group.as_ref(),
+                product: self.product.as_ref(),
+                containment,
+                reason: self.reason.as_deref(),
+            };
+            return act.run(output, &mut client, self.dry_run, self.yes);
+        };
+        let takes = self.ask(&mut client, device, containment, true)?;
         let columns = [
             ("containment", "/containment"),
             ("device is known", "/known"),
@@ -281,12 +326,12 @@ impl Contain {
         }
         if !self.yes && std::io::stdin().is_terminal() {
             show::fields(Output::Table, &takes, &columns)?;
-            let device = escaped(self.device.as_str());
+            let device = escaped(device.as_str());
             if !ask::yes(&format!("Have {device} {}?", containment.name()))? {
                 bail!("nothing was cut off");
             }
         }
-        let done = self.ask(&mut client, containment, false)?;
+        let done = self.ask(&mut client, device, containment, false)?;
         let columns = [
             ("containment", "/containment"),
             ("device is known", "/known"),
@@ -301,12 +346,13 @@ impl Contain {
     fn ask(
         &self,
         client: &mut Client,
+        device: &DeviceId,
         containment: Containment,
         dry_run: bool,
     ) -> anyhow::Result<Value> {
         let path = format!("/api/v1/response/containments?dry_run={dry_run}");
         let body = json!({
-            "device": self.device.as_str(),
+            "device": device.as_str(),
             "containment": containment.name(),
             "reason": self.reason.as_deref().unwrap_or("dry run"),
         });
@@ -317,7 +363,14 @@ impl Contain {
 impl Restore {
     fn run(&self, output: Output) -> anyhow::Result<()> {
         let mut client = self.place.client()?;
-        let gives = self.ask(&mut client, true)?;
+        let Some(device) = &self.device else {
+            let Some(act) = &self.group_containment else {
+                bail!("say which device, or which act to undo");
+            };
+            let reason = self.reason.as_deref();
+            return groups::restore(output, &mut client, act, reason, self.dry_run, self.yes);
+        };
+        let gives = self.ask(&mut client, device, true)?;
         let columns = [
             ("device", "/device"),
             ("was", "/was"),
@@ -332,12 +385,12 @@ impl Restore {
                 bail!("nothing was given back: there is no terminal to ask on; say --yes");
             }
             show::fields(Output::Table, &gives, &columns)?;
-            let device = escaped(self.device.as_str());
+            let device = escaped(device.as_str());
             if !ask::yes(&format!("Give this back to {device}?"))? {
                 bail!("nothing was given back");
             }
         }
-        let done = self.ask(&mut client, false)?;
+        let done = self.ask(&mut client, device, false)?;
         let columns = [
             ("device", "/device"),
             ("was", "/was"),
@@ -348,11 +401,8 @@ impl Restore {
         show::fields(output, &done, &columns)
     }
 
-    fn ask(&self, client: &mut Client, dry_run: bool) -> anyhow::Result<Value> {
-        let path = format!(
-            "/api/v1/response/containments/{}?dry_run={dry_run}",
-            self.device
-        );
+    fn ask(&self, client: &mut Client, device: &DeviceId, dry_run: bool) -> anyhow::Result<Value> {
+        let path = format!("/api/v1/response/containments/{device}?dry_run={dry_run}");
         let body = json!({ "reason": self.reason.as_deref().unwrap_or("dry run") });
         client.json(Ask::delete(&path).json(&body))
     }

@@ -4,17 +4,19 @@
 
 mod claimed;
 mod commanded;
+mod contained;
 mod owned;
 mod people;
 
 pub use claimed::*;
 pub use commanded::*;
+pub use contained::*;
 pub use owned::*;
 pub use people::*;
 
 use crate::plane::digest;
 use crate::served::record::Told;
-use crate::withdrawing::{Containing, Releasing, Restoring, Standing};
+use crate::withdrawing::{Releasing, Standing};
 use model::{
     ApiTokenId, AuthorityId, CertificateId, CertificateUses, Containment, DeviceId, Digest,
     IncidentId, PasskeyId, PersonId, Principal, Revocable, RevocationReason, Timestamp,
@@ -611,30 +613,6 @@ pub fn unsealed(at: Timestamp, actor: &Actor, reason: &str) -> Act {
 }
 
 #[must_use]
-pub fn contained(
-    actor: &Actor,
-    what: &Containing,
-    standing: &Standing,
-    sessions_touched: u32,
-) -> Act {
-    let object = format_args!("device/{}", what.device);
-    Act::new(standing.since, actor, DEVICE_CONTAINED, object)
-        .with(CONTAINMENT, standing.containment.name())
-        .with("reason", &what.reason)
-        .with("sessions_touched", sessions_touched)
-        .with_incident(what.incident)
-}
-
-#[must_use]
-pub fn restored(at: Timestamp, actor: &Actor, what: &Restoring, was: &Standing) -> Act {
-    let object = format_args!("device/{}", what.device);
-    Act::new(at, actor, "response.device-restored", object)
-        .with("was", was.containment.name())
-        .with("reason", &what.reason)
-        .with_incident(what.incident)
-}
-
-#[must_use]
 pub fn baseline_accepted(at: Timestamp, actor: &Actor, product: &model::ProductId) -> Act {
     let object = format_args!("product/{product}");
     Act::new(at, actor, "detection.baseline-accepted", object)
@@ -699,7 +677,10 @@ const REVOKED: [&str; 5] = [
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Withdrawn {
     Revoked(Revocable, RevocationReason),
-    Contained(DeviceId, Standing),
+    /// One device, or those that one entry of an act of many names.
+    Contained(Vec<DeviceId>, Standing),
+    /// An act that cut many off.
+    GroupContained(store::GroupContainment),
     FleetRetired(model::ManufacturerId),
     ClaimCertificateRetired(model::ClaimCertificateId),
     TpmUnlisted(Digest),
@@ -766,8 +747,12 @@ pub fn withdrawal_told_by(entry: &audit::Entry) -> Option<Withdrawn> {
                 since: entry.time,
                 incident: detail(INCIDENT).and_then(IncidentId::from_text),
                 by: entry.actor.clone(),
+                group: None,
             };
-            return Some(Withdrawn::Contained(name.parse().ok()?, standing));
+            return Some(Withdrawn::Contained(vec![name.parse().ok()?], standing));
+        }
+        action if contained::WITHDRAWALS.contains(&action) => {
+            return contained::withdrawal_told_by(entry);
         }
         _ => return None,
     };
@@ -788,6 +773,7 @@ pub fn incident_told_by(entry: &audit::Entry) -> Option<IncidentId> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::withdrawing::{Containing, Restoring};
 
     #[test]
     fn evidence_that_contradicts_is_read_back_and_what_affirms_is_not() {
@@ -879,7 +865,7 @@ pub(crate) mod tests {
                 };
                 let standing = what.standing(Timestamp::from_seconds(9), &Actor::Plane);
                 let read = written(contained(&Actor::Plane, &what, &standing, 1));
-                let told = Withdrawn::Contained(device.clone(), standing.clone());
+                let told = Withdrawn::Contained(vec![device.clone()], standing.clone());
                 assert_eq!(withdrawal_told_by(&read), Some(told));
 
                 let back = Restoring {

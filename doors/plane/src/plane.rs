@@ -421,23 +421,36 @@ impl Plane {
     /// Says how far a device is cut off: to its live session, which may do with it what it wants,
     /// to the inventory and to the screens.
     pub async fn tell_containment(&self, device: &DeviceId) {
-        let told = {
-            // Held until the inventory knows, so that an earlier standing is never written last.
-            // Always in this order: containments, then inventory.
-            let containments = self.containments.lock();
-            let standing = containments.of(device);
-            let cut = standing.map(|one| Cut {
-                containment: one.containment,
-                since: one.since,
-                incident: one.incident,
-                by: one.by.clone(),
-            });
-            self.inventory.lock().contained(device, cut);
-            word_of(standing)
-        };
+        let told = self.list_containment(device);
         self.send_containment(device, &told).await;
         let told = serde_json::json!({ "id": device.to_string(), "change": told });
         self.events.tell(About::Device, &told);
+    }
+
+    /// As [`Plane::tell_containment`], of many; screens are told once.
+    pub async fn tell_containments(&self, devices: &[DeviceId]) {
+        for device in devices {
+            let told = self.list_containment(device);
+            self.send_containment(device, &told).await;
+        }
+        let told = serde_json::json!({ "change": "containments", "devices": devices.len() });
+        self.events.tell(About::Device, &told);
+    }
+
+    /// Says it to the inventory; what the device is to be told.
+    fn list_containment(&self, device: &DeviceId) -> serde_json::Value {
+        // Held until the inventory knows, so that an earlier standing is never written last.
+        // Always in this order: containments, then inventory.
+        let containments = self.containments.lock();
+        let standing = containments.of(device);
+        let cut = standing.map(|one| Cut {
+            containment: one.containment,
+            since: one.since,
+            incident: one.incident,
+            by: one.by.clone(),
+        });
+        self.inventory.lock().contained(device, cut);
+        word_of(standing)
     }
 
     /// Says it to the device once more, if it is cut off: it may have come back since, and a

@@ -132,3 +132,46 @@ impl<T: Send + 'static, F: Future<Output = Result<T, Trouble>> + Send + 'static>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, poll_fn};
+    use tokio::sync::oneshot;
+
+    #[tokio::test]
+    async fn an_act_whose_asker_hangs_up_comes_to_its_end() {
+        let (go, may_go) = oneshot::channel::<()>();
+        let (tell, told) = oneshot::channel();
+        let act = to_its_end(async move {
+            may_go.await.map_err(Trouble::fault)?;
+            let _ = tell.send(());
+            Ok(())
+        });
+        let mut act = Box::pin(act);
+        poll_fn(|context| {
+            assert!(act.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        drop(act);
+        go.send(()).unwrap();
+        told.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_act_that_nobody_asked_for_yet_is_not_begun_by_hanging_up() {
+        let (tell, told) = oneshot::channel::<()>();
+        drop(to_its_end(async move {
+            let _ = tell.send(());
+            pending::<Result<(), Trouble>>().await
+        }));
+        assert!(told.await.is_err(), "dropped unsent");
+    }
+
+    #[tokio::test]
+    async fn a_defect_in_an_act_is_its_answer() {
+        let act = to_its_end::<()>(async { panic!("a defect") });
+        assert!(matches!(act.await, Err(Trouble::Fault(_))));
+    }
+}

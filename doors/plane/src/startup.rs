@@ -479,13 +479,24 @@ fn replay_withdrawals(store: &Store) -> anyhow::Result<()> {
                     let write = Write::Revoke { what, at, reason };
                     store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
-                Some(Withdrawn::Contained(device, standing)) => {
-                    let present = store.containment(&device)?;
-                    // The harder one stands, whichever came last.
-                    if present.is_none_or(|known| known.containment < standing.containment) {
-                        let write = standing.row(&device);
-                        store.commit(Change::new(Direction::Withdraw).write(write))?;
+                Some(Withdrawn::Contained(devices, standing)) => {
+                    let mut change = Change::new(Direction::Withdraw);
+                    for device in &devices {
+                        let present = store.containment(device)?;
+                        // The harder one stands, whichever came last.
+                        if present.is_none_or(|known| known.containment < standing.containment) {
+                            change = change.write(standing.row(device));
+                        }
                     }
+                    if !change.writes.is_empty() {
+                        store.commit(change)?;
+                    }
+                }
+                Some(Withdrawn::GroupContained(row)) => {
+                    // One that is on record may be undone there already.
+                    let known = store.group_containment(&row.id)?;
+                    let write = Write::PutGroupContainment(known.unwrap_or(row));
+                    store.commit(Change::new(Direction::Withdraw).write(write))?;
                 }
                 Some(Withdrawn::FleetRetired(fleet)) => {
                     let at = entry.time;
@@ -623,6 +634,7 @@ fn remember(store: &Store) -> anyhow::Result<(Registry, Containments)> {
             since: row.since,
             incident: row.incident,
             by: row.by,
+            group: row.group,
         };
         containments.put(&row.device, standing);
     })?;

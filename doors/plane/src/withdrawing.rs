@@ -6,8 +6,8 @@ use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
 use identity::{Fact, Reach};
 use model::{
-    CertificateId, Containment, DeviceId, Digest, IncidentId, Revocable, RevocationReason,
-    Timestamp,
+    CertificateId, Containment, DeviceId, Digest, GroupContainmentId, IncidentId, Revocable,
+    RevocationReason, Timestamp,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -237,6 +237,7 @@ impl Containing {
             since,
             incident: self.incident,
             by: actor.to_string(),
+            group: None,
         }
     }
 }
@@ -276,6 +277,8 @@ pub struct Standing {
     pub incident: Option<IncidentId>,
     /// The actor who decided.
     pub by: String,
+    /// The act that cut it off together with others, and that gives it back with them.
+    pub group: Option<GroupContainmentId>,
 }
 
 impl Standing {
@@ -288,6 +291,7 @@ impl Standing {
             since: self.since,
             incident: self.incident,
             by: self.by.clone(),
+            group: self.group.clone(),
         })
     }
 }
@@ -350,6 +354,7 @@ mod tests {
             since: Timestamp::from_seconds(1),
             incident: None,
             by: "plane".into(),
+            group: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::identity::{Certificate, Device, ExpectedDevice, Holder, Manufacturer,
 use crate::inventory::DeviceRecord;
 use crate::ownership::{OwnershipCode, OwnershipStep};
 use crate::people::{ApiToken, Passkey, Person, Proposal};
-use crate::response::{Contained, Incident, Outgoing, Step};
+use crate::response::{Contained, GroupContainment, Incident, Outgoing, Step};
 use crate::tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 use crate::twin::TwinWrite;
 use model::{
@@ -363,6 +363,8 @@ pub enum Write {
     /// and author; a harder one replaces a softer one. Conflict: a softer one than is in force, unless
     /// the change is a [`Direction::Grant`]: to soften gives back.
     PutContainment(Contained),
+    /// Creates or replaces the row of an act that cut many off. It cuts nobody off by itself.
+    PutGroupContainment(GroupContainment),
     /// Gives a device back what it was cut off from. One that is not cut off changes nothing.
     DropContainment { device: DeviceId },
     /// Creates or replaces the row of an incident.
@@ -463,6 +465,7 @@ impl Write {
             | Self::PutSuperseded(_)
             | Self::DropHeldKey { .. }
             | Self::PutContainment(_)
+            | Self::PutGroupContainment(_)
             | Self::PutIncident(_)
             | Self::AppendStep { .. }
             | Self::PutShownKey { .. }

@@ -75,7 +75,7 @@ pub use journal::{
 pub use ownership::{Owned, OwnershipCode, OwnershipPeriod, OwnershipStep};
 pub use people::{ApiToken, Passkey, Person, Proposal};
 pub use published::{PublishError, Published};
-pub use response::{Contained, Incident, IncidentState, Outgoing, Step, StepRow};
+pub use response::{Contained, GroupContainment, Incident, IncidentState, Outgoing, Step, StepRow};
 pub use store::{Options, Store};
 pub use tpm::{AttestationResult, AttestationStatus, EndorsementKey, HeldKey, TpmVendor};
 pub use twin::{Twin, TwinWrite};

@@ -3,9 +3,12 @@
 
 use crate::error::ReadError;
 use crate::reader::{at, count, index};
-use crate::row::{incident_id, name, named, optional_at, optional_named};
+use crate::row::{incident_id, name, named, optional_at, optional_name, optional_named};
 use crate::store::Store;
-use model::{Attribution, Containment, DeviceId, IncidentId, Severity, Source, Subject, Timestamp};
+use model::{
+    Attribution, Containment, DeviceId, GroupContainmentId, IncidentId, Severity, Source, Subject,
+    Timestamp,
+};
 use rusqlite::{Row, params};
 
 /// A device that is cut off. Free is no row.
@@ -18,6 +21,26 @@ pub struct Contained {
     pub incident: Option<IncidentId>,
     /// The person or playbook that decided; at most 256 bytes.
     pub by: String,
+    /// The act that cut it off together with others, and that gives it back with them.
+    pub group: Option<GroupContainmentId>,
+}
+
+/// One act that cut many devices off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupContainment {
+    pub id: GroupContainmentId,
+    /// Who was meant, `group/east`; at most 256 bytes.
+    pub target: String,
+    pub containment: Containment,
+    /// At most 2 KiB.
+    pub reason: String,
+    /// At most 256 bytes.
+    pub by: String,
+    pub at: Timestamp,
+    /// How many it cut off that were free before.
+    pub devices: u64,
+    /// When it was undone, and by whom.
+    pub restored: Option<(Timestamp, String)>,
 }
 
 /// How far an incident is.
@@ -113,7 +136,7 @@ impl Store {
     /// The disk, or a row that is not valid.
     pub fn for_each_containment(&self, mut each: impl FnMut(Contained)) -> Result<u64, ReadError> {
         self.readers().for_each(
-            "SELECT device, containment, since, incident, by_whom FROM containment
+            "SELECT device, containment, since, incident, by_whom, group_containment FROM containment
              WHERE tenant = ?1 ORDER BY device",
             params![self.tenant_text()],
             |row| contained(row).map(&mut each),
@@ -124,10 +147,42 @@ impl Store {
     /// The disk, or a row that is not valid.
     pub fn containment(&self, device: &DeviceId) -> Result<Option<Contained>, ReadError> {
         self.readers().one(
-            "SELECT device, containment, since, incident, by_whom FROM containment
+            "SELECT device, containment, since, incident, by_whom, group_containment FROM containment
              WHERE tenant = ?1 AND device = ?2",
             params![self.tenant_text(), device.as_str()],
             contained,
+        )
+    }
+
+    /// Acts that cut many off, the latest first; `standing`: only those that were not undone.
+    ///
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn group_containments(
+        &self,
+        standing: bool,
+        limit: usize,
+    ) -> Result<Vec<GroupContainment>, ReadError> {
+        self.readers().page(
+            "SELECT id, target, containment, reason, by_whom, at, devices, restored_at, restored_by
+             FROM group_containment WHERE tenant = ?1 AND (restored_at IS NULL OR NOT ?3)
+             ORDER BY at DESC, id LIMIT ?2",
+            params![self.tenant_text(), count(limit), standing],
+            group_containment,
+        )
+    }
+
+    /// # Errors
+    /// The disk, or a row that is not valid.
+    pub fn group_containment(
+        &self,
+        id: &GroupContainmentId,
+    ) -> Result<Option<GroupContainment>, ReadError> {
+        self.readers().one(
+            "SELECT id, target, containment, reason, by_whom, at, devices, restored_at, restored_by
+             FROM group_containment WHERE tenant = ?1 AND id = ?2",
+            params![self.tenant_text(), id.as_str()],
+            group_containment,
         )
     }
 
@@ -255,6 +310,22 @@ fn contained(row: &Row<'_>) -> Result<Contained, ReadError> {
         since: at(row.get(2)?),
         incident: incident_id(row, 3)?,
         by: row.get(4)?,
+        group: optional_name(row, 5, TABLE)?,
+    })
+}
+
+fn group_containment(row: &Row<'_>) -> Result<GroupContainment, ReadError> {
+    const TABLE: &str = "group_containment";
+    let restored_by: Option<String> = row.get(8)?;
+    Ok(GroupContainment {
+        id: name(row, 0, TABLE)?,
+        target: row.get(1)?,
+        containment: named(row, 2, TABLE, Containment::from_name)?,
+        reason: row.get(3)?,
+        by: row.get(4)?,
+        at: at(row.get(5)?),
+        devices: index(row.get(6)?),
+        restored: optional_at(row, 7)?.zip(restored_by),
     })
 }
 

@@ -623,6 +623,23 @@ CREATE TABLE twin (
     reported_at INTEGER,
     PRIMARY KEY (tenant, device)
 ) STRICT, WITHOUT ROWID;
+ALTER TABLE containment ADD COLUMN group_containment TEXT;
+
+CREATE TABLE group_containment (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    target TEXT NOT NULL,
+    containment TEXT NOT NULL CHECK (containment IN ('quarantined', 'isolated')),
+    reason TEXT NOT NULL,
+    by_whom TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    devices INTEGER NOT NULL,
+    restored_at INTEGER,
+    restored_by TEXT,
+    PRIMARY KEY (tenant, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX group_containment_by_time ON group_containment (tenant, at);
+
 CREATE INDEX command_delivery_open ON command_delivery (tenant, command)
     WHERE state IN ('waiting', 'sent');
 ";

@@ -44,6 +44,13 @@ pub struct Behaviour {
     pub firmware: Vec<Firmware>,
 }
 
+impl Behaviour {
+    /// With whom they are expected to speak, whoever opens: what of destinations is their own.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &DestinationId> {
+        (self.destinations.iter().flatten()).chain(&self.serves)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub enum TlsVersion {
     #[serde(rename = "1.2")]

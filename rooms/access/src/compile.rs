@@ -585,10 +585,13 @@ mod tests {
 
         let failing = "@id(\"no\") forbid (principal, action, resource) \
                        when { 9223372036854775807 + 1 == 0 };";
+        let set: cedar_policy::PolicySet = failing.parse().unwrap();
+        let tree = set.policies().next().unwrap().to_pst().unwrap();
         let fleet = fleet.with_policy(Policy {
             id: PolicyId::new("no").unwrap(),
             is_permit: false,
-            set: failing.parse().unwrap(),
+            set,
+            tree: tree.body().clone().into(),
             names: Names::default(),
             origin: Origin {
                 path: "policies/no.cedar".into(),

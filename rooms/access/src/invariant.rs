@@ -1,5 +1,6 @@
 //! `fleet/invariants.toml`: what must hold of every policy that is ever applied.
 
+use crate::behaviour::DestinationId;
 use crate::declared::{self, Declared, Tables};
 use crate::diagnostic::{Diagnostic, Place, SourceFile, help_with, nearest};
 use crate::fleet::{ChannelId, Part, caps, part_of};
@@ -33,6 +34,18 @@ pub(crate) enum Rule {
         publish: Option<Vec<Party>>,
         receive: Option<Vec<Party>>,
     },
+    /// Nobody else connects with these; an empty list means nobody at all.
+    Connect {
+        destinations: Destinations,
+        only: Vec<Party>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Destinations {
+    These(Vec<DestinationId>),
+    /// Whatever can be a peer in the site itself.
+    Local,
 }
 
 /// A path that is meant. What it does not name may be any.
@@ -54,6 +67,7 @@ impl Invariant {
             Rule::Only {
                 publish, receive, ..
             } => [publish, receive].into_iter().flatten().collect(),
+            Rule::Connect { only, .. } => vec![only],
         };
         lists.into_iter().flatten().cloned().collect()
     }
@@ -71,6 +85,9 @@ struct InvariantTable {
     channels: Option<Vec<Spanned<String>>>,
     publish_only: Option<Vec<Spanned<String>>>,
     receive_only: Option<Vec<Spanned<String>>>,
+    destinations: Option<Vec<Spanned<String>>>,
+    connect_only: Option<Vec<Spanned<String>>>,
+    local_only: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -81,8 +98,9 @@ struct ExceptionTable {
     to: Option<Vec<Spanned<String>>>,
 }
 
-const SHAPE: &str = "write either from = [..] and to = [..], or channels = [..] with publish_only = \
-                     [..] or receive_only = [..]";
+const SHAPE: &str = "write from = [..] and to = [..]; or channels = [..] with publish_only = [..] or \
+                     receive_only = [..]; or destinations = [..] with connect_only = [..]; or \
+                     local_only = [..]";
 pub(crate) const EXCEPTIONS_MAX: usize = 32;
 
 /// Reads the file if there is one; what is wrong is added to `wrong`. By id.
@@ -148,6 +166,9 @@ impl Reader<'_> {
                 channels: None,
                 publish_only: None,
                 receive_only: None,
+                destinations: None,
+                connect_only: None,
+                local_only: None,
                 ..
             } => Rule::NoPath {
                 from: self.parties(key, &from, wrong),
@@ -163,6 +184,9 @@ impl Reader<'_> {
                 channels: Some(channels),
                 publish_only,
                 receive_only,
+                destinations: None,
+                connect_only: None,
+                local_only: None,
                 ..
             } if except.is_empty() && (publish_only.is_some() || receive_only.is_some()) => {
                 Rule::Only {
@@ -171,6 +195,31 @@ impl Reader<'_> {
                     receive: receive_only.map(|list| self.parties(key, &list, wrong)),
                 }
             }
+            InvariantTable {
+                from: None,
+                to: None,
+                except,
+                channels: None,
+                publish_only: None,
+                receive_only: None,
+                destinations,
+                connect_only,
+                local_only,
+                ..
+            } if except.is_empty() => match (destinations, connect_only, local_only) {
+                (Some(destinations), Some(only), None) => Rule::Connect {
+                    destinations: Destinations::These(self.destinations(key, &destinations, wrong)),
+                    only: self.known(&only, wrong),
+                },
+                (None, None, Some(only)) => Rule::Connect {
+                    destinations: Destinations::Local,
+                    only: self.known(&only, wrong),
+                },
+                _ => {
+                    self.refuse(key, "this is no invariant", SHAPE, wrong);
+                    return None;
+                }
+            },
             _ => {
                 self.refuse(key, "this is no invariant", SHAPE, wrong);
                 return None;
@@ -237,6 +286,39 @@ impl Reader<'_> {
         channels
     }
 
+    fn destinations(
+        &self,
+        key: &Spanned<String>,
+        list: &[Spanned<String>],
+        wrong: &mut Vec<Diagnostic>,
+    ) -> Vec<DestinationId> {
+        if list.is_empty() {
+            self.refuse(
+                key,
+                "an empty list of destinations",
+                "name one at least",
+                wrong,
+            );
+        }
+        let mut destinations = Vec::new();
+        for name in list {
+            let mut known = self.declared.destinations.keys();
+            match known.find(|known| known.as_str() == name.get_ref()) {
+                Some(known) => destinations.push(known.clone()),
+                None => {
+                    let message = format!("destination {:?} is not declared", name.get_ref());
+                    let known = self.declared.destinations.keys().map(DestinationId::as_str);
+                    let help = help_with(
+                        nearest(name.get_ref(), known),
+                        "correct the name: an invariant about nothing would always hold",
+                    );
+                    self.refuse(name, &message, &help, wrong);
+                }
+            }
+        }
+        destinations
+    }
+
     fn parties(
         &self,
         key: &Spanned<String>,
@@ -248,6 +330,10 @@ impl Reader<'_> {
                         \"group/..\" and \"service/..\"";
             self.refuse(key, "an empty list says nothing", help, wrong);
         }
+        self.known(list, wrong)
+    }
+
+    fn known(&self, list: &[Spanned<String>], wrong: &mut Vec<Diagnostic>) -> Vec<Party> {
         let mut parties = Vec::new();
         for name in list {
             match self.party(name.get_ref()) {

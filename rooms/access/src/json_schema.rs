@@ -153,7 +153,32 @@ fn invariants() -> Value {
         "anyOf",
         json!([{ "required": ["publish_only"] }, { "required": ["receive_only"] }]),
     );
-    let invariant = json!({ "anyOf": [no_path, only] });
+    // Nobody at all is a thing to say here.
+    let devices = |what| {
+        let mut devices = parties(what);
+        put(&mut devices, "minItems", json!(0));
+        devices
+    };
+    let mut destinations = list(name(), "Destinations");
+    put(&mut destinations, "minItems", json!(1));
+    let connect_only = table(
+        &["destinations", "connect_only"],
+        json!({
+            "description": text("Why it must hold"),
+            "destinations": destinations,
+            "except": { "type": "array", "maxItems": 0 },
+            "connect_only": devices("Nobody else may connect with them"),
+        }),
+    );
+    let local_only = table(
+        &["local_only"],
+        json!({
+            "description": text("Why it must hold"),
+            "except": { "type": "array", "maxItems": 0 },
+            "local_only": devices("Nobody else may connect with a peer in the site itself"),
+        }),
+    );
+    let invariant = json!({ "anyOf": [no_path, only, connect_only, local_only] });
     document("invariants.toml", named(caps::INVARIANTS, invariant))
 }
 

@@ -120,7 +120,7 @@ pub enum Permission {
     Rule(String),
     /// What an address and a name need at all: neighbours, DHCP, the site's resolver.
     Infrastructure,
-    /// To the plane, in quarantine.
+    /// To a door of the plane.
     Plane,
 }
 
@@ -148,13 +148,9 @@ impl Passage {
 pub fn decide(rules: &[Rule], site: &Site, host: &Host, flow: &Flow) -> Passage {
     match host.containment {
         Some(Containment::Isolated) => return Passage::Denied(Denial::Contained),
-        Some(Containment::Quarantined) => {
-            return if site.is_plane(flow) {
-                Passage::Permitted(Permission::Plane)
-            } else {
-                Passage::Denied(Denial::Contained)
-            };
-        }
+        // Whoever is not isolated may speak with the plane: no policy gives that, none takes it.
+        _ if site.is_plane(flow) => return Passage::Permitted(Permission::Plane),
+        Some(Containment::Quarantined) => return Passage::Denied(Denial::Contained),
         None => {}
     }
     if site.is_infrastructure(flow) {
@@ -316,6 +312,17 @@ impl Ports {
 const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 impl Remote {
+    /// Whether it can be a peer in the site itself, another device among them, by what it is. A name
+    /// may mean anything: it is none.
+    #[must_use]
+    pub fn may_be_local(&self) -> bool {
+        let local: Vec<Network> = (PRIVATE.into_iter().filter_map(Network::parse))
+            .chain(before_the_default_route())
+            .collect();
+        let is_local = |network: &Network| local.iter().any(|one| one.overlaps(*network));
+        self.networks().iter().any(is_local)
+    }
+
     /// Where it is as far as that can be said without a site: what is at home may be at any private
     /// address. Empty: only its name says.
     #[must_use]

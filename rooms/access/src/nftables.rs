@@ -438,6 +438,8 @@ impl<'a> Writing<'a> {
              \t\tudp sport 546 udp dport 547 ip6 daddr @gateways6 accept\n\
              \t\tmeta l4proto {{ tcp, udp }} th dport 53 ip daddr @resolvers4 accept\n\
              \t\tmeta l4proto {{ tcp, udp }} th dport 53 ip6 daddr @resolvers6 accept\n\
+             \t\tip daddr . tcp dport @plane4 accept\n\
+             \t\tip6 daddr . tcp dport @plane6 accept\n\
              \t\tip saddr vmap @from4\n\
              \t\tip6 saddr vmap @from6\n\
              {unlisted}\

@@ -6,11 +6,13 @@ use crate::diagnostic::{Diagnostic, Place, SourceFile, help_with, nearest};
 use crate::fleet::{ChannelId, Part, caps, part_of};
 use crate::subset;
 use crate::template::is_name;
+use cedar_policy::pst::Template;
 use cedar_policy::{Effect, EntityUid, PolicySet, Schema, ValidationMode, Validator};
 use model::{GroupId, PolicyId, ProductId, ServiceId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The built-in Cedar schema, with comments: what a policy may speak of.
 #[must_use]
@@ -37,6 +39,8 @@ pub(crate) struct Policy {
     pub is_permit: bool,
     /// Of this policy alone.
     pub set: PolicySet,
+    /// The same as a tree, for proofs.
+    pub tree: Arc<Template>,
     pub names: Names,
     pub origin: Origin,
 }
@@ -208,8 +212,9 @@ impl<'a> Source<'a> {
         };
         let id = self.id(&policy, wrong);
         let mut names = self.names(&policy, declared, wrong);
-        names.assurance = self.check_subset(&policy, wrong);
-        let id = id?;
+        let tree = self.tree(&policy, wrong);
+        names.assurance = tree.as_deref().is_some_and(subset::asks_assurance);
+        let (id, tree) = (id?, tree?);
         let policy = policy.new_id(cedar_policy::PolicyId::new(id.as_str()));
         let is_permit = policy.effect() == Effect::Permit;
         let set = match PolicySet::from_policies([policy]) {
@@ -234,6 +239,7 @@ impl<'a> Source<'a> {
             id,
             is_permit,
             set,
+            tree,
             names,
             origin: Origin {
                 path: start.path,
@@ -320,19 +326,23 @@ impl<'a> Source<'a> {
         names
     }
 
-    /// Whether the policy asks for a device's assurance.
-    fn check_subset(&self, policy: &cedar_policy::Policy, wrong: &mut Vec<Diagnostic>) -> bool {
+    /// What the policy says as a tree; what of it is not in the subset is said.
+    fn tree(
+        &self,
+        policy: &cedar_policy::Policy,
+        wrong: &mut Vec<Diagnostic>,
+    ) -> Option<Arc<Template>> {
         match policy.to_pst() {
             Ok(policy) => {
                 let refusals = subset::refusals(policy.body()).into_iter();
                 wrong.extend(refusals.map(|refusal| {
                     self.in_conditions(&refusal.token, refusal.message, refusal.help)
                 }));
-                subset::asks_assurance(policy.body())
+                Some(Arc::new(policy.body().clone()))
             }
             Err(error) => {
                 wrong.push(self.diagnostic(0, error.to_string(), Some(SHAPE.into())));
-                false
+                None
             }
         }
     }

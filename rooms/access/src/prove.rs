@@ -4,18 +4,20 @@
 //! boolean functions of what a device can be; an invariant is broken exactly where their
 //! combination is true somewhere, and that place is the counterexample.
 //!
-//! What is proven is about messages that the gateway passes on. It is not about a service that hands
-//! on what it heard, nor about the network beside the plane.
+//! What is proven is about messages that the gateway passes on, and about destinations that devices may
+//! connect with. It is not about a service that hands on what it heard, nor about a network that does
+//! not hold these rules.
 
 mod condition;
 mod diagram;
 
+use crate::behaviour::Destination;
 use crate::compile::{Action, Relation};
 use crate::diagnostic::Diagnostic;
 use crate::fleet::{Channel, Fleet};
-use crate::invariant::{Exception, Invariant, Rule};
+use crate::invariant::{Destinations, Exception, Invariant, Rule};
 pub(crate) use condition::Party;
-use condition::{Kinds, Question, Side, Untranslated, Who};
+use condition::{Kinds, Question, Side, Untranslated, What, Who};
 use diagram::{Diagrams, Function};
 
 /// What became of one invariant.
@@ -96,10 +98,15 @@ struct End<'f> {
 
 impl<'f> Prover<'f> {
     fn new(fleet: &'f Fleet, invariant: &'f Invariant) -> Result<Self, Untranslated> {
+        let mut named = invariant.parties();
+        // Whether a destination is a device's own hangs on its product.
+        for destination in asked(fleet, &invariant.rule) {
+            named.extend(declaring(fleet, destination));
+        }
         Ok(Self {
             fleet,
             invariant,
-            kinds: Kinds::new(fleet, &invariant.parties())?,
+            kinds: Kinds::new(fleet, &named)?,
             diagrams: Diagrams::new(),
         })
     }
@@ -130,6 +137,13 @@ impl<'f> Prover<'f> {
                     }
                 }
             }
+            Rule::Connect { only, .. } => {
+                for destination in asked(self.fleet, &self.invariant.rule) {
+                    if let Some(case) = self.connecting(destination, only)? {
+                        return Ok(Some(case));
+                    }
+                }
+            }
         }
         Ok(None)
     }
@@ -143,6 +157,9 @@ impl<'f> Prover<'f> {
         except: &[Exception],
     ) -> Result<Option<String>, Untranslated> {
         let senders = self.ends(channel, Action::Publish, Side::Sender)?;
+        if senders.is_empty() {
+            return Ok(None);
+        }
         let receivers = self.ends(channel, Action::Receive, Side::Receiver)?;
         let applicable: Vec<&Exception> = (except.iter())
             .filter(|one| {
@@ -195,9 +212,46 @@ impl<'f> Prover<'f> {
                     Action::Receive => "may receive",
                 };
                 let who = self.who_in_words(end, &case);
-                let by = self.permit_in_words(channel, action, end, &case)?;
+                let by = self.permit_in_words(What::Message(action, channel), end, &case)?;
                 let place = place(channel, end.relation);
                 return Ok(Some(format!("{who} {doing} {place} by {by}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A device outside of `only` that may connect with `destination`.
+    fn connecting(
+        &mut self,
+        destination: &'f Destination,
+        only: &[Party],
+    ) -> Result<Option<String>, Untranslated> {
+        let (side, what) = (Side::Sender, What::Connect(destination));
+        let who = Who::Device(side);
+        let possible = self.kinds.possible(side, &mut self.diagrams)?;
+        let declaring: Vec<Party> = declaring(self.fleet, destination).collect();
+        let declares = (self.kinds).is_one_of(who, &declaring, &mut self.diagrams)?;
+        let declares_not = self.diagrams.not(declares)?;
+        for (relation, is_so) in [(Relation::Own, declares), (Relation::Other, declares_not)] {
+            let question = Question {
+                who,
+                what,
+                relation,
+            };
+            let may = self.permitted(question)?;
+            let may = self.diagrams.and(may, possible)?;
+            let may = self.diagrams.and(may, is_so)?;
+            let end = End { who, relation, may };
+            let inside = self.is_one_of(end, only)?;
+            let outside = self.diagrams.not(inside)?;
+            let broken = self.diagrams.and(outside, may)?;
+            if let Some(case) = self.diagrams.answer(broken) {
+                let who = self.who_in_words(end, &case);
+                let by = self.permit_in_words(what, end, &case)?;
+                let (id, remote) = (&destination.id, &destination.remote);
+                return Ok(Some(format!(
+                    "{who} may connect with {id} ({remote}) by {by}"
+                )));
             }
         }
         Ok(None)
@@ -219,24 +273,11 @@ impl<'f> Prover<'f> {
         asked.extend(services.map(|service| (Who::Service(service), Relation::Other)));
         let mut ends = Vec::new();
         for (who, relation) in asked {
-            let question = Question {
+            let mut may = self.permitted(Question {
                 who,
-                action,
-                channel,
+                what: What::Message(action, channel),
                 relation,
-            };
-            let (mut permitted, mut forbidden) = (Function::FALSE, Function::FALSE);
-            for policy in self.fleet.policy_list() {
-                let applies = self.kinds.applies(policy, question, &mut self.diagrams)?;
-                let either = if policy.is_permit {
-                    &mut permitted
-                } else {
-                    &mut forbidden
-                };
-                *either = self.diagrams.or(*either, applies)?;
-            }
-            let free = self.diagrams.not(forbidden)?;
-            let mut may = self.diagrams.and(permitted, free)?;
+            })?;
             if matches!(who, Who::Device(_)) {
                 may = self.diagrams.and(may, possible)?;
             }
@@ -245,6 +286,22 @@ impl<'f> Prover<'f> {
             }
         }
         Ok(ends)
+    }
+
+    /// Where some permit applies and no forbid does.
+    fn permitted(&mut self, question: Question<'f>) -> Result<Function, Untranslated> {
+        let (mut permitted, mut forbidden) = (Function::FALSE, Function::FALSE);
+        for policy in self.fleet.policy_list() {
+            let applies = self.kinds.applies(policy, question, &mut self.diagrams)?;
+            let either = if policy.is_permit {
+                &mut permitted
+            } else {
+                &mut forbidden
+            };
+            *either = self.diagrams.or(*either, applies)?;
+        }
+        let free = self.diagrams.not(forbidden)?;
+        Ok(self.diagrams.and(permitted, free)?)
     }
 
     fn is_one_of(&mut self, end: End<'_>, parties: &[Party]) -> Result<Function, Untranslated> {
@@ -277,8 +334,10 @@ impl<'f> Prover<'f> {
     ) -> Result<String, Untranslated> {
         let from = self.who_in_words(sender, case);
         let to = self.who_in_words(receiver, case);
-        let sends = self.permit_in_words(channel, Action::Publish, sender, case)?;
-        let hears = self.permit_in_words(channel, Action::Receive, receiver, case)?;
+        let sent = What::Message(Action::Publish, channel);
+        let sends = self.permit_in_words(sent, sender, case)?;
+        let heard = What::Message(Action::Receive, channel);
+        let hears = self.permit_in_words(heard, receiver, case)?;
         // Seen from the sender: its own topics, the receiver's, or those of a third.
         let place = match (sender.relation, receiver.relation) {
             (Relation::Other, Relation::Own) => format!("the other's topics of {}", channel.id),
@@ -299,8 +358,7 @@ impl<'f> Prover<'f> {
     /// The permit that applies in this case.
     fn permit_in_words(
         &mut self,
-        channel: &'f Channel,
-        action: Action,
+        what: What<'f>,
         end: End<'f>,
         case: &[(u16, bool)],
     ) -> Result<String, Untranslated> {
@@ -310,8 +368,7 @@ impl<'f> Prover<'f> {
             .collect();
         let question = Question {
             who: end.who,
-            action,
-            channel,
+            what,
             relation: end.relation,
         };
         for policy in self.fleet.policy_list().iter().filter(|one| one.is_permit) {
@@ -323,6 +380,25 @@ impl<'f> Prover<'f> {
         }
         Err(Untranslated::Foreign)
     }
+}
+
+/// The destinations that an invariant speaks of.
+fn asked<'f>(fleet: &'f Fleet, rule: &'f Rule) -> impl Iterator<Item = &'f Destination> {
+    fleet.destinations().filter(move |destination| match rule {
+        Rule::Connect { destinations, .. } => match destinations {
+            Destinations::These(ids) => ids.contains(&destination.id),
+            Destinations::Local => destination.remote.may_be_local(),
+        },
+        Rule::NoPath { .. } | Rule::Only { .. } => false,
+    })
+}
+
+/// The products whose devices own a destination.
+fn declaring<'f>(fleet: &'f Fleet, destination: &'f Destination) -> impl Iterator<Item = Party> {
+    fleet
+        .products()
+        .filter(move |product| product.behaviour.places().any(|id| *id == destination.id))
+        .map(|product| Party::Product(product.id.clone()))
 }
 
 /// Seen from whoever has `relation` to the topics.

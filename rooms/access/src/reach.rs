@@ -61,14 +61,7 @@ impl Grants {
             .as_ref()
             .and_then(|product| self.fleet().product(product));
         let own: BTreeSet<&DestinationId> = (product.into_iter())
-            .flat_map(|product| {
-                product
-                    .behaviour
-                    .destinations
-                    .iter()
-                    .flatten()
-                    .chain(&product.behaviour.serves)
-            })
+            .flat_map(|product| product.behaviour.places())
             .collect();
         let subject = self.subject(facts);
         let permitted =

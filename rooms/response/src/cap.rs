@@ -60,6 +60,14 @@ impl Taken {
     }
 }
 
+/// Devices an hour that all playbooks together may cut off in a fleet of this size: an operator's
+/// word, or 10, or 0.1 % of the fleet where that is more.
+#[must_use]
+pub fn contain_max_of_all(set: Option<u64>, fleet_size: u64) -> u64 {
+    const CONTAIN_MAX_ALL: u64 = 10;
+    set.unwrap_or_else(|| default_max(CONTAIN_MAX_ALL, fleet_size))
+}
+
 /// `low`, or 0.1 % of so many devices where that is more.
 pub(crate) fn default_max(low: u64, devices: u64) -> u64 {
     low.max(devices / 1000)

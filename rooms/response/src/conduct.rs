@@ -1,6 +1,6 @@
 //! Playbooks at work: when one begins, which of its steps is due, and what stops it.
 
-use crate::cap::{Taken, default_max};
+use crate::cap::{Taken, contain_max_of_all, default_max};
 use crate::case::Case;
 use crate::effect::Held;
 use crate::incident::{Asked, Incident, Run, RunStep};
@@ -9,9 +9,8 @@ use crate::responder::Settings;
 use model::{DeviceId, Timestamp};
 use std::collections::BTreeMap;
 
-/// Devices an hour that one playbook, and all together, may cut off at least.
+/// Devices an hour that one playbook may cut off at least.
 const CONTAIN_MAX: u64 = 5;
-const CONTAIN_MAX_ALL: u64 = 10;
 
 /// What a playbook's acts depend on beyond its incident.
 pub(crate) struct Conduct<'a> {
@@ -197,8 +196,7 @@ impl Conduct<'_> {
         {
             return Some(Held::Cap { devices_max });
         }
-        let devices_max = (self.settings.contain_max)
-            .unwrap_or_else(|| default_max(CONTAIN_MAX_ALL, case.incident.fleet_size));
+        let devices_max = contain_max_of_all(self.settings.contain_max, case.incident.fleet_size);
         (self.taken.is_full(None, device, devices_max)).then_some(Held::CapOfAll { devices_max })
     }
 }

@@ -24,6 +24,7 @@ pub mod playbook;
 mod responder;
 mod text;
 
+pub use cap::contain_max_of_all;
 pub use effect::{AlertSeen, Decision, Effect, Held, Outcome, PersonAct, Remembered, Token};
 pub use format::UnreadableIncident;
 pub use incident::{About, Act, Asked, Evidence, Incident, IncidentState, Run, RunStep, Step};

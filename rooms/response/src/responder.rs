@@ -289,6 +289,30 @@ impl Responder {
         Ok(id)
     }
 
+    /// Many devices were cut off, or given back, in one act of a person: no incident of each tells of
+    /// it. Those given back are left alone by playbooks for a while.
+    pub fn decided_of_many(
+        &mut self,
+        devices: &[DeviceId],
+        containment: Option<Containment>,
+        now: Timestamp,
+    ) {
+        for device in devices {
+            match containment {
+                Some(containment) => {
+                    let stands = self.contained.entry(device.clone());
+                    let (stands, _) = stands.or_insert((containment, None));
+                    *stands = containment.max(*stands);
+                }
+                None => {
+                    self.contained.remove(device);
+                    let until = now.plus(self.settings.rest);
+                    self.rests.insert(device.clone(), until);
+                }
+            }
+        }
+    }
+
     /// An act ended. A token that is unknown, or was answered before, changes nothing.
     pub fn done(&mut self, token: Token, outcome: &Outcome, now: Timestamp, out: &mut Vec<Effect>) {
         let Some(mut case) = self.resume(token.incident, now) else {

@@ -28,12 +28,14 @@ pub struct Containments {
     pub product: String,
     /// What the names of that product's devices begin with.
     pub prefix: String,
+    /// At last all of that product is quarantined, in one act.
+    pub whole: bool,
 }
 
 /// One act. Times are microseconds from the moment before its first request was sent.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Containment {
-    /// `one-device`, `devices`, `policy-takes`, `policy-gives`.
+    /// `one-device`, `devices`, `policy-takes`, `policy-gives`, `product`.
     pub what: &'static str,
     /// Live sessions that it is about.
     pub sessions: usize,
@@ -75,6 +77,7 @@ struct Strike {
 #[derive(Clone)]
 enum Act {
     Quarantine(Vec<String>),
+    QuarantineProduct(String),
     Apply(Vec<FleetFile>),
 }
 
@@ -124,6 +127,9 @@ impl Container {
                 let outcome = match &act {
                     Act::Quarantine(devices) => {
                         (devices.iter()).try_for_each(|device| plane.contain(device, "quarantined"))
+                    }
+                    Act::QuarantineProduct(product) => {
+                        plane.contain_product(product, "quarantined")
                     }
                     Act::Apply(files) => plane.apply(files),
                 };
@@ -176,10 +182,11 @@ fn strikes(
     let (alone, rest) = others.split_at_checked(wanted.alone).unwrap_or_default();
     let together = rest.get(..wanted.together).unwrap_or_default();
     let asked = wanted.alone + wanted.together;
-    if asked >= others.len() || (wanted.changes > 0 && of_product.is_empty()) {
+    let needs_product = wanted.changes > 0 || wanted.whole;
+    if asked >= others.len() || (needs_product && of_product.is_empty()) {
         return Err(SetupError::Argument(format!(
             "{asked} devices are to be quarantined of {} beside {} of product {}: some must be \
-             left, and some of that product if its policy is to change",
+             left, and some of that product if something is to be done to it",
             others.len(),
             of_product.len(),
             wanted.product,
@@ -221,6 +228,14 @@ fn strikes(
                 });
             }
         }
+    }
+    if wanted.whole {
+        strikes.push(Strike {
+            what: "product",
+            act: Act::QuarantineProduct(wanted.product.clone()),
+            slots: of_product,
+            then: Standing::Forbidden,
+        });
     }
     Ok(strikes)
 }

@@ -111,6 +111,8 @@ pub struct Settings {
     pub window: usize,
     pub keep_alive_seconds: u16,
     pub version: Version,
+    /// Without TLS: to the forwarder of [`crate::forward`], and to nothing else.
+    pub in_clear: bool,
     pub tls: Versions,
     pub groups: Groups,
     /// Decides which device's turn it is.
@@ -565,7 +567,8 @@ impl<'a> Run<'a> {
                 .then_some(3600),
             ..Connect::new(self.settings.version, &slot.name)
         };
-        let outcome = self.reactor.open(index, client, source, &connect);
+        let in_clear = self.settings.in_clear;
+        let outcome = (self.reactor).open(index, client, in_clear, source, &connect);
         match outcome {
             Ok(()) => {
                 let port = self.reactor.wire(index).and_then(Wire::port);

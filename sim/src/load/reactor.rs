@@ -72,6 +72,7 @@ impl Reactor {
         &mut self,
         index: usize,
         client: &Client,
+        in_clear: bool,
         source: Option<Ipv4Addr>,
         packet: &Connect<'_>,
     ) -> Result<(), Refusal> {
@@ -79,7 +80,7 @@ impl Reactor {
             return Err(Refusal::Setup(format!("there is no slot {index}")));
         };
         *slot = Slot::default();
-        let wire = Wire::open(client, source, packet)?;
+        let wire = Wire::open(client, in_clear, source, packet)?;
         let flags = EventFlags::IN | EventFlags::OUT;
         epoll::add(
             &self.epoll,

@@ -21,7 +21,8 @@ const READS_MAX: usize = 64;
 /// per readiness, what is written by the owner's holding back while [`Wire::is_blocked`].
 pub(super) struct Wire {
     tcp: TcpStream,
-    tls: ClientConnection,
+    /// `None`: in the clear, to a forwarder of ours that has no TLS.
+    tls: Option<ClientConnection>,
     version: Version,
     state: State,
     /// When bytes last left, for the keep-alive.
@@ -42,9 +43,10 @@ enum State {
 
 impl Wire {
     /// Begins to connect, from the address `source` if there is one; CONNECT goes out as soon as TLS
-    /// allows.
+    /// allows, or at once where there is to be none.
     pub(super) fn open(
         client: &Client,
+        in_clear: bool,
         source: Option<Ipv4Addr>,
         packet: &Connect<'_>,
     ) -> Result<Self, Refusal> {
@@ -65,8 +67,12 @@ impl Wire {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(unreachable(error)),
         }
-        let mut tls = client.start()?;
-        tls.set_buffer_limit(None);
+        let mut tls = None;
+        if !in_clear {
+            let mut starting = client.start()?;
+            starting.set_buffer_limit(None);
+            tls = Some(starting);
+        }
         let mut plain = Vec::new();
         encode::connect(&mut plain, packet);
         Ok(Self {
@@ -119,7 +125,10 @@ impl Wire {
         mut on_packet: impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         for _ in 0..READS_MAX {
-            match self.tls.read_tls(&mut self.tcp) {
+            let Some(tls) = &mut self.tls else {
+                return self.readable_in_clear(scratch, &mut on_packet);
+            };
+            match tls.read_tls(&mut self.tcp) {
                 Ok(0) => {
                     self.packets(scratch, &mut on_packet)?;
                     return Err(Refusal::Cut);
@@ -137,38 +146,70 @@ impl Wire {
         Ok(())
     }
 
+    fn readable_in_clear(
+        &mut self,
+        scratch: &mut [u8],
+        on_packet: &mut impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        for _ in 0..READS_MAX {
+            match self.tcp.read(scratch) {
+                Ok(0) => return Err(Refusal::Cut),
+                Ok(length) => {
+                    self.take(scratch.get(..length).unwrap_or_default(), on_packet)?;
+                    if length < scratch.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if is_transient(&error) => return Ok(()),
+                Err(_) => return Err(Refusal::Cut),
+            }
+        }
+        Ok(())
+    }
+
     /// Decrypts what was read and hands on the packets in it.
     fn packets(
         &mut self,
         scratch: &mut [u8],
         on_packet: &mut impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let io_state = self
-            .tls
-            .process_new_packets()
-            .map_err(|error| refusal_of(&error))?;
-        loop {
-            let length = match self.tls.reader().read(scratch) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(_) => break,
-            };
-            let fresh = scratch.get(..length).unwrap_or_default();
-            if self.partial.is_empty() {
-                let used = packets(self.version, fresh, &mut self.plain, on_packet)?;
-                self.partial
-                    .extend_from_slice(fresh.get(used..).unwrap_or_default());
-            } else {
-                self.partial.extend_from_slice(fresh);
-                let used = packets(self.version, &self.partial, &mut self.plain, on_packet)?;
-                self.partial.drain(..used);
-            }
+        let mut has_closed = false;
+        if let Some(tls) = &mut self.tls {
+            let io_state = tls
+                .process_new_packets()
+                .map_err(|error| refusal_of(&error))?;
+            has_closed = io_state.peer_has_closed();
         }
-        if io_state.peer_has_closed() {
+        while let Some(tls) = &mut self.tls {
+            let length = match tls.reader().read(scratch) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => length,
+            };
+            self.take(scratch.get(..length).unwrap_or_default(), on_packet)?;
+        }
+        if has_closed {
             Err(Refusal::Closed)
         } else {
             Ok(())
         }
+    }
+
+    /// Hands on the packets in bytes that came.
+    fn take(
+        &mut self,
+        fresh: &[u8],
+        on_packet: &mut impl FnMut(Packet<'_>, &mut Vec<u8>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        if self.partial.is_empty() {
+            let used = packets(self.version, fresh, &mut self.plain, on_packet)?;
+            self.partial
+                .extend_from_slice(fresh.get(used..).unwrap_or_default());
+        } else {
+            self.partial.extend_from_slice(fresh);
+            let used = packets(self.version, &self.partial, &mut self.plain, on_packet)?;
+            self.partial.drain(..used);
+        }
+        Ok(())
     }
 
     /// Encrypts what is outgoing and writes as much as the socket takes.
@@ -176,16 +217,18 @@ impl Wire {
         if self.state == State::Connecting {
             return Ok(());
         }
-        if !self.plain.is_empty() && !self.tls.is_handshaking() {
-            self.tls
-                .writer()
+        let Some(tls) = &mut self.tls else {
+            return self.flush_in_clear();
+        };
+        if !self.plain.is_empty() && !tls.is_handshaking() {
+            tls.writer()
                 .write_all(&self.plain)
                 .map_err(|_| Refusal::Cut)?;
             self.plain.clear();
             self.wrote_at = Instant::now();
         }
-        while self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.tcp) {
+        while tls.wants_write() {
+            match tls.write_tls(&mut self.tcp) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked = true;
@@ -200,14 +243,36 @@ impl Wire {
         Ok(())
     }
 
+    fn flush_in_clear(&mut self) -> Result<(), Refusal> {
+        while !self.plain.is_empty() {
+            match self.tcp.write(&self.plain) {
+                Ok(count) => {
+                    self.plain.drain(..count);
+                    self.wrote_at = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Refusal::Cut),
+            }
+        }
+        self.blocked = false;
+        Ok(())
+    }
+
     /// Says DISCONNECT and goodbye, as far as the socket takes it at once.
     pub(super) fn close(mut self) {
         encode::disconnect_by_client(&mut self.plain, self.version, mqtt::Reason::SUCCESS);
-        if !self.tls.is_handshaking() && self.tls.writer().write_all(&self.plain).is_ok() {
+        if let Some(tls) = &mut self.tls {
+            if tls.is_handshaking() || tls.writer().write_all(&self.plain).is_err() {
+                return;
+            }
             self.plain.clear();
-            self.tls.send_close_notify();
-            let _ = self.flush();
+            tls.send_close_notify();
         }
+        let _ = self.flush();
     }
 }
 

@@ -39,6 +39,7 @@ fn settings(broker: &Broker, mode: Mode) -> Settings {
         window: 64,
         keep_alive_seconds: 60,
         version: Version::V5,
+        in_clear: false,
         tls: Versions::Both,
         groups: Groups::All,
         seed: 7,
@@ -389,6 +390,7 @@ fn a_quarantine_that_is_acknowledged_and_does_not_bite_is_told() {
             fleet: folder.path().to_owned(),
             product: "line".to_owned(),
             prefix: "line-".to_owned(),
+            whole: false,
         }),
         ..settings(&broker, Mode::Contain)
     };
@@ -427,6 +429,7 @@ fn who_was_never_forbidden_must_be_heard() {
             fleet: folder.path().to_owned(),
             product: "line".to_owned(),
             prefix: "line-".to_owned(),
+            whole: false,
         }),
         ..settings(&broker, Mode::Contain)
     };

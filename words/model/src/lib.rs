@@ -25,9 +25,9 @@ pub use command::{CommandId, Delivery, DeliveryRefusal, DeliveryWait};
 pub use containment::Containment;
 pub use deviation::{DeviationKind, IncidentId, Severity};
 pub use names::{
-    ApiTokenId, AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId, GroupId,
-    InvalidName, ManufacturerId, OperatorId, OwnerId, PasskeyId, PersonId, PolicyId, Principal,
-    ProductId, ProposalId, SerialNumber, ServiceId, TenantId,
+    ApiTokenId, AttributeId, AttributeValue, AuthorityId, ClaimCertificateId, DeviceId,
+    GroupContainmentId, GroupId, InvalidName, ManufacturerId, OperatorId, OwnerId, PasskeyId,
+    PersonId, PolicyId, Principal, ProductId, ProposalId, SerialNumber, ServiceId, TenantId,
 };
 pub use observed::{Attribution, Protocol, Source, Subject};
 pub use revocation::{Revocable, RevocationReason};

@@ -138,6 +138,10 @@ name!(
     ProposalId, "proposal", is_name, NAME_RULE
 );
 name!(
+    /// One act that cut many devices off at once.
+    GroupContainmentId, "group containment", is_name, NAME_RULE
+);
+name!(
     /// A kind of device: a model line with its own channels and lifetime.
     ProductId, "product", is_name, NAME_RULE
 );

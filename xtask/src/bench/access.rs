@@ -25,6 +25,15 @@ const FIGURES: [(&str, &str, Option<f64>); 8] = [
 
 pub fn bench(_: &Setting) -> anyhow::Result<Vec<Figure>> {
     let arguments = ["bench", "--locked", "-p", "access", "--bench", "scale"];
+    printed("access", &arguments, &FIGURES)
+}
+
+/// Figures that a room prints of itself, a line of JSON each, when cargo is asked so.
+pub fn printed(
+    bench: &'static str,
+    arguments: &[&str],
+    figures: &[(&'static str, &'static str, Option<f64>)],
+) -> anyhow::Result<Vec<Figure>> {
     let output = crate::steps::cargo_command(&crate::root_of_repository())
         .args(arguments)
         .stderr(Stdio::inherit())
@@ -41,7 +50,7 @@ pub fn bench(_: &Setting) -> anyhow::Result<Vec<Figure>> {
     let lines: Vec<Value> = (text.lines())
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
-    (FIGURES.iter())
+    (figures.iter())
         .map(|(figure, unit, goal)| {
             let line = lines.iter().find(|line| line["figure"] == *figure);
             let value = line
@@ -49,7 +58,7 @@ pub fn bench(_: &Setting) -> anyhow::Result<Vec<Figure>> {
                 .and_then(|line| line["value"].as_f64())
                 .with_context(|| format!("it printed no figure {figure:?} in {unit:?}"))?;
             let name = Name {
-                bench: "access",
+                bench,
                 figure,
                 unit,
                 goal: *goal,

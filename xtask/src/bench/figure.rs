@@ -16,7 +16,14 @@ pub struct Figure {
     /// The 95 % interval of the ratio; the goal is met when its upper end is.
     pub ratio_low: Option<f64>,
     pub ratio_high: Option<f64>,
-    /// A ratio where there is a peer, else a value in `unit`.
+    /// Where the question is by how much ours needs more: the difference, with its 95 % interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference_low: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference_high: Option<f64>,
+    /// A ratio where there is a peer, else a value in `unit`; of a difference, in `unit` too.
     pub goal: Option<f64>,
     /// Pairs, or single runs where there is no peer.
     pub runs: usize,
@@ -49,6 +56,18 @@ impl Figure {
         }
     }
 
+    /// By how much ours needs more than the peer: what the goal is about is the difference.
+    pub fn added(name: Name, peer_name: &str, found: &Comparison) -> Self {
+        Self {
+            peer_name: Some(peer_name.to_owned()),
+            peer: Some(round(found.peer)),
+            difference: Some(round(found.difference.median)),
+            difference_low: Some(round(found.difference.low)),
+            difference_high: Some(round(found.difference.high)),
+            ..Self::alone(name, found.ours, found.pairs)
+        }
+    }
+
     pub fn alone(name: Name, ours: f64, runs: usize) -> Self {
         Self {
             bench: name.bench,
@@ -60,6 +79,9 @@ impl Figure {
             ratio: None,
             ratio_low: None,
             ratio_high: None,
+            difference: None,
+            difference_low: None,
+            difference_high: None,
             goal: name.goal,
             runs,
             durability: name.durability,
@@ -70,8 +92,11 @@ impl Figure {
     /// One line for people, if there is a goal.
     pub fn verdict(&self) -> Option<String> {
         let verdict = if self.meets_goal()? { "met" } else { "MISSED" };
-        let worst = self.ratio_high.or(self.ours)?;
+        let worst = self.worst()?;
         let what = match &self.peer_name {
+            Some(peer) if self.difference.is_some() => {
+                format!("{} more than {peer}, upper end of 95 %", self.unit)
+            }
             Some(peer) => format!("times {peer}, upper end of 95 %"),
             None => self.unit.to_owned(),
         };
@@ -83,8 +108,12 @@ impl Figure {
 
     /// By the worse end of the interval; `None` without a goal.
     pub fn meets_goal(&self) -> Option<bool> {
-        let worst = self.ratio_high.or(self.ours)?;
+        let worst = self.worst()?;
         self.goal.map(|goal| worst <= goal)
+    }
+
+    fn worst(&self) -> Option<f64> {
+        self.ratio_high.or(self.difference_high).or(self.ours)
     }
 }
 
@@ -118,9 +147,16 @@ pub fn table(figures: &[Figure]) -> String {
             Some(name) => format!("{} ({name})", number(figure.peer)),
             None => "–".to_owned(),
         };
-        let interval = match (figure.ratio_low, figure.ratio_high) {
+        let interval = match (
+            figure.ratio_low.or(figure.difference_low),
+            figure.ratio_high.or(figure.difference_high),
+        ) {
             (Some(low), Some(high)) => format!("{low} to {high}"),
             _ => "–".to_owned(),
+        };
+        let ratio = match figure.difference {
+            Some(more) => format!("{more:+} {}", figure.unit),
+            None => number(figure.ratio),
         };
         let goal = match figure.meets_goal() {
             Some(true) => format!("{} met", number(figure.goal)),
@@ -133,7 +169,7 @@ pub fn table(figures: &[Figure]) -> String {
             figure.unit.to_owned(),
             number(figure.ours),
             peer,
-            number(figure.ratio),
+            ratio,
             interval,
             goal,
             figure.runs.to_string(),
@@ -182,19 +218,26 @@ mod tests {
         durability: "none",
     };
 
-    fn compared(high: f64) -> Figure {
-        let ratio = Interval {
-            low: 0.4,
-            median: 0.45,
-            high,
-        };
-        let found = Comparison {
+    fn found(high: f64) -> Comparison {
+        Comparison {
             ours: 22.51234,
             peer: 45.0,
-            ratio,
+            ratio: Interval {
+                low: 0.4,
+                median: 0.45,
+                high,
+            },
+            difference: Interval {
+                low: -1.0,
+                median: 2.0,
+                high: 2.5,
+            },
             pairs: 7,
-        };
-        Figure::compared(NAME, "mosquitto 2.0.11", &found)
+        }
+    }
+
+    fn compared(high: f64) -> Figure {
+        Figure::compared(NAME, "mosquitto 2.0.11", &found(high))
     }
 
     #[test]
@@ -224,10 +267,26 @@ mod tests {
     }
 
     #[test]
+    fn what_ours_needs_more_is_judged_by_the_greater_end() {
+        for (goal, met) in [(2.5, true), (2.4, false)] {
+            let name = Name {
+                goal: Some(goal),
+                ..NAME
+            };
+            let added = Figure::added(name, "ours without it", &found(9.0));
+            assert_eq!(added.meets_goal(), Some(met));
+            let said = added.verdict().unwrap();
+            assert!(said.contains("2.5 µs more than ours without it"), "{said}");
+        }
+    }
+
+    #[test]
     fn the_table_is_aligned_markdown() {
-        let table = table(&[compared(0.51), Figure::alone(NAME, 1.0, 3)]);
+        let added = Figure::added(NAME, "ours", &found(1.0));
+        let table = table(&[compared(0.51), Figure::alone(NAME, 1.0, 3), added]);
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
-        assert_eq!(widths.len(), 4);
+        assert_eq!(widths.len(), 5);
+        assert!(table.contains("+2 µs"), "{table}");
         assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{table}");
         assert!(table.contains("0.5 missed"));
     }

@@ -2,6 +2,7 @@
 
 use super::figure::{Figure, Name};
 use super::load::{Load, Scenario};
+use super::paired::paired;
 use super::server::{Durability, Kind, Server};
 use super::{Setting, cpu_micros_each, cpu_micros_of};
 use anyhow::{Context, ensure};
@@ -13,94 +14,132 @@ const IDLE: (usize, usize) = (1_000, 9_900);
 /// Connections that come at once.
 const STORM: usize = 2_000;
 
-pub fn bench(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
-    let name = |figure, unit, goal| Name {
-        bench: "gateway",
-        figure,
-        unit,
-        goal: Some(goal),
-        durability: setting.durability.name(),
-    };
-    let publish = |rate_per_second, arrivals| publishing(setting, rate_per_second, arrivals);
-    let mut figures = Vec::new();
+/// Each by itself, in this order.
+const PARTS: [(&str, Part); 11] = [
+    ("paced-even", paced_even),
+    ("paced-own", paced_own),
+    ("offered", offered),
+    ("rumqttd", against_rumqttd),
+    ("stored", stored),
+    ("fan-out", fan_out),
+    ("storm", storm),
+    ("idle", idle),
+    ("contract", contract),
+    ("machine", machine),
+    ("floor", floor),
+];
 
-    // No two at once is the hardest that a rate can be: each message wakes the server. Devices do not
-    // agree on that, so both are told.
-    for (arrivals, [cpu, latency]) in [
-        (
-            "even",
-            [
-                "server CPU per delivered message, 5,000/s evenly apart",
-                "from due to delivered, p99, 5,000/s evenly apart",
-            ],
-        ),
-        (
-            "own",
-            [
-                "server CPU per delivered message, 5,000/s by the devices' own clocks",
-                "from due to delivered, p99, 5,000/s by the devices' own clocks",
-            ],
-        ),
-    ] {
-        let names = [name(cpu, "µs", 0.6), name(latency, "µs", 1.25)];
-        figures.extend(
-            setting.compare(Kind::Mosquitto, names, setting.sessions, |server| {
-                let run = Load::new(server, &publish(5_000, arrivals)).run(|| server.cpu())?;
-                let latency = run
-                    .outcome
-                    .latency_p99_us
-                    .context("nothing was delivered")?;
-                let micros = cpu_micros_of(&run, |outcome| outcome.window_delivered)?;
-                Ok([micros, latency])
-            })?,
-        );
-    }
+type Part = fn(&Setting) -> anyhow::Result<Vec<Figure>>;
 
-    let names = [name(
-        "server CPU per delivered message, 30,000/s offered",
-        "µs",
-        0.5,
-    )];
-    figures.extend(
-        setting.compare(Kind::Mosquitto, names, setting.sessions, |server| {
-            let run = Load::new(server, &publish(30_000, "even")).run(|| server.cpu())?;
-            let ours = server.socket.is_some();
-            ensure!(
-                !ours || run.outcome.lost == 0,
-                "{} acknowledged and lost",
-                run.outcome.lost
-            );
-            Ok([cpu_micros_of(&run, |outcome| outcome.window_delivered)?])
-        })?,
+/// # Errors
+/// There is no such part; with those that there are.
+pub fn check_part(only: &str) -> anyhow::Result<()> {
+    let names = PARTS.map(|(name, _)| name);
+    ensure!(
+        names.contains(&only),
+        "no part {only:?} of gateway; there are {}",
+        names.join(", ")
     );
+    Ok(())
+}
 
-    figures.extend(against_rumqttd(setting)?);
-    figures.extend(stored(setting)?);
+pub fn bench(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for (name, part) in PARTS {
+        if (setting.only.as_deref()).is_none_or(|only| only == name) {
+            eprintln!("  {name}");
+            figures.extend(part(setting)?);
+        }
+    }
+    Ok(figures)
+}
 
-    let names = [name(
-        "server CPU per delivery, one message to 1,000",
-        "µs",
-        0.55,
-    )];
-    let fan_out = Scenario::FanOut {
+/// No two at once is the hardest that a rate can be: each message wakes the server. Devices do not
+/// agree on that, so both are told.
+fn paced_even(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    paced(
+        setting,
+        "even",
+        "server CPU per delivered message, 5,000/s evenly apart",
+        "from due to delivered, p99, 5,000/s evenly apart",
+    )
+}
+
+fn paced_own(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    paced(
+        setting,
+        "own",
+        "server CPU per delivered message, 5,000/s by the devices' own clocks",
+        "from due to delivered, p99, 5,000/s by the devices' own clocks",
+    )
+}
+
+fn paced(
+    setting: &Setting,
+    arrivals: &'static str,
+    cpu: &'static str,
+    latency: &'static str,
+) -> anyhow::Result<Vec<Figure>> {
+    let names = [
+        name(setting, cpu, "µs", 0.6),
+        name(setting, latency, "µs", 1.25),
+    ];
+    let scenario = publishing(setting, 5_000, arrivals, "up");
+    setting.compare(Kind::Mosquitto, names, setting.sessions, |server| {
+        let run = Load::new(server, &scenario).run(|| server.cpu())?;
+        let latency = run.outcome.latency_p99_us;
+        let latency = latency.context("nothing was delivered")?;
+        let micros = cpu_micros_of(&run, |outcome| outcome.window_delivered)?;
+        Ok([micros, latency])
+    })
+}
+
+fn offered(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    let figure = "server CPU per delivered message, 30,000/s offered";
+    let names = [name(setting, figure, "µs", 0.5)];
+    let scenario = publishing(setting, 30_000, "even", "up");
+    setting.compare(Kind::Mosquitto, names, setting.sessions, |server| {
+        Ok([delivered_micros(server, &scenario)?])
+    })
+}
+
+/// Per delivered message; ours may lose none that it acknowledged.
+fn delivered_micros(server: &Server, scenario: &Scenario) -> anyhow::Result<f64> {
+    let run = Load::new(server, scenario).run(|| server.cpu())?;
+    let ours = server.socket.is_some();
+    ensure!(
+        !ours || run.outcome.lost == 0,
+        "{} acknowledged and lost",
+        run.outcome.lost
+    );
+    cpu_micros_of(&run, |outcome| outcome.window_delivered)
+}
+
+fn fan_out(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    let figure = "server CPU per delivery, one message to 1,000";
+    let names = [name(setting, figure, "µs", 0.55)];
+    let scenario = Scenario::FanOut {
         devices: 1_000,
         rate_per_second: 20,
         seconds: setting.seconds,
         payload_bytes: 128,
     };
-    figures.extend(setting.compare(Kind::Mosquitto, names, 1_000, |server| {
-        Ok([cpu_micros_each(server, &fan_out, |outcome| {
+    setting.compare(Kind::Mosquitto, names, 1_000, |server| {
+        Ok([cpu_micros_each(server, &scenario, |outcome| {
             outcome.window_delivered
         })?])
-    })?);
+    })
+}
 
-    let names = [name("server CPU per connection, 2,000 at once", "µs", 0.3)];
+fn storm(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    let figure = "server CPU per connection, 2,000 at once";
+    let names = [name(setting, figure, "µs", 0.3)];
     let storm = Scenario::Idle {
         devices: STORM,
         at_once: STORM,
         idle_seconds: 1,
     };
-    figures.extend(setting.compare(Kind::Mosquitto, names, STORM, |server| {
+    setting.compare(Kind::Mosquitto, names, STORM, |server| {
         let before = syns_sent_again()?;
         let run = Load::new(server, &storm).run(|| server.cpu())?;
         let connected = run.outcome.connected;
@@ -117,10 +156,89 @@ pub fn bench(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
             "{again} connections had to knock again"
         );
         Ok([run.before.since(&run.at_start)? / connected as f64])
-    })?);
+    })
+}
 
-    figures.extend(idle(setting)?);
+/// The same messages on a channel with a schema and on one without, at one server, in turns: what the
+/// contract adds to a message.
+fn contract(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    ensure!(
+        setting.ours == Kind::Fleetward,
+        "mosquitto knows no contracts; leave out --against-itself"
+    );
+    let server = setting.start(Kind::Fleetward, setting.sessions)?;
+    let each = |channel| {
+        let micros = delivered_micros(&server, &publishing(setting, 5_000, "own", channel))?;
+        eprintln!("  {channel}: {micros:.1} µs ({})", server.account());
+        anyhow::Ok([micros])
+    };
+    // What a start leaves to be done for the first time is no part of the question.
+    each("up")?;
+    let [found] = paired(setting.pairs, || each("told"), || each("up"))?;
+    let figure = "server CPU per delivered message, with a schema against without, 5,000/s";
+    let name = name(setting, figure, "µs", 3.0);
+    let peer = "fleetward, a channel without a schema";
+    Ok(vec![Figure::added(name, peer, &found)])
+}
+
+/// The session machine in one process, without sockets and TLS, as its room measures it.
+fn machine(_: &Setting) -> anyhow::Result<Vec<Figure>> {
+    const FIGURES: [(&str, &str, Option<f64>); 7] = [
+        ("a message, live consumer", "µs", None),
+        ("a message, stored session", "µs", None),
+        ("a message, JSON without a schema", "µs", None),
+        ("a message, JSON with a schema", "µs", None),
+        ("what a schema adds to a message", "µs", Some(3.0)),
+        ("allocations of 1,000 messages", "", Some(0.0)),
+        ("a message, CBOR with a schema", "µs", None),
+    ];
+    let arguments = [
+        "test",
+        "--release",
+        "--locked",
+        "-p",
+        "gateway",
+        "--test",
+        "it",
+        "--",
+        "--ignored",
+        "--exact",
+        "--nocapture",
+        "timing::figures_of_the_machine",
+    ];
+    super::access::printed("gateway", &arguments, &FIGURES)
+}
+
+/// How far from the least that this machine asks for a message: a loop over plain TCP that reads and
+/// writes as often and does nothing else.
+fn floor(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for (rate_per_second, figure) in [
+        (
+            5_000,
+            "server CPU per delivered message, 5,000/s evenly apart",
+        ),
+        (30_000, "server CPU per delivered message, 30,000/s offered"),
+    ] {
+        let names = [name(setting, figure, "µs", 1.6)];
+        let scenario = publishing(setting, rate_per_second, "even", "up");
+        figures.extend(
+            setting.compare(Kind::Forwarder, names, setting.sessions, |server| {
+                Ok([delivered_micros(server, &scenario)?])
+            })?,
+        );
+    }
     Ok(figures)
+}
+
+fn name(setting: &Setting, figure: &'static str, unit: &'static str, goal: f64) -> Name {
+    Name {
+        bench: "gateway",
+        figure,
+        unit,
+        goal: Some(goal),
+        durability: setting.durability.name(),
+    }
 }
 
 /// What a connection holds that says nothing.
@@ -157,7 +275,12 @@ fn idle(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// From all devices to one consumer whose session is clean.
-fn publishing(setting: &Setting, rate_per_second: u32, arrivals: &'static str) -> Scenario {
+fn publishing(
+    setting: &Setting,
+    rate_per_second: u32,
+    arrivals: &'static str,
+    channel: &'static str,
+) -> Scenario {
     Scenario::Publish {
         devices: setting.sessions,
         rate_per_second,
@@ -165,6 +288,7 @@ fn publishing(setting: &Setting, rate_per_second: u32, arrivals: &'static str) -
         seconds: setting.seconds,
         payload_bytes: 128,
         lasting: false,
+        channel,
     }
 }
 
@@ -185,7 +309,7 @@ fn against_rumqttd(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
             goal: Some(1.0),
             durability: setting.durability.name(),
         }];
-        let scenario = publishing(setting, rate_per_second, "even");
+        let scenario = publishing(setting, rate_per_second, "even", "up");
         let each = |server: &Server| {
             Ok([cpu_micros_each(server, &scenario, |outcome| {
                 outcome.window_delivered
@@ -206,6 +330,7 @@ fn stored(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         seconds: setting.seconds,
         payload_bytes: 128,
         lasting: true,
+        channel: "up",
     };
     let names = [Name {
         bench: "gateway",

@@ -32,6 +32,8 @@ pub enum Scenario {
         payload_bytes: usize,
         /// The consumer's session outlives its connection.
         lasting: bool,
+        /// The last level of the topics.
+        channel: &'static str,
     },
     /// QoS 1 from the consumer's identity on `n/all`, which all of `devices` receive.
     FanOut {
@@ -207,7 +209,7 @@ impl Load {
             ("--ca", file("ca.pem")),
             ("--cert-dir", file("devices")),
             ("--consumer-cert", file("consumer.pem")),
-            ("--consumer-filter", "t/+/up".to_owned()),
+            ("--consumer-filter", format!("t/+/{}", scenario.channel())),
             ("--qos", "1".to_owned()),
         ]
         .into_iter()
@@ -223,6 +225,9 @@ impl Load {
         }
         if matches!(scenario, Scenario::Publish { lasting: true, .. }) {
             arguments.push("--consumer-persistent".to_owned());
+        }
+        if server.is_in_clear() {
+            arguments.push("--in-clear".to_owned());
         }
         Self {
             program: crate::built(&crate::root_of_repository(), "release", "sim"),
@@ -306,13 +311,24 @@ impl Scenario {
     /// Where devices send, or the one who speaks to all; and what devices subscribe to.
     fn topics(&self) -> [(&'static str, String); 2] {
         let (up, down) = match self {
-            Self::FanOut { .. } => ("n/all", "n/all"),
-            _ => ("t/{device}/up", "t/{device}/down"),
+            Self::FanOut { .. } => ("n/all".to_owned(), "n/all"),
+            _ => (
+                format!("t/{{device}}/{}", self.channel()),
+                "t/{device}/down",
+            ),
         };
         [
-            ("--topic-template", up.to_owned()),
+            ("--topic-template", up),
             ("--device-filter", down.to_owned()),
         ]
+    }
+
+    /// The last level of the topics to which devices send.
+    fn channel(&self) -> &'static str {
+        match self {
+            Self::Publish { channel, .. } => channel,
+            _ => "up",
+        }
     }
 
     fn flags(&self) -> Vec<(&'static str, String)> {
@@ -379,6 +395,7 @@ impl Scenario {
                 ("--policy-changes", changes.to_string()),
                 ("--fleet", fleet.display().to_string()),
                 ("--product", super::server::LINE.to_owned()),
+                ("--quarantine-product", "true".to_owned()),
                 ("--warmup", "1".to_owned()),
                 ("--seconds", seconds.to_string()),
             ],

@@ -11,6 +11,7 @@ mod contain;
 mod cpu;
 mod credentials;
 mod figure;
+mod fleet;
 mod gateway;
 mod load;
 mod machine;
@@ -32,6 +33,10 @@ pub struct Arguments {
     /// handshake, gateway, issue, revoke, contain, restart, access, agent; all of them when none is
     /// named
     names: Vec<String>,
+    /// One part of gateway alone: paced-even, paced-own, offered, rumqttd, stored, fan-out, storm, idle,
+    /// contract, machine, floor
+    #[arg(long, value_name = "PART")]
+    only: Option<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes
     #[arg(long, default_value_t = 12)]
     pairs: usize,
@@ -94,6 +99,8 @@ struct Setting {
     contain_sessions: usize,
     stored: u32,
     durability: Durability,
+    /// A part of a bench that has parts.
+    only: Option<String>,
 }
 
 /// Prints a JSON line per figure as it comes, then a table of all.
@@ -118,6 +125,14 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
             })
             .collect::<Result<_, _>>()?
     };
+    if let Some(only) = &arguments.only {
+        let is_gateway_alone = matches!(wanted.as_slice(), [("gateway", _)]);
+        ensure!(
+            is_gateway_alone,
+            "only gateway has parts: bench gateway --only {only}"
+        );
+        gateway::check_part(only)?;
+    }
     let named = |bench| wanted.iter().any(|(name, _)| *name == bench);
     let needs_server = wanted.iter().any(|(name, _)| *name != "access");
     let mut tools = match needs_server {
@@ -160,6 +175,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         contain_sessions: arguments.contain_sessions,
         stored: arguments.stored,
         durability: arguments.durability,
+        only: arguments.only.clone(),
     };
     let (mut figures, mut without) = (Vec::new(), Vec::new());
     for (name, bench) in wanted {
@@ -344,6 +360,7 @@ impl Setting {
                 Server::mosquitto(&self.scratch, devices, kind)
             }
             Kind::Rumqttd => Server::rumqttd(&self.scratch, devices),
+            Kind::Forwarder => Server::forwarder(&self.scratch, devices),
             Kind::Cfssl => Server::cfssl(&self.scratch, Keeps::Records),
         }
     }

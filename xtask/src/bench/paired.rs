@@ -13,6 +13,8 @@ pub struct Comparison {
     pub ours: f64,
     pub peer: f64,
     pub ratio: Interval,
+    /// Ours less the peer's.
+    pub difference: Interval,
     pub pairs: usize,
 }
 
@@ -65,11 +67,14 @@ pub fn paired<const MEASURES: usize>(
                 .collect()
         };
         let (ours, peer) = (of(&of_ours), of(&of_peer));
-        let ratios: Vec<f64> = ours.iter().zip(&peer).map(|(a, b)| a / b).collect();
+        let pairs_of = |with: fn(f64, f64) -> f64| -> Vec<f64> {
+            ours.iter().zip(&peer).map(|(a, b)| with(*a, *b)).collect()
+        };
         Some(Comparison {
             ours: median(&ours),
             peer: median(&peer),
-            ratio: median_interval(&ratios)?,
+            ratio: median_interval(&pairs_of(|a, b| a / b))?,
+            difference: median_interval(&pairs_of(|a, b| a - b))?,
             pairs,
         })
     };

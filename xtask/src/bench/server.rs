@@ -2,6 +2,7 @@
 
 use super::cpu::{Account, Reading};
 use super::credentials::Credentials;
+use super::fleet::FLEET;
 use anyhow::{Context, bail, ensure};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub enum Kind {
     MosquittoPersistent,
     Rumqttd,
     Cfssl,
+    /// The least that a message can cost: a loop of epoll in the clear, by our own `sim`.
+    Forwarder,
 }
 
 impl Kind {
@@ -25,6 +28,7 @@ impl Kind {
             Self::Mosquitto | Self::MosquittoPersistent => "mosquitto",
             Self::Rumqttd => "rumqttd",
             Self::Cfssl => "cfssl",
+            Self::Forwarder => "forwarder",
         }
     }
 }
@@ -140,6 +144,32 @@ impl Server {
             address,
             credentials,
         )
+    }
+
+    /// `sim forward`: it hands on and acknowledges, in the clear, and does nothing else.
+    ///
+    /// # Errors
+    /// As for Mosquitto.
+    pub fn forwarder(scratch: &Scratch, devices: usize) -> anyhow::Result<Self> {
+        // It asks for none: the load is made of the same devices.
+        let credentials = Credentials::create(&scratch.0.join("credentials"), devices)?;
+        let address = free_address()?;
+        let folder = scratch.unused("forwarder")?;
+        std::fs::create_dir_all(&folder)?;
+        let at = address.to_string();
+        Self::start(
+            Kind::Forwarder,
+            &crate::built(&crate::root_of_repository(), "release", "sim"),
+            &["forward".as_ref(), "--address".as_ref(), at.as_ref()],
+            &folder,
+            address,
+            credentials,
+        )
+    }
+
+    /// Whether it is spoken to without TLS.
+    pub fn is_in_clear(&self) -> bool {
+        self.kind == Kind::Forwarder
     }
 
     /// `cfssl serve` with a CA of its own.
@@ -562,6 +592,7 @@ pub fn build(root: &Path) -> anyhow::Result<()> {
 pub fn version_of(kind: Kind) -> anyhow::Result<String> {
     match kind {
         Kind::Fleetward => Ok("fleetward".to_owned()),
+        Kind::Forwarder => Ok("a forwarder over plain TCP".to_owned()),
         Kind::Mosquitto => mosquitto_version(),
         Kind::MosquittoPersistent => Ok(format!("{}, persistence on", mosquitto_version()?)),
         Kind::Rumqttd => {
@@ -634,46 +665,6 @@ impl Drop for Scratch {
         std::fs::remove_dir_all(&self.0).ok();
     }
 }
-
-/// What Mosquitto's access list and configuration say, in our words; and a rate, so that metering
-/// is part of the work.
-const FLEET: [(&str, &str); 5] = [
-    ("fleet.toml", "name = \"bench\"\n"),
-    (
-        "products/device.toml",
-        "[device]\ndescription = \"Sends much\"\n",
-    ),
-    (
-        "services/consumer.toml",
-        "[consumer]\ndescription = \"Receives all\"\n",
-    ),
-    (
-        "channels/bench.toml",
-        "[up]\ndescription = \"What devices send\"\ntopic = \"t/{device}/up\"\n\
-         direction = \"from-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\n\
-         [down]\ndescription = \"What devices hear\"\ntopic = \"t/{device}/down\"\n\
-         direction = \"to-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n\n\
-         [all]\ndescription = \"What all hear\"\ntopic = \"n/all\"\n\
-         direction = \"to-device\"\npayload_bytes_max = 4096\nrate_per_minute = 1000000\n",
-    ),
-    (
-        "policies/bench.cedar",
-        "@id(\"device-sends-own\")\n\
-         permit (principal is Device, action == Action::\"publish\", resource)\n\
-         when { resource.owner == principal && resource.direction == \"from-device\" };\n\n\
-         @id(\"device-hears-own\")\n\
-         permit (principal is Device, action == Action::\"receive\", resource)\n\
-         when { resource.owner == principal && resource.direction == \"to-device\" };\n\n\
-         @id(\"consumer-receives-all\")\n\
-         permit (principal == Service::\"consumer\", action == Action::\"receive\", resource)\n\
-         when { resource.direction == \"from-device\" };\n\n\
-         @id(\"device-hears-all\")\n\
-         permit (principal is Device, action == Action::\"receive\", resource == Channel::\"all\");\n\n\
-         @id(\"consumer-speaks-to-all\")\n\
-         permit (principal == Service::\"consumer\", action == Action::\"publish\",\n\
-         resource == Channel::\"all\");\n",
-    ),
-];
 
 fn fleetward_configuration(folder: &Path, doors: Doors, durability: Durability) -> String {
     format!(

@@ -1,6 +1,6 @@
 //! Our own rules of destinations: asked of the plane, kept, put into the table, and watched.
 
-use super::{Agent, random, say};
+use super::{Agent, pause, random, say};
 use crate::destinations::{Rules, resolvers};
 use crate::est::Est;
 use crate::failure::Failure;
@@ -9,7 +9,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 const FILE: &str = "own-rules.json";
-const ASK_EVERY: Duration = Duration::from_secs(900);
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(900);
 const NAMES_EVERY: Duration = Duration::from_secs(300);
 
 impl Agent {
@@ -34,14 +34,18 @@ impl Agent {
         }
         let is_open = self.link.as_ref().is_some_and(super::Link::is_open);
         if is_open && now >= self.next_rules {
-            let share = f64::from(random::bits()) / f64::from(u32::MAX) / 10.0;
-            self.next_rules = now + ASK_EVERY - ASK_EVERY.mul_f64(share);
             match self.ask_rules() {
                 Err(Failure::Stopped) => return Err(Failure::Stopped),
+                // Without any, nothing is enforced: it is asked again soon.
                 Err(failure) => {
-                    self.trouble(&format!("the plane did not say its rules: {failure}"))
+                    self.next_rules = Instant::now() + pause(&mut self.rules_backoff);
+                    self.trouble(&format!("the plane did not say its rules: {failure}"));
                 }
-                Ok(()) => {}
+                Ok(()) => {
+                    let share = f64::from(random::bits()) / f64::from(u32::MAX) / 10.0;
+                    self.next_rules = now + ASK_EVERY - ASK_EVERY.mul_f64(share);
+                    self.rules_backoff.reset();
+                }
             }
             self.next_names = now;
         }
@@ -103,6 +107,9 @@ impl Agent {
             .and_then(|()| table.granted());
         match made {
             Ok(count) => {
+                if self.granted != count {
+                    self.next_status = Instant::now();
+                }
                 self.granted = count;
                 self.enforcement = None;
             }

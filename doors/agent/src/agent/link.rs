@@ -228,6 +228,10 @@ impl Agent {
         if failure.is_tls() {
             self.tls_failures += 1;
         }
+        if failure.cuts_off() {
+            // How far, the next session is told; until there is one, as far as can be.
+            self.contain(Some(Containment::Isolated));
+        }
         let mut wait = pause(&mut self.backoff);
         if let Failure::Pending(seconds) = failure {
             wait = wait.max(Duration::from_secs(*seconds));

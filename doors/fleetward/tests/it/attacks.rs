@@ -110,6 +110,54 @@ impl Stranger {
     }
 }
 
+/// Past the handshake too: a certificate buys no time for a CONNECT that never comes whole, and whoever
+/// is inside goes on.
+#[test]
+fn slow_loris_past_the_handshake() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let (mut live, mut slow) = (home.device("live"), home.device("slow"));
+    plane.expect([&live, &slow]);
+    let (doors, manner) = (plane.doors(), Manner::default());
+    live.enroll(&doors, &manner).unwrap();
+    slow.enroll(&doors, &manner).unwrap();
+    live.connect(&doors, &manner).unwrap();
+    let shown = slow.ldevid().unwrap().presented();
+    let client = Client::new(&doors.mqtt, Some(&shown), &Options::default()).unwrap();
+    let mut connect = Vec::new();
+    mqtt::encode::connect(&mut connect, &Connect::new(Version::V5, "slow"));
+    // Each says a part of it, and then nothing.
+    let mut loris: Vec<_> = (1..=6)
+        .map(|length| {
+            let mut transport = client.connect(PATIENCE).unwrap();
+            let part = &connect[..length];
+            transport.write(part, Instant::now() + PATIENCE).unwrap();
+            transport
+        })
+        .collect();
+    let session = live.session().unwrap();
+    let mut published = 0;
+    wait_until("each of them has been shown out", || {
+        session
+            .publish("v1/sensor/live/telemetry/x", b"meanwhile")
+            .unwrap();
+        published += 1;
+        loris.retain_mut(|transport| {
+            let soon = Instant::now() + Duration::from_millis(1);
+            let mut received = Vec::new();
+            matches!(
+                transport.read(&mut received, soon),
+                Ok(()) | Err(Refusal::Timeout)
+            )
+        });
+        loris.is_empty()
+    });
+    assert!(published > 10, "{published}");
+    assert_eq!(plane.connected(), ["device/live"]);
+    // Nothing is held against it.
+    slow.connect(&doors, &manner).unwrap();
+}
+
 /// The handshake may end on one shard and the session open on another: a revocation in between
 /// must not be outrun.
 #[test]

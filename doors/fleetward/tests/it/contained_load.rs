@@ -9,8 +9,8 @@ use sim::tls::{Groups, Versions};
 use std::time::Duration;
 
 const DEVICES: usize = 150;
-/// Whose policy changes.
-const OF_LINE: usize = 50;
+/// Whose policy changes, and that are quarantined in one act at last.
+const OF_LINE: usize = 200;
 
 #[test]
 fn nothing_forbidden_passes_and_nothing_permitted_is_refused_1_shard() {
@@ -81,11 +81,13 @@ fn under_load(shards: u16) {
             fleet,
             product: "line".to_owned(),
             prefix: "line-".to_owned(),
+            whole: true,
         }),
         handshakes: 8,
         window: 64,
         keep_alive_seconds: 60,
         version: mqtt::Version::V5,
+        in_clear: false,
         tls: Versions::Both,
         groups: Groups::All,
         seed: u64::from(shards),
@@ -99,7 +101,9 @@ fn under_load(shards: u16) {
         (0, 0),
         "{report:?}"
     );
-    assert_eq!(report.containments.len(), 10 + 1 + 2 * 3, "{report:?}");
+    assert_eq!(report.containments.len(), 10 + 1 + 2 * 3 + 1, "{report:?}");
+    let whole = report.containments.last().unwrap();
+    assert_eq!((whole.what, whole.sessions), ("product", OF_LINE));
     for one in &report.containments {
         assert!(one.refused.is_none() && one.sent_after > 0, "{one:?}");
     }

@@ -10,6 +10,7 @@
 
 mod acme;
 mod agent;
+mod agreement;
 mod attacks;
 mod authorities;
 mod by_alpn;
@@ -26,6 +27,7 @@ mod est;
 mod existing_fleet;
 mod fixture;
 mod forward;
+mod group_containment;
 mod hostile_text;
 mod http;
 mod identity_lists;

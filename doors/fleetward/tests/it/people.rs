@@ -513,7 +513,7 @@ fn attack_a_page_elsewhere_changes_nothing_and_signs_nobody_in() {
 const PROPOSALS: &str = "/api/v1/access/proposals";
 
 /// The one act that waits, as it is shown to whoever decides.
-fn waiting(asker: &Asker<'_>) -> Value {
+pub fn waiting(asker: &Asker<'_>) -> Value {
     let all = asker.get(PROPOSALS).expect(200).json();
     let waits = |one: &&Value| one["approved"].is_null();
     let waiting: Vec<&Value> = all.as_array().unwrap().iter().filter(waits).collect();
@@ -521,7 +521,7 @@ fn waiting(asker: &Asker<'_>) -> Value {
     waiting[0].clone()
 }
 
-fn approve(asker: &Asker<'_>, act: &Value) -> Answer {
+pub fn approve(asker: &Asker<'_>, act: &Value) -> Answer {
     let path = format!("{PROPOSALS}/{}/approve", act["proposal"].as_str().unwrap());
     asker.post(&path, &json!({ "act_sha256": act["act_sha256"] }))
 }

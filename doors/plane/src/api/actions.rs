@@ -268,6 +268,13 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
     ("GET", "/api/v1/response/containments", ResponseRead),
     ("POST", "/api/v1/response/containments", Contain),
     ("DELETE", "/api/v1/response/containments/{device}", Restore),
+    ("GET", "/api/v1/response/group-containments", ResponseRead),
+    ("POST", "/api/v1/response/group-containments", Contain),
+    (
+        "DELETE",
+        "/api/v1/response/group-containments/{act}",
+        Restore,
+    ),
     ("GET", "/api/v1/response/incidents", ResponseRead),
     ("GET", "/api/v1/response/incidents/{incident}", ResponseRead),
     (
@@ -311,6 +318,7 @@ mod tests {
                 "POST /api/v1/identity/revocations/list",
                 "DELETE /api/v1/identity/tpm/endorsement-keys",
                 "POST /api/v1/response/containments",
+                "POST /api/v1/response/group-containments",
                 "POST /api/v1/response/incidents/{incident}/close",
             ]
         );

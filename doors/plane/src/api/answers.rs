@@ -58,7 +58,7 @@ impl utoipa::Modify for AnswersOfAll {
                         answers.insert((*status).to_owned(), RefOr::T(problem(what)));
                     }
                 }
-                if may_wait(action) && !answers.contains_key("202") {
+                if may_wait(action, path) && !answers.contains_key("202") {
                     let waits = "another person must approve it first";
                     let body = content("Proposal");
                     let waits = ResponseBuilder::new().description(waits);

@@ -527,6 +527,14 @@ fn judged() -> Router<Shared> {
             "/api/v1/response/containments/{device}",
             delete(response::restore),
         )
+        .route(
+            "/api/v1/response/group-containments",
+            get(response::groups::list).post(response::groups::contain),
+        )
+        .route(
+            "/api/v1/response/group-containments/{act}",
+            delete(response::groups::restore),
+        )
         .route("/api/v1/response/playbooks", get(response::playbooks))
 }
 
@@ -739,6 +747,9 @@ async fn method_not_allowed() -> Problem {
         response::containments,
         response::contain,
         response::restore,
+        response::groups::list,
+        response::groups::contain,
+        response::groups::restore,
         response::playbooks,
         audit::key,
         audit::entries,

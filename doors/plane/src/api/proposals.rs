@@ -24,7 +24,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct Proposal {
     proposal: String,
-    /// `policy`, `ca`, `revoke-many`, `rights`, `command-many`, `break-glass`.
+    /// `policy`, `ca`, `revoke-many`, `contain-many`, `rights`, `command-many`, `break-glass`.
     class: String,
     /// The action that whoever approves needs as well.
     action: String,

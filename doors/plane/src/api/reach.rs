@@ -4,6 +4,7 @@ use crate::plane::Plane;
 use access::Facts;
 use model::{DeviceId, Principal};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// What a device can reach through this plane, by the names in the fleet.
@@ -34,6 +35,37 @@ impl Reach {
             } else {
                 0
             },
+        }
+    }
+
+    /// What many reach together: of each kind among them, the same product and groups, by the first.
+    #[must_use]
+    pub fn of_kinds<'d>(
+        plane: &Plane,
+        devices: impl IntoIterator<Item = &'d DeviceId>,
+        reach: impl Fn(&DeviceId) -> access::Reach,
+    ) -> Self {
+        const KINDS_MAX: usize = 256;
+        let mut kinds = BTreeSet::new();
+        let (mut channels, mut destinations) = (BTreeSet::new(), BTreeSet::new());
+        let mut devices_reachable = 0;
+        for device in devices {
+            let facts = plane.facts_of_device(device);
+            if !kinds.insert((facts.product, facts.groups)) {
+                continue;
+            }
+            let one = Self::of(plane, reach(device));
+            channels.extend(one.channels);
+            destinations.extend(one.destinations);
+            devices_reachable = one.devices_reachable.max(devices_reachable);
+            if kinds.len() >= KINDS_MAX {
+                break;
+            }
+        }
+        Self {
+            channels: channels.into_iter().collect(),
+            destinations: destinations.into_iter().collect(),
+            devices_reachable,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `/api/v1/response`: incidents, who is cut off and by whom, playbooks.
 
+pub mod groups;
+
 use super::guard::Allowed;
 use super::identity::Recorded;
 use super::reach::Reach;
@@ -219,6 +221,8 @@ pub struct Contained {
     incident: Option<String>,
     /// Who decided, as in the log.
     by: String,
+    /// The act that cut it off together with others, and that gives it back with them.
+    group_containment: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -257,6 +261,7 @@ pub async fn containments(
         since: one.since.to_string(),
         incident: one.incident.map(|id| id.to_string()),
         by: one.by.clone(),
+        group_containment: one.group.as_ref().map(ToString::to_string),
     });
     let containments: Vec<Contained> = containments.collect();
     let is_full = containments.len() == limit;

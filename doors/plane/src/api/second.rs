@@ -7,6 +7,7 @@ use super::once::too_large;
 use super::people::{NewPerson, NewToken, seen_version};
 use super::proposals::{BreakGlass, Proposal};
 use super::read::json;
+use super::response::groups::{self, NewGroupContainment};
 use super::revocation::Revocation;
 use super::roots::RootStep;
 use super::{Problem, Shared};
@@ -45,17 +46,15 @@ pub async fn turn(
     request: Request,
     bytes_max: usize,
 ) -> Result<Turn, Problem> {
-    let (true, Some(actor)) = (may_wait(action), admitted.who.actor.clone()) else {
+    let path = request.extensions().get::<MatchedPath>();
+    let path = path.map_or_else(String::new, |path| path.as_str().to_owned());
+    let path = path.as_str();
+    let (true, Some(actor)) = (may_wait(action, path), admitted.who.actor.clone()) else {
         return Ok(Turn::GoesOn(request));
     };
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, bytes_max).await;
     let body = body.map_err(|_| too_large(bytes_max))?;
-    let path = parts
-        .extensions
-        .get::<MatchedPath>()
-        .map(MatchedPath::as_str);
-    let path = path.unwrap_or_default();
     let needed = class_of(plane, action, path, &parts.uri, &body);
     let Some((class, action)) = needed else {
         return Ok(Turn::GoesOn(Request::from_parts(parts, body.into())));
@@ -70,6 +69,13 @@ pub async fn turn(
             StatusCode::PRECONDITION_REQUIRED,
             "plan-needed",
             "another person will approve this: name the `plan` that both look at",
+        ));
+    }
+    if class == ActClass::ContainMany && !groups::names_shown(&body) {
+        return Err(Problem::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "shown-needed",
+            "another person will approve this: say by `shown`, as a dry run does, whom both look at",
         ));
     }
     let text = |name: HeaderName| {
@@ -103,6 +109,7 @@ fn check_readable(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Pr
         }
         "/api/v1/access/tokens" => json::<NewToken>(body).map(drop),
         "/api/v1/identity/revocations" => json::<Revocation>(body).map(drop),
+        GROUP_CONTAINMENTS => json::<NewGroupContainment>(body).map(drop),
         "/api/v1/identity/roots/retire" | "/api/v1/identity/roots/rollover" => {
             json::<RootStep>(body).map(drop)
         }
@@ -111,13 +118,17 @@ fn check_readable(path: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Pr
     }
 }
 
-/// Whether requests of this action may need another person.
-pub fn may_wait(action: Action) -> bool {
-    use Action::{AccessApply, BreakGlass, CaChange, PeopleChange, Revoke};
-    matches!(
-        action,
-        AccessApply | BreakGlass | CaChange | PeopleChange | Revoke
-    )
+const GROUP_CONTAINMENTS: &str = "/api/v1/response/group-containments";
+
+/// Whether requests of this action, at this path as it is routed, may need another person.
+pub fn may_wait(action: Action, path: &str) -> bool {
+    use Action::{AccessApply, BreakGlass, CaChange, Contain, PeopleChange, Revoke};
+    match action {
+        AccessApply | BreakGlass | CaChange | PeopleChange | Revoke => true,
+        // One device is never held up.
+        Contain => path == GROUP_CONTAINMENTS,
+        _ => false,
+    }
 }
 
 /// As the request, with what two people agreed on.
@@ -170,6 +181,13 @@ fn class_of(
                 !dry_run && (names("/product") || names("/ca"))
             };
             many.then_some((ActClass::RevokeMany, Action::RevokeMany))
+        }
+        Action::Contain => {
+            let dry_run = uri
+                .query()
+                .is_some_and(|query| query.contains("dry_run=true"));
+            let many = !dry_run && groups::is_of_many(plane, body);
+            many.then_some((ActClass::ContainMany, Action::ContainMany))
         }
         Action::PeopleChange => {
             let given = if path.ends_with("/link") {

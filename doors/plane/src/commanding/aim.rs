@@ -138,7 +138,15 @@ fn look_up(plane: &Plane, asked: &Asked, actor: &Actor) -> Result<Aim, Trouble> 
         let text = format!("{violation}, by the contract of channel {}", channel.id);
         return Err(Trouble::refused("contract-violation", text));
     }
-    let meant = meant(plane, &asked.target, grants.fleet())?;
+    let meant = asked.target.devices(plane, grants.fleet())?;
+    if meant.len() > DEVICES_MAX {
+        let (target, count) = (&asked.target, meant.len());
+        let text = format!(
+            "{target} has {count} devices, and one command is for {DEVICES_MAX} at most; ask for \
+             smaller groups one after the other"
+        );
+        return Err(Trouble::refused("too-many-devices", text));
+    }
     let mut devices = Vec::with_capacity(meant.len());
     for device in meant {
         let facts = plane.facts_of_device(&device);
@@ -189,58 +197,65 @@ fn permitted(
     Ok(())
 }
 
-fn meant(plane: &Plane, target: &Target, fleet: &access::Fleet) -> Result<Vec<DeviceId>, Trouble> {
-    let registry = plane.trust().registry();
-    let unknown = |code, text| Err(Trouble::Unknown { code, text });
-    let mut found: Vec<DeviceId> = match target {
-        Target::Devices(devices) => {
-            let strangers: Vec<&str> = (devices.iter())
-                .filter(|device| registry.device(device).is_none())
-                .map(DeviceId::as_str)
-                .take(NAMED_MAX)
-                .collect();
-            if !strangers.is_empty() {
-                let text = format!("no such device: {}", strangers.join(", "));
-                return unknown("device-unknown", text);
-            }
-            devices.iter().cloned().collect()
+impl Target {
+    /// What [`Target`] prints of a set that the fleet declares.
+    pub fn of_set(text: &str) -> Option<Self> {
+        match text.split_once('/')? {
+            ("group", name) => name.parse().ok().map(Self::Group),
+            ("product", name) => name.parse().ok().map(Self::Product),
+            _ => None,
         }
-        Target::Group(group) => {
-            if fleet.group(group).is_none() {
-                let text = format!("the fleet in force declares no group {group}");
-                return unknown("group-unknown", text);
-            }
-            let devices = registry.devices();
-            (devices.filter(|one| fleet.is_within(one.groups, group)))
-                .map(|one| one.device)
-                .collect()
-        }
-        Target::Product(product) => {
-            if fleet.product(product).is_none() {
-                let text = format!("the fleet in force declares no product {product}");
-                return unknown("product-unknown", text);
-            }
-            let devices = registry.devices();
-            (devices.filter(|one| one.product == product))
-                .map(|one| one.device)
-                .collect()
-        }
-    };
-    if found.is_empty() {
-        return Err(Trouble::refused(
-            "no-devices",
-            format!("there is no device in {target}"),
-        ));
     }
-    if found.len() > DEVICES_MAX {
-        let count = found.len();
-        let text = format!(
-            "{target} has {count} devices, and one command is for {DEVICES_MAX} at most; ask for \
-             smaller groups one after the other"
-        );
-        return Err(Trouble::refused("too-many-devices", text));
+
+    /// Who is meant now, in the order of their names.
+    ///
+    /// # Errors
+    /// A device is not known, the fleet declares no such set, or nobody is in it.
+    pub fn devices(&self, plane: &Plane, fleet: &access::Fleet) -> Result<Vec<DeviceId>, Trouble> {
+        let registry = plane.trust().registry();
+        let unknown = |code, text| Err(Trouble::Unknown { code, text });
+        let mut found: Vec<DeviceId> = match self {
+            Target::Devices(devices) => {
+                let strangers: Vec<&str> = (devices.iter())
+                    .filter(|device| registry.device(device).is_none())
+                    .map(DeviceId::as_str)
+                    .take(NAMED_MAX)
+                    .collect();
+                if !strangers.is_empty() {
+                    let text = format!("no such device: {}", strangers.join(", "));
+                    return unknown("device-unknown", text);
+                }
+                devices.iter().cloned().collect()
+            }
+            Target::Group(group) => {
+                if fleet.group(group).is_none() {
+                    let text = format!("the fleet in force declares no group {group}");
+                    return unknown("group-unknown", text);
+                }
+                let devices = registry.devices();
+                (devices.filter(|one| fleet.is_within(one.groups, group)))
+                    .map(|one| one.device)
+                    .collect()
+            }
+            Target::Product(product) => {
+                if fleet.product(product).is_none() {
+                    let text = format!("the fleet in force declares no product {product}");
+                    return unknown("product-unknown", text);
+                }
+                let devices = registry.devices();
+                (devices.filter(|one| one.product == product))
+                    .map(|one| one.device)
+                    .collect()
+            }
+        };
+        if found.is_empty() {
+            return Err(Trouble::refused(
+                "no-devices",
+                format!("there is no device in {self}"),
+            ));
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
     }
-    found.sort();
-    found.dedup();
-    Ok(found)
 }

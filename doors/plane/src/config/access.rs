@@ -26,6 +26,8 @@ pub struct AccessConfig {
     pub second_person_ca: String,
     /// To revoke a whole product, or all that a CA issued.
     pub second_person_revoke_many: String,
+    /// To cut off more devices at once than playbooks may in an hour (`response.contain_max`).
+    pub second_person_contain_many: String,
     /// To give roles that change anything to a person or a token.
     pub second_person_rights: String,
 }
@@ -181,11 +183,12 @@ pub const PROVIDER_KEYS: [&str; 7] = [
     "roots_file",
 ];
 
-pub const KEYS: [&str; 5] = [
+pub const KEYS: [&str; 6] = [
     "console_url",
     "second_person_policy",
     "second_person_ca",
     "second_person_revoke_many",
+    "second_person_contain_many",
     "second_person_rights",
 ];
 
@@ -198,6 +201,7 @@ impl Default for AccessConfig {
             second_person_policy: rule(),
             second_person_ca: rule(),
             second_person_revoke_many: rule(),
+            second_person_contain_many: rule(),
             second_person_rights: rule(),
         }
     }
@@ -210,6 +214,7 @@ impl AccessConfig {
             ActClass::Policy => &self.second_person_policy,
             ActClass::Ca => &self.second_person_ca,
             ActClass::RevokeMany => &self.second_person_revoke_many,
+            ActClass::ContainMany => &self.second_person_contain_many,
             ActClass::Rights => &self.second_person_rights,
             // How many are many is the fleet's to say.
             ActClass::CommandMany | ActClass::BreakGlass => return SecondPerson::Always,
@@ -257,13 +262,17 @@ impl AccessConfig {
         Ok(())
     }
 
-    fn rules(&self) -> [(&'static str, &str); 4] {
+    fn rules(&self) -> [(&'static str, &str); 5] {
         [
             ("access.second_person_policy", &self.second_person_policy),
             ("access.second_person_ca", &self.second_person_ca),
             (
                 "access.second_person_revoke_many",
                 &self.second_person_revoke_many,
+            ),
+            (
+                "access.second_person_contain_many",
+                &self.second_person_contain_many,
             ),
             ("access.second_person_rights", &self.second_person_rights),
         ]

@@ -376,9 +376,11 @@ fn world(plane: &Plane, class: ActClass) -> Digest {
             digest(all.join("\n").as_bytes())
         }
         // They name all that they change, and say which version of it they looked at.
-        ActClass::RevokeMany | ActClass::Rights | ActClass::CommandMany | ActClass::BreakGlass => {
-            digest(b"")
-        }
+        ActClass::RevokeMany
+        | ActClass::ContainMany
+        | ActClass::Rights
+        | ActClass::CommandMany
+        | ActClass::BreakGlass => digest(b""),
     }
 }
 

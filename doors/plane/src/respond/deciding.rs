@@ -168,7 +168,7 @@ impl Plane {
     }
 }
 
-async fn tell(
+pub(super) async fn tell(
     plane: &Arc<Plane>,
     actor: &Actor,
     reason: String,

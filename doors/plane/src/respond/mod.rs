@@ -2,5 +2,6 @@
 
 pub mod acting;
 pub mod deciding;
+pub mod groups;
 pub mod notify;
 pub mod timeline;

@@ -100,6 +100,8 @@ pub enum Letter {
     /// Somebody is contained or restored, as the registry says when the letter is read; answered
     /// with the number of sessions touched when it bites.
     Contain(Principal, oneshot::Sender<u32>),
+    /// As `Contain` and `Know`, of many: answered with the number of sessions touched here.
+    ContainMany(Arc<[Principal]>, oneshot::Sender<u32>),
     /// What somebody published and is retained is withheld or given out again, as the registry says;
     /// answered when it is so.
     Know(Principal, oneshot::Sender<()>),
@@ -432,6 +434,19 @@ impl Shards {
             .await;
         self.ask_home(principal, |reply| Letter::Contain(principal.clone(), reply))
             .await
+    }
+
+    /// As [`Shards::contain`], of many at once. A shard takes some of them at a time, and serves its
+    /// sessions in between.
+    pub async fn contain_many(&self, principals: &[Principal]) -> u32 {
+        const AT_ONCE: usize = 128;
+        let mut touched = 0;
+        for part in principals.chunks(AT_ONCE) {
+            let part: Arc<[Principal]> = part.into();
+            let answers = self.ask(|reply| Letter::ContainMany(Arc::clone(&part), reply));
+            touched += answers.await.into_iter().sum::<u32>();
+        }
+        touched
     }
 
     /// Tells a device something on one of the plane's own channels ([`access::containment_topic`]),

@@ -123,6 +123,8 @@ pub(super) struct Scan {
     pub(super) snapshot_end: u64,
     /// Where the last good record ends.
     pub(super) end: u64,
+    /// Bytes behind it that are no record: not the zeros of what was taken ahead.
+    pub(super) torn: u64,
     /// Bytes in the file.
     pub(super) length: u64,
     pub(super) records: u64,
@@ -155,6 +157,7 @@ pub(super) fn scan(
         encoder,
         snapshot_end: 0,
         end: length_of(SEGMENT_HEADER_BYTES),
+        torn: 0,
         length,
         records: 0,
     };
@@ -193,9 +196,12 @@ pub(super) fn scan(
         // A segment gets its name when its snapshot is durable, so this cannot be a torn end.
         return Err(damaged(scan.end, "the snapshot does not end"));
     }
-    if scan.end < length && was_confirmed(file, encoder, scan.end, length).map_err(failed)? {
+    let tail = tail(file, scan.end, length).map_err(failed)?;
+    if was_confirmed(&tail, encoder, scan.end) {
         return Err(damaged(scan.end, "the record is not what was written"));
     }
+    let last = tail.iter().rposition(|byte| *byte != 0);
+    scan.torn = last.map_or(0, |last| length_of(last).saturating_add(1));
     Ok(scan)
 }
 
@@ -240,17 +246,22 @@ fn next(
     Ok((encoder.crc(offset, &bytes, payload) == header.crc).then_some(header))
 }
 
+/// What stands behind the last good record.
+fn tail(mut file: &File, end: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(end))?;
+    file.take(length.saturating_sub(end))
+        .read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
 /// Did the disk confirm what stood at `bad`? Some good record behind it says so, if it did and
 /// anything was committed after it.
-fn was_confirmed(mut file: &File, encoder: Encoder, bad: u64, length: u64) -> io::Result<bool> {
-    let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(bad))?;
-    file.take(length.saturating_sub(bad))
-        .read_to_end(&mut tail)?;
+fn was_confirmed(tail: &[u8], encoder: Encoder, bad: u64) -> bool {
     for (skipped, window) in tail.windows(RECORD_HEADER_BYTES).enumerate() {
         let header: [u8; RECORD_HEADER_BYTES] = array(window);
         let offset = bad.saturating_add(length_of(skipped));
-        let left = length.saturating_sub(offset);
+        let left = length_of(tail.len().saturating_sub(skipped));
         let Some(found) = Encoder::parse(&header, offset, left) else {
             continue;
         };
@@ -260,10 +271,10 @@ fn was_confirmed(mut file: &File, encoder: Encoder, bad: u64, length: u64) -> io
         if found.synced > bad
             && payload.is_some_and(|p| encoder.crc(offset, &header, p) == found.crc)
         {
-            return Ok(true);
+            return true;
         }
     }
-    Ok(false)
+    false
 }
 
 /// The first `N` bytes; zeros where there are none.

@@ -389,6 +389,7 @@ impl Writer {
             | Write::NoteApiTokenUse { .. } => self.write_of_people(write),
             Write::UseToken { hash, at } => self.use_token(hash, *at),
             Write::PutContainment(row) => self.put_containment(row, direction),
+            Write::PutGroupContainment(row) => self.put_group_containment(row),
             Write::DropContainment { device } => self.drop_containment(device),
             Write::PutIncident(row) => self.put_incident(row),
             Write::AppendStep {

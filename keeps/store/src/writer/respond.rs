@@ -4,7 +4,7 @@ use super::Writer;
 use super::apply::{Outcome, conflict, millis, signed, within};
 use crate::change::{CHANGE_ROWS_MAX, Direction, Write};
 use crate::inventory::DeviceRecord;
-use crate::response::{Contained, Incident, Outgoing, Step};
+use crate::response::{Contained, GroupContainment, Incident, Outgoing, Step};
 use crate::row::join_groups;
 use model::{Containment, DeviceId, IncidentId, Timestamp};
 use rusqlite::{OptionalExtension, params};
@@ -21,6 +21,13 @@ pub(super) fn check(write: &Write) -> Result<(), String> {
     };
     match write {
         Write::PutContainment(row) => within("an author", row.by.len(), 1, NAME_BYTES_MAX),
+        Write::PutGroupContainment(row) => {
+            within("who was meant", row.target.len(), 1, NAME_BYTES_MAX)?;
+            within("a reason", row.reason.len(), 1, TEXT_BYTES_MAX)?;
+            let restored_by = row.restored.as_ref().map(|(_, by)| by);
+            optional("whoever restores", restored_by, NAME_BYTES_MAX)?;
+            within("an author", row.by.len(), 1, NAME_BYTES_MAX)
+        }
         Write::PutIncident(row) => {
             within("a title", row.title.len(), 1, 512)?;
             within("an incident's body", row.body.len(), 0, BODY_BYTES_MAX)
@@ -73,17 +80,43 @@ impl Writer {
             _ => {}
         }
         self.perform(
-            "INSERT INTO containment (tenant, device, containment, since, incident, by_whom)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO containment
+             (tenant, device, containment, since, incident, by_whom, group_containment)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT DO UPDATE SET containment = excluded.containment,
-             since = excluded.since, incident = excluded.incident, by_whom = excluded.by_whom",
+             since = excluded.since, incident = excluded.incident, by_whom = excluded.by_whom,
+             group_containment = excluded.group_containment",
             params![
                 self.tenant,
                 row.device.as_str(),
                 row.containment.name(),
                 millis(row.since),
                 row.incident.map(|id| signed(id.0)),
-                row.by
+                row.by,
+                row.group.as_ref().map(|id| id.as_str())
+            ],
+        )
+        .map(drop)
+    }
+
+    pub(super) fn put_group_containment(&self, row: &GroupContainment) -> Outcome<()> {
+        let restored_at = row.restored.as_ref().map(|(at, _)| millis(*at));
+        let restored_by = row.restored.as_ref().map(|(_, by)| by);
+        self.perform(
+            "INSERT OR REPLACE INTO group_containment (tenant, id, target, containment, reason,
+             by_whom, at, devices, restored_at, restored_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            params![
+                self.tenant,
+                row.id.as_str(),
+                row.target,
+                row.containment.name(),
+                row.reason,
+                row.by,
+                millis(row.at),
+                signed(row.devices),
+                restored_at,
+                restored_by
             ],
         )
         .map(drop)

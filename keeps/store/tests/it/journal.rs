@@ -116,10 +116,10 @@ fn a_write_torn_at_any_byte_loses_only_what_was_not_confirmed() {
                 "cut at {cut}: {replayed:?}"
             );
             assert_eq!(replayed, records[..replayed.len()], "cut at {cut}");
-            assert_eq!(
-                recovery.torn_bytes,
-                torn.len() as u64 - journal.segment_bytes()
-            );
+            // Zeros at the end are what was taken ahead.
+            let last = torn.iter().rposition(|byte| *byte != 0).unwrap() as u64;
+            let torn_bytes = (last + 1).saturating_sub(journal.segment_bytes());
+            assert_eq!(recovery.torn_bytes, torn_bytes);
             // It goes on from there.
             journal.append(9, b"after").unwrap();
             journal.commit().unwrap();
@@ -127,6 +127,33 @@ fn a_write_torn_at_any_byte_loses_only_what_was_not_confirmed() {
             assert_eq!(open(&dir).2.last().unwrap().1, b"after");
         }
     }
+}
+
+/// As a power cut leaves it: with the zeros that were taken ahead, which a later turn fills.
+#[test]
+fn what_was_taken_ahead_of_the_last_record_is_no_torn_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path().join("journal");
+    let (_, records) = written(&dir);
+    let (mut journal, ..) = open(&dir);
+    journal.append(7, b"one more").unwrap();
+    journal.commit().unwrap();
+    let end = journal.segment_bytes();
+    let cut = std::fs::read(only_segment(&dir)).unwrap();
+    assert!(cut.len() as u64 > end, "a growing file is synced dearly");
+    drop(journal);
+    let closed = std::fs::metadata(only_segment(&dir)).unwrap().len();
+    assert_eq!(closed, end, "given back by who closes in order");
+
+    std::fs::write(only_segment(&dir), &cut).unwrap();
+    let (mut journal, recovery, replayed) = open(&dir);
+    assert_eq!((recovery.torn_bytes, journal.segment_bytes()), (0, end));
+    assert_eq!(replayed[..records.len()], records);
+    assert_eq!(replayed.last().unwrap().1, b"one more");
+    journal.append(7, b"and another").unwrap();
+    journal.commit().unwrap();
+    drop(journal);
+    assert_eq!(open(&dir).2.last().unwrap().1, b"and another");
 }
 
 /// Pages reach a disk in any order: the first record of the last turn may be missing while the

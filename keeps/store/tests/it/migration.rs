@@ -49,6 +49,7 @@ fn a_folder_of_the_first_format_opens_and_goes_on() {
         since: seconds(9),
         incident: None,
         by: "local/uid-0".to_owned(),
+        group: None,
     };
     let change = Change::new(Direction::Withdraw)
         .write(Write::PutContainment(cut.clone()))

@@ -3,8 +3,8 @@
 use crate::fixture::*;
 use model::{Attribution, Containment, IncidentId, ProductId, Severity, Source, Subject};
 use store::{
-    Change, CommitError, Contained, DeviceRecord, Direction, Guard, Holder, Incident,
-    IncidentState, Outgoing, Step, Store, Write,
+    Change, CommitError, Contained, DeviceRecord, Direction, GroupContainment, Guard, Holder,
+    Incident, IncidentState, Outgoing, Step, Store, Write,
 };
 
 fn contained(name: &str, containment: Containment, since: u64) -> Contained {
@@ -14,6 +14,7 @@ fn contained(name: &str, containment: Containment, since: u64) -> Contained {
         since: seconds(since),
         incident: Some(IncidentId(7)),
         by: "playbook/contain".to_owned(),
+        group: None,
     }
 }
 
@@ -64,6 +65,53 @@ fn all_contained(store: &Store) -> Vec<Contained> {
     let mut all = Vec::new();
     store.for_each_containment(|row| all.push(row)).unwrap();
     all
+}
+
+#[test]
+fn an_act_that_cut_many_off_is_kept_beside_them_and_says_when_it_was_undone() {
+    let (_scratch, data) = scratch();
+    let store = open(&data);
+    let id: model::GroupContainmentId = "g-1".parse().unwrap();
+    let row = |number: u64, restored| GroupContainment {
+        id: format!("g-{number}").parse().unwrap(),
+        target: "group/east".to_owned(),
+        containment: Containment::Quarantined,
+        reason: "a test says so".to_owned(),
+        by: "person/p-1".to_owned(),
+        at: seconds(number),
+        devices: 2,
+        restored,
+    };
+    let cut = |name| Contained {
+        group: Some(id.clone()),
+        ..contained(name, Containment::Quarantined, 1)
+    };
+    let change = withdraw(Write::PutContainment(cut("cam-1")))
+        .write(Write::PutContainment(cut("cam-2")))
+        .write(Write::PutGroupContainment(row(1, None)));
+    store.commit(change).unwrap();
+    store
+        .commit(withdraw(Write::PutGroupContainment(row(2, None))))
+        .unwrap();
+    assert_eq!(all_contained(&store), [cut("cam-1"), cut("cam-2")]);
+    // What is harder and alone has no part in it any more.
+    let alone = contained("cam-2", Containment::Isolated, 3);
+    store
+        .commit(withdraw(Write::PutContainment(alone.clone())))
+        .unwrap();
+    assert_eq!(store.containment(&device_id("cam-2")).unwrap(), Some(alone));
+    let undone = row(1, Some((seconds(9), "person/p-2".to_owned())));
+    store
+        .commit(neutral(Write::PutGroupContainment(undone.clone())))
+        .unwrap();
+    assert_eq!(store.group_containment(&id).unwrap(), Some(undone.clone()));
+    let listed = store.group_containments(false, 10).unwrap();
+    assert_eq!(listed, [row(2, None), undone]);
+    assert_eq!(store.group_containments(true, 10).unwrap(), [row(2, None)]);
+    let mut nameless = row(3, None);
+    nameless.target.clear();
+    let refused = store.commit(withdraw(Write::PutGroupContainment(nameless)));
+    assert!(matches!(refused, Err(CommitError::Invalid { .. })));
 }
 
 #[test]

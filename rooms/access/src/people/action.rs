@@ -86,6 +86,8 @@ actions! {
     ResponseRead = "response.read",
     /// To cut a device off, to close an incident.
     Contain = "response.contain",
+    /// More devices at once than playbooks may cut off in an hour.
+    ContainMany = "response.contain-many",
     Restore = "response.restore",
     AuditRead = "audit.read",
     Unseal = "audit.unseal",

@@ -13,6 +13,8 @@ pub enum ActClass {
     Ca,
     /// To revoke a whole product, or all that a CA issued.
     RevokeMany,
+    /// To cut off more devices at once than playbooks may in an hour.
+    ContainMany,
     /// To give strong roles to a person or a token, or a link to one who has them.
     Rights,
     /// To tell more devices something than one person or program may in a minute. What is many the
@@ -23,10 +25,11 @@ pub enum ActClass {
 }
 
 impl ActClass {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Policy,
         Self::Ca,
         Self::RevokeMany,
+        Self::ContainMany,
         Self::Rights,
         Self::CommandMany,
         Self::BreakGlass,
@@ -38,6 +41,7 @@ impl ActClass {
             Self::Policy => "policy",
             Self::Ca => "ca",
             Self::RevokeMany => "revoke-many",
+            Self::ContainMany => "contain-many",
             Self::Rights => "rights",
             Self::CommandMany => "command-many",
             Self::BreakGlass => "break-glass",

@@ -2,8 +2,9 @@
 //! `subset` admits; a test holds it against Cedar's own evaluation.
 
 use super::diagram::{Diagrams, Function, TooLarge};
+use crate::behaviour::Destination;
 use crate::compile::{Action, Relation};
-use crate::fleet::{Channel, Fleet, Service};
+use crate::fleet::{Channel, Direction, Fleet, Service};
 use crate::policy::Policy;
 use cedar_policy::pst::{
     ActionConstraint, BinaryOp, Clause, EntityOrSlot, EntityType, EntityUID, Expr, Literal,
@@ -58,9 +59,45 @@ pub(super) enum Who<'f> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Question<'f> {
     pub who: Who<'f>,
-    pub action: Action,
-    pub channel: &'f Channel,
+    pub what: What<'f>,
     pub relation: Relation,
+}
+
+/// What somebody does, and with what.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum What<'f> {
+    Message(Action, &'f Channel),
+    Connect(&'f Destination),
+}
+
+impl What<'_> {
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Message(action, _) => action.name(),
+            Self::Connect(_) => "connect",
+        }
+    }
+
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Message(..) => "Channel",
+            Self::Connect(_) => "Destination",
+        }
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Message(_, channel) => channel.id.as_str(),
+            Self::Connect(destination) => destination.id.as_str(),
+        }
+    }
+
+    const fn direction(self) -> Direction {
+        match self {
+            Self::Message(_, channel) => channel.direction,
+            Self::Connect(_) => Direction::FromDevice,
+        }
+    }
 }
 
 /// Named by a policy or by an invariant.
@@ -175,11 +212,12 @@ impl<'f> Kinds<'f> {
         question: Question<'_>,
         d: &mut Diagrams,
     ) -> Result<Function, Untranslated> {
-        let pst = (policy.set.policies().next())
-            .and_then(|policy| policy.to_pst().ok())
-            .ok_or(Untranslated::Foreign)?;
-        let mut applies = self.scope(pst.body(), question, d)?;
-        for clause in pst.body().clauses() {
+        let mut applies = self.scope(&policy.tree, question, d)?;
+        for clause in policy.tree.clauses() {
+            // Most policies are about something else: no clause makes them apply.
+            if applies == Function::FALSE {
+                break;
+            }
             let clause = match clause {
                 Clause::When(expression) => self.translate(expression, question, d)?,
                 Clause::Unless(expression) => {
@@ -414,7 +452,7 @@ impl<'f> Kinds<'f> {
                             "direction",
                             Expr::Literal(Literal::String(text)),
                         ) => {
-                            let is = question.channel.direction.name() == text.as_str();
+                            let is = question.what.direction().name() == text.as_str();
                             return Ok(Function::constant(is));
                         }
                         (
@@ -488,8 +526,8 @@ impl<'f> Kinds<'f> {
         let is = match (thing, other.ty.0.id.as_str(), question.who) {
             (Var::Principal, "Service", Who::Service(service)) => service.id.as_str() == id,
             (Var::Principal, "Device", _) => return Err(Untranslated::Foreign),
-            (Var::Resource, "Channel", _) => question.channel.id.as_str() == id,
-            (Var::Action, "Action", _) => id == question.action.name(),
+            (Var::Resource, kind, _) => kind == question.what.kind() && question.what.id() == id,
+            (Var::Action, "Action", _) => id == question.what.action(),
             (Var::Context, _, _) => return Err(Untranslated::Foreign),
             _ => false,
         };
@@ -501,7 +539,7 @@ fn is_kind(thing: &Var, kind: &EntityType, question: Question<'_>) -> Function {
     let is = match (thing, question.who) {
         (Var::Principal, Who::Device(_)) => "Device",
         (Var::Principal, Who::Service(_)) => "Service",
-        (Var::Resource, _) => "Channel",
+        (Var::Resource, _) => question.what.kind(),
         (Var::Action, _) => "Action",
         _ => return Function::FALSE,
     };

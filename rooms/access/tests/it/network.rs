@@ -1,9 +1,11 @@
 //! MUD files → rules → a gateway's nftables: counted, and proven by packets.
 
 mod agreement;
+mod cedar;
 mod corpus;
-mod decisions;
+pub mod decisions;
 mod packets;
+mod probing;
 mod signatures;
 
 use crate::{base_with, compile, device, lines};

@@ -82,7 +82,7 @@ fn right_fleets() -> Vec<Vec<SourceFile>> {
         ("schemas/s.json", "{}"),
         (
             "invariants.toml",
-            "[none]\ndescription = \"d\"\nfrom = [\"devices\"]\nto = [\"group/floor\", \"product/full\"]\nexcept = [{ channels = [\"full-up\"], from = [\"services\"], to = [\"service/full-service\"] }]\n[only]\nchannels = [\"full-down\"]\npublish_only = [\"services\"]\nreceive_only = [\"devices\"]\n",
+            "[none]\ndescription = \"d\"\nfrom = [\"devices\"]\nto = [\"group/floor\", \"product/full\"]\nexcept = [{ channels = [\"full-up\"], from = [\"services\"], to = [\"service/full-service\"] }]\n[only]\nchannels = [\"full-down\"]\npublish_only = [\"services\"]\nreceive_only = [\"devices\"]\n[lan]\ndescription = \"d\"\nlocal_only = []\n[net]\ndestinations = [\"net\", \"cloud\"]\nconnect_only = [\"product/full\"]\n",
         ),
     ]);
     let fleets = vec![read_folder(&example), base_with(&[]), full];

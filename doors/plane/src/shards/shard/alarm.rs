@@ -64,3 +64,39 @@ fn timespec(duration: Duration) -> Timespec {
         tv_nsec: i64::from(duration.subsec_nanos()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::buffer::spare_capacity;
+
+    #[test]
+    fn it_is_set_again_only_where_it_would_ring_too_late() {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let mut alarm = Alarm::new(&epoll, 7).unwrap();
+        let now = Timestamp::from_millis(1_000_000);
+        let after = |millis| now.plus(Duration::from_millis(millis));
+        assert_eq!(alarm.wait(now, now), Some(Timespec::default()), "at once");
+        assert_eq!(alarm.wait(after(60_000), now), None);
+        assert_eq!(alarm.wait(after(90_000), now), None);
+        assert_eq!(
+            alarm.rings_at,
+            Some(after(60_000)),
+            "in vain, and is set then"
+        );
+        assert_eq!(alarm.wait(after(5), now), None);
+        // Without end, were it not set anew.
+        let mut events = Vec::with_capacity(4);
+        epoll::wait(&epoll, spare_capacity(&mut events), None).unwrap();
+        assert_eq!(events.first().map(|event| event.data.u64()), Some(7));
+        alarm.rang();
+        events.clear();
+        epoll::wait(
+            &epoll,
+            spare_capacity(&mut events),
+            Some(&Timespec::default()),
+        )
+        .unwrap();
+        assert!(events.is_empty(), "told once, without being read");
+    }
+}

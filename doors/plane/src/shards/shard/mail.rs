@@ -81,6 +81,10 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(touched);
                 }
+                Letter::ContainMany(principals, reply) => {
+                    let touched = self.contain_many(&principals, now);
+                    let _ = reply.send(touched);
+                }
                 Letter::Know(principal, reply) => {
                     let facts = self.admission.facts_of(&principal);
                     self.gateway.know_publisher(&facts);
@@ -120,6 +124,21 @@ impl Shard {
                 Letter::Drain => self.drain(now),
             }
         }
+    }
+
+    /// As the letters `Contain` and `Know`, one after the other; returns the sessions touched here.
+    fn contain_many(&mut self, principals: &[Principal], now: Timestamp) -> u32 {
+        self.carry_out(now);
+        let mut touched = 0;
+        for principal in principals {
+            let facts = self.admission.facts_of(principal);
+            self.gateway.know_publisher(&facts);
+            if gateway::home_shard(principal, self.shards) == self.index {
+                touched += self.gateway.contain(facts, now, &mut self.turn);
+            }
+        }
+        self.carry_out(now);
+        touched
     }
 
     fn report(&self) -> ShardReport {

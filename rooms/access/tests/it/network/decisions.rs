@@ -1,5 +1,5 @@
 //! Random fleets with destinations and policies about them, and random flows: what the same decisions
-//! are asked of everywhere. The agent's tests include this file too.
+//! are asked of everywhere. Tests of other crates include this file too.
 
 use access::{Direction, Flow, Host, Network, Site, SourceFile};
 use core::net::IpAddr;
@@ -51,8 +51,8 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// A fleet, a site with a snapshot of names, and devices in it.
-pub fn scene(random: &mut Random) -> Scene {
+/// A fleet with so many destinations, a site with a snapshot of names, and devices in it.
+pub fn scene(random: &mut Random, destinations_count: usize) -> Scene {
     let mut site = Site::default();
     for (number, name) in HOSTS.iter().enumerate() {
         // Two names may share an address, as they do at a large host of many.
@@ -66,11 +66,11 @@ pub fn scene(random: &mut Random) -> Scene {
         );
     }
     let network = |text: &str| Network::parse(text).unwrap();
-    let hub = vec![network("192.168.20.5"), network("2001:db8:20::5")];
+    let hub = vec![network("192.168.20.5"), network("fd00:20::5")];
     site.local.insert("bridge".into(), hub.clone());
     let mut destinations = String::new();
     let mut places = Vec::new();
-    for number in 0..6 {
+    for number in 0..destinations_count {
         let id = format!("d{number}");
         let (line, networks) = match random.below(4) {
             0 => (
@@ -121,7 +121,7 @@ pub fn scene(random: &mut Random) -> Scene {
         )
         .unwrap();
     }
-    let policies = policies(random);
+    let policies = policies(random, destinations_count);
     let groups: String = GROUPS
         .iter()
         .map(|group| format!("[groups.{group}]\n"))
@@ -155,7 +155,7 @@ pub fn scene(random: &mut Random) -> Scene {
                 mac: None,
                 addresses: vec![
                     address(&format!("192.168.10.{}", number + 20)),
-                    address(&format!("2001:db8:10::{number:x}")),
+                    address(&format!("2001:db8:10::{:x}", number + 0x20)),
                 ],
                 mud_url: None,
             }
@@ -170,7 +170,7 @@ pub fn scene(random: &mut Random) -> Scene {
     }
 }
 
-fn policies(random: &mut Random) -> String {
+fn policies(random: &mut Random, destinations_count: usize) -> String {
     let mut text = String::new();
     for number in 0..5 {
         let effect = if random.below(4) == 0 {
@@ -187,7 +187,10 @@ fn policies(random: &mut Random) -> String {
             ),
         };
         let resource = match random.below(3) {
-            0 => format!("resource == Destination::\"d{}\"", random.below(6)),
+            0 => format!(
+                "resource == Destination::\"d{}\"",
+                random.below(destinations_count)
+            ),
             _ => "resource".to_owned(),
         };
         let condition = match random.below(4) {
