@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 const DEVICE: &str = "weighed";
 /// After so many reports it has done once all that it does again and again.
 const REPORTS: u64 = 10;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// It notes what it did once a minute.
+const PATIENCE: Duration = Duration::from_secs(180);
 const MEBIBYTE: f64 = 1024.0 * 1024.0;
 
 pub fn bench(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
