@@ -87,6 +87,13 @@ struct Prover<'f> {
     diagrams: Diagrams,
 }
 
+/// Who is asked about.
+#[derive(Clone, Copy)]
+enum Whose<'p> {
+    Of(&'p [Party]),
+    Beside(&'p [Party]),
+}
+
 /// Somebody's part in a path.
 #[derive(Clone, Copy)]
 struct End<'f> {
@@ -156,11 +163,11 @@ impl<'f> Prover<'f> {
         to: &[Party],
         except: &[Exception],
     ) -> Result<Option<String>, Untranslated> {
-        let senders = self.ends(channel, Action::Publish, Side::Sender)?;
+        let senders = self.ends(channel, Action::Publish, Side::Sender, Whose::Of(from))?;
         if senders.is_empty() {
             return Ok(None);
         }
-        let receivers = self.ends(channel, Action::Receive, Side::Receiver)?;
+        let receivers = self.ends(channel, Action::Receive, Side::Receiver, Whose::Of(to))?;
         let applicable: Vec<&Exception> = (except.iter())
             .filter(|one| {
                 let channels = one.channels.as_ref();
@@ -168,19 +175,12 @@ impl<'f> Prover<'f> {
             })
             .collect();
         for sender in &senders {
-            let mut sends = self.is_one_of(*sender, from)?;
-            sends = self.diagrams.and(sends, sender.may)?;
-            if sends == Function::FALSE {
-                continue;
-            }
             for receiver in &receivers {
                 // A topic has one owner, who does not send to itself.
                 if sender.relation == Relation::Own && receiver.relation == Relation::Own {
                     continue;
                 }
-                let mut hears = self.is_one_of(*receiver, to)?;
-                hears = self.diagrams.and(hears, receiver.may)?;
-                let mut path = self.diagrams.and(sends, hears)?;
+                let mut path = self.diagrams.and(sender.may, receiver.may)?;
                 for exception in &applicable {
                     let meant = self.is_meant(exception, *sender, *receiver)?;
                     let not_meant = self.diagrams.not(meant)?;
@@ -202,11 +202,8 @@ impl<'f> Prover<'f> {
         action: Action,
         only: &[Party],
     ) -> Result<Option<String>, Untranslated> {
-        for end in self.ends(channel, action, Side::Sender)? {
-            let inside = self.is_one_of(end, only)?;
-            let outside = self.diagrams.not(inside)?;
-            let broken = self.diagrams.and(outside, end.may)?;
-            if let Some(case) = self.diagrams.answer(broken) {
+        for end in self.ends(channel, action, Side::Sender, Whose::Beside(only))? {
+            if let Some(case) = self.diagrams.answer(end.may) {
                 let doing = match action {
                     Action::Publish => "may publish to",
                     Action::Receive => "may receive",
@@ -230,7 +227,7 @@ impl<'f> Prover<'f> {
         let who = Who::Device(side);
         let possible = self.kinds.possible(side, &mut self.diagrams)?;
         let declaring: Vec<Party> = declaring(self.fleet, destination).collect();
-        let declares = (self.kinds).is_one_of(who, &declaring, &mut self.diagrams)?;
+        let declares = self.is_one_of(who, &declaring)?;
         let declares_not = self.diagrams.not(declares)?;
         for (relation, is_so) in [(Relation::Own, declares), (Relation::Other, declares_not)] {
             let question = Question {
@@ -242,7 +239,7 @@ impl<'f> Prover<'f> {
             let may = self.diagrams.and(may, possible)?;
             let may = self.diagrams.and(may, is_so)?;
             let end = End { who, relation, may };
-            let inside = self.is_one_of(end, only)?;
+            let inside = self.is_one_of(who, only)?;
             let outside = self.diagrams.not(inside)?;
             let broken = self.diagrams.and(outside, may)?;
             if let Some(case) = self.diagrams.answer(broken) {
@@ -257,12 +254,13 @@ impl<'f> Prover<'f> {
         Ok(None)
     }
 
-    /// All who may do `action` in `channel` at all.
+    /// All of these who may do `action` in `channel` at all.
     fn ends(
         &mut self,
         channel: &'f Channel,
         action: Action,
         side: Side,
+        whose: Whose<'_>,
     ) -> Result<Vec<End<'f>>, Untranslated> {
         let possible = self.kinds.possible(side, &mut self.diagrams)?;
         let mut asked = vec![(Who::Device(side), Relation::Other)];
@@ -273,11 +271,23 @@ impl<'f> Prover<'f> {
         asked.extend(services.map(|service| (Who::Service(service), Relation::Other)));
         let mut ends = Vec::new();
         for (who, relation) in asked {
-            let mut may = self.permitted(Question {
+            let is_meant = match whose {
+                Whose::Of(parties) => self.is_one_of(who, parties)?,
+                Whose::Beside(parties) => {
+                    let inside = self.is_one_of(who, parties)?;
+                    self.diagrams.not(inside)?
+                }
+            };
+            // A thousand services and a thousand policies are a million questions a channel.
+            if is_meant == Function::FALSE {
+                continue;
+            }
+            let may = self.permitted(Question {
                 who,
                 what: What::Message(action, channel),
                 relation,
             })?;
+            let mut may = self.diagrams.and(may, is_meant)?;
             if matches!(who, Who::Device(_)) {
                 may = self.diagrams.and(may, possible)?;
             }
@@ -304,8 +314,8 @@ impl<'f> Prover<'f> {
         Ok(self.diagrams.and(permitted, free)?)
     }
 
-    fn is_one_of(&mut self, end: End<'_>, parties: &[Party]) -> Result<Function, Untranslated> {
-        Ok((self.kinds).is_one_of(end.who, parties, &mut self.diagrams)?)
+    fn is_one_of(&mut self, who: Who<'_>, parties: &[Party]) -> Result<Function, Untranslated> {
+        Ok((self.kinds).is_one_of(who, parties, &mut self.diagrams)?)
     }
 
     fn is_meant(
@@ -315,11 +325,11 @@ impl<'f> Prover<'f> {
         receiver: End<'_>,
     ) -> Result<Function, Untranslated> {
         let from = match &exception.from {
-            Some(from) => self.is_one_of(sender, from)?,
+            Some(from) => self.is_one_of(sender.who, from)?,
             None => Function::TRUE,
         };
         let to = match &exception.to {
-            Some(to) => self.is_one_of(receiver, to)?,
+            Some(to) => self.is_one_of(receiver.who, to)?,
             None => Function::TRUE,
         };
         Ok(self.diagrams.and(from, to)?)

@@ -319,22 +319,21 @@ impl<'f> Kinds<'f> {
         question: Question<'_>,
         d: &mut Diagrams,
     ) -> Result<Function, Untranslated> {
-        let entity = |constraint: &EntityOrSlot| match constraint {
-            EntityOrSlot::Entity(entity) => Ok(entity.clone()),
-            EntityOrSlot::Slot(_) => Err(Untranslated::Foreign),
-        };
-        let principal = match &policy.principal {
-            PrincipalConstraint::Any => Function::TRUE,
-            PrincipalConstraint::Eq(other) => self.is(Var::Principal, &entity(other)?, question)?,
-            PrincipalConstraint::In(other) => {
-                self.within(&Var::Principal, &entity(other)?, question, d)?
+        // What costs least and excludes most comes first.
+        let resource = match &policy.resource {
+            ResourceConstraint::Any => Function::TRUE,
+            ResourceConstraint::Eq(other) | ResourceConstraint::In(other) => {
+                self.is(Var::Resource, entity(other)?, question)?
             }
-            PrincipalConstraint::Is(kind) => is_kind(&Var::Principal, kind, question),
-            PrincipalConstraint::IsIn(kind, other) => {
-                let within = self.within(&Var::Principal, &entity(other)?, question, d)?;
-                d.and(is_kind(&Var::Principal, kind, question), within)?
+            ResourceConstraint::Is(kind) => is_kind(&Var::Resource, kind, question),
+            ResourceConstraint::IsIn(kind, other) => {
+                let is = self.is(Var::Resource, entity(other)?, question)?;
+                d.and(is_kind(&Var::Resource, kind, question), is)?
             }
         };
+        if resource == Function::FALSE {
+            return Ok(resource);
+        }
         let action = match &policy.action {
             ActionConstraint::Any => Function::TRUE,
             ActionConstraint::Eq(other) => self.is(Var::Action, other, question)?,
@@ -347,19 +346,23 @@ impl<'f> Kinds<'f> {
                 is_one
             }
         };
-        let resource = match &policy.resource {
-            ResourceConstraint::Any => Function::TRUE,
-            ResourceConstraint::Eq(other) | ResourceConstraint::In(other) => {
-                self.is(Var::Resource, &entity(other)?, question)?
+        if action == Function::FALSE {
+            return Ok(action);
+        }
+        let principal = match &policy.principal {
+            PrincipalConstraint::Any => Function::TRUE,
+            PrincipalConstraint::Eq(other) => self.is(Var::Principal, entity(other)?, question)?,
+            PrincipalConstraint::In(other) => {
+                self.within(&Var::Principal, entity(other)?, question, d)?
             }
-            ResourceConstraint::Is(kind) => is_kind(&Var::Resource, kind, question),
-            ResourceConstraint::IsIn(kind, other) => {
-                let is = self.is(Var::Resource, &entity(other)?, question)?;
-                d.and(is_kind(&Var::Resource, kind, question), is)?
+            PrincipalConstraint::Is(kind) => is_kind(&Var::Principal, kind, question),
+            PrincipalConstraint::IsIn(kind, other) => {
+                let within = self.within(&Var::Principal, entity(other)?, question, d)?;
+                d.and(is_kind(&Var::Principal, kind, question), within)?
             }
         };
-        let both = d.and(principal, action)?;
-        Ok(d.and(both, resource)?)
+        // What is left of the other two is everything: both are constants.
+        Ok(principal)
     }
 
     fn translate(
@@ -532,6 +535,13 @@ impl<'f> Kinds<'f> {
             _ => false,
         };
         Ok(Function::constant(is))
+    }
+}
+
+fn entity(constraint: &EntityOrSlot) -> Result<&EntityUID, Untranslated> {
+    match constraint {
+        EntityOrSlot::Entity(entity) => Ok(entity),
+        EntityOrSlot::Slot(_) => Err(Untranslated::Foreign),
     }
 }
 

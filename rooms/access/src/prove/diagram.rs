@@ -109,6 +109,12 @@ impl Diagrams {
     }
 
     pub(super) fn or(&mut self, left: Function, right: Function) -> Result<Function, TooLarge> {
+        match (left.min(right), left.max(right)) {
+            (Function::FALSE, other) => return Ok(other),
+            (Function::TRUE, _) => return Ok(Function::TRUE),
+            (one, other) if one == other => return Ok(one),
+            _ => {}
+        }
         let (left, right) = (self.not(left)?, self.not(right)?);
         let neither = self.and(left, right)?;
         self.not(neither)

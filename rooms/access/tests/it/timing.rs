@@ -2,7 +2,7 @@
 //! `cargo test -p access --config 'profile.dev.package.access.opt-level=3' -- --ignored --nocapture timing`
 
 use crate::{device, example_fleet, service};
-use access::Grants;
+use access::{Fleet, Grants, Outcome, SourceFile, prove};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -48,4 +48,46 @@ fn timing() {
         "subscribe                   {:?}",
         start.elapsed() / (ROUNDS / 100)
     );
+
+    let fleet = large_fleet();
+    let start = Instant::now();
+    let proofs = prove(&fleet);
+    println!("prove among 500 policies    {:?}", start.elapsed());
+    assert_eq!(proofs[0].outcome, Outcome::Holds);
+}
+
+/// 500 channels, each with a policy of its own for a group of its own, and 200 services.
+fn large_fleet() -> Fleet {
+    let mut texts = [
+        ("fleet.toml", "name = \"large\"\n".to_owned()),
+        ("products/p.toml", "[camera]\n[lock]\n".to_owned()),
+        ("services/s.toml", String::new()),
+        ("channels/c.toml", String::new()),
+        ("policies/p.cedar", String::new()),
+        (
+            "invariants.toml",
+            "[no-path]\nfrom = [\"devices\"]\nto = [\"devices\"]\n".to_owned(),
+        ),
+    ];
+    for number in 0..500 {
+        if number < 400 {
+            texts[0].1 += &format!("[groups.g{number}]\n");
+        }
+        if number < 200 {
+            texts[2].1 += &format!("[s{number}]\n");
+        }
+        texts[3].1 += &format!(
+            "[c{number}]\ntopic = \"c{number}/{{device}}\"\ndirection = \"from-device\"\npayload_bytes_max = 1\n"
+        );
+        texts[4].1 += &format!(
+            "@id(\"p{number}\") permit (principal is Device, action, resource == Channel::\"c{number}\") \
+             when {{ principal in Group::\"g{}\" && resource.owner == principal }};\n",
+            number % 400
+        );
+    }
+    let files = texts.map(|(path, text)| SourceFile {
+        path: path.into(),
+        text,
+    });
+    Fleet::read(&files).unwrap_or_else(|wrong| panic!("{}", crate::lines(&wrong)))
 }
