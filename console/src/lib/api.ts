@@ -86,7 +86,7 @@ export const signInByPasskey = (answer: PasskeyAnswer) => plane.POST('/api/v1/ac
 export const beginByProvider = (again: boolean) => body(plane.POST('/api/v1/access/sign-in/provider', { body: { again } }));
 export const signInByProvider = (answer: ProviderAnswer) => plane.POST('/api/v1/access/sign-in/provider/code', { body: answer });
 export const signInRefusals = () => body(plane.GET('/api/v1/access/sign-in/refusals'));
-export const signOut = () => plane.POST('/api/v1/access/sign-out');
+export const signOut = () => body(plane.POST('/api/v1/access/sign-out'));
 export const overview = () => body(plane.GET('/api/v1/overview'));
 export const fleet = () => body(plane.GET('/api/v1/access/fleet'));
 export const fleetSources = (version: number) =>

@@ -14,6 +14,8 @@ class Session {
   who = $state.raw<WhoAmI | undefined>();
   /** Why what was tried did not sign in. */
   trouble = $state<string | undefined>(undefined);
+  /** Where whoever has just signed out does so at the provider too. */
+  outThere = $state.raw<string | undefined>();
 
   async begin(): Promise<void> {
     const come = this.comeFromProvider();
@@ -38,6 +40,7 @@ class Session {
       this.trouble = error instanceof Error ? error.message : String(error);
     }
     if (this.state !== 'in' && this.may('inventory.read')) live.start();
+    this.outThere = undefined;
     this.state = 'in';
   }
 
@@ -60,7 +63,8 @@ class Session {
 
   async end(): Promise<void> {
     try {
-      await api.signOut();
+      const { provider_location } = await api.signOut();
+      this.outThere = provider_location ?? undefined;
     } finally {
       this.ended();
     }

@@ -2,7 +2,7 @@
 
 import type { Browser, BrowserContext, CDPSession, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { CLIENT, IdentityProvider, SECRET, type Token } from './provider.ts';
+import { CLIENT, IdentityProvider, SECRET, tell, type Token } from './provider.ts';
 import { Stage } from './stage.ts';
 import { accessible, freshPages, launch, open, type Seen, THEMES, visit } from './support.ts';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -191,6 +191,7 @@ describe.sequential('an OpenID provider', () => {
   let contexts: BrowserContext[] = [];
   afterEach(async () => {
     provider.bend = undefined;
+    provider.silent = false;
     for (const context of contexts) await context.close();
     contexts = [];
   });
@@ -297,6 +298,8 @@ describe.sequential('an OpenID provider', () => {
   });
 
   test('another at the provider does not take over who is signed in here', async () => {
+    // One that tells of sign-outs signs the first of them out before.
+    provider.silent = true;
     const page = await fresh();
     await signIn(page, 'ada');
     await visit(page, '#/access/tokens', 'td');
@@ -306,6 +309,99 @@ describe.sequential('an OpenID provider', () => {
     });
     await atProvider(page, 'grace');
     await page.getByText('somebody else than who is signed in here').waitFor();
+  });
+
+  test('whoever signs out here can do so at the provider too, and then nobody comes in as them by a click', async () => {
+    const page = await fresh();
+    await signIn(page, 'grace');
+    await visit(page, '#/access/you', 'text=by the provider of identities');
+    await page.getByRole('button', { name: 'sign out', exact: true }).click();
+    await page.getByText('At the provider you are not yet').waitFor();
+    await accessible(page, 'signed out here and not there');
+    await page.getByRole('button', { name: 'Sign out at Example too' }).click();
+    await page.getByRole('button', { name: 'Yes, sign me out' }).click();
+    await page.waitForURL(`${stage.origin}/**`);
+    await page.getByText('You are not signed in').waitFor();
+    expect(page.url()).not.toContain('?');
+    await page.getByRole('button', { name: 'Sign in with Example' }).click();
+    await page.locator('input[name=login]').waitFor();
+  });
+
+  /** Whether a browser is signed in here. */
+  async function isIn(page: Page): Promise<boolean> {
+    return (await page.request.get(`${stage.origin}/api/v1/access/whoami`)).status() === 200;
+  }
+  /** Posts it as the provider does. */
+  async function say(word: string): Promise<number> {
+    const there = `${stage.origin}/api/v1/access/sign-in/provider/sign-out`;
+    const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+    return (await tell(there, { method: 'POST', headers, body: new URLSearchParams({ logout_token: word }) })).status;
+  }
+
+  test('whoever signs out at the provider is out here, in that browser and in no other', async () => {
+    const [one, other, ada] = [await fresh(), await fresh(), await fresh()];
+    await signIn(one, 'grace');
+    await signIn(other, 'grace');
+    await signIn(ada, 'ada');
+    expect([await isIn(one), await isIn(other), await isIn(ada)]).toEqual([true, true, true]);
+    // In a tab of its own: the console follows what happens by itself.
+    const elsewhere = await one.context().newPage();
+    await elsewhere.goto(`${provider.issuer}/session/end`);
+    await elsewhere.getByRole('button', { name: 'Yes, sign me out' }).click();
+    await one.getByText('You are not signed in').waitFor();
+    expect([await isIn(one), await isIn(other), await isIn(ada)]).toEqual([false, true, true]);
+  });
+
+  test('a sign-out ends what a passkey prolonged, is heard once, and is believed of the provider alone', async () => {
+    const page = await fresh();
+    await authenticator(page);
+    await signIn(page, 'ada');
+    await visit(page, '#/access/you', 'text=You have no passkey');
+    await page.getByRole('button', { name: 'Add a passkey…' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Make it' }).click();
+    await page.getByText('Your passkey is added').waitFor();
+    await visit(page, '#/access/tokens', 'text=Make a token…');
+    await page.getByRole('button', { name: 'Make a token…' }).click();
+    const dialog = page.getByRole('dialog').first();
+    await dialog.getByLabel('What it is for').fill('weekly');
+    await dialog.getByRole('button', { name: 'Make it' }).click();
+    await page.getByRole('button', { name: 'Use your passkey' }).click();
+    await page.getByText('fwt_').waitFor();
+    const who = await (await page.request.get(`${stage.origin}/api/v1/access/whoami`)).json();
+    expect(who.signed_in_by).toBe('passkey');
+
+    const now = Math.floor(Date.now() / 1000);
+    const ada = { sub: 'ada' };
+    const id = { ...ada, nonce: 'x', events: undefined };
+    const FALSE: [name: string, word: string][] = [
+      ['of another issuer', provider.word({ ...ada, iss: 'https://evil.example' })],
+      ['to another client', provider.word({ ...ada, aud: 'another' })],
+      ['with a nonce, as an ID token', provider.word({ ...ada, nonce: 'x' })],
+      ['an ID token', provider.word(id, { typ: 'JWT' })],
+      ['of no event', provider.word({ ...ada, events: {} })],
+      ['of another event', provider.word({ ...ada, events: { 'https://schemas.openid.net/secevent/risc/event-type/account-disabled': {} } })],
+      ['that ended', provider.word({ ...ada, exp: now - 120 })],
+      ['that lay about', provider.word({ ...ada, iat: now - 600 })],
+      ['of nobody', provider.word({})],
+      ['without a name of its own', provider.word({ ...ada, jti: undefined })],
+      ['an access token', provider.word(ada, { typ: 'at+jwt' })],
+      ['without a signature', provider.word(ada, { alg: 'none' })],
+      ['signed with the public key', provider.word(ada, { alg: 'HS256' })],
+      ['by a key that is not named', provider.word(ada, { kid: 'mine' })],
+      ['no token', 'x'],
+    ];
+    for (const [name, word] of FALSE) expect(await say(word), name).toBe(400);
+    expect(await say(provider.word({ sub: 'grace' }))).toBe(200);
+    expect(await say(provider.word({ ...ada, sid: 'of another browser' }))).toBe(200);
+    expect(await isIn(page)).toBe(true);
+    const word = provider.word(ada);
+    expect(await say(word)).toBe(200);
+    expect(await isIn(page)).toBe(false);
+    // Whoever recorded it ends nothing that began since.
+    const again = await fresh();
+    await signIn(again, 'ada');
+    expect(await say(word)).toBe(200);
+    expect(await isIn(again)).toBe(true);
   });
 
   test('new keys of the provider are found, of either algorithm', async () => {

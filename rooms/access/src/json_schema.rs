@@ -11,6 +11,7 @@ use crate::contract::{DEPTH, DEPTH_MAX};
 use crate::declared as d;
 use crate::fleet::{FAN_OUT_PER_MINUTE, caps};
 use crate::invariant::EXCEPTIONS_MAX;
+use crate::network::{LIST_MAX as SITE_LIST_MAX, NAME_ADDRESSES_MAX};
 use serde_json::{Map, Value, json};
 
 /// The version of the language; [`crate::Contract`] holds what is used of it.
@@ -33,6 +34,48 @@ pub fn json_schemas() -> [(&'static str, Value); 6] {
             things("destinations", caps::DESTINATIONS, destination()),
         ),
     ]
+}
+
+/// Of the file of one site ([`crate::Site`]), which is no part of a fleet.
+#[must_use]
+pub fn site_json_schema() -> Value {
+    let address = || matching("^[0-9A-Fa-f:.]+$");
+    let network = || matching("^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$");
+    let door = matching(r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$");
+    let counted = |item, max: usize, what| {
+        let mut counted = list(item, what);
+        put(&mut counted, "maxItems", json!(max));
+        counted
+    };
+    let networks = |what| counted(network(), SITE_LIST_MAX, what);
+    let by = |what| json!({ "type": "object", "additionalProperties": networks(what) });
+    let mut of_products = by("Of the product's own controllers");
+    put(&mut of_products, "propertyNames", matching(NAME));
+    let named = json!({
+        "type": "object",
+        "additionalProperties": counted(
+            address(), NAME_ADDRESSES_MAX, "What the name meant when it was asked"
+        ),
+    });
+    let interface = matching("^[A-Za-z0-9._-]{1,15}$");
+    document(
+        "a site",
+        table(
+            &[],
+            json!({
+                "interfaces": list(interface,
+                    "Where devices are attached: whoever is not listed is denied there"),
+                "local_networks": networks("The site's own networks"),
+                "gateway": list(address(), "The gateway's own addresses, asked for DHCP"),
+                "resolvers": list(address(), "Asked for names"),
+                "plane": list(door, "The plane's doors, as devices reach them"),
+                "local": by("Of a role that destinations name, as hub or phone"),
+                "controllers": by("Of a class that MUD files name"),
+                "my_controllers": of_products,
+                "names": named,
+            }),
+        ),
+    )
 }
 
 fn fleet() -> Value {

@@ -65,7 +65,7 @@ pub use fleet::{
 };
 pub use grants::{Denied, Grants, Permitted, Publish, Subject, Subscription};
 pub use import::{ImportNames, ImportRemark, Imported, import_aws, import_mosquitto};
-pub use json_schema::json_schemas;
+pub use json_schema::{json_schemas, site_json_schema};
 pub use mud::{
     Mud, SignatureRefusal, Unenforced, check_mud_signatures, verify_signature, write_mud,
 };

@@ -8,7 +8,7 @@ mod declared;
 mod site;
 
 use site::before_the_default_route;
-pub(crate) use site::{DHCP_SERVERS_V4, ICMPV6, authority};
+pub(crate) use site::{DHCP_SERVERS_V4, ICMPV6, LIST_MAX, NAME_ADDRESSES_MAX, authority};
 pub use site::{Host, Site, SiteError};
 
 use crate::behaviour::DestinationId;

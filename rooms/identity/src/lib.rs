@@ -14,7 +14,8 @@
 //! Standards: RFC 5280 (certificates, CRLs), IEEE 802.1AR (IDevID, LDevID), RFC 7030 and 8951
 //! (EST), RFC 9908 (CSR attributes), RFC 6960, 9654 and 9919 (OCSP), RFC 2986 (PKCS #10), RFC 5652
 //! (CMS, certs-only), RFC 7093 (key identifiers), SPIFFE's
-//! form of URI. Of people: Web Authentication level 3, OpenID Connect Core 1.0.
+//! form of URI. Of people: Web Authentication level 3; OpenID Connect Core, Discovery and
+//! Back-Channel Logout 1.0.
 //!
 //! The order of calls is the order of trust: [`Anchors::verify_path`] while the handshake runs,
 //! [`Anchors::presented`] once its signature has held, [`Registry::authenticate`] for revocation

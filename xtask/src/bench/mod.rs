@@ -5,6 +5,7 @@
 //! is in `server.rs`, and only there is it known which one runs.
 
 mod access;
+mod agent;
 mod capture;
 mod contain;
 mod cpu;
@@ -29,7 +30,8 @@ use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// handshake, gateway, issue, revoke, contain, restart, access; all of them when none is named
+    /// handshake, gateway, issue, revoke, contain, restart, access, agent; all of them when none is
+    /// named
     names: Vec<String>,
     /// One part of gateway alone: paced-even, paced-own, offered, rumqttd, stored, fan-out, storm, idle,
     /// contract, machine, floor
@@ -70,7 +72,7 @@ pub struct Arguments {
     no_build: bool,
 }
 
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("handshake", handshake),
     ("gateway", gateway::bench),
     ("issue", issue),
@@ -78,6 +80,7 @@ const BENCHES: [(&str, Bench); 7] = [
     ("contain", contain::bench),
     ("restart", restart::bench),
     ("access", access::bench),
+    ("agent", agent::bench),
 ];
 
 type Bench = fn(&Setting) -> anyhow::Result<Vec<Figure>>;
@@ -154,6 +157,9 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     };
     if !arguments.no_build && needs_server {
         load::build(root)?;
+        if named("agent") {
+            crate::steps::cargo(root, &["build", "--release", "--locked", "-p", "agent"])?;
+        }
         if ours == Kind::Fleetward {
             server::build(root)?;
         }

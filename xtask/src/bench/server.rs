@@ -353,8 +353,20 @@ impl Server {
         self.folder.join("fleet")
     }
 
+    /// Of ours: the door where devices enroll.
+    ///
+    /// # Errors
+    /// It is a peer's.
+    pub fn est(&self) -> anyhow::Result<SocketAddr> {
+        let (doors, _) = self.begun.context("only ours has doors")?;
+        Ok(doors.devices)
+    }
+
     /// A command of its operator; what it prints.
-    fn operate(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// If it is refused, with why.
+    pub fn operate(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
         let socket = self.socket.as_deref().context("ours has a socket")?;
         let data = socket.parent().context("a socket without a folder")?;
         let output = Command::new(crate::built(
@@ -775,7 +787,7 @@ fn proportional_of(rollup: &str) -> Option<f64> {
         .ok()
 }
 
-fn last_words(log: &Path) -> String {
+pub fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(5).collect();
     lines.into_iter().rev().collect::<Vec<_>>().join(" / ")

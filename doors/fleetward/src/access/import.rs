@@ -175,6 +175,17 @@ pub fn schema(fleet: Option<&Path>, output: Output) -> anyhow::Result<()> {
         };
         lines.push((files, format!("#:schema {up}/{SCHEMAS}/{file}")));
     }
+    // A site's file lies where its gateway is cared for.
+    let site = folder.join("site.json");
+    let schema = access::site_json_schema();
+    write(
+        &site,
+        &format!("{}\n", serde_json::to_string_pretty(&schema)?),
+    )?;
+    lines.push((
+        "a site's file".to_owned(),
+        format!("#:schema {}", shown(&site)),
+    ));
     write(&folder.join("fleet.cedarschema"), access::schema())?;
     if output == Output::Json {
         let lines: Vec<Value> = (lines.iter())

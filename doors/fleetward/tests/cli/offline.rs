@@ -356,6 +356,7 @@ fn schemas_for_editors_are_written_where_no_fleet_sees_them() {
         "channels",
         "destinations",
         "playbooks",
+        "site",
     ] {
         let file = fleet.join(".schemas").join(format!("{name}.json"));
         let schema: serde_json::Value =

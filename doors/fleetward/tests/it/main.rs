@@ -43,6 +43,7 @@ mod ownership;
 mod passkeys;
 mod people;
 mod plane;
+mod provider;
 mod proxied;
 mod real_clients;
 mod recipes;

@@ -75,6 +75,17 @@ impl<'p> Asker<'p> {
         self.ask("POST", path, &[], Some(body)).1
     }
 
+    /// As a program of others posts it.
+    pub fn post_form(&self, path: &str, form: &str) -> Answer {
+        self.post_form_saying(path, &[], form)
+    }
+
+    pub fn post_form_saying(&self, path: &str, headers: &[&str], form: &str) -> Answer {
+        let media_type = "application/x-www-form-urlencoded";
+        self.send_as("POST", path, headers, Some((media_type, form)))
+            .1
+    }
+
     pub fn delete(&self, path: &str) -> Answer {
         self.ask("DELETE", path, &[], None).1
     }
@@ -97,6 +108,21 @@ impl<'p> Asker<'p> {
         headers: &[&str],
         body: Option<&str>,
     ) -> (String, Answer) {
+        let media_type = |body: &str| match body.starts_with('{') {
+            true => "application/json",
+            false => "text/plain",
+        };
+        let body = body.map(|body| (media_type(body), body));
+        self.send_as(method, path, headers, body)
+    }
+
+    fn send_as(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<(&str, &str)>,
+    ) -> (String, Answer) {
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}",
             self.credential
@@ -104,18 +130,14 @@ impl<'p> Asker<'p> {
         for header in headers {
             request.push_str(&format!("{header}\r\n"));
         }
-        if let Some(body) = body {
+        if let Some((media_type, body)) = body {
             let length = body.len();
-            let media_type = match body.starts_with('{') {
-                true => "application/json",
-                false => "text/plain",
-            };
             request.push_str(&format!(
                 "Content-Type: {media_type}\r\nContent-Length: {length}\r\n"
             ));
         }
         request.push_str("\r\n");
-        request.push_str(body.unwrap_or_default());
+        request.push_str(body.map_or("", |(_, body)| body));
         let mut transport = self.client.connect(PATIENCE).unwrap();
         let deadline = Instant::now() + PATIENCE;
         transport.write(request.as_bytes(), deadline).unwrap();
@@ -681,9 +703,21 @@ fn the_glass_is_broken_by_two_and_for_an_hour() {
         .find(|one| one["action"] == "access.glass-broken")
         .unwrap();
     assert_eq!(broken["actor"], json!(format!("person/{id}")));
+    // Loud: whoever looks at alerts or at the plane's own log sees it.
+    wait_until("there is an alert about it", || {
+        let alerts = plane.get("/api/v1/detection/alerts").expect(200).json();
+        let alerts = alerts["alerts"].as_array().unwrap().clone();
+        let is_it = |one: &Value| {
+            let about = one["subject"] == json!(format!("person/{id}"));
+            about && one["entity"] == "break-glass" && one["severity"] == "high"
+        };
+        alerts.iter().any(is_it)
+    });
     // A restart mends it.
     drop((first, operator));
-    plane.stop_well();
+    let lines = plane.stop_well();
+    let told = format!("person/{id} broke the glass");
+    assert!(lines.iter().any(|line| line.contains(&told)), "{lines:?}");
     let plane = home.start();
     let first = Asker::first(&home, &plane);
     let link = first

@@ -78,6 +78,7 @@ pub const ENDPOINTS: &[(&str, &str, Action)] = &[
     ("POST", "/api/v1/access/sign-in/passkey", SignIn),
     ("POST", "/api/v1/access/sign-in/provider", SignIn),
     ("POST", "/api/v1/access/sign-in/provider/code", SignIn),
+    ("POST", "/api/v1/access/sign-in/provider/sign-out", SignIn),
     ("GET", "/api/v1/access/sign-in/refusals", PeopleRead),
     ("POST", "/api/v1/access/sign-out", OwnAccess),
     ("POST", "/api/v1/access/break-glass", BreakGlass),

@@ -253,6 +253,10 @@ fn ways_in() -> Router<Shared> {
             "/api/v1/access/sign-in/provider/code",
             post(sign_in::by_provider).layer(DefaultBodyLimit::max(PROOF_BYTES_MAX)),
         )
+        .route(
+            "/api/v1/access/sign-in/provider/sign-out",
+            post(sign_in::out_by_provider).layer(DefaultBodyLimit::max(PROOF_BYTES_MAX)),
+        )
         .route("/api/v1/access/sign-in/refusals", get(sign_in::refusals))
         .route("/api/v1/access/sign-out", post(sign_in::sign_out))
         .route(
@@ -691,6 +695,7 @@ async fn method_not_allowed() -> Problem {
         sign_in::by_passkey,
         sign_in::begin_by_provider,
         sign_in::by_provider,
+        sign_in::out_by_provider,
         sign_in::refusals,
         sign_in::sign_out,
         passkeys::list,

@@ -3,7 +3,7 @@
 use super::Problem;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{Form, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -13,6 +13,9 @@ const DEPTH_MAX: usize = 16;
 
 /// A JSON body.
 pub struct Body<T>(pub T);
+
+/// A form, as programs of others post it.
+pub struct Posted<T>(pub T);
 
 /// The query string.
 pub struct Asked<T>(pub T);
@@ -32,6 +35,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let Raw(bytes) = Raw::from_request(request, state).await?;
         json(&bytes).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Posted<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Form::from_request(request, state).await {
+            Ok(Form(value)) => Ok(Self(value)),
+            // What is missing in it, or is not text, is a bad request to whoever posts it.
+            Err(refused) if refused.status() == StatusCode::UNPROCESSABLE_ENTITY => {
+                Err(body_refused(StatusCode::BAD_REQUEST, refused.body_text()))
+            }
+            Err(refused) => Err(body_refused(refused.status(), refused.body_text())),
+        }
     }
 }
 

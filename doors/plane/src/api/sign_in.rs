@@ -2,12 +2,13 @@
 
 use super::caller::{COOKIE, cookie_named};
 use super::guard::{Admitted, Allowed};
-use super::read::Body;
+use super::read::{Body, Posted};
 use super::{Caller, Problem, Shared};
 use crate::shared::to_its_end;
 use crate::sign_in::passkey::{self, Answer};
-use crate::sign_in::provider;
+use crate::sign_in::provider::{self, sign_out as signing_out};
 use crate::sign_in::{self, Asking, Refused, link};
+use crate::trouble::Trouble;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -200,6 +201,38 @@ pub async fn by_provider(
     Ok(response)
 }
 
+/// As the standard names it; what else is in the form is passed over (Back-Channel Logout 1.0, section
+/// 2.5).
+#[derive(Deserialize, ToSchema)]
+pub struct ProviderSignOut {
+    logout_token: String,
+}
+
+/// The provider tells that somebody signed out there (OpenID Connect Back-Channel Logout 1.0). What
+/// they have open here by it is over.
+#[utoipa::path(post, path = "/api/v1/access/sign-in/provider/sign-out", tag = "access",
+    request_body(content = ProviderSignOut, content_type = "application/x-www-form-urlencoded"),
+    operation_id = "sign_out_by_provider",
+    responses((status = 200), (status = 400, body = super::problem::ProblemBody),
+        (status = 404, body = super::problem::ProblemBody)))]
+pub async fn out_by_provider(
+    State(plane): State<Shared>,
+    _: Admitted,
+    Posted(form): Posted<ProviderSignOut>,
+) -> Result<StatusCode, Problem> {
+    let told = to_its_end(async move { signing_out::told(&plane, &form.logout_token).await });
+    match told.await {
+        Ok(()) => Ok(StatusCode::OK),
+        // Section 2.8: all that is wrong with its word is one status.
+        Err(refused @ Trouble::Refused { .. }) => {
+            let mut problem = Problem::from(refused);
+            problem.set_status(StatusCode::BAD_REQUEST);
+            Err(problem)
+        }
+        Err(trouble) => Err(trouble.into()),
+    }
+}
+
 #[derive(Serialize, ToSchema)]
 pub struct SignInRefused {
     at: String,
@@ -234,17 +267,26 @@ pub async fn refusals(State(plane): State<Shared>, _: Allowed) -> Json<Vec<SignI
     Json(refusals.map(Into::into).collect())
 }
 
+#[derive(Serialize, ToSchema)]
+pub struct SignedOut {
+    /// Where whoever came by the provider signs out there too; before, they are signed in again by a
+    /// click.
+    provider_location: Option<String>,
+}
+
 /// Ends the session that asks, on every screen that it has open. Who asks by anything else has none.
 #[utoipa::path(post, path = "/api/v1/access/sign-out", tag = "access",
-    responses((status = 204), (status = 401, body = super::problem::ProblemBody)))]
+    responses((status = 200, body = SignedOut), (status = 401, body = super::problem::ProblemBody)))]
 pub async fn sign_out(
     State(plane): State<Shared>,
     admitted: Admitted,
 ) -> Result<Response, Problem> {
+    let mut provider_location = None;
     if let (Some(session), Some(actor)) = (&admitted.who.session, &admitted.who.actor) {
+        provider_location = signing_out::location(&plane, session);
         sign_in::sign_out(&plane, actor, &session.name).await?;
     }
-    let mut response = StatusCode::NO_CONTENT.into_response();
+    let mut response = Json(SignedOut { provider_location }).into_response();
     set_cookie(&mut response, COOKIE, "", Some(0));
     Ok(response)
 }

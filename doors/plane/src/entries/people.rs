@@ -31,6 +31,15 @@ pub fn signed_out(at: Timestamp, actor: &Actor, session: &str) -> Act {
     Act::new(at, actor, "access.signed-out", actor).with("session", session)
 }
 
+/// They did so at the provider, and it told us.
+#[must_use]
+pub fn signed_out_at_provider(at: Timestamp, person: &PersonId, session: &str) -> Act {
+    let object = format_args!("person/{person}");
+    Act::new(at, &Actor::Plane, "access.signed-out", object)
+        .with("by", "provider")
+        .with("session", session)
+}
+
 #[must_use]
 pub fn person_added(at: Timestamp, actor: &Actor, person: &PersonId, roles: Roles) -> Act {
     let object = format_args!("person/{person}");

@@ -1,6 +1,6 @@
 //! Sign-in links: a secret that works once, handed over by a way that is private.
 
-use super::{Asking, Way, open, told};
+use super::{Asking, Proven, Way, open, told};
 use crate::clock;
 use crate::entries::{self, Actor};
 use crate::people::changing;
@@ -161,7 +161,8 @@ async fn try_sign_in(
         let added = entries::person_added(now, &Actor::Plane, &row.id, roles);
         change = change.entry(plane.leaf(&added)?);
     }
-    match open(plane, change, rows, whose.clone(), (Way::Link, now), asking).await {
+    let proven = Proven::by(Way::Link, now);
+    match open(plane, change, rows, whose.clone(), proven, asking).await {
         Ok(cookie) => {
             if link.person.is_none() {
                 // The link is spent; a file that stays behind opens nothing.

@@ -21,6 +21,7 @@ use challenges::Challenges;
 use detection::Feature;
 use model::{Attribution, Digest, PersonId, Subject, Timestamp};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,43 @@ pub struct Session {
     /// When the person last proved who they are.
     pub proven_at: Timestamp,
     pub expires_at: Timestamp,
+    /// By which it was opened, or the one whose place it took.
+    at_provider: Option<Arc<AtProvider>>,
+}
+
+/// A session at the provider.
+struct AtProvider {
+    /// Of whom: the digest of issuer and subject.
+    subject: Digest,
+    /// What the provider calls it, if it does.
+    session: Option<String>,
+    /// Shown to the provider when its person signs out there too, as the one it concerns; empty if it
+    /// is too long for an address.
+    token: Zeroizing<String>,
+}
+
+impl fmt::Debug for AtProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtProvider").finish_non_exhaustive()
+    }
+}
+
+/// By what somebody proved who they are, and when.
+struct Proven {
+    way: Way,
+    at: Timestamp,
+    at_provider: Option<Arc<AtProvider>>,
+}
+
+impl Proven {
+    /// By something between them and this plane alone.
+    const fn by(way: Way, at: Timestamp) -> Self {
+        Self {
+            way,
+            at,
+            at_provider: None,
+        }
+    }
 }
 
 /// Somebody who was not let in: for whoever can help them.
@@ -145,6 +183,14 @@ impl SignIns {
         sessions.retain(|_, session| session.person != *person);
     }
 
+    /// From here on no cookie of those is good whose session at the provider is over; whose they were.
+    fn close_those(&self, is_over: impl Fn(&AtProvider) -> bool) -> Vec<Session> {
+        let is_over = |session: &Session| session.at_provider.as_deref().is_some_and(&is_over);
+        let mut sessions = self.sessions.lock();
+        let closed = sessions.extract_if(|_, session| is_over(session));
+        closed.map(|(_, session)| session).collect()
+    }
+
     /// Only after somebody proved who they are: strangers cannot fill the table.
     fn open(&self, cookie: &str, session: Session, now: Timestamp) {
         let mut sessions = self.sessions.lock();
@@ -173,36 +219,38 @@ async fn open(
     change: Change,
     rows: Vec<Person>,
     person: PersonId,
-    (way, proven_at): (Way, Timestamp),
+    proven: Proven,
     asking: &Asking,
 ) -> Result<Zeroizing<String>, Trouble> {
     let now = clock::now();
     let actor = Actor::Person(person.clone());
     let expires_at = now.plus(SESSION_LIFETIME);
+    let before = (asking.before.as_ref()).filter(|before| before.person == person);
     let session = Session {
         // The provider is asked again no later for it.
-        expires_at: match &asking.before {
-            Some(before) if way == Way::Passkey && plane.roster.is_by_provider(&person) => {
+        expires_at: match before {
+            Some(before) if proven.way == Way::Passkey && plane.roster.is_by_provider(&person) => {
                 before.expires_at.min(expires_at)
             }
             _ => expires_at,
         },
+        // Proven anew by a passkey, it ends with the provider's all the same.
+        at_provider: (proven.at_provider)
+            .or_else(|| before.and_then(|before| before.at_provider.clone())),
         person,
         name: URL_SAFE_NO_PAD.encode(random::<6>()?),
-        way,
-        proven_at,
+        way: proven.way,
+        proven_at: proven.at,
     };
     let cookie = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<32>()?));
-    let signed_in = entries::signed_in(now, &actor, &session.name, way.name());
+    let signed_in = entries::signed_in(now, &actor, &session.name, proven.way.name());
     let put = rows.iter().cloned().map(Write::PutPerson);
     let change = put.fold(change, Change::write);
     plane.commit(change.entry(plane.leaf(&signed_in)?)).await?;
     for row in rows {
         plane.roster.put(row);
     }
-    if let Some(before) = &asking.before
-        && before.person == session.person
-    {
+    if let Some(before) = before {
         plane.sign_ins.close(&before.name);
     }
     plane.sign_ins.open(&cookie, session, now);

@@ -1,7 +1,7 @@
 //! Signing in with a passkey. To do it again is the fresh proof that dangerous acts ask for.
 
 use super::challenges::LIFETIME;
-use super::{Asking, Way, open, same_person, told};
+use super::{Asking, Proven, Way, open, same_person, told};
 use crate::clock;
 use crate::plane::Plane;
 use crate::trouble::Trouble;
@@ -89,7 +89,7 @@ async fn try_sign_in(
         at: now,
     });
     let person = row.person.clone();
-    let proven = (Way::Passkey, now);
+    let proven = Proven::by(Way::Passkey, now);
     let cookie = match open(plane, change, Vec::new(), person.clone(), proven, asking).await {
         Err(Trouble::Commit(CommitError::Conflict { .. })) => {
             return Err(refused(PasskeyRefusal::Copied));

@@ -4,9 +4,10 @@
 //! challenge that lies in a cookie of the browser that began it, by a key that only this plane has.
 
 mod directory;
+pub mod sign_out;
 
 use super::challenges::LIFETIME;
-use super::{Asking, FRESH_FOR, Way, open, same_person, told};
+use super::{Asking, AtProvider, FRESH_FOR, Proven, Way, open, same_person, told};
 use crate::clock;
 use crate::config::{AccessConfig, ProviderConfig};
 use crate::entries::{self, Actor};
@@ -23,6 +24,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use directory::{Directory, Document};
 use identity::person::id_token::{self, IdTokenRefusal, Known};
+use identity::person::provider::Keys;
 use model::{Digest, PersonId, Timestamp};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -39,6 +41,8 @@ const ANSWER_BYTES_MAX: usize = 128 * 1024;
 /// Codes that are asked about at a time: strangers cannot have more asked.
 const ASKING_MAX: usize = 16;
 const NAME_BYTES_MAX: usize = 128;
+/// Of a token that is shown to the provider again, in an address: longer ones are not kept.
+const HINT_BYTES_MAX: usize = 4096;
 
 pub struct Provider {
     settings: ProviderConfig,
@@ -91,6 +95,11 @@ impl Provider {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Names one of its subjects here.
+    fn person(&self, subject: &str) -> Digest {
+        digest(format!("{}\0{subject}", self.settings.issuer).as_bytes())
     }
 
     /// Trades the code for the token (RFC 6749 section 4.1.3).
@@ -152,6 +161,25 @@ impl Provider {
         ))
     }
 
+    /// What is read of a token by the keys that are known, or by newer ones if it names none of them.
+    async fn by_its_keys<T>(
+        &self,
+        document: &Document,
+        now: Timestamp,
+        read: impl Fn(&Keys) -> Result<T, IdTokenRefusal>,
+    ) -> Result<T, IdTokenRefusal> {
+        match read(&document.keys) {
+            Err(IdTokenRefusal::UnknownKey) => {
+                let newer = self.directory.document(now, Some(document.read_at));
+                match newer.await {
+                    Ok(newer) => read(&newer.keys),
+                    Err(_) => Err(IdTokenRefusal::UnknownKey),
+                }
+            }
+            done => done,
+        }
+    }
+
     fn place(&self) -> Result<Place<'_>, Trouble> {
         let mut asking = self.asking.lock();
         if *asking >= ASKING_MAX {
@@ -210,13 +238,8 @@ pub async fn begin(plane: &Plane, again: bool) -> Result<Beginning, Trouble> {
     if again {
         asked.push(("prompt", "login"));
     }
-    let joint = if document.authorization.contains('?') {
-        '&'
-    } else {
-        '?'
-    };
     Ok(Beginning {
-        location: format!("{}{joint}{}", document.authorization, query(&asked)),
+        location: asking_at(&document.authorization, &asked),
         cookie: URL_SAFE_NO_PAD.encode(&begun.seed),
     })
 }
@@ -233,18 +256,23 @@ pub async fn sign_in(
     let from = asking.from;
     let done = match check(plane, answer).await {
         // To its end, also if the browser hangs up.
-        Ok((known, proven_at)) => {
-            let (plane, issuer) = (Arc::clone(plane), issuer(plane)?);
-            to_its_end(async move { come_in(&plane, &issuer, &known, proven_at, &asking).await })
-                .await
+        Ok(came) => {
+            let plane = Arc::clone(plane);
+            to_its_end(async move { come_in(&plane, came, &asking).await }).await
         }
         Err(trouble) => Err(trouble),
     };
     told(plane, Way::Provider, from, done)
 }
 
-/// Whom the provider names, and when they proved it.
-async fn check(plane: &Arc<Plane>, answer: &Answer) -> Result<(Known, Timestamp), Trouble> {
+/// Somebody whom the provider names.
+struct Came {
+    known: Known,
+    proven_at: Timestamp,
+    token: Zeroizing<String>,
+}
+
+async fn check(plane: &Arc<Plane>, answer: &Answer) -> Result<Came, Trouble> {
     let provider = configured(plane)?;
     let now = clock::now();
     let seed = URL_SAFE_NO_PAD.decode(&answer.cookie).unwrap_or_default();
@@ -295,35 +323,29 @@ async fn check(plane: &Arc<Plane>, answer: &Answer) -> Result<(Known, Timestamp)
         proven_since: again_at,
         groups_claim: &provider.settings.groups_claim,
     };
-    let known = match id_token::verify(&token, &document.keys, &asked) {
-        // It may have keys that we have not seen yet.
-        Err(IdTokenRefusal::UnknownKey) => {
-            let newer = provider.directory.document(now, Some(document.read_at));
-            match newer.await {
-                Ok(newer) => id_token::verify(&token, &newer.keys, &asked),
-                Err(_) => Err(IdTokenRefusal::UnknownKey),
-            }
-        }
-        done => done,
-    };
+    let read = |keys: &Keys| id_token::verify(&token, keys, &asked);
+    let known = provider.by_its_keys(&document, now, read).await;
     let known = known.map_err(refused)?;
     // One that does not say when opens nothing that is dangerous.
     let proven_at = known.proven_at().unwrap_or_default().min(now);
-    Ok((known, proven_at))
+    Ok(Came {
+        known,
+        proven_at,
+        token,
+    })
 }
 
 /// What the provider says of somebody is what they are from now on: a new group gives, and one that
 /// they left takes.
 async fn come_in(
     plane: &Arc<Plane>,
-    issuer: &str,
-    known: &Known,
-    proven_at: Timestamp,
+    came: Came,
     asking: &Asking,
 ) -> Result<(Zeroizing<String>, PersonId), Trouble> {
     let provider = configured(plane)?;
+    let known = &came.known;
     let roles = provider.settings.roles_of(known.groups());
-    let subject = digest(format!("{issuer}\0{}", known.subject()).as_bytes());
+    let subject = provider.person(known.subject());
     let _one_at_a_time = plane.roster.changing.begin().await;
     let member = plane.roster.person_by_subject(&subject);
     if let Some(member) = &member {
@@ -394,7 +416,18 @@ async fn come_in(
         .person(&id)
         .is_some_and(|known| known.row == row);
     let rows = if is_known { Vec::new() } else { vec![row] };
-    let proven = (Way::Provider, proven_at);
+    let proven = Proven {
+        way: Way::Provider,
+        at: came.proven_at,
+        at_provider: Some(Arc::new(AtProvider {
+            subject,
+            session: known.session().map(str::to_owned),
+            token: match came.token.len() {
+                0..=HINT_BYTES_MAX => came.token,
+                _ => Zeroizing::default(),
+            },
+        })),
+    };
     let cookie = open(plane, change, rows, id.clone(), proven, asking).await?;
     Ok((cookie, id))
 }
@@ -466,10 +499,6 @@ fn configured(plane: &Plane) -> Result<&Provider, Trouble> {
     })
 }
 
-fn issuer(plane: &Plane) -> Result<String, Trouble> {
-    configured(plane).map(|provider| provider.settings.issuer.clone())
-}
-
 /// Where the provider sends browsers back to: the console, which takes the code out of the address.
 fn redirect(plane: &Plane) -> String {
     format!("{}/", plane.console().origin)
@@ -502,6 +531,12 @@ fn encoded(text: &str) -> String {
         }
     }
     out
+}
+
+/// The address with these in its query, beside what it has there.
+fn asking_at(address: &str, pairs: &[(&str, &str)]) -> String {
+    let joint = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{joint}{}", query(pairs))
 }
 
 fn query(pairs: &[(&str, &str)]) -> String {

@@ -48,8 +48,8 @@ pub struct Host {
 #[error("{0}")]
 pub struct SiteError(pub String);
 
-const LIST_MAX: usize = 4096;
-const NAME_ADDRESSES_MAX: usize = 256;
+pub(crate) const LIST_MAX: usize = 4096;
+pub(crate) const NAME_ADDRESSES_MAX: usize = 256;
 const INTERFACE_BYTES_MAX: usize = 15;
 
 #[derive(Deserialize)]

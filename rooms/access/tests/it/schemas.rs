@@ -2,7 +2,7 @@
 //! is broken on purpose is refused by both, here and by Python's `jsonschema` where it is there.
 
 use crate::{base_with, fleets, read_folder};
-use access::{Contract, Fleet, PayloadScratch, SourceFile, json_schemas};
+use access::{Contract, Fleet, PayloadScratch, Site, SourceFile, json_schemas, site_json_schema};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -420,6 +420,53 @@ fn what_is_broken_on_purpose_is_refused_by_both() {
     for ((of, document, ours), pythons) in documents.iter().zip(valid) {
         assert_eq!(*ours, pythons, "{of}: {document}");
     }
+}
+
+/// The site of the chapter, which has every key, and a thousand that are made of it.
+#[test]
+fn a_schema_of_a_site_finds_what_its_reader_refuses_and_nothing_that_it_takes() {
+    let chapter = include_str!("../../../../docs/access.md");
+    let (_, behind) = chapter.split_once("### A site").unwrap();
+    let text = behind.split("```").nth(1).unwrap();
+    let document = as_json(text.strip_prefix("toml").unwrap());
+    let schema = site_json_schema();
+    let keys = |value: &Value| -> Vec<String> {
+        let mut keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys(&document), keys(&schema["properties"]));
+    let contract = contract(&schema);
+    let holds = |document: &Value| {
+        let text = document.to_string();
+        (contract.check(text.as_bytes(), &mut PayloadScratch::default())).is_ok()
+    };
+    assert!(holds(&document) && Site::read(&toml::to_string(&document).unwrap()).is_ok());
+    let mut all = Vec::new();
+    places(&document, &mut Vec::new(), &mut all);
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let (mut both, mut neither) = (0, 0);
+    for _ in 0..1000 {
+        let at = &all[(0..all.len()).new_tree(&mut runner).unwrap().current()];
+        let mutation = mutation().new_tree(&mut runner).unwrap().current();
+        let Some(changed) = mutated(&document, at, &mutation) else {
+            continue;
+        };
+        let text = toml::to_string(&changed).unwrap();
+        match (holds(&changed), Site::read(&text)) {
+            (true, Ok(_)) => neither += 1,
+            (false, Err(_)) => both += 1,
+            // An address is more than its characters.
+            (true, Err(wrong)) => assert!(
+                wrong.to_string().contains("is no address")
+                    || wrong.to_string().contains("invalid"),
+                "only the reader finds {mutation:?} at {at:?}: {wrong}"
+            ),
+            (false, Ok(_)) => panic!("only the schema finds {mutation:?} at {at:?}\n{text}"),
+        }
+    }
+    assert!(both > 200 && neither > 50, "{both} {neither}");
 }
 
 /// The fleets that are wrong in one value, one by one, are found wrong while one types.

@@ -3,3 +3,6 @@
 
 pub mod id_token;
 pub mod passkey;
+pub mod provider;
+pub mod sign_out;
+mod signed;

@@ -9,12 +9,13 @@ use aws_lc_rs::signature::{
 use aws_lc_rs::{hmac, signature::EcdsaSigningAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use identity::person::id_token::{Asked, IdTokenRefusal, Keys, verify};
+use identity::person::id_token::{Asked, IdTokenRefusal, verify};
+use identity::person::provider::Keys;
 use model::Timestamp;
 use serde_json::{Value, json};
 
-const NOW: u64 = 1_800_000_000;
-const ASKED: Asked<'static> = Asked {
+pub const NOW: u64 = 1_800_000_000;
+pub const ASKED: Asked<'static> = Asked {
     issuer: "https://login.example.com",
     client: "fleetward",
     nonce: "n-0S6_WzA2Mj",
@@ -23,7 +24,7 @@ const ASKED: Asked<'static> = Asked {
     groups_claim: "groups",
 };
 
-struct Provider {
+pub struct Provider {
     ec: EcdsaKeyPair,
     rsa: RsaKeyPair,
 }
@@ -33,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Provider {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let algorithm: &'static EcdsaSigningAlgorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         Self {
             ec: EcdsaKeyPair::generate(algorithm).unwrap(),
@@ -57,11 +58,11 @@ impl Provider {
         ] })
     }
 
-    fn keys(&self) -> Keys {
+    pub fn keys(&self) -> Keys {
         Keys::read(self.jwks().to_string().as_bytes()).unwrap()
     }
 
-    fn sign(&self, header: &Value, claims: &Value) -> String {
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let signed = format!(
             "{}.{}",
             text(header.to_string().as_bytes()),
@@ -96,7 +97,7 @@ impl Provider {
     }
 }
 
-fn claims(other: Value) -> Value {
+pub fn claims(other: Value) -> Value {
     let mut claims = json!({
         "iss": ASKED.issuer, "sub": "248289761001", "aud": ASKED.client, "nonce": ASKED.nonce,
         "exp": NOW + 300, "iat": NOW, "auth_time": NOW - 10,
@@ -125,6 +126,7 @@ fn a_token_of_either_algorithm_tells_who_signed_in() {
             assert_eq!(known.name(), "Ada Lovelace");
             assert_eq!(known.groups(), ["fleet-operators", "staff"]);
             assert_eq!(known.proven_at(), Some(Timestamp::from_seconds(NOW - 10)));
+            assert_eq!(known.session(), None);
         }
     }
 }

@@ -7,10 +7,9 @@ use crate::outward::{Answer, Outward, check_url, trusting};
 use crate::shared::{Locked, OneAtATime};
 use crate::trouble::Trouble;
 use anyhow::Context;
-use identity::person::id_token::{KEYS_BYTES_MAX, Keys};
+use identity::person::provider::{KEYS_BYTES_MAX, Keys, METADATA_BYTES_MAX, Metadata};
 use model::Timestamp;
 use rustls::ClientConfig;
-use serde::Deserialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +20,14 @@ const KEPT_WITHOUT: Duration = Duration::from_secs(86_400);
 /// Tokens with made-up names of keys do not make us ask more often than so many times a minute.
 const READS_A_MINUTE: usize = 6;
 const TOLD_EACH: Duration = Duration::from_secs(10);
-const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 
 /// A provider, as it was read.
 pub(super) struct Document {
     /// Where browsers are sent.
     pub authorization: String,
     pub token: Outward,
+    /// Where browsers are sent to sign out there, if they can.
+    pub end_session: Option<String>,
     pub keys: Keys,
     /// It says in each answer who it is (RFC 9207).
     pub names_itself: bool,
@@ -41,17 +41,6 @@ pub(super) struct Directory {
     reading: OneAtATime,
     reads: Locked<VecDeque<Timestamp>>,
     told_at: Locked<Option<Timestamp>>,
-}
-
-/// What of it is looked at.
-#[derive(Deserialize)]
-struct Configuration {
-    issuer: String,
-    authorization_endpoint: String,
-    token_endpoint: String,
-    jwks_uri: String,
-    #[serde(default)]
-    authorization_response_iss_parameter_supported: bool,
 }
 
 impl Directory {
@@ -108,6 +97,12 @@ impl Directory {
         known(KEPT_WITHOUT).ok_or_else(unreachable)
     }
 
+    /// As it was read last, if that serves still: for what waits for nobody.
+    pub(super) fn known(&self, now: Timestamp) -> Option<Arc<Document>> {
+        let known = self.known.lock().clone();
+        known.filter(|known| known.read_at.plus(KEPT_WITHOUT) > now)
+    }
+
     /// In the plane's own log, now and then: strangers can make it happen as often as they like.
     pub(super) fn tell(&self, now: Timestamp, why: &str) {
         let mut told_at = self.told_at.lock();
@@ -134,12 +129,8 @@ impl Directory {
         };
         let issuer = self.issuer.strip_suffix('/').unwrap_or(&self.issuer);
         let own = outward(&format!("{issuer}/.well-known/openid-configuration"))?;
-        let own = body(own.get(DOCUMENT_BYTES_MAX).await?)?;
-        let read: Configuration = serde_json::from_slice(&own)
-            .map_err(|_| "its openid-configuration is none".to_owned())?;
-        if read.issuer != self.issuer {
-            return Err("it calls itself otherwise than access.provider.issuer does".to_owned());
-        }
+        let own = body(own.get(METADATA_BYTES_MAX).await?)?;
+        let read = Metadata::read(&own, &self.issuer).map_err(|why| why.to_string())?;
         check_url(&read.authorization_endpoint)?;
         let token = outward(&read.token_endpoint)?;
         let keys = outward(&read.jwks_uri)?.get(KEYS_BYTES_MAX).await?;
@@ -147,8 +138,10 @@ impl Directory {
         Ok(Document {
             authorization: read.authorization_endpoint,
             token,
+            // People are to come in also where this one is wrong.
+            end_session: (read.end_session_endpoint).filter(|url| check_url(url).is_ok()),
             keys,
-            names_itself: read.authorization_response_iss_parameter_supported,
+            names_itself: read.names_itself,
             read_at: now,
         })
     }
