@@ -141,8 +141,9 @@ impl Agent {
             }
             let status = fs::read(self.folder.join("state/status.json")).unwrap_or_default();
             let status: Value = serde_json::from_slice(&status).unwrap_or_default();
-            let reports = status["report_sequence"].as_u64().unwrap_or(0);
-            if status["state"] == "connected" && reports >= REPORTS {
+            let said = |name| status.get(name).unwrap_or(&Value::Null);
+            let reports = said("report_sequence").as_u64().unwrap_or(0);
+            if said("state") == "connected" && reports >= REPORTS {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(100));

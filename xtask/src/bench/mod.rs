@@ -24,7 +24,7 @@ use anyhow::{Context, bail, ensure};
 use figure::{Figure, Name};
 use load::{Load, Outcome, Run, Scenario};
 use machine::Machine;
-use paired::paired;
+use paired::{PAIRS_MIN, paired};
 use server::{Durability, Keeps, Kind, Server};
 use std::path::Path;
 
@@ -133,6 +133,11 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         );
         gateway::check_part(only)?;
     }
+    ensure!(
+        arguments.pairs >= PAIRS_MIN,
+        "{} pairs give no 95 % interval; ask for {PAIRS_MIN} or more",
+        arguments.pairs
+    );
     let named = |bench| wanted.iter().any(|(name, _)| *name == bench);
     let needs_server = wanted.iter().any(|(name, _)| *name != "access");
     let mut tools = match needs_server {
