@@ -37,7 +37,7 @@ const WAL_PAGES_COPY: i64 = 4000;
 const WAL_PAGES_MAX: i64 = 16_384;
 
 /// Pages by which the write-ahead log grows before it is asked how many of them were copied: the
-/// question is a statement, a hundredth of a small commit.
+/// question is a statement of its own.
 const WAL_PAGES_UNASKED: u64 = 256;
 
 thread_local! {

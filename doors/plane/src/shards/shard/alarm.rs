@@ -1,6 +1,5 @@
 //! When the thread wakes by itself. A timeout given to each wait has the machine's timer set anew for
-//! every message, which costs a message a tenth and more; this timer is set when it would ring too
-//! late, and rings in vain now and then.
+//! every message; this timer is set when it would ring too late, and rings in vain now and then.
 
 use model::Timestamp;
 use rustix::event::Timespec;
