@@ -81,9 +81,11 @@ impl Gateway {
                 code,
                 why,
             });
+            // No packet may be larger than its client takes (MQTT 5: 3.2.2.3.9).
+            let fits = (connect.packet_bytes_max).is_none_or(|bytes| bytes >= 1024);
             let answer = ConnackFields {
                 reason: code,
-                reason_string: Some(why),
+                reason_string: fits.then_some(why),
                 ..ConnackFields::default()
             };
             self.send(id, turn, |out, version| {
@@ -112,7 +114,11 @@ impl Gateway {
         let old = old.and_then(|_| self.session_of(principal, client_id));
         let expiry_seconds = self.expiry_for(principal, connect);
         let (session, resumed) = match old {
-            Some(session) if !connect.clean_start => (session, true),
+            Some(session) if !connect.clean_start => {
+                // It may come out of a journal that knew of more grants than there are now.
+                self.recheck(principal, now, turn);
+                (session, true)
+            }
             old => {
                 if let Some(old) = old {
                     self.end_session(old, WillFate::Fires, turn);
@@ -153,7 +159,7 @@ impl Gateway {
             .map(|connection| (connection.certificate, connection.address))
         {
             let persistent = expiry_seconds > 0;
-            self.signal(turn, principal, |principal| Signal::SessionOpened {
+            self.signal_once(turn, principal, |principal| Signal::SessionOpened {
                 principal,
                 client_id: cut(client_id),
                 certificate,
@@ -272,39 +278,14 @@ impl Gateway {
             match self.grants.publish(&subject, will.topic) {
                 // The plane wants to hear from a device, not of it.
                 Ok(permitted) if permitted.is_to_plane() => Denied::new(DenyReason::NoPermit),
-                Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
-                    Denied::new(DenyReason::PayloadTooLarge)
-                }
-                Ok(permitted)
-                    if will.retain
-                        && (self.retained)
-                            .has_room(&permitted, will.payload.len(), &self.limits)
-                            .is_err() =>
-                {
-                    Denied::new(DenyReason::NotRetained)
-                }
-                Ok(permitted) => match self.foreign_response_topic(principal, &will.forward) {
-                    None => {
-                        let payload = will.payload;
-                        let held = self.check_will_payload(
-                            principal,
-                            &permitted,
-                            payload,
-                            will.retain,
-                            turn,
-                        );
-                        return held.map_err(|_| {
-                            let why = "the will's payload is not what its channel carries";
-                            Refusal(Reason::PAYLOAD_FORMAT_INVALID, why)
-                        });
+                Ok(permitted) => {
+                    let publisher = &known.facts.principal;
+                    let bytes = will.payload.len();
+                    match self.fits(publisher, &permitted, bytes, will.retain, &will.forward) {
+                        Ok(()) => return self.check_promise(principal, &permitted, will, turn),
+                        Err(denied) => denied,
                     }
-                    Some(_) => {
-                        return Err(Refusal(
-                            Reason::NOT_AUTHORIZED,
-                            "the will's response topic is not one that this client may receive",
-                        ));
-                    }
-                },
+                }
                 Err(denied) => denied,
             }
         };
@@ -313,6 +294,32 @@ impl Gateway {
             Reason::NOT_AUTHORIZED,
             "this client may not publish its will",
         ))
+    }
+
+    /// What a permitted will says, and where it wants answers.
+    fn check_promise(
+        &mut self,
+        principal: u32,
+        permitted: &access::Publish<'_>,
+        will: &mqtt::Will<'_>,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
+        if let Some(topic) = self.foreign_response_topic(principal, &will.forward) {
+            self.signal(turn, principal, |principal| Signal::ResponseTopicDenied {
+                principal,
+                topic: cut(topic),
+            });
+            return Err(Refusal(
+                Reason::NOT_AUTHORIZED,
+                "the will's response topic is not one that this client may receive",
+            ));
+        }
+        (self.check_will_payload(principal, permitted, will.payload, will.retain, turn)).map_err(
+            |_| {
+                let why = "the will's payload is not what its channel carries";
+                Refusal(Reason::PAYLOAD_FORMAT_INVALID, why)
+            },
+        )
     }
 
     fn take_over(
@@ -343,7 +350,7 @@ impl Gateway {
             return;
         };
         self.counters.takeovers += 1;
-        self.signal(turn, principal, |principal| Signal::TakenOver {
+        self.signal_once(turn, principal, |principal| Signal::TakenOver {
             principal,
             client_id: cut(client_id),
             certificate,
@@ -426,7 +433,9 @@ impl Gateway {
             .min(inflight_max);
         connection.wants_reasons =
             connect.request_problem_information && connection.packet_bytes_max >= 1024;
-        connection.will = connect.will.as_ref().map(|will| Box::new(Will::of(will)));
+        connection.asked_to_last = connect.session_expiry_seconds.unwrap_or(0) > 0;
+        let certificate = connection.certificate;
+        connection.will = (connect.will.as_ref()).map(|will| Box::new(Will::of(will, certificate)));
         let alias_max = connect.topic_alias_maximum.unwrap_or(0);
         connection.aliases = (connect.version == Version::V5 && alias_max > 0)
             .then(|| Box::new(Aliases::new(alias_max.min(self.limits.topic_alias_max))));
@@ -436,12 +445,15 @@ impl Gateway {
             .schedule(Owner::Connection(id), &mut slot.scheduled, due);
         if let Some(found) = self.sessions.get_mut(session) {
             found.connection = Some(id);
-            found.ends_at = None;
             found.delayed_will = None;
+            let waited = found.ends_at.take().is_some();
             let changed = found.expiry_seconds != expiry_seconds;
             found.expiry_seconds = expiry_seconds;
             if changed && found.is_persistent() {
                 self.record_opened(session, turn);
+            }
+            if waited {
+                self.record_waits(session, turn);
             }
         }
         self.record_will(session, turn);

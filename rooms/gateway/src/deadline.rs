@@ -109,7 +109,7 @@ impl Gateway {
         let principal = connection.principal;
         let (certificate, expires_at) = (connection.certificate, connection.expires_at);
         if connection.phase != Phase::Closing && expires_at <= now {
-            self.signal(turn, principal, |principal| Signal::CertificateExpired {
+            self.signal_once(turn, principal, |principal| Signal::CertificateExpired {
                 principal,
                 certificate,
             });
@@ -154,7 +154,7 @@ impl Gateway {
                 if until <= now {
                     let keep_alive_seconds = connection.keep_alive_seconds;
                     self.counters.keep_alive_expired += 1;
-                    self.signal(turn, principal, |principal| Signal::KeepAliveExpired {
+                    self.signal_once(turn, principal, |principal| Signal::KeepAliveExpired {
                         principal,
                         keep_alive_seconds,
                     });

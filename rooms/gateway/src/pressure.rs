@@ -213,7 +213,7 @@ impl Gateway {
             .get(index)
             .map_or(0, |session| session.queue.len());
         self.counters.consumers_stalled += 1;
-        self.signal(turn, principal, |principal| Signal::ConsumerStalled {
+        self.signal_once(turn, principal, |principal| Signal::ConsumerStalled {
             principal,
             bytes,
             queued_messages,
