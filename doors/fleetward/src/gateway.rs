@@ -172,7 +172,8 @@ impl GatewayVerb {
             } => {
                 let path = format!("/api/v1/gateway/sessions?limit={limit}{}", behind(after));
                 let sessions = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &sessions, &SESSIONS)
+                let none = "Nobody is connected, and no stored session waits.";
+                rows_or(output, &sessions, &SESSIONS, none)
             }
             Self::Forward { place } => {
                 let found = place.client()?.json(Ask::get("/api/v1/gateway/forward"))?;
@@ -184,12 +185,14 @@ impl GatewayVerb {
                     query(&whose.device, &whose.service)
                 );
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &found, &REFUSALS)
+                let none = "Nothing was refused since the plane started.";
+                rows_or(output, &found, &REFUSALS, none)
             }
             Self::Connectivity { after, place } => {
                 let path = format!("/api/v1/gateway/connectivity?limit=10000{}", behind(after));
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &found, &CONNECTIVITY)
+                let none = "Nobody has connected since the plane started.";
+                rows_or(output, &found, &CONNECTIVITY, none)
             }
             Self::Speech { whose, place } => {
                 let path = format!(
@@ -197,7 +200,9 @@ impl GatewayVerb {
                     query(&whose.device, &whose.service)
                 );
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &found, &SPEECH)
+                let none =
+                    "It may say and hear nothing: no policy permits it anything, or it is cut off.";
+                rows_or(output, &found, &SPEECH, none)
             }
             Self::Tail {
                 whose,
@@ -207,6 +212,14 @@ impl GatewayVerb {
             Self::Command(verb) => verb.run(output),
             Self::Twin(verb) => verb.run(output),
         }
+    }
+}
+
+/// The rows, or for people what it means that there are none.
+fn rows_or(output: Output, list: &Value, columns: &[Column], none: &str) -> anyhow::Result<()> {
+    match list.as_array() {
+        Some(rows) if rows.is_empty() && output == Output::Table => show::line(none),
+        _ => show::rows(output, list, columns),
     }
 }
 

@@ -13,7 +13,30 @@ use mqtt::{Connect, Malformed, Packet, Reason, Version};
 use std::time::Duration;
 
 /// Why a CONNECT is refused: the MQTT 5 code, and what the client must change.
-struct Refusal(Reason, &'static str);
+struct Refusal {
+    code: Reason,
+    why: &'static str,
+    /// A signal says it already, with more.
+    is_told: bool,
+}
+
+impl Refusal {
+    const fn new(code: Reason, why: &'static str) -> Self {
+        Self {
+            code,
+            why,
+            is_told: false,
+        }
+    }
+
+    const fn told(code: Reason, why: &'static str) -> Self {
+        Self {
+            code,
+            why,
+            is_told: true,
+        }
+    }
+}
 
 impl Gateway {
     pub(crate) fn first_packet(&mut self, id: u32, frame: &[u8], now: Timestamp, turn: &mut Turn) {
@@ -74,13 +97,15 @@ impl Gateway {
         let client_ids = connection.client_ids;
         let checked = (self.admit(now))
             .and_then(|()| self.check_connect(principal, client_ids, connect, turn));
-        if let Err(Refusal(code, why)) = checked {
+        if let Err(Refusal { code, why, is_told }) = checked {
             self.counters.connects_refused += 1;
-            self.signal(turn, principal, |principal| Signal::ConnectRefused {
-                principal,
-                code,
-                why,
-            });
+            if !is_told {
+                self.signal(turn, principal, |principal| Signal::ConnectRefused {
+                    principal,
+                    code,
+                    why,
+                });
+            }
             // No packet may be larger than its client takes (MQTT 5: 3.2.2.3.9).
             let fits = (connect.packet_bytes_max).is_none_or(|bytes| bytes >= 1024);
             let answer = ConnackFields {
@@ -183,7 +208,7 @@ impl Gateway {
             .saturating_add(SECOND_MICROS / rate);
         if next > now.saturating_add(SECOND_MICROS) {
             self.counters.connects_put_off += 1;
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::SERVER_BUSY,
                 "many connect at this moment; connect again in 1 to 30 seconds, at random",
             ));
@@ -200,13 +225,13 @@ impl Gateway {
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
         if connect.authentication_method.is_some() {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::BAD_AUTHENTICATION_METHOD,
                 "the TLS certificate authenticates, no other method is taken",
             ));
         }
         let Some(known) = self.principals.get(principal) else {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::SERVER_UNAVAILABLE,
                 "the connection is not known",
             ));
@@ -225,14 +250,14 @@ impl Gateway {
                 principal,
                 client_id: cut(client_id),
             });
-            return Err(Refusal(
+            return Err(Refusal::told(
                 Reason::CLIENT_IDENTIFIER_NOT_VALID,
                 "the client identifier must be the certificate's name, or begin with it and a colon; \
                  or what client_ids says of its product",
             ));
         }
         if client_id.len() > self.limits.client_id_bytes_max {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::CLIENT_IDENTIFIER_NOT_VALID,
                 "the client identifier is too long",
             ));
@@ -245,7 +270,7 @@ impl Gateway {
                 principal,
                 limit: "the number of sessions of one principal",
             });
-            return Err(Refusal(
+            return Err(Refusal::told(
                 Reason::QUOTA_EXCEEDED,
                 "this principal has too many sessions",
             ));
@@ -264,7 +289,7 @@ impl Gateway {
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
         let Some(known) = self.principals.get(principal) else {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::SERVER_UNAVAILABLE,
                 "the connection is not known",
             ));
@@ -290,7 +315,7 @@ impl Gateway {
             }
         };
         self.deny_publish(principal, will.topic, &denied, true, turn);
-        Err(Refusal(
+        Err(Refusal::told(
             Reason::NOT_AUTHORIZED,
             "this client may not publish its will",
         ))
@@ -309,7 +334,7 @@ impl Gateway {
                 principal,
                 topic: cut(topic),
             });
-            return Err(Refusal(
+            return Err(Refusal::told(
                 Reason::NOT_AUTHORIZED,
                 "the will's response topic is not one that this client may receive",
             ));
@@ -317,7 +342,7 @@ impl Gateway {
         (self.check_will_payload(principal, permitted, will.payload, will.retain, turn)).map_err(
             |_| {
                 let why = "the will's payload is not what its channel carries";
-                Refusal(Reason::PAYLOAD_FORMAT_INVALID, why)
+                Refusal::told(Reason::PAYLOAD_FORMAT_INVALID, why)
             },
         )
     }

@@ -403,7 +403,6 @@ const fn is_limit(reason: DenyReason) -> bool {
             | DenyReason::PropertiesTooLarge
             | DenyReason::RateExceeded
             | DenyReason::FanOutExceeded
-            | DenyReason::NotRetained
     )
 }
 
@@ -412,6 +411,13 @@ const fn remedy(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Deny { reason, .. } if is_limit(*reason) => {
             "the client must send less, or the operator must raise the limit in the fleet"
+        }
+        Verdict::Deny {
+            reason: DenyReason::NotRetained,
+            ..
+        } => {
+            "the client must not ask to retain it, or the operator must let its channel keep (more of) \
+             them: retained_max"
         }
         Verdict::Deny {
             reason: DenyReason::Contained,
