@@ -492,10 +492,9 @@ impl Gateway {
         if self.shards == 1 {
             return;
         }
+        // Of a long list those alone who are here: whoever published lately is known for a while.
         let from_here = what.iter().filter(|one| match one {
-            Revocable::Principal(principal) => {
-                crate::home::home_shard(principal, self.shards) == self.shard
-            }
+            Revocable::Principal(principal) => self.by_principal.contains_key(principal),
             Revocable::Product(_) => true,
             Revocable::Certificate(_) | Revocable::Issuer(_) => false,
         });

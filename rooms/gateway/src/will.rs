@@ -10,8 +10,9 @@ use crate::signal::{Signal, cut};
 use crate::state::{Session, Will, WillDue};
 use crate::turn::Turn;
 use access::Denied;
-use model::{CertificateId, Principal, Timestamp};
+use model::{CertificateId, Principal, Revocable, Timestamp};
 use mqtt::ForwardProperties;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Gateway {
@@ -150,19 +151,26 @@ impl Gateway {
 
     /// Delayed wills that were promised with a certificate which is withdrawn now: whoever had its key
     /// must not be heard by them.
-    pub(crate) fn suppress_wills_of(
-        &mut self,
-        is_withdrawn: impl Fn(&CertificateId) -> bool,
-        turn: &mut Turn,
-    ) {
-        let promised: Vec<u32> = (self.sessions.iter())
-            .filter(|(_, session)| {
-                let will = session.delayed_will.as_ref();
-                will.is_some_and(|(_, will)| is_withdrawn(&will.certificate))
-            })
-            .map(|(index, _)| index)
+    pub(crate) fn suppress_wills_of(&mut self, what: &[Revocable], turn: &mut Turn) {
+        let promised = |session: &Session| {
+            let will = session.delayed_will.as_ref();
+            will.map(|(_, will)| will.certificate)
+        };
+        let waiting: Vec<(u32, CertificateId)> = (self.sessions.iter())
+            .filter_map(|(index, session)| Some((index, promised(session)?)))
             .collect();
-        for index in promised {
+        if waiting.is_empty() {
+            return;
+        }
+        let withdrawn: BTreeSet<&Revocable> = what.iter().collect();
+        for (index, certificate) in waiting {
+            let by_whom = [
+                Revocable::Certificate(certificate),
+                Revocable::Issuer(certificate.issuer()),
+            ];
+            if !by_whom.iter().any(|one| withdrawn.contains(one)) {
+                continue;
+            }
             if let Some(session) = self.sessions.get_mut(index) {
                 session.delayed_will = None;
                 self.counters.wills_suppressed += 1;

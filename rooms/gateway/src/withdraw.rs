@@ -48,18 +48,7 @@ impl Gateway {
                 self.end_session(session, WillFate::Suppressed, turn);
             }
         }
-        let (mut certificates, mut issuers) = (BTreeSet::new(), BTreeSet::new());
-        for one in what {
-            match one {
-                Revocable::Certificate(certificate) => drop(certificates.insert(*certificate)),
-                Revocable::Issuer(issuer) => drop(issuers.insert(*issuer)),
-                Revocable::Principal(_) | Revocable::Product(_) => {}
-            }
-        }
-        self.suppress_wills_of(
-            |promised| certificates.contains(promised) || issuers.contains(&promised.issuer()),
-            turn,
-        );
+        self.suppress_wills_of(what, turn);
         self.forget_retained_of(what, turn);
         self.tell_others_to_forget(what, turn);
         self.refuse_commands_of(what, turn);
