@@ -224,6 +224,7 @@ impl Gateway {
             wants_reasons: false,
             asked_to_last: false,
             holds: 0,
+            paced_until: None,
             will: None,
             pending: None,
         });
@@ -576,6 +577,7 @@ impl Gateway {
             meter: Meter::default(),
             traffic: traffic::NONE,
             fan_out,
+            packets_arrival: 0,
             scheduled: None,
         });
         self.by_principal.insert(principal, index);

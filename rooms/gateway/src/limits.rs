@@ -61,6 +61,9 @@ pub struct Limits {
     /// Of them, messages of one device, and their bytes.
     pub retained_of_device_max: usize,
     pub retained_bytes_of_device_max: usize,
+    /// Packets of one device that are looked at in a second, as many at once, over all its connections;
+    /// then it is not read for a moment.
+    pub packets_per_second: u32,
     /// CONNECTs that are let in a second, as many at once; the others are told "busy".
     pub connects_per_second: u32,
     /// Signals of one turn about what clients can repeat at will; beyond them only the first of each
@@ -99,6 +102,7 @@ impl Default for Limits {
             retained_bytes_max: 64 * 1024 * 1024,
             retained_of_device_max: 256,
             retained_bytes_of_device_max: 1024 * 1024,
+            packets_per_second: 4_000,
             connects_per_second: 5_000,
             signals_per_turn_max: 64,
         }

@@ -83,6 +83,7 @@ impl Gateway {
             Phase::Open { .. } if is_connect(frame) => {
                 return self.malformed(id, &SECOND_CONNECT, now, turn);
             }
+            Phase::Open { .. } if self.floods(id, now, turn) => return Step::Held,
             Phase::Open { session } => match mqtt::decode(version, frame) {
                 Ok(packet) => match self.open_packet(id, session, &packet, now, turn) {
                     Step::Consumed(_) => {}

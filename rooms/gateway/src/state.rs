@@ -44,8 +44,11 @@ pub(crate) struct Connection {
     pub wants_reasons: bool,
     /// Its CONNECT asked for a session that lasts, whatever it was given.
     pub asked_to_last: bool,
-    /// Reasons not to read from it: one per consumer, shard or acknowledgement it waits for.
+    /// Reasons not to read from it: one per consumer, shard or acknowledgement it waits for, and one
+    /// while it has sent too much at once.
     pub holds: u32,
+    /// Until when it is not read because it has.
+    pub paced_until: Option<Timestamp>,
     pub will: Option<Box<Will>>,
     /// Present from the first request that waited for another shard.
     pub pending: Option<Box<Pending>>,

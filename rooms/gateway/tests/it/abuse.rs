@@ -300,3 +300,50 @@ fn giant_properties() {
     house.publish(neighbour, "v1/cam-9/up/x", b"well", Some(9));
     assert_eq!(house.payloads(ingest), [b"well"]);
 }
+
+/// The smallest packets there are, as many as a line carries: a second's worth of them at once, and then
+/// at that pace, by however many connections.
+#[test]
+fn packet_flood() {
+    let mut house = House::new();
+    let (neighbour, ingest) = neighbours(&mut house);
+    let flooders: Vec<usize> = (["cam-1", "cam-1:b"].iter())
+        .map(|id| house.connect(&device("cam-1"), &Connect::new(Version::V5, id)))
+        .collect();
+    let answered = |house: &mut House| -> usize {
+        (flooders.iter())
+            .map(|client| {
+                let heard = house.heard(*client);
+                heard.iter().filter(|it| **it == Heard::Pingresp).count()
+            })
+            .sum()
+    };
+    for flooder in &flooders {
+        house.send_bytes(*flooder, &[0xc0, 0].repeat(6000));
+    }
+    assert_eq!(answered(&mut house), 4000);
+    is_served(&mut house, neighbour, ingest);
+    let mut slowly = 0;
+    for _ in 0..10 {
+        house.pass(Duration::from_millis(100));
+        slowly += answered(&mut house);
+    }
+    assert!((3900..=4100).contains(&slowly), "{slowly}");
+    assert!(house.signalled("session-limit") > 0);
+    // Nothing of it is lost, and whoever stops is read as before.
+    for _ in 0..20 {
+        house.pass(Duration::from_millis(100));
+        slowly += answered(&mut house);
+    }
+    assert_eq!(4000 + slowly, 12_000);
+    house.pass(Duration::from_secs(2));
+    house.send_bytes(flooders[0], &[0xc0, 0]);
+    assert_eq!(answered(&mut house), 1);
+    // A service may send as fast as it can.
+    house.send_bytes(ingest, &[0xc0, 0].repeat(20_000));
+    let heard = house.heard(ingest);
+    assert_eq!(
+        heard.iter().filter(|it| **it == Heard::Pingresp).count(),
+        20_000
+    );
+}
