@@ -237,7 +237,8 @@ fn a_run_that_cannot_be_is_refused_before_anything_is_opened() {
         devices: 1,
         ..settings(&broker, Mode::Publish)
     };
-    let cases: [(fn(&mut Settings), &str); 5] = [
+    type Spoil = fn(&mut Settings);
+    let cases: [(Spoil, &str); 5] = [
         (|wrong| wrong.devices = 2, "holds 1 pairs"),
         (|wrong| wrong.payload_bytes = 79, "use 80 or more"),
         (|wrong| wrong.rate = f64::NAN, "NaN"),

@@ -122,7 +122,7 @@ fn what_is_meant_is_excepted_and_nothing_else() {
         without.push(source("invariants.toml", NO_PATH));
         let case = broken(outcome(&without));
         assert!(case.contains("policy hub"), "{case}");
-        files.push(source("invariants.toml", &except(line)));
+        files.push(source("invariants.toml", except(line)));
         assert_eq!(outcome(&files), Outcome::Holds, "{line}");
         files.pop();
         let other = except("{ from = [\"product/camera\"] }, { channels = [\"notice\"] }");
