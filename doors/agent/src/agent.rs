@@ -234,7 +234,7 @@ impl Agent {
             self.gauges.step();
         }
         if now >= self.next_status {
-            self.keep_containment();
+            self.see_to_containment();
             self.note_status(self.state());
         }
         let deadline = self.deadline();

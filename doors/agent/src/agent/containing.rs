@@ -68,8 +68,10 @@ impl Agent {
         self.keep(containment)
     }
 
-    /// Once more, if it could not be kept when it was said; and with the doors as they are now.
-    pub(super) fn keep_containment(&mut self) {
+    /// Now and then: what could not be done when it was said, the rules or the writing, is done as soon
+    /// as it can be.
+    pub(super) fn see_to_containment(&mut self) {
+        self.fence();
         self.keep(self.containment);
     }
 
@@ -99,6 +101,10 @@ impl Agent {
         let wanted = self.config.enforce_locally && self.containment.is_some();
         if !wanted && !self.fenced {
             return;
+        }
+        if self.table.is_none() {
+            // Perhaps that of an agent before us stood until now.
+            self.table = super::make_table(&self.config);
         }
         let Some(table) = &mut self.table else {
             return;

@@ -269,9 +269,8 @@ impl Agent {
         let doors = vec![mqtt, est];
         if self.doors != doors {
             self.doors = doors;
-            self.fence();
             self.enforce();
-            self.keep_containment();
+            self.see_to_containment();
         }
     }
 }

@@ -80,7 +80,7 @@ fn what_cannot_be_kept_is_in_force_and_not_acknowledged_and_nothing_is_given_bac
     assert_eq!(agent.containment, ISOLATED);
     assert_eq!(would_send(&mut agent).len(), 1);
     agent.folder.power.set(None);
-    agent.keep_containment();
+    agent.see_to_containment();
     drop(agent);
     let mut agent = device.start();
     assert_eq!(agent.containment, ISOLATED);
@@ -106,6 +106,14 @@ fn the_fence_is_up_again_before_anything_of_the_next_run_speaks() {
         // As by a kill: the kernel takes the table away with its owner.
         drop(agent);
         assert!(reaches(2222));
+        // It may be late with that.
+        let late = Table::make().unwrap();
+        let mut agent = device.start();
+        assert!(!agent.fenced && agent.containment == ISOLATED);
+        drop(late);
+        agent.see_to_containment();
+        assert!(agent.fenced && !reaches(2222));
+        drop(agent);
         let mut agent = device.start();
         assert!(agent.fenced && reaches(8883) && !reaches(2222));
         // No resolver can be asked for the plane's name.
