@@ -4,6 +4,7 @@
 //! counts from when they were due. What cannot be sent because a device's window or socket is
 //! full is counted as held back, never queued. One thread, one epoll.
 
+mod asker;
 mod certificates;
 mod come_back;
 mod contain;
