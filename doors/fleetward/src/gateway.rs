@@ -51,7 +51,7 @@ pub enum GatewayVerb {
     #[command(after_help = "Examples:\n  fleetward gateway speech --device cam-1")]
     Speech {
         #[command(flatten)]
-        whose: Whose,
+        whose: One,
         #[command(flatten)]
         place: Place,
     },
@@ -60,7 +60,7 @@ pub enum GatewayVerb {
         fleetward gateway tail --device cam-1 --output json | jq .reason")]
     Tail {
         #[command(flatten)]
-        whose: Whose,
+        whose: One,
         /// End after so many rows.
         #[arg(long, value_name = "ROWS")]
         count: Option<u64>,
@@ -82,9 +82,19 @@ pub enum GatewayVerb {
     Twin(TwinVerb),
 }
 
+/// Of everybody, if neither is named.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct Whose {
+    #[arg(long)]
+    device: Option<DeviceId>,
+    #[arg(long)]
+    service: Option<ServiceId>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct One {
     #[arg(long)]
     device: Option<DeviceId>,
     #[arg(long)]
@@ -162,26 +172,37 @@ impl GatewayVerb {
             } => {
                 let path = format!("/api/v1/gateway/sessions?limit={limit}{}", behind(after));
                 let sessions = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &sessions, &SESSIONS)
+                let none = "Nobody is connected, and no stored session waits.";
+                rows_or(output, &sessions, &SESSIONS, none)
             }
             Self::Forward { place } => {
                 let found = place.client()?.json(Ask::get("/api/v1/gateway/forward"))?;
                 show::fields(output, &found, &FORWARD)
             }
             Self::Refusals { whose, place } => {
-                let path = format!("/api/v1/gateway/refusals?{}", whose.query());
+                let path = format!(
+                    "/api/v1/gateway/refusals?{}",
+                    query(&whose.device, &whose.service)
+                );
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &found, &REFUSALS)
+                let none = "Nothing was refused since the plane started.";
+                rows_or(output, &found, &REFUSALS, none)
             }
             Self::Connectivity { after, place } => {
                 let path = format!("/api/v1/gateway/connectivity?limit=10000{}", behind(after));
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &found, &CONNECTIVITY)
+                let none = "Nobody has connected since the plane started.";
+                rows_or(output, &found, &CONNECTIVITY, none)
             }
             Self::Speech { whose, place } => {
-                let path = format!("/api/v1/gateway/speech?{}", whose.query());
+                let path = format!(
+                    "/api/v1/gateway/speech?{}",
+                    query(&whose.device, &whose.service)
+                );
                 let found = place.client()?.json(Ask::get(&path))?;
-                show::rows(output, &found, &SPEECH)
+                let none =
+                    "It may say and hear nothing: no policy permits it anything, or it is cut off.";
+                rows_or(output, &found, &SPEECH, none)
             }
             Self::Tail {
                 whose,
@@ -194,14 +215,20 @@ impl GatewayVerb {
     }
 }
 
-impl Whose {
-    /// Names need no escaping in a query.
-    fn query(&self) -> String {
-        match (&self.device, &self.service) {
-            (Some(device), _) => format!("device={device}"),
-            (_, Some(service)) => format!("service={service}"),
-            _ => String::new(),
-        }
+/// The rows, or for people what it means that there are none.
+fn rows_or(output: Output, list: &Value, columns: &[Column], none: &str) -> anyhow::Result<()> {
+    match list.as_array() {
+        Some(rows) if rows.is_empty() && output == Output::Table => show::line(none),
+        _ => show::rows(output, list, columns),
+    }
+}
+
+/// Names need no escaping in a query.
+fn query(device: &Option<DeviceId>, service: &Option<ServiceId>) -> String {
+    match (device, service) {
+        (Some(device), _) => format!("device={device}"),
+        (_, Some(service)) => format!("service={service}"),
+        _ => String::new(),
     }
 }
 
@@ -214,8 +241,11 @@ fn behind(after: &Option<String>) -> String {
     format!("&after={}", escaped.collect::<String>())
 }
 
-fn tail(output: Output, whose: &Whose, count: Option<u64>, place: &Place) -> anyhow::Result<()> {
-    let path = format!("/api/v1/gateway/tail?{}", whose.query());
+fn tail(output: Output, whose: &One, count: Option<u64>, place: &Place) -> anyhow::Result<()> {
+    let path = format!(
+        "/api/v1/gateway/tail?{}",
+        query(&whose.device, &whose.service)
+    );
     let mut rows = 0;
     let shown = place.client()?.events(Ask::get(&path), |data| {
         let row: Value = serde_json::from_str(data).context("a row is not JSON")?;

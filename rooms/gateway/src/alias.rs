@@ -30,8 +30,15 @@ impl Aliases {
         }
     }
 
-    /// What a PUBLISH with this alias says of its topic; false if the alias is too great.
-    pub(crate) fn hear(&mut self, alias: u16, topic: &str, incoming_max: u16) -> bool {
+    /// What a PUBLISH with this alias says of its topic; false if the alias is too great. Of a topic that
+    /// is longer than any may be, as much is kept as shows that it is.
+    pub(crate) fn hear(
+        &mut self,
+        alias: u16,
+        topic: &str,
+        incoming_max: u16,
+        topic_bytes_max: usize,
+    ) -> bool {
         if alias > incoming_max {
             return false;
         }
@@ -41,7 +48,8 @@ impl Aliases {
         }
         if let Some(known) = self.incoming.get_mut(place) {
             known.clear();
-            known.push_str(topic);
+            let end = topic.ceil_char_boundary(topic_bytes_max.saturating_add(1));
+            known.push_str(topic.get(..end).unwrap_or(topic));
         }
         true
     }
@@ -79,13 +87,27 @@ mod tests {
     fn an_alias_is_what_was_said_last_and_none_above_the_maximum() {
         let mut aliases = Aliases::new(0);
         assert_eq!(aliases.topic(1), None);
-        assert!(aliases.hear(2, "a", 2));
-        assert!(!aliases.hear(3, "a", 2));
+        assert!(aliases.hear(2, "a", 2, 9));
+        assert!(!aliases.hear(3, "a", 2, 9));
         assert_eq!((aliases.topic(1), aliases.topic(2)), (None, Some("a")));
-        assert!(aliases.hear(2, "b", 2));
+        assert!(aliases.hear(2, "b", 2, 9));
         assert_eq!(aliases.topic(2), Some("b"));
         assert_eq!(aliases.topic(0), None);
         assert_eq!(aliases.outgoing("a"), Outgoing::Plain);
+    }
+
+    #[test]
+    fn of_a_topic_that_is_too_long_no_more_is_kept_than_shows_it() {
+        let mut aliases = Aliases::new(0);
+        for (topic, kept) in [
+            ("123456789", 9),
+            ("12345678901234", 10),
+            ("12345678\u{e9}\u{e9}\u{e9}", 10),
+            ("123456789\u{e9}\u{e9}", 11),
+        ] {
+            assert!(aliases.hear(1, topic, 1, 9));
+            assert_eq!(aliases.topic(1).map(str::len), Some(kept), "{topic}");
+        }
     }
 
     #[test]

@@ -125,8 +125,8 @@ impl Gateway {
         self.settle(now, turn);
     }
 
-    /// Takes a command back from every device that was not sent it. Returns from how many. What was
-    /// sent is not sent again.
+    /// Takes a command back from every device that was not sent it, out of the queue of its connection
+    /// as well. Returns from how many. What was sent is not sent again.
     pub fn cancel_command(&mut self, id: CommandId, turn: &mut Turn) -> u32 {
         let devices = (self.commands.open.get(&id)).map(|open| open.devices.clone());
         let mut count = 0;
@@ -246,6 +246,10 @@ impl Gateway {
                 self.note_delivery(device, id, over, turn);
                 true
             }
+            Some(Delivery::Sent) if self.take_unsent(device, id) => {
+                self.note_delivery(device, id, over, turn);
+                true
+            }
             // Nobody knows whether it arrived; it must not go out again.
             Some(Delivery::Sent) => {
                 self.commands.remove(device, id);
@@ -253,6 +257,34 @@ impl Gateway {
             }
             _ => false,
         }
+    }
+
+    /// Takes a command out of the queues of its device's sessions, if it is on the wire of none.
+    fn take_unsent(&mut self, device: &DeviceId, id: CommandId) -> bool {
+        let principal = Principal::Device(device.clone());
+        let known =
+            (self.by_principal.get(&principal)).and_then(|index| self.principals.get(*index));
+        let sessions = known
+            .map(|known| known.sessions.clone())
+            .unwrap_or_default();
+        let queued: Vec<(u32, u64)> = (sessions.into_iter())
+            .flat_map(|session| (self.commands.in_flight).range((session, 0)..=(session, u64::MAX)))
+            .filter(|(_, (_, of))| *of == id)
+            .map(|(key, _)| *key)
+            .collect();
+        let is_unsent = |(session, sequence): &(u32, u64)| {
+            (self.sessions.get(*session)).is_some_and(|it| it.queue.is_unsent(*sequence))
+        };
+        if queued.is_empty() || !queued.iter().all(is_unsent) {
+            return false;
+        }
+        for (session, sequence) in queued {
+            self.commands.in_flight.remove(&(session, sequence));
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.queue.acknowledge_sequence(sequence);
+            }
+        }
+        true
     }
 
     pub(crate) fn refuse_commands_of(&mut self, what: &[Revocable], turn: &mut Turn) {

@@ -13,7 +13,30 @@ use mqtt::{Connect, Malformed, Packet, Reason, Version};
 use std::time::Duration;
 
 /// Why a CONNECT is refused: the MQTT 5 code, and what the client must change.
-struct Refusal(Reason, &'static str);
+struct Refusal {
+    code: Reason,
+    why: &'static str,
+    /// A signal says it already, with more.
+    is_told: bool,
+}
+
+impl Refusal {
+    const fn new(code: Reason, why: &'static str) -> Self {
+        Self {
+            code,
+            why,
+            is_told: false,
+        }
+    }
+
+    const fn told(code: Reason, why: &'static str) -> Self {
+        Self {
+            code,
+            why,
+            is_told: true,
+        }
+    }
+}
 
 impl Gateway {
     pub(crate) fn first_packet(&mut self, id: u32, frame: &[u8], now: Timestamp, turn: &mut Turn) {
@@ -74,16 +97,20 @@ impl Gateway {
         let client_ids = connection.client_ids;
         let checked = (self.admit(now))
             .and_then(|()| self.check_connect(principal, client_ids, connect, turn));
-        if let Err(Refusal(code, why)) = checked {
+        if let Err(Refusal { code, why, is_told }) = checked {
             self.counters.connects_refused += 1;
-            self.signal(turn, principal, |principal| Signal::ConnectRefused {
-                principal,
-                code,
-                why,
-            });
+            if !is_told {
+                self.signal(turn, principal, |principal| Signal::ConnectRefused {
+                    principal,
+                    code,
+                    why,
+                });
+            }
+            // No packet may be larger than its client takes (MQTT 5: 3.2.2.3.9).
+            let fits = (connect.packet_bytes_max).is_none_or(|bytes| bytes >= 1024);
             let answer = ConnackFields {
                 reason: code,
-                reason_string: Some(why),
+                reason_string: fits.then_some(why),
                 ..ConnackFields::default()
             };
             self.send(id, turn, |out, version| {
@@ -112,7 +139,11 @@ impl Gateway {
         let old = old.and_then(|_| self.session_of(principal, client_id));
         let expiry_seconds = self.expiry_for(principal, connect);
         let (session, resumed) = match old {
-            Some(session) if !connect.clean_start => (session, true),
+            Some(session) if !connect.clean_start => {
+                // It may come out of a journal that knew of more grants than there are now.
+                self.recheck(principal, now, turn);
+                (session, true)
+            }
             old => {
                 if let Some(old) = old {
                     self.end_session(old, WillFate::Fires, turn);
@@ -153,7 +184,7 @@ impl Gateway {
             .map(|connection| (connection.certificate, connection.address))
         {
             let persistent = expiry_seconds > 0;
-            self.signal(turn, principal, |principal| Signal::SessionOpened {
+            self.signal_once(turn, principal, |principal| Signal::SessionOpened {
                 principal,
                 client_id: cut(client_id),
                 certificate,
@@ -177,7 +208,7 @@ impl Gateway {
             .saturating_add(SECOND_MICROS / rate);
         if next > now.saturating_add(SECOND_MICROS) {
             self.counters.connects_put_off += 1;
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::SERVER_BUSY,
                 "many connect at this moment; connect again in 1 to 30 seconds, at random",
             ));
@@ -194,13 +225,13 @@ impl Gateway {
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
         if connect.authentication_method.is_some() {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::BAD_AUTHENTICATION_METHOD,
                 "the TLS certificate authenticates, no other method is taken",
             ));
         }
         let Some(known) = self.principals.get(principal) else {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::SERVER_UNAVAILABLE,
                 "the connection is not known",
             ));
@@ -219,14 +250,14 @@ impl Gateway {
                 principal,
                 client_id: cut(client_id),
             });
-            return Err(Refusal(
+            return Err(Refusal::told(
                 Reason::CLIENT_IDENTIFIER_NOT_VALID,
                 "the client identifier must be the certificate's name, or begin with it and a colon; \
                  or what client_ids says of its product",
             ));
         }
         if client_id.len() > self.limits.client_id_bytes_max {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::CLIENT_IDENTIFIER_NOT_VALID,
                 "the client identifier is too long",
             ));
@@ -239,7 +270,7 @@ impl Gateway {
                 principal,
                 limit: "the number of sessions of one principal",
             });
-            return Err(Refusal(
+            return Err(Refusal::told(
                 Reason::QUOTA_EXCEEDED,
                 "this principal has too many sessions",
             ));
@@ -258,7 +289,7 @@ impl Gateway {
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
         let Some(known) = self.principals.get(principal) else {
-            return Err(Refusal(
+            return Err(Refusal::new(
                 Reason::SERVER_UNAVAILABLE,
                 "the connection is not known",
             ));
@@ -272,47 +303,48 @@ impl Gateway {
             match self.grants.publish(&subject, will.topic) {
                 // The plane wants to hear from a device, not of it.
                 Ok(permitted) if permitted.is_to_plane() => Denied::new(DenyReason::NoPermit),
-                Ok(permitted) if will.payload.len() > permitted.payload_bytes_max as usize => {
-                    Denied::new(DenyReason::PayloadTooLarge)
-                }
-                Ok(permitted)
-                    if will.retain
-                        && (self.retained)
-                            .has_room(&permitted, will.payload.len(), &self.limits)
-                            .is_err() =>
-                {
-                    Denied::new(DenyReason::NotRetained)
-                }
-                Ok(permitted) => match self.foreign_response_topic(principal, &will.forward) {
-                    None => {
-                        let payload = will.payload;
-                        let held = self.check_will_payload(
-                            principal,
-                            &permitted,
-                            payload,
-                            will.retain,
-                            turn,
-                        );
-                        return held.map_err(|_| {
-                            let why = "the will's payload is not what its channel carries";
-                            Refusal(Reason::PAYLOAD_FORMAT_INVALID, why)
-                        });
+                Ok(permitted) => {
+                    let publisher = &known.facts.principal;
+                    let bytes = will.payload.len();
+                    match self.fits(publisher, &permitted, bytes, will.retain, &will.forward) {
+                        Ok(()) => return self.check_promise(principal, &permitted, will, turn),
+                        Err(denied) => denied,
                     }
-                    Some(_) => {
-                        return Err(Refusal(
-                            Reason::NOT_AUTHORIZED,
-                            "the will's response topic is not one that this client may receive",
-                        ));
-                    }
-                },
+                }
                 Err(denied) => denied,
             }
         };
         self.deny_publish(principal, will.topic, &denied, true, turn);
-        Err(Refusal(
+        Err(Refusal::told(
             Reason::NOT_AUTHORIZED,
             "this client may not publish its will",
         ))
+    }
+
+    /// What a permitted will says, and where it wants answers.
+    fn check_promise(
+        &mut self,
+        principal: u32,
+        permitted: &access::Publish<'_>,
+        will: &mqtt::Will<'_>,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
+        if let Some(topic) = self.foreign_response_topic(principal, &will.forward) {
+            self.signal(turn, principal, |principal| Signal::ResponseTopicDenied {
+                principal,
+                topic: cut(topic),
+            });
+            return Err(Refusal::told(
+                Reason::NOT_AUTHORIZED,
+                "the will's response topic is not one that this client may receive",
+            ));
+        }
+        (self.check_will_payload(principal, permitted, will.payload, will.retain, turn)).map_err(
+            |_| {
+                let why = "the will's payload is not what its channel carries";
+                Refusal::told(Reason::PAYLOAD_FORMAT_INVALID, why)
+            },
+        )
     }
 
     fn take_over(
@@ -343,7 +375,7 @@ impl Gateway {
             return;
         };
         self.counters.takeovers += 1;
-        self.signal(turn, principal, |principal| Signal::TakenOver {
+        self.signal_once(turn, principal, |principal| Signal::TakenOver {
             principal,
             client_id: cut(client_id),
             certificate,
@@ -426,7 +458,9 @@ impl Gateway {
             .min(inflight_max);
         connection.wants_reasons =
             connect.request_problem_information && connection.packet_bytes_max >= 1024;
-        connection.will = connect.will.as_ref().map(|will| Box::new(Will::of(will)));
+        connection.asked_to_last = connect.session_expiry_seconds.unwrap_or(0) > 0;
+        let certificate = connection.certificate;
+        connection.will = (connect.will.as_ref()).map(|will| Box::new(Will::of(will, certificate)));
         let alias_max = connect.topic_alias_maximum.unwrap_or(0);
         connection.aliases = (connect.version == Version::V5 && alias_max > 0)
             .then(|| Box::new(Aliases::new(alias_max.min(self.limits.topic_alias_max))));
@@ -436,12 +470,15 @@ impl Gateway {
             .schedule(Owner::Connection(id), &mut slot.scheduled, due);
         if let Some(found) = self.sessions.get_mut(session) {
             found.connection = Some(id);
-            found.ends_at = None;
             found.delayed_will = None;
+            let waited = found.ends_at.take().is_some();
             let changed = found.expiry_seconds != expiry_seconds;
             found.expiry_seconds = expiry_seconds;
             if changed && found.is_persistent() {
                 self.record_opened(session, turn);
+            }
+            if waited {
+                self.record_waits(session, turn);
             }
         }
         self.record_will(session, turn);

@@ -67,8 +67,8 @@ impl Gateway {
             let why = match containment {
                 None => continue,
                 Some(Containment::Isolated) => "this device is isolated",
-                // What waits may be what it must not have any more.
-                Some(Containment::Quarantined) if is_changed && !connection.out.is_empty() => {
+                // What waits, here or encrypted already, may be what it must not have any more.
+                Some(Containment::Quarantined) if is_changed && connection.outgoing_bytes() > 0 => {
                     "this device is quarantined"
                 }
                 Some(Containment::Quarantined) => continue,

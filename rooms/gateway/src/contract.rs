@@ -2,7 +2,7 @@
 //! will, and when that will fires.
 
 use crate::gateway::Gateway;
-use crate::signal::{Signal, cut};
+use crate::signal::{NOBODY, Signal, cut};
 use crate::turn::Turn;
 use access::{ChannelId, Publish, Violation};
 use model::Principal;
@@ -57,13 +57,15 @@ impl Gateway {
     ) {
         self.counters.publishes_denied += 1;
         self.counters.contract_violations += 1;
-        if let Some(index) = self.by_principal.get(principal).copied() {
+        let index = self.by_principal.get(principal).copied();
+        if let Some(index) = index {
             self.meter(index, |meter| meter.denied += 1);
         }
         let Some(channel) = self.grants.channel(place).map(|channel| channel.id.clone()) else {
             return;
         };
-        turn.signal(self.limits.signals_per_turn_max, || {
+        let whose = index.unwrap_or(NOBODY);
+        turn.signal(whose, self.limits.signals_per_turn_max, || {
             Signal::ContractViolation {
                 principal: principal.clone(),
                 topic: cut(place.topic),

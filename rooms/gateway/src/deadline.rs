@@ -4,7 +4,7 @@
 //! truly due; when its entry comes up, the owner looks again and, if it is not yet due, goes back
 //! in. So a busy connection costs one heap operation per keep-alive interval, not one per packet.
 
-use crate::gateway::{Gateway, WillFate};
+use crate::gateway::{Gateway, WillFate, connection_of};
 use crate::signal::Signal;
 use crate::state::Phase;
 use crate::turn::{CloseReason, Turn};
@@ -103,13 +103,14 @@ impl Gateway {
     }
 
     fn connection_due(&mut self, id: u32, now: Timestamp, turn: &mut Turn) {
+        self.end_pacing(id, now, turn);
         let Some(connection) = self.connection(id) else {
             return;
         };
         let principal = connection.principal;
         let (certificate, expires_at) = (connection.certificate, connection.expires_at);
         if connection.phase != Phase::Closing && expires_at <= now {
-            self.signal(turn, principal, |principal| Signal::CertificateExpired {
+            self.signal_once(turn, principal, |principal| Signal::CertificateExpired {
                 principal,
                 certificate,
             });
@@ -154,7 +155,7 @@ impl Gateway {
                 if until <= now {
                     let keep_alive_seconds = connection.keep_alive_seconds;
                     self.counters.keep_alive_expired += 1;
-                    self.signal(turn, principal, |principal| Signal::KeepAliveExpired {
+                    self.signal_once(turn, principal, |principal| Signal::KeepAliveExpired {
                         principal,
                         keep_alive_seconds,
                     });
@@ -172,7 +173,8 @@ impl Gateway {
                     self.cut(id, CloseReason::Stalled, now, turn);
                     return;
                 }
-                stalled.map_or(until, |at| at.min(until))
+                let paced = connection_of(&mut self.slots, id).and_then(|found| found.paced_until);
+                (stalled.into_iter().chain(paced)).fold(until, Timestamp::min)
             }
         };
         if let Some(slot) = self.slots.get_mut(id as usize) {

@@ -255,6 +255,32 @@ impl Gateway {
         }
     }
 
+    /// Whether a session takes no more for later. What has expired in it makes room first.
+    fn is_full(&mut self, index: u32, bytes: usize, now: Timestamp, turn: &mut Turn) -> bool {
+        let is_full = |gateway: &Self| {
+            (gateway.sessions.get(index)).is_some_and(|session| {
+                let known = gateway.principals.get(session.principal);
+                // What a device does not take is not worth more memory than what is on its wire.
+                let bytes_max = if known.is_none_or(|known| known.is_device()) {
+                    gateway.limits.outgoing_bytes_high
+                } else {
+                    gateway.limits.queue_bytes_max
+                };
+                (session.queue).is_full(gateway.limits.queue_messages_max, bytes_max, bytes)
+            })
+        };
+        if !is_full(self) {
+            return false;
+        }
+        let waits = (self.sessions.get_mut(index)).filter(|session| session.is_persistent());
+        let expired = waits.map(|session| session.queue.expire(now));
+        for sequence in expired.unwrap_or_default() {
+            self.counters.dropped_expired += 1;
+            self.record(index, &Record::Acknowledged { sequence }, turn);
+        }
+        is_full(self)
+    }
+
     /// QoS 1 and 2.
     fn deliver_acknowledged(
         &mut self,
@@ -263,6 +289,7 @@ impl Gateway {
         now: Timestamp,
         turn: &mut Turn,
     ) -> bool {
+        let is_full = self.is_full(index, message.len(), now, turn);
         let Self {
             sessions,
             principals,
@@ -277,22 +304,14 @@ impl Gateway {
         };
         let connection = session.connection.and_then(|id| connection_of(slots, id));
         let known = principals.get(session.principal);
-        let is_device = known.is_none_or(|known| known.is_device());
-        // What a device does not take is not worth more memory than what is on its wire.
-        let bytes_max = if is_device {
-            limits.outgoing_bytes_high
-        } else {
-            limits.queue_bytes_max
-        };
-        if session.queue.len() >= limits.queue_messages_max
-            || session.queue.live_bytes().saturating_add(message.len()) > bytes_max
-        {
+        if is_full {
             counters.dropped_queue_full += 1;
             if let Some(known) = known {
-                let principal = &known.facts.principal;
-                turn.signal(limits.signals_per_turn_max, || Signal::QueueFull {
-                    principal: principal.clone(),
-                    client_id: cut(&session.client_id),
+                turn.signal(session.principal, limits.signals_per_turn_max, || {
+                    Signal::QueueFull {
+                        principal: known.facts.principal.clone(),
+                        client_id: cut(&session.client_id),
+                    }
                 });
             }
             if !session.is_persistent()

@@ -222,7 +222,9 @@ impl Gateway {
             receive_maximum: 0,
             aliases: None,
             wants_reasons: false,
+            asked_to_last: false,
             holds: 0,
+            paced_until: None,
             will: None,
             pending: None,
         });
@@ -317,7 +319,7 @@ impl Gateway {
         if phase != Phase::Closing {
             if closed != Closed::Shutdown {
                 let had_session = phase != Phase::Connecting;
-                self.signal(turn, principal, |principal| Signal::ConnectionLost {
+                self.signal_once(turn, principal, |principal| Signal::ConnectionLost {
                     principal,
                     had_session,
                 });
@@ -370,10 +372,21 @@ impl Gateway {
         signal: impl FnOnce(Principal) -> Signal,
     ) {
         if let Some(known) = self.principals.get(principal) {
-            let principal = &known.facts.principal;
-            turn.signal(self.limits.signals_per_turn_max, || {
-                signal(principal.clone())
+            turn.signal(principal, self.limits.signals_per_turn_max, || {
+                signal(known.facts.principal.clone())
             });
+        }
+    }
+
+    /// Of what happens once to a connection, and is told whatever else is.
+    pub(crate) fn signal_once(
+        &self,
+        turn: &mut Turn,
+        principal: u32,
+        signal: impl FnOnce(Principal) -> Signal,
+    ) {
+        if let Some(known) = self.principals.get(principal) {
+            turn.signals.push(signal(known.facts.principal.clone()));
         }
     }
 
@@ -424,7 +437,7 @@ impl Gateway {
             }
         }
         turn.close.push((ConnectionId(id), reason));
-        self.signal(turn, principal, |principal| Signal::ConnectionClosed {
+        self.signal_once(turn, principal, |principal| Signal::ConnectionClosed {
             principal,
             reason,
             had_session,
@@ -482,6 +495,14 @@ impl Gateway {
             self.deadlines
                 .schedule(Owner::Session(index), &mut session.scheduled, at);
         }
+        self.record_waits(index, turn);
+    }
+
+    /// Says to the journal since when a session that lasts waits for its client, or that it came: a
+    /// restart gives it no more time.
+    pub(crate) fn record_waits(&mut self, index: u32, turn: &mut Turn) {
+        let ends_at = (self.sessions.get(index)).and_then(|session| session.ends_at);
+        self.record(index, &Record::Waits { ends_at }, turn);
     }
 
     /// The session and its stored messages are gone; its connection, if any, is the caller's.
@@ -556,6 +577,7 @@ impl Gateway {
             meter: Meter::default(),
             traffic: traffic::NONE,
             fan_out,
+            packets_arrival: 0,
             scheduled: None,
         });
         self.by_principal.insert(principal, index);

@@ -19,15 +19,16 @@
 //! | 10 completed: it was released | packet identifier (u16) |
 //! | 11 retained | principal kind · name · flags as 7 · kept at (u64) · as 4 without sequence |
 //! | 12 no longer retained | topic |
-//! | 13 will of a session that lasts | due at (u64, milliseconds; 0 while its client is here) · delay seconds (u32) · flags as 7 · as 4 without sequence |
+//! | 13 will of a session that lasts | due at (u64, milliseconds; 0 while its client is here) · delay seconds (u32) · certificate (32 bytes of its issuer, u8 length, serial number) · flags as 7 · as 4 without sequence |
 //! | 14 will gone: taken back or fired | nothing |
+//! | 15 waits: its client is away, or back | ends at (u64, milliseconds; 0: its client is here) |
 //!
 //! A text is a u16 length and UTF-8. The journal that stores records guards them by checksums; this
 //! decoder still takes any bytes: disks rot, and a record is never trusted further than it parses.
 
 use crate::queue::Outbound;
 use access::Facts;
-use model::{DeviceId, GroupId, Principal, ProductId, ServiceId, Timestamp};
+use model::{CertificateId, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use mqtt::{Filter, ForwardProperties, Qos};
 
 const VERSION: u8 = 1;
@@ -88,9 +89,14 @@ pub(crate) enum Record<'r> {
         /// `None` while its client is connected.
         due_at: Option<Timestamp>,
         delay_seconds: u32,
+        certificate: CertificateId,
         message: Outbound<'r>,
     },
     WillGone,
+    /// When the session ends if its client does not come; `None`: it has come.
+    Waits {
+        ends_at: Option<Timestamp>,
+    },
 }
 
 /// What a subscriber asked for with a filter.
@@ -119,6 +125,7 @@ impl Record<'_> {
             Self::Forgotten { .. } => 12,
             Self::Will { .. } => 13,
             Self::WillGone => 14,
+            Self::Waits { .. } => 15,
         };
         out.extend_from_slice(&[VERSION, kind, key.partition]);
         out.extend_from_slice(&key.number.to_le_bytes());
@@ -179,14 +186,16 @@ impl Record<'_> {
             Self::Will {
                 due_at,
                 delay_seconds,
+                certificate,
                 message,
             } => {
-                let due_at = due_at.map_or(0, Timestamp::as_millis);
-                out.extend_from_slice(&due_at.to_le_bytes());
+                write_moment(out, *due_at);
                 out.extend_from_slice(&delay_seconds.to_le_bytes());
+                write_certificate(out, certificate);
                 out.push(flags_of(message));
                 write_message(out, message);
             }
+            Self::Waits { ends_at } => write_moment(out, *ends_at),
             Self::Retained {
                 publisher,
                 kept_at,
@@ -286,20 +295,22 @@ pub(crate) fn read(record: &[u8]) -> Result<(Key, Record<'_>), &'static str> {
             topic: reader.text()?,
         },
         13 => {
-            let due_at = match u64::from_le_bytes(reader.array()?) {
-                0 => None,
-                millis => Some(Timestamp::from_millis(millis)),
-            };
+            let due_at = reader.moment()?;
             let delay_seconds = u32::from_le_bytes(reader.array()?);
+            let certificate = reader.certificate()?;
             let flags = reader.byte()?;
             Record::Will {
                 due_at,
                 delay_seconds,
+                certificate,
                 message: reader.message(flags)?,
             }
         }
         14 => Record::WillGone,
-        _ => return Err("the kind of a record is 1 to 14"),
+        15 => Record::Waits {
+            ends_at: reader.moment()?,
+        },
+        _ => return Err("the kind of a record is 1 to 15"),
     };
     if reader.0.is_empty() {
         Ok((key, record))
@@ -319,13 +330,24 @@ fn flags_of(message: &Outbound<'_>) -> u8 {
 
 /// All of a message but what its flags say.
 fn write_message(out: &mut Vec<u8>, message: &Outbound<'_>) {
-    let expires_at = message.expires_at.map_or(0, Timestamp::as_millis);
-    out.extend_from_slice(&expires_at.to_le_bytes());
+    write_moment(out, message.expires_at);
     write_text(out, message.topic);
     let forward = u32::try_from(message.forward.encoded_length()).unwrap_or(0);
     out.extend_from_slice(&forward.to_le_bytes());
     message.forward.append_to(out);
     out.extend_from_slice(message.payload);
+}
+
+/// 0 is none.
+fn write_moment(out: &mut Vec<u8>, at: Option<Timestamp>) {
+    out.extend_from_slice(&at.map_or(0, Timestamp::as_millis).to_le_bytes());
+}
+
+fn write_certificate(out: &mut Vec<u8>, certificate: &CertificateId) {
+    out.extend_from_slice(&certificate.issuer().0);
+    // At most 20 bytes.
+    out.push(u8::try_from(certificate.serial().len()).unwrap_or(0));
+    out.extend_from_slice(certificate.serial());
 }
 
 fn write_principal(out: &mut Vec<u8>, principal: &Principal) {
@@ -388,6 +410,21 @@ impl<'r> Reader<'r> {
         Filter::new(self.text()?).map_err(|_| "a filter is a valid MQTT filter")
     }
 
+    fn moment(&mut self) -> Result<Option<Timestamp>, &'static str> {
+        let millis = u64::from_le_bytes(self.array()?);
+        Ok((millis > 0).then(|| Timestamp::from_millis(millis)))
+    }
+
+    fn certificate(&mut self) -> Result<CertificateId, &'static str> {
+        const RULE: &str = "a serial number has 1 to 20 bytes and no zero in front";
+        let issuer = Digest(self.array()?);
+        let length = self.byte()?;
+        let serial = self.take(usize::from(length))?;
+        (CertificateId::new(issuer, serial))
+            .filter(|certificate| certificate.serial() == serial)
+            .ok_or(RULE)
+    }
+
     fn principal(&mut self) -> Result<Principal, &'static str> {
         let kind = self.byte()?;
         let name = self.text()?;
@@ -435,10 +472,7 @@ impl<'r> Reader<'r> {
             return Err("a message has four flags");
         }
         let qos = Qos::from_bits(flags & 0b11).ok_or("a QoS is 0 to 2")?;
-        let expires_at = match u64::from_le_bytes(self.array()?) {
-            0 => None,
-            millis => Some(Timestamp::from_millis(millis)),
-        };
+        let expires_at = self.moment()?;
         let topic = self.text()?;
         if !mqtt::is_topic(topic) {
             return Err("a topic is a valid MQTT topic");
@@ -543,6 +577,7 @@ mod tests {
             Record::Will {
                 due_at: None,
                 delay_seconds: 30,
+                certificate: CertificateId::new(Digest([3; 32]), &[0x80, 0]).unwrap(),
                 message: Outbound {
                     expires_at: None,
                     ..message
@@ -551,6 +586,7 @@ mod tests {
             Record::Will {
                 due_at: Some(Timestamp::from_seconds(9)),
                 delay_seconds: 30,
+                certificate: CertificateId::new(Digest([4; 32]), &[0xff; 20]).unwrap(),
                 message: Outbound {
                     qos: Qos::ExactlyOnce,
                     retain: true,
@@ -558,6 +594,10 @@ mod tests {
                 },
             },
             Record::WillGone,
+            Record::Waits {
+                ends_at: Some(Timestamp::from_seconds(11)),
+            },
+            Record::Waits { ends_at: None },
         ]
         .iter()
         .map(|record| {

@@ -19,7 +19,7 @@ pub struct Limits {
     pub sessions_per_principal_max: usize,
     /// Subscriptions of one session.
     pub subscriptions_max: usize,
-    /// Entries of one SUBSCRIBE or UNSUBSCRIBE packet.
+    /// Entries of one SUBSCRIBE packet.
     pub filters_per_packet_max: usize,
     /// Filters that one principal may ask for in a minute, granted or not.
     pub subscribes_per_minute: u32,
@@ -58,9 +58,16 @@ pub struct Limits {
     pub retained_messages_max: usize,
     /// Their bytes (topic, properties, payload).
     pub retained_bytes_max: usize,
+    /// Of them, messages of one device, and their bytes.
+    pub retained_of_device_max: usize,
+    pub retained_bytes_of_device_max: usize,
+    /// Packets of one device that are looked at in a second, as many at once, over all its connections;
+    /// then it is not read for a moment.
+    pub packets_per_second: u32,
     /// CONNECTs that are let in a second, as many at once; the others are told "busy".
     pub connects_per_second: u32,
-    /// Signals of one turn; more are counted, not kept.
+    /// Signals of one turn about what clients can repeat at will; beyond them only the first of each
+    /// principal is kept, the rest is counted. As many more of what somebody looks at.
     pub signals_per_turn_max: usize,
 }
 
@@ -93,6 +100,9 @@ impl Default for Limits {
             commands_per_device_max: 64,
             retained_messages_max: 100_000,
             retained_bytes_max: 64 * 1024 * 1024,
+            retained_of_device_max: 256,
+            retained_bytes_of_device_max: 1024 * 1024,
+            packets_per_second: 4_000,
             connects_per_second: 5_000,
             signals_per_turn_max: 64,
         }

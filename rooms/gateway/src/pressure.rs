@@ -16,6 +16,10 @@ use crate::state::Waiter;
 use crate::turn::{CloseReason, ToShard, Turn};
 use model::Timestamp;
 use mqtt::Reason;
+use std::time::Duration;
+
+/// How long a device that floods is not read.
+const PACED: Duration = Duration::from_millis(100);
 
 impl Gateway {
     /// Looks how far a session's consumer lags: marks it, cuts it, or lets its publishers go on.
@@ -143,6 +147,54 @@ impl Gateway {
         true
     }
 
+    /// Whether a device sends more packets than any has to: it is read more slowly then, so that a flood,
+    /// of whatever packets, takes no more of the shard's time than its share.
+    pub(crate) fn floods(&mut self, id: u32, now: Timestamp, turn: &mut Turn) -> bool {
+        const SECOND_MICROS: u64 = 1_000_000;
+        let Some(principal) = self.connection(id).map(|connection| connection.principal) else {
+            return false;
+        };
+        let interval = SECOND_MICROS / u64::from(self.limits.packets_per_second.max(1));
+        let Some(known) = (self.principals.get_mut(principal)).filter(|known| known.is_device())
+        else {
+            return false;
+        };
+        let now_micros = now.as_millis().saturating_mul(1000);
+        let next = known
+            .packets_arrival
+            .max(now_micros)
+            .saturating_add(interval);
+        if next <= now_micros.saturating_add(SECOND_MICROS) {
+            known.packets_arrival = next;
+            return false;
+        }
+        self.signal(turn, principal, |principal| Signal::SessionLimit {
+            principal,
+            limit: "the number of packets a second",
+        });
+        if self.pause(id, turn).is_some()
+            && let Some(slot) = self.slots.get_mut(id as usize)
+            && let Some(connection) = slot.connection.as_mut()
+        {
+            let until = now.plus(PACED);
+            connection.paced_until = Some(until);
+            self.deadlines
+                .schedule(Owner::Connection(id), &mut slot.scheduled, until);
+        }
+        true
+    }
+
+    /// The moment is over.
+    pub(crate) fn end_pacing(&mut self, id: u32, now: Timestamp, turn: &mut Turn) {
+        let ended = self.connection_mut(id).and_then(|connection| {
+            let ended = connection.paced_until.take_if(|until| *until <= now);
+            ended.map(|_| connection.generation)
+        });
+        if let Some(generation) = ended {
+            self.release_one(id, generation, now, turn);
+        }
+    }
+
     /// One more reason not to read from a connection.
     pub(crate) fn pause(&mut self, id: u32, turn: &mut Turn) -> Option<Waiter> {
         let connection = self.connection_mut(id)?;
@@ -213,7 +265,7 @@ impl Gateway {
             .get(index)
             .map_or(0, |session| session.queue.len());
         self.counters.consumers_stalled += 1;
-        self.signal(turn, principal, |principal| Signal::ConsumerStalled {
+        self.signal_once(turn, principal, |principal| Signal::ConsumerStalled {
             principal,
             bytes,
             queued_messages,

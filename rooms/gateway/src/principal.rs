@@ -22,6 +22,8 @@ pub(crate) struct PrincipalState {
     pub traffic: u32,
     /// Of a service.
     pub fan_out: Option<FanOut>,
+    /// When its next packet is due at the rate at which a device's are looked at, in microseconds.
+    pub packets_arrival: u64,
     pub scheduled: Option<Timestamp>,
 }
 

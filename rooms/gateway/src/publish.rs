@@ -6,6 +6,7 @@ use crate::contract::is_removal;
 use crate::deliver::expires_at;
 use crate::gateway::Gateway;
 use crate::limits::Limits;
+use crate::principal::PrincipalState;
 use crate::queue::Outbound;
 use crate::receive::Step;
 use crate::signal::{Signal, cut};
@@ -27,14 +28,14 @@ impl Gateway {
         let Some(alias) = packet.topic_alias else {
             return self.publish_to(id, session, packet, now, turn);
         };
-        let alias_max = self.limits.topic_alias_max;
+        let (alias_max, bytes_max) = (self.limits.topic_alias_max, self.limits.topic_bytes_max);
         let mut topic = std::mem::take(&mut self.alias_topic);
         topic.clear();
         if let Some(connection) = self.connection_mut(id) {
             let aliases = connection.aliases.get_or_insert_default();
             if packet.topic.is_empty() {
                 topic.push_str(aliases.topic(alias).unwrap_or_default());
-            } else if aliases.hear(alias, packet.topic, alias_max) {
+            } else if aliases.hear(alias, packet.topic, alias_max, bytes_max) {
                 topic.push_str(packet.topic);
             }
         }
@@ -163,29 +164,40 @@ impl Gateway {
         let known =
             (self.principals.get_mut(principal)).ok_or(Denied::new(DenyReason::UnknownClass))?;
         let permitted = self.grants.publish(&known.subject, packet.topic)?;
-        if packet.payload.len() > permitted.payload_bytes_max as usize {
-            return Err(Denied::new(DenyReason::PayloadTooLarge));
-        }
+        check_size(&permitted, packet.payload.len(), &packet.forward)?;
         if packet.retain {
-            self.retained
-                .has_room(&permitted, packet.payload.len(), &self.limits)?;
+            let bytes = packet.payload.len() + packet.forward.encoded_length();
+            (self.retained).has_room(
+                &known.facts.principal,
+                &permitted,
+                packet.payload.is_empty(),
+                bytes,
+                &self.limits,
+            )?;
         }
-        if let Some(rate) = rate_of(&permitted, &self.limits)
-            && !known
-                .rates
-                .allows(permitted.channel_index(), rate, now, &self.limits, false)
-        {
-            return Err(Denied::new(DenyReason::RateExceeded));
-        }
-        if let (Some(fan_out), Some(device)) = (&mut known.fan_out, permitted.owner)
-            && !fan_out.admits(device, now, false)
-        {
-            return Err(Denied::new(DenyReason::FanOutExceeded));
-        }
+        check_pace(known, &permitted, &self.limits, now)?;
         Ok(permitted)
     }
 
-    fn take_rate(&mut self, principal: u32, permitted: &access::Publish<'_>, now: Timestamp) {
+    /// Whether a principal may send one more message there now. Takes nothing.
+    pub(crate) fn check_pace(
+        &mut self,
+        principal: u32,
+        permitted: &access::Publish<'_>,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
+        match self.principals.get_mut(principal) {
+            Some(known) => check_pace(known, permitted, &self.limits, now),
+            None => Err(Denied::new(DenyReason::UnknownClass)),
+        }
+    }
+
+    pub(crate) fn take_rate(
+        &mut self,
+        principal: u32,
+        permitted: &access::Publish<'_>,
+        now: Timestamp,
+    ) {
         let Some(known) = self.principals.get_mut(principal) else {
             return;
         };
@@ -322,6 +334,7 @@ impl Gateway {
             // A PUBACK knows no "packet too large" (MQTT 5: 3.4.2.1): a limit of ours is a quota.
             DenyReason::RateExceeded
             | DenyReason::PayloadTooLarge
+            | DenyReason::PropertiesTooLarge
             | DenyReason::FanOutExceeded
             | DenyReason::NotRetained => Reason::QUOTA_EXCEEDED,
             _ => Reason::NOT_AUTHORIZED,
@@ -344,7 +357,9 @@ impl Gateway {
         self.meter(principal, |meter| meter.denied += 1);
         match denied.reason {
             DenyReason::RateExceeded => self.counters.rate_exceeded += 1,
-            DenyReason::PayloadTooLarge => self.counters.payload_too_large += 1,
+            DenyReason::PayloadTooLarge | DenyReason::PropertiesTooLarge => {
+                self.counters.payload_too_large += 1;
+            }
             DenyReason::NotRetained => self.counters.dropped_retain += 1,
             _ => {}
         }
@@ -355,6 +370,49 @@ impl Gateway {
             will,
         });
     }
+}
+
+/// The payload by its channel; and what a message says of itself (user properties and the like), which
+/// no channel speaks of: as much as a payload there may have, 1 KiB at least and 8 KiB at most.
+pub(crate) fn check_size(
+    place: &access::Publish<'_>,
+    payload_bytes: usize,
+    forward: &ForwardProperties<'_>,
+) -> Result<(), Denied> {
+    let payload_bytes_max = place.payload_bytes_max as usize;
+    if payload_bytes > payload_bytes_max {
+        return Err(Denied::new(DenyReason::PayloadTooLarge));
+    }
+    let properties_bytes_max =
+        payload_bytes_max.clamp(PROPERTIES_BYTES_LEAST, PROPERTIES_BYTES_MOST);
+    if forward.encoded_length() > properties_bytes_max {
+        return Err(Denied::new(DenyReason::PropertiesTooLarge));
+    }
+    Ok(())
+}
+
+const PROPERTIES_BYTES_LEAST: usize = 1024;
+const PROPERTIES_BYTES_MOST: usize = 8 * 1024;
+
+/// Rate and fan-out, looked at and not taken.
+fn check_pace(
+    known: &mut PrincipalState,
+    permitted: &access::Publish<'_>,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<(), Denied> {
+    let channel = permitted.channel_index();
+    if let Some(rate) = rate_of(permitted, limits)
+        && !known.rates.allows(channel, rate, now, limits, false)
+    {
+        return Err(Denied::new(DenyReason::RateExceeded));
+    }
+    if let (Some(fan_out), Some(device)) = (&mut known.fan_out, permitted.owner)
+        && !fan_out.admits(device, now, false)
+    {
+        return Err(Denied::new(DenyReason::FanOutExceeded));
+    }
+    Ok(())
 }
 
 /// How often a publisher may send there: words to the plane have limits of this gateway's.

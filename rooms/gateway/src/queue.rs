@@ -10,11 +10,14 @@
 use model::Timestamp;
 use mqtt::{ForwardProperties, Qos};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Packet identifiers are 1 to 65,535, so at most this many messages are in flight.
 const IDENTIFIERS: u64 = 65_535;
 /// An empty queue keeps at most this much memory.
 const IDLE_BYTES: usize = 64 * 1024;
+/// How often a full queue is looked through for what has expired.
+const SWEEP: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -27,7 +30,11 @@ pub(crate) struct Queue {
     first: u64,
     /// Index of the first entry that is not on the wire.
     next: usize,
+    /// Messages not acknowledged, and their bytes.
+    live: usize,
     live_bytes: usize,
+    /// When it was last looked for what has expired.
+    swept_at: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,13 +98,47 @@ impl Queue {
             entries: VecDeque::new(),
             first,
             next: 0,
+            live: 0,
             live_bytes: 0,
+            swept_at: Timestamp::from_millis(0),
         }
     }
 
-    /// Messages not acknowledged; some behind the first may be.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+    /// Messages not acknowledged.
+    pub(crate) const fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether it takes no more of this size. Places between those that wait are few.
+    pub(crate) fn is_full(&self, messages_max: usize, bytes_max: usize, bytes: usize) -> bool {
+        self.live >= messages_max
+            || self.entries.len() >= messages_max.saturating_mul(2)
+            || self.live_bytes.saturating_add(bytes) > bytes_max
+    }
+
+    /// Ends what has expired and is not on the wire, as far as packet identifiers reach; once a second
+    /// at most, as it looks at all of it. Returns the sequence numbers.
+    pub(crate) fn expire(&mut self, now: Timestamp) -> Vec<u64> {
+        if now < self.swept_at.plus(SWEEP) {
+            return Vec::new();
+        }
+        self.swept_at = now;
+        let gaps = self.entries.len().saturating_sub(self.live);
+        let room = usize::try_from(IDENTIFIERS)
+            .unwrap_or(0)
+            .saturating_sub(gaps + 1);
+        let expired: Vec<u64> = (self.first..)
+            .zip(&self.entries)
+            .skip(self.next)
+            .filter(|(_, entry)| !entry.acknowledged && !entry.released)
+            .filter(|(_, entry)| entry.expires_at.is_some_and(|at| at <= now))
+            .map(|(sequence, _)| sequence)
+            .take(room)
+            .collect();
+        for sequence in &expired {
+            self.acknowledge_sequence(*sequence);
+        }
+        expired
     }
 
     pub(crate) const fn live_bytes(&self) -> usize {
@@ -125,6 +166,7 @@ impl Queue {
         self.bytes.extend_from_slice(message.topic.as_bytes());
         message.forward.append_to(&mut self.bytes);
         self.bytes.extend_from_slice(message.payload);
+        self.live += 1;
         self.live_bytes += size;
         // Packets are at most 256 MiB (MQTT 2.1.4), so lengths fit.
         self.entries.push_back(Entry {
@@ -146,6 +188,7 @@ impl Queue {
     /// Asked only where `may_send_at_once` holds. Returns the identifier.
     pub(crate) fn push_sent(&mut self, qos: Qos) -> u16 {
         let packet_id = packet_id(self.next_sequence());
+        self.live += 1;
         self.entries.push_back(Entry {
             offset: self.removed.saturating_add(self.bytes.len() as u64),
             topic_bytes: 0,
@@ -277,6 +320,16 @@ impl Queue {
         Some((index, self.first.saturating_add(at)))
     }
 
+    /// Whether a message waits here and was never on a wire.
+    pub(crate) fn is_unsent(&self, sequence: u64) -> bool {
+        let index = (sequence.checked_sub(self.first)).and_then(|at| usize::try_from(at).ok());
+        index
+            .filter(|index| *index >= self.next)
+            .is_some_and(|index| {
+                (self.entries.get(index)).is_some_and(|entry| !entry.dup && !entry.acknowledged)
+            })
+    }
+
     /// As the journal says it; an unknown number changes nothing.
     pub(crate) fn acknowledge_sequence(&mut self, sequence: u64) {
         if let Some(index) =
@@ -314,6 +367,7 @@ impl Queue {
             self.push_sent(Qos::AtLeastOnce);
             if let Some(entry) = self.entries.back_mut() {
                 entry.acknowledged = true;
+                self.live = self.live.saturating_sub(1);
             }
         }
         true
@@ -361,6 +415,7 @@ impl Queue {
         };
         if !entry.acknowledged {
             entry.acknowledged = true;
+            self.live = self.live.saturating_sub(1);
             if !entry.released {
                 self.live_bytes = self.live_bytes.saturating_sub(entry.len());
             }
@@ -517,6 +572,27 @@ mod tests {
         queue.push(&shared("waits", Qos::ExactlyOnce));
         let payloads: Vec<_> = queue.shared().map(|it| it.payload.to_vec()).collect();
         assert_eq!(payloads, [b"sent once".to_vec(), b"waits".to_vec()]);
+    }
+
+    #[test]
+    fn what_has_expired_ends_but_for_what_is_on_the_wire() {
+        let mut queue = Queue::starting_at(0);
+        let at = Timestamp::from_seconds;
+        for (text, seconds) in [("a", 10), ("b", 10), ("c", 99), ("d", 10)] {
+            queue.push(&Outbound {
+                expires_at: Some(at(seconds)),
+                ..message(text)
+            });
+        }
+        assert_eq!(send_all(&mut queue, 1).len(), 1);
+        assert_eq!(queue.expire(at(9)), Vec::<u64>::new());
+        assert_eq!(queue.expire(at(10)), [1, 3]);
+        assert_eq!((queue.len(), queue.live_bytes()), (2, 4));
+        assert!(queue.is_full(2, 100, 1) && !queue.is_full(3, 100, 1));
+        assert!(queue.is_full(9, 4, 1), "by its bytes");
+        // The window goes on over what is gone, and its identifiers are nobody else's.
+        assert!(queue.acknowledge(1).is_some());
+        assert_eq!(send_all(&mut queue, 10), [(3, false, b"c".to_vec())]);
     }
 
     #[test]

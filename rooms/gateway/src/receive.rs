@@ -83,6 +83,7 @@ impl Gateway {
             Phase::Open { .. } if is_connect(frame) => {
                 return self.malformed(id, &SECOND_CONNECT, now, turn);
             }
+            Phase::Open { .. } if self.floods(id, now, turn) => return Step::Held,
             Phase::Open { session } => match mqtt::decode(version, frame) {
                 Ok(packet) => match self.open_packet(id, session, &packet, now, turn) {
                     Step::Consumed(_) => {}
@@ -156,13 +157,15 @@ impl Gateway {
         now: Timestamp,
         turn: &mut Turn,
     ) -> Step {
-        let version = self.connection(id).map(|connection| connection.version);
+        let connection = self.connection(id);
+        let version = connection.map(|connection| connection.version);
+        let asked_to_last = connection.is_some_and(|connection| connection.asked_to_last);
         if let Some(seconds) = disconnect.session_expiry_seconds
             && let Some(found) = self.sessions.get_mut(session)
         {
-            if found.expiry_seconds == 0 && seconds > 0 {
-                // What this CONNECT said counts, not one before it; and for devices, whose sessions
-                // are all opened with 0 (MQTT 5: 3.14.2.2.2).
+            if !asked_to_last && seconds > 0 {
+                // What this CONNECT said counts, not one before it (MQTT 5: 3.14.2.2.2). A device that
+                // asked may say it again: it is given none by either.
                 return self.malformed(id, &Malformed { reason: Reason::PROTOCOL_ERROR, rule: "a session opened without expiry does not get one at DISCONNECT (MQTT 5: 3.14.2.2.2)" }, now, turn);
             }
             let seconds = seconds.min(self.limits.session_expiry_seconds_max);

@@ -4,7 +4,7 @@ use crate::deadline::Owner;
 use crate::gateway::Gateway;
 use crate::journal::{self, Key, Record};
 use crate::queue::Outbound;
-use crate::signal::Signal;
+use crate::signal::{NOBODY, Signal};
 use crate::state::{Session, Subscribed, Will};
 use crate::turn::Turn;
 use access::Facts;
@@ -58,7 +58,7 @@ impl Gateway {
             });
             if let Err(rule) = outcome {
                 found.damaged += 1;
-                turn.signal(self.limits.signals_per_turn_max, || {
+                turn.signal(NOBODY, self.limits.signals_per_turn_max, || {
                     Signal::JournalDamaged {
                         record: place,
                         rule,
@@ -121,7 +121,13 @@ impl Gateway {
                 write(&Record::Will {
                     due_at,
                     delay_seconds: will.delay_seconds,
+                    certificate: will.certificate,
                     message: will.message(),
+                });
+            }
+            if session.ends_at.is_some() {
+                write(&Record::Waits {
+                    ends_at: session.ends_at,
                 });
             }
         }
@@ -227,18 +233,16 @@ impl Gateway {
             Record::Will {
                 due_at,
                 delay_seconds,
+                certificate,
                 message,
             } => {
-                if let Some(session) = self.sessions.get_mut(index) {
-                    let will = Box::new(Will::of_message(&message, delay_seconds));
-                    session.delayed_will = Some((due_at.unwrap_or(CONNECTED), will));
-                    session.will_recorded = true;
-                }
+                let will = Will::of_message(&message, delay_seconds, certificate);
+                self.replay_will(index, Some((due_at.unwrap_or(CONNECTED), Box::new(will))));
             }
-            Record::WillGone => {
+            Record::WillGone => self.replay_will(index, None),
+            Record::Waits { ends_at } => {
                 if let Some(session) = self.sessions.get_mut(index) {
-                    session.delayed_will = None;
-                    session.will_recorded = false;
+                    session.ends_at = ends_at;
                 }
             }
             Record::Acknowledged { sequence } => {
@@ -252,6 +256,13 @@ impl Gateway {
             }
         }
         Ok(())
+    }
+
+    fn replay_will(&mut self, index: u32, will: Option<(Timestamp, Box<Will>)>) {
+        if let Some(session) = self.sessions.get_mut(index) {
+            session.will_recorded = will.is_some();
+            session.delayed_will = will;
+        }
     }
 
     #[expect(
@@ -334,7 +345,10 @@ impl Gateway {
             return;
         }
         let expiry = session.expiry_seconds;
-        let ends_at = now.plus(Duration::from_secs(u64::from(expiry)));
+        // Whose client was away goes on to wait; whose client was here begins to.
+        let latest = now.plus(Duration::from_secs(u64::from(expiry)));
+        let waited_for = session.ends_at;
+        let ends_at = waited_for.map_or(latest, |at| at.min(latest));
         session.ends_at = Some(ends_at);
         let mut at = ends_at;
         if let Some((due_at, will)) = &mut session.delayed_will {
@@ -349,5 +363,8 @@ impl Gateway {
             .schedule(Owner::Session(index), &mut session.scheduled, at);
         found.sessions += 1;
         found.messages += session.queue.iter().count() as u64;
+        if waited_for.is_none() {
+            self.record_waits(index, turn);
+        }
     }
 }

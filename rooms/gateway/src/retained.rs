@@ -14,7 +14,7 @@ use crate::gateway::Gateway;
 use crate::journal::{Key, Options, Record};
 use crate::limits::Limits;
 use crate::queue::Outbound;
-use crate::turn::{Kept, Message, Turn};
+use crate::turn::{Kept, Message, ToShard, Turn};
 use access::{Denied, Facts, Grants, Publish};
 use model::{DenyReason, Principal, Revocable, Timestamp};
 use mqtt::Filter;
@@ -33,7 +33,7 @@ const DAYS_IN_NO_CHANNEL: u32 = 30;
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     by_topic: BTreeMap<Arc<str>, Retained>,
-    by_publisher: BTreeMap<Principal, BTreeSet<Arc<str>>>,
+    by_publisher: BTreeMap<Principal, Theirs>,
     /// Messages, their bytes, and how many there are in each channel.
     count: usize,
     bytes: usize,
@@ -43,6 +43,13 @@ pub(crate) struct Store {
     /// How often something changed here: what a subscription finds is what came before it.
     changes: u64,
     pub scheduled: Option<Timestamp>,
+}
+
+/// Of one publisher.
+#[derive(Debug, Default)]
+struct Theirs {
+    topics: BTreeSet<Arc<str>>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -70,23 +77,42 @@ pub(crate) struct Backlog {
     until: u64,
 }
 
+impl Backlog {
+    pub(crate) fn is_of(&self, filter: &Filter) -> bool {
+        self.filter == *filter
+    }
+}
+
 impl Store {
-    /// May one more be kept? Taking one away needs no room.
+    /// May `publisher` have one more kept, of so many bytes beside its topic? Taking one away needs no
+    /// room. One device may not have all of it: a flood of its own would leave the others none.
     pub(crate) fn has_room(
         &self,
+        publisher: &Principal,
         place: &Publish<'_>,
-        payload_bytes: usize,
+        is_removal: bool,
+        message_bytes: usize,
         limits: &Limits,
     ) -> Result<(), Denied> {
-        if payload_bytes == 0 {
+        if is_removal {
             return Ok(());
         }
-        let bytes = self.bytes.saturating_add(payload_bytes + place.topic.len());
+        let more = message_bytes + place.topic.len();
+        let bytes = self.bytes.saturating_add(more);
         let is_known = (self.by_topic.get(place.topic)).is_some_and(|it| it.message.is_some());
         let of_channel = self.by_channel.get(&place.channel_index()).copied();
+        let theirs = match publisher {
+            Principal::Device(_) => self.by_publisher.get(publisher),
+            Principal::Service(_) => None,
+        };
         let is_full = self.count >= limits.retained_messages_max
-            || of_channel.unwrap_or(0) >= place.retained_max;
-        if place.retained_max == 0 || bytes > limits.retained_bytes_max || (is_full && !is_known) {
+            || of_channel.unwrap_or(0) >= place.retained_max
+            || theirs.is_some_and(|it| it.topics.len() >= limits.retained_of_device_max);
+        let is_heavy = bytes > limits.retained_bytes_max
+            || theirs.is_some_and(|it| {
+                it.bytes.saturating_add(more) > limits.retained_bytes_of_device_max
+            });
+        if place.retained_max == 0 || is_heavy || (is_full && !is_known) {
             return Err(Denied::new(DenyReason::NotRetained));
         }
         Ok(())
@@ -102,10 +128,11 @@ impl Store {
         self.changes += 1;
         self.take_out(topic);
         let change = self.changes;
+        let bytes = (new.message.as_ref()).map_or(0, |message| message.bytes.len());
         match &new.message {
-            Some(message) => {
+            Some(_) => {
                 self.count += 1;
-                self.bytes += message.bytes.len();
+                self.bytes += bytes;
                 if let Some(channel) = new.channel {
                     *self.by_channel.entry(channel).or_default() += 1;
                 }
@@ -116,22 +143,25 @@ impl Store {
         let topic: Arc<str> = topic.into();
         let publisher = new.publisher.principal.clone();
         let theirs = self.by_publisher.entry(publisher).or_default();
-        theirs.insert(Arc::clone(&topic));
+        theirs.topics.insert(Arc::clone(&topic));
+        theirs.bytes += bytes;
         self.by_topic.insert(topic, Retained { change, ..new });
         true
     }
 
     fn take_out(&mut self, topic: &str) -> Option<Retained> {
         let old = self.by_topic.remove(topic)?;
+        let bytes = (old.message.as_ref()).map_or(0, |message| message.bytes.len());
         if let Some(theirs) = self.by_publisher.get_mut(&old.publisher.principal) {
-            theirs.remove(topic);
-            if theirs.is_empty() {
+            theirs.topics.remove(topic);
+            theirs.bytes = theirs.bytes.saturating_sub(bytes);
+            if theirs.topics.is_empty() {
                 self.by_publisher.remove(&old.publisher.principal);
             }
         }
-        if let Some(message) = &old.message {
+        if old.message.is_some() {
             self.count -= 1;
-            self.bytes = self.bytes.saturating_sub(message.bytes.len());
+            self.bytes = self.bytes.saturating_sub(bytes);
             if let Some(count) = (old.channel).and_then(|it| self.by_channel.get_mut(&it)) {
                 *count = count.saturating_sub(1);
             }
@@ -197,11 +227,11 @@ impl Gateway {
             by_publisher,
             ..
         } = &mut self.retained;
-        let Some(topics) = by_publisher.get(&facts.principal) else {
+        let Some(theirs) = by_publisher.get(&facts.principal) else {
             return;
         };
         let facts = Arc::new(facts.clone());
-        for topic in topics {
+        for topic in &theirs.topics {
             if let Some(it) = by_topic.get_mut(topic) {
                 it.publisher = Arc::clone(&facts);
             }
@@ -429,22 +459,52 @@ impl Gateway {
 
     /// What is retained of the withdrawn is gone for good.
     pub(crate) fn forget_retained_of(&mut self, what: &[Revocable], turn: &mut Turn) {
-        let is_withdrawn = |facts: &Facts| {
-            what.iter().any(|one| match one {
-                Revocable::Principal(principal) => facts.principal == *principal,
-                Revocable::Product(product) => facts.product.as_ref() == Some(product),
-                Revocable::Certificate(_) | Revocable::Issuer(_) => false,
-            })
-        };
-        let gone: Vec<Arc<str>> = (self.retained.by_topic.iter())
-            .filter(|(_, it)| is_withdrawn(&it.publisher))
-            .map(|(topic, _)| topic.clone())
-            .collect();
+        let mut products = BTreeSet::new();
+        let mut gone: Vec<Arc<str>> = Vec::new();
+        for one in what {
+            match one {
+                Revocable::Principal(principal) => {
+                    let theirs = self.retained.by_publisher.get(principal);
+                    gone.extend(theirs.into_iter().flat_map(|it| it.topics.iter().cloned()));
+                }
+                Revocable::Product(product) => drop(products.insert(product)),
+                Revocable::Certificate(_) | Revocable::Issuer(_) => {}
+            }
+        }
+        if !products.is_empty() {
+            let is_of = |it: &Retained| {
+                (it.publisher.product.as_ref()).is_some_and(|product| products.contains(product))
+            };
+            let theirs = self.retained.by_topic.iter().filter(|(_, it)| is_of(it));
+            gone.extend(theirs.map(|(topic, _)| Arc::clone(topic)));
+        }
         for topic in gone {
             self.retained.take_out(&topic);
             if self.home_of_topic(&topic) == self.shard {
                 self.record_retained(&topic, &Record::Forgotten { topic: &topic }, turn);
             }
+        }
+    }
+
+    /// Each shard is told of a withdrawal by itself, and may be told before the last message of whoever
+    /// is withdrawn comes to it from here.
+    pub(crate) fn tell_others_to_forget(&self, what: &[Revocable], turn: &mut Turn) {
+        if self.shards == 1 {
+            return;
+        }
+        // Of a long list those alone who are here: whoever published lately is known for a while.
+        let from_here = what.iter().filter(|one| match one {
+            Revocable::Principal(principal) => self.by_principal.contains_key(principal),
+            Revocable::Product(_) => true,
+            Revocable::Certificate(_) | Revocable::Issuer(_) => false,
+        });
+        let what: Arc<[Revocable]> = from_here.cloned().collect();
+        if what.is_empty() {
+            return;
+        }
+        for shard in (0..self.shards).filter(|shard| *shard != self.shard) {
+            let what = Arc::clone(&what);
+            turn.to_shards.push((shard, ToShard::Forget { what }));
         }
     }
 

@@ -71,6 +71,7 @@ impl Gateway {
                 let place = grants.resolve(message.outbound().topic);
                 self.keep(&message, place.as_ref(), turn);
             }
+            ToShard::Forget { what } => self.forget_retained_of(&what, turn),
             ToShard::Done { token, refused } => self.on_done(token, refused, now, turn),
             ToShard::Hold { publisher } => {
                 let id = publisher.connection.0;

@@ -8,7 +8,7 @@
 //! A member that leaves for good leaves what it was sent and did not acknowledge to the others; of
 //! QoS 2 only what it was never sent.
 
-use crate::deliver::{Match, Remote};
+use crate::deliver::{Match, Remote, seconds_until};
 use crate::gateway::Gateway;
 use crate::journal::Options;
 use crate::state::Subscribed;
@@ -201,10 +201,18 @@ impl Gateway {
 
     /// Gives each message that lost its member to another one.
     pub(crate) fn adopt(&mut self, orphan: &Orphan, now: Timestamp, turn: &mut Turn) {
-        let outbound = orphan.outbound();
+        let mut outbound = orphan.outbound();
         let Some(share) = outbound.share else {
             return;
         };
+        // It waited with the member that left.
+        if let Some(at) = outbound.expires_at {
+            if at <= now {
+                self.counters.dropped_expired += 1;
+                return;
+            }
+            outbound.forward = outbound.forward.with_expiry_left(seconds_until(at, now));
+        }
         let grants = Arc::clone(&self.grants);
         let (Some(place), true) = (
             grants.resolve(outbound.topic),

@@ -2,7 +2,7 @@
 
 use crate::turn::CloseReason;
 use core::net::IpAddr;
-use model::{CertificateId, Principal, Verdict};
+use model::{CertificateId, DenyReason, Principal, Verdict};
 use std::fmt;
 
 /// Who must act on a signal.
@@ -176,6 +176,10 @@ impl Signal {
             | Self::Malformed { .. }
             | Self::NotSupported { .. }
             | Self::KeepAliveExpired { .. } => Actor::Device,
+            Self::PublishDenied {
+                verdict: Verdict::Deny { reason, .. },
+                ..
+            } if is_limit(*reason) => Actor::Device,
             Self::TakenOver { .. }
             | Self::PublishDenied { .. }
             | Self::SubscribeDenied { .. }
@@ -287,9 +291,10 @@ impl fmt::Display for Signal {
                 will,
             } => write!(
                 f,
-                "{} of {principal} to {topic:?} denied: {}; the operator must permit it in the fleet's policies, or the client must not send it",
+                "{} of {principal} to {topic:?} denied: {}; {}",
                 if *will { "will" } else { "publish" },
-                Why(verdict)
+                Why(verdict),
+                remedy(verdict)
             ),
             Self::Published {
                 principal,
@@ -390,6 +395,46 @@ impl fmt::Display for Signal {
     }
 }
 
+/// The channel is granted, and takes less.
+const fn is_limit(reason: DenyReason) -> bool {
+    matches!(
+        reason,
+        DenyReason::PayloadTooLarge
+            | DenyReason::PropertiesTooLarge
+            | DenyReason::RateExceeded
+            | DenyReason::FanOutExceeded
+    )
+}
+
+/// Who must act on a refused message, and how.
+const fn remedy(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Deny { reason, .. } if is_limit(*reason) => {
+            "the client must send less, or the operator must raise the limit in the fleet"
+        }
+        Verdict::Deny {
+            reason: DenyReason::NotRetained,
+            ..
+        } => {
+            "the client must not ask to retain it, or the operator must let its channel keep (more of) \
+             them: retained_max"
+        }
+        Verdict::Deny {
+            reason: DenyReason::Contained,
+            ..
+        } => "it is cut off until an operator restores it",
+        Verdict::Deny {
+            reason: DenyReason::UnlistedTopic,
+            ..
+        } => {
+            "the client must use a topic of the fleet, or the operator must declare a channel for it"
+        }
+        Verdict::Permit { .. } | Verdict::Deny { .. } => {
+            "the operator must permit it in the fleet's policies, or the client must not send it"
+        }
+    }
+}
+
 struct Why<'a>(&'a Verdict);
 
 impl fmt::Display for Why<'_> {
@@ -407,6 +452,9 @@ impl fmt::Display for Why<'_> {
         }
     }
 }
+
+/// In the place of a principal's number where there is none.
+pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// Text from a client, cut so that a signal stays small.
 pub(crate) fn cut(text: &str) -> String {

@@ -42,8 +42,13 @@ pub(crate) struct Connection {
     /// Topics by the client's alias, and those that have one of ours.
     pub aliases: Option<Box<Aliases>>,
     pub wants_reasons: bool,
-    /// Reasons not to read from it: one per consumer, shard or acknowledgement it waits for.
+    /// Its CONNECT asked for a session that lasts, whatever it was given.
+    pub asked_to_last: bool,
+    /// Reasons not to read from it: one per consumer, shard or acknowledgement it waits for, and one
+    /// while it has sent too much at once.
     pub holds: u32,
+    /// Until when it is not read because it has.
+    pub paced_until: Option<Timestamp>,
     pub will: Option<Box<Will>>,
     /// Present from the first request that waited for another shard.
     pub pending: Option<Box<Pending>>,
@@ -209,10 +214,12 @@ pub(crate) struct Will {
     pub forward: Box<[u8]>,
     pub payload: Box<[u8]>,
     pub delay_seconds: u32,
+    /// With which its client promised it: revoked, it is not to be heard after that.
+    pub certificate: CertificateId,
 }
 
 impl Will {
-    pub(crate) fn of(will: &mqtt::Will<'_>) -> Self {
+    pub(crate) fn of(will: &mqtt::Will<'_>, certificate: CertificateId) -> Self {
         Self {
             topic: will.topic.into(),
             qos: will.qos,
@@ -220,11 +227,16 @@ impl Will {
             forward: will.forward.as_bytes().into(),
             payload: will.payload.into(),
             delay_seconds: will.delay_seconds,
+            certificate,
         }
     }
 
     /// Out of the journal.
-    pub(crate) fn of_message(message: &Outbound<'_>, delay_seconds: u32) -> Self {
+    pub(crate) fn of_message(
+        message: &Outbound<'_>,
+        delay_seconds: u32,
+        certificate: CertificateId,
+    ) -> Self {
         Self {
             topic: message.topic.into(),
             qos: message.qos,
@@ -232,6 +244,7 @@ impl Will {
             forward: message.forward.as_bytes().into(),
             payload: message.payload.into(),
             delay_seconds,
+            certificate,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::shares::share_of;
 use crate::signal::{Signal, cut};
 use crate::state::{PendingSuback, Subscribed};
 use crate::turn::Turn;
-use model::{Timestamp, Verdict};
+use model::{DenyReason, Timestamp, Verdict};
 use mqtt::{Filter, Reason, Subscribe, SubscribeEntry, Unsubscribe};
 
 impl Gateway {
@@ -218,6 +218,15 @@ impl Gateway {
             return false;
         };
         let subscribed = found.subscriptions.remove(at);
+        // What is retained is not sent on either (MQTT 3.10.4-2).
+        found.backlog.retain(|backlog| !backlog.is_of(filter));
+        let connection = found.connection;
+        let pending = connection
+            .and_then(|id| self.connection_mut(id))
+            .and_then(|connection| connection.pending.as_mut());
+        for suback in pending.into_iter().flat_map(|it| &mut it.subacks) {
+            suback.backlog.retain(|backlog| !backlog.is_of(filter));
+        }
         self.record(
             session,
             &Record::Unsubscribed {
@@ -261,6 +270,28 @@ pub(crate) fn deny_text(verdict: &Verdict) -> String {
         Verdict::Deny {
             reason,
             policy: None,
-        } => format!("{reason}; no policy permits it"),
+        } => format!("{reason}; {}", meaning(*reason)),
+    }
+}
+
+const fn meaning(reason: DenyReason) -> &'static str {
+    match reason {
+        DenyReason::UnlistedTopic => "no channel of the fleet has it",
+        DenyReason::NoPermit => "no policy permits it",
+        DenyReason::Forbidden => "a policy forbids it",
+        DenyReason::UnknownClass => "no policy was asked about such a client",
+        DenyReason::FilterTooWide => "not all of its topics are permitted",
+        DenyReason::PayloadTooLarge => "its channel takes less",
+        DenyReason::PropertiesTooLarge => {
+            "what a message says of itself may be as large as a payload"
+        }
+        DenyReason::RateExceeded => "its channel takes fewer a minute",
+        DenyReason::Contained => "this device is cut off",
+        DenyReason::FanOutExceeded => "this service may reach fewer devices a minute",
+        DenyReason::NotRetained => {
+            "its channel keeps none, or no more, or this device has its share"
+        }
+        DenyReason::ContractViolation => "it is not what its channel carries",
+        DenyReason::ShareNotGranted => "the fleet gives this client no such share",
     }
 }

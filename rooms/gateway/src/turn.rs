@@ -6,7 +6,7 @@ use crate::gateway::ConnectionId;
 use crate::queue::Outbound;
 use crate::signal::Signal;
 use access::Facts;
-use model::Timestamp;
+use model::{Revocable, Timestamp};
 use mqtt::{Filter, ForwardProperties, Qos};
 use std::sync::Arc;
 
@@ -18,7 +18,9 @@ use std::sync::Arc;
 /// 3. stop reading from `pause`, read again from `resume` (feed the kept bytes first),
 /// 4. encrypt and write [`crate::Gateway::output`] of each of `touched`, then tell
 ///    [`crate::Gateway::written`],
-/// 5. close each of `close` after what it could be sent, then tell [`crate::Gateway::closed`].
+/// 5. close each of `close` after what it could be sent, then tell [`crate::Gateway::closed`]. Where
+///    [`CloseReason::withdraws`], what waits in the caller's own hands, encrypted perhaps, is dropped
+///    and not sent.
 ///
 /// Then [`Turn::clear`]. `signals` are for logs, metrics and detection.
 #[derive(Debug, Default)]
@@ -39,6 +41,11 @@ pub struct Turn {
     pub progress: Vec<Progress>,
     /// Signals beyond `signals_per_turn_max`, counted here and not kept.
     pub signals_dropped: u64,
+    /// Of `signals`, those that a client can repeat as fast as it sends; of whom there is one.
+    repeatable: usize,
+    repeated_by: Vec<u32>,
+    /// Of `signals`, those that are only there because somebody looks.
+    looked_at: usize,
 }
 
 impl Turn {
@@ -59,10 +66,35 @@ impl Turn {
         self.reports.clear();
         self.progress.clear();
         self.signals_dropped = 0;
+        self.repeatable = 0;
+        self.repeated_by.clear();
+        self.looked_at = 0;
     }
 
-    pub(crate) fn signal(&mut self, signals_max: usize, signal: impl FnOnce() -> Signal) {
-        if self.signals.len() < signals_max {
+    /// What a client can repeat as fast as it sends. The first of each principal in a turn is kept
+    /// whatever others send, so that a flood of one hides nobody else; more while there is room.
+    pub(crate) fn signal(
+        &mut self,
+        principal: u32,
+        signals_max: usize,
+        signal: impl FnOnce() -> Signal,
+    ) {
+        let is_first = !self.repeated_by.contains(&principal);
+        if !is_first && self.repeatable >= signals_max {
+            self.signals_dropped = self.signals_dropped.saturating_add(1);
+            return;
+        }
+        if is_first {
+            self.repeated_by.push(principal);
+        }
+        self.repeatable += 1;
+        self.signals.push(signal());
+    }
+
+    /// What somebody wants to see who looks at one principal: it takes nothing from the others' room.
+    pub(crate) fn show(&mut self, signals_max: usize, signal: impl FnOnce() -> Signal) {
+        if self.looked_at < signals_max {
+            self.looked_at += 1;
             self.signals.push(signal());
         } else {
             self.signals_dropped = self.signals_dropped.saturating_add(1);
@@ -145,6 +177,16 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Access was taken away: what the connection was sent before and is not in the kernel yet may be
+    /// what it must not have any more.
+    #[must_use]
+    pub const fn withdraws(self) -> bool {
+        matches!(
+            self,
+            Self::Revoked | Self::SharedReplaced | Self::Contained | Self::GrantLost
+        )
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -217,6 +259,11 @@ pub enum ToShard {
     /// A retained message out of the journal of another shard.
     Retained {
         message: Arc<Message>,
+    },
+    /// These publishers are withdrawn: what they had retained is gone, also what came here since this
+    /// shard was told itself. Behind the last message of theirs, which was on its way.
+    Forget {
+        what: Arc<[Revocable]>,
     },
     /// The journal of the answering shard holds the message. `refused`: a persistent session's
     /// queue was full there.

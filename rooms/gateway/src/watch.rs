@@ -34,9 +34,10 @@ impl Gateway {
             return;
         }
         let known = self.principals.get(principal);
-        if known.is_some_and(|known| self.watched.contains(&known.facts.principal)) {
-            self.signal(turn, principal, |principal| Signal::Published {
-                principal,
+        let principal = known.map(|known| &known.facts.principal);
+        if let Some(principal) = principal.filter(|principal| self.watched.contains(principal)) {
+            turn.show(self.limits.signals_per_turn_max, || Signal::Published {
+                principal: principal.clone(),
                 topic: cut(packet.topic),
                 bytes: packet.payload.len(),
                 qos: packet.qos,

@@ -4,12 +4,15 @@ use crate::contract::is_removal;
 use crate::deliver::expires_at;
 use crate::gateway::{Gateway, WillFate};
 use crate::journal::Record;
+use crate::publish::check_size;
 use crate::queue::Outbound;
 use crate::signal::{Signal, cut};
 use crate::state::{Session, Will, WillDue};
 use crate::turn::Turn;
 use access::Denied;
-use model::{DenyReason, Timestamp};
+use model::{CertificateId, Principal, Revocable, Timestamp};
+use mqtt::ForwardProperties;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Gateway {
@@ -42,6 +45,7 @@ impl Gateway {
             Some((due_at, will)) => Record::Will {
                 due_at,
                 delay_seconds: will.delay_seconds,
+                certificate: will.certificate,
                 message: will.message(),
             },
             None if session.will_recorded => Record::WillGone,
@@ -68,27 +72,39 @@ impl Gateway {
         Some((None, connection?.will.as_deref()?))
     }
 
-    /// A will is held against the grants of now: they may have changed since CONNECT.
+    /// A will is held against the grants and the limits of now: they may have changed since CONNECT,
+    /// and connecting and breaking off must be no way to send more, nor to more devices.
     pub(crate) fn fire_will(&mut self, due: &WillDue, now: Timestamp, turn: &mut Turn) {
         let will = &due.will;
-        let subject = self.grants.subject(&due.facts);
-        let permitted = match self.grants.publish(&subject, &will.topic) {
-            Ok(permitted) => self.fits(&permitted, will).map(|()| permitted),
-            Err(denied) => Err(denied),
+        // It had a session until a moment ago; of whom nothing is known nothing can be held to limits.
+        let Some(principal) = self.by_principal.get(&due.facts.principal).copied() else {
+            self.counters.wills_suppressed += 1;
+            return;
         };
+        let subject = self.grants.subject(&due.facts);
+        let permitted = (self.grants.publish(&subject, &will.topic)).and_then(|permitted| {
+            let (bytes, forward) = (will.payload.len(), will.forward());
+            self.fits(
+                &due.facts.principal,
+                &permitted,
+                bytes,
+                will.retain,
+                &forward,
+            )?;
+            Ok(permitted)
+        });
         let permitted = match permitted {
             Ok(permitted) => permitted,
-            Err(denied) => {
-                self.counters.wills_suppressed += 1;
-                turn.signal(self.limits.signals_per_turn_max, || Signal::PublishDenied {
-                    principal: due.facts.principal.clone(),
-                    topic: cut(&will.topic),
-                    verdict: self.grants.verdict(&denied),
-                    will: true,
-                });
-                return;
-            }
+            Err(denied) => return self.suppress_will(principal, will, &denied, turn),
         };
+        if let Some(topic) = self.foreign_response_topic(principal, &will.forward()) {
+            self.counters.wills_suppressed += 1;
+            self.signal(turn, principal, |principal| Signal::ResponseTopicDenied {
+                principal,
+                topic: cut(topic),
+            });
+            return;
+        }
         if !is_removal(&will.payload, will.retain)
             && let Err(violation) = self.hold_to_contract(&permitted, &will.payload)
         {
@@ -96,19 +112,16 @@ impl Gateway {
             self.note_violation(&due.facts.principal, &permitted, &violation, true, turn);
             return;
         }
-        if let Some(rate) = permitted.rate_per_minute
-            && let Some(index) = self.by_principal.get(&due.facts.principal)
-            && let Some(known) = self.principals.get_mut(*index)
-            && !known
-                .rates
-                .allows(permitted.channel_index(), rate, now, &self.limits, true)
-        {
-            // Else connecting and breaking off would be a way to send more.
-            self.counters.wills_suppressed += 1;
-            self.counters.rate_exceeded += 1;
-            return;
+        if let Err(denied) = self.check_pace(principal, &permitted, now) {
+            return self.suppress_will(principal, will, &denied, turn);
         }
+        self.take_rate(principal, &permitted, now);
         self.counters.wills_fired += 1;
+        self.meter(principal, |meter| {
+            meter.messages += 1;
+            meter.bytes += will.payload.len() as u64;
+        });
+        self.count_sent(principal, &permitted, will.payload.len());
         self.find_receivers(&permitted, will.qos, None);
         if will.retain {
             self.add_shards_for_retained(&will.topic);
@@ -131,14 +144,55 @@ impl Gateway {
         }
     }
 
-    /// Size, and room among what is retained.
-    fn fits(&self, permitted: &access::Publish<'_>, will: &Will) -> Result<(), Denied> {
-        if will.payload.len() > permitted.payload_bytes_max as usize {
-            return Err(Denied::new(DenyReason::PayloadTooLarge));
+    fn suppress_will(&mut self, principal: u32, will: &Will, denied: &Denied, turn: &mut Turn) {
+        self.counters.wills_suppressed += 1;
+        self.deny_publish(principal, &will.topic, denied, true, turn);
+    }
+
+    /// Delayed wills that were promised with a certificate which is withdrawn now: whoever had its key
+    /// must not be heard by them.
+    pub(crate) fn suppress_wills_of(&mut self, what: &[Revocable], turn: &mut Turn) {
+        let promised = |session: &Session| {
+            let will = session.delayed_will.as_ref();
+            will.map(|(_, will)| will.certificate)
+        };
+        let waiting: Vec<(u32, CertificateId)> = (self.sessions.iter())
+            .filter_map(|(index, session)| Some((index, promised(session)?)))
+            .collect();
+        if waiting.is_empty() {
+            return;
         }
-        if will.retain {
-            self.retained
-                .has_room(permitted, will.payload.len(), &self.limits)?;
+        let withdrawn: BTreeSet<&Revocable> = what.iter().collect();
+        for (index, certificate) in waiting {
+            let by_whom = [
+                Revocable::Certificate(certificate),
+                Revocable::Issuer(certificate.issuer()),
+            ];
+            if !by_whom.iter().any(|one| withdrawn.contains(one)) {
+                continue;
+            }
+            if let Some(session) = self.sessions.get_mut(index) {
+                session.delayed_will = None;
+                self.counters.wills_suppressed += 1;
+            }
+            self.record_will(index, turn);
+        }
+    }
+
+    /// Size, and room among what is retained.
+    pub(crate) fn fits(
+        &self,
+        publisher: &Principal,
+        permitted: &access::Publish<'_>,
+        payload_bytes: usize,
+        retain: bool,
+        forward: &ForwardProperties<'_>,
+    ) -> Result<(), Denied> {
+        check_size(permitted, payload_bytes, forward)?;
+        if retain {
+            let bytes = payload_bytes + forward.encoded_length();
+            let is_removal = payload_bytes == 0;
+            (self.retained).has_room(publisher, permitted, is_removal, bytes, &self.limits)?;
         }
         Ok(())
     }

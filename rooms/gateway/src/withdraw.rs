@@ -35,8 +35,8 @@ impl Gateway {
     /// the connections closed.
     ///
     /// Of a principal or a product every session ends, live or waiting, with its stored messages.
-    /// Of a certificate or an issuer the live ones that were opened with it: a waiting session
-    /// stays, as its owner may come back with another certificate.
+    /// Of a certificate or an issuer the live ones that were opened with it, and the wills that were
+    /// promised with it: a waiting session stays, as its owner may come back with another certificate.
     pub fn revoke(&mut self, what: &[Revocable], now: Timestamp, turn: &mut Turn) -> u32 {
         let hit = self.hit_by(what);
         let closed = self.shut_all(hit.connections, &REVOKED, now, turn);
@@ -48,7 +48,9 @@ impl Gateway {
                 self.end_session(session, WillFate::Suppressed, turn);
             }
         }
+        self.suppress_wills_of(what, turn);
         self.forget_retained_of(what, turn);
+        self.tell_others_to_forget(what, turn);
         self.refuse_commands_of(what, turn);
         self.settle(now, turn);
         for index in hit.principals {
@@ -211,7 +213,7 @@ impl Gateway {
     }
 
     /// Holds every session of a principal against the grants of now.
-    fn recheck(&mut self, principal: u32, now: Timestamp, turn: &mut Turn) {
+    pub(crate) fn recheck(&mut self, principal: u32, now: Timestamp, turn: &mut Turn) {
         let Some(known) = self.principals.get(principal) else {
             return;
         };
@@ -240,7 +242,7 @@ impl Gateway {
             if let Some(id) = connection
                 && !lost.is_empty()
                 && let Some(connection) = self.connection_mut(id)
-                && !connection.out.is_empty()
+                && connection.outgoing_bytes() > 0
             {
                 connection.out.clear();
                 let why = Some((Reason::NOT_AUTHORIZED, "the policies changed"));

@@ -37,6 +37,9 @@ pub enum DenyReason {
     FilterTooWide,
     /// The payload is larger than the channel's `payload_bytes_max`.
     PayloadTooLarge,
+    /// The properties of the message (user properties, correlation data and the like) are larger than
+    /// goes with the channel's `payload_bytes_max`.
+    PropertiesTooLarge,
     /// The principal sends faster than the channel's `rate_per_minute`.
     RateExceeded,
     /// The device is contained: it may speak with the plane at most.
@@ -61,6 +64,7 @@ impl DenyReason {
             Self::UnknownClass => "unknown-class",
             Self::FilterTooWide => "filter-too-wide",
             Self::PayloadTooLarge => "payload-too-large",
+            Self::PropertiesTooLarge => "properties-too-large",
             Self::RateExceeded => "rate-exceeded",
             Self::Contained => "contained",
             Self::FanOutExceeded => "fan-out-exceeded",

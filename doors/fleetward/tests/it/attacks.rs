@@ -351,6 +351,59 @@ fn a_slow_reader_is_cut_and_others_are_unharmed() {
     assert!(!plane.connected().contains(&"device/slow".to_owned()));
 }
 
+/// Whoever reads nothing until it is cut off, and then everything, gets no more than the network had
+/// taken before.
+#[test]
+fn attack_a_device_reads_after_it_was_cut_off_what_waited_for_it() {
+    let home = Home::new(&Settings {
+        durability: "process",
+        ..Settings::default()
+    });
+    let plane = home.start_prepared();
+    let (doors, manner) = (plane.doors(), Manner::default());
+    let mut slow = home.device("slow");
+    plane.expect([&slow]);
+    slow.enroll(&doors, &manner).unwrap();
+    slow.connect(&doors, &manner).unwrap();
+    let session = slow.session().unwrap();
+    session
+        .subscribe_one("v1/sensor/slow/command/+", Qos::AtMostOnce)
+        .unwrap();
+    let commander = plane.certify("commander");
+    let shown = commander.presented();
+    let client = Client::new(&doors.mqtt, Some(&shown), &Options::default()).unwrap();
+    let connect = Connect::new(Version::V5, "commander");
+    let mut sender = Session::open(&client, &connect, PATIENCE).unwrap();
+    // Until a mebibyte waits at the plane beside what the sockets of both ends hold.
+    let dropped = || plane.metric("fleetward_gateway_dropped_slow_consumer_total");
+    while dropped() == 0 {
+        for _ in 0..20 {
+            sender
+                .publish("v1/sensor/slow/command/x", &[b'x'; 100_000])
+                .unwrap();
+        }
+    }
+    let sent = plane.metric("fleetward_gateway_deliveries_total");
+    let cut = serde_json::json!({
+        "device": "slow", "containment": "quarantined", "reason": "test"
+    });
+    plane
+        .post("/api/v1/response/containments", &cut)
+        .expect(201);
+    let mut came = 0;
+    let session = slow.session().unwrap();
+    let ended = loop {
+        match session.next(Instant::now() + PATIENCE) {
+            Ok(Some(Event::Delivery(_))) => came += 1,
+            Ok(event) => panic!("{event:?}"),
+            Err(refusal) => break refusal,
+        }
+    };
+    println!("{came} of {sent} came, then: {ended}");
+    assert!(came + 10 <= sent, "{came} of {sent}");
+    assert!(!matches!(ended, Refusal::Timeout), "{ended}");
+}
+
 /// Certificates travel in the clear in TLS 1.2 and are no secret in 1.3: showing one proves
 /// nothing, and must harm nobody.
 #[test]

@@ -262,6 +262,38 @@ fn a_service_commands_what_it_may_publish_to_and_nothing_else() {
 }
 
 #[test]
+fn a_held_command_is_held_against_what_is_granted_when_it_is_let_go() {
+    if !have(&["curl"]) {
+        return;
+    }
+    let (home, plane, _devices) = scene(&Settings::default(), &["a", "b", "c"]);
+    write_root(&home, &plane);
+    write_credential(&home, &plane.certify("commander"), "commander");
+    let body = asked(&["a", "b", "c"], "x");
+    let held = (ask_as(&home, &plane, "commander", COMMANDS, &body).expect(201)).json();
+    assert_eq!(held["state"], "held");
+    let id = id_of(&held);
+    let mut less = commanded_fleet();
+    for (_, text) in &mut less {
+        *text = text.replace(
+            "Service::\"commander\", action == Action::\"publish\"",
+            "Service::\"ingest\", action == Action::\"publish\"",
+        );
+    }
+    plane.apply(&less);
+    let (approve, shown) = waiting(&plane, &held);
+    let refused = plane.post(&approve, &shown).expect(403).json();
+    assert_eq!(refused["code"], "command-not-permitted");
+    assert_eq!(counts(&plane, &id)["waiting"], 3);
+    // Whoever approves it once it is granted again lets it go to those who can still come.
+    plane.apply(&commanded_fleet());
+    plane.revoke(&"b".parse().unwrap());
+    plane.post(&approve, &shown).expect(200);
+    wait_count(&plane, &id, "refused", 1);
+    assert_eq!(counts(&plane, &id)["waiting"], 2);
+}
+
+#[test]
 fn nobody_approves_what_they_asked_for_and_a_cancelled_command_is_never_sent() {
     let (_home, plane, mut devices) = scene(&Settings::default(), &["a", "b", "c"]);
     let answer = plane

@@ -151,3 +151,26 @@ fn a_stream_of_one_device_tells_of_it_alone_and_goes_on_where_it_broke_off() {
     let beat = last_of(&String::from_utf8_lossy(&received)).unwrap();
     assert!(beat > at, "its own entry came behind it: {at} {beat}");
 }
+
+#[test]
+fn a_tail_of_a_silent_device_ends_when_its_person_signs_out() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    plane.expect(&[home.device("cam-1")]);
+    let browser = Browser::sign_in(&home, &plane);
+    let mut tail = browser.send("GET", "/api/v1/gateway/tail?device=cam-1", "");
+    let mut received = Vec::new();
+    read_until(&mut tail, &mut received, ": here");
+    // Whoever stands between them sees that it is alive.
+    read_until(&mut tail, &mut received, ": beat");
+    let mut signing_out = browser.send("POST", "/api/v1/access/sign-out", "");
+    let head = browser.read_head(&mut signing_out);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        if let Err(ended) = tail.read(&mut received, deadline) {
+            break ended;
+        }
+    };
+    assert!(!matches!(ended, sim::Refusal::Timeout), "{ended}");
+}

@@ -8,21 +8,17 @@
 use super::caller::Sent;
 use super::guard::{Allowed, admit};
 use super::read::Asked;
-use super::{Caller, Problem, Shared};
+use super::{Caller, Problem, Shared, steps};
 use crate::events::{About, Found, Place, STREAMS_MAX, Wanted};
 use access::Action;
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use hyper::body::{Bytes, Frame};
+use hyper::body::Bytes;
 use model::{DeviceId, GroupId, InvalidName, Severity};
 use serde::Deserialize;
-use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 use utoipa::IntoParams;
 
@@ -75,7 +71,7 @@ pub async fn events(
         caller,
         headers: credentials_of(&headers),
     };
-    let mut response = Response::new(Body::new(Sending(Some(Box::pin(stream.next())))));
+    let mut response = Response::new(steps::body(stream, |stream| Box::pin(stream.next())));
     let headers = response.headers_mut();
     let media_type = HeaderValue::from_static("text/event-stream");
     headers.insert(header::CONTENT_TYPE, media_type);
@@ -83,7 +79,7 @@ pub async fn events(
 }
 
 /// What says who asks; nothing else of the request is kept.
-fn credentials_of(headers: &HeaderMap) -> HeaderMap {
+pub fn credentials_of(headers: &HeaderMap) -> HeaderMap {
     headers
         .iter()
         .filter(|(name, _)| {
@@ -134,8 +130,6 @@ fn wanted(asked: &EventsAsked) -> Result<Wanted, Problem> {
         severity: severity.transpose()?,
     })
 }
-
-type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Stream)>> + Send>>;
 
 impl Stream {
     fn is_in(&self, device: &DeviceId, group: &GroupId) -> bool {
@@ -197,33 +191,6 @@ impl Stream {
             }
             if self.moves.changed().await.is_err() {
                 return None;
-            }
-        }
-    }
-}
-
-/// The body of the answer: asked for a piece only when the one before was taken.
-struct Sending(Option<Next>);
-
-impl hyper::body::Body for Sending {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(next) = self.0.as_mut() else {
-            return Poll::Ready(None);
-        };
-        match ready!(next.as_mut().poll(context)) {
-            Some((bytes, stream)) => {
-                self.0 = Some(Box::pin(stream.next()));
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            None => {
-                self.0 = None;
-                Poll::Ready(None)
             }
         }
     }

@@ -41,6 +41,7 @@ mod served;
 mod shapes;
 mod sign_in;
 mod status;
+mod steps;
 mod tpm;
 mod watched;
 

@@ -6,12 +6,15 @@ use crate::entries::Actor;
 use crate::plane::{Plane, digest};
 use crate::shared::off_thread;
 use crate::trouble::Trouble;
-use access::{Addressed, Channel, ChannelId, Facts, PayloadScratch};
-use model::{DeliveryRefusal, DeviceId, Digest, GroupId, Principal, ProductId, Timestamp};
+use access::{Addressed, ChannelId, PayloadScratch};
+use model::{
+    DeliveryRefusal, DeviceId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp,
+};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use store::CommandDelivery;
 
 /// One command is one transaction with all its devices.
 const DEVICES_MAX: usize = 9000;
@@ -165,31 +168,45 @@ fn look_up(plane: &Plane, asked: &Asked, actor: &Actor) -> Result<Aim, Trouble> 
         devices,
     };
     if let Actor::Service(service) = actor {
-        let principal = Principal::Service(service.clone());
-        let facts = plane.admission.facts_of(&principal);
-        permitted(&grants, &channel, &facts, &aim)?;
+        let reached = aim.devices.iter().filter_map(|(_, to)| to.as_ref().ok());
+        let topics = reached.map(|to| to.topic.as_str());
+        permitted(plane, &grants, service, &aim.channel, topics)?;
     }
     Ok(aim)
 }
 
-/// What a service may tell over MQTT it may tell so, and nothing else.
-fn permitted(
-    grants: &access::Grants,
-    channel: &Channel,
-    service: &Facts,
-    aim: &Aim,
+/// Whether a service may tell by the grants of now what it asked for earlier.
+///
+/// # Errors
+/// It may not, or not all of it.
+pub fn still_permitted(
+    plane: &Plane,
+    service: &ServiceId,
+    channel: &str,
+    deliveries: &[CommandDelivery],
 ) -> Result<(), Trouble> {
-    let subject = grants.subject(service);
-    for (_, to) in &aim.devices {
-        let Ok(to) = to else { continue };
-        if let Err(denied) = grants.publish(&subject, &to.topic) {
-            let (principal, channel, reason) = (&service.principal, &channel.id, denied.reason);
+    let topics = deliveries.iter().map(|row| row.topic.as_str());
+    permitted(plane, &plane.grants(), service, channel, topics)
+}
+
+/// What a service may tell over MQTT it may tell so, and nothing else.
+fn permitted<'t>(
+    plane: &Plane,
+    grants: &access::Grants,
+    service: &ServiceId,
+    channel: &str,
+    topics: impl Iterator<Item = &'t str>,
+) -> Result<(), Trouble> {
+    let facts = (plane.admission).facts_of(&Principal::Service(service.clone()));
+    let subject = grants.subject(&facts);
+    for topic in topics {
+        if let Err(denied) = grants.publish(&subject, topic) {
+            let (principal, reason) = (&facts.principal, denied.reason);
             return Err(Trouble::Forbidden {
                 code: "command-not-permitted",
                 text: format!(
-                    "{principal} may not publish to {} in channel {channel} ({reason}); operator: see \
-                     `fleetward access explain`",
-                    to.topic
+                    "{principal} may not publish to {topic} in channel {channel} ({reason}); operator: \
+                     see `fleetward access explain`"
                 ),
             });
         }

@@ -18,10 +18,10 @@ use crate::plane::{Plane, digest, random};
 use crate::shared::{Locked, OneAtATime, off_thread};
 use crate::trouble::Trouble;
 use detection::Feature;
-use gateway::CommandTo;
+use gateway::{CommandTo, Progress};
 use model::{
-    Attribution, CommandId, Delivery, DeliveryWait, DeviceId, Digest, Principal, ServiceId,
-    Timestamp,
+    Attribution, CommandId, Delivery, DeliveryRefusal, DeliveryWait, DeviceId, Digest, Principal,
+    ServiceId, Timestamp,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,7 +191,8 @@ pub async fn preview(plane: &Arc<Plane>, asked: &Asked, actor: &Actor) -> Result
 /// together with this.
 ///
 /// # Errors
-/// It is not held, or the service that asked for it is revoked; trouble of ours.
+/// It is not held, or the service that asked for it is revoked or may not tell it any more; trouble of
+/// ours.
 pub async fn release(
     plane: &Arc<Plane>,
     id: CommandId,
@@ -205,6 +206,11 @@ pub async fn release(
         let state = command.state.name();
         let text = format!("{id} does not wait for anybody: it is {state}");
         return Err(Trouble::refused("command-not-held", text));
+    }
+    let held = held_deliveries(plane, id).await?;
+    if let Actor::Service(service) = Actor::named(&command.by) {
+        // A day may have passed, and whoever approves sees what is told, not what its grants are now.
+        aim::still_permitted(plane, &service, &command.channel, &held)?;
     }
     let (by, at) = (actor.to_string(), clock::now());
     let act = entries::command_approved(at, actor, &command);
@@ -221,21 +227,36 @@ pub async fn release(
     plane.commit(change).await?;
     command.state = CommandState::Open;
     command.decided_by = Some(by);
-    let mut after: Option<DeviceId> = None;
-    loop {
-        let page = {
-            let (plane, after) = (Arc::clone(plane), after.clone());
-            off_thread(move || {
-                (plane.store).deliveries(id, Some("waiting"), after.as_ref(), ROWS_AT_ONCE)
-            })
-            .await??
-        };
-        let Some(last) = page.last() else { break };
-        after = Some(last.device.clone());
-        hand_out(plane, &command, page);
-    }
+    let away = Delivery::Waiting(DeliveryWait::Away);
+    let going = held.into_iter().map(|row| CommandDelivery {
+        delivery: away,
+        ..row
+    });
+    hand_out(plane, &command, going.collect());
     tell(plane, &command, "open");
     Ok(command)
+}
+
+/// What waits for a second person, all of it: one command is for some thousand devices at most.
+async fn held_deliveries(
+    plane: &Arc<Plane>,
+    id: CommandId,
+) -> Result<Vec<CommandDelivery>, Trouble> {
+    let reading = Arc::clone(plane);
+    let found = off_thread(move || {
+        let mut held: Vec<CommandDelivery> = Vec::new();
+        loop {
+            let after = held.last().map(|row| &row.device);
+            let mut page = reading
+                .store
+                .deliveries(id, Some("waiting"), after, ROWS_AT_ONCE)?;
+            if page.is_empty() {
+                return Ok::<_, store::ReadError>(held);
+            }
+            held.append(&mut page);
+        }
+    });
+    Ok(found.await??)
 }
 
 /// Takes a command back from every device that was not sent it: in every shard first, then on record.
@@ -453,8 +474,24 @@ fn hand_out(plane: &Plane, command: &Command, deliveries: Vec<CommandDelivery>) 
         payload: command.payload.clone().into(),
         expires_at: command.expires_at,
     });
+    let registry = plane.trust().registry();
+    let at = clock::now();
     let going = (deliveries.into_iter())
         .filter(|row| !matches!(row.delivery, Delivery::Refused(_)))
+        .filter(|row| {
+            // Since it was asked for: it cannot come any more, so nobody waits for it.
+            let principal = Principal::Device(row.device.clone());
+            let is_revoked = registry.principal_revocation(&principal).is_some();
+            if is_revoked {
+                let refused = Progress {
+                    command: command.id,
+                    device: row.device.clone(),
+                    delivery: Delivery::Refused(DeliveryRefusal::Revoked),
+                };
+                plane.commanding.news.tell(refused, at);
+            }
+            !is_revoked
+        })
         .map(|row| CommandTo {
             command: Arc::clone(&shared),
             device: row.device,

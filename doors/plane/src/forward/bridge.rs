@@ -20,7 +20,8 @@ pub struct Counts {
     pub up_acknowledged: u64,
     /// Taken by our door.
     pub down: u64,
-    /// Refused by our door: no grant, a limit. They are not asked for again.
+    /// Refused by our door: no grant, a limit; or larger than it takes at all. They are not asked for
+    /// again.
     pub down_refused: u64,
 }
 
@@ -44,6 +45,9 @@ pub struct Outputs {
 /// behind.
 pub struct Bridge {
     prefix: String,
+    /// The largest packet that our door takes. A larger one would end the session each time that it
+    /// came again.
+    down_bytes_max: usize,
     up: Identifiers,
     down: Identifiers,
     pub counts: Counts,
@@ -70,9 +74,10 @@ impl Identifiers {
 
 impl Bridge {
     #[must_use]
-    pub fn new(prefix: &str) -> Self {
+    pub fn new(prefix: &str, down_bytes_max: usize) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            down_bytes_max,
             up: Identifiers::default(),
             down: Identifiers::default(),
             counts: Counts::default(),
@@ -134,7 +139,7 @@ impl Bridge {
     pub fn hear_upstream(&mut self, packet: &Packet<'_>, out: &mut Outputs) -> anyhow::Result<()> {
         match packet {
             Packet::Publish(publish) => match publish.topic.strip_prefix(&self.prefix) {
-                Some(topic) if mqtt::is_topic(topic) => {
+                Some(topic) if mqtt::is_topic(topic) && self.fits(publish, topic) => {
                     let packet_id = publish.packet_id.map(|id| self.down.take(id));
                     // What is retained there is retained here only by those whose word it is.
                     let on = Publish {
@@ -164,6 +169,12 @@ impl Bridge {
         }
         Ok(())
     }
+
+    /// Whether our door takes it at all.
+    fn fits(&self, publish: &Publish<'_>, topic: &str) -> bool {
+        let on = onward(publish, topic, publish.packet_id);
+        encode::publish_length(Version::V5, &on) <= self.down_bytes_max
+    }
 }
 
 fn onward<'m>(message: &Publish<'m>, topic: &'m str, packet_id: Option<u16>) -> Publish<'m> {
@@ -191,8 +202,8 @@ mod tests {
     use super::*;
     use mqtt::Ack;
 
-    fn publish(topic: &'static str, packet_id: Option<u16>) -> Packet<'static> {
-        let message = Publish {
+    fn message(topic: &'static str) -> Publish<'static> {
+        Publish {
             dup: false,
             qos: Qos::AtMostOnce,
             retain: true,
@@ -201,8 +212,11 @@ mod tests {
             topic_alias: None,
             forward: ForwardProperties::NONE,
             payload: b"x",
-        };
-        Packet::Publish(onward(&message, topic, packet_id))
+        }
+    }
+
+    fn publish(topic: &'static str, packet_id: Option<u16>) -> Packet<'static> {
+        Packet::Publish(onward(&message(topic), topic, packet_id))
     }
 
     fn ack(packet_id: u16, reason: Reason) -> Packet<'static> {
@@ -230,7 +244,7 @@ mod tests {
 
     #[test]
     fn nothing_is_acknowledged_before_the_other_side_has_it() {
-        let mut bridge = Bridge::new("site/");
+        let mut bridge = Bridge::new("site/", 1024);
         let mut out = Outputs::default();
         bridge
             .hear_local(&publish("v1/a/up", Some(77)), &mut out)
@@ -271,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_topic_outside_the_prefix_goes_nowhere_and_is_not_sent_again() {
-        let mut bridge = Bridge::new("site/");
+        let mut bridge = Bridge::new("site/", 1024);
         for topic in ["other/v1/a/down", "site", "site/"] {
             let mut out = Outputs::default();
             bridge
@@ -284,8 +298,30 @@ mod tests {
     }
 
     #[test]
+    fn a_message_larger_than_our_door_takes_does_not_stop_those_behind_it() {
+        let mut bridge = Bridge::new("", 1024);
+        let large = Publish {
+            qos: Qos::AtLeastOnce,
+            packet_id: Some(5),
+            payload: &[b'x'; 1024],
+            ..message("a")
+        };
+        let mut out = Outputs::default();
+        bridge
+            .hear_upstream(&Packet::Publish(large), &mut out)
+            .unwrap();
+        assert!(out.local.is_empty());
+        assert_eq!(acknowledged(Version::V311, &out.upstream), 5);
+        assert_eq!(bridge.counts.down_refused, 1);
+        bridge
+            .hear_upstream(&publish("a", Some(6)), &mut out)
+            .unwrap();
+        assert_eq!(heard(Version::V5, &out.local).0, "a");
+    }
+
+    #[test]
     fn a_flood_from_the_other_broker_waits_there() {
-        let mut bridge = Bridge::new("");
+        let mut bridge = Bridge::new("", 1024);
         let mut out = Outputs::default();
         for id in 1..=u16::try_from(DOWN_IN_FLIGHT_MAX).unwrap() {
             assert!(bridge.takes_from_upstream());

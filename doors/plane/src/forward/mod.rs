@@ -34,6 +34,8 @@ const KEEP_ALIVE_SECONDS: u16 = 90;
 /// Of our own door's session: as long as any may last.
 const SESSION_EXPIRY_SECONDS: u32 = 7 * 24 * 3600;
 const PAUSE_MAX_MILLIS: u64 = 60_000;
+/// As our own door takes in one packet.
+const FILTERS_AT_ONCE: usize = 8;
 
 /// How it stands.
 #[derive(Debug, Clone)]
@@ -180,11 +182,11 @@ async fn subscribe(link: &mut Link, filters: impl Iterator<Item = &str>) -> anyh
             retain_handling: 1,
         })
         .collect();
-    if entries.is_empty() {
-        return Ok(());
-    }
     let mut out = Vec::new();
-    encode::subscribe_with(&mut out, link.version(), 1, None, entries);
+    for (packet_id, part) in (1..).zip(entries.chunks(FILTERS_AT_ONCE)) {
+        let part = part.iter().copied();
+        encode::subscribe_with(&mut out, link.version(), packet_id, None, part);
+    }
     link.send(&out).await
 }
 

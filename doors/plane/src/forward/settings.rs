@@ -5,6 +5,9 @@ use mqtt::Filter;
 use serde::Deserialize;
 use std::path::PathBuf;
 
+/// Each is asked for anew four times a minute, and our own door lets 120 a minute be asked for.
+const UP_FILTERS_MAX: usize = 24;
+
 /// `[forward]`: another broker to which messages are carried on, and from which they come back.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -125,6 +128,14 @@ impl ForwardConfig {
         if up.is_empty() && down.is_empty() {
             return Err(("forward.up", "say what is to be forwarded".into()));
         }
+        if up.len() > UP_FILTERS_MAX {
+            let rule = format!(
+                "{} filters; our own door is asked for {UP_FILTERS_MAX} at most, four times a minute: \
+                 name wider ones, the grants of the service hold anyway",
+                up.len()
+            );
+            return Err(("forward.up", rule));
+        }
         // A message that goes up would come down again.
         for (one, text) in up.iter().zip(&self.up) {
             if let Some((_, other)) =
@@ -165,6 +176,8 @@ mod tests {
         };
         assert_eq!(key(|it| it.down.push("v1/cam/#".into())), "forward.down");
         assert_eq!(key(|it| it.up.push("a/#/b".into())), "forward.up");
+        let many = |it: &mut ForwardConfig| it.up.extend((0..24).map(|n| format!("v2/{n}")));
+        assert_eq!(key(many), "forward.up");
         assert_eq!(key(|it| it.upstream = "broker".into()), "forward.upstream");
         assert_eq!(key(|it| it.prefix = "a/+/".into()), "forward.prefix");
         assert_eq!(key(|it| it.service = "a/b".into()), "forward.service");

@@ -83,7 +83,8 @@ pub enum Letter {
     /// A new policy; answered when every session of the shard is under it.
     Regrant(Arc<Grants>, oneshot::Sender<()>),
     /// Somebody's product or groups are others now. Its facts are looked up when the letter is
-    /// read, so that two letters which cross cannot undo what was said last.
+    /// read, so that two letters which cross cannot undo what was said last. Its home tells the other
+    /// shards, which may have retained what it published, behind the last message of before.
     Reclassify(Principal),
     /// Sessions on certificates of a retired fleet end; answered with their number.
     WithdrawRetired(oneshot::Sender<u32>),
@@ -100,11 +101,12 @@ pub enum Letter {
     /// Somebody is contained or restored, as the registry says when the letter is read; answered
     /// with the number of sessions touched when it bites.
     Contain(Principal, oneshot::Sender<u32>),
-    /// As `Contain` and `Know`, of many: answered with the number of sessions touched here.
+    /// As `Contain`, of those whose home this is: answered with the number of sessions touched here.
     ContainMany(Arc<[Principal]>, oneshot::Sender<u32>),
+
     /// What somebody published and is retained is withheld or given out again, as the registry says;
     /// answered when it is so.
-    Know(Principal, oneshot::Sender<()>),
+    Know(Arc<[Principal]>, oneshot::Sender<()>),
     /// A word of the plane to a device; answered with the number of sessions it was handed to.
     Tell {
         topic: String,
@@ -418,8 +420,7 @@ impl Shards {
 
     /// Sessions of this principal go on under its new facts.
     pub fn reclassify(&self, facts: &Facts) {
-        // What it published may be retained in every shard.
-        for mailbox in &self.mailboxes {
+        if let Some(mailbox) = self.home_of(&facts.principal) {
             mailbox.post(Letter::Reclassify(facts.principal.clone()));
         }
     }
@@ -430,10 +431,14 @@ impl Shards {
     /// number of sessions touched.
     pub async fn contain(&self, facts: &Facts) -> u32 {
         let principal = &facts.principal;
-        self.ask(|reply| Letter::Know(principal.clone(), reply))
+        let touched = self
+            .ask_home(principal, |reply| Letter::Contain(principal.clone(), reply))
             .await;
-        self.ask_home(principal, |reply| Letter::Contain(principal.clone(), reply))
-            .await
+        // Behind the last message of its that is retained: from there on no other comes.
+        let known: Arc<[Principal]> = [principal.clone()].into();
+        self.ask(|reply| Letter::Know(Arc::clone(&known), reply))
+            .await;
+        touched
     }
 
     /// As [`Shards::contain`], of many at once. A shard takes some of them at a time, and serves its
@@ -445,6 +450,8 @@ impl Shards {
             let part: Arc<[Principal]> = part.into();
             let answers = self.ask(|reply| Letter::ContainMany(Arc::clone(&part), reply));
             touched += answers.await.into_iter().sum::<u32>();
+            self.ask(|reply| Letter::Know(Arc::clone(&part), reply))
+                .await;
         }
         touched
     }

@@ -16,6 +16,7 @@ use rustls::{CommonState, HandshakeKind, ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Ciphertext that a peer may leave incomplete: a TLS 1.2 record is at most 16 KiB + 2,053 bytes
 /// (RFC 5246 section 6.2.3), and handshake messages are kept until they are whole.
@@ -336,6 +337,12 @@ impl Transport {
             }
             Err(e) => Err(Failure::Socket(e)),
         }
+    }
+
+    /// Closes at once; what is unsent, here and in the kernel, is not sent any more.
+    pub fn abort(self) {
+        // If it is refused the kernel sends on what it has; the rest is dropped all the same.
+        let _ = rustix::net::sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
     /// Sends what the socket takes at once and says that nothing follows. The socket, if all of it

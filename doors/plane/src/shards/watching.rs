@@ -5,7 +5,6 @@ use gateway::{CloseReason, Signal};
 use model::{Principal, Timestamp, Verdict};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -76,8 +75,8 @@ impl Sights {
     }
 
     /// `None`: the shard has ended.
-    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Sight>> {
-        self.0.poll_recv(context)
+    pub async fn next(&mut self) -> Option<Sight> {
+        self.0.recv().await
     }
 }
 

@@ -58,7 +58,7 @@ async fn forward(plane: &Plane) -> anyhow::Result<()> {
     let mut local = (timeout(OPEN_SECONDS_MAX, open_local(plane, config)).await)
         .context("our own door does not answer")?
         .context("our own door")?;
-    let mut bridge = Bridge::new(&config.prefix);
+    let mut bridge = Bridge::new(&config.prefix, plane.config.gateway.packet_bytes_max);
     plane.forwarding.forwarding();
     tracing::info!("forwarding to {}", config.upstream);
     let mut ping_at = Instant::now() + PING_EVERY;

@@ -1,9 +1,9 @@
 //! What wears a server out, by the name of the abuse: it stays bounded, and the neighbours are served.
 
 use crate::house::{Heard, House, device, message, service};
-use gateway::{CloseReason, Limits};
+use gateway::{CloseReason, Closed, ConnectionId, Limits};
 use mqtt::encode::PublishFields;
-use mqtt::{Connect, ForwardProperties, Version};
+use mqtt::{Connect, ForwardProperties, Qos, Version};
 use std::time::Duration;
 
 const NOTHING: Vec<Vec<u8>> = Vec::new();
@@ -187,4 +187,163 @@ fn contract_flood() {
     assert_eq!(codes.iter().filter(|code| **code == 0x97).count(), 80);
     assert!(house.signals.len() <= 16, "{}", house.signals.len());
     is_served(&mut house, neighbour, ingest);
+}
+
+/// A flood that hides what another does would be a service that one stolen device does to the next.
+#[test]
+fn a_flood_of_one_hides_nothing_of_others() {
+    let mut house = House::new();
+    let flooder = house.join(&device("cam-1"), Version::V5);
+    let looked_at = house.join(&device("cam-2"), Version::V5);
+    let other = house.join(&device("cam-3"), Version::V5);
+    let comes = house.open(&device("cam-4"));
+    let publishes = |topic: &str, count: usize| {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            mqtt::encode::publish(&mut bytes, Version::V5, &message(topic, b"x", None));
+        }
+        bytes
+    };
+    let mut connect = Vec::new();
+    mqtt::encode::connect(&mut connect, &Connect::new(Version::V5, "cam-4"));
+    house.signals.clear();
+    // All in one turn, as a shard serves them.
+    house.with_gateway(0, |gateway, now, turn| {
+        assert!(gateway.watch(&device("cam-2").principal));
+        let mut hear = |client: usize, bytes: &[u8]| {
+            gateway.receive(ConnectionId(client as u32), bytes, now, turn);
+        };
+        hear(looked_at, &publishes("v1/cam-2/up/t", 1000));
+        hear(flooder, &publishes("v1/cam-9/up/t", 10_000));
+        hear(other, &publishes("v1/cam-9/up/t", 5));
+        hear(comes, &connect);
+        gateway.closed(ConnectionId(other as u32), Closed::ByPeer, now, turn);
+    });
+    house.clients[other].gone = true;
+    let told = |name: &str, of: &str| {
+        let is = |it: &&gateway::Signal| {
+            it.name() == name && it.principal() == Some(&device(of).principal)
+        };
+        house.signals.iter().filter(is).count()
+    };
+    assert_eq!(told("publish-denied", "cam-1"), 64);
+    assert_eq!(told("publish-denied", "cam-3"), 1);
+    assert_eq!(told("connection-lost", "cam-3"), 1);
+    assert_eq!(told("session-opened", "cam-4"), 1);
+    assert_eq!(told("published", "cam-2"), 64);
+    assert_eq!(house.signals.len(), 131, "and the rest is counted");
+}
+
+/// A channel says how large a payload is; what a message says of itself beside it is bounded too.
+#[test]
+fn giant_properties() {
+    let mut house = House::new();
+    let (neighbour, ingest) = neighbours(&mut house);
+    house.subscribe(ingest, &["v1/+/alarm"]);
+    let camera = house.join(&device("cam-1"), Version::V5);
+    let property = |bytes: usize| {
+        let mut property = vec![0x26, 0, 1, b'k'];
+        let value = u16::try_from(bytes - 6).unwrap();
+        property.extend(value.to_be_bytes());
+        property.resize(bytes, b'v');
+        property
+    };
+    for (topic, bytes, code) in [
+        ("v1/cam-1/alarm", 1024, 0),
+        ("v1/cam-1/alarm", 1025, 0x97),
+        ("v1/cam-1/up/t", 8192, 0),
+        ("v1/cam-1/up/t", 8193, 0x97),
+        ("v1/cam-1/up/t", 60_000, 0x97),
+    ] {
+        let property = property(bytes);
+        let fields = PublishFields {
+            forward: ForwardProperties::from_validated(&property),
+            ..message(topic, b"x", Some(1))
+        };
+        house.publish_as(camera, &fields);
+        let heard = house.heard(camera);
+        let [
+            Heard::Puback {
+                code: found, text, ..
+            },
+        ] = &heard[..]
+        else {
+            panic!("{heard:?}");
+        };
+        assert_eq!(*found, code, "{bytes}");
+        let said = text.as_deref().unwrap_or_default();
+        assert_eq!(said.contains("properties-too-large"), code > 0, "{said}");
+    }
+    assert_eq!(house.payloads(ingest).len(), 2);
+    for id in [1, 2] {
+        house.puback(ingest, id);
+    }
+    // A will is no way around it.
+    let property = property(2000);
+    let connect = Connect {
+        will: Some(mqtt::Will {
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            topic: "v1/cam-2/alarm",
+            payload: b"x",
+            delay_seconds: 0,
+            forward: ForwardProperties::from_validated(&property),
+        }),
+        ..Connect::new(Version::V5, "cam-2")
+    };
+    let thief = house.connect(&device("cam-2"), &connect);
+    let heard = house.heard(thief);
+    assert!(
+        matches!(heard[..], [Heard::Connack { code: 0x87, .. }]),
+        "{heard:?}"
+    );
+    house.publish(neighbour, "v1/cam-9/up/x", b"well", Some(9));
+    assert_eq!(house.payloads(ingest), [b"well"]);
+}
+
+/// The smallest packets there are, as many as a line carries: a second's worth of them at once, and then
+/// at that pace, by however many connections.
+#[test]
+fn packet_flood() {
+    let mut house = House::new();
+    let (neighbour, ingest) = neighbours(&mut house);
+    let flooders: Vec<usize> = (["cam-1", "cam-1:b"].iter())
+        .map(|id| house.connect(&device("cam-1"), &Connect::new(Version::V5, id)))
+        .collect();
+    let answered = |house: &mut House| -> usize {
+        (flooders.iter())
+            .map(|client| {
+                let heard = house.heard(*client);
+                heard.iter().filter(|it| **it == Heard::Pingresp).count()
+            })
+            .sum()
+    };
+    for flooder in &flooders {
+        house.send_bytes(*flooder, &[0xc0, 0].repeat(6000));
+    }
+    assert_eq!(answered(&mut house), 4000);
+    is_served(&mut house, neighbour, ingest);
+    let mut slowly = 0;
+    for _ in 0..10 {
+        house.pass(Duration::from_millis(100));
+        slowly += answered(&mut house);
+    }
+    assert!((3900..=4100).contains(&slowly), "{slowly}");
+    assert!(house.signalled("session-limit") > 0);
+    // Nothing of it is lost, and whoever stops is read as before.
+    for _ in 0..20 {
+        house.pass(Duration::from_millis(100));
+        slowly += answered(&mut house);
+    }
+    assert_eq!(4000 + slowly, 12_000);
+    house.pass(Duration::from_secs(2));
+    house.send_bytes(flooders[0], &[0xc0, 0]);
+    assert_eq!(answered(&mut house), 1);
+    // A service may send as fast as it can.
+    house.send_bytes(ingest, &[0xc0, 0].repeat(20_000));
+    let heard = house.heard(ingest);
+    assert_eq!(
+        heard.iter().filter(|it| **it == Heard::Pingresp).count(),
+        20_000
+    );
 }

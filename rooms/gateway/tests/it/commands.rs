@@ -248,6 +248,34 @@ fn a_cancelled_command_is_not_sent_and_one_that_was_sent_stays_sent() {
 }
 
 #[test]
+fn a_cancelled_command_is_taken_out_of_the_queue_of_a_connection_that_takes_no_more() {
+    let mut house = House::new();
+    let connect = mqtt::Connect {
+        receive_maximum: Some(1),
+        ..mqtt::Connect::new(Version::V5, "cam-1")
+    };
+    let camera = house.connect(&device("cam-1"), &connect);
+    house.heard(camera);
+    assert_eq!(house.subscribe(camera, &["v1/cam-1/down/+"]), [1]);
+    for id in 1..=3 {
+        let command = to(&house, "cam-1", id);
+        ask(&mut house, command);
+    }
+    assert_eq!(told(&mut house), [Delivery::Sent; 3]);
+    let first = received(&mut house, camera);
+    assert_eq!(first.len(), 1, "its window is full");
+    let count = house.with_gateway(0, |gateway, _, turn| {
+        gateway.cancel_command(number(2), turn)
+    });
+    assert_eq!((count, told(&mut house)), (1, vec![Delivery::Cancelled]));
+    house.puback(camera, first[0].0);
+    let next = received(&mut house, camera);
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].1, "do 3");
+    assert_eq!(told(&mut house), [Delivery::Delivered]);
+}
+
+#[test]
 fn a_device_says_no_or_acknowledges_nothing_at_all() {
     let mut house = House::new();
     let camera = camera(&mut house);

@@ -556,3 +556,39 @@ fn a_takeover_tells_both_addresses() {
     });
     assert_eq!(told, Some((address_of(second), address_of(first))));
 }
+
+/// What the caller holds encrypted for a device that does not read was sent before, and is not to reach
+/// it after.
+#[test]
+fn what_is_encrypted_already_does_not_outlive_what_permitted_it() {
+    let large = vec![b'x'; 16_000];
+    let (mut house, _, control, camera) = scene(1);
+    house.clients[camera].reads = false;
+    house.publish(control, "v1/cam-1/down/x", &large, Some(1));
+    let nothing_waits_here = |house: &mut House, client: usize| {
+        let connection = gateway::ConnectionId(client as u32);
+        house.gateways[0].output(connection).unwrap().is_empty()
+    };
+    assert!(nothing_waits_here(&mut house, camera));
+    quarantine(&mut house, "cam-1");
+    assert_eq!(house.clients[camera].closed, Some(CloseReason::Contained));
+
+    let (mut house, ingest, _, camera) = scene(1);
+    house.clients[ingest].reads = false;
+    house.publish(camera, "v1/cam-1/up/x", &large, Some(1));
+    assert!(nothing_waits_here(&mut house, ingest));
+    let less = crate::house::POLICIES.replace(
+        "Service::\"ingest\", action == Action::\"receive\", resource == Channel::\"up\"",
+        "Service::\"idle\", action == Action::\"receive\", resource == Channel::\"up\"",
+    );
+    let grants = crate::house::grants_of(&less);
+    house.with_gateway(0, |gateway, now, turn| gateway.regrant(grants, now, turn));
+    assert_eq!(house.clients[ingest].closed, Some(CloseReason::GrantLost));
+    let withdraws = [
+        CloseReason::Contained,
+        CloseReason::GrantLost,
+        CloseReason::Revoked,
+    ];
+    assert!(withdraws.iter().all(|reason| reason.withdraws()));
+    assert!(!CloseReason::ByClient.withdraws() && !CloseReason::TakenOver.withdraws());
+}

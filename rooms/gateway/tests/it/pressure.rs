@@ -182,7 +182,11 @@ fn a_device_that_does_not_read_stops_nobody() {
 
 #[test]
 fn a_client_that_sends_and_never_reads_is_not_read() {
-    let mut house = House::with(small(), 1);
+    let limits = Limits {
+        packets_per_second: 100_000,
+        ..small()
+    };
+    let mut house = House::with(limits, 1);
     let camera = house.join(&device("cam-1"), Version::V5);
     house.clients[camera].reads = false;
     for id in 1..=60_000 {

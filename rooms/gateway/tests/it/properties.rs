@@ -261,3 +261,30 @@ fn connect_storm() {
         [Heard::Connack { code: 0, .. }]
     ));
 }
+
+#[test]
+fn giant_topics_by_their_alias() {
+    let mut house = House::new();
+    let camera = house.join(&device("cam-1"), Version::V5);
+    let giant = format!("v1/cam-1/up/{}", "x".repeat(60_000));
+    let memory = |house: &House| format!("{:?}", house.gateways[0]).len();
+    let before = memory(&house);
+    for alias in 1..=16 {
+        house.publish_as(camera, &aliased(&giant, alias, b"x"));
+    }
+    // But for the one that is looked at.
+    let kept = memory(&house).saturating_sub(before + giant.len());
+    assert!(kept < 20_000, "sixteen of them are not remembered: {kept}");
+    // By its alias it is refused as by its name, and the connection stays.
+    let fields = PublishFields {
+        qos: Qos::AtLeastOnce,
+        packet_id: Some(1),
+        ..aliased("", 7, b"x")
+    };
+    house.publish_as(camera, &fields);
+    let heard = house.heard(camera);
+    assert!(
+        matches!(heard[..], [Heard::Puback { code: 0x87, .. }]),
+        "{heard:?}"
+    );
+}

@@ -211,6 +211,9 @@ fn a_snapshot_knows_what_was_released_and_what_was_taken() {
     let snapshot = |house: &House| {
         let mut records = Vec::new();
         house.gateways[0].snapshot(&mut |_, record| records.push(record.to_vec()));
+        // A crash is when their clients left, which is news.
+        const WAITS: u8 = 15;
+        records.retain(|record| record[1] != WAITS);
         records
     };
     let before = snapshot(&house);

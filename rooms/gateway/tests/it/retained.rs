@@ -457,3 +457,88 @@ fn a_plain_message_leaves_what_is_retained() {
     house.publish_as(camera, &message(&of("cam-1", "door"), b"", Some(2)));
     assert_eq!(house.gateways[0].retained_count(), 1);
 }
+
+#[test]
+fn after_unsubscribe_no_retained_message_follows() {
+    let mut house = House::new();
+    let camera = house.join(&device("cam-1"), Version::V5);
+    for number in 10..30 {
+        let topic = of("cam-1", &number.to_string());
+        house.publish_as(camera, &retained(&topic, b"x", 1));
+    }
+    let connect = Connect {
+        receive_maximum: Some(4),
+        ..Connect::new(Version::V5, "ingest")
+    };
+    let ingest = house.connect(&service("ingest"), &connect);
+    house.heard(ingest);
+    let (_, heard) = house.subscribe_with(ingest, 0, asking(ALL, Qos::AtLeastOnce));
+    assert_eq!(words(&heard).len(), 4, "as many as its window");
+    house.send(ingest, |out, version| {
+        mqtt::encode::unsubscribe(out, version, 9, &[ALL]);
+    });
+    assert!(matches!(
+        house.heard(ingest)[..],
+        [Heard::Unsuback { id: 9, .. }]
+    ));
+    for id in 1..=4 {
+        house.puback(ingest, id);
+    }
+    assert_eq!(words(&house.heard(ingest)), [], "MQTT 3.10.4-2");
+}
+
+/// One device that keeps all it can leaves room for the others.
+#[test]
+fn retained_flood() {
+    let limits = Limits {
+        retained_of_device_max: 10,
+        retained_bytes_of_device_max: 2000,
+        ..Limits::default()
+    };
+    let mut house = House::with(limits, 1);
+    let kept = |house: &mut House, client: usize, topic: &str, payload: &[u8]| {
+        house.publish_as(client, &retained(topic, payload, 1));
+        matches!(house.heard(client)[..], [Heard::Puback { code: 0, .. }])
+    };
+    let flooder = house.join(&device("cam-1"), Version::V5);
+    for number in 0..20 {
+        let topic = of("cam-1", &number.to_string());
+        assert_eq!(kept(&mut house, flooder, &topic, b"x"), number < 10);
+    }
+    // What it has it may change and take away, and then keep another.
+    assert!(kept(&mut house, flooder, &of("cam-1", "3"), b"y"));
+    assert!(kept(&mut house, flooder, &of("cam-1", "3"), b""));
+    assert!(kept(&mut house, flooder, &of("cam-1", "30"), b"z"));
+    let heavy = house.join(&device("cam-2"), Version::V5);
+    for number in 0..4 {
+        let topic = of("cam-2", &number.to_string());
+        assert_eq!(kept(&mut house, heavy, &topic, &[b'x'; 900]), number < 2);
+    }
+    let neighbour = house.join(&device("cam-3"), Version::V5);
+    assert!(kept(&mut house, neighbour, &of("cam-3", "door"), b"shut"));
+    assert_eq!(house.gateways[0].retained_count(), 13);
+}
+
+/// A device that keeps a message at each moment has one on its way when it is revoked: it comes to a
+/// shard that was told already.
+#[test]
+fn attack_a_retained_message_on_its_way_outlives_its_revocation() {
+    let mut house = House::with(Limits::default(), 2);
+    let names: Vec<String> = (1..20).map(|number| format!("cam-{number}")).collect();
+    for name in &names {
+        let camera = house.join(&device(name), Version::V5);
+        house.transit_is_slow = true;
+        house.publish_as(camera, &retained(&of(name, "door"), b"open", 1));
+        let what = [Revocable::Principal(device(name).principal)];
+        for shard in [1, 0] {
+            house.with_gateway(shard, |gateway, now, turn| gateway.revoke(&what, now, turn));
+        }
+        house.transit_is_slow = false;
+        house.carry_all();
+    }
+    for gateway in &house.gateways {
+        assert_eq!(gateway.retained_count(), 0);
+    }
+    house.crash();
+    assert_eq!(house.gateways[0].retained_count(), 0, "nor in a journal");
+}

@@ -1,9 +1,10 @@
 //! Shared subscriptions: each message to one member, and to none that may not have it.
 
-use crate::house::{Heard, House, asking, device, service, twice};
+use crate::house::{Heard, House, asking, device, message, service, twice};
 use access::Facts;
 use gateway::Limits;
-use mqtt::{Connect, Qos, Version};
+use mqtt::encode::PublishFields;
+use mqtt::{Connect, ForwardProperties, Qos, Version};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -320,4 +321,63 @@ fn an_unsubscribed_member_gets_no_more() {
     let camera = house.join(&device("cam-1"), Version::V5);
     publish(&mut house, camera, 1, 5);
     assert_eq!(take(&mut house, &[stays, goes]), [vec![1, 2, 3, 4], vec![]]);
+}
+
+#[test]
+fn what_waited_with_a_member_that_left_says_how_much_of_its_expiry_is_left() {
+    let mut house = House::new();
+    let connect = Connect {
+        clean_start: false,
+        session_expiry_seconds: Some(50),
+        ..Connect::new(Version::V5, "archive")
+    };
+    let archive = house.connect(&service("archive"), &connect);
+    house.heard(archive);
+    house.subscribe_with(archive, 0, asking(SHARED, Qos::AtLeastOnce));
+    house.lose(archive);
+    let camera = house.join(&device("cam-1"), Version::V5);
+    for (seconds, id) in [(10_u32, 1), (100, 2)] {
+        let mut properties = vec![0x02];
+        properties.extend(seconds.to_be_bytes());
+        let fields = PublishFields {
+            forward: ForwardProperties::from_validated(&properties),
+            ..message("v1/cam-1/up/t", b"x", Some(id))
+        };
+        house.publish_as(camera, &fields);
+    }
+    let ingest = member(&mut house, &service("ingest"), "ingest", Qos::AtLeastOnce);
+    house.pass(Duration::from_secs(51));
+    let heard = house.heard(ingest);
+    assert!(
+        matches!(
+            heard[..],
+            [Heard::Publish {
+                expiry: Some(49),
+                ..
+            }]
+        ),
+        "{heard:?}"
+    );
+    assert_eq!(house.gateways[0].counters().dropped_expired, 1);
+}
+
+/// The fleet took its share away and the machine died before its journal knew.
+#[test]
+fn stolen_share_name_by_a_session_that_is_resumed() {
+    let mut house = House::new();
+    let (archive, _) = house.join_persistent(&service("archive"));
+    house.subscribe_with(archive, 0, asking(SHARED, Qos::AtLeastOnce));
+    let mut files = crate::house::files(crate::house::POLICIES);
+    for file in &mut files {
+        file.text = (file.text).replace("[archive]\nshares = [\"workers\"]", "[archive]");
+    }
+    house.grants = crate::house::grants_of_files(&files);
+    house.crash();
+    let (archive, _) = house.join_persistent(&service("archive"));
+    assert_eq!(house.signalled("subscription-dropped"), 1);
+    let ingest = member(&mut house, &service("ingest"), "ingest", Qos::AtLeastOnce);
+    let camera = house.join(&device("cam-1"), Version::V5);
+    publish(&mut house, camera, 1, 11);
+    let got = take(&mut house, &[ingest, archive]);
+    assert_eq!((got[0].len(), got[1].len()), (10, 0));
 }

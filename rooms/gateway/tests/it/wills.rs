@@ -1,7 +1,8 @@
 //! Wills beyond the plain one: retained, QoS 2, delayed, and what somebody would try with them.
 
-use crate::house::{Heard, House, asking, device, service};
+use crate::house::{Heard, House, asking, certificate, device, service};
 use gateway::CloseReason;
+use model::Revocable;
 use mqtt::{Connect, ForwardProperties, Qos, Reason, SubscribeEntry, Version, Will};
 use std::time::Duration;
 
@@ -271,4 +272,96 @@ fn a_client_that_returns_in_time_takes_its_will_back_also_over_a_crash() {
     let ingest = listening(&mut house);
     house.pass(Duration::from_secs(60));
     assert_eq!(house.payloads(ingest), NOTHING);
+}
+
+#[test]
+fn attack_a_stolen_service_reaches_a_fleet_by_its_wills() {
+    let mut files = crate::house::files(crate::house::POLICIES);
+    for file in &mut files {
+        file.text = (file.text).replace("[control]", "[control]\nfan_out_per_minute = 5");
+    }
+    let grants = crate::house::grants_of_files(&files);
+    let mut house = House::new();
+    house.with_gateway(0, |gateway, now, turn| gateway.regrant(grants, now, turn));
+    house.signals.clear();
+    for number in 0..8 {
+        let topic = format!("v1/cam-{number}/down/open");
+        let connect = Connect {
+            will: Some(will(&topic)),
+            ..Connect::new(Version::V5, "control")
+        };
+        let thief = house.connect(&service("control"), &connect);
+        house.heard(thief);
+        house.lose(thief);
+    }
+    let counters = house.gateways[0].counters();
+    assert_eq!((counters.wills_fired, counters.wills_suppressed), (5, 3));
+    assert_eq!(house.signalled("publish-denied"), 3);
+    // And it is seen, as what it publishes is.
+    let mut metered = None;
+    house.with_gateway(0, |gateway, now, _| {
+        gateway.take_metered(now, |_, of| metered = Some(of));
+    });
+    let metered = metered.unwrap();
+    assert_eq!((metered.messages, metered.denied), (5, 3));
+    assert_eq!(metered.devices.map(|(devices, _)| devices), Some(5));
+}
+
+/// Whoever stole a key promised a will by it and left: the key is revoked before the will is due.
+#[test]
+fn attack_a_will_outlives_the_certificate_that_promised_it() {
+    let (own, other) = (certificate(1), certificate(2));
+    for (what, is_heard) in [
+        (Revocable::Certificate(own), false),
+        (Revocable::Issuer(own.issuer()), false),
+        (Revocable::Certificate(other), true),
+    ] {
+        for (crashes_before, crashes_after) in [(false, false), (true, false), (false, true)] {
+            let mut house = speaking_house();
+            let control = join_with_will(&mut house, 30, Some(will("v1/cam-1/up/gone")));
+            house.lose(control);
+            if crashes_before {
+                house.crash();
+            }
+            let revoked = [what.clone()];
+            house.with_gateway(0, |gateway, now, turn| gateway.revoke(&revoked, now, turn));
+            // The session itself stays: its owner may have another certificate.
+            assert_eq!(house.gateways[0].sessions().count(), 1);
+            if crashes_after {
+                house.crash();
+            }
+            let ingest = listening(&mut house);
+            house.pass(Duration::from_secs(60));
+            let heard = house.payloads(ingest);
+            assert_eq!(heard.len(), usize::from(is_heard), "{what:?}");
+        }
+    }
+}
+
+#[test]
+fn confused_responder_by_a_will_whose_grant_was_taken() {
+    let mut house = House::new();
+    let answers = "v1/cam-1/down/answer";
+    let mut properties = vec![0x08, 0, u8::try_from(answers.len()).unwrap()];
+    properties.extend(answers.as_bytes());
+    let connect = Connect {
+        will: Some(Will {
+            forward: ForwardProperties::from_validated(&properties),
+            ..will("v1/cam-1/up/gone")
+        }),
+        ..Connect::new(Version::V5, "cam-1")
+    };
+    let camera = house.connect(&device("cam-1"), &connect);
+    house.heard(camera);
+    let ingest = listening(&mut house);
+    let less = crate::house::POLICIES.replace(
+        "permit (principal is Device, action == Action::\"receive\"",
+        "forbid (principal is Device, action == Action::\"receive\"",
+    );
+    let grants = crate::house::grants_of(&less);
+    house.with_gateway(0, |gateway, now, turn| gateway.regrant(grants, now, turn));
+    house.lose(camera);
+    assert_eq!(house.payloads(ingest), NOTHING);
+    assert_eq!(house.signalled("response-topic-denied"), 1);
+    assert_eq!(house.gateways[0].counters().wills_suppressed, 1);
 }

@@ -5,21 +5,19 @@
 
 use super::Whose;
 use crate::api::caller::Sent;
+use crate::api::events::credentials_of;
 use crate::api::guard::{Allowed, admit};
 use crate::api::read::Asked;
-use crate::api::{Caller, Problem, Shared, problem::ProblemBody};
+use crate::api::{Caller, Problem, Shared, problem::ProblemBody, steps};
 use crate::shards::{Sight, Sights};
 use access::Action;
 use axum::Extension;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use hyper::body::{Bytes, Frame};
+use hyper::body::Bytes;
 use serde_json::json;
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use tokio::sync::watch;
 
 /// Its connections, publishes (topic and size, never the payload) and refusals from here on. Ends with
 /// the session that asked.
@@ -49,14 +47,16 @@ pub async fn tail(
             "as many are looked at as can be; close another tail",
         ));
     };
-    let rows = Rows {
+    let tail = Tail {
         rows,
+        moves: plane.events.moves(),
+        beats: plane.events.beats(),
+        has_begun: false,
         plane,
         caller,
-        headers,
-        has_begun: false,
+        headers: credentials_of(&headers),
     };
-    let mut response = Response::new(Body::new(rows));
+    let mut response = Response::new(steps::body(tail, |tail| Box::pin(tail.next())));
     let media_type = HeaderValue::from_static("text/event-stream");
     response
         .headers_mut()
@@ -64,43 +64,55 @@ pub async fn tail(
     Ok(response)
 }
 
-/// The body of the answer.
-struct Rows {
+struct Tail {
     rows: Sights,
     plane: Shared,
     caller: Caller,
     headers: HeaderMap,
+    moves: watch::Receiver<u64>,
+    /// The last beat that was answered.
+    beats: u64,
     has_begun: bool,
 }
 
-impl hyper::body::Body for Rows {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+impl Tail {
+    /// Waits until there is something to write; `None` when the tail is over.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
         if !self.has_begun {
             // The reader learns at once that it looks.
             self.has_begun = true;
-            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": here\n\n")))));
+            return Some((Bytes::from_static(b": here\n\n"), self));
         }
-        let Some(sight) = ready!(self.rows.poll_next(context)) else {
-            return Poll::Ready(None);
-        };
-        // Asked for each row: whoever signed out or was revoked sees nothing more.
-        if admit(
-            &self.plane,
-            &self.caller,
-            Sent::reading(&self.headers),
-            Action::InventoryRead,
-        )
-        .is_err()
-        {
-            return Poll::Ready(None);
+        loop {
+            self.moves.borrow_and_update();
+            if !self.stands() {
+                return None;
+            }
+            let beats = self.plane.events.beats();
+            if beats != self.beats {
+                // Whoever is silent for long may be taken for gone, on either side.
+                self.beats = beats;
+                return Some((Bytes::from_static(b": beat\n\n"), self));
+            }
+            let sight = tokio::select! {
+                sight = self.rows.next() => Some(sight?),
+                moved = self.moves.changed() => {
+                    moved.ok()?;
+                    None
+                }
+            };
+            if let Some(sight) = sight {
+                return (self.stands()).then(|| (written(&sight).into(), self));
+            }
         }
-        Poll::Ready(Some(Ok(Frame::data(written(&sight).into()))))
+    }
+
+    /// Asked at each wake and for each row: whoever signed out, lost the role or was revoked sees
+    /// nothing more, and gives the place back.
+    fn stands(&self) -> bool {
+        let sent = Sent::reading(&self.headers);
+        !self.plane.events.is_over()
+            && admit(&self.plane, &self.caller, sent, Action::InventoryRead).is_ok()
     }
 }
 

@@ -121,6 +121,9 @@ impl Shard {
 
     /// Closes a connection that the gateway is done with, after what it could be sent.
     fn end(&mut self, id: u32, reason: CloseReason, now: Timestamp) {
+        if reason.withdraws() && self.has_unsent(id) {
+            return self.cut_off(id, now);
+        }
         if let Some(output) = self.gateway.output(ConnectionId(id)) {
             let plaintext = std::mem::take(output);
             if let Some(Slot::Live(live)) = self.slots.entry(id) {
@@ -137,6 +140,22 @@ impl Shard {
         } else {
             self.linger(id, now);
         }
+    }
+
+    fn has_unsent(&mut self, id: u32) -> bool {
+        matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.transport.unsent_bytes() > 0)
+    }
+
+    /// Closes a connection whose peer does not read, and takes back what it was sent before access was
+    /// taken away: what waits here, and what the kernel has and did not send yet. A last word behind
+    /// that could only be read by who reads the rest first.
+    fn cut_off(&mut self, id: u32, now: Timestamp) {
+        self.gateway
+            .closed(ConnectionId(id), Closed::AsAsked, now, &mut self.turn);
+        if let Some(Slot::Live(live)) = self.slots.remove(id) {
+            live.transport.abort();
+        }
+        self.accept_again();
     }
 
     /// Says the last word and closes.

@@ -67,11 +67,7 @@ impl Shard {
                     self.carry_out(now);
                     let _ = reply.send(());
                 }
-                Letter::Reclassify(principal) => {
-                    let facts = self.admission.facts_of(&principal);
-                    self.gateway.know_publisher(&facts);
-                    self.gateway.reclassify(facts, now, &mut self.turn);
-                }
+                Letter::Reclassify(principal) => self.reclassify(principal, now),
                 Letter::Contain(principal, reply) => {
                     // What was decided before goes out first, so that a quarantine finds nothing
                     // in the way that it would have to drop with the connection.
@@ -85,9 +81,11 @@ impl Shard {
                     let touched = self.contain_many(&principals, now);
                     let _ = reply.send(touched);
                 }
-                Letter::Know(principal, reply) => {
-                    let facts = self.admission.facts_of(&principal);
-                    self.gateway.know_publisher(&facts);
+                Letter::Know(principals, reply) => {
+                    for principal in principals.iter() {
+                        let facts = self.admission.facts_of(principal);
+                        self.gateway.know_publisher(&facts);
+                    }
                     let _ = reply.send(());
                 }
                 Letter::Tell {
@@ -126,14 +124,28 @@ impl Shard {
         }
     }
 
-    /// As the letters `Contain` and `Know`, one after the other; returns the sessions touched here.
+    fn reclassify(&mut self, principal: Principal, now: Timestamp) {
+        let facts = self.admission.facts_of(&principal);
+        self.gateway.know_publisher(&facts);
+        if gateway::home_shard(&principal, self.shards) != self.index {
+            return;
+        }
+        self.gateway.reclassify(facts, now, &mut self.turn);
+        self.carry_out(now);
+        for (shard, mailbox) in (0..).zip(&self.mailboxes) {
+            if shard != self.index {
+                mailbox.post(Letter::Reclassify(principal.clone()));
+            }
+        }
+    }
+
+    /// As the letter `Contain`, one after the other; returns the sessions touched.
     fn contain_many(&mut self, principals: &[Principal], now: Timestamp) -> u32 {
         self.carry_out(now);
         let mut touched = 0;
         for principal in principals {
-            let facts = self.admission.facts_of(principal);
-            self.gateway.know_publisher(&facts);
             if gateway::home_shard(principal, self.shards) == self.index {
+                let facts = self.admission.facts_of(principal);
                 touched += self.gateway.contain(facts, now, &mut self.turn);
             }
         }

@@ -165,8 +165,8 @@ fn each_kind_of_hole_is_found_and_said_from_end_to_end() {
             &[
                 (
                     "channels/camera.toml",
-                    "rate_per_minute = 30",
-                    "rate_per_minute = 30\nretained_max = 100",
+                    "retained_max = 50000",
+                    "retained_max = 100",
                 ),
                 (
                     DEVICES,
