@@ -3,6 +3,7 @@
 //! A connection is accepted and proven in any shard, then handed once to its principal's home
 //! shard, where it stays. So takeover, revocation and a persistent session are one thread's affair.
 
+mod kernel;
 mod mailbox;
 mod shard;
 mod slots;
@@ -29,7 +30,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::{Journal, JournalOptions};
 use tokio::sync::{mpsc, oneshot};
 
@@ -282,7 +283,15 @@ impl Shards {
             .map(|(index, shard)| {
                 std::thread::Builder::new()
                     .name(format!("shard-{index}"))
-                    .spawn(move || shard.run())
+                    .spawn(move || {
+                        if let Err(error) = kernel::run_for_short_moments(SLICE) {
+                            tracing::debug!(
+                                target: "gateway",
+                                "shard {index}: runs by the scheduler's own measure ({error})"
+                            );
+                        }
+                        shard.run();
+                    })
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         Ok(Self {

@@ -307,9 +307,7 @@ impl Shard {
             paused: false,
             polled: EventFlags::IN,
             ending: false,
-            gathers: false,
-            quick_reads: 0,
-            read_at: now,
+            habit: Habit::new(now),
         });
         let (id, generation) = self.slots.insert(slot);
         let added = match self.slots.entry(id) {
