@@ -61,6 +61,10 @@ pub type FromShards = mpsc::Receiver<Arrived>;
 /// Handed on and not yet taken. Who comes beyond them comes again.
 const TO_HTTP_MAX: usize = 256;
 
+/// What a shard runs for at a time, as the scheduler is told: the least that it can be told. A shard runs
+/// for some ten microseconds, and is else put aside by whom it has just woken.
+const SLICE: Duration = Duration::from_micros(100);
+
 #[must_use]
 pub fn to_http() -> (ToHttp, FromShards) {
     mpsc::channel(TO_HTTP_MAX)

@@ -2,6 +2,7 @@
 //! limit, and brought to their home shard.
 
 use super::arriving::Arriving;
+use super::gathering::Habit;
 use super::{Handed, Handshaking, Live, Shard, Slot, token, watch};
 use crate::judge::signals::Told;
 use crate::listen::proxied::{ProxyRefusal, SIGNATURE};
