@@ -588,10 +588,7 @@ impl Pair {
                 encode::disconnect_by_client(out, version, Reason::SUCCESS);
             }),
         };
-        let lasts = self.lasts && (self.version == Version::V311 || expiry != Some(0));
-        self.say(&frame)?;
-        self.stored = lasts;
-        Ok(())
+        self.say(&frame)
     }
 
     fn be_silent(&mut self, client: usize) -> Result<(), String> {
@@ -743,7 +740,10 @@ impl Pair {
                 self.second.hold(held);
             }
             self.house.lose(client);
-            self.end(self.lasts);
+            // A goodbye may say that the session ends with it (MQTT 5: 3.14.2.2.2).
+            let says_the_end = ours == [Said::End]
+                && matches!(&packet, Ok(Packet::Disconnect(said)) if said.session_expiry_seconds == Some(0));
+            self.end(self.lasts && !says_the_end);
             return Ok(());
         }
         messages.iter().try_for_each(|message| self.sent(message))
