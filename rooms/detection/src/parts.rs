@@ -34,7 +34,10 @@ impl<T> Parts<T> {
     }
 
     pub fn part(&self, part: u8) -> impl ExactSizeIterator<Item = (&DeviceId, &T)> {
-        self.0.get(usize::from(part)).map(BTreeMap::iter).unwrap_or_default()
+        self.0
+            .get(usize::from(part))
+            .map(BTreeMap::iter)
+            .unwrap_or_default()
     }
 }
 
@@ -60,7 +63,10 @@ mod tests {
         }
         let sizes: Vec<usize> = (0..=u8::MAX).map(|part| parts.part(part).len()).collect();
         assert_eq!(sizes.iter().sum::<usize>(), devices.len());
-        assert!(sizes.iter().all(|size| (50..200).contains(size)), "{sizes:?}");
+        assert!(
+            sizes.iter().all(|size| (50..200).contains(size)),
+            "{sizes:?}"
+        );
         assert_eq!(part_of(&devices[0]), 158, "stored, so it never changes");
         assert!(devices.iter().all(|device| parts.remove(device).is_some()));
         assert_eq!(parts.part(158).len(), 0);

@@ -266,9 +266,8 @@ impl Gateway {
         };
         let session = found.session().and_then(|index| self.sessions.get(index));
         found.answered
-            && session.is_some_and(|session| {
-                session.queue.len() < usize::from(found.receive_maximum) / 2
-            })
+            && session
+                .is_some_and(|session| session.queue.len() < usize::from(found.receive_maximum) / 2)
     }
 
     /// After a write: the bytes that left `output` and are not yet in the kernel.

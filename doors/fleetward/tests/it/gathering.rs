@@ -18,7 +18,9 @@ fn feed(device: &mut Device, service: &mut Service) {
         device.session().unwrap().publish(&topic, b"12345").unwrap();
         let session = service.session().unwrap();
         let delivery = session.next_delivery(Instant::now() + PATIENCE).unwrap();
-        session.acknowledge(&[delivery.expect("a message")]).unwrap();
+        session
+            .acknowledge(&[delivery.expect("a message")])
+            .unwrap();
     }
 }
 

@@ -62,5 +62,7 @@ async fn keep_learned(plane: &Arc<Plane>, first: u8) -> Result<(), Trouble> {
     if first == 0 {
         plane.keep_baselines().await?;
     }
-    plane.keep_learned(first..=first + (PARTS_AT_ONCE - 1)).await
+    plane
+        .keep_learned(first..=first + (PARTS_AT_ONCE - 1))
+        .await
 }

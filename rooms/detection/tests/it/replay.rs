@@ -192,7 +192,9 @@ fn fnv(bytes: &[u8]) -> u64 {
 /// All that is kept.
 fn kept(detector: &Detector) -> Vec<Vec<u8>> {
     let devices = (0..=u8::MAX).map(|part| detector.snapshot_of_devices(part));
-    std::iter::once(detector.snapshot_of_groups()).chain(devices).collect()
+    std::iter::once(detector.snapshot_of_groups())
+        .chain(devices)
+        .collect()
 }
 
 fn largest(detector: &Detector, of_groups: bool) -> Vec<u8> {

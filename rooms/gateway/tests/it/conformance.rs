@@ -586,7 +586,10 @@ fn only_acknowledgements_that_nobody_waits_for_may_gather() {
         assert_eq!(may_gather(&mut house, ingest), may, "window of {window}");
         say(&mut house, 2);
         say(&mut house, 3);
-        assert!(!may_gather(&mut house, ingest), "more wait than half a window");
+        assert!(
+            !may_gather(&mut house, ingest),
+            "more wait than half a window"
+        );
         house.lose(ingest);
     }
     let exactly_once = house.join(&service("ingest"), Version::V5);
