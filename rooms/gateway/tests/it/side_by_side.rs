@@ -63,7 +63,8 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         WHICH_ERROR,
-        "both end the connection, and say 0x81, 0x82 or nothing as their decoder found it",
+        "both end the connection, and say 0x81, 0x82 or nothing as their decoder found it; of a message \
+         beyond Receive Maximum with an alias above the maximum ours says 0x94, theirs 0x93",
     ),
 ];
 
@@ -778,6 +779,11 @@ impl Pair {
                 };
                 if quota && self.carried_over > 0 && !both_end {
                     return Some(QUOTA_CARRIED_OVER);
+                }
+                let two_errors = ours == [Said::Disconnect(0x94), Said::End]
+                    && theirs.said == [Said::Disconnect(0x93), Said::End];
+                if two_errors {
+                    return Some(WHICH_ERROR);
                 }
                 let [Said::Ack(name, id, code)] = ours else {
                     return None;
