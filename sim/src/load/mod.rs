@@ -64,6 +64,9 @@ pub enum Arrivals {
     Even,
     /// Each device sends by a clock of its own: with one period, at a moment that chance gave it.
     Own,
+    /// At even distances, but only at the ticks of a coarse timer of a millisecond: what falls between
+    /// two comes at the first.
+    Ticks,
 }
 
 /// A run.
