@@ -258,6 +258,8 @@ enum LoadArrivals {
     Even,
     /// Each device by a clock of its own
     Own,
+    /// As even, but only at each millisecond
+    Ticks,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -450,6 +452,7 @@ impl Load {
             arrivals: match self.arrivals {
                 LoadArrivals::Even => Arrivals::Even,
                 LoadArrivals::Own => Arrivals::Own,
+                LoadArrivals::Ticks => Arrivals::Ticks,
             },
             payload_bytes: self.payload_bytes,
             qos: if self.qos == 0 {

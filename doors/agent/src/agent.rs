@@ -1,5 +1,6 @@
 //! The loop: one turn does what is due, moves what can be moved, and waits.
 
+mod containing;
 mod enforcing;
 mod identity;
 mod link;
@@ -10,6 +11,7 @@ mod tests;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::containment::Kept;
 use crate::credential::Credential;
 use crate::destinations::Rules;
 use crate::failure::Failure;
@@ -70,7 +72,11 @@ pub struct Agent {
     renewal_backoff: Backoff,
     next_roots: Instant,
     containment: Option<Containment>,
+    /// What the state folder says of it.
+    kept: Kept,
     fenced: bool,
+    /// The last attempt found no plane.
+    is_lost: bool,
     /// What this device may send, as the plane said last; `None`: it never has, or nobody wants it
     /// enforced here.
     rules: Option<Rules>,
@@ -104,6 +110,9 @@ impl Agent {
         let waiting = Waiting::new().context("signals cannot be waited for")?;
         let folder = Folder::open(&config.state_dir)
             .with_context(|| format!("state_dir {} cannot be used", config.state_dir.display()))?;
+        let kept = Kept::read(&folder);
+        let mut table = make_table(&config);
+        let fenced = containing::resume(&config, &kept, table.as_mut());
         let life = Life::open(&folder)?;
         let idevid = Credential::read(
             &read_pem(&config.idevid_certificate_file)?,
@@ -114,11 +123,11 @@ impl Agent {
         let trust = Trust {
             roots: roots.store(),
             source_address: config.source_address,
+            reached: Vec::new(),
         };
         let mut outbox = Outbox::new(config.queue_messages_max);
         outbox.restore(&folder.read(OUTBOX_FILE)?.unwrap_or_default());
         folder.remove(OUTBOX_FILE)?;
-        let table = make_table(&config);
         let now = Instant::now();
         let mut agent = Self {
             gauges: Gauges::start(&config, table.is_some()),
@@ -139,15 +148,17 @@ impl Agent {
             next_attempt: now,
             renewal_after: now,
             next_roots: now,
-            containment: None,
-            fenced: false,
+            containment: kept.containment,
+            fenced,
+            is_lost: false,
             rules: None,
             next_rules: now,
             rules_backoff: Backoff::new(enforcing::ASK_EVERY),
             next_names: now,
             granted: 0,
             enforcement: None,
-            doors: known_doors(&config),
+            doors: containing::doors_before_any(&config, &kept),
+            kept,
             next_status: now,
             published: 0,
             started: now,
@@ -156,6 +167,7 @@ impl Agent {
             status: Status::default(),
             config,
         };
+        agent.aim();
         agent.plan_renewal();
         agent.take_kept_rules();
         Ok(agent)
@@ -222,6 +234,7 @@ impl Agent {
             self.gauges.step();
         }
         if now >= self.next_status {
+            self.see_to_containment();
             self.note_status(self.state());
         }
         let deadline = self.deadline();
@@ -279,44 +292,6 @@ impl Agent {
                     .push(Class::Report, &self.config.report_topic(), text);
             }
             _ => say("a report that the plane could not read was not sent"),
-        }
-    }
-
-    /// Obeys: the duties stop or begin again, and so do our own rules.
-    fn contain(&mut self, containment: Option<Containment>) {
-        if self.containment != containment {
-            match containment {
-                Some(degree) => say(&format!("the plane says: {}; duties stop", degree.name())),
-                None => say("the plane says: restored; duties go on"),
-            }
-            self.containment = containment;
-            let now = Instant::now();
-            for due in &mut self.duties {
-                *due = (*due).max(now);
-            }
-            self.next_status = now;
-        }
-        self.fence();
-    }
-
-    fn fence(&mut self) {
-        let wanted = self.config.enforce_locally && self.containment.is_some();
-        if !wanted && !self.fenced {
-            return;
-        }
-        let Some(table) = &mut self.table else {
-            return;
-        };
-        let done = if wanted {
-            table.fence(&self.doors, self.fenced)
-        } else {
-            table.lift()
-        };
-        match done {
-            Ok(()) => self.fenced = wanted,
-            Err(error) => say(&format!(
-                "own rules of quarantine cannot be changed ({error})"
-            )),
         }
     }
 
@@ -461,15 +436,6 @@ pub fn print_reports(config: &Config, once: bool) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-}
-
-/// The plane's doors where they are named by address: what goes there is never news, not even
-/// before the first session.
-fn known_doors(config: &Config) -> Vec<SocketAddr> {
-    [&config.mqtt, &config.est]
-        .into_iter()
-        .filter_map(|door| Some(SocketAddr::new(door.host.parse().ok()?, door.port)))
-        .collect()
 }
 
 /// A table of our own where counting or fencing is wanted and permitted.

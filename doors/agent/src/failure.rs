@@ -50,6 +50,14 @@ impl Failure {
         }
     }
 
+    /// True if nobody answered: the plane may be elsewhere.
+    pub const fn finds_nobody(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Unresolved(_) | Self::Timeout
+        )
+    }
+
     /// True if the plane cut this device off, by which it ends the session before it could say so.
     pub fn cuts_off(&self) -> bool {
         matches!(self, Self::Disconnected(reason, _) if *reason == Reason::ADMINISTRATIVE_ACTION)

@@ -14,6 +14,7 @@ mod backoff;
 mod certifying;
 mod clock;
 mod config;
+mod containment;
 mod credential;
 mod destinations;
 mod est;
@@ -23,6 +24,8 @@ mod folder;
 mod issuing;
 mod keyring;
 mod life;
+#[cfg(test)]
+mod neighbour;
 mod netlink;
 mod nft;
 mod outbox;

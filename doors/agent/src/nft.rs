@@ -89,7 +89,7 @@ impl Table {
             base_chain(out, CHAIN, LOCAL_OUT, PRIORITY, ACCEPT);
         });
         for (set, family) in SETS {
-            for protocol in [6, 17] {
+            for protocol in [TCP, UDP] {
                 batch.add(NEWRULE, CREATE | APPEND, |out| {
                     rule(out, CHAIN, |list| count(list, set, family, protocol));
                 });
@@ -124,12 +124,17 @@ impl Table {
         Ok(found)
     }
 
-    /// Drops from now on what goes neither to `plane` nor to this device itself; connections
-    /// that stand are not spared. An earlier fence is replaced in one step.
+    /// Drops from now on what goes neither to `plane` nor to this device itself nor asks one of
+    /// `resolvers`; connections that stand are not spared. An earlier fence is replaced in one step.
     ///
     /// # Errors
     /// If the kernel refuses; an earlier fence then stands.
-    pub fn fence(&mut self, plane: &[SocketAddr], stands: bool) -> io::Result<()> {
+    pub fn fence(
+        &mut self,
+        plane: &[SocketAddr],
+        resolvers: &[IpAddr],
+        stands: bool,
+    ) -> io::Result<()> {
         const LOCAL_OUT: u32 = 3;
         const PRIORITY: i32 = -300;
         const DROP: u32 = 0;
@@ -166,7 +171,14 @@ impl Table {
         }
         for door in plane {
             batch.add(NEWRULE, CREATE | APPEND, |out| {
-                rule(out, FENCE, |list| to_door(list, *door));
+                rule(out, FENCE, |list| {
+                    to_port(list, door.ip(), TCP, door.port())
+                });
+            });
+        }
+        for (address, protocol, port) in questions(resolvers) {
+            batch.add(NEWRULE, CREATE | APPEND, |out| {
+                rule(out, FENCE, |list| to_port(list, address, protocol, port));
             });
         }
         batch.send(&mut self.netlink)
@@ -228,20 +240,13 @@ impl Table {
             });
         }
         for door in plane {
-            add(&|list| to_door(list, *door));
+            add(&|list| to_port(list, door.ip(), TCP, door.port()));
         }
         let dhcp4 = IpAddr::V4(Ipv4Addr::BROADCAST);
         let dhcp6 = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2));
-        let needed = (resolvers.iter())
-            .flat_map(|resolver| [(*resolver, 17, 53), (*resolver, 6, 53)])
-            .chain([(dhcp4, 17, 67), (dhcp6, 17, 547)]);
+        let needed = questions(resolvers).chain([(dhcp4, UDP, 67), (dhcp6, UDP, 547)]);
         for (address, protocol, port) in needed {
-            add(&|list| {
-                let prefix = if address.is_ipv4() { 32 } else { 128 };
-                within(list, address, prefix);
-                transport(list, protocol, port, port);
-                accept(list);
-            });
+            add(&|list| to_port(list, address, protocol, port));
         }
         for passage in passages {
             add(&|list| passage.write(list));
@@ -294,6 +299,8 @@ const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// Messages that the kernel takes all or none.
 struct Batch {
@@ -388,27 +395,16 @@ fn count(list: &mut Vec<u8>, set: &str, family: u8, protocol: u8) {
     });
 }
 
-/// `ip daddr A tcp dport P accept`
-fn to_door(list: &mut Vec<u8>, door: SocketAddr) {
-    const TCP: u8 = 6;
-    let (family, offset, address) = match door.ip() {
-        IpAddr::V4(address) => (2, 16, address.octets().to_vec()),
-        IpAddr::V6(address) => (10, 24, address.octets().to_vec()),
-    };
-    meta(list, META_NFPROTO);
-    compare(list, &[family]);
-    payload(
-        list,
-        NETWORK_HEADER,
-        offset,
-        if family == 2 { 4 } else { 16 },
-        REGISTER,
-    );
-    compare(list, &address);
-    meta(list, META_L4PROTO);
-    compare(list, &[TCP]);
-    payload(list, TRANSPORT_HEADER, 2, 2, REGISTER);
-    compare(list, &door.port().to_be_bytes());
+/// How resolvers are asked: address, protocol and port.
+fn questions(resolvers: &[IpAddr]) -> impl Iterator<Item = (IpAddr, u8, u16)> {
+    (resolvers.iter()).flat_map(|resolver| [(*resolver, UDP, 53), (*resolver, TCP, 53)])
+}
+
+/// `ip daddr A meta l4proto P th dport N accept`
+fn to_port(list: &mut Vec<u8>, address: IpAddr, protocol: u8, port: u16) {
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    within(list, address, prefix);
+    transport(list, protocol, port, port);
     accept(list);
 }
 
@@ -588,9 +584,9 @@ fn counted(element: &[u8], family: u8) -> Option<Counted> {
             rest,
         )
     };
-    let protocol = match rest.first()? {
-        6 => Transport::Tcp,
-        17 => Transport::Udp,
+    let protocol = match *rest.first()? {
+        TCP => Transport::Tcp,
+        UDP => Transport::Udp,
         _ => return None,
     };
     let port = u16::from_be_bytes(rest.get(4..6)?.try_into().ok()?);

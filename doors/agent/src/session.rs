@@ -34,8 +34,9 @@ pub enum Event {
     Open,
     /// The one subscription: granted, or refused for this reason.
     Subscribed(Result<(), Reason>),
-    /// A message, acknowledged already.
+    /// A message; with a packet id, it waits to be acknowledged.
     Message {
+        packet_id: Option<u16>,
         topic: String,
         payload: Vec<u8>,
     },
@@ -111,6 +112,16 @@ impl Session {
         }
     }
 
+    /// Acknowledges a message, or says that what it asked for was not done.
+    pub fn acknowledge(&mut self, packet_id: u16, is_done: bool) {
+        let reason = if is_done {
+            Reason::SUCCESS
+        } else {
+            Reason::IMPLEMENTATION_SPECIFIC_ERROR
+        };
+        encode::puback(&mut self.out, Version::V5, packet_id, reason, None);
+    }
+
     pub fn disconnect(&mut self) {
         encode::disconnect_by_client(&mut self.out, Version::V5, Reason::SUCCESS);
     }
@@ -179,16 +190,11 @@ impl Session {
                 Ok(Some(Event::Open))
             }
             _ if !self.is_open => Err(Failure::Protocol("MQTT: something before CONNACK")),
-            Packet::Publish(publish) => {
-                if let Some(packet_id) = publish.packet_id {
-                    let reason = Reason::SUCCESS;
-                    encode::puback(&mut self.out, Version::V5, packet_id, reason, None);
-                }
-                Ok(Some(Event::Message {
-                    topic: publish.topic.to_owned(),
-                    payload: publish.payload.to_vec(),
-                }))
-            }
+            Packet::Publish(publish) => Ok(Some(Event::Message {
+                packet_id: publish.packet_id,
+                topic: publish.topic.to_owned(),
+                payload: publish.payload.to_vec(),
+            })),
             Packet::Puback(ack) => Ok(Some(Event::Acknowledged {
                 packet_id: ack.packet_id,
                 reason: ack.reason,
@@ -269,6 +275,44 @@ mod tests {
         encode::pingresp(&mut session.received);
         assert_eq!(session.next_event().unwrap(), None);
         assert!(session.next_deadline() > due + PING_PATIENCE);
+    }
+
+    #[test]
+    fn a_message_is_acknowledged_when_it_is_said_to_be_done_and_not_before() {
+        let now = Instant::now();
+        let mut session = open(now);
+        let publish = Publish {
+            dup: false,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            topic: "t",
+            packet_id: Some(7),
+            topic_alias: None,
+            forward: ForwardProperties::NONE,
+            payload: b"p",
+        };
+        encode::publish(&mut session.received, Version::V5, &publish);
+        let event = session.next_event().unwrap();
+        assert!(matches!(
+            event,
+            Some(Event::Message {
+                packet_id: Some(7),
+                ..
+            })
+        ));
+        assert!(session.take_output(now).is_empty());
+        for (is_done, reason) in [
+            (true, Reason::SUCCESS),
+            (false, Reason::IMPLEMENTATION_SPECIFIC_ERROR),
+        ] {
+            session.acknowledge(7, is_done);
+            let said = session.take_output(now);
+            let packet = mqtt::decode(Version::V5, &said).unwrap();
+            assert!(
+                matches!(&packet, Packet::Puback(ack) if (ack.packet_id, ack.reason) == (7, reason)),
+                "{packet:?}"
+            );
+        }
     }
 
     #[test]

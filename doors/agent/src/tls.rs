@@ -39,6 +39,9 @@ pub struct Transport {
 pub struct Trust {
     pub roots: Arc<RootCertStore>,
     pub source_address: Option<IpAddr>,
+    /// Where the plane was reached, while nobody can be asked for its name; empty: its name is asked
+    /// for.
+    pub reached: Vec<IpAddr>,
 }
 
 impl Transport {
@@ -59,7 +62,7 @@ impl Transport {
         let config = config(shown, alpn, trust, clock)?;
         let name = ServerName::try_from(to.server_name.clone())
             .map_err(|_| Failure::Protocol("a server name that is none"))?;
-        let (tcp, peer) = connect(to, trust.source_address, waiting, deadline)?;
+        let (tcp, peer) = connect(to, trust, waiting, deadline)?;
         let tls = ClientConnection::new(config, name).map_err(|e| Failure::Tls(e.to_string()))?;
         let mut transport = Self { tcp, tls, peer };
         while transport.tls.is_handshaking() || transport.tls.wants_write() {
@@ -178,16 +181,23 @@ fn cut() -> Failure {
 /// Tries the addresses of a name in turn.
 fn connect(
     to: &Address,
-    from: Option<IpAddr>,
+    trust: &Trust,
     waiting: &Waiting,
     deadline: Instant,
 ) -> Result<(TcpStream, SocketAddr), Failure> {
-    let addresses = (to.host.as_str(), to.port)
-        .to_socket_addrs()
-        .map_err(|_| Failure::Unresolved(to.host.clone()))?;
-    let mut last = Failure::Unresolved(to.host.clone());
-    for address in addresses.take(ADDRESSES_MAX) {
-        match connect_one(address, from, waiting, deadline) {
+    let unresolved = || Failure::Unresolved(to.host.clone());
+    let addresses: Vec<SocketAddr> = if trust.reached.is_empty() {
+        (to.host.as_str(), to.port)
+            .to_socket_addrs()
+            .map_err(|_| unresolved())?
+            .collect()
+    } else {
+        let at = |address: &IpAddr| SocketAddr::new(*address, to.port);
+        trust.reached.iter().map(at).collect()
+    };
+    let mut last = unresolved();
+    for address in addresses.into_iter().take(ADDRESSES_MAX) {
+        match connect_one(address, trust.source_address, waiting, deadline) {
             Ok(tcp) => return Ok((tcp, address)),
             Err(Failure::Stopped) => return Err(Failure::Stopped),
             Err(failure) => last = failure,

@@ -21,8 +21,22 @@ pub fn read(path: &Path, bytes_max: usize) -> anyhow::Result<Vec<u8>> {
 /// # Errors
 /// As there, or it is not UTF-8.
 pub fn read_text(path: &Path, bytes_max: usize) -> anyhow::Result<String> {
-    String::from_utf8(read(path, bytes_max)?)
-        .map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", shown(path)))
+    text(path, read(path, bytes_max)?)
+}
+
+/// What a file holds, as text.
+///
+/// # Errors
+/// It is not UTF-8; the line is named.
+pub fn text(path: &Path, bytes: Vec<u8>) -> anyhow::Result<String> {
+    String::from_utf8(bytes).map_err(|wrong| {
+        let good = wrong
+            .as_bytes()
+            .iter()
+            .take(wrong.utf8_error().valid_up_to());
+        let line = good.filter(|byte| **byte == b'\n').count() + 1;
+        anyhow::anyhow!("{}:{line}: this is not UTF-8 text", shown(path))
+    })
 }
 
 /// A private key: refused if others on this machine may read it.

@@ -687,10 +687,12 @@ fn recall(
         judgement.introduce(&device.device, registry);
     }
     // After the devices are known: what is remembered of others is left out.
-    if let Some(snapshot) = facts.blob(judge::BASELINES)?
-        && let Err(error) = judgement.detector.restore(&snapshot)
-    {
-        tracing::error!("{error}");
+    for key in judge::learned_keys() {
+        if let Some(snapshot) = facts.blob(&key)?
+            && let Err(error) = judgement.detector.restore(&snapshot)
+        {
+            tracing::error!("{key}: {error}");
+        }
     }
     Ok(judgement)
 }

@@ -2,6 +2,7 @@
 
 use access::Diagnostic;
 use identity::{Refusal, profile};
+use model::DeviceId;
 use store::CommitError;
 
 /// Why an act was not done. The API maps it to a status, in one place.
@@ -63,6 +64,15 @@ impl Trouble {
         Self::Refused {
             code,
             text: text.into(),
+        }
+    }
+
+    /// Nobody expects it, and it has no certificate.
+    #[must_use]
+    pub fn device_unknown(device: &DeviceId) -> Self {
+        Self::Unknown {
+            code: "device-unknown",
+            text: format!("no device {device} is expected or enrolled"),
         }
     }
 

@@ -11,7 +11,6 @@ use crate::judge::signals::Told;
 use crate::plane::Plane;
 use crate::shared::{Locked, OneAtATime, off_thread};
 use crate::trouble::Trouble;
-use detection::Feature;
 use gateway::twin::{self, TwinRefusal};
 use model::{Attribution, DeviceId, Principal, Timestamp};
 use serde_json::{Value, json};
@@ -104,10 +103,7 @@ pub struct Set {
 /// There is no such device; the disk.
 pub async fn show(plane: &Arc<Plane>, device: &DeviceId) -> Result<Shown, Trouble> {
     if plane.trust().registry().device(device).is_none() {
-        return Err(Trouble::Unknown {
-            code: "device-unknown",
-            text: format!("no device {device} is expected or enrolled"),
-        });
+        return Err(Trouble::device_unknown(device));
     }
     let (reading, id) = (Arc::clone(plane), device.clone());
     let found = off_thread(move || reading.store.twin(&id)).await??;
@@ -229,14 +225,11 @@ fn refuse(plane: &Plane, device: &DeviceId, refusal: &TwinRefusal, at: Timestamp
         "device/{device}: refused {}: the state that it reports: {refusal} [device must act]",
         refusal.code()
     );
-    plane.signals.tell(Told::seen(
+    plane.signals.tell(Told::denied(
         Principal::Device(device.clone()),
         Attribution::Proven,
-        Feature::Denied {
-            action: "report-state".to_owned(),
-            target: String::new(),
-            reason: refusal.code().to_owned(),
-        },
+        ("report-state", ""),
+        refusal.code(),
         at,
     ));
 }

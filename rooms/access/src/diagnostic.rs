@@ -32,7 +32,7 @@ impl Diagnostic {
         message: impl Into<String>,
         help: impl Into<Option<String>>,
     ) -> Self {
-        let (line, column) = place.line_and_column();
+        let (line, column) = line_and_column(place.text, place.offset);
         Self {
             path: printable(place.path),
             line,
@@ -83,24 +83,24 @@ impl<'a> Place<'a> {
             offset: span.start,
         }
     }
+}
 
-    fn line_and_column(self) -> (u32, u32) {
-        // A span comes from a parser of this text; should it not fall on a character, the start
-        // of the file is better than nothing.
-        let before = self.text.get(..self.offset).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .unwrap_or_default()
-            .chars()
-            .count()
-            + 1;
-        (
-            u32::try_from(line).unwrap_or(u32::MAX),
-            u32::try_from(column).unwrap_or(u32::MAX),
-        )
-    }
+/// Both from 1, the column in characters.
+pub(crate) fn line_and_column(text: &str, offset: usize) -> (u32, u32) {
+    // It comes from a parser of this text, which may count bytes. Should it lie behind the end, the
+    // start of the text is better than nothing.
+    let offset = match offset {
+        offset if offset <= text.len() => text.floor_char_boundary(offset),
+        _ => 0,
+    };
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let last = before.rsplit('\n').next().unwrap_or_default();
+    let column = last.chars().count() + 1;
+    (
+        u32::try_from(line).unwrap_or(u32::MAX),
+        u32::try_from(column).unwrap_or(u32::MAX),
+    )
 }
 
 /// Text of a file can reach a terminal or a log through a message: control characters, and those
@@ -206,6 +206,7 @@ mod tests {
         assert_eq!(at(0), (1, 1));
         assert_eq!(at(text.find('=').unwrap()), (1, 3));
         assert_eq!(at(text.rfind('=').unwrap()), (2, 4));
+        assert_eq!(at(text.find('ü').unwrap() + 1), (2, 2));
         assert_eq!(at(999), (1, 1));
     }
 

@@ -16,7 +16,7 @@ use crate::behaviour::{Destination, DestinationId};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::Direction;
 use crate::network::{Remote, Rule, authority, protocol};
-use json::{Json, bare};
+use json::{Json, Key, bare};
 use model::{ProductId, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -122,7 +122,7 @@ impl Text<'_> {
         if self.file.text.len() > FILE_BYTES_MAX {
             return Err(self.refuse(0, format!("a MUD file has at most {FILE_BYTES_MAX} bytes")));
         }
-        let whole: Json = serde_json::from_str(&self.file.text).map_err(|error| {
+        let whole = json::read(&self.file.text).map_err(|error| {
             let lines = self.file.text.split_inclusive('\n');
             let before: usize = lines
                 .take(error.line().saturating_sub(1))
@@ -134,9 +134,10 @@ impl Text<'_> {
             )
         })?;
         let mut others = whole.members().into_iter().flatten().map(|(key, _)| key);
-        let known = |key: &&String| {
+        let known = |key: &&Key| {
+            let name: &str = key;
             matches!(
-                key.as_str(),
+                name,
                 "ietf-mud:mud"
                     | "ietf-access-control-list:acls"
                     // As drafts before RFC 8519 had it, and as files in use still have it.
@@ -147,7 +148,7 @@ impl Text<'_> {
             return Err(self.unknown(other));
         }
         let mud = (whole.member("mud"))
-            .ok_or_else(|| self.refuse(0, "there is no ietf-mud:mud in it".to_owned()))?;
+            .ok_or_else(|| self.refuse(whole.at, "there is no ietf-mud:mud in it".to_owned()))?;
         let url = self.head(mud)?;
         let lists = self.lists(&whole)?;
         let mut reading = Reading {
@@ -167,12 +168,11 @@ impl Text<'_> {
             ("from-device-policy", Direction::FromDevice),
             ("to-device-policy", Direction::ToDevice),
         ] {
-            for name in self.named(mud, policy)? {
+            for named in self.named(mud, policy)? {
+                let name = named.text().unwrap_or_default();
                 let list = lists.get(name).ok_or_else(|| {
-                    self.refuse_at(
-                        name,
-                        format!("{policy} names {name:?}, and no list is called so"),
-                    )
+                    let message = format!("{policy} names {name:?}, and no list is called so");
+                    self.refuse(named.at, message)
                 })?;
                 used.insert(name);
                 reading.read_list(list, direction)?;
@@ -190,16 +190,15 @@ impl Text<'_> {
         if let Some(other) = members.find(|key| !NODES.contains(&bare(key))) {
             return Err(self.unknown(other));
         }
-        if mud
-            .member("mud-version")
-            .and_then(|version| version.number(255))
-            != Some(1)
-        {
-            return Err(self.refuse_at("mud-version", "only mud-version 1 is known".to_owned()));
+        let version = mud.member("mud-version");
+        if version.and_then(|version| version.number(255)) != Some(1) {
+            let at = version.unwrap_or(mud).at;
+            return Err(self.refuse(at, "only mud-version 1 is known".to_owned()));
         }
-        if (mud.member("extensions")).is_some_and(|list| list.list() != Some(&[])) {
+        let extensions = mud.member("extensions");
+        if let Some(list) = extensions.filter(|list| list.list() != Some(&[])) {
             let message = "it uses extensions, and none is known here".to_owned();
-            return Err(self.refuse_at("extensions", message));
+            return Err(self.refuse(list.at, message));
         }
         let url = mud
             .member("mud-url")
@@ -209,7 +208,8 @@ impl Text<'_> {
             url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_plain || authority(url).is_none() {
             let message = format!("mud-url is an https URL of at most {URL_BYTES_MAX} characters");
-            return Err(self.refuse_at("mud-url", message));
+            let at = mud.member("mud-url").unwrap_or(mud).at;
+            return Err(self.refuse(at, message));
         }
         Ok(url.to_owned())
     }
@@ -220,39 +220,33 @@ impl Text<'_> {
             .or_else(|| whole.member("access-lists"));
         let lists = container.and_then(|container| self.only(container, "acl"));
         let lists = lists.and_then(Json::list).ok_or_else(|| {
-            self.refuse(
-                0,
-                "there are no ietf-access-control-list:acls in it".to_owned(),
-            )
+            let message = "there are no ietf-access-control-list:acls in it".to_owned();
+            self.refuse(container.unwrap_or(whole).at, message)
         })?;
         let mut found = Lists::new();
         for list in lists {
             let name = list.member("name").and_then(Json::text).unwrap_or_default();
             if name.is_empty() || found.insert(name, list).is_some() {
-                return Err(self.refuse_at(name, "each list has a name of its own".to_owned()));
+                let message = "each list has a name of its own".to_owned();
+                return Err(self.refuse(place_of(list), message));
             }
         }
         Ok(found)
     }
 
-    /// The names of the lists of a policy.
-    fn named<'j>(&self, mud: &'j Json, policy: &str) -> Result<Vec<&'j str>, Diagnostic> {
+    /// The names of the lists of a policy, which are texts.
+    fn named<'j>(&self, mud: &'j Json, policy: &str) -> Result<Vec<&'j Json>, Diagnostic> {
         let Some(container) = mud.member(policy) else {
             return Ok(Vec::new());
         };
         let lists = (self.only(container, "access-lists"))
             .and_then(|lists| self.only(lists, "access-list"))
             .and_then(Json::list);
-        let names: Option<Vec<&str>> = lists.and_then(|lists| {
-            (lists.iter())
-                .map(|list| self.only(list, "name").and_then(Json::text))
-                .collect()
-        });
+        let name = |list: &'j Json| self.only(list, "name").filter(|name| name.text().is_some());
+        let names = lists.and_then(|lists| lists.iter().map(name).collect());
         names.ok_or_else(|| {
-            self.refuse_at(
-                policy,
-                format!("{policy} is no list of access lists by their names"),
-            )
+            let message = format!("{policy} is no list of access lists by their names");
+            self.refuse(container.at, message)
         })
     }
 
@@ -263,18 +257,10 @@ impl Text<'_> {
             .filter(|_| object.members().is_some_and(|all| all.len() == 1))
     }
 
-    fn unknown(&self, node: &str) -> Diagnostic {
-        let message = format!("the node {node:?} is not known: what it means cannot be enforced");
-        self.refuse_at(node, message)
-    }
-
-    /// Where a text first stands in quotation marks.
-    fn offset(&self, quoted: &str) -> usize {
-        self.file.text.find(&format!("\"{quoted}\"")).unwrap_or(0)
-    }
-
-    fn refuse_at(&self, quoted: &str, message: String) -> Diagnostic {
-        self.refuse(self.offset(quoted), message)
+    fn unknown(&self, node: &Key) -> Diagnostic {
+        let name: &str = node;
+        let message = format!("the node {name:?} is not known: what it means cannot be enforced");
+        self.refuse(node.at, message)
     }
 
     fn refuse(&self, offset: usize, message: String) -> Diagnostic {
@@ -300,7 +286,7 @@ impl Reading<'_> {
             self.count += 1;
             if self.count > ENTRIES_MAX {
                 let message = format!("a MUD file has at most {ENTRIES_MAX} entries");
-                return Err(self.text.refuse(0, message));
+                return Err(self.text.refuse(entry.at, message));
             }
             match entry::read(entry, bare(kind), direction) {
                 Ok(read) => {
@@ -314,7 +300,7 @@ impl Reading<'_> {
                         "{}: {why}, and it refuses what later entries permit",
                         name_of(entry)
                     );
-                    return Err(self.text.refuse_at(&name_of(entry), message));
+                    return Err(self.text.refuse(place_of(entry), message));
                 }
                 Err(why) => self.unenforced(entry, why),
             }
@@ -342,14 +328,14 @@ impl Reading<'_> {
         let entries = entries.and_then(Json::list);
         entries.ok_or_else(|| {
             let name = list.member("name").and_then(Json::text).unwrap_or_default();
-            self.text
-                .refuse_at(name, format!("the list {name:?} has no entries"))
+            let message = format!("the list {name:?} has no entries");
+            self.text.refuse(place_of(list), message)
         })
     }
 
     fn unenforced(&mut self, entry: &Json, why: String) {
         let name = name_of(entry);
-        let place = self.text.refuse_at(&name, String::new());
+        let place = self.text.refuse(place_of(entry), String::new());
         self.mud.unenforced.push(Unenforced {
             entry: name,
             line: place.line,
@@ -365,6 +351,11 @@ impl Reading<'_> {
             .or_insert_with(|| DestinationId::of_mud(&product, next))
             .clone()
     }
+}
+
+/// Where the name of a list or an entry is, or else it itself.
+fn place_of(named: &Json) -> usize {
+    named.member("name").unwrap_or(named).at
 }
 
 fn name_of(entry: &Json) -> String {

@@ -6,6 +6,7 @@ use crate::judge::rates::Counted;
 use crate::judge::sets::Contact;
 use crate::judge::{Judgement, Sight, failures, interfaces, protocol, rates, reports, sets};
 use crate::pack::{Pack, digest};
+use crate::parts::Parts;
 use crate::places::{Places, known_key};
 use crate::visitors::Visitors;
 use crate::{Baseline, Declared, Deviation, Feature, Observation, Settings};
@@ -18,7 +19,7 @@ pub struct Detector {
     settings: Settings,
     now: Timestamp,
     groups: BTreeMap<ProductId, Group>,
-    devices: BTreeMap<DeviceId, Known>,
+    devices: Parts<Known>,
     /// When silence of a device would be worth a word; looked at again then.
     due: BTreeSet<(Timestamp, DeviceId)>,
     visitors: Visitors,
@@ -48,8 +49,8 @@ pub enum SnapshotError {
 
 const FORMAT: u64 = 1;
 const MARK: &[u8] = b"fleetward detection\n";
-/// A million devices at their largest.
-const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
+/// A 256th of ten million devices.
+const SNAPSHOT_BYTES_MAX: usize = 1 << 26;
 
 impl Detector {
     #[must_use]
@@ -58,7 +59,7 @@ impl Detector {
             settings,
             now: Timestamp::default(),
             groups: BTreeMap::new(),
-            devices: BTreeMap::new(),
+            devices: Parts::new(),
             due: BTreeSet::new(),
             visitors: Visitors::default(),
         }
@@ -223,20 +224,37 @@ impl Detector {
         Some(group.accept(at, &self.settings))
     }
 
-    /// What was learned, without what is declared or set, and without what is remembered of
-    /// people, services and addresses, which is of the last hour.
+    /// What was learned of all groups, without what is declared or set.
     #[must_use]
-    pub fn snapshot(&self) -> Vec<u8> {
+    pub fn snapshot_of_groups(&self) -> Vec<u8> {
+        self.snapshot(&self.groups, core::iter::empty())
+    }
+
+    /// What was learned of one of the 256 parts that devices are divided into. Nothing is kept of
+    /// people, services and addresses: what is remembered of these is of the last hour.
+    ///
+    /// Each part may be of another moment: a device whose part is older than its group's learning is
+    /// counted there once more when it does the same again.
+    #[must_use]
+    pub fn snapshot_of_devices(&self, part: u8) -> Vec<u8> {
+        self.snapshot(&BTreeMap::new(), self.devices.part(part))
+    }
+
+    fn snapshot<'d>(
+        &self,
+        groups: &BTreeMap<ProductId, Group>,
+        devices: impl ExactSizeIterator<Item = (&'d DeviceId, &'d Known)>,
+    ) -> Vec<u8> {
         let mut out = MARK.to_vec();
         FORMAT.put(&mut out);
         self.now.put(&mut out);
-        count(self.groups.len()).put(&mut out);
-        for (product, group) in &self.groups {
+        count(groups.len()).put(&mut out);
+        for (product, group) in groups {
             product.put(&mut out);
             group.learned.put(&mut out);
         }
-        count(self.devices.len()).put(&mut out);
-        for (id, known) in &self.devices {
+        count(devices.len()).put(&mut out);
+        for (id, known) in devices {
             id.put(&mut out);
             known.product.put(&mut out);
             known.state.put(&mut out);
@@ -245,7 +263,7 @@ impl Detector {
         out
     }
 
-    /// Takes back what was learned of the devices that are enrolled now; of others, and of
+    /// Takes one snapshot back, as far as it is of devices that are enrolled now; of others, and of
     /// devices that have moved to another product since, nothing.
     ///
     /// # Errors

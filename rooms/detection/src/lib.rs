@@ -28,6 +28,7 @@ mod habit;
 mod judge;
 mod observation;
 mod pack;
+mod parts;
 mod places;
 pub mod report;
 mod settings;

@@ -259,8 +259,8 @@ impl Gateway {
         Some(&mut connection.out)
     }
 
-    /// Whether this client acknowledges and nobody waits for it: its window is half free. What it
-    /// sends next may then be left to gather for a moment.
+    /// Whether this client acknowledges messages of QoS 1 and nobody waits for it: more than half of
+    /// its window is free. What it sends next may then be left to gather for a moment.
     #[must_use]
     pub fn only_answers(&self, connection: ConnectionId) -> bool {
         let Some(found) = self.connection(connection.0) else {
@@ -268,9 +268,8 @@ impl Gateway {
         };
         let session = found.session().and_then(|index| self.sessions.get(index));
         found.answered
-            && session.is_some_and(|session| {
-                session.queue.len() <= usize::from(found.receive_maximum) / 2
-            })
+            && session
+                .is_some_and(|session| session.queue.len() < usize::from(found.receive_maximum) / 2)
     }
 
     /// After a write: the bytes that left `output` and are not yet in the kernel.

@@ -93,6 +93,9 @@ impl Rates {
                     return false;
                 }
                 if take {
+                    if self.0.is_empty() {
+                        self.0.reserve_exact(1);
+                    }
                     self.0.push((channel, next));
                 }
             }

@@ -105,10 +105,7 @@ impl Gateway {
         turn: &mut Turn,
     ) -> Step {
         if let Some(connection) = self.connection_mut(id) {
-            connection.answered = matches!(
-                packet,
-                Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_)
-            );
+            connection.answered = matches!(packet, Packet::Puback(_));
         }
         match packet {
             Packet::Publish(publish) => return self.on_publish(id, session, publish, now, turn),

@@ -32,7 +32,8 @@ pub(crate) struct Connection {
     pub listed: bool,
     pub opened_at: Timestamp,
     pub last_packet_at: Timestamp,
-    /// Its latest packet was an acknowledgement.
+    /// Its latest packet was a PUBACK. The other acknowledgements are waited for: a message of QoS 2
+    /// is the client's to use when it has our answer to its PUBREC.
     pub answered: bool,
     pub keep_alive_seconds: u16,
     /// Of the client: we never send a larger one.

@@ -168,6 +168,10 @@ impl Gateway {
         let replaced = match earlier.and_then(|at| found.subscriptions.get_mut(at)) {
             Some(place) => Some(std::mem::replace(place, subscribed.clone())),
             None => {
+                if found.subscriptions.is_empty() {
+                    // Most devices have one; a list makes room for four by itself.
+                    found.subscriptions.reserve_exact(1);
+                }
                 found.subscriptions.push(subscribed.clone());
                 None
             }

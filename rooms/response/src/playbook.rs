@@ -3,6 +3,7 @@
 use crate::text::{is_name, printable};
 use model::{Containment, DeviationKind, Severity};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
@@ -181,21 +182,24 @@ pub struct PlaybookError {
     pub path: String,
     /// From 1.
     pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
     pub message: String,
     /// What to write instead.
     pub help: Option<String>,
 }
 
-/// `fleet/playbooks/contain.toml:3: what is wrong (help: what to write)`.
+/// `fleet/playbooks/contain.toml:3:8: what is wrong (help: what to write)`.
 impl fmt::Display for PlaybookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             path,
             line,
+            column,
             message,
             help,
         } = self;
-        write!(f, "fleet/{path}:{line}: {message}")?;
+        write!(f, "fleet/{path}:{line}:{column}: {message}")?;
         match help {
             Some(help) => write!(f, " (help: {help})"),
             None => Ok(()),
@@ -254,6 +258,25 @@ pub fn read(path: &str, text: &str) -> Result<Vec<Playbook>, Vec<PlaybookError>>
     }
 }
 
+/// What to say of a file that declares a playbook which `first` declares too.
+#[must_use]
+pub fn declared_twice(path: &str, text: &str, name: &str, first: &str) -> PlaybookError {
+    let tables: BTreeMap<Spanned<String>, IgnoredAny> = toml::from_str(text).unwrap_or_default();
+    let mut names = tables.keys();
+    let span = names.find(|key| key.get_ref() == name).map(Spanned::span);
+    let file = File {
+        path: printable(path),
+        text,
+        wrong: Vec::new(),
+    };
+    let message = format!("playbook {name} is declared in {first} too");
+    file.error(
+        span.unwrap_or_default(),
+        &message,
+        Some("give each its own name"),
+    )
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -291,14 +314,22 @@ impl File<'_> {
         message: impl AsRef<str>,
         help: impl Into<Option<&'h str>>,
     ) {
+        let error = self.error(at, message.as_ref(), help.into());
+        self.wrong.push(error);
+    }
+
+    fn error(&self, at: Range<usize>, message: &str, help: Option<&str>) -> PlaybookError {
         let before = self.text.get(..at.start).unwrap_or_default();
         let line = before.matches('\n').count().saturating_add(1);
-        self.wrong.push(PlaybookError {
+        let last = before.rsplit('\n').next().unwrap_or_default();
+        let column = last.chars().count().saturating_add(1);
+        PlaybookError {
             path: self.path.clone(),
             line: u32::try_from(line).unwrap_or(u32::MAX),
-            message: printable(message.as_ref()),
-            help: help.into().map(printable),
-        });
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            message: printable(message),
+            help: help.map(printable),
+        }
     }
 
     /// The value if it lies in the range; else refused, and the low end so that reading goes on.

@@ -1,16 +1,15 @@
 //! Devices quarantined and policy changed while the fleet goes on. What is forbidden at the
 //! acknowledgement of an act and sent after it must be refused; whoever was never forbidden must be
 //! heard all the time. Both are judged from outside, by when each message was sent.
-//!
-//! The requests go out on a thread of their own, so that waiting for one delays no message.
 
 use super::Run;
+use super::asker::{Answer, Asker};
 use super::tally::{Message, Phase, Standing};
 use crate::enroll::read_fleet;
 use crate::plane::{FleetFile, Plane};
-use crate::refusal::{Refusal, SetupError};
+use crate::refusal::SetupError;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 /// What to do while measuring, in this order.
@@ -61,8 +60,7 @@ pub(super) struct Container {
     /// When the next message of those whom a strike is about is due.
     publishes_at: Instant,
     publishes_next: usize,
-    requests: Sender<Act>,
-    answers: Receiver<Answer>,
+    asker: Asker<Act, ()>,
     done: Vec<Containment>,
 }
 
@@ -88,16 +86,10 @@ enum Stage {
     Asked,
     After {
         ends_at: Instant,
-        answer: Answer,
+        answer: Answer<()>,
         /// Messages that these sessions had sent before.
         sent_before: u64,
     },
-}
-
-struct Answer {
-    sent_at: Instant,
-    received_at: Instant,
-    outcome: Result<(), Refusal>,
 }
 
 /// Between two messages of those whom a strike is about.
@@ -118,30 +110,12 @@ impl Container {
     ) -> Result<Self, SetupError> {
         let strikes = strikes(wanted, run, order)?;
         let plane = wanted.plane.clone();
-        let (requests, to_do) = channel::<Act>();
-        let (done, answers) = channel();
-        // Ends when the requests do; its answers are read before that.
-        std::thread::spawn(move || {
-            for act in to_do {
-                let sent_at = Instant::now();
-                let outcome = match &act {
-                    Act::Quarantine(devices) => {
-                        (devices.iter()).try_for_each(|device| plane.contain(device, "quarantined"))
-                    }
-                    Act::QuarantineProduct(product) => {
-                        plane.contain_product(product, "quarantined")
-                    }
-                    Act::Apply(files) => plane.apply(files),
-                };
-                let answer = Answer {
-                    sent_at,
-                    received_at: Instant::now(),
-                    outcome,
-                };
-                if done.send(answer).is_err() {
-                    return;
-                }
+        let asker = Asker::start(move |act: &Act| match act {
+            Act::Quarantine(devices) => {
+                (devices.iter()).try_for_each(|device| plane.contain(device, "quarantined"))
             }
+            Act::QuarantineProduct(product) => plane.contain_product(product, "quarantined"),
+            Act::Apply(files) => plane.apply(files),
         });
         let each = lasts / u32::try_from(strikes.len().max(1)).unwrap_or(u32::MAX);
         Ok(Self {
@@ -154,8 +128,7 @@ impl Container {
             each,
             publishes_at: begins,
             publishes_next: 0,
-            requests,
-            answers,
+            asker,
             done: Vec::new(),
         })
     }
@@ -262,8 +235,7 @@ impl Run<'_> {
                 self.tally.stands(*slot, Standing::Changing);
             }
             container.stage = Stage::Asked;
-            // It cannot fail: the thread lives as long as there are requests.
-            let _ = container.requests.send(strike.act.clone());
+            container.asker.ask(strike.act.clone());
         }
         if now >= container.publishes_at {
             container.publishes_at = now + MESSAGE_DISTANCE;
@@ -293,7 +265,7 @@ impl Run<'_> {
             return;
         };
         if let Stage::Asked = container.stage {
-            match container.answers.try_recv() {
+            match container.asker.answer() {
                 Ok(answer) => {
                     let standing = match answer.outcome {
                         Ok(()) => strike.then,

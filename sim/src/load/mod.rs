@@ -4,6 +4,7 @@
 //! counts from when they were due. What cannot be sent because a device's window or socket is
 //! full is counted as held back, never queued. One thread, one epoll.
 
+mod asker;
 mod certificates;
 mod come_back;
 mod contain;
@@ -63,6 +64,9 @@ pub enum Arrivals {
     Even,
     /// Each device sends by a clock of its own: with one period, at a moment that chance gave it.
     Own,
+    /// At even distances, but only at the ticks of a coarse timer of a millisecond: what falls between
+    /// two comes at the first.
+    Ticks,
 }
 
 /// A run.

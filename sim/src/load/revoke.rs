@@ -1,17 +1,17 @@
 //! Identities withdrawn one after the other while the rest of the fleet goes on, and what their
 //! devices saw: the last of their messages that was acknowledged, and the end of their connections.
 //!
-//! The requests go out on a thread of their own, so that waiting for one delays no message. A strike
-//! has its turn to itself: the next begins after the answer to this one, however late we are, so
-//! that all of them are measured and no answer is taken for another's.
+//! A strike has its turn to itself: the next begins after the answer to this one, however late we
+//! are, so that all of them are measured and no answer is taken for another's.
 
+use super::asker::{self, Asker};
 use super::tally::{Message, Phase};
 use super::{Run, micros};
 use crate::der::{Reader, tag};
 use crate::plane::{Plane, Revoked};
-use crate::refusal::{Refusal, SetupError};
+use crate::refusal::SetupError;
 use aws_lc_rs::digest::{SHA256, digest};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 /// What to revoke while measuring.
@@ -65,8 +65,7 @@ pub(super) struct Revoker {
     each: Duration,
     /// When the device whose turn it is publishes next.
     publishes_at: Instant,
-    requests: Sender<(&'static str, String)>,
-    answers: Receiver<Answer>,
+    asker: Asker<(&'static str, String), Revoked>,
     /// Of the first so many strikes.
     answered: Vec<Answer>,
 }
@@ -84,11 +83,7 @@ enum Stage {
     After { ends_at: Instant },
 }
 
-struct Answer {
-    sent_at: Instant,
-    received_at: Instant,
-    outcome: Result<Revoked, Refusal>,
-}
+type Answer = asker::Answer<Revoked>;
 
 /// Between two messages of a device that is about to be revoked: how exactly its end is seen.
 const MESSAGE_DISTANCE: Duration = Duration::from_millis(1);
@@ -104,24 +99,8 @@ impl Revoker {
     ) -> Result<Self, SetupError> {
         let strikes = strikes(&wanted.what, run, order)?;
         let plane = wanted.plane.clone();
-        let (requests, to_do) = channel::<(&'static str, String)>();
-        let (done, answers) = channel();
-        // Ends when the requests do; its answers are read before that.
-        std::thread::spawn(move || {
-            for (kind, name) in to_do {
-                let sent_at = Instant::now();
-                let outcome = plane.revoke(kind, &name);
-                let received_at = Instant::now();
-                let answer = Answer {
-                    sent_at,
-                    received_at,
-                    outcome,
-                };
-                if done.send(answer).is_err() {
-                    return;
-                }
-            }
-        });
+        let asker =
+            Asker::start(move |(kind, name): &(&'static str, String)| plane.revoke(kind, name));
         let each = lasts / u32::try_from(strikes.len().max(1)).unwrap_or(u32::MAX);
         Ok(Self {
             strikes,
@@ -132,8 +111,7 @@ impl Revoker {
             begins,
             each,
             publishes_at: begins,
-            requests,
-            answers,
+            asker,
             answered: Vec::new(),
         })
     }
@@ -145,7 +123,7 @@ impl Revoker {
     /// Takes an answer that has come; the strike after it may begin then, and not before its time.
     fn step(&mut self, now: Instant) {
         if let Stage::Asked = self.stage {
-            match self.answers.try_recv() {
+            match self.asker.answer() {
                 Ok(answer) => {
                     self.answered.push(answer);
                     let over = u32::try_from(self.place + 1).unwrap_or(u32::MAX);
@@ -252,8 +230,7 @@ impl Run<'_> {
                 }
             }
             revoker.stage = Stage::Asked;
-            // It cannot fail: the thread lives as long as there are requests.
-            let _ = revoker.requests.send((strike.kind, strike.name.clone()));
+            revoker.asker.ask((strike.kind, strike.name.clone()));
         }
         if now >= revoker.publishes_at {
             revoker.publishes_at = now + MESSAGE_DISTANCE;

@@ -113,7 +113,13 @@ impl Pipeline {
         };
         other.responder.playbooks(read(text)?);
         other.begin();
-        other.detector.restore(&self.detector.snapshot())?;
+        other
+            .detector
+            .restore(&self.detector.snapshot_of_groups())?;
+        for part in 0..=u8::MAX {
+            let kept = self.detector.snapshot_of_devices(part);
+            other.detector.restore(&kept)?;
+        }
         other.alerts.restore(self.alerts.iter().cloned());
         Ok(other)
     }

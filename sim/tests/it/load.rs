@@ -51,6 +51,10 @@ fn settings_at(address: SocketAddr, paths: &CertificatePaths, mode: Mode) -> Set
     }
 }
 
+fn measure(settings: &Settings) -> Report {
+    run(settings, &mut |_| ()).unwrap()
+}
+
 fn complete(report: &Report) {
     assert!(report.published > 0, "{report:?}");
     assert!(report.failures.is_empty(), "{report:?}");
@@ -115,7 +119,7 @@ fn what_the_forwarder_acknowledges_arrives_once_and_in_order() {
         in_clear: true,
         ..settings_at(address, &paths, Mode::Publish)
     };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&settings);
     complete(&report);
     assert_eq!(report.connected, 20);
 }
@@ -134,7 +138,7 @@ fn a_thousand_devices_at_five_thousand_messages_a_second() {
         measured: Duration::from_secs(3),
         ..settings(&broker, Mode::Publish)
     };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&settings);
     complete(&report);
     assert_eq!(report.connected, 1000);
 }
@@ -151,7 +155,7 @@ fn fan_out_owes_a_delivery_to_every_device() {
         device_filter: "t/device-00002/down".to_owned(),
         ..settings(&broker, Mode::Fanout)
     };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&settings);
     assert_eq!(report.totals.sent, report.published * 5);
     assert_eq!(report.totals.acknowledged, report.totals.sent);
     // One device alone may read there: what the other four are owed must show as lost.
@@ -170,7 +174,7 @@ fn a_publish_that_the_broker_denies_is_counted_as_refused_and_not_as_lost() {
         topic_template: "t/device-00001/up".to_owned(),
         ..settings(&broker, Mode::Publish)
     };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&settings);
     assert!(report.refused > 0, "{report:?}");
     assert_eq!(report.failures.get("puback:0x87"), Some(&report.refused));
     assert_eq!(
@@ -185,10 +189,10 @@ fn connecting_and_idling_are_counted() {
     let Some(broker) = Broker::start(20, &[]) else {
         return;
     };
-    let connects = run(&settings(&broker, Mode::Connect), &mut |_| ()).unwrap();
+    let connects = measure(&settings(&broker, Mode::Connect));
     assert!(connects.failures.is_empty(), "{connects:?}");
     assert!(connects.connect_p50_us.is_some(), "{connects:?}");
-    let idle = run(&settings(&broker, Mode::Idle), &mut |_| ()).unwrap();
+    let idle = measure(&settings(&broker, Mode::Idle));
     assert_eq!((idle.connected, idle.disconnected), (20, 0), "{idle:?}");
 }
 
@@ -210,7 +214,7 @@ fn strangers_are_counted_by_the_alert_that_refused_them() {
         devices: 10,
         ..settings(&broker, Mode::Idle)
     };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&settings);
     assert_eq!(report.connected, 0);
     assert_eq!(report.failures["alert:unknown_ca"], 10, "{report:?}");
     let settings = Settings {
@@ -233,44 +237,20 @@ fn a_run_that_cannot_be_is_refused_before_anything_is_opened() {
         devices: 1,
         ..settings(&broker, Mode::Publish)
     };
-    for (wrong, says) in [
+    type Spoil = fn(&mut Settings);
+    let cases: [(Spoil, &str); 5] = [
+        (|wrong| wrong.devices = 2, "holds 1 pairs"),
+        (|wrong| wrong.payload_bytes = 79, "use 80 or more"),
+        (|wrong| wrong.rate = f64::NAN, "NaN"),
+        (|wrong| wrong.ca = "/nonexistent".into(), "/nonexistent"),
         (
-            Settings {
-                devices: 2,
-                ..good.clone()
-            },
-            "holds 1 pairs",
-        ),
-        (
-            Settings {
-                payload_bytes: 79,
-                ..good.clone()
-            },
-            "use 80 or more",
-        ),
-        (
-            Settings {
-                rate: f64::NAN,
-                ..good.clone()
-            },
-            "NaN",
-        ),
-        (
-            Settings {
-                ca: "/nonexistent".into(),
-                ..good.clone()
-            },
-            "/nonexistent",
-        ),
-        (
-            Settings {
-                consumer: None,
-                mode: Mode::Fanout,
-                ..good
-            },
+            |wrong| (wrong.consumer, wrong.mode) = (None, Mode::Fanout),
             "name it",
         ),
-    ] {
+    ];
+    for (spoil, says) in cases {
+        let mut wrong = good.clone();
+        spoil(&mut wrong);
         let error = run(&wrong, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
@@ -335,6 +315,23 @@ fn revoking(broker: &Broker, socket: &Path) -> Settings {
     }
 }
 
+/// So many devices are quarantined, one by one.
+fn containing(broker: &Broker, socket: &Path, alone: usize) -> Settings {
+    Settings {
+        containments: Some(Containments {
+            plane: Plane::new(socket, Duration::from_secs(10)),
+            alone,
+            together: 0,
+            changes: 0,
+            fleet: socket.with_file_name("fleet"),
+            product: "line".to_owned(),
+            prefix: "line-".to_owned(),
+            whole: false,
+        }),
+        ..settings(broker, Mode::Contain)
+    }
+}
+
 #[test]
 fn a_revocation_reports_its_receipt_and_what_the_device_saw() {
     let Some(broker) = Broker::start(20, &[]) else {
@@ -348,7 +345,7 @@ fn a_revocation_reports_its_receipt_and_what_the_device_saw() {
         drain: Duration::from_secs(2),
         ..revoking(&broker, &socket)
     };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&settings);
     let asked = api.join().unwrap();
     // This broker ends nobody: all stay, and every message of everybody arrives.
     complete(&report);
@@ -390,7 +387,7 @@ fn a_revocation_that_is_answered_late_is_measured_like_the_others() {
         // Longer than the turn of a device, together longer than the run.
         std::thread::sleep(Duration::from_millis(400));
     });
-    let report = run(&revoking(&broker, &socket), &mut |_| ()).unwrap();
+    let report = measure(&revoking(&broker, &socket));
     let asked = api.join().unwrap();
     assert_eq!(report.disconnected, 0, "{report:?}");
     assert!(report.lasted_seconds >= 1.2, "{report:?}");
@@ -414,20 +411,7 @@ fn a_quarantine_that_is_acknowledged_and_does_not_bite_is_told() {
     let folder = crate::folder();
     let socket = folder.path().join("api.sock");
     let api = revoking_api(&socket, 3, 3, |_| ());
-    let settings = Settings {
-        containments: Some(Containments {
-            plane: Plane::new(&socket, Duration::from_secs(10)),
-            alone: 3,
-            together: 0,
-            changes: 0,
-            fleet: folder.path().to_owned(),
-            product: "line".to_owned(),
-            prefix: "line-".to_owned(),
-            whole: false,
-        }),
-        ..settings(&broker, Mode::Contain)
-    };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&containing(&broker, &socket, 3));
     assert_eq!(api.join().unwrap().len(), 3);
     assert_eq!(report.containments.len(), 3, "{report:?}");
     assert!(
@@ -454,19 +438,9 @@ fn who_was_never_forbidden_must_be_heard() {
         rate: 200.0,
         // Not its own topic: this broker refuses all of it, also before anybody asked for that.
         topic_template: "t/nobody/up".to_owned(),
-        containments: Some(Containments {
-            plane: Plane::new(&socket, Duration::from_secs(10)),
-            alone: 1,
-            together: 0,
-            changes: 0,
-            fleet: folder.path().to_owned(),
-            product: "line".to_owned(),
-            prefix: "line-".to_owned(),
-            whole: false,
-        }),
-        ..settings(&broker, Mode::Contain)
+        ..containing(&broker, &socket, 1)
     };
-    let report = run(&settings, &mut |_| ()).unwrap();
+    let report = measure(&settings);
     api.join().unwrap();
     assert!(report.withheld > 0, "{report:?}");
     assert!(report.failures["puback:0x87"] > 0, "{report:?}");

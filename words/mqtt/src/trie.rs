@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 /// Filters with values. A value stands at most once per filter.
 ///
-/// Ordered maps, not hashed ones: the order of matches is a function of the contents, and no
-/// choice of topics makes a lookup slow. Depth is bounded by [`Filter::LEVELS_MAX`].
+/// Ordered maps, not hashed ones: no choice of topics makes a lookup slow. The order of matches is a
+/// function of the contents. Depth is bounded by [`Filter::LEVELS_MAX`].
 #[derive(Debug, Clone)]
 pub struct FilterTrie<V> {
     /// The first is the root and always there. Others may be in `free`.
@@ -21,7 +21,7 @@ const ROOT: NodeIndex = 0;
 
 #[derive(Debug, Clone)]
 struct Node<V> {
-    literal: BTreeMap<Box<str>, NodeIndex>,
+    literal: Children,
     any: Option<NodeIndex>,
     /// Values of the filter that ends here, ascending.
     here: Vec<V>,
@@ -32,7 +32,7 @@ struct Node<V> {
 impl<V> Node<V> {
     const fn new() -> Self {
         Self {
-            literal: BTreeMap::new(),
+            literal: Children::Few(Vec::new()),
             any: None,
             here: Vec::new(),
             rest: Vec::new(),
@@ -44,6 +44,68 @@ impl<V> Node<V> {
             && self.any.is_none()
             && self.here.is_empty()
             && self.rest.is_empty()
+    }
+}
+
+/// Where literal levels lead to. A fleet's nodes nearly all have one, for which a map's smallest node
+/// would be ten times too large.
+#[derive(Debug, Clone)]
+enum Children {
+    /// In no order, [`FEW`] at most.
+    Few(Vec<(Box<str>, NodeIndex)>),
+    Many(BTreeMap<Box<str>, NodeIndex>),
+}
+
+const FEW: usize = 8;
+
+impl Children {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(few) => few.is_empty(),
+            Self::Many(many) => many.is_empty(),
+        }
+    }
+
+    fn get(&self, level: &str) -> Option<NodeIndex> {
+        match self {
+            Self::Few(few) => {
+                (few.iter()).find_map(|(name, child)| (**name == *level).then_some(*child))
+            }
+            Self::Many(many) => many.get(level).copied(),
+        }
+    }
+
+    /// One that is not there.
+    fn insert(&mut self, level: &str, child: NodeIndex) {
+        match self {
+            Self::Few(few) if few.len() >= FEW => {
+                let mut many: BTreeMap<_, _> = std::mem::take(few).into_iter().collect();
+                many.insert(level.into(), child);
+                *self = Self::Many(many);
+            }
+            Self::Few(few) => {
+                if few.is_empty() {
+                    // Most stay alone; a list makes room for four by itself.
+                    few.reserve_exact(1);
+                }
+                few.push((level.into(), child));
+            }
+            Self::Many(many) => {
+                many.insert(level.into(), child);
+            }
+        }
+    }
+
+    fn remove(&mut self, level: &str) {
+        match self {
+            Self::Few(few) => few.retain(|(name, _)| **name != *level),
+            Self::Many(many) => {
+                many.remove(level);
+            }
+        }
+        if self.is_empty() {
+            *self = Self::Few(Vec::new());
+        }
     }
 }
 
@@ -88,6 +150,9 @@ impl<V: Ord> FilterTrie<V> {
         let Err(place) = values.binary_search(&value) else {
             return false;
         };
+        if values.is_empty() {
+            values.reserve_exact(1);
+        }
         values.insert(place, value);
         self.len += 1;
         true
@@ -106,9 +171,7 @@ impl<V: Ord> FilterTrie<V> {
                     break;
                 }
                 Level::Any => self.node(at).and_then(|node| node.any),
-                Level::Literal(text) => self
-                    .node(at)
-                    .and_then(|node| node.literal.get(text).copied()),
+                Level::Literal(text) => self.node(at).and_then(|node| node.literal.get(text)),
             };
             let Some(child) = child else {
                 return false;
@@ -143,7 +206,7 @@ impl<V: Ord> FilterTrie<V> {
             root.rest.iter().for_each(&mut f);
             self.walk(root.any, remaining, &mut f);
         }
-        self.walk(root.literal.get(level).copied(), remaining, &mut f);
+        self.walk(root.literal.get(level), remaining, &mut f);
     }
 
     /// `remaining` is what follows the level that led to `at`; `None`: nothing.
@@ -161,7 +224,7 @@ impl<V: Ord> FilterTrie<V> {
                 return;
             };
             let (level, after) = split_level(text);
-            let literal = node.literal.get(level).copied();
+            let literal = node.literal.get(level);
             // One way on is a step of this loop; only a fork takes stack.
             at = match (node.any, literal) {
                 (Some(any), Some(literal)) => {
@@ -200,11 +263,11 @@ impl<V: Ord> FilterTrie<V> {
 
     fn literal_child(&mut self, at: NodeIndex, text: &str) -> NodeIndex {
         if let Some(child) = self.node(at).and_then(|node| node.literal.get(text)) {
-            return *child;
+            return child;
         }
         let child = self.fresh();
         if let Some(node) = self.node_mut(at) {
-            node.literal.insert(text.into(), child);
+            node.literal.insert(text, child);
         }
         child
     }

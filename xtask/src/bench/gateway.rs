@@ -15,9 +15,10 @@ const IDLE: (usize, usize) = (1_000, 9_900);
 const STORM: usize = 2_000;
 
 /// Each by itself, in this order.
-const PARTS: [(&str, Part); 11] = [
+const PARTS: [(&str, Part); 12] = [
     ("paced-even", paced_even),
     ("paced-own", paced_own),
+    ("paced-ticks", paced_ticks),
     ("offered", offered),
     ("rumqttd", against_rumqttd),
     ("stored", stored),
@@ -55,7 +56,7 @@ pub fn bench(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// No two at once is the hardest that a rate can be: each message wakes the server. Devices do not
-/// agree on that, so both are told.
+/// agree on that: told are three ways.
 fn paced_even(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     paced(
         setting,
@@ -71,6 +72,16 @@ fn paced_own(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         "own",
         "server CPU per delivered message, 5,000/s by the devices' own clocks",
         "from due to delivered, p99, 5,000/s by the devices' own clocks",
+    )
+}
+
+/// Timers of small devices count in milliseconds, and so did the generator by which the goal was found.
+fn paced_ticks(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    paced(
+        setting,
+        "ticks",
+        "server CPU per delivered message, 5,000/s, five at each millisecond",
+        "from due to delivered, p99, 5,000/s, five at each millisecond",
     )
 }
 

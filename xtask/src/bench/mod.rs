@@ -33,8 +33,8 @@ pub struct Arguments {
     /// handshake, gateway, issue, revoke, contain, restart, access, agent; all of them when none is
     /// named
     names: Vec<String>,
-    /// One part of gateway alone: paced-even, paced-own, offered, rumqttd, stored, fan-out, storm, idle,
-    /// contract, machine, floor
+    /// One part of gateway alone: paced-even, paced-own, paced-ticks, offered, rumqttd, stored, fan-out,
+    /// storm, idle, contract, machine, floor
     #[arg(long, value_name = "PART")]
     only: Option<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes

@@ -134,6 +134,15 @@ const PLACES: &[Place] = &[
         reason: "a race can only be where these stand, so they stand where they are tested",
         fix: "send a message to a shard or to the store's writer, or list it with its reason",
     },
+    Place {
+        rule: "unsafe code in its place",
+        needles: &["unsafe", "unsafe_code"],
+        strings: &[],
+        judged: &["words/", "rooms/", "keeps/", "doors/", "sim/", "xtask/"],
+        home: &["doors/plane/src/shards/kernel.rs"],
+        reason: "one short file is read by everybody who doubts, a second is one too many",
+        fix: "find a crate with a safe word for it",
+    },
 ];
 
 pub fn guard(tree: &Tree) -> Vec<Finding> {
@@ -261,6 +270,18 @@ mod tests {
             "static X: AtomicBool = AtomicBool::new(false);",
             "keeps/signer/src/lib.rs",
             "keeps/store/src/writer.rs",
+        ),
+        (
+            "unsafe code in its place",
+            "#![allow(unsafe_code)]",
+            "doors/plane/src/shards/shard.rs",
+            "doors/plane/src/shards/kernel.rs",
+        ),
+        (
+            "unsafe code in its place",
+            "fn f() { unsafe { g() } }",
+            "keeps/store/src/writer.rs",
+            "doors/plane/src/shards/kernel.rs",
         ),
     ];
 

@@ -5,7 +5,7 @@ use crate::destinations::{Rules, resolvers};
 use crate::est::Est;
 use crate::failure::Failure;
 use detection::report::Report;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 const FILE: &str = "own-rules.json";
@@ -96,8 +96,7 @@ impl Agent {
         doors.extend(self.resolved_doors());
         doors.sort();
         doors.dedup();
-        let mut asked = resolvers();
-        asked.extend(self.config.dns.as_ref().map(|dns| dns.upstream.ip()));
+        let asked = self.resolvers();
         let Some(table) = &mut self.table else {
             self.enforcement =
                 Some("nftables is not permitted here (CAP_NET_ADMIN is needed)".to_owned());
@@ -121,7 +120,14 @@ impl Agent {
         }
     }
 
-    fn resolved_doors(&self) -> Vec<SocketAddr> {
+    /// Whom this device asks for names.
+    pub(super) fn resolvers(&self) -> Vec<IpAddr> {
+        let mut asked = resolvers();
+        asked.extend(self.config.dns.as_ref().map(|dns| dns.upstream.ip()));
+        asked
+    }
+
+    pub(super) fn resolved_doors(&self) -> Vec<SocketAddr> {
         let doors = [&self.config.mqtt, &self.config.est].into_iter();
         doors
             .flat_map(|door| {

@@ -1,13 +1,13 @@
 //! The connection to the plane: made, served, lost.
 
 use super::{Agent, GOOD_SESSION, TOLD_WITHIN, pause, say};
+use crate::containment::said;
 use crate::failure::{Failure, printable};
 use crate::outbox::Acknowledged;
 use crate::session::{Event, Session};
 use crate::tls::Transport;
 use model::{Containment, Timestamp};
 use rustix::event::PollFlags;
-use serde_json::Value;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,7 @@ impl Agent {
     /// is open and subscribed: then, and not before, the newest certificate is proven.
     pub(super) fn connect(&mut self) -> Result<(), Failure> {
         // The plane may have moved to an address that our own rules do not know.
+        self.look_for_doors();
         self.enforce();
         self.equip()?;
         let Some(credential) = self.life.newest() else {
@@ -148,9 +149,8 @@ impl Agent {
         }
         ended?;
         moved?;
-        if settled && let Some(link) = &mut self.link {
-            link.settle_at = None;
-            self.contain(None);
+        if settled {
+            self.obey(None);
         }
         self.send()
     }
@@ -198,21 +198,36 @@ impl Agent {
                     ));
                 }
             }
-            Event::Message { topic, payload } => {
-                if topic != self.config.containment_topic() {
-                    return;
-                }
-                match containment_of(&payload) {
-                    Some(containment) => {
-                        if let Some(link) = &mut self.link {
-                            link.settle_at = None;
-                        }
-                        self.contain(containment);
-                    }
-                    None => self.trouble("what the plane said about containment cannot be read"),
+            Event::Message {
+                packet_id,
+                topic,
+                payload,
+            } => {
+                let kept = topic != self.config.containment_topic() || self.hear_word(&payload);
+                if let (Some(packet_id), Some(link)) = (packet_id, &mut self.link) {
+                    link.session.acknowledge(packet_id, kept);
                 }
             }
         }
+    }
+
+    /// The plane's word on containment. False if it could not be kept.
+    fn hear_word(&mut self, payload: &[u8]) -> bool {
+        let Some(containment) = said(payload) else {
+            self.trouble("what the plane said about containment cannot be read");
+            return true;
+        };
+        self.obey(containment)
+    }
+
+    /// Obeys a word, or a silence that is one. What cannot be given back now is tried again soon.
+    fn obey(&mut self, containment: Option<Containment>) -> bool {
+        let is_kept = self.contain(containment);
+        if let Some(link) = &mut self.link {
+            let again = containment.is_none() && !is_kept;
+            link.settle_at = again.then(|| Instant::now() + TOLD_WITHIN);
+        }
+        is_kept
     }
 
     /// The link is gone, or could not be made: what was on the wire waits, and so do we.
@@ -221,6 +236,7 @@ impl Agent {
             return Err(Failure::Stopped);
         }
         let link = self.link.take();
+        self.is_lost = link.is_none() && failure.finds_nobody();
         self.outbox.disconnect();
         if link.is_some_and(|link| link.began.elapsed() >= GOOD_SESSION) {
             self.backoff.reset();
@@ -253,20 +269,8 @@ impl Agent {
         let doors = vec![mqtt, est];
         if self.doors != doors {
             self.doors = doors;
-            self.fence();
             self.enforce();
+            self.see_to_containment();
         }
-    }
-}
-
-/// `{"containment": "quarantined" | "isolated" | null, ..}`: what else is said is for later
-/// versions. `None`: it cannot be read.
-pub(super) fn containment_of(payload: &[u8]) -> Option<Option<Containment>> {
-    let value: Value = serde_json::from_slice(payload).ok()?;
-    match value.as_object()?.get("containment")? {
-        Value::Null => Some(None),
-        Value::String(name) if name == "free" || name == "none" => Some(None),
-        Value::String(name) => Containment::from_name(name).map(Some),
-        _ => None,
     }
 }

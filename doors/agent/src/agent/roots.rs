@@ -50,13 +50,13 @@ impl Agent {
 
     fn ask_roots(&mut self) -> Result<(), Failure> {
         let (door, waiting) = (&self.config.est, &self.waiting);
-        let source_address = self.trust.source_address;
+        let before = &self.trust;
         let seen = self
             .roots
             .see(&self.folder, &mut self.clock, |roots, clock| {
                 let trust = &Trust {
                     roots,
-                    source_address,
+                    ..before.clone()
                 };
                 let est = Est {
                     door,

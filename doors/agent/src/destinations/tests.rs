@@ -118,7 +118,7 @@ fn ten_thousand_decisions_of_the_device_are_those_of_its_policies() {
                 assert!(table.granted().unwrap() >= own.passages().len());
                 match (host.containment, fenced) {
                     (Some(_), _) => {
-                        table.fence(&scene.site.plane, fenced).unwrap();
+                        table.fence(&scene.site.plane, &[], fenced).unwrap();
                         fenced = true;
                     }
                     (None, true) => {

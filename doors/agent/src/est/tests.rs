@@ -89,6 +89,7 @@ fn a_plane_that_lets_a_person_decide_is_asked_again_when_it_says() {
     let trust = Trust {
         roots: root.store(),
         source_address: None,
+        reached: Vec::new(),
     };
     let waiting = Waiting::new().unwrap();
     let est = Est {
@@ -131,6 +132,7 @@ fn a_plane_without_its_key_is_not_told_anything() {
     let trust = Trust {
         roots: root.store(),
         source_address: None,
+        reached: Vec::new(),
     };
     let est = Est {
         door: &address,

@@ -101,8 +101,7 @@ fn gather(
             Some("p7s") => in_pem(bytes)?,
             _ => bytes,
         };
-        let text = String::from_utf8(bytes)
-            .map_err(|_| anyhow::anyhow!("{} is not UTF-8 text", shown(&path)))?;
+        let text = files::text(&path, bytes)?;
         let relative = path.strip_prefix(root).unwrap_or(&path);
         found.insert(relative.to_string_lossy().into_owned(), text);
         let bytes: usize = found.values().map(String::len).sum();

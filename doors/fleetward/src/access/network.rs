@@ -165,7 +165,7 @@ impl Nftables {
     pub fn run(&self, output: Output) -> anyhow::Result<()> {
         let fleet = local_fleet(&self.fleet)?;
         let mut site = Site::read(&files::read_text(&self.site, SITE_BYTES_MAX)?)
-            .with_context(|| format!("{} cannot be read as a site", shown(&self.site)))?;
+            .map_err(|wrong| anyhow::anyhow!("{}:{wrong}", shown(&self.site)))?;
         site.hosts = hosts(&self.devices)?;
         for host in &mut site.hosts {
             let mud = fleet

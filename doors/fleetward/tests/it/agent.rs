@@ -299,6 +299,61 @@ fn a_quarantined_agent_falls_silent_until_it_is_restored_though_the_plane_restar
     plane.stop_well();
 }
 
+#[test]
+fn an_isolated_agent_that_is_killed_stays_cut_off_with_nobody_to_ask_until_it_is_given_back() {
+    let home = Home::new(&Settings::default());
+    let plane = home.start_prepared();
+    let device = home.device("agent-6");
+    plane.expect([&device]);
+    let Some(mut agent) = Agent::of(&home, &plane, &device, "") else {
+        return;
+    };
+    agent.start();
+    wait_until("it is connected", || agent.status()["state"] == "connected");
+    let isolation = serde_json::json!({
+        "device": "agent-6", "containment": "isolated", "reason": "a drill",
+    });
+    let path = "/api/v1/response/containments";
+    plane.post(path, &isolation).expect(201);
+    wait_until("the agent obeys", || {
+        agent.status()["containment"] == "isolated"
+    });
+    keep_doors(&home, &plane);
+    plane.kill();
+    agent.kill();
+    let before = agent.status()["boot"].clone();
+    agent.start();
+    wait_until("it has started again and found nobody", || {
+        let status = agent.status();
+        status["boot"] != before && status["report_sequence"].as_u64() > Some(2)
+    });
+    let status = agent.status();
+    assert_eq!(status["containment"], "isolated", "{status}");
+    assert_eq!(status["state"], "connecting", "{status}");
+    // Reports wait, and no message of the device's own was made.
+    let reports = status["report_sequence"].as_u64().unwrap();
+    assert!(
+        status["queue_messages"].as_u64() <= Some(reports),
+        "{status}"
+    );
+
+    let plane = home.start();
+    let mut ingest = plane.ingest();
+    ingest.connect().unwrap();
+    plane
+        .try_ask("DELETE", &format!("{path}/agent-6"), None)
+        .unwrap()
+        .expect(200);
+    let mut got = Got::default();
+    got.take_until(&mut ingest, |got| got.0.len() >= 2);
+    // The first of its messages since then is the first that it made.
+    assert!(got.is_whole(), "{:?}", got.0);
+    assert!(agent.status()["containment"].is_null());
+    assert!(agent.stop().success());
+    assert!(!home.path("agent-6/state/containment.json").exists());
+    plane.stop_well();
+}
+
 /// The next root of a plane, made known, and a CA below it.
 const NEXT_ROOT: &str = "\
     umask 077\n\

@@ -27,6 +27,7 @@ mod est;
 mod existing_fleet;
 mod fixture;
 mod forward;
+mod gathering;
 mod group_containment;
 mod hostile_text;
 mod http;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,6 +31,8 @@ struct Provider {
     pair: EcdsaKeyPair,
     /// What the next code is traded for.
     next: Mutex<Value>,
+    /// If somebody waits for it: it says that it was asked to trade a code, and answers once it may.
+    pause: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -49,6 +52,7 @@ impl Provider {
             issuer: format!("http://{}", listener.local_addr().unwrap()),
             pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
             next: Mutex::default(),
+            pause: Mutex::default(),
         });
         let own = Arc::clone(&provider);
         std::thread::spawn(move || {
@@ -97,7 +101,13 @@ impl Provider {
                 "kty": "EC", "crv": "P-256", "kid": "k", "use": "sig", "alg": "ES256",
                 "x": text(&point[1..33]), "y": text(&point[33..65]),
             }] }),
-            "/token" => json!({ "id_token": self.sign(&self.next.lock().unwrap()) }),
+            "/token" => {
+                if let Some((asked, go)) = self.pause.lock().unwrap().take() {
+                    asked.send(()).unwrap();
+                    go.recv().unwrap();
+                }
+                json!({ "id_token": self.sign(&self.next.lock().unwrap()) })
+            }
             _ => panic!("{path} is not asked for"),
         }
     }
@@ -124,6 +134,17 @@ impl Provider {
 
     /// Somebody who signed in there, in a session of this name there.
     fn sign_in<'p>(&self, plane: &'p Plane, subject: &str, session: &str) -> Asker<'p> {
+        let (asker, answer) = self.try_sign_in(plane, subject, session);
+        answer.expect(204);
+        asker
+    }
+
+    fn try_sign_in<'p>(
+        &self,
+        plane: &'p Plane,
+        subject: &str,
+        session: &str,
+    ) -> (Asker<'p>, Answer) {
         let mut asker = Asker::stranger(plane);
         let begun = asker.sign_in(BEGIN, &json!({})).expect(200).json();
         let location = begun["location"].as_str().unwrap();
@@ -139,8 +160,8 @@ impl Provider {
             "groups": ["ops"],
         });
         let answer = json!({ "code": "c", "state": said("state") });
-        asker.sign_in(CODE, &answer).expect(204);
-        asker
+        let answer = asker.sign_in(CODE, &answer);
+        (asker, answer)
     }
 
     /// Its word that somebody signed out; `null` takes a claim away.
@@ -209,6 +230,53 @@ fn whoever_signs_out_at_the_provider_is_out_here_and_nobody_else_is() {
     let again = provider.sign_in(&plane, "ada", "s-1");
     tell(&plane, &one).expect(200);
     again.get(WHO).expect(200);
+}
+
+#[test]
+fn whoever_signs_out_while_the_same_sign_in_opens_is_not_in() {
+    let provider = Provider::listen();
+    let home = provider.home();
+    let plane = home.start_prepared();
+    let hers = [
+        json!({ "sub": "ada", "sid": "s-1" }),
+        json!({ "sub": "ada" }),
+        json!({ "sid": "s-1" }),
+    ];
+    for (word, code) in hers
+        .into_iter()
+        .map(|word| (word, Some("signed-out-meanwhile")))
+        .chain([(json!({ "sub": "grace", "sid": "s-1" }), None)])
+    {
+        let (asked, was_asked) = sync_channel(0);
+        let (go, may_go) = sync_channel(0);
+        *provider.pause.lock().unwrap() = Some((asked, may_go));
+        std::thread::scope(|scope| {
+            let signing_in = scope.spawn(|| provider.try_sign_in(&plane, "ada", "s-1"));
+            was_asked.recv().unwrap();
+            tell(&plane, &provider.word(word.clone())).expect(200);
+            go.send(()).unwrap();
+            let (asker, answer) = signing_in.join().unwrap();
+            match code {
+                Some(code) => {
+                    assert_eq!(answer.expect(409).json()["code"], code, "{word}");
+                    asker.get(WHO).expect(401);
+                }
+                None => {
+                    answer.expect(204);
+                    asker.get(WHO).expect(200);
+                }
+            }
+        });
+    }
+    // Begun since, she is in.
+    provider.sign_in(&plane, "ada", "s-1").get(WHO).expect(200);
+    // Who was not let in was not signed in.
+    let entries = plane.entries();
+    let count = |action: &str| {
+        let of = |entry: &&Value| entry["action"] == action && entry["details"]["by"] == "provider";
+        entries.iter().filter(of).count()
+    };
+    assert_eq!(count("access.signed-in"), 2, "{entries:?}");
 }
 
 #[test]

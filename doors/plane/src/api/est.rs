@@ -22,7 +22,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use detection::Feature;
 use identity::est::{self, BodyForm};
 use identity::{CertificateRequest, Door, IdentityKind, Operation, Presented, Refusal, csrattrs};
 use model::{Attribution, Digest, Principal, ProductId};
@@ -400,14 +399,11 @@ impl Telling {
             // A factory identity that is on no list: nobody we know.
             return;
         };
-        self.signals.tell(Told::seen(
+        self.signals.tell(Told::denied(
             principal,
             Attribution::Proven,
-            Feature::Denied {
-                action: "est".to_owned(),
-                target: String::new(),
-                reason: reason.to_owned(),
-            },
+            ("est", ""),
+            reason,
             clock::now(),
         ));
     }

@@ -75,14 +75,11 @@ pub fn tell(plane: &Shared, who: &Who, target: String, response: &Response) {
         (StatusCode::UNAUTHORIZED, _) => "not-signed-in",
         _ => return,
     };
-    plane.signals.tell(Told::seen(
+    plane.signals.tell(Told::denied(
         subject,
         Attribution::Proven,
-        Feature::Denied {
-            action: "api".into(),
-            target,
-            reason: reason.into(),
-        },
+        ("api", &target),
+        reason,
         clock::now(),
     ));
 }

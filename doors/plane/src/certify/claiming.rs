@@ -11,7 +11,6 @@ use crate::judge::signals::Told;
 use crate::plane::{Plane, digest, random};
 use crate::trouble::Trouble;
 use crate::withdrawing::{self, Revoking};
-use detection::Feature;
 use gateway::{ClaimAsk, ClaimCall};
 use identity::claim_certificate::{
     self, AddressRange, ClaimRefusal, ClaimTerms, Claiming, EnrollmentCall, Form,
@@ -130,14 +129,11 @@ fn refused(plane: &Plane, question: &Question, trouble: Trouble) -> Vec<u8> {
 
 /// What the holder of a claim certificate was denied. It is nobody, so the address stands for it.
 pub fn denied(address: IpAddr, action: &str, target: &str, reason: &str) -> Told {
-    Told::seen(
+    Told::denied(
         Subject::Address(address.to_canonical()),
         Attribution::Address,
-        Feature::Denied {
-            action: action.to_owned(),
-            target: target.to_owned(),
-            reason: reason.to_owned(),
-        },
+        (action, target),
+        reason,
         clock::now(),
     )
 }

@@ -5,7 +5,6 @@ use crate::entries::{self, Actor};
 use crate::judge::signals::Told;
 use crate::plane::{Plane, random};
 use crate::trouble::Trouble;
-use detection::Feature;
 use identity::claim_token;
 use identity::ownership::{self, OwnershipRefusal, SALT_BYTES, Standing, Wish};
 use identity::{Door, Presented, Refusal};
@@ -41,7 +40,7 @@ pub async fn make_codes(
         let registry = plane.trust().registry();
         let unknown = devices.iter().find(|id| registry.device(id).is_none());
         if let Some(unknown) = unknown {
-            return Err(unknown_device(unknown));
+            return Err(Trouble::device_unknown(unknown));
         }
     }
     let at = clock::now();
@@ -140,7 +139,7 @@ pub async fn settle(
     // Of two who claim at once the second finds that it is taken.
     let _one_at_a_time = plane.claiming.begin().await;
     if plane.trust().registry().device(device).is_none() {
-        return Err(unknown_device(device));
+        return Err(Trouble::device_unknown(device));
     }
     let now = clock::now();
     let before = plane.store.ownership(device)?.map(|period| period.owned);
@@ -229,14 +228,11 @@ fn tell_refusal(plane: &Plane, device: &DeviceId, wish: &Wish, now: Timestamp) {
         "device/{device}: refused that it be {} [operator must act]",
         wish.name()
     );
-    plane.signals.tell(Told::seen(
+    plane.signals.tell(Told::denied(
         Principal::Device(device.clone()),
         Attribution::Claimed,
-        Feature::Denied {
-            action: "own".to_owned(),
-            target: String::new(),
-            reason: wish.name().to_owned(),
-        },
+        ("own", ""),
+        wish.name(),
         now,
     ));
 }
@@ -247,13 +243,6 @@ pub fn known(plane: &Plane, device: &DeviceId) -> Result<(), Trouble> {
     if plane.trust().registry().device(device).is_some() {
         Ok(())
     } else {
-        Err(unknown_device(device))
-    }
-}
-
-fn unknown_device(device: &DeviceId) -> Trouble {
-    Trouble::Unknown {
-        code: "device-unknown",
-        text: format!("nobody expects a device {device}"),
+        Err(Trouble::device_unknown(device))
     }
 }

@@ -9,6 +9,7 @@ use access::{ClientIds, Diagnostic, Enrollment, Facts, Fleet, How, SourceFile};
 use identity::profile;
 use model::{AuthorityId, Digest, GroupId, Principal, ProductId, ServiceId, Timestamp};
 use response::Playbook;
+use response::playbook::declared_twice;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -39,25 +40,24 @@ impl FleetInForce {
     pub fn read(version: u64, files: &[SourceFile]) -> Result<Self, Trouble> {
         let mut wrong = Vec::new();
         let mut playbooks: Vec<Playbook> = Vec::new();
-        let mut names = BTreeSet::new();
+        let mut declared_in: BTreeMap<String, &str> = BTreeMap::new();
         for file in files {
             if !response::playbook::is_playbook_file(&file.path) {
                 continue;
             }
             match response::playbook::read(&file.path, &file.text) {
-                Ok(read) => playbooks.extend(read),
+                Ok(read) => {
+                    for playbook in &read {
+                        let name = playbook.name.clone();
+                        if let Some(first) = declared_in.insert(name, &file.path) {
+                            let (path, text) = (&file.path, &file.text);
+                            let twice = declared_twice(path, text, &playbook.name, first);
+                            wrong.push(diagnostic(twice));
+                        }
+                    }
+                    playbooks.extend(read);
+                }
                 Err(errors) => wrong.extend(errors.into_iter().map(diagnostic)),
-            }
-        }
-        for playbook in &playbooks {
-            if !names.insert(&playbook.name) {
-                wrong.push(Diagnostic {
-                    path: "playbooks".to_owned(),
-                    line: 1,
-                    column: 1,
-                    message: format!("two playbooks are called {}", playbook.name),
-                    help: Some("give each its own name".to_owned()),
-                });
             }
         }
         let fleet = match Fleet::read(files) {
@@ -343,8 +343,38 @@ fn diagnostic(error: response::PlaybookError) -> Diagnostic {
     Diagnostic {
         path: error.path,
         line: error.line,
-        column: 1,
+        column: error.column,
         message: error.message,
         help: error.help,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_playbook_that_two_files_declare_is_said_with_both_and_its_place() {
+        let playbook = "kinds = [\"silence\"]\nsteps = [{ action = \"notify\", to = \"ops\" }]\n";
+        let source = |path: &str, text: String| SourceFile {
+            path: path.to_owned(),
+            text,
+        };
+        let files = [
+            source("fleet.toml", "name = \"x\"\n".to_owned()),
+            source("playbooks/a.toml", format!("[still]\n{playbook}")),
+            source("playbooks/b.toml", format!("# again\n[still]\n{playbook}")),
+        ];
+        let Err(Trouble::Fleet(wrong)) = FleetInForce::read(1, &files) else {
+            panic!("it was taken")
+        };
+        let said: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "fleet/playbooks/b.toml:2:2: playbook still is declared in playbooks/a.toml too (help: \
+              give each its own name)"
+            ]
+        );
     }
 }

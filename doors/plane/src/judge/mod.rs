@@ -21,7 +21,7 @@ use response::{
 };
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
-pub use told::{BASELINES, alert_of};
+pub use told::{alert_of, learned_keys};
 
 /// How long the number of devices of a product is believed.
 const SIZES_KEPT: Duration = Duration::from_secs(30);

@@ -73,6 +73,22 @@ impl Told {
         })
     }
 
+    /// As [`Self::seen`], of somebody who was refused. `target`: what it was about, if that says more.
+    pub fn denied(
+        subject: impl Into<Subject>,
+        attribution: Attribution,
+        (action, target): (&str, &str),
+        reason: &str,
+        at: Timestamp,
+    ) -> Self {
+        let feature = Feature::Denied {
+            action: action.to_owned(),
+            target: target.to_owned(),
+            reason: reason.to_owned(),
+        };
+        Self::seen(subject, attribution, feature, at)
+    }
+
     /// Places that it must leave to others.
     fn leaves(&self) -> usize {
         match self {

@@ -14,8 +14,17 @@ use serde_json::json;
 use std::sync::Arc;
 use store::{AlertRow, FactsWrite};
 
-/// Where the detector's snapshot is kept in `facts.db`.
-pub const BASELINES: &str = "detection.baselines";
+/// Where what was learned is kept in `facts.db`: that of groups, and of each part of the devices.
+pub fn learned_keys() -> impl Iterator<Item = String> {
+    let of_devices = (0..=u8::MAX).map(key_of_devices);
+    std::iter::once(OF_GROUPS.to_owned()).chain(of_devices)
+}
+
+const OF_GROUPS: &str = "detection.groups";
+
+fn key_of_devices(part: u8) -> String {
+    format!("detection.devices.{part}")
+}
 
 impl Plane {
     /// Hands a batch to the machines, in order.
@@ -108,14 +117,30 @@ impl Plane {
         }
     }
 
-    /// Writes what was learned of how devices behave.
+    /// Keeps what was learned of groups.
     ///
     /// # Errors
-    /// The disk.
+    /// The disk's.
     pub async fn keep_baselines(self: &Arc<Self>) -> Result<(), Trouble> {
-        let value = self.judgement.lock().detector.snapshot();
-        let key = BASELINES.to_owned();
+        let value = self.judgement.lock().detector.snapshot_of_groups();
+        let key = OF_GROUPS.to_owned();
         self.keep(vec![FactsWrite::PutBlob { key, value }]).await
+    }
+
+    /// Keeps what was learned of some parts of the devices.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn keep_learned(
+        self: &Arc<Self>,
+        parts: impl Iterator<Item = u8>,
+    ) -> Result<(), Trouble> {
+        let kept = parts.map(|part| FactsWrite::PutBlob {
+            key: key_of_devices(part),
+            // Locked for one at a time: the judge goes on meanwhile.
+            value: self.judgement.lock().detector.snapshot_of_devices(part),
+        });
+        self.keep(kept.collect()).await
     }
 
     async fn keep(self: &Arc<Self>, batch: Vec<FactsWrite>) -> Result<(), Trouble> {

@@ -3,6 +3,7 @@
 //! A connection is accepted and proven in any shard, then handed once to its principal's home
 //! shard, where it stays. So takeover, revocation and a persistent session are one thread's affair.
 
+mod kernel;
 mod mailbox;
 mod shard;
 mod slots;
@@ -29,7 +30,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::{Journal, JournalOptions};
 use tokio::sync::{mpsc, oneshot};
 
@@ -59,6 +60,10 @@ pub type FromShards = mpsc::Receiver<Arrived>;
 
 /// Handed on and not yet taken. Who comes beyond them comes again.
 const TO_HTTP_MAX: usize = 256;
+
+/// What a shard runs for at a time, as the scheduler is told: the least that it can be told. A shard runs
+/// for some ten microseconds, and is else put aside by whom it has just woken.
+const SLICE: Duration = Duration::from_micros(100);
 
 #[must_use]
 pub fn to_http() -> (ToHttp, FromShards) {
@@ -284,7 +289,15 @@ impl Shards {
             .map(|(index, shard)| {
                 std::thread::Builder::new()
                     .name(format!("shard-{index}"))
-                    .spawn(move || shard.run())
+                    .spawn(move || {
+                        if let Err(error) = kernel::run_for_short_moments(SLICE) {
+                            tracing::debug!(
+                                target: "gateway",
+                                "shard {index}: runs by the scheduler's own measure ({error})"
+                            );
+                        }
+                        shard.run();
+                    })
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         Ok(Self {

@@ -9,6 +9,7 @@ mod alarm;
 mod arriving;
 mod claiming;
 mod framed;
+mod gathering;
 mod handshake;
 mod leaving;
 mod mail;
@@ -34,11 +35,12 @@ use crate::twinning::Twins;
 use access::{ChannelId, TrafficLedger};
 use alarm::Alarm;
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
+use gathering::{Gathering, Gathers, Habit};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
 use mqtt::websocket::WebSocket;
-use pacing::{Gathering, Pace};
+use pacing::Pace;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -161,11 +163,7 @@ struct Live {
     websocket: Option<Box<WebSocket>>,
     paused: bool,
     polled: EventFlags,
-    /// It is not read by its events, but with the others whose acknowledgements gather.
-    gathers: bool,
-    /// Reads of acknowledgements alone, each soon after the one before.
-    quick_reads: u8,
-    read_at: Timestamp,
+    habit: Habit,
     /// The gateway is done with it and it waits for its turn to be closed.
     ending: bool,
 }
@@ -605,7 +603,7 @@ impl Shard {
             return;
         };
         let mut wanted = EventFlags::empty();
-        if !live.paused && !live.gathers {
+        if !live.paused && live.habit.gathers != Gathers::Together {
             wanted |= EventFlags::IN;
         }
         if live.transport.unsent_bytes() > 0 {

@@ -5,6 +5,7 @@
 //! proxy sees; only its hash is stored.
 
 pub mod challenges;
+mod heard;
 pub mod link;
 pub mod passkey;
 pub mod provider;
@@ -19,6 +20,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use challenges::Challenges;
 use detection::Feature;
+use heard::{Heard, Over};
 use model::{Attribution, Digest, PersonId, Subject, Timestamp};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -58,9 +60,16 @@ impl Way {
 
 /// Sessions of people, by the hash of their cookie. Gone after a restart: people sign in again.
 pub struct SignIns {
-    sessions: Locked<HashMap<Digest, Session>>,
+    table: Locked<Table>,
     pub challenges: Challenges,
     refusals: Locked<VecDeque<Refused>>,
+}
+
+/// Under one lock: between a look for words that end a session and its opening none is missed.
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<Digest, Session>,
+    heard: Heard,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +87,8 @@ pub struct Session {
 
 /// A session at the provider.
 struct AtProvider {
+    /// When the sign-in was begun here by which it came.
+    begun_at: Timestamp,
     /// Of whom: the digest of issuer and subject.
     subject: Digest,
     /// What the provider calls it, if it does.
@@ -143,7 +154,7 @@ impl SignIns {
     /// The system gives no random bytes.
     pub fn new() -> Result<Self, Trouble> {
         Ok(Self {
-            sessions: Locked::default(),
+            table: Locked::default(),
             challenges: Challenges::new()?,
             refusals: Locked::default(),
         })
@@ -152,8 +163,8 @@ impl SignIns {
     /// Whose cookie this is, if it is one of ours and still good.
     #[must_use]
     pub fn find(&self, cookie: &str, now: Timestamp) -> Option<Session> {
-        let sessions = self.sessions.lock();
-        sessions
+        let table = self.table.lock();
+        (table.sessions)
             .get(&digest(cookie.as_bytes()))
             .filter(|session| session.expires_at > now)
             .cloned()
@@ -173,28 +184,53 @@ impl SignIns {
 
     /// From here on no cookie of this session is good.
     fn close(&self, name: &str) {
-        let mut sessions = self.sessions.lock();
-        sessions.retain(|_, session| session.name != name);
+        let mut table = self.table.lock();
+        (table.sessions).retain(|_, session| session.name != name);
     }
 
     /// From here on no cookie of this person is good.
     pub fn close_all_of(&self, person: &PersonId) {
-        let mut sessions = self.sessions.lock();
-        sessions.retain(|_, session| session.person != *person);
+        let mut table = self.table.lock();
+        (table.sessions).retain(|_, session| session.person != *person);
     }
 
-    /// From here on no cookie of those is good whose session at the provider is over; whose they were.
-    fn close_those(&self, is_over: impl Fn(&AtProvider) -> bool) -> Vec<Session> {
-        let is_over = |session: &Session| session.at_provider.as_deref().is_some_and(&is_over);
-        let mut sessions = self.sessions.lock();
-        let closed = sessions.extract_if(|_, session| is_over(session));
-        closed.map(|(_, session)| session).collect()
+    /// From here on no cookie of those is good whose session at the provider is over, nor will one be of
+    /// whoever is signing in by it just now; whose they were.
+    fn hear(&self, over: Over, now: Timestamp) -> Vec<Session> {
+        let mut table = self.table.lock();
+        let is_over = |session: &Session| {
+            let at_provider = session.at_provider.as_deref();
+            at_provider.is_some_and(|at_provider| over.ends(at_provider))
+        };
+        let closed = (table.sessions).extract_if(|_, session| is_over(session));
+        let closed = closed.map(|(_, session)| session).collect();
+        table.heard.keep(over, now);
+        closed
     }
 
-    /// Only after somebody proved who they are: strangers cannot fill the table.
-    fn open(&self, cookie: &str, session: Session, now: Timestamp) {
-        let mut sessions = self.sessions.lock();
-        sessions.retain(|_, session| session.expires_at > now);
+    /// Whether it ended before it could be opened: the provider has told of its end, or the one whose
+    /// place it would take has ended.
+    fn is_over(&self, session: &Session, before: Option<&Session>, now: Timestamp) -> bool {
+        self.table.lock().is_over(session, before, now)
+    }
+
+    /// In the place of `before`. Only after somebody proved who they are: strangers cannot fill the
+    /// table. `false`: it is over already.
+    fn open(
+        &self,
+        cookie: &str,
+        session: Session,
+        before: Option<&Session>,
+        now: Timestamp,
+    ) -> bool {
+        let mut table = self.table.lock();
+        if table.is_over(&session, before, now) {
+            return false;
+        }
+        let sessions = &mut table.sessions;
+        sessions.retain(|_, other| {
+            other.expires_at > now && before.is_none_or(|before| other.name != before.name)
+        });
         let of_person = (sessions.values())
             .filter(|other| other.person == session.person)
             .count();
@@ -209,6 +245,21 @@ impl SignIns {
             }
         }
         sessions.insert(digest(cookie.as_bytes()), session);
+        true
+    }
+}
+
+impl Table {
+    fn is_over(&mut self, session: &Session, before: Option<&Session>, now: Timestamp) -> bool {
+        match (session.way, session.at_provider.as_deref(), before) {
+            (Way::Provider, Some(at_provider), _) => self.heard.ends(at_provider, now),
+            // Whoever ended that one meant this one too.
+            (_, _, Some(before)) => {
+                let is_in = |other: &Session| other.name == before.name;
+                !self.sessions.values().any(is_in)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -243,6 +294,9 @@ async fn open(
         proven_at: proven.at,
     };
     let cookie = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<32>()?));
+    if plane.sign_ins.is_over(&session, before, now) {
+        return Err(signed_out_meanwhile());
+    }
     let signed_in = entries::signed_in(now, &actor, &session.name, proven.way.name());
     let put = rows.iter().cloned().map(Write::PutPerson);
     let change = put.fold(change, Change::write);
@@ -250,11 +304,24 @@ async fn open(
     for row in rows {
         plane.roster.put(row);
     }
-    if let Some(before) = before {
-        plane.sign_ins.close(&before.name);
+    let out = match session.way {
+        Way::Provider => entries::signed_out_at_provider(now, &session.person, &session.name),
+        Way::Link | Way::Passkey => entries::signed_out(now, &actor, &session.name),
+    };
+    if !plane.sign_ins.open(&cookie, session, before, clock::now()) {
+        // On record it was opened; it never was.
+        let change = Change::new(Direction::Withdraw).entry(plane.leaf(&out)?);
+        plane.commit_withdrawal(change).await?;
+        return Err(signed_out_meanwhile());
     }
-    plane.sign_ins.open(&cookie, session, now);
     Ok(cookie)
+}
+
+fn signed_out_meanwhile() -> Trouble {
+    Trouble::refused(
+        "signed-out-meanwhile",
+        "a sign-out came while this sign-in was under way; sign in again",
+    )
 }
 
 /// Tells the judge who came in or from where somebody tried to, and keeps a refusal for whoever can
@@ -323,3 +390,6 @@ pub async fn sign_out(plane: &Arc<Plane>, actor: &Actor, session: &str) -> Resul
     let change = Change::new(Direction::Withdraw).entry(leaf);
     plane.commit_withdrawal(change).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests;

@@ -267,6 +267,7 @@ pub async fn sign_in(
 
 /// Somebody whom the provider names.
 struct Came {
+    begun_at: Timestamp,
     known: Known,
     proven_at: Timestamp,
     token: Zeroizing<String>,
@@ -279,7 +280,7 @@ async fn check(plane: &Arc<Plane>, answer: &Answer) -> Result<Came, Trouble> {
     let challenges = &plane.sign_ins.challenges;
     let begun_at = challenges.made_at(PURPOSE, &seed, now);
     let again_at = challenges.made_at(PURPOSE_AGAIN, &seed, now);
-    if begun_at.or(again_at).is_none() {
+    let Some(begun_at) = begun_at.or(again_at) else {
         return Err(Trouble::refused(
             "sign-in-not-begun",
             format!(
@@ -287,7 +288,7 @@ async fn check(plane: &Arc<Plane>, answer: &Answer) -> Result<Came, Trouble> {
                 LIFETIME.as_secs() / 60
             ),
         ));
-    }
+    };
     let begun = Begun::of(plane, seed);
     if verify_slices_are_equal(begun.state.as_bytes(), answer.state.as_bytes()).is_err() {
         return Err(Trouble::refused(
@@ -329,6 +330,7 @@ async fn check(plane: &Arc<Plane>, answer: &Answer) -> Result<Came, Trouble> {
     // One that does not say when opens nothing that is dangerous.
     let proven_at = known.proven_at().unwrap_or_default().min(now);
     Ok(Came {
+        begun_at,
         known,
         proven_at,
         token,
@@ -420,6 +422,7 @@ async fn come_in(
         way: Way::Provider,
         at: came.proven_at,
         at_provider: Some(Arc::new(AtProvider {
+            begun_at: came.begun_at,
             subject,
             session: known.session().map(str::to_owned),
             token: match came.token.len() {

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::flow;
 use crate::judge::signals::Inbox;
 use crate::plane::Plane;
+use crate::trouble::Trouble;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -17,13 +18,14 @@ const BATCH: usize = 256;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Alerts are kept this often.
 const KEPT_EVERY: Duration = Duration::from_secs(1);
-/// What was learned is kept this often: it is large, and learned again if it is lost.
-const LEARNED_EVERY: Duration = Duration::from_secs(60);
+/// Of the 256 parts of the devices what was learned of so many is kept each time, so that each is kept
+/// about once a minute: it is large, and learned again if it is lost.
+const PARTS_AT_ONCE: u8 = 4;
 
 pub async fn run(plane: Arc<Plane>, mut inbox: Inbox, mut stopping: watch::Receiver<bool>) {
     flow::take_up(&plane).await;
     let mut told = Vec::with_capacity(BATCH);
-    let (mut kept, mut learned) = (Instant::now(), Instant::now());
+    let (mut kept, mut next_part) = (Instant::now(), 0_u8);
     loop {
         let due = plane.judgement.lock().next_deadline();
         let wait = due.map_or(KEPT_EVERY, |due| due.since(clock::now()));
@@ -38,11 +40,12 @@ pub async fn run(plane: Arc<Plane>, mut inbox: Inbox, mut stopping: watch::Recei
         if stop || kept.elapsed() >= KEPT_EVERY {
             kept = Instant::now();
             plane.keep_alerts().await;
-        }
-        if stop || learned.elapsed() >= LEARNED_EVERY {
-            learned = Instant::now();
-            if let Err(trouble) = plane.keep_baselines().await {
-                tracing::warn!("what was learned is not kept ({trouble}); it is tried again");
+            let rounds = if stop { u8::MAX / PARTS_AT_ONCE + 1 } else { 1 };
+            for _ in 0..rounds {
+                if let Err(trouble) = keep_learned(&plane, next_part).await {
+                    tracing::warn!("what was learned is not kept ({trouble}); it is tried again");
+                }
+                next_part = next_part.wrapping_add(PARTS_AT_ONCE);
             }
         }
         if stop {
@@ -52,4 +55,14 @@ pub async fn run(plane: Arc<Plane>, mut inbox: Inbox, mut stopping: watch::Recei
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Groups at the first part: what is on disk of a device is then rarely older than of its group.
+async fn keep_learned(plane: &Arc<Plane>, first: u8) -> Result<(), Trouble> {
+    if first == 0 {
+        plane.keep_baselines().await?;
+    }
+    plane
+        .keep_learned(first..=first + (PARTS_AT_ONCE - 1))
+        .await
 }

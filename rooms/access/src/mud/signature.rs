@@ -24,7 +24,7 @@ const SIGNERS_MAX: usize = 4;
 pub enum SignatureRefusal {
     #[error("there is no signature beside it, and this fleet believes signed files only")]
     Missing,
-    #[error("its signature is no detached CMS signature")]
+    #[error("the signature is no detached CMS signature")]
     Malformed,
     #[error("it was changed after it was signed")]
     OtherContent,
@@ -79,10 +79,14 @@ pub fn check_mud_signatures(
                 .and_then(|der| verify_signature(file.text.as_bytes(), &der, &roots, now)),
         };
         if let Err(refusal) = outcome {
+            let place = match (refusal, signature) {
+                (SignatureRefusal::Malformed, Some(signature)) => signature,
+                _ => file,
+            };
             let help = "ask the manufacturer; `openssl cms -verify -inform PEM -in mud/X.p7s \
                         -content mud/X.json -binary -CAfile mud/ROOT.pem` judges it too";
             wrong.push(Diagnostic::new(
-                Place::start_of(file),
+                Place::start_of(place),
                 refusal.to_string(),
                 String::from(help),
             ));

@@ -1,11 +1,14 @@
 //! One place where devices are: which addresses its names, roles and classes have.
 
 use super::{Family, Flow, Network, Remote, protocol};
+use crate::diagnostic::{line_and_column, printable};
 use crate::fleet::Direction;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::ops::Range;
 use model::{Containment, DeviceId, GroupId, ProductId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use toml::Spanned;
 
 /// What a site's gateway knows. Names hold as long as the snapshot is true.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,10 +46,16 @@ pub struct Host {
     pub mud_url: Option<String>,
 }
 
-/// What is wrong in a site's file or list of addresses.
+/// What is wrong in a site's file, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SiteError(pub String);
+#[error("{line}:{column}: {message}")]
+pub struct SiteError {
+    /// From 1.
+    pub line: u32,
+    /// From 1, in characters.
+    pub column: u32,
+    pub message: String,
+}
 
 pub(crate) const LIST_MAX: usize = 4096;
 pub(crate) const NAME_ADDRESSES_MAX: usize = 256;
@@ -56,15 +65,15 @@ const INTERFACE_BYTES_MAX: usize = 15;
 #[serde(deny_unknown_fields, default)]
 #[derive(Default)]
 struct SiteFile {
-    interfaces: Vec<String>,
-    local_networks: Vec<String>,
+    interfaces: Vec<Spanned<String>>,
+    local_networks: Vec<Spanned<String>>,
     gateway: Vec<IpAddr>,
     resolvers: Vec<IpAddr>,
     plane: Vec<SocketAddr>,
-    local: BTreeMap<String, Vec<String>>,
-    controllers: BTreeMap<String, Vec<String>>,
-    my_controllers: BTreeMap<String, Vec<String>>,
-    names: BTreeMap<String, Vec<IpAddr>>,
+    local: BTreeMap<String, Vec<Spanned<String>>>,
+    controllers: BTreeMap<String, Vec<Spanned<String>>>,
+    my_controllers: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+    names: BTreeMap<Spanned<String>, Vec<IpAddr>>,
 }
 
 impl Site {
@@ -73,35 +82,70 @@ impl Site {
     /// # Errors
     /// What is wrong, for whoever wrote it.
     pub fn read(text: &str) -> Result<Self, SiteError> {
-        let file: SiteFile = toml::from_str(text).map_err(|error| SiteError(error.to_string()))?;
-        let is_interface = |name: &String| {
+        let refuse = |span: Range<usize>, message: String| {
+            let (line, column) = line_and_column(text, span.start);
+            let message = printable(&message);
+            SiteError {
+                line,
+                column,
+                message,
+            }
+        };
+        let networks = |texts: &[Spanned<String>]| -> Result<Vec<Network>, SiteError> {
+            if let Some(one_too_many) = texts.get(LIST_MAX) {
+                let message = format!("a list has at most {LIST_MAX} networks");
+                return Err(refuse(one_too_many.span(), message));
+            }
+            let network = |text: &Spanned<String>| {
+                Network::parse(text.get_ref()).ok_or_else(|| {
+                    let message = format!(
+                        "{:?} is no address and no network; write for example 192.0.2.0/24, with \
+                         nothing behind the prefix",
+                        text.get_ref()
+                    );
+                    refuse(text.span(), message)
+                })
+            };
+            texts.iter().map(network).collect()
+        };
+        let file: SiteFile = toml::from_str(text).map_err(|error| {
+            refuse(error.span().unwrap_or_default(), error.message().to_owned())
+        })?;
+        let is_interface = |name: &Spanned<String>| {
+            let name = name.get_ref();
             (1..=INTERFACE_BYTES_MAX).contains(&name.len())
                 && (name.bytes()).all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         };
         if let Some(name) = file.interfaces.iter().find(|name| !is_interface(name)) {
-            return Err(SiteError(format!("{name:?} is no name of an interface")));
+            let message = format!("{:?} is no name of an interface", name.get_ref());
+            return Err(refuse(name.span(), message));
         }
         let mut my_controllers = BTreeMap::new();
         for (product, texts) in &file.my_controllers {
-            let id = ProductId::new(product).map_err(|error| SiteError(error.to_string()))?;
+            let id = ProductId::new(product.get_ref())
+                .map_err(|error| refuse(product.span(), error.to_string()))?;
             my_controllers.insert(id, networks(texts)?);
         }
         let mut names = BTreeMap::new();
         for (name, addresses) in file.names {
             if addresses.len() > NAME_ADDRESSES_MAX {
-                return Err(SiteError(format!(
-                    "{name:?} has more than {NAME_ADDRESSES_MAX} addresses"
-                )));
+                let message = format!(
+                    "{:?} has more than {NAME_ADDRESSES_MAX} addresses",
+                    name.get_ref()
+                );
+                return Err(refuse(name.span(), message));
             }
-            names.insert(name.to_ascii_lowercase(), addresses);
+            names.insert(name.get_ref().to_ascii_lowercase(), addresses);
         }
-        let by_name = |table: &BTreeMap<String, Vec<String>>| {
+        let by_name = |table: &BTreeMap<String, Vec<Spanned<String>>>| {
             (table.iter())
                 .map(|(name, texts)| Ok((name.clone(), networks(texts)?)))
                 .collect::<Result<BTreeMap<_, _>, SiteError>>()
         };
         Ok(Self {
-            interfaces: file.interfaces,
+            interfaces: (file.interfaces.into_iter())
+                .map(Spanned::into_inner)
+                .collect(),
             local_networks: networks(&file.local_networks)?,
             gateway: file.gateway,
             resolvers: file.resolvers,
@@ -222,20 +266,4 @@ pub(crate) fn authority(url: &str) -> Option<&str> {
     rest.split('/')
         .next()
         .filter(|authority| !authority.is_empty())
-}
-
-fn networks(texts: &[String]) -> Result<Vec<Network>, SiteError> {
-    if texts.len() > LIST_MAX {
-        return Err(SiteError(format!("a list has at most {LIST_MAX} networks")));
-    }
-    (texts.iter())
-        .map(|text| {
-            Network::parse(text).ok_or_else(|| {
-                SiteError(format!(
-                    "{text:?} is no address and no network; write for example 192.0.2.0/24, with \
-                     nothing behind the prefix"
-                ))
-            })
-        })
-        .collect()
 }

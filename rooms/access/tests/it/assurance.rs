@@ -1,6 +1,6 @@
 //! `principal.assurance`: what a policy can make of how far a device is shown to be what it says.
 
-use crate::{compile, device, filter, lines};
+use crate::{compile, device, filter, lines, sources};
 use access::{Facts, Fleet, Grants, SourceFile};
 use model::Assurance;
 
@@ -8,17 +8,12 @@ fn files(policies: &str) -> Vec<SourceFile> {
     let channels = "[up]\ntopic = \"up/{device}\"\ndirection = \"from-device\"\n\
         payload_bytes_max = 10\n[down]\ntopic = \"down/{device}\"\ndirection = \"to-device\"\n\
         payload_bytes_max = 10\n";
-    [
+    sources([
         ("fleet.toml", "name = \"x\""),
         ("products/p.toml", "[camera]\n[lock]"),
         ("channels/c.toml", channels),
         ("policies/p.cedar", policies),
-    ]
-    .map(|(path, text)| SourceFile {
-        path: path.into(),
-        text: text.into(),
-    })
-    .into()
+    ])
 }
 
 const POLICIES: &str = "\

@@ -1,6 +1,6 @@
 //! Each named after what somebody would try.
 
-use crate::{base_with, compile, device, example_fleet, filter, lines, service};
+use crate::{base_with, compile, device, example_fleet, filter, fleet, lines, service, sources};
 use access::{Fleet, Grants, certificate_topic, containment_topic, enroll_topic, report_topic};
 use model::{Containment, DenyReason, DeviceId, PolicyId, Verdict};
 
@@ -199,7 +199,7 @@ fn two_policies_in_one_cannot_hide_behind_a_comment_or_a_string() {
         "// x\r@id(\"a\") permit (principal is Device, action, resource); // y\u{85}\n@id(\"b\") forbid (principal is Device, action, resource);",
     ] {
         let files = base_with(&[("policies/p.cedar", text)]);
-        let fleet = Fleet::read(&files).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)));
+        let fleet = fleet(&files);
         let ids: Vec<&str> = fleet.policies().map(PolicyId::as_str).collect();
         assert_eq!(ids, ["a", "b"], "{text}");
         let whole: cedar_policy::PolicySet = text.parse().unwrap();
@@ -455,13 +455,7 @@ fn with_slots() -> access::Fleet {
              resource);\n",
         ),
     ];
-    let files: Vec<_> = (files.iter())
-        .map(|(path, text)| access::SourceFile {
-            path: (*path).to_owned(),
-            text: (*text).to_owned(),
-        })
-        .collect();
-    access::Fleet::read(&files).unwrap()
+    fleet(&sources(files))
 }
 
 fn sensor(name: &str, attributes: &[(&str, &str)]) -> access::Facts {

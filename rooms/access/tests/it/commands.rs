@@ -1,7 +1,7 @@
 //! Where a command goes, and to whom it does not.
 
-use crate::device;
-use access::{ChannelId, Facts, Fleet, Grants, SourceFile};
+use crate::{compile, device, sources};
+use access::{ChannelId, Facts, Grants};
 use model::{Containment, DeliveryRefusal};
 
 const CHANNELS: &str = "
@@ -32,20 +32,15 @@ when { resource.owner == principal };
 ";
 
 fn grants() -> Grants {
-    let file = |path: &str, text: &str| SourceFile {
-        path: path.to_owned(),
-        text: text.to_owned(),
-    };
-    let fleet = Fleet::read(&[
-        file(
+    let files = sources([
+        (
             "fleet.toml",
             "name = \"t\"\n[groups.deaf]\n[groups.mute]\n[groups.deaf-too]\nin = [\"deaf\"]\n",
         ),
-        file("products/p.toml", "[camera]\n"),
-        file("channels/c.toml", CHANNELS),
-        file("policies/p.cedar", POLICIES),
+        ("products/p.toml", "[camera]\n"),
+        ("channels/c.toml", CHANNELS),
+        ("policies/p.cedar", POLICIES),
     ]);
-    let fleet = fleet.unwrap_or_else(|wrong| panic!("{}", crate::lines(&wrong)));
     let population = ["", "deaf", "mute"].map(|group| {
         let groups: Vec<&str> = Some(group)
             .into_iter()
@@ -53,7 +48,7 @@ fn grants() -> Grants {
             .collect();
         device("cam-1", "camera", &groups)
     });
-    Grants::compile(&fleet, population).unwrap()
+    compile(&files, &population)
 }
 
 fn levels(levels: &[&str]) -> Vec<String> {

@@ -1,7 +1,8 @@
 //! Payload contracts: what they mean, held against Python's `jsonschema` and the suite of the
 //! standard, and what somebody would try who means harm.
 
-use access::{Contract, Diagnostic, Fleet, PayloadScratch, SourceFile, Violation};
+use crate::source;
+use access::{Contract, Diagnostic, Fleet, PayloadScratch, Violation};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRng, TestRunner};
@@ -11,17 +12,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 fn fleet(schema: &str, said: &str) -> Result<Fleet, Vec<Diagnostic>> {
-    let file = |path: &str, text: String| SourceFile {
-        path: path.to_owned(),
-        text,
-    };
     let channel = format!(
         "[up]\ntopic = \"up/{{device}}\"\ndirection = \"from-device\"\npayload_bytes_max = 1000000\n{said}\n"
     );
     Fleet::read(&[
-        file("fleet.toml", "name = \"test\"\n".to_owned()),
-        file("channels/c.toml", channel),
-        file("schemas/s.json", schema.to_owned()),
+        source("fleet.toml", "name = \"test\"\n"),
+        source("channels/c.toml", channel),
+        source("schemas/s.json", schema),
     ])
 }
 

@@ -1,7 +1,7 @@
 //! Random fleets, policies and requests: the grants, Cedar's own authorizer over real entities,
 //! and an interpreter of a few lines must agree on every single decision.
 
-use crate::{device, filter, lines, service};
+use crate::{device, filter, lines, service, sources};
 use access::{
     Facts, Fleet, Grants, SourceFile, certificate_topic, containment_topic, enroll_topic,
     report_topic, schema,
@@ -193,18 +193,13 @@ impl World {
             .enumerate()
             .map(|(id, rule)| rule.text(id))
             .collect();
-        [
+        sources([
             ("fleet.toml", format!("name = \"x\"\n{groups}")),
             ("products/p.toml", "[p0]\n[p1]\n".into()),
             ("services/s.toml", services),
             ("channels/c.toml", channels),
             ("policies/p.cedar", policies),
-        ]
-        .map(|(path, text)| SourceFile {
-            path: path.into(),
-            text,
-        })
-        .into()
+        ])
     }
 
     fn principals(&self) -> Vec<(Option<usize>, Option<usize>, Facts)> {

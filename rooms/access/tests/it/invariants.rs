@@ -8,34 +8,24 @@ mod holes;
 use crate::differential::{
     GROUPS, PRODUCTS, Question, Rule, SERVICES, TEMPLATES, World, accepted, rule, world,
 };
-use crate::{base_with, example_fleet, lines, read_folder};
+use crate::{base_with, example_files, example_fleet, fleet, lines, source};
 use access::{Fleet, Outcome, SourceFile, prove};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use std::path::Path;
 
 const NO_PATH: &str = "[no-path]\nfrom = [\"devices\"]\nto = [\"devices\"]\n";
 
 /// The outcome of the one invariant of the example fleet, with `changed` policies.
 fn example_with(invariants: &str, policies: &str) -> Outcome {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
-    let mut files = read_folder(&folder);
+    let mut files = example_files();
     files.retain(|file| file.path != "invariants.toml");
     files.push(source("invariants.toml", invariants));
     files.push(source("policies/more.cedar", policies));
     outcome(&files)
 }
 
-fn source(path: &str, text: &str) -> SourceFile {
-    SourceFile {
-        path: path.into(),
-        text: text.into(),
-    }
-}
-
 fn outcome(files: &[SourceFile]) -> Outcome {
-    let fleet = Fleet::read(files).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)));
-    let mut proofs = prove(&fleet);
+    let mut proofs = prove(&fleet(files));
     assert_eq!(proofs.len(), 1);
     proofs.pop().unwrap().outcome
 }
@@ -122,8 +112,7 @@ fn what_is_meant_is_excepted_and_nothing_else() {
     ];
     for line in meant {
         // The example's own forbid bars thermostats from a lock's channels; without it they get in.
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
-        let mut files = read_folder(&folder);
+        let mut files = example_files();
         for file in &mut files {
             file.text = file.text.replace("@id(\"lock-channels-are-for-locks\")\nforbid (principal is Device, action, resource)", "@id(\"lock-channels-are-for-locks\")\nforbid (principal is Device, action == Action::\"receive\", resource)");
         }
@@ -133,7 +122,7 @@ fn what_is_meant_is_excepted_and_nothing_else() {
         without.push(source("invariants.toml", NO_PATH));
         let case = broken(outcome(&without));
         assert!(case.contains("policy hub"), "{case}");
-        files.push(source("invariants.toml", &except(line)));
+        files.push(source("invariants.toml", except(line)));
         assert_eq!(outcome(&files), Outcome::Holds, "{line}");
         files.pop();
         let other = except("{ from = [\"product/camera\"] }, { channels = [\"notice\"] }");

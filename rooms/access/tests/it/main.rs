@@ -38,15 +38,8 @@ pub fn read_folder(folder: &Path) -> Vec<SourceFile> {
             if path.is_dir() {
                 walk(&path, root, files);
             } else {
-                files.push(SourceFile {
-                    path: path
-                        .strip_prefix(root)
-                        .unwrap()
-                        .to_str()
-                        .unwrap()
-                        .to_owned(),
-                    text: fs::read_to_string(&path).unwrap(),
-                });
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+                files.push(source(name, fs::read_to_string(&path).unwrap()));
             }
         }
     }
@@ -54,6 +47,21 @@ pub fn read_folder(folder: &Path) -> Vec<SourceFile> {
     walk(folder, folder, &mut files);
     files.sort_by(|left, right| left.path.cmp(&right.path));
     files
+}
+
+pub fn source(path: &str, text: impl Into<String>) -> SourceFile {
+    SourceFile {
+        path: path.to_owned(),
+        text: text.into(),
+    }
+}
+
+pub fn sources<T: Into<String>>(
+    files: impl IntoIterator<Item = (&'static str, T)>,
+) -> Vec<SourceFile> {
+    (files.into_iter())
+        .map(|(path, text)| source(path, text))
+        .collect()
 }
 
 pub fn fleets() -> PathBuf {
@@ -65,17 +73,22 @@ pub fn base_with(changes: &[(&str, &str)]) -> Vec<SourceFile> {
     let mut files = read_folder(&fleets().join("_base"));
     for (path, text) in changes {
         files.retain(|file| file.path != *path);
-        files.push(SourceFile {
-            path: (*path).to_owned(),
-            text: (*text).to_owned(),
-        });
+        files.push(source(path, *text));
     }
     files
 }
 
+pub fn example_files() -> Vec<SourceFile> {
+    read_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet"))
+}
+
 pub fn example_fleet() -> Fleet {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
-    Fleet::read(&read_folder(&folder)).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)))
+    fleet(&example_files())
+}
+
+/// Files that are right.
+pub fn fleet(files: &[SourceFile]) -> Fleet {
+    Fleet::read(files).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)))
 }
 
 pub fn lines<T: ToString>(items: &[T]) -> String {
@@ -108,8 +121,7 @@ pub fn service(name: &str) -> Facts {
 }
 
 pub fn compile(files: &[SourceFile], population: &[Facts]) -> Grants {
-    let fleet = Fleet::read(files).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)));
-    Grants::compile(&fleet, population.iter().cloned())
+    Grants::compile(&fleet(files), population.iter().cloned())
         .unwrap_or_else(|wrong| panic!("{}", lines(&wrong)))
 }
 

@@ -8,7 +8,7 @@ mod packets;
 mod probing;
 mod signatures;
 
-use crate::{base_with, compile, device, lines};
+use crate::{base_with, compile, device, fleet, lines};
 use access::{Fleet, Grants, Host, Mud, Network, Remote, Rule, Site, SourceFile};
 use core::net::IpAddr;
 use model::{DeviceId, ProductId};
@@ -49,7 +49,7 @@ pub fn with_mud(text: &str) -> Vec<SourceFile> {
 }
 
 pub fn read(text: &str) -> (Fleet, Mud) {
-    let fleet = Fleet::read(&with_mud(text)).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)));
+    let fleet = fleet(&with_mud(text));
     let mud = fleet
         .product(&product("camera"))
         .unwrap()

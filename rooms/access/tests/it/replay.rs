@@ -1,7 +1,7 @@
 //! Recorded traffic under other policies: what counts say is what deciding each message again would say.
 
 use crate::differential::{Rule, SERVICES, World, accepted, rule, world};
-use crate::{compile, device, lines, service};
+use crate::{compile, device, lines, service, sources};
 use access::{
     Facts, Fleet, Grants, Passed, Passes, Replay, SourceFile, TrafficDay, TrafficLedger, replay,
 };
@@ -26,18 +26,13 @@ permit (principal == Service::\"ingest\", action == Action::\"receive\", resourc
 ";
 
 fn files(channels: &str, policies: &str) -> Vec<SourceFile> {
-    [
+    sources([
         ("fleet.toml", "name = \"x\"\n[groups.beta]\n[groups.eu]\n"),
         ("products/p.toml", "[camera]\n[lock]\n"),
         ("services/s.toml", "[ingest]\n"),
         ("channels/c.toml", channels),
         ("policies/p.cedar", policies),
-    ]
-    .map(|(path, text)| SourceFile {
-        path: path.into(),
-        text: text.into(),
-    })
-    .into()
+    ])
 }
 
 /// What a gateway hands on of one message: who sent it, and who heard it.

@@ -1,7 +1,7 @@
 //! The JSON Schemas for editors and the parser, held together: what the parser takes validates, and what
 //! is broken on purpose is refused by both, here and by Python's `jsonschema` where it is there.
 
-use crate::{base_with, fleets, read_folder};
+use crate::{base_with, example_files, fleet, fleets, read_folder, source};
 use access::{Contract, Fleet, PayloadScratch, Site, SourceFile, json_schemas, site_json_schema};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -14,21 +14,13 @@ use std::process::{Command, Stdio};
 
 /// A schema as the contract of a channel: our own reader of JSON Schema.
 fn contract(schema: &Value) -> Contract {
-    let file = |path: &str, text: String| SourceFile {
-        path: path.to_owned(),
-        text,
-    };
-    let fleet = Fleet::read(&[
-        file("fleet.toml", "name = \"test\"\n".to_owned()),
-        file(
-            "channels/c.toml",
-            "[up]\ntopic = \"up/{device}\"\ndirection = \"from-device\"\npayload_bytes_max = \
-             1000000\nschema = \"schemas/s.json\"\n"
-                .to_owned(),
-        ),
-        file("schemas/s.json", schema.to_string()),
-    ])
-    .unwrap_or_else(|wrong| panic!("{}", crate::lines(&wrong)));
+    let channel = "[up]\ntopic = \"up/{device}\"\ndirection = \"from-device\"\n\
+        payload_bytes_max = 1000000\nschema = \"schemas/s.json\"\n";
+    let fleet = fleet(&[
+        source("fleet.toml", "name = \"test\"\n"),
+        source("channels/c.toml", channel),
+        source("schemas/s.json", schema.to_string()),
+    ]);
     fleet.channels().next().unwrap().contract.clone().unwrap()
 }
 
@@ -57,7 +49,6 @@ fn as_json(text: &str) -> Value {
 
 /// Whole fleets that the parser takes.
 fn right_fleets() -> Vec<Vec<SourceFile>> {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
     let full = base_with(&[
         (
             "fleet.toml",
@@ -85,7 +76,7 @@ fn right_fleets() -> Vec<Vec<SourceFile>> {
             "[none]\ndescription = \"d\"\nfrom = [\"devices\"]\nto = [\"group/floor\", \"product/full\"]\nexcept = [{ channels = [\"full-up\"], from = [\"services\"], to = [\"service/full-service\"] }]\n[only]\nchannels = [\"full-down\"]\npublish_only = [\"services\"]\nreceive_only = [\"devices\"]\n[lan]\ndescription = \"d\"\nlocal_only = []\n[net]\ndestinations = [\"net\", \"cloud\"]\nconnect_only = [\"product/full\"]\n",
         ),
     ]);
-    let fleets = vec![read_folder(&example), base_with(&[]), full];
+    let fleets = vec![example_files(), base_with(&[]), full];
     for files in &fleets {
         if let Err(wrong) = Fleet::read(files) {
             panic!("{}", crate::lines(&wrong));

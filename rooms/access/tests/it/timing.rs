@@ -1,8 +1,8 @@
 //! Prints how long things take; asserts nothing about it. Run with
 //! `cargo test -p access --config 'profile.dev.package.access.opt-level=3' -- --ignored --nocapture timing`
 
-use crate::{device, example_fleet, service};
-use access::{Fleet, Grants, Outcome, SourceFile, prove};
+use crate::{device, example_fleet, fleet, service, sources};
+use access::{Fleet, Grants, Outcome, prove};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -85,9 +85,5 @@ fn large_fleet() -> Fleet {
             number % 400
         );
     }
-    let files = texts.map(|(path, text)| SourceFile {
-        path: path.into(),
-        text,
-    });
-    Fleet::read(&files).unwrap_or_else(|wrong| panic!("{}", crate::lines(&wrong)))
+    fleet(&sources(texts))
 }

@@ -584,10 +584,17 @@ fn a_name_nobody_enrolled_costs_nothing_and_says_nothing() {
             []
         );
     }
+    let other = World::seeded_at(999).detector;
     assert_eq!(
-        world.detector.snapshot(),
-        World::seeded_at(999).detector.snapshot()
+        world.detector.snapshot_of_groups(),
+        other.snapshot_of_groups()
     );
+    for part in 0..=u8::MAX {
+        assert_eq!(
+            world.detector.snapshot_of_devices(part),
+            other.snapshot_of_devices(part)
+        );
+    }
 }
 
 impl World {

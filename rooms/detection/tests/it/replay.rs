@@ -126,10 +126,12 @@ proptest! {
         let mut half = fresh();
         let mut parts = run(&mut half, before);
         let mut resumed = fresh();
-        resumed.restore(&half.snapshot()).unwrap();
+        for part in kept(&half) {
+            resumed.restore(&part).unwrap();
+        }
         parts.extend(run(&mut resumed, after));
         prop_assert_eq!(parts, whole);
-        prop_assert_eq!(resumed.snapshot(), first.snapshot());
+        prop_assert_eq!(kept(&resumed), kept(&first));
     }
 
     #[test]
@@ -142,23 +144,23 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_snapshot_is_refused_and_changes_nothing(at in any::<prop::sample::Index>(), bit in 0u8..8, cut in 0usize..64) {
-        let bytes = lived().snapshot();
+    fn a_damaged_snapshot_is_refused_and_changes_nothing(at in any::<prop::sample::Index>(), bit in 0u8..8, cut in 0usize..64, of_groups in any::<bool>()) {
+        let bytes = largest(&lived(), of_groups);
         let mut damaged = bytes.clone();
         let at = at.index(damaged.len());
         damaged[at] ^= 1 << bit;
         let mut detector = World::seeded().detector;
-        let before = detector.snapshot();
+        let before = kept(&detector);
         prop_assert!(detector.restore(&damaged).is_err());
         let cut = bytes.len() - 1 - cut * 7 % bytes.len();
         prop_assert!(detector.restore(&bytes[..cut]).is_err());
-        prop_assert_eq!(detector.snapshot(), before);
+        prop_assert_eq!(kept(&detector), before);
     }
 
     /// The checksum finds damage, not malice: what carries a right one is still read with care.
     #[test]
-    fn a_forged_snapshot_is_refused_or_whole(at in 29usize..2000, byte in any::<u8>()) {
-        let mut bytes = lived().snapshot();
+    fn a_forged_snapshot_is_refused_or_whole(at in 29usize..2000, byte in any::<u8>(), of_groups in any::<bool>()) {
+        let mut bytes = largest(&lived(), of_groups);
         let end = bytes.len() - 8;
         let place = at % end;
         bytes[place] = byte;
@@ -166,8 +168,9 @@ proptest! {
         bytes[end..].copy_from_slice(&sum.to_le_bytes());
         let mut detector = World::seeded().detector;
         if detector.restore(&bytes).is_ok() {
-            let again = detector.snapshot();
-            prop_assert!(detector.restore(&again).is_ok());
+            for part in kept(&detector) {
+                prop_assert!(detector.restore(&part).is_ok());
+            }
             let mut out = Vec::new();
             detector.observe(&Observation {
                 at: crate::world::at(9_000_000),
@@ -184,6 +187,21 @@ fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+/// All that is kept.
+fn kept(detector: &Detector) -> Vec<Vec<u8>> {
+    let devices = (0..=u8::MAX).map(|part| detector.snapshot_of_devices(part));
+    std::iter::once(detector.snapshot_of_groups())
+        .chain(devices)
+        .collect()
+}
+
+fn largest(detector: &Detector, of_groups: bool) -> Vec<u8> {
+    let mut kept = kept(detector);
+    let groups = kept.remove(0);
+    let of_devices = kept.into_iter().max_by_key(Vec::len).unwrap();
+    if of_groups { groups } else { of_devices }
 }
 
 fn lived() -> Detector {
@@ -203,7 +221,7 @@ fn lived() -> Detector {
 
 #[test]
 fn another_format_is_named() {
-    let mut bytes = lived().snapshot();
+    let mut bytes = lived().snapshot_of_groups();
     bytes[20] = 2;
     let mut detector = World::seeded().detector;
     assert_eq!(detector.restore(&bytes), Err(SnapshotError::Format(2)));

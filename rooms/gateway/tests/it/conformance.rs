@@ -1,7 +1,7 @@
 //! What the standards ask of a server, case by case.
 
-use crate::house::{Heard, House, certificate, device, message, service};
-use gateway::{CloseReason, Limits};
+use crate::house::{Heard, House, asking, certificate, device, message, service, twice};
+use gateway::{CloseReason, ConnectionId, Limits};
 use model::Timestamp;
 use mqtt::encode::PublishFields;
 use mqtt::{Connect, ForwardProperties, Qos, Reason, Version, Will};
@@ -634,6 +634,44 @@ fn a_clients_receive_maximum_is_respected() {
     );
     house.puback(ingest, 2);
     assert_eq!(house.payloads(ingest), [[4], [5]]);
+}
+
+#[test]
+fn only_acknowledgements_that_nobody_waits_for_may_gather() {
+    let mut house = House::new();
+    let camera = house.join(&device("cam-1"), Version::V5);
+    let say = |house: &mut House, id: u16| {
+        house.publish(camera, "v1/cam-1/up/t", b"x", Some(id));
+    };
+    let may_gather = |house: &mut House, client: usize| {
+        let connection = ConnectionId(u32::try_from(client).unwrap());
+        house.with_gateway(0, |gateway, _, _| gateway.only_answers(connection))
+    };
+    for (window, may) in [(1, false), (2, true)] {
+        let connect = Connect {
+            receive_maximum: Some(window),
+            ..Connect::new(Version::V5, "ingest")
+        };
+        let ingest = house.connect(&service("ingest"), &connect);
+        house.subscribe(ingest, &["v1/+/up/#"]);
+        say(&mut house, 1);
+        assert!(!may_gather(&mut house, ingest), "it subscribed");
+        house.puback(ingest, 1);
+        assert_eq!(may_gather(&mut house, ingest), may, "window of {window}");
+        say(&mut house, 2);
+        say(&mut house, 3);
+        assert!(
+            !may_gather(&mut house, ingest),
+            "more wait than half a window"
+        );
+        house.lose(ingest);
+    }
+    let exactly_once = house.join(&service("ingest"), Version::V5);
+    house.subscribe_with(exactly_once, 0, asking("v1/+/up/#", Qos::ExactlyOnce));
+    house.publish_as(camera, &twice("v1/cam-1/up/t", b"x", 4));
+    house.pubrel(camera, 4);
+    house.pubrec(exactly_once, 1);
+    assert!(!may_gather(&mut house, exactly_once), "it waits for PUBREL");
 }
 
 #[test]

@@ -63,7 +63,8 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         WHICH_ERROR,
-        "both end the connection, and say 0x81, 0x82 or nothing as their decoder found it",
+        "both end the connection, and say 0x81, 0x82 or nothing as their decoder found it; of a message \
+         beyond Receive Maximum with an alias above the maximum ours says 0x94, theirs 0x93",
     ),
 ];
 
@@ -588,10 +589,7 @@ impl Pair {
                 encode::disconnect_by_client(out, version, Reason::SUCCESS);
             }),
         };
-        let lasts = self.lasts && (self.version == Version::V311 || expiry != Some(0));
-        self.say(&frame)?;
-        self.stored = lasts;
-        Ok(())
+        self.say(&frame)
     }
 
     fn be_silent(&mut self, client: usize) -> Result<(), String> {
@@ -743,7 +741,10 @@ impl Pair {
                 self.second.hold(held);
             }
             self.house.lose(client);
-            self.end(self.lasts);
+            // A goodbye may say that the session ends with it (MQTT 5: 3.14.2.2.2).
+            let says_the_end = ours == [Said::End]
+                && matches!(&packet, Ok(Packet::Disconnect(said)) if said.session_expiry_seconds == Some(0));
+            self.end(self.lasts && !says_the_end);
             return Ok(());
         }
         messages.iter().try_for_each(|message| self.sent(message))
@@ -778,6 +779,11 @@ impl Pair {
                 };
                 if quota && self.carried_over > 0 && !both_end {
                     return Some(QUOTA_CARRIED_OVER);
+                }
+                let two_errors = ours == [Said::Disconnect(0x94), Said::End]
+                    && theirs.said == [Said::Disconnect(0x93), Said::End];
+                if two_errors {
+                    return Some(WHICH_ERROR);
                 }
                 let [Said::Ack(name, id, code)] = ours else {
                     return None;

@@ -128,7 +128,7 @@ fn what_is_wrong_is_said_with_its_line_and_what_to_write() {
             Err(wrong) => wrong,
         };
         let shown = wrong[0].to_string();
-        let at = format!("fleet/playbooks/a.toml:{line}: ");
+        let at = format!("fleet/playbooks/a.toml:{line}:");
         if said != "(" {
             assert!(
                 shown.starts_with(&at) && shown.contains(said),
@@ -136,6 +136,16 @@ fn what_is_wrong_is_said_with_its_line_and_what_to_write() {
             );
         }
     }
+    let text = format!("# ä\n{head}steps = [{{ action = \"reboot\" }}]\n");
+    let wrong = playbook::read("playbooks/a.toml", &text).unwrap_err();
+    assert_eq!((wrong[0].line, wrong[0].column), (4, 21), "{}", wrong[0]);
+    let twice =
+        playbook::declared_twice("playbooks/b.toml", "\n[z]\n[a]\n", "a", "playbooks/a.toml");
+    assert_eq!(
+        twice.to_string(),
+        "fleet/playbooks/b.toml:3:2: playbook a is declared in playbooks/a.toml too (help: give each \
+         its own name)"
+    );
     // All that is wrong is said at once.
     let both = "[a]\nmode = \"x\"\nkinds = [\"y\"]\nsteps = []\n";
     assert_eq!(playbook::read("p", both).unwrap_err().len(), 3);

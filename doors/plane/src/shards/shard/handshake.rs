@@ -2,6 +2,7 @@
 //! limit, and brought to their home shard.
 
 use super::arriving::Arriving;
+use super::gathering::Habit;
 use super::{Handed, Handshaking, Live, Shard, Slot, token, watch};
 use crate::judge::signals::Told;
 use crate::listen::proxied::{ProxyRefusal, SIGNATURE};
@@ -307,9 +308,7 @@ impl Shard {
             paused: false,
             polled: EventFlags::IN,
             ending: false,
-            gathers: false,
-            quick_reads: 0,
-            read_at: now,
+            habit: Habit::new(now),
         });
         let (id, generation) = self.slots.insert(slot);
         let added = match self.slots.entry(id) {

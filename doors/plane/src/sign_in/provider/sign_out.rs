@@ -6,6 +6,7 @@ use crate::clock;
 use crate::entries;
 use crate::plane::{Plane, digest_of};
 use crate::sign_in::Session;
+use crate::sign_in::heard::Over;
 use crate::trouble::Trouble;
 use identity::person::provider::Keys;
 use identity::person::sign_out::{self, Asked};
@@ -46,18 +47,16 @@ pub async fn told(plane: &Arc<Plane>, token: &str) -> Result<(), Trouble> {
         now,
     };
     let read = |keys: &Keys| sign_out::verify(token, keys, &asked);
-    let over = provider.by_its_keys(&document, now, read).await;
-    let over = over.map_err(refused)?;
-    // Said again, it would end what began since. It is remembered for longer than it is believed.
-    let word = digest_of(&["sign-out by the provider".as_bytes(), over.id().as_bytes()]);
-    if !plane.sign_ins.challenges.spend(&word.0, now)? {
+    let word = provider.by_its_keys(&document, now, read).await;
+    let word = word.map_err(refused)?;
+    // Said again, it would end what began since. It is remembered for longer than it is believed; if
+    // there is no room for that, it ends what it ends all the same.
+    let id = digest_of(&["sign-out by the provider".as_bytes(), word.id().as_bytes()]);
+    if let Ok(false) = plane.sign_ins.challenges.spend(&id.0, now) {
         return Ok(());
     }
-    let person = over.subject().map(|subject| provider.person(subject));
-    let closed = plane.sign_ins.close_those(|at_provider| {
-        let is_theirs = person.as_ref() == Some(&at_provider.subject);
-        over.ends(is_theirs, at_provider.session.as_deref())
-    });
+    let subject = word.subject().map(|subject| provider.person(subject));
+    let closed = plane.sign_ins.hear(Over { word, subject }, clock::now());
     if closed.is_empty() {
         return Ok(());
     }

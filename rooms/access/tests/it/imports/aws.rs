@@ -4,7 +4,7 @@
 //! reading of that text; no broker of AWS is asked.
 
 use super::{decisions, grants, names};
-use crate::{device, lines, service};
+use crate::{device, lines, service, source};
 use access::{Facts, ImportRemark, Imported, SourceFile, import_aws};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -16,10 +16,7 @@ const THING: &str = "${iot:Connection.Thing.ThingName}";
 
 fn import(documents: &[(&str, Value)]) -> Result<Imported, Vec<ImportRemark>> {
     let documents: Vec<SourceFile> = (documents.iter())
-        .map(|(path, document)| SourceFile {
-            path: (*path).to_owned(),
-            text: document.to_string(),
-        })
+        .map(|(path, document)| source(path, document.to_string()))
         .collect();
     import_aws(&documents, &names())
 }

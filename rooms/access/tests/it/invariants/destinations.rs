@@ -48,7 +48,7 @@ fn a_connection_is_found_exactly_if_there_is_one() {
             let mut files = scene.files.clone();
             files.push(source(
                 "invariants.toml",
-                &format!(
+                format!(
                     "[x]\ndestinations = [{:?}]\nconnect_only = [{}]\n",
                     place.id,
                     list.join(", ")

@@ -1,9 +1,8 @@
 //! One hole of each kind in a sound fleet, and edits beside them that open none.
 
 use super::{broken, outcome, source};
-use crate::read_folder;
+use crate::example_files;
 use access::{Outcome, SourceFile};
-use std::path::Path;
 
 /// More of what people write, beside the example fleet.
 const POLICIES: &str = "\
@@ -16,8 +15,7 @@ const NO_PEER: &str = "[no-peer]\nlocal_only = [\"product/thermostat\"]\n";
 
 /// The fleet with each first text replaced by the second in the file before it.
 fn edited(invariant: &str, edits: &[(&str, &str, &str)]) -> Vec<SourceFile> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fleet");
-    let mut files = read_folder(&folder);
+    let mut files = example_files();
     files.retain(|file| file.path != "invariants.toml");
     files.push(source("policies/more.cedar", POLICIES));
     files.push(source("invariants.toml", invariant));

@@ -153,6 +153,83 @@ fn what_is_not_understood_is_never_read_as_less() {
     assert!(lines(&Fleet::read(&missing).unwrap_err()).contains("is not there"));
 }
 
+/// `^` marks the place that is to be named.
+#[test]
+fn what_is_wrong_is_said_with_its_line_and_column() {
+    let changed = |edits: &[(&str, &str)]| {
+        let mut text = LAMP.to_owned();
+        for (from, to) in edits {
+            assert!(text.contains(from), "{from}");
+            text = text.replacen(from, to, 1);
+        }
+        let (before, behind) = text.split_once('^').unwrap();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+        (format!("{before}{behind}"), line, column)
+    };
+    let cases: [&[(&str, &str)]; 9] = [
+        &[("\"cache-validity\": 48", "\"cache-validity\": 48 ^48")],
+        &[("\"Lamp, second generation\"", "\"Lämpchen\" ^48")],
+        &[("\"mud-version\": 1", "\"mud-version\": ^2")],
+        &[("\"systeminfo\"", "^\"client-profiles\"")],
+        &[("\"is-supported\": true", "\"extensions\": ^[\"ol\"]")],
+        &[(
+            "\"https://lamps.example/lamp-2.json\"",
+            "^\"http://lamps.example/x\"",
+        )],
+        &[("{ \"name\": \"v6-to\" }", "{ \"name\": ^\"none\" }")],
+        &[(
+            "\"ietf-access-control-list:acls\": {",
+            "\"ietf-access-control-list:acls\": ^{ \"x\": 1,",
+        )],
+        // Its name stands in the file before, as something else.
+        &[
+            ("\"name\": \"refused-port\"", "\"name\": ^\"Lamps\""),
+            ("\"port\": 8080", "\"flags\": \"syn\""),
+        ],
+    ];
+    for edits in cases {
+        let (text, line, column) = changed(edits);
+        let said = refused(&text);
+        let place = format!("fleet/mud/camera.json:{line}:{column}: ");
+        assert!(said.starts_with(&place), "{place} {said}");
+    }
+    let (text, line, _) = changed(&[
+        ("\"name\": \"network\"", "\"name\": ^\"cloud\""),
+        (
+            "\"destination-ipv4-network\": \"198.51.100.0/25\"",
+            "\"dscp\": 3",
+        ),
+    ]);
+    let (_, mud) = read(&text);
+    let found: Vec<(&str, u32)> = (mud.unenforced.iter())
+        .map(|one| (one.entry.as_str(), one.line))
+        .collect();
+    assert_eq!(found, [("cloud", u32::try_from(line).unwrap())]);
+}
+
+#[test]
+fn a_site_says_where_it_is_wrong() {
+    for (text, said) in [
+        (
+            "interfaces = [\"lan0\", \"a b\"]\n",
+            "1:23: \"a b\" is no name of an interface",
+        ),
+        (
+            "# ä\nlocal_networks = [\"192.0.2.1/24\"]\n",
+            "2:19: \"192.0.2.1/24\" is no address and no network",
+        ),
+        ("[local]\nhub = [\"x\"]\n", "2:8: \"x\" is no address"),
+        ("[my_controllers]\n\"a b\" = []\n", "2:1: "),
+        ("gateway = [\"x\"]\n", "1:12: "),
+        ("plane = []\ncolour = 1\n", "2:1: unknown field `colour`"),
+        ("plane = [\n", "1:10: unclosed array"),
+    ] {
+        let wrong = Site::read(text).unwrap_err().to_string();
+        assert!(wrong.starts_with(said), "{text}: {wrong}");
+    }
+}
+
 #[test]
 fn no_mutation_of_a_file_makes_it_panic_or_lose_an_entry() {
     let mut state = 0x1234_5678_9abc_def1_u64;

@@ -1,6 +1,7 @@
 //! Signatures of manufacturers, made and judged by OpenSSL too.
 
 use super::*;
+use crate::source;
 use access::{SignatureRefusal, check_mud_signatures};
 use model::Timestamp;
 use std::process::Command;
@@ -101,18 +102,11 @@ fn a_signature_is_judged_as_openssl_judges_it() {
 fn judged(folder: &Path, content: &str, root: &str, signature: Option<&str>) -> String {
     let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
     let mut files = with_mud(&text(content));
-    let mut add = |path: &str, text: String| {
-        files.push(SourceFile {
-            path: path.into(),
-            text,
-        })
-    };
-    add("mud/root.pem", text(root));
+    files.push(source("mud/root.pem", text(root)));
     if let Some(signature) = signature {
-        add("mud/camera.p7s", text(signature));
+        files.push(source("mud/camera.p7s", text(signature)));
     }
-    let fleet = Fleet::read(&files).unwrap_or_else(|wrong| panic!("{}", lines(&wrong)));
-    lines(&check_mud_signatures(&fleet, &files, now()))
+    lines(&check_mud_signatures(&fleet(&files), &files, now()))
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! What a shard asks of the kernel and no crate has a safe word for. The only unsafe code there is:
+//! three system calls on values of our own, in functions that no argument can make unsound.
+
+#![expect(
+    unsafe_code,
+    reason = "neither rustix nor nix offers SO_RCVLOWAT or sched_setattr; tidy keeps it in this file"
+)]
+
+use std::ffi::c_int;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+/// From how many waiting bytes on a poll tells of this socket (`SO_RCVLOWAT`, socket(7)). Of its end
+/// it tells in any case, and a read takes what there is.
+///
+/// # Errors
+/// The system's.
+pub fn tell_from(socket: &TcpStream, bytes: c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as it is told, all of `bytes`, before the call returns;
+    // the descriptor is `socket`'s, which is open as long as it is borrowed.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const bytes).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    said(outcome.into())
+}
+
+/// Tells the scheduler that this thread runs for short moments, and that who wakes it waits for it:
+/// `slice` is what it needs at a time, from 0.1 to 100 ms (sched_setattr(2), Linux 6.12; a kernel
+/// before that accepts it and does not care). Policy and niceness stay.
+///
+/// # Errors
+/// The system's; a sandbox may forbid it.
+pub fn run_for_short_moments(slice: Duration) -> io::Result<()> {
+    let mut attributes = Attributes::default();
+    let own_bytes = size_of::<Attributes>() as libc::c_uint;
+    let (this_thread, no_flags): (libc::pid_t, libc::c_uint) = (0, 0);
+    // SAFETY: the kernel writes no more bytes than it is told there are, all of them plain numbers.
+    said(unsafe {
+        libc::syscall(
+            libc::SYS_sched_getattr,
+            this_thread,
+            &raw mut attributes,
+            own_bytes,
+            no_flags,
+        )
+    })?;
+    attributes.size = own_bytes;
+    attributes.runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
+    // SAFETY: the kernel reads `size` bytes, which is all of the structure, and keeps none.
+    said(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setattr,
+            this_thread,
+            &raw const attributes,
+            no_flags,
+        )
+    })
+}
+
+/// `struct sched_attr` as of its first version (48 bytes), which every later kernel understands.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+fn said(outcome: libc::c_long) -> io::Result<()> {
+    if outcome < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener};
+
+    fn is_told(socket: &TcpStream) -> bool {
+        let mut asked = [PollFd::new(socket, PollFlags::IN)];
+        poll(&mut asked, Some(&Timespec::default())).unwrap() == 1
+    }
+
+    /// What is written on the loopback device is there when the write returns.
+    #[test]
+    fn a_poll_tells_from_so_many_bytes_on_or_of_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_nodelay(true).unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        tell_from(&socket, 48).unwrap();
+        peer.write_all(&[1; 47]).unwrap();
+        assert!(!is_told(&socket));
+        peer.write_all(&[1]).unwrap();
+        assert!(is_told(&socket));
+        let mut room = [0; 64];
+        assert_eq!(socket.read(&mut room).unwrap(), 48);
+        peer.write_all(&[1; 5]).unwrap();
+        assert!(!is_told(&socket));
+        assert_eq!(
+            socket.read(&mut room).unwrap(),
+            5,
+            "who asks gets what there is"
+        );
+        peer.write_all(&[1; 5]).unwrap();
+        tell_from(&socket, 1).unwrap();
+        assert!(is_told(&socket), "also of what came before");
+        tell_from(&socket, 48).unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        assert!(is_told(&socket));
+    }
+
+    #[test]
+    fn a_slice_is_asked_for_and_niceness_stays() {
+        let nice = |thread: &str| {
+            let stat = std::fs::read_to_string(format!("/proc/{thread}/stat")).unwrap();
+            let (_, behind_name) = stat.rsplit_once(')').unwrap();
+            behind_name.split_whitespace().nth(16).unwrap().to_owned()
+        };
+        let before = nice("thread-self");
+        // A sandbox may forbid it, and nothing depends on it.
+        if let Err(error) = run_for_short_moments(Duration::from_micros(100)) {
+            println!("skipped: {error}");
+        }
+        assert_eq!(nice("thread-self"), before);
+        assert_eq!(size_of::<Attributes>(), 48);
+    }
+}
