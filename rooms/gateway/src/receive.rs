@@ -111,7 +111,9 @@ impl Gateway {
             Packet::Publish(publish) => return self.on_publish(id, session, publish, now, turn),
             Packet::Puback(ack) => self.on_puback(session, ack, now, turn),
             Packet::Subscribe(subscribe) => self.on_subscribe(id, session, subscribe, now, turn),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, session, unsubscribe, turn),
+            Packet::Unsubscribe(unsubscribe) => {
+                return self.on_unsubscribe(id, session, unsubscribe, now, turn);
+            }
             Packet::Pingreq => self.send(id, turn, |out, _| mqtt::encode::pingresp(out)),
             Packet::Disconnect(disconnect) => {
                 return self.on_disconnect(id, session, disconnect, now, turn);

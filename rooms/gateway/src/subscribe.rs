@@ -4,6 +4,7 @@ use crate::deliver::Interested;
 use crate::gateway::Gateway;
 use crate::journal::{Options, Record};
 use crate::principal::SUBSCRIBES;
+use crate::receive::Step;
 use crate::shares::share_of;
 use crate::signal::{Signal, cut};
 use crate::state::{PendingSuback, Subscribed};
@@ -195,8 +196,15 @@ impl Gateway {
         id: u32,
         session: u32,
         unsubscribe: &Unsubscribe<'_>,
+        now: Timestamp,
         turn: &mut Turn,
-    ) {
+    ) -> Step {
+        // Each is looked for, and nobody has so many.
+        let filters_max = self.limits.subscriptions_max.saturating_mul(4);
+        if unsubscribe.filters().nth(filters_max).is_some() {
+            let what = "far more filters in one UNSUBSCRIBE than a session may have";
+            return self.refuse_packet(id, Reason::QUOTA_EXCEEDED, what, now, turn);
+        }
         let reasons: Vec<Reason> = (unsubscribe.filters())
             .map(|text| match Filter::new(text) {
                 Ok(filter) if self.unsubscribe(session, &filter, turn) => Reason::SUCCESS,
@@ -207,6 +215,7 @@ impl Gateway {
         self.send(id, turn, |out, version| {
             mqtt::encode::unsuback(out, version, packet_id, &reasons);
         });
+        Step::Consumed(0)
     }
 
     /// False if the session has no such filter.

@@ -5,7 +5,7 @@ use crate::signal::Signal;
 use crate::state::Phase;
 use crate::turn::{CloseReason, Turn};
 use access::{Facts, Grants};
-use model::{CertificateId, Principal, Revocable, Timestamp};
+use model::{CertificateId, DeliveryRefusal, Principal, Revocable, Timestamp};
 use mqtt::Reason;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,6 +46,12 @@ impl Gateway {
                 .unwrap_or_default();
             for session in sessions {
                 self.end_session(session, WillFate::Suppressed, turn);
+            }
+            // Also those of a product that is named as a whole.
+            let principal =
+                (self.principals.get(*index)).map(|known| known.facts.principal.clone());
+            if let Some(principal) = principal {
+                self.refuse_commands(&principal, DeliveryRefusal::Revoked, turn);
             }
         }
         self.suppress_wills_of(what, turn);

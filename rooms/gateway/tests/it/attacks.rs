@@ -48,6 +48,26 @@ fn subscription_bomb_by_asking_without_end() {
 }
 
 #[test]
+fn subscription_bomb_by_unsubscribing() {
+    let mut house = House::new();
+    let camera = house.join(&device("cam-1"), Version::V5);
+    house.subscribe(camera, &["v1/cam-1/down/+"]);
+    let many: Vec<&str> = std::iter::repeat_n("a", 80_000).collect();
+    for (count, is_taken) in [(200, true), (201, false), (80_000, false)] {
+        let camera = house.join(&device("cam-1"), Version::V5);
+        house.send(camera, |out, version| {
+            mqtt::encode::unsubscribe(out, version, 5, &many[..count]);
+        });
+        let heard = house.heard(camera);
+        match &heard[..] {
+            [Heard::Unsuback { codes, .. }] => assert!(is_taken && codes.len() == count),
+            [Heard::Disconnect { code: 0x97, .. }] => assert!(!is_taken),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn giant_topic() {
     let mut house = House::new();
     let ingest = house.join(&service("ingest"), Version::V5);

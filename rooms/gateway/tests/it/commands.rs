@@ -204,6 +204,14 @@ fn a_device_that_was_cut_off_hears_no_command() {
     house.with_gateway(0, |gateway, now, turn| gateway.revoke(&what, now, turn));
     let revoked = Delivery::Refused(DeliveryRefusal::Revoked);
     assert_eq!(told(&mut house), [revoked]);
+    // With its whole product, while it is here and does not listen.
+    let mut house = House::new();
+    house.join(&device("cam-1"), Version::V5);
+    let waits = to(&house, "cam-1", 1);
+    ask(&mut house, waits);
+    let what = [Revocable::Product("camera".parse().unwrap())];
+    house.with_gateway(0, |gateway, now, turn| gateway.revoke(&what, now, turn));
+    assert_eq!(told(&mut house), [NOT_SUBSCRIBED, revoked]);
 }
 
 #[test]

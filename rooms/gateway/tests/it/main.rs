@@ -23,6 +23,8 @@ mod generate;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod lasting;
+#[cfg(test)]
 #[allow(dead_code, reason = "its own tests use more of it")]
 #[path = "../../../../words/mqtt/tests/it/oracle.rs"]
 mod oracle;

@@ -28,8 +28,7 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         PUBREC_OF_NOTHING,
-        "theirs ends the connection; ours says PUBREL 0x92, Packet Identifier not found, which is \
-         there for it (MQTT 5: 3.6.2.1)",
+        "theirs ends the connection; ours says PUBREL 0x92, Packet Identifier not found, which is there for it (MQTT 5: 3.6.2.1)",
     ),
     (
         PUBREC_AGAIN,
@@ -44,18 +43,15 @@ pub const DIFFERENCES: &[(&str, &str)] = &[
     ),
     (
         NOT_FROM_A_CLIENT,
-        "a packet that only a server sends: theirs tells its application; ours ends the \
-         connection, with 0x82 in MQTT 5 (MQTT 5: 4.13)",
+        "a packet that only a server sends: theirs tells its application; ours ends the connection, with 0x82 in MQTT 5 (MQTT 5: 4.13)",
     ),
     (
         AUTH,
-        "AUTH without a method in CONNECT is a Protocol Error (MQTT 5: 4.12-7); theirs leaves it \
-         to its application",
+        "AUTH without a method in CONNECT is a Protocol Error (MQTT 5: 4.12-7); theirs leaves it to its application",
     ),
     (
         LATE_EXPIRY,
-        "a session opened without expiry gets none at DISCONNECT (MQTT 5: 3.14.2.2.2); theirs \
-         leaves it to its application",
+        "a session opened without expiry gets none at DISCONNECT (MQTT 5: 3.14.2.2.2); theirs leaves it to its application",
     ),
     (
         CODEC,
@@ -83,10 +79,8 @@ const WHICH_ERROR: &str = "which error";
 pub type Met = BTreeMap<&'static str, u32>;
 
 const POLICIES: &str = r#"
-@id("speak") permit (principal is Service, action == Action::"publish", resource)
-when { resource in [Channel::"up", Channel::"state"] };
-@id("hear") permit (principal is Service, action == Action::"receive", resource)
-when { resource in [Channel::"up", Channel::"state"] };
+@id("speak") permit (principal is Service, action == Action::"publish", resource) when { resource in [Channel::"up", Channel::"state"] };
+@id("hear") permit (principal is Service, action == Action::"receive", resource) when { resource in [Channel::"up", Channel::"state"] };
 "#;
 
 /// Both ways, so that windows are soon full.
