@@ -318,10 +318,21 @@ impl Gateway {
             (self.sessions.get(*session)).is_some_and(|found| found.is_persistent())
                 && self.may_receive(*session, message)
         };
-        let count = found.members.iter().filter(may_wait).count();
-        let place = (found.turn as usize).checked_rem(count).unwrap_or(0);
-        if let Some((session, options)) = found.members.iter().filter(may_wait).nth(place).copied()
-        {
+        let has_room = |(session, _): &&(u32, Options)| {
+            let limits = &self.limits;
+            (self.sessions.get(*session)).is_some_and(|found| {
+                let queue = &found.queue;
+                !queue.is_full(limits.queue_messages_max, limits.queue_bytes_max, 0)
+            })
+        };
+        // Where none has room the publisher is told by whose turn it would be.
+        let waiting = || found.members.iter().filter(may_wait);
+        let turn = |count: usize| (found.turn as usize).checked_rem(count).unwrap_or(0);
+        let chosen = match waiting().filter(has_room).count() {
+            0 => waiting().nth(turn(waiting().count())),
+            count => waiting().filter(has_room).nth(turn(count)),
+        };
+        if let Some((session, options)) = chosen.copied() {
             self.matches.push(Match {
                 session,
                 share: Some(share),

@@ -246,9 +246,10 @@ impl Both {
         Some((both, all))
     }
 
-    /// Returns when all was carried.
+    /// Returns when all was carried. Mosquitto may be kept from reading its list for as long as devices
+    /// come back; then it is asked again, after a pause that grows.
     async fn carried(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + 4 * PATIENCE;
         for channel in ["mosquitto", AGAIN] {
             loop {
                 let (first, _) = self.house.plane.store.outbox_of(channel).unwrap();

@@ -22,6 +22,8 @@ pub enum Cause<'a> {
     Overlong,
     /// Its header, or none, of the PROXY protocol.
     Proxy(ProxyRefusal),
+    /// As many claims are under way as this door serves at once.
+    Crowded,
     /// It ended well by rustls but proved nobody; never seen, and never let through.
     NotProven,
 }
@@ -133,6 +135,12 @@ fn told_by(seen: &Seen, cause: &Cause<'_>) -> (&'static str, String, &'static st
         Cause::Overlong => (
             "handshake-overlong",
             "it sent more than any handshake needs; nobody we serve does that".to_owned(),
+            "device",
+        ),
+        Cause::Crowded => (
+            "claims-in-flight",
+            "as many claims are under way as this door serves at once; device: back off and try again"
+                .to_owned(),
             "device",
         ),
         Cause::NotProven => (

@@ -61,6 +61,8 @@ pub enum Failure {
     Overlong,
     /// Before TLS began: what a balancer in front should have said, or somebody should not.
     Proxy(ProxyRefusal),
+    /// As many claims are under way as this door serves at once.
+    Crowded,
 }
 
 impl Transport {

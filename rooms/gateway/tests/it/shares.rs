@@ -170,6 +170,40 @@ fn while_all_are_away_messages_wait_for_one_of_them() {
 }
 
 #[test]
+fn an_absent_member_with_a_full_queue_is_passed_over() {
+    let limits = Limits {
+        queue_messages_max: 4,
+        ..Limits::default()
+    };
+    let mut house = House::with(limits, 1);
+    let ingest = service("ingest");
+    let away = |house: &mut House, id: &str, also: &[&str]| {
+        let connect = Connect {
+            clean_start: false,
+            session_expiry_seconds: Some(3600),
+            ..Connect::new(Version::V5, id)
+        };
+        let client = house.connect(&ingest, &connect);
+        house.subscribe_with(client, 0, asking(SHARED, Qos::AtLeastOnce));
+        house.subscribe(client, also);
+        house.lose(client);
+        connect
+    };
+    let full = away(&mut house, "ingest:a", &["v1/+/state/#"]);
+    let other = away(&mut house, "ingest:b", &[]);
+    let camera = house.join(&device("cam-1"), Version::V5);
+    for id in 1..=4 {
+        house.publish(camera, "v1/cam-1/state/s", b"s", Some(id));
+    }
+    publish(&mut house, camera, 5, 9);
+    let back = house.connect(&ingest, &other);
+    assert_eq!(take(&mut house, &[back]), [[5, 6, 7, 8]]);
+    house.lose(back);
+    let back = house.connect(&ingest, &full);
+    assert_eq!(house.payloads(back), [b"s"; 4]);
+}
+
+#[test]
 fn a_stored_members_messages_go_to_the_others_when_its_session_ends_also_after_a_crash() {
     let mut house = House::new();
     let connect = Connect {

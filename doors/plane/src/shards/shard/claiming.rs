@@ -4,7 +4,7 @@
 use super::{Shard, Slot, token};
 use crate::certify::claiming::{self, Asker, Question};
 use crate::certify::over_mqtt::Asked;
-use crate::shards::transport::{Arrival, Transport};
+use crate::shards::transport::{Arrival, Failure, Transport};
 use gateway::{ClaimEnd, ClaimSession};
 use identity::Presented;
 use model::Timestamp;
@@ -38,7 +38,7 @@ impl Shard {
         drop(registry);
         let template = match claiming {
             Ok(claiming) if self.claiming < CLAIMING_MAX => claiming.terms().template.clone(),
-            Ok(_) => return self.refuse_handshake(id, None),
+            Ok(_) => return self.refuse_handshake(id, Some(&Failure::Crowded)),
             Err(refusal) => {
                 handshaking.sight.lock().refusal = Some(refusal);
                 return self.refuse_handshake(id, None);

@@ -396,6 +396,7 @@ impl Shard {
                 Some(Failure::Socket(error)) => refused::Cause::Socket(error),
                 Some(Failure::Overlong) => refused::Cause::Overlong,
                 Some(Failure::Proxy(refusal)) => refused::Cause::Proxy(*refusal),
+                Some(Failure::Crowded) => refused::Cause::Crowded,
                 None => refused::Cause::NotProven,
             };
             let failed = refused::handshake(&seen, &error);
