@@ -177,19 +177,20 @@ fn an_absent_member_with_a_full_queue_is_passed_over() {
     };
     let mut house = House::with(limits, 1);
     let ingest = service("ingest");
-    let away = |house: &mut House, id: &str, also: &[&str]| {
-        let connect = Connect {
-            clean_start: false,
-            session_expiry_seconds: Some(3600),
-            ..Connect::new(Version::V5, id)
-        };
+    let stays = |id: &'static str| Connect {
+        clean_start: false,
+        session_expiry_seconds: Some(3600),
+        ..Connect::new(Version::V5, id)
+    };
+    let away = |house: &mut House, id: &'static str, also: &[&str]| {
+        let connect = stays(id);
         let client = house.connect(&ingest, &connect);
         house.subscribe_with(client, 0, asking(SHARED, Qos::AtLeastOnce));
         house.subscribe(client, also);
         house.lose(client);
         connect
     };
-    let full = away(&mut house, "ingest:a", &["v1/+/state/#"]);
+    let full = away(&mut house, "ingest:a", &["v1/+/state/+"]);
     let other = away(&mut house, "ingest:b", &[]);
     let camera = house.join(&device("cam-1"), Version::V5);
     for id in 1..=4 {
