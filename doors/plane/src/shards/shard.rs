@@ -386,13 +386,16 @@ impl Shard {
             let now = self.clock.now();
             let mut knocking = [false; DOORS_MAX];
             shaking.clear();
+            let mut mail_was_read = false;
             for (number, event) in events.iter().enumerate() {
                 // First, and again after each few: what is withdrawn waits for no queue.
                 if number % SERVED_BETWEEN_MAIL == 0 && self.has_mail() {
                     self.read_mail(now);
+                    mail_was_read = true;
                 }
                 match event.data.u64() {
-                    // A wake may outlive its letters, which were read between events.
+                    // That took the wake back; a letter since then has raised it anew.
+                    MAILBOX if mail_was_read => {}
                     MAILBOX => self.read_mail(now),
                     ALARM => self.alarm.rang(),
                     token if token > DOOR - DOORS_MAX as u64 => {
