@@ -246,6 +246,9 @@ impl Column<'_> {
             }
             let these = format!("^({})$", names.join("|"));
             let mut arguments = vec!["-m", "schemathesis.cli", "run", interface];
+            // A kept connection may be closed by the door as the next request leaves, which is no answer:
+            // asked again, by a new one.
+            arguments.extend(["--request-retries", "2"]);
             arguments.extend(["--url", &self.base, "--include-operation-id-regex", &these]);
             arguments.extend(ALWAYS);
             arguments.extend(how);
