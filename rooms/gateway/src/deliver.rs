@@ -257,19 +257,7 @@ impl Gateway {
 
     /// Whether a session takes no more for later. What has expired in it makes room first.
     fn is_full(&mut self, index: u32, bytes: usize, now: Timestamp, turn: &mut Turn) -> bool {
-        let is_full = |gateway: &Self| {
-            (gateway.sessions.get(index)).is_some_and(|session| {
-                let known = gateway.principals.get(session.principal);
-                // What a device does not take is not worth more memory than what is on its wire.
-                let bytes_max = if known.is_none_or(|known| known.is_device()) {
-                    gateway.limits.outgoing_bytes_high
-                } else {
-                    gateway.limits.queue_bytes_max
-                };
-                (session.queue).is_full(gateway.limits.queue_messages_max, bytes_max, bytes)
-            })
-        };
-        if !is_full(self) {
+        if self.has_room(index, bytes) {
             return false;
         }
         let waits = (self.sessions.get_mut(index)).filter(|session| session.is_persistent());
@@ -278,7 +266,22 @@ impl Gateway {
             self.counters.dropped_expired += 1;
             self.record(index, &Record::Acknowledged { sequence }, turn);
         }
-        is_full(self)
+        !self.has_room(index, bytes)
+    }
+
+    /// Whether a session's queue takes a message of this size, as it is now.
+    pub(crate) fn has_room(&self, index: u32, bytes: usize) -> bool {
+        let Some(session) = self.sessions.get(index) else {
+            return true;
+        };
+        let known = self.principals.get(session.principal);
+        // What a device does not take is not worth more memory than what is on its wire.
+        let bytes_max = if known.is_none_or(|known| known.is_device()) {
+            self.limits.outgoing_bytes_high
+        } else {
+            self.limits.queue_bytes_max
+        };
+        !(session.queue).is_full(self.limits.queue_messages_max, bytes_max, bytes)
     }
 
     /// QoS 1 and 2.

@@ -318,13 +318,7 @@ impl Gateway {
             (self.sessions.get(*session)).is_some_and(|found| found.is_persistent())
                 && self.may_receive(*session, message)
         };
-        let has_room = |(session, _): &&(u32, Options)| {
-            let limits = &self.limits;
-            (self.sessions.get(*session)).is_some_and(|found| {
-                let queue = &found.queue;
-                !queue.is_full(limits.queue_messages_max, limits.queue_bytes_max, 0)
-            })
-        };
+        let has_room = |(session, _): &&(u32, Options)| self.has_room(*session, 0);
         // Where none has room the publisher is told by whose turn it would be.
         let waiting = || found.members.iter().filter(may_wait);
         let turn = |count: usize| (found.turn as usize).checked_rem(count).unwrap_or(0);

@@ -18,6 +18,29 @@ fn member(house: &mut House, facts: &Facts, id: &str, qos: Qos) -> usize {
     client
 }
 
+/// A member that has left for so long, with what it also listens to; how it comes back.
+fn away(
+    house: &mut House,
+    name: &str,
+    id: &'static str,
+    expiry_seconds: u32,
+    also: &[&str],
+) -> Connect<'static> {
+    let connect = Connect {
+        clean_start: false,
+        session_expiry_seconds: Some(expiry_seconds),
+        ..Connect::new(Version::V5, id)
+    };
+    let client = house.connect(&service(name), &connect);
+    house.heard(client);
+    house.subscribe_with(client, 0, asking(SHARED, Qos::AtLeastOnce));
+    if !also.is_empty() {
+        house.subscribe(client, also);
+    }
+    house.lose(client);
+    connect
+}
+
 fn publish(house: &mut House, camera: usize, from: u16, to: u16) {
     for id in from..to {
         house.publish(camera, "v1/cam-1/up/t", &id.to_be_bytes(), Some(id));
@@ -177,21 +200,8 @@ fn an_absent_member_with_a_full_queue_is_passed_over() {
     };
     let mut house = House::with(limits, 1);
     let ingest = service("ingest");
-    let stays = |id: &'static str| Connect {
-        clean_start: false,
-        session_expiry_seconds: Some(3600),
-        ..Connect::new(Version::V5, id)
-    };
-    let away = |house: &mut House, id: &'static str, also: &[&str]| {
-        let connect = stays(id);
-        let client = house.connect(&ingest, &connect);
-        house.subscribe_with(client, 0, asking(SHARED, Qos::AtLeastOnce));
-        house.subscribe(client, also);
-        house.lose(client);
-        connect
-    };
-    let full = away(&mut house, "ingest:a", &["v1/+/state/+"]);
-    let other = away(&mut house, "ingest:b", &[]);
+    let full = away(&mut house, "ingest", "ingest:a", 3600, &["v1/+/state/+"]);
+    let other = away(&mut house, "ingest", "ingest:b", 3600, &[]);
     let camera = house.join(&device("cam-1"), Version::V5);
     for id in 1..=4 {
         house.publish(camera, "v1/cam-1/state/s", b"s", Some(id));
@@ -207,15 +217,7 @@ fn an_absent_member_with_a_full_queue_is_passed_over() {
 #[test]
 fn a_stored_members_messages_go_to_the_others_when_its_session_ends_also_after_a_crash() {
     let mut house = House::new();
-    let connect = Connect {
-        clean_start: false,
-        session_expiry_seconds: Some(50),
-        ..Connect::new(Version::V5, "archive")
-    };
-    let archive = house.connect(&service("archive"), &connect);
-    house.heard(archive);
-    house.subscribe_with(archive, 0, asking(SHARED, Qos::AtLeastOnce));
-    house.lose(archive);
+    away(&mut house, "archive", "archive", 50, &[]);
     let camera = house.join(&device("cam-1"), Version::V5);
     publish(&mut house, camera, 1, 6);
     house.crash();
@@ -361,15 +363,7 @@ fn an_unsubscribed_member_gets_no_more() {
 #[test]
 fn what_waited_with_a_member_that_left_says_how_much_of_its_expiry_is_left() {
     let mut house = House::new();
-    let connect = Connect {
-        clean_start: false,
-        session_expiry_seconds: Some(50),
-        ..Connect::new(Version::V5, "archive")
-    };
-    let archive = house.connect(&service("archive"), &connect);
-    house.heard(archive);
-    house.subscribe_with(archive, 0, asking(SHARED, Qos::AtLeastOnce));
-    house.lose(archive);
+    away(&mut house, "archive", "archive", 50, &[]);
     let camera = house.join(&device("cam-1"), Version::V5);
     for (seconds, id) in [(10_u32, 1), (100, 2)] {
         let mut properties = vec![0x02];

@@ -59,6 +59,8 @@ pub(super) struct Habit {
     /// succession.
     steady_reads: u8,
     quick_reads: u8,
+    /// It is among those that are looked at, once.
+    is_listed: bool,
 }
 
 impl Habit {
@@ -104,8 +106,8 @@ pub(super) struct Gathering {
     due: Timestamp,
     /// They are read.
     due_at_last: Timestamp,
-    /// Number and generation of those that are read by twos, and when they are looked at, the first
-    /// first. Some fifteen times the same, where one comes and goes.
+    /// Number and generation of those that are read by twos, or were lately, and when they are looked at,
+    /// the first first.
     by_twos: VecDeque<(Timestamp, u32, u32)>,
 }
 
@@ -165,7 +167,11 @@ impl Shard {
         }
         match wanted {
             Gathers::Not => {}
-            Gathers::ByTwos => self.gathering.look_later(id, generation, now),
+            Gathers::ByTwos if live.habit.is_listed => {}
+            Gathers::ByTwos => {
+                live.habit.is_listed = true;
+                self.gathering.look_later(id, generation, now);
+            }
             Gathers::Together => {
                 if self.gathering.together.is_empty() {
                     self.gathering.begin(now);
@@ -194,7 +200,10 @@ impl Shard {
             if let Some(Slot::Live(live)) = self.slots.entry(id)
                 && live.habit.gathers == Gathers::Together
             {
-                live.habit = Habit::new(now);
+                live.habit = Habit {
+                    is_listed: live.habit.is_listed,
+                    ..Habit::new(now)
+                };
                 self.poll_for_what_matters(id);
             }
         }
@@ -224,10 +233,12 @@ impl Shard {
             let Some(Slot::Live(live)) = self.slots.entry(id) else {
                 continue;
             };
+            live.habit.is_listed = false;
             if live.habit.gathers != Gathers::ByTwos {
                 continue;
             }
             if now.since(live.habit.read_at) < LONE {
+                live.habit.is_listed = true;
                 self.gathering.look_later(id, generation, now);
                 continue;
             }
