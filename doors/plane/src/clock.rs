@@ -40,6 +40,13 @@ impl SteadyClock {
 
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.origin.plus(self.started.elapsed())
+        self.at(Instant::now())
+    }
+
+    /// What it said or will say at a moment since it started.
+    #[must_use]
+    pub fn at(&self, moment: Instant) -> Timestamp {
+        self.origin
+            .plus(moment.saturating_duration_since(self.started))
     }
 }

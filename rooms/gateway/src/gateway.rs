@@ -259,6 +259,22 @@ impl Gateway {
         Some(&mut connection.out)
     }
 
+    /// Where the state of a connection lies, as address and bytes, for who can have it fetched before its
+    /// next packet touches it: of a large fleet it lies in no cache. Itself touches nothing of it.
+    pub fn place_of(&self, connection: ConnectionId) -> (*const u8, usize) {
+        place_of(self.slots.get(connection.0 as usize))
+    }
+
+    /// The same of what stands behind a connection; it looks into the connection for that.
+    pub fn places_behind(&self, connection: ConnectionId) -> [(*const u8, usize); 2] {
+        let found = self.connection(connection.0);
+        let session = found.and_then(Connection::session);
+        [
+            place_of(session.and_then(|index| self.sessions.get(index))),
+            place_of(found.and_then(|found| self.principals.get(found.principal))),
+        ]
+    }
+
     /// Whether this client acknowledges messages of QoS 1 and nobody waits for it: more than half of
     /// its window is free. What it sends next may then be left to gather for a moment.
     #[must_use]
@@ -630,6 +646,13 @@ impl Gateway {
         if let Some(known) = self.principals.remove(index) {
             self.by_principal.remove(&known.facts.principal);
         }
+    }
+}
+
+fn place_of<T>(state: Option<&T>) -> (*const u8, usize) {
+    match state {
+        Some(state) => (std::ptr::from_ref(state).cast(), size_of::<T>()),
+        None => (std::ptr::null(), 0),
     }
 }
 

@@ -287,6 +287,8 @@ impl Trust {
             (Door::Devices, _) => vec![b"http/1.1".to_vec()],
         };
         config.max_fragment_size = terms.max_fragment_size();
+        // A shard makes the records of a session itself.
+        config.enable_secret_extraction = door == Door::Gateway;
         self.await_ca(name, &mut config);
         forget_sessions(&mut config);
         // At the doors for HTTP each connection begins anew: who asks there is nobody's session.

@@ -14,11 +14,12 @@ mod handshake;
 mod leaving;
 mod mail;
 mod pacing;
+mod serving;
 
 use super::mailbox::Mailbox;
 use super::slots::Slots;
 use super::telling::Telling;
-use super::transport::{Arrival, Failure, Transport};
+use super::transport::Transport;
 use super::watching::{Link, Watching};
 use super::{Around, Letter, ShardDoor};
 use crate::certify::over_mqtt::{self, Asked, Request, Requests};
@@ -35,7 +36,7 @@ use crate::twinning::Twins;
 use access::{ChannelId, TrafficLedger};
 use alarm::Alarm;
 use gateway::{Closed, ConnectionId, Counters, FromDevice, Gateway, Limits, Rate, Said, Turn};
-use gathering::{Gathering, Gathers, Habit};
+use gathering::{Gathering, Habit};
 use identity::Presented;
 use leaving::{Leaving, Lingering};
 use model::{Principal, Revocable, Timestamp};
@@ -383,11 +384,13 @@ impl Shard {
             }
             let started = Instant::now();
             self.pace.begin(started, events.len());
-            let now = self.clock.now();
+            let now = self.clock.at(started);
             let mut knocking = [false; DOORS_MAX];
             shaking.clear();
             let mut mail_was_read = false;
+            self.expect(events.first());
             for (number, event) in events.iter().enumerate() {
+                self.expect(events.get(number + 1));
                 // First, and again after each few: what is withdrawn waits for no queue.
                 if number % SERVED_BETWEEN_MAIL == 0 && self.has_mail() {
                     self.read_mail(now);
@@ -419,17 +422,8 @@ impl Shard {
             self.gateway.tick(now, &mut self.turn);
             self.carry_out(now);
 
-            // Live sessions keep at least half of the thread whatever knocks at the door.
-            let budget = started.elapsed().max(Duration::from_millis(1));
-            let shaking_since = Instant::now();
-            for id in &shaking {
-                if shaking_since.elapsed() > budget {
-                    break;
-                }
-                if self.has_mail() {
-                    self.read_mail(now);
-                }
-                self.shake(*id, now);
+            if !shaking.is_empty() {
+                self.shake_some(&shaking, started, now);
             }
             for (place, _) in knocking.iter().enumerate().filter(|(_, knocks)| **knocks) {
                 self.accept(place, now);
@@ -492,6 +486,22 @@ impl Shard {
         self.alarm.wait(deadline, now)
     }
 
+    /// Steps of those who are not in yet. Live sessions, whose turn began at `started`, keep at least
+    /// half of the thread whatever knocks at the door.
+    fn shake_some(&mut self, shaking: &[u32], started: Instant, now: Timestamp) {
+        let budget = started.elapsed().max(Duration::from_millis(1));
+        let shaking_since = Instant::now();
+        for id in shaking {
+            if shaking_since.elapsed() > budget {
+                break;
+            }
+            if self.has_mail() {
+                self.read_mail(now);
+            }
+            self.shake(*id, now);
+        }
+    }
+
     fn slot_of(&mut self, token: u64) -> Option<(u32, &mut Slot)> {
         let index = u32::try_from(token & u64::from(u32::MAX)).ok()?;
         let generation = u32::try_from(token >> 32).ok()?;
@@ -499,130 +509,6 @@ impl Shard {
             return None;
         }
         self.slots.entry(index).map(|slot| (index, slot))
-    }
-
-    // ---- live sessions ----
-
-    fn serve(&mut self, id: u32, flags: EventFlags, now: Timestamp) {
-        if matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.ending) {
-            return;
-        }
-        if flags.contains(EventFlags::OUT) {
-            // Only what is encrypted already: what the gateway has waits for the journal.
-            let sent = self.transmit(id, &[]);
-            self.account(id, sent, now);
-        }
-        let gone = flags.intersects(EventFlags::HUP | EventFlags::ERR);
-        if gone && matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.paused) {
-            // It may not be read while paused, and nobody is left to acknowledge to.
-            self.gateway
-                .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
-            self.remove(id);
-        } else if gone || flags.contains(EventFlags::IN) {
-            self.read(id, now);
-            self.let_gather(id, now);
-        }
-    }
-
-    /// What came; `None` if the connection has ended.
-    fn read(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return None;
-        };
-        if live.websocket.is_some() {
-            return self.read_frames(id, now);
-        }
-        let Live {
-            transport, pending, ..
-        } = live;
-        let (gateway, turn) = (&mut self.gateway, &mut self.turn);
-        let arrival = transport.read(&mut self.scratch, &mut |payload| {
-            feed(gateway, turn, ConnectionId(id), pending, payload, now);
-        });
-        if let Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) = arrival {
-            return Some(arrival);
-        }
-        self.gateway
-            .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
-        match arrival {
-            // An alert says why.
-            Err(Failure::Tls(_) | Failure::Overlong | Failure::Proxy(_)) => self.linger(id, now),
-            _ => self.remove(id),
-        }
-        None
-    }
-
-    /// Encrypts what the gateway has for this connection and gives the socket what it takes.
-    fn write(&mut self, id: u32, now: Timestamp) {
-        if matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.ending) {
-            // What it can be sent goes out with the goodbye.
-            return;
-        }
-        let Some(output) = self.gateway.output(ConnectionId(id)) else {
-            return;
-        };
-        let mut plaintext = std::mem::take(output);
-        let sent = self.transmit(id, &plaintext);
-        if let Some(output) = self.gateway.output(ConnectionId(id)) {
-            // Given back before the gateway accounts for it, which lends it to whoever speaks
-            // next: an idle connection holds no buffer.
-            plaintext.clear();
-            *output = plaintext;
-        }
-        self.account(id, sent, now);
-    }
-
-    /// Bytes that the socket did not take; `None` if the connection is gone or broken.
-    fn transmit(&mut self, id: u32, plaintext: &[u8]) -> Option<usize> {
-        let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return None;
-        };
-        live.encrypt(plaintext, &mut self.spare).ok()?;
-        live.transport.flush(&mut self.spare).ok()?;
-        Some(live.transport.unsent_bytes())
-    }
-
-    fn account(&mut self, id: u32, unsent: Option<usize>, now: Timestamp) {
-        match unsent {
-            Some(unsent) => {
-                self.gateway
-                    .written(ConnectionId(id), unsent, now, &mut self.turn);
-                self.poll_for_what_matters(id);
-            }
-            None => {
-                self.gateway
-                    .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
-                self.remove(id);
-            }
-        }
-    }
-
-    /// A paused connection is not read, a drained one is not asked whether it may be written.
-    fn poll_for_what_matters(&mut self, id: u32) {
-        let Some(generation) = self.slots.generation(id) else {
-            return;
-        };
-        let Some(Slot::Live(live)) = self.slots.entry(id) else {
-            return;
-        };
-        let mut wanted = EventFlags::empty();
-        if !live.paused && live.habit.gathers != Gathers::Together {
-            wanted |= EventFlags::IN;
-        }
-        if live.transport.unsent_bytes() > 0 {
-            wanted |= EventFlags::OUT;
-        }
-        if wanted != live.polled
-            && epoll::modify(
-                &self.epoll,
-                live.transport.socket(),
-                token(id, generation),
-                wanted,
-            )
-            .is_ok()
-        {
-            live.polled = wanted;
-        }
     }
 
     // ---- what a turn decided ----

@@ -75,6 +75,14 @@ impl<T> Slots<T> {
         self.entries.get_mut(index as usize)?.value.as_mut()
     }
 
+    /// Where a place lies, as address and bytes. Touches nothing of it.
+    pub fn place(&self, index: u32) -> (*const u8, usize) {
+        match self.entries.get(index as usize) {
+            Some(entry) => (std::ptr::from_ref(entry).cast(), size_of::<Entry<T>>()),
+            None => (std::ptr::null(), 0),
+        }
+    }
+
     pub fn generation(&self, index: u32) -> Option<u32> {
         self.entries
             .get(index as usize)

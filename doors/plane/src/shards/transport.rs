@@ -1,18 +1,18 @@
-//! One TLS connection over one non-blocking socket, by rustls' unbuffered interface.
-//!
-//! The only file that knows that interface. An idle connection holds no buffer: ciphertext of an
+//! One TLS connection over one non-blocking socket. An idle one holds no buffer: ciphertext of an
 //! incomplete record and unsent ciphertext are kept only while they exist.
 
 mod buffered;
+mod machine;
+mod records;
 
 use crate::listen::proxied::ProxyRefusal;
+use machine::Outgoing;
+use records::{Opened, Records};
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
-    UnbufferedStatus, WriteTraffic,
+use rustls::server::UnbufferedServerConnection;
+use rustls::{
+    CommonState, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig, ServerConnection,
 };
-use rustls::{CommonState, HandshakeKind, ServerConfig, ServerConnection};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -21,24 +21,29 @@ use std::time::Duration;
 /// Ciphertext that a peer may leave incomplete: a TLS 1.2 record is at most 16 KiB + 2,053 bytes
 /// (RFC 5246 section 6.2.3), and handshake messages are kept until they are whole.
 const HELD_BYTES_MAX: usize = 64 * 1024;
+/// What rustls counts to a fragment besides its content.
+const HEADER_BYTES: usize = 5;
 
 pub struct Transport {
     socket: TcpStream,
     tls: Tls,
+    /// Of a record that we send, at most.
+    content_bytes_max: u16,
     /// Ciphertext of an incomplete record or handshake message.
     held: Vec<u8>,
     /// Ciphertext that the socket did not take yet.
     unsent: Vec<u8>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are of the large kind, and a box more would cost each of them"
-)]
 enum Tls {
-    Ours(UnbufferedServerConnection),
+    /// TLS 1.3 after its handshake.
+    Records(Records),
+    /// Handshakes, and TLS 1.2. Boxed: it is large, and most leave it soon.
+    Machine(Box<UnbufferedServerConnection>),
     /// Begun by a door that speaks HTTP.
     Begun(Box<ServerConnection>),
+    /// It broke while it changed from one to the other.
+    Broken,
 }
 
 /// What a read brought.
@@ -67,10 +72,13 @@ pub enum Failure {
 
 impl Transport {
     pub fn new(socket: TcpStream, config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        let fragment_bytes_max = config.max_fragment_size.unwrap_or(usize::MAX);
+        let content_bytes_max = fragment_bytes_max.saturating_sub(HEADER_BYTES);
         let tls = UnbufferedServerConnection::new(config)?;
         Ok(Self {
             socket,
-            tls: Tls::Ours(tls),
+            tls: Tls::Machine(Box::new(tls)),
+            content_bytes_max: u16::try_from(content_bytes_max).unwrap_or(u16::MAX),
             held: Vec::new(),
             unsent: Vec::new(),
         })
@@ -89,15 +97,32 @@ impl Transport {
         Self {
             socket,
             tls: Tls::Begun(Box::new(tls)),
+            content_bytes_max: records::CONTENT_BYTES_MAX,
             held: Vec::new(),
             unsent,
         }
     }
 
-    fn state(&self) -> &CommonState {
+    /// The handshake is over and all that it showed was looked at: of TLS 1.3 only the records are kept.
+    ///
+    /// # Errors
+    /// rustls', by which the connection is over.
+    pub fn settle(&mut self) -> Result<(), rustls::Error> {
+        match std::mem::replace(&mut self.tls, Tls::Broken) {
+            Tls::Machine(tls) if tls.protocol_version() == Some(ProtocolVersion::TLSv1_3) => {
+                self.tls = Tls::Records(Records::after(*tls, self.content_bytes_max)?);
+            }
+            other => self.tls = other,
+        }
+        Ok(())
+    }
+
+    /// What rustls knows of it; after the handshake of TLS 1.3 nothing any more.
+    fn state(&self) -> Option<&CommonState> {
         match &self.tls {
-            Tls::Ours(tls) => tls,
-            Tls::Begun(tls) => tls,
+            Tls::Machine(tls) => Some(tls),
+            Tls::Begun(tls) => Some(tls),
+            Tls::Records(_) | Tls::Broken => None,
         }
     }
 
@@ -106,28 +131,33 @@ impl Transport {
     }
 
     pub fn is_handshaking(&self) -> bool {
-        self.state().is_handshaking()
+        self.state().is_some_and(CommonState::is_handshaking)
     }
 
     /// What was negotiated: `TLSv1_3 X25519MLKEM768`, for signals.
-    pub fn negotiated(&self) -> (Option<rustls::ProtocolVersion>, Option<rustls::NamedGroup>) {
-        (
-            self.state().protocol_version(),
-            self.state()
-                .negotiated_key_exchange_group()
-                .map(|group| group.name()),
-        )
+    pub fn negotiated(&self) -> (Option<ProtocolVersion>, Option<NamedGroup>) {
+        if let Tls::Records(records) = &self.tls {
+            return (Some(ProtocolVersion::TLSv1_3), records.group());
+        }
+        let Some(state) = self.state() else {
+            return (None, None);
+        };
+        let group = state.negotiated_key_exchange_group();
+        (state.protocol_version(), group.map(|group| group.name()))
     }
 
-    /// The peer's chain, as it was shown now or when the ticket was given by which it comes.
+    /// The peer's chain, as it was shown now or when the ticket was given by which it comes. Before
+    /// [`Transport::settle`].
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        self.state().peer_certificates().unwrap_or_default()
+        let chain = self.state().and_then(CommonState::peer_certificates);
+        chain.unwrap_or_default()
     }
 
-    /// Whether the whole handshake was done; a resumed one has skipped the verifier.
+    /// Whether the whole handshake was done; a resumed one has skipped the verifier. Before
+    /// [`Transport::settle`].
     pub fn was_full_handshake(&self) -> bool {
         matches!(
-            self.state().handshake_kind(),
+            self.state().and_then(CommonState::handshake_kind),
             Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)
         )
     }
@@ -180,81 +210,28 @@ impl Transport {
         incoming: &mut [u8],
         plaintext: &mut dyn FnMut(&[u8]),
     ) -> Result<Arrival, Failure> {
-        let (consumed, ended) = self.process(incoming, plaintext)?;
+        let unsent = &mut self.unsent;
+        let opened = match &mut self.tls {
+            Tls::Records(records) => records.open(incoming, plaintext, unsent),
+            Tls::Machine(tls) => machine::read(tls, incoming, plaintext, unsent),
+            Tls::Begun(_) | Tls::Broken => Err(rustls::Error::DecryptError),
+        };
+        let Opened {
+            consumed,
+            has_ended,
+        } = opened.map_err(Failure::Tls)?;
         let rest = incoming.get(consumed..).unwrap_or_default();
-        self.held.clear();
         if rest.is_empty() {
-            self.held.shrink_to(0);
+            self.held = Vec::new();
         } else {
+            self.held.clear();
             self.held.extend_from_slice(rest);
         }
-        Ok(if ended {
+        Ok(if has_ended {
             Arrival::End
         } else {
             Arrival::Progress
         })
-    }
-
-    /// Runs the TLS machine over `incoming`; returns the bytes used up and whether the peer said
-    /// goodbye. After an error the alert it asks for is among the unsent bytes.
-    fn process(
-        &mut self,
-        incoming: &mut [u8],
-        plaintext: &mut dyn FnMut(&[u8]),
-    ) -> Result<(usize, bool), Failure> {
-        let Tls::Ours(tls) = &mut self.tls else {
-            return Ok((incoming.len(), false));
-        };
-        let mut consumed = 0;
-        let mut failed: Option<rustls::Error> = None;
-        loop {
-            // After an error only what is ready to be sent is fetched, the alert above all. Shown
-            // the same bytes once more than that, rustls would read them again and fail again, and
-            // its check against a second alert would end this thread.
-            if let Some(error) = failed.take_if(|_| !tls.wants_write()) {
-                return Err(Failure::Tls(error));
-            }
-            let window = incoming.get_mut(consumed..).unwrap_or_default();
-            let UnbufferedStatus { discard, state } = tls.process_tls_records(window);
-            let mut used = discard;
-            let mut done = None;
-            match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        match record {
-                            Ok(record) => {
-                                used += record.discard;
-                                if failed.is_none() {
-                                    plaintext(record.payload);
-                                }
-                            }
-                            Err(e) => {
-                                failed.get_or_insert(e);
-                                break;
-                            }
-                        }
-                    }
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, &mut self.unsent),
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => done = Some(true),
-                // Early data is never offered (max_early_data_size is 0): treat it as the end.
-                Ok(ConnectionState::ReadEarlyData(_)) => done = Some(true),
-                Ok(_) => done = Some(false),
-                Err(e) => {
-                    // Not again after an error, by the rule above; should it be, it is the end.
-                    done = failed.is_some().then_some(true);
-                    failed.get_or_insert(e);
-                }
-            }
-            consumed += used;
-            if let Some(ended) = done {
-                return match failed {
-                    Some(e) => Err(Failure::Tls(e)),
-                    None => Ok((consumed, ended)),
-                };
-            }
-        }
     }
 
     /// Encrypts `plaintext` whole behind what is still unsent. Many messages make few records.
@@ -267,52 +244,36 @@ impl Transport {
         if self.unsent.capacity() == 0 {
             std::mem::swap(&mut self.unsent, spare);
         }
-        if let Tls::Begun(tls) = &mut self.tls {
-            let encrypted = buffered::encrypt(tls, plaintext, &mut self.unsent);
-            return encrypted.map_err(Failure::Socket);
-        }
-        self.put(Outgoing::Plaintext(plaintext))
+        let unsent = &mut self.unsent;
+        let sealed = match &mut self.tls {
+            Tls::Records(records) => records.seal(plaintext, unsent),
+            Tls::Machine(tls) => {
+                let outgoing = Outgoing::Plaintext(plaintext);
+                machine::write(tls, &mut self.held, outgoing, unsent)
+            }
+            Tls::Begun(tls) => {
+                let encrypted = buffered::encrypt(tls, plaintext, unsent);
+                return encrypted.map_err(Failure::Socket);
+            }
+            Tls::Broken => Err(rustls::Error::EncryptError),
+        };
+        sealed.map_err(Failure::Tls)
     }
 
     /// Queues close_notify, so that the peer knows that nothing was cut off.
     pub fn goodbye(&mut self) {
-        if let Tls::Begun(tls) = &mut self.tls {
-            tls.send_close_notify();
-            return buffered::flush(tls, &mut self.unsent);
-        }
+        let unsent = &mut self.unsent;
         // If it cannot be said the socket is closed without it; nothing else is lost.
-        let _ = self.put(Outgoing::Goodbye);
-    }
-
-    fn put(&mut self, outgoing: Outgoing<'_>) -> Result<(), Failure> {
-        let Tls::Ours(tls) = &mut self.tls else {
-            return Ok(());
-        };
-        let mut held = std::mem::take(&mut self.held);
-        let result = loop {
-            let UnbufferedStatus { discard, state } = tls.process_tls_records(&mut held);
-            let outcome = match state {
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    Some(write_traffic(&mut traffic, outgoing, &mut self.unsent))
-                }
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    encode(&mut data, &mut self.unsent);
-                    None
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    None
-                }
-                Ok(_) => Some(Err(Failure::Tls(rustls::Error::HandshakeNotComplete))),
-                Err(e) => Some(Err(Failure::Tls(e))),
-            };
-            held.drain(..discard.min(held.len()));
-            if let Some(outcome) = outcome {
-                break outcome;
+        let _ = match &mut self.tls {
+            Tls::Records(records) => records.goodbye(unsent),
+            Tls::Machine(tls) => machine::write(tls, &mut self.held, Outgoing::Goodbye, unsent),
+            Tls::Begun(tls) => {
+                tls.send_close_notify();
+                buffered::flush(tls, unsent);
+                Ok(())
             }
+            Tls::Broken => Ok(()),
         };
-        self.held = held;
-        result
     }
 
     /// Gives the socket what is unsent, once. True if all is out; the buffer then becomes `spare`,
@@ -355,69 +316,4 @@ impl Transport {
         let is_said = is_sent && self.socket.shutdown(Shutdown::Write).is_ok();
         is_said.then_some(self.socket)
     }
-}
-
-#[derive(Clone, Copy)]
-enum Outgoing<'a> {
-    Plaintext(&'a [u8]),
-    Goodbye,
-}
-
-/// Puts a handshake record or an alert behind what is unsent.
-fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, unsent: &mut Vec<u8>) {
-    append(unsent, 1024, |room| {
-        data.encode(room).map_err(|e| match e {
-            EncodeError::InsufficientSize(size) => Some(size),
-            EncodeError::AlreadyEncoded => None,
-        })
-    });
-}
-
-fn write_traffic(
-    traffic: &mut WriteTraffic<'_, ServerConnectionData>,
-    outgoing: Outgoing<'_>,
-    unsent: &mut Vec<u8>,
-) -> Result<(), Failure> {
-    let expected = match outgoing {
-        // A record has 4 KiB or more of content, and adds 29 bytes at most: header, nonce and tag
-        // (RFC 5246 section 6.2.3.3).
-        Outgoing::Plaintext(plaintext) => plaintext.len() + (plaintext.len() / 4096 + 1) * 32,
-        Outgoing::Goodbye => 64,
-    };
-    let written = append(unsent, expected, |room| {
-        let written = match outgoing {
-            Outgoing::Plaintext(plaintext) => traffic.encrypt(plaintext, room),
-            Outgoing::Goodbye => traffic.queue_close_notify(room),
-        };
-        written.map_err(|e| match e {
-            EncryptError::InsufficientSize(size) => Some(size),
-            EncryptError::EncryptExhausted => None,
-        })
-    });
-    if written > 0 {
-        Ok(())
-    } else {
-        Err(Failure::Tls(rustls::Error::EncryptError))
-    }
-}
-
-/// Lets `fill` write behind the present end of `buffer`, with as much room as it asks for; the
-/// bytes it wrote.
-fn append(
-    buffer: &mut Vec<u8>,
-    expected: usize,
-    mut fill: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
-) -> usize {
-    let start = buffer.len();
-    let mut room = expected;
-    let written = loop {
-        buffer.resize(start + room, 0);
-        match fill(buffer.get_mut(start..).unwrap_or_default()) {
-            Ok(count) => break count,
-            Err(Some(size)) if size.required_size > room => room = size.required_size,
-            Err(_) => break 0,
-        }
-    };
-    buffer.truncate(start + written);
-    written
 }

@@ -354,6 +354,10 @@ impl Shard {
             let principal = admitted.facts.principal.clone();
             self.telling.known_key(principal, flaw.name(), now);
         }
+        if let Err(error) = live.transport.settle() {
+            tracing::error!("{peer}: its handshake left no keys ({error}); please report this");
+            return self.remove(id);
+        }
         let (version, group) = live.transport.negotiated();
         tracing::debug!(
             target: "gateway",
@@ -457,10 +461,13 @@ impl Shard {
     }
 
     pub(super) fn accept_again(&mut self) {
+        if self.accepting {
+            return;
+        }
         let room = self.clock.now() >= self.accept_at
             && self.handshaking < self.config.handshakes_max
             && self.slots.len() < self.config.connections_max;
-        if self.accepting || !room || self.draining || self.failed {
+        if !room || self.draining || self.failed {
             return;
         }
         let watched = (self.doors.iter().enumerate())

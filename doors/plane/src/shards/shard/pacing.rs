@@ -65,8 +65,11 @@ impl Pace {
 
     /// What is left until the next turn should begin.
     fn rest(&self) -> Option<Duration> {
+        if !self.crowded {
+            return None;
+        }
         let rest = TURNS_APART.checked_sub(self.turn_began.elapsed())?;
-        (self.crowded && !rest.is_zero()).then_some(rest)
+        (!rest.is_zero()).then_some(rest)
     }
 }
 
