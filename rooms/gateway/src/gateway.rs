@@ -12,7 +12,7 @@ use crate::retained::Store;
 use crate::shards::{Congestion, Interest};
 use crate::shares::{Orphan, Share};
 use crate::signal::Signal;
-use crate::slab::Slab;
+use crate::slab::{Slab, place_of};
 use crate::state::{Connection, Phase, Session, WillDue};
 use crate::summary::Counters;
 use crate::traffic::{self, Traffic};
@@ -267,11 +267,14 @@ impl Gateway {
 
     /// The same of what stands behind a connection; it looks into the connection for that.
     pub fn places_behind(&self, connection: ConnectionId) -> [(*const u8, usize); 2] {
-        let found = self.connection(connection.0);
-        let session = found.and_then(Connection::session);
+        let Some(found) = self.connection(connection.0) else {
+            return [(std::ptr::null(), 0); 2];
+        };
+        // Who has no session yet has no such number either.
+        let session = found.session().unwrap_or(u32::MAX);
         [
-            place_of(session.and_then(|index| self.sessions.get(index))),
-            place_of(found.and_then(|found| self.principals.get(found.principal))),
+            self.sessions.place(session),
+            self.principals.place(found.principal),
         ]
     }
 
@@ -646,13 +649,6 @@ impl Gateway {
         if let Some(known) = self.principals.remove(index) {
             self.by_principal.remove(&known.facts.principal);
         }
-    }
-}
-
-fn place_of<T>(state: Option<&T>) -> (*const u8, usize) {
-    match state {
-        Some(state) => (std::ptr::from_ref(state).cast(), size_of::<T>()),
-        None => (std::ptr::null(), 0),
     }
 }
 

@@ -27,6 +27,11 @@ impl<T> Slab<T> {
         index
     }
 
+    /// Where a place lies, as address and bytes. Touches nothing of it.
+    pub(crate) fn place(&self, index: u32) -> (*const u8, usize) {
+        place_of(self.places.get(index as usize))
+    }
+
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         self.places.get(index as usize)?.as_ref()
     }
@@ -50,5 +55,13 @@ impl<T> Slab<T> {
     /// One more than the largest index ever used.
     pub(crate) fn end(&self) -> u32 {
         u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Where something lies, as address and bytes.
+pub(crate) fn place_of<T>(state: Option<&T>) -> (*const u8, usize) {
+    match state {
+        Some(state) => (std::ptr::from_ref(state).cast(), size_of::<T>()),
+        None => (std::ptr::null(), 0),
     }
 }

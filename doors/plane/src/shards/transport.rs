@@ -8,12 +8,14 @@ mod records;
 use crate::listen::proxied::ProxyRefusal;
 use machine::Outgoing;
 use records::{Opened, Records};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{
     CommonState, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig, ServerConnection,
 };
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,12 +186,11 @@ impl Transport {
         };
         front.copy_from_slice(&self.held);
         let room = scratch.get_mut(held_bytes..).unwrap_or_default();
-        let count = match (&self.socket).read(room) {
-            Ok(0) => return Ok(Arrival::End),
-            Ok(count) => count,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Arrival::Nothing),
-            Err(e) if e.kind() == ErrorKind::Interrupted => return Ok(Arrival::Nothing),
-            Err(e) => return Err(Failure::Socket(e)),
+        let count = match recv(&self.socket, room, RecvFlags::empty()) {
+            Ok((0, _)) => return Ok(Arrival::End),
+            Ok((count, _)) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(Arrival::Nothing),
+            Err(e) => return Err(Failure::Socket(e.into())),
         };
         let incoming = scratch.get_mut(..held_bytes + count).unwrap_or_default();
         self.take(incoming, plaintext)
@@ -282,7 +283,7 @@ impl Transport {
         if self.unsent.is_empty() {
             return Ok(true);
         }
-        match (&self.socket).write(&self.unsent) {
+        match send(&self.socket, &self.unsent, SendFlags::NOSIGNAL) {
             Ok(count) if count == self.unsent.len() => {
                 self.unsent.clear();
                 if spare.capacity() < self.unsent.capacity() {
@@ -295,10 +296,8 @@ impl Transport {
                 self.unsent.drain(..count);
                 Ok(false)
             }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                Ok(false)
-            }
-            Err(e) => Err(Failure::Socket(e)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(e) => Err(Failure::Socket(e.into())),
         }
     }
 
