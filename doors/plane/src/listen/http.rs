@@ -10,6 +10,10 @@ use crate::judge::signals::{PerSecond, Signals, Told};
 use crate::served::acme::ALPN;
 use crate::shared::Locked;
 use axum::Router;
+use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
+use axum::middleware::Next;
 use detection::Feature;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -39,8 +43,11 @@ const FAILURES_A_SECOND: u32 = 8;
 /// How long nobody is accepted after the system refused one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// After this a connection is asked to end, and after as long again it is cut: nobody keeps a
-/// place by never finishing.
+/// place by never finishing. HTTP/1.1 is asked by its next answer: closed while it is idle, it would
+/// often meet a request that is on its way, and whoever sent that could not know what became of it.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(300);
+/// By then HTTP/1.1 was asked, or said nothing and was closed for that.
+const ASKED_BY_THEN: Duration = PATIENCE.saturating_mul(2);
 /// How long a stopping door waits for requests that are under way.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -307,9 +314,29 @@ pub async fn serve_stream(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
     caller: Caller,
+    stopping: watch::Receiver<bool>,
+) {
+    serve_for(CONNECTION_LIFETIME, io, router, caller, stopping).await;
+}
+
+async fn serve_for(
+    lifetime: Duration,
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    caller: Caller,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let router = router.layer(axum::Extension(caller));
+    let begun = Instant::now();
+    let last_answer = axum::middleware::from_fn(move |request: Request, next: Next| async move {
+        let is_1 = request.version() <= Version::HTTP_11;
+        let mut answer = next.run(request).await;
+        if is_1 && begun.elapsed() >= lifetime {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        answer
+    });
+    let router = router.layer(axum::Extension(caller)).layer(last_answer);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -327,8 +354,8 @@ pub async fn serve_stream(
         builder.serve_connection_with_upgrades(TokioIo::new(io), TowerToHyperService::new(router));
     tokio::pin!(connection);
     let mut draining = false;
-    let lifetime = tokio::time::sleep(CONNECTION_LIFETIME);
-    tokio::pin!(lifetime);
+    let asked_by_then = tokio::time::sleep(lifetime + ASKED_BY_THEN);
+    tokio::pin!(asked_by_then);
     loop {
         tokio::select! {
             // How a peer leaves is its own affair; requests are answered or not, never half done.
@@ -337,14 +364,60 @@ pub async fn serve_stream(
                 draining = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = lifetime.as_mut() => {
+            () = asked_by_then.as_mut() => {
                 if draining {
                     return;
                 }
                 draining = true;
                 connection.as_mut().graceful_shutdown();
-                lifetime.as_mut().reset(Instant::now() + CONNECTION_LIFETIME);
+                asked_by_then.as_mut().reset(Instant::now() + lifetime);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+
+    /// What two requests on one connection are answered; the second is not sent after a goodbye.
+    async fn answers(lifetime: Duration) -> Vec<String> {
+        let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (_stop, stopping) = watch::channel(false);
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let caller = Caller::Local { uid: 0 };
+        tokio::spawn(serve_for(lifetime, theirs, router, caller, stopping));
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let request = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n";
+            ours.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"here") {
+                let came = ours.read_buf(&mut answer).await.unwrap();
+                assert!(came > 0, "it was closed in front of a request");
+            }
+            answers.push(String::from_utf8(answer).unwrap());
+            if answers
+                .iter()
+                .any(|answer| answer.contains("connection: close"))
+            {
+                assert_eq!(ours.read(&mut [0; 1]).await.unwrap(), 0, "and it ends");
+                break;
+            }
+        }
+        answers
+    }
+
+    #[tokio::test]
+    async fn an_old_connection_is_ended_by_an_answer_and_not_in_front_of_a_request() {
+        let young = answers(CONNECTION_LIFETIME).await;
+        assert_eq!(young.len(), 2);
+        assert!(
+            young
+                .iter()
+                .all(|answer| !answer.contains("connection: close"))
+        );
+        assert_eq!(answers(Duration::ZERO).await.len(), 1, "old at once");
     }
 }
