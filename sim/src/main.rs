@@ -210,6 +210,9 @@ struct Load {
     /// Key exchange that is offered
     #[arg(long, value_enum, default_value_t = KeyExchange::All)]
     key_exchange: KeyExchange,
+    /// Keep the tickets that the server gives, and come back by them
+    #[arg(long)]
+    resume: bool,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// In revoke and contain mode: the plane's local socket
@@ -489,6 +492,7 @@ impl Load {
                 KeyExchange::Hybrid => Groups::Hybrid,
                 KeyExchange::Classic => Groups::Classic,
             },
+            resume: self.resume,
             seed: self.seed,
         })
     }

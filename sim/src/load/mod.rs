@@ -119,6 +119,8 @@ pub struct Settings {
     pub in_clear: bool,
     pub tls: Versions,
     pub groups: Groups,
+    /// Whether tickets are kept and offered.
+    pub resume: bool,
     /// Decides which device's turn it is.
     pub seed: u64,
 }
@@ -140,6 +142,8 @@ pub struct Report {
     pub devices: usize,
     /// Devices that were connected when the load began.
     pub connected: usize,
+    /// In connect mode: of these, those that came by a ticket.
+    pub resumed: usize,
     pub seconds: f64,
     /// How long measuring lasted: longer than `seconds` if revocations took longer.
     pub lasted_seconds: f64,
@@ -227,6 +231,7 @@ struct Run<'a> {
     /// Where each device publishes.
     topics: Vec<String>,
     connected: usize,
+    resumed: usize,
     connects_per_second: f64,
     held_back: u64,
     lag: Histogram,
@@ -255,6 +260,7 @@ impl<'a> Run<'a> {
         let options = Options {
             versions: settings.tls,
             groups: settings.groups,
+            resume: settings.resume,
             ..Options::default()
         };
         let offer = Client::new(&endpoint, None, &options)?;
@@ -300,6 +306,7 @@ impl<'a> Run<'a> {
             presented: shown,
             topics,
             connected: 0,
+            resumed: 0,
             connects_per_second: 0.0,
             held_back: 0,
             lag: Histogram::default(),
@@ -366,6 +373,7 @@ impl<'a> Run<'a> {
             }
             self.turn(end.min(Instant::now() + SWEEP))?;
             for index in std::mem::take(&mut self.tally.became_ready) {
+                self.resumed += usize::from(marked && self.reactor.is_resumed(index));
                 self.reactor.close(index);
                 self.tally.closed(index);
                 counted += u64::from(marked);
@@ -656,6 +664,7 @@ impl<'a> Run<'a> {
             },
             devices: self.topics.len(),
             connected: self.connected,
+            resumed: self.resumed,
             seconds: settings.measured.as_secs_f64(),
             lasted_seconds: self.lasted.as_secs_f64(),
             published: tally.published,

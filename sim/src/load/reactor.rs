@@ -109,6 +109,12 @@ impl Reactor {
         self.slots.get(index)?.wire.as_ref()
     }
 
+    /// Whether the connection in this slot came by a ticket.
+    pub(super) fn is_resumed(&self, index: usize) -> bool {
+        let wire = self.slots.get(index).and_then(|slot| slot.wire.as_ref());
+        wire.is_some_and(Wire::is_resumed)
+    }
+
     /// Says DISCONNECT in this slot and closes.
     pub(super) fn close(&mut self, index: usize) {
         if let Some(slot) = self.slots.get_mut(index)

@@ -6,7 +6,7 @@ use crate::tls::{Client, refusal_of};
 use mqtt::{Connect, Packet, Version, encode};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
-use rustls::ClientConnection;
+use rustls::{ClientConnection, HandshakeKind};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Instant;
@@ -94,6 +94,12 @@ impl Wire {
     /// Our own, by which the connection is found in a capture.
     pub(super) fn port(&self) -> Option<u16> {
         self.tcp.local_addr().ok().map(|address| address.port())
+    }
+
+    /// Whether the server took a ticket of ours.
+    pub(super) fn is_resumed(&self) -> bool {
+        let kind = self.tls.as_ref().and_then(|tls| tls.handshake_kind());
+        kind == Some(HandshakeKind::Resumed)
     }
 
     /// True while the socket does not take more: wait for it to become writable.

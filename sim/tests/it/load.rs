@@ -47,6 +47,7 @@ fn settings_at(address: SocketAddr, paths: &CertificatePaths, mode: Mode) -> Set
         in_clear: false,
         tls: Versions::Both,
         groups: Groups::All,
+        resume: false,
         seed: 7,
     }
 }

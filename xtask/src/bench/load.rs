@@ -21,6 +21,8 @@ pub enum Scenario {
         seconds: u32,
         /// As `sim load --key-exchange` has it.
         key_exchange: &'static str,
+        /// By tickets, from each device's second one on.
+        resume: bool,
     },
     /// QoS 1 from `devices` on `t/<device>/up`, together `rate_per_second`, to one consumer.
     Publish {
@@ -83,6 +85,9 @@ pub struct Outcome {
     /// Connections that stand; in a handshake run, those completed while measuring.
     #[serde(default)]
     pub connected: u64,
+    /// Of these, those that came by a ticket.
+    #[serde(default)]
+    pub resumed: u64,
     /// Certificates that came while measuring.
     #[serde(default)]
     pub issued: u64,
@@ -226,6 +231,9 @@ impl Load {
         if matches!(scenario, Scenario::Publish { lasting: true, .. }) {
             arguments.push("--consumer-persistent".to_owned());
         }
+        if matches!(scenario, Scenario::Handshakes { resume: true, .. }) {
+            arguments.push("--resume".to_owned());
+        }
         if server.is_in_clear() {
             arguments.push("--in-clear".to_owned());
         }
@@ -338,6 +346,7 @@ impl Scenario {
                 at_once,
                 seconds,
                 key_exchange,
+                resume: _,
             } => vec![
                 ("--mode", "connect".to_owned()),
                 ("--key-exchange", (*key_exchange).to_owned()),

@@ -212,18 +212,20 @@ pub fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A full mutual-TLS handshake with its CONNECT and CONNACK, no resumption: against two peers, and
-/// the hybrid key exchange against the classic one, both of ours.
+/// A full mutual-TLS handshake with its CONNECT and CONNACK, no resumption: against two peers;
+/// the hybrid key exchange against the classic one, and by tickets against without, both of ours.
 fn handshake(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     const DEVICES: usize = 100;
-    let scenario = |key_exchange| Scenario::Handshakes {
+    let scenario = |key_exchange, resume| Scenario::Handshakes {
         devices: DEVICES,
         at_once: 32,
         seconds: setting.seconds,
         key_exchange,
+        resume,
     };
     let each = |server: &Server, key_exchange| {
-        cpu_micros_each(server, &scenario(key_exchange), |outcome| outcome.connected)
+        let whole = scenario(key_exchange, false);
+        cpu_micros_each(server, &whole, |outcome| outcome.connected)
     };
     let mut figures = Vec::new();
     for (peer, goal) in [(Kind::Mosquitto, 0.25), (Kind::Rumqttd, 0.55)] {
@@ -253,6 +255,33 @@ fn handshake(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         };
         let [found] = paired(setting.pairs, || run("hybrid"), || run("classic"))?;
         figures.push(Figure::compared(name, "fleetward, X25519", &found));
+        let name = Name {
+            bench: "handshake",
+            figure: "server CPU, by a ticket against the whole, both ours",
+            unit: "µs",
+            goal: None,
+            durability: "none",
+        };
+        let by_ticket = || {
+            let (scratch, durability) = (&setting.scratch, setting.durability);
+            let server = Server::fleetward_giving_tickets(scratch, DEVICES, durability)?;
+            let run = Load::new(&server, &scenario("all", true)).run(|| server.cpu())?;
+            let Outcome {
+                connected, resumed, ..
+            } = run.outcome;
+            ensure!(
+                resumed >= connected / 10 * 9,
+                "of {connected} connections {resumed} came by a ticket"
+            );
+            Ok([cpu_micros_of(&run, |outcome| outcome.connected)?])
+        };
+        let whole = || Ok([each(&setting.start(Kind::Fleetward, DEVICES)?, "all")?]);
+        let [found] = paired(setting.pairs, by_ticket, whole)?;
+        figures.push(Figure::compared(
+            name,
+            "fleetward, whole handshakes",
+            &found,
+        ));
     }
     Ok(figures)
 }

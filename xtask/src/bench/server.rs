@@ -278,6 +278,22 @@ impl Server {
         Self::fleetward_with_line(scratch, devices, 0, durability)
     }
 
+    /// The same, whose MQTT door gives tickets.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn fleetward_giving_tickets(
+        scratch: &Scratch,
+        devices: usize,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
+        let doors = Doors {
+            tickets: true,
+            ..Doors::free()?
+        };
+        Self::fleetward_prepared(scratch, (devices, 0), doors, durability)
+    }
+
     /// The same with `of_line` more devices whose certificates the issuing CA `line` made.
     ///
     /// # Errors
@@ -288,12 +304,20 @@ impl Server {
         of_line: usize,
         durability: Durability,
     ) -> anyhow::Result<Self> {
+        Self::fleetward_prepared(scratch, (devices, of_line), Doors::free()?, durability)
+    }
+
+    fn fleetward_prepared(
+        scratch: &Scratch,
+        (devices, of_line): (usize, usize),
+        doors: Doors,
+        durability: Durability,
+    ) -> anyhow::Result<Self> {
         let prepared = scratch.0.join(format!("prepared-{devices}-{of_line}"));
         if !prepared.exists() {
             prepare(&prepared, devices, of_line)
                 .with_context(|| format!("preparing a plane with {} devices", devices + of_line))?;
         }
-        let doors = Doors::free()?;
         let folder = scratch.unused("fleetward")?;
         copy_folder(&prepared, &folder)?;
         Self::serve(&folder, doors, durability)
@@ -507,6 +531,8 @@ fn serve_arguments(configuration: &Path) -> [&std::ffi::OsStr; 3] {
 /// The three doors of ours, on loopback.
 #[derive(Debug, Clone, Copy)]
 struct Doors {
+    /// That for MQTT gives tickets.
+    tickets: bool,
     people: SocketAddr,
     devices: SocketAddr,
     mqtt: SocketAddr,
@@ -518,6 +544,7 @@ impl Doors {
         let listener = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let (people, devices, mqtt) = (listener()?, listener()?, listener()?);
         Ok(Self {
+            tickets: false,
             people: people.local_addr()?,
             devices: devices.local_addr()?,
             mqtt: mqtt.local_addr()?,
@@ -675,9 +702,11 @@ fn fleetward_configuration(folder: &Path, doors: Doors, durability: Durability) 
          mqtt = \"{mqtt}\"\n\
          [gateway]\n\
          durability = \"{durability}\"\n\
+         resumption = {tickets}\n\
          [identity]\n\
          certificates_per_hour = 0\n",
         data = folder.join("data"),
+        tickets = doors.tickets,
         people = doors.people,
         devices = doors.devices,
         mqtt = doors.mqtt,

@@ -17,8 +17,10 @@ use std::time::Duration;
 /// So many reads of acknowledgements alone, each soon after the one before, and they gather.
 const IN_SUCCESSION: u8 = 8;
 
-/// How long those of quick succession gather, at least; and what quick is.
-const GATHER: Duration = Duration::from_millis(1);
+/// How far apart acknowledgements may come that are in quick succession.
+const QUICK: Duration = Duration::from_millis(1);
+/// How long those gather, at least.
+const GATHER: Duration = Duration::from_millis(2);
 /// When the thread wakes for them alone, if it did not for something else.
 const GATHER_MAX: Duration = Duration::from_millis(4);
 /// Connections that are out of the poll, at most: all of them are read at once.
@@ -84,7 +86,7 @@ impl Habit {
             return Gathers::Not;
         }
         self.steady_reads = self.steady_reads.saturating_add(1);
-        self.quick_reads = match pause <= GATHER {
+        self.quick_reads = match pause <= QUICK {
             true => self.quick_reads.saturating_add(1),
             false => 0,
         };
