@@ -90,6 +90,7 @@ fn under_load(shards: u16) {
         in_clear: false,
         tls: Versions::Both,
         groups: Groups::All,
+        resume: false,
         seed: u64::from(shards),
     };
     let report = load::run(&settings, &mut |_| {}).unwrap();
