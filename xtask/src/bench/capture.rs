@@ -4,14 +4,22 @@
 use anyhow::{Context, bail, ensure};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Said to oneself when all was sent: what was captured before it is in the file when it is.
+const MARK: &[u8] = b"the end of what is captured";
+/// How long the mark may be on its way, on a full machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A capture that goes on; dropped, it ends and is lost.
 pub struct Capture {
     child: Child,
     words: BufReader<ChildStderr>,
     file: PathBuf,
+    mark: UdpSocket,
 }
 
 /// What was sent to each port of a client.
@@ -43,12 +51,18 @@ impl Capture {
     /// If it may not capture: that needs root.
     pub fn start(port: u16, folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join("capture.pcap");
-        let filter =
-            format!("tcp and src port {port} and tcp[tcpflags] & (tcp-push|tcp-fin|tcp-rst) != 0");
+        let mark = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let mark_port = mark.local_addr()?.port();
+        let filter = format!(
+            "(tcp and src port {port} and tcp[tcpflags] & (tcp-push|tcp-fin|tcp-rst) != 0) or \
+             (udp and dst port {mark_port})"
+        );
         let mut child = Command::new("env")
             .args(["PATH=/usr/bin:/usr/sbin", "tcpdump", "-Z", "root", "-n"])
             // Else what came in the last second is lost with the kernel's unfinished block.
             .arg("--immediate-mode")
+            // Else nobody sees when the mark is in the file.
+            .arg("--packet-buffered")
             .args(["-i", "lo", "-s", "96", "-B", "65536", "-w"])
             .arg(&file)
             .arg(&filter)
@@ -62,6 +76,7 @@ impl Capture {
             child,
             words: BufReader::new(words),
             file,
+            mark,
         };
         let mut line = String::new();
         while !line.contains("listening on") {
@@ -76,6 +91,7 @@ impl Capture {
     /// # Errors
     /// If the kernel could not keep all of it: then it proves nothing.
     pub fn end(mut self) -> anyhow::Result<Sent> {
+        self.await_mark()?;
         let pid = self.child.id().to_string();
         let told = Command::new("kill").args(["-INT", &pid]).status()?;
         ensure!(told.success(), "cannot end tcpdump");
@@ -92,6 +108,19 @@ impl Capture {
         let sent = read(&std::fs::read(&self.file)?)?;
         std::fs::remove_file(&self.file)?;
         Ok(sent)
+    }
+}
+
+impl Capture {
+    /// Told to end, tcpdump looks at nothing that the kernel still has for it.
+    fn await_mark(&self) -> anyhow::Result<()> {
+        self.mark.send_to(MARK, self.mark.local_addr()?)?;
+        let sent = Instant::now();
+        while !std::fs::read(&self.file)?.ends_with(MARK) {
+            ensure!(sent.elapsed() < PATIENCE, "tcpdump cannot follow");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 }
 
@@ -148,6 +177,9 @@ fn read(file: &[u8]) -> anyhow::Result<Sent> {
         let (seconds, micros, length) = head.context("a capture that breaks off")?;
         let frame = (rest.get(16..16 + length as usize)).context("a capture that breaks off")?;
         rest = rest.get(16 + length as usize..).unwrap_or_default();
+        if frame.ends_with(MARK) {
+            continue;
+        }
         let segment = (|| {
             let packet = frame.get(14..)?;
             let header_bytes = usize::from(packet.first()? & 0x0f) * 4;
@@ -172,7 +204,7 @@ fn read(file: &[u8]) -> anyhow::Result<Sent> {
 mod tests {
     use super::*;
     use std::io::Write;
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn only_pubacks_count_as_acceptance() {
