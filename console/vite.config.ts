@@ -44,6 +44,8 @@ export default defineConfig({
           name: 'browser',
           include: ['tests/browser/**/*.test.ts'],
           testTimeout: 120_000,
+          // As long as a locator waits; a second is short where other programs run.
+          expect: { poll: { timeout: 30_000 } },
           hookTimeout: 180_000,
           fileParallelism: false,
         },

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything the CI runs, in one command.
 
 use crate::steps::{
-    Heard, Outcome, Skip, Steps, Tests, cargo, cargo_command, counted_tests, succeed,
+    Heard, Outcome, Steps, Tests, cargo, cargo_command, counted_tests, succeed,
 };
 use crate::tools::{self, Tool};
 use crate::{console, demo};
@@ -88,7 +88,7 @@ pub fn run(root: &Path) -> anyhow::Result<bool> {
         command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
         command.args(["--", "--show-output"]);
         let (succeeded, said) = counted_tests(&mut command)?;
-        let outcome = judge_tests(succeeded, said.tests, &said.skips);
+        let outcome = judge_tests(succeeded, &said);
         heard = Some(said);
         outcome
     });
@@ -138,16 +138,15 @@ fn passed(result: anyhow::Result<()>) -> anyhow::Result<Outcome> {
 }
 
 /// A skipped test says nothing, and nobody reads a thousand lines: the summary says how many.
-fn judge_tests(succeeded: bool, tests: Tests, skips: &[Skip]) -> anyhow::Result<Outcome> {
-    match (succeeded, tests.failed) {
-        (true, 0) if tests.passed > 0 && !skips.is_empty() => Ok(Outcome::Partly(format!(
-            "{} SKIPPED; listed below",
-            skips.len()
-        ))),
-        (true, 0) if tests.passed > 0 => Ok(Outcome::Passed),
+fn judge_tests(succeeded: bool, heard: &Heard) -> anyhow::Result<Outcome> {
+    match (succeeded, heard.tests.failed) {
+        (true, 0) if heard.tests.passed > 0 && !heard.skips.is_empty() => Ok(Outcome::Partly(
+            format!("{} SKIPPED; listed below", heard.skips.len()),
+        )),
+        (true, 0) if heard.tests.passed > 0 => Ok(Outcome::Passed),
         (true, 0) => bail!("no test ran"),
         (false, 0) => bail!("a test program did not build or did not finish"),
-        (_, failed) => bail!("{failed} tests failed"),
+        (_, failed) => bail!("{failed} failed: {}", heard.failures.join(", ")),
     }
 }
 
@@ -196,6 +195,7 @@ fn conclusion(steps: &Steps, tests: Option<Tests>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steps::Skip;
 
     fn tests(passed: usize, failed: usize) -> Tests {
         Tests {
@@ -207,19 +207,28 @@ mod tests {
 
     #[test]
     fn silence_is_not_success() {
-        assert!(judge_tests(true, tests(0, 0), &[]).is_err());
-        assert!(judge_tests(false, tests(5, 0), &[]).is_err());
-        assert!(judge_tests(false, tests(5, 1), &[]).is_err());
-        assert_eq!(
-            judge_tests(true, tests(5, 0), &[]).unwrap(),
-            Outcome::Passed
-        );
-        let skip = Skip {
-            test: "a".into(),
-            why: "no nft".into(),
+        let judge = |succeeded, passed, failed, skips: &[&str]| {
+            let heard = Heard {
+                tests: tests(passed, failed),
+                skips: skips
+                    .iter()
+                    .map(|why| Skip {
+                        test: "a".into(),
+                        why: (*why).into(),
+                    })
+                    .collect(),
+                failures: vec!["b::c".into(); failed],
+                ..Heard::default()
+            };
+            judge_tests(succeeded, &heard)
         };
+        assert!(judge(true, 0, 0, &[]).is_err());
+        assert!(judge(false, 5, 0, &[]).is_err());
+        let error = judge(false, 5, 1, &[]).unwrap_err();
+        assert_eq!(error.to_string(), "1 failed: b::c");
+        assert_eq!(judge(true, 5, 0, &[]).unwrap(), Outcome::Passed);
         assert!(matches!(
-            judge_tests(true, tests(5, 0), &[skip]).unwrap(),
+            judge(true, 5, 0, &["no nft"]).unwrap(),
             Outcome::Partly(why) if why.contains('1')
         ));
     }

@@ -3,6 +3,7 @@
 use crate::steps::{cargo, succeed};
 use crate::tools::{self, Tool};
 use anyhow::{Context, bail};
+use serde::Deserialize;
 use std::path::Path;
 use std::process::Command;
 
@@ -66,12 +67,62 @@ pub fn unit(root: &Path) -> anyhow::Result<()> {
 /// If the plane does not build or a test fails.
 pub fn browser(root: &Path, pictures: bool) -> anyhow::Result<()> {
     cargo(root, &["build", "--locked", "-p", "fleetward", "-p", "sim"])?;
-    let mut command = npm_command(root, &["run", "browser"]);
+    let report = crate::built(root, "debug", "browser.json");
+    let mut command = npm_command(root, &["run", "browser", "--"]);
+    command.args(["--reporter=default", "--reporter=json"]);
+    command.arg(format!("--outputFile.json={}", report.display()));
     command.env("FLEETWARD", crate::built(root, "debug", "fleetward"));
     if pictures {
         command.env("PICTURES", root.join(PICTURES));
     }
-    succeed(&mut command)
+    // What an earlier run left is not this one's.
+    let _ = std::fs::remove_file(&report);
+    let Err(error) = succeed(&mut command) else {
+        return Ok(());
+    };
+    let failed = std::fs::read(&report).map(|report| failures(&report));
+    match failed {
+        Ok(Ok(failed)) if !failed.is_empty() => {
+            bail!("{} failed: {}", failed.len(), failed.join("; "))
+        }
+        _ => Err(error),
+    }
+}
+
+/// Which tests failed, each with the first line of why, from the report of Vitest (Jest's form).
+fn failures(report: &[u8]) -> anyhow::Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Report {
+        #[serde(rename = "testResults")]
+        files: Vec<File>,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        /// Why none of it ran.
+        #[serde(default)]
+        message: String,
+        #[serde(rename = "assertionResults")]
+        tests: Vec<Test>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Test {
+        full_name: String,
+        status: String,
+        #[serde(default)]
+        failure_messages: Vec<String>,
+    }
+    let first = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let report: Report = serde_json::from_slice(report)?;
+    let mut failed = Vec::new();
+    for file in report.files {
+        failed.extend(Some(first(&file.message)).filter(|why| !why.is_empty()));
+        for test in file.tests.iter().filter(|test| test.status == "failed") {
+            let why = test.failure_messages.first().map_or("", String::as_str);
+            failed.push(format!("{}: {}", test.full_name, first(why)));
+        }
+    }
+    Ok(failed)
 }
 
 fn npm(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
@@ -112,6 +163,24 @@ fn version(said: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_browser_test_that_fails_is_named_with_its_reason() {
+        let report = br#"{"numFailedTests": 2, "testResults": [
+            {"message": "Error: no browser\n    at launch", "assertionResults": []},
+            {"message": "", "assertionResults": [
+                {"fullName": " signs out", "status": "passed", "failureMessages": []},
+                {"fullName": "on a plane signs in", "status": "failed",
+                 "failureMessages": ["TimeoutError: 30000ms exceeded.\nCall log:\n  - waiting"]}]}]}"#;
+        assert_eq!(
+            failures(report).unwrap(),
+            [
+                "Error: no browser",
+                "on a plane signs in: TimeoutError: 30000ms exceeded."
+            ]
+        );
+        assert!(failures(b"{}").is_err());
+    }
 
     #[test]
     fn an_old_node_is_known_by_its_version() {

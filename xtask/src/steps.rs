@@ -118,6 +118,8 @@ pub struct Skip {
 pub struct Heard {
     pub tests: Tests,
     pub skips: Vec<Skip>,
+    /// Names of tests that failed.
+    pub failures: Vec<String>,
     /// In the block that repeats what passed tests printed.
     among_passed: bool,
     test: String,
@@ -150,6 +152,10 @@ impl Heard {
     /// `true` if the line is worth showing.
     fn hear(&mut self, line: &str) -> bool {
         self.tests.add(line);
+        let failed = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        self.failures.extend(failed.map(str::to_owned));
         if let Some(why) = line.strip_prefix("skipped: ") {
             self.skips.push(Skip {
                 test: self.test.clone(),
@@ -252,6 +258,7 @@ mod tests {
             "it broke",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
             "test next ... ok",
+            "test third ... FAILED",
         ]
         .into_iter()
         .filter(|line| heard.hear(line))
@@ -264,6 +271,7 @@ mod tests {
             }]
         );
         assert_eq!((heard.tests.passed, heard.tests.failed), (2, 1));
+        assert_eq!(heard.failures, ["third"]);
         assert!(shown.contains(&"skipped: nftables is not permitted here"));
         assert!(shown.contains(&"it broke") && shown.contains(&"test next ... ok"));
         assert!(!shown.iter().any(|line| line.contains("seed 7")));

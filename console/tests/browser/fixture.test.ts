@@ -113,6 +113,22 @@ test('the first screen shows state, picture, steps and acts without scrolling', 
   }
 });
 
+test('what is wider than a narrow window is scrolled by keyboard', async () => {
+  const { page } = await begin('incident');
+  await page.setViewportSize({ width: 640, height: 600 });
+  for (const [name, hash, ready] of PAGES) {
+    await visit(page, hash, ready);
+    await accessible(page, name, 'scrollable-region-focusable');
+  }
+  await visit(page, '#/gateway/speech?device=camera-3', 'td');
+  const table = page.getByRole('group', { name: 'Channels of camera-3' });
+  await table.focus();
+  await page.keyboard.press('ArrowRight');
+  await expect.poll(() => table.evaluate((box) => box.scrollLeft)).toBeGreaterThan(0);
+  await page.setViewportSize({ width: 2400, height: 800 });
+  await table.waitFor({ state: 'detached' });
+});
+
 test('the map of two hundred groups is read by keyboard, searched and asked what was never used', async () => {
   const { page, faults } = await begin('calm', 'light', '#/access/segments');
   const cells = page.locator('[data-at]');

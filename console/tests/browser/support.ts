@@ -67,14 +67,15 @@ export async function freshPages(page: Page): Promise<void> {
   });
 }
 
-/** No violation of WCAG 2.2 AA and axe's best practices. */
-export async function accessible(page: Page, where: string): Promise<void> {
+/** No violation of WCAG 2.2 AA and axe's best practices, or of one rule of them. */
+export async function accessible(page: Page, where: string, rule?: string): Promise<void> {
   // By the protocol, not as a script of the page: the policy stays as strict as it is served.
   await page.evaluate(AXE);
-  const found = await page.evaluate(async () => {
-    const { violations } = await (globalThis as unknown as { axe: typeof import('axe-core') }).axe.run(document);
+  const found = await page.evaluate(async (rule) => {
+    const { axe } = globalThis as unknown as { axe: typeof import('axe-core') };
+    const { violations } = await axe.run(document, rule === undefined ? {} : { runOnly: [rule] });
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html.slice(0, 160)} ${node.any[0]?.message ?? ''}`).join(' | ')}`);
-  });
+  }, rule);
   expect(found, where).toEqual([]);
 }
 
