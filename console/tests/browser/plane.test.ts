@@ -94,10 +94,8 @@ describe.sequential('on a real plane', () => {
   test('an incident arrives by itself, with its picture and who saw what', async () => {
     await visit(page, '#/now', '.rest');
     // Those that only listen; who publishes below takes its own session over.
-    for (let i = 0; i < DEVICES; i++) {
-      const device = `camera-${String(i).padStart(5, '0')}`;
-      if (![VICTIM, NEIGHBOUR, 'camera-00005'].includes(device)) stage.subscribe(device);
-    }
+    const devices = Array.from({ length: DEVICES }, (_, i) => `camera-${String(i).padStart(5, '0')}`);
+    await Promise.all(devices.filter((device) => ![VICTIM, NEIGHBOUR, 'camera-00005'].includes(device)).map((device) => stage.subscribe(device)));
     expect(await stage.publish('camera-00005', 'v1/camera/camera-00005/telemetry/light', '42')).toBe(true);
     for (const door of ['open', 'close']) await stage.publish(VICTIM, `v1/lock/lock-2/command/${door}`, 'now');
     await stage.observe(VICTIM, [
@@ -248,7 +246,7 @@ describe.sequential('on a real plane', () => {
 
   test('a device is revoked, and the receipt is proven in the page', async () => {
     const device = 'camera-00009';
-    stage.subscribe(device);
+    await stage.subscribe(device);
     await visit(page, `#/fleet/${device}`, 'text=connected');
     await page.getByRole('button', { name: 'Revoke…', exact: true }).click();
     const dialog = page.getByRole('dialog');
@@ -333,7 +331,7 @@ describe.sequential('on a real plane', () => {
   test('a device is told what it should be, and a command comes to it', async () => {
     // The others' clients went when their product was held.
     const device = 'camera-00005';
-    stage.subscribe(device);
+    await stage.subscribe(device);
     const dialog = page.getByRole('dialog');
     await visit(page, `#/fleet/${device}`, '.pairs');
     await page.getByText('Nothing is desired of it').waitFor();

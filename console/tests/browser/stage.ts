@@ -60,9 +60,18 @@ export class Stage {
     return stdout;
   }
 
-  /** A session that stays: whoever contains the device touches it. */
-  subscribe(device: string): void {
-    this.keep(spawn('mosquitto_sub', [...this.mqtt(device), '-q', '1', '-t', `v1/camera/${device}/command/+`]));
+  /** A session that stays, once it is subscribed: whoever contains the device touches it. */
+  async subscribe(device: string): Promise<void> {
+    // It says each step at once, not when its buffer is full.
+    const client = this.keep(spawn('stdbuf', ['-oL', 'mosquitto_sub', '-d', ...this.mqtt(device), '-q', '1', '-t', `v1/camera/${device}/command/+`]));
+    let said = '';
+    await new Promise<void>((done, fail) => {
+      client.stdout?.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.includes('Subscribed')) done();
+      });
+      client.once('exit', () => fail(new Error(`${device} did not subscribe: ${said}`)));
+    });
   }
 
   /** One message, by the device's real key. `false`: it was refused. */
