@@ -1,8 +1,6 @@
 //! `cargo xtask test`: everything the CI runs, in one command.
 
-use crate::steps::{
-    Heard, Outcome, Steps, Tests, cargo, cargo_command, counted_tests, succeed,
-};
+use crate::steps::{Heard, Outcome, Steps, Tests, cargo, cargo_command, counted_tests, succeed};
 use crate::tools::{self, Tool};
 use crate::{console, demo};
 use anyhow::bail;
