@@ -4,6 +4,8 @@
 mod buffered;
 mod machine;
 mod records;
+#[cfg(test)]
+mod side_by_side;
 
 use crate::listen::proxied::ProxyRefusal;
 use machine::Outgoing;

@@ -127,26 +127,20 @@ impl Records {
         }
         let length = usize::from(u16::from_be_bytes([high, low]));
         if length > ENCRYPTED_BYTES_MAX {
-            return Err(Fault::new(
-                AlertDescription::RecordOverflow,
-                Error::PeerSentOversizedRecord,
-            ));
+            return Err(Fault::oversized());
         }
         let Some(encrypted) = rest.get_mut(..length) else {
             return Ok(None);
         };
         let inner = self.opening.open(*header, encrypted)?;
-        // Zeros behind the type hide how long it is (section 5.4).
+        // Zeros behind the type hide how long the content is, and count to it (section 5.4).
+        if inner.len() > usize::from(CONTENT_BYTES_MAX) + 1 {
+            return Err(Fault::oversized());
+        }
         let Some(end) = inner.iter().rposition(|byte| *byte != 0) else {
             return Err(Fault::unexpected());
         };
         let (content, content_type) = inner.split_at(end);
-        if content.len() > usize::from(CONTENT_BYTES_MAX) {
-            return Err(Fault::new(
-                AlertDescription::RecordOverflow,
-                Error::PeerSentOversizedRecord,
-            ));
-        }
         let has_ended = match content_type.first() {
             Some(&APPLICATION_DATA) if !content.is_empty() => {
                 self.empty_in_succession = 0;
@@ -260,6 +254,11 @@ impl Fault {
     fn new(alert: AlertDescription, error: Error) -> Self {
         let alert = Some(alert);
         Self { alert, error }
+    }
+
+    fn oversized() -> Self {
+        let error = Error::PeerSentOversizedRecord;
+        Self::new(AlertDescription::RecordOverflow, error)
     }
 
     fn unexpected() -> Self {

@@ -1,7 +1,7 @@
 //! Against rustls on the other side, and against a client that has the right keys and breaks rules.
 
 use super::*;
-use crate::shards::transport::machine;
+use crate::shards::transport::{machine, side_by_side};
 use proptest::prelude::*;
 use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -194,6 +194,13 @@ proptest! {
     }
 
     #[test]
+    fn the_records_of_rustls_hear_and_answer_the_same(
+        choices in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        side_by_side::check(&choices);
+    }
+
+    #[test]
     fn a_client_with_the_right_keys_that_breaks_rules_is_told_so_once(
         inner in prop::collection::vec(
             (prop::sample::select(&[0_u8, 20, ALERT, HANDSHAKE, APPLICATION_DATA, 24, 255][..]),
@@ -291,7 +298,8 @@ fn every_record_that_may_not_come_has_its_alert() {
     use AlertDescription::{DecodeError, IllegalParameter, RecordOverflow, UnexpectedMessage};
     const UPDATE: [u8; 5] = [KEY_UPDATE, 0, 0, 1, 0];
     let long = vec![1_u8; usize::from(CONTENT_BYTES_MAX) + 1];
-    let cases: [(u8, &[u8], AlertDescription); 10] = [
+    let long_by_zeros = [&long[..16_000], &[APPLICATION_DATA], &[0; 500]].concat();
+    let cases: [(u8, &[u8], AlertDescription); 11] = [
         (20, &[1], UnexpectedMessage),
         (0, &[], UnexpectedMessage),
         (HANDSHAKE, &[1, 0, 0, 0], UnexpectedMessage),
@@ -302,6 +310,7 @@ fn every_record_that_may_not_come_has_its_alert() {
         (ALERT, &[2], DecodeError),
         (ALERT, &[1, 0, 0], DecodeError),
         (APPLICATION_DATA, &long, RecordOverflow),
+        (0, &long_by_zeros, RecordOverflow),
     ];
     for (content_type, content, alert) in cases {
         let (mut records, mut intruder) = Intruder::new(SUITES[0]);
