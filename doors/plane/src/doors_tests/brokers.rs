@@ -124,9 +124,14 @@ fn start(folder: &Path, devices: u16, control: u16, names: &str) -> Broker {
     broker
 }
 
+/// Between two looks: who looks without rest takes the processor from Mosquitto.
+async fn now_and_then() {
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
 /// Hands a SIGHUP on a fifth of a second later.
 fn delayed(pid: u32) -> Broker {
-    let script = format!("trap 'sleep 0.2; kill -HUP {pid}' HUP; while :; do sleep 0.01; done");
+    let script = format!("trap 'sleep 0.2; kill -HUP {pid}' HUP; while :; do sleep 0.05; done");
     // A shell traps no signal that was ignored when it began, as nohup has it.
     let child = Command::new("env")
         .args(["--default-signal=HUP", "sh", "-c", &script])
@@ -249,7 +254,7 @@ impl Both {
     /// Returns when all was carried. Mosquitto may be kept from reading its list for as long as devices
     /// come back; then it is asked again, after a pause that grows.
     async fn carried(&self) {
-        let deadline = Instant::now() + 4 * PATIENCE;
+        let deadline = Instant::now() + 10 * PATIENCE;
         for channel in ["mosquitto", AGAIN] {
             loop {
                 let (first, _) = self.house.plane.store.outbox_of(channel).unwrap();
@@ -261,7 +266,7 @@ impl Both {
                     "{channel}: {:?} waits",
                     row.last_error
                 );
-                tokio::task::yield_now().await;
+                now_and_then().await;
             }
         }
     }
@@ -413,7 +418,7 @@ impl Fierce {
         let deadline = Instant::now() + PATIENCE;
         while !self.seen.lock().is_in {
             assert!(Instant::now() < deadline, "it never comes in");
-            tokio::task::yield_now().await;
+            now_and_then().await;
         }
     }
 
@@ -432,7 +437,7 @@ impl Fierce {
                     break;
                 }
             }
-            tokio::task::yield_now().await;
+            now_and_then().await;
         }
         self.seen.lock().stop = true;
         let seen = Arc::clone(&self.seen);
