@@ -11,6 +11,7 @@ use model::{DeviceId, RevocationReason};
 use mqtt::{Connect, Version};
 use sim::tls::{Client, Endpoint, Options};
 use sim::{Credential, Session};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -131,12 +132,19 @@ async fn now_and_then() {
 
 /// Hands a SIGHUP on a fifth of a second later.
 fn delayed(pid: u32) -> Broker {
-    let script = format!("trap 'sleep 0.2; kill -HUP {pid}' HUP; while :; do sleep 0.05; done");
+    let script =
+        format!("trap 'sleep 0.2; kill -HUP {pid}' HUP; echo ready; while :; do sleep 0.05; done");
     // A shell traps no signal that was ignored when it began, as nohup has it.
-    let child = Command::new("env")
+    let mut child = Command::new("env")
         .args(["--default-signal=HUP", "sh", "-c", &script])
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    // A SIGHUP that came before the trap would end it.
+    let mut said = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
     Broker(child)
 }
 
