@@ -125,11 +125,6 @@ fn start(folder: &Path, devices: u16, control: u16, names: &str) -> Broker {
     broker
 }
 
-/// Between two looks: who looks without rest takes the processor from Mosquitto.
-async fn now_and_then() {
-    tokio::time::sleep(Duration::from_millis(10)).await;
-}
-
 /// Hands a SIGHUP on a fifth of a second later.
 fn delayed(pid: u32) -> Broker {
     let script =
@@ -274,7 +269,7 @@ impl Both {
                     "{channel}: {:?} waits",
                     row.last_error
                 );
-                now_and_then().await;
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -426,7 +421,7 @@ impl Fierce {
         let deadline = Instant::now() + PATIENCE;
         while !self.seen.lock().is_in {
             assert!(Instant::now() < deadline, "it never comes in");
-            now_and_then().await;
+            tokio::task::yield_now().await;
         }
     }
 
@@ -445,7 +440,7 @@ impl Fierce {
                     break;
                 }
             }
-            now_and_then().await;
+            tokio::task::yield_now().await;
         }
         self.seen.lock().stop = true;
         let seen = Arc::clone(&self.seen);
