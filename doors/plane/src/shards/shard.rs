@@ -47,6 +47,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustls::ServerConnection;
 use std::collections::{HashMap, VecDeque};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -64,8 +65,9 @@ const SERVED_BETWEEN_MAIL: usize = 32;
 
 const MAILBOX: u64 = u64::MAX;
 const ALARM: u64 = u64::MAX - 1;
+const ENTRANCE: u64 = u64::MAX - 2;
 /// Of the first door; those of the others lie below. No connection's is as great.
-const DOOR: u64 = u64::MAX - 2;
+const DOOR: u64 = u64::MAX - 3;
 const DOORS_MAX: usize = 8;
 
 /// A proven connection on its way to its home shard.
@@ -175,6 +177,9 @@ pub struct Shard {
     config: GatewayConfig,
     admission: Arc<Admission>,
     epoll: OwnedFd,
+    /// The poll of those who are not in yet, which the other one polls: they wait in a line of their own,
+    /// and however long it is, looking for what live sessions sent takes no longer.
+    entrance: OwnedFd,
     alarm: Alarm,
     doors: Vec<ShardDoor>,
     accepting: bool,
@@ -258,6 +263,13 @@ impl Shard {
                 EventFlags::IN,
             )?;
         }
+        let entrance = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &entrance,
+            EventData::new_u64(ENTRANCE),
+            EventFlags::IN,
+        )?;
         let alarm = Alarm::new(&epoll, ALARM)?;
         let outbox = mailboxes.iter().map(|_| Vec::new()).collect();
         let congested = vec![false; mailboxes.len()];
@@ -267,6 +279,7 @@ impl Shard {
             config: config.clone(),
             admission,
             epoll,
+            entrance,
             alarm,
             doors,
             accepting: true,
@@ -367,7 +380,6 @@ impl Shard {
 
     pub fn run(mut self) {
         let mut events = Vec::with_capacity(1024);
-        let mut shaking = Vec::new();
         while !(self.draining && self.slots.len() == 0) {
             if !has_work(&self.turn) && !self.leaving.is_under_way() {
                 self.slots.reuse();
@@ -386,7 +398,7 @@ impl Shard {
             self.pace.begin(started, events.len());
             let now = self.clock.at(started);
             let mut knocking = [false; DOORS_MAX];
-            shaking.clear();
+            let mut somebody_enters = false;
             let mut mail_was_read = false;
             self.expect(events.first());
             for (number, event) in events.iter().enumerate() {
@@ -401,6 +413,7 @@ impl Shard {
                     MAILBOX if mail_was_read => {}
                     MAILBOX => self.read_mail(now),
                     ALARM => self.alarm.rang(),
+                    ENTRANCE => somebody_enters = true,
                     token if token > DOOR - DOORS_MAX as u64 => {
                         let place = usize::try_from(DOOR - token).unwrap_or(DOORS_MAX);
                         if let Some(knocks) = knocking.get_mut(place) {
@@ -409,12 +422,8 @@ impl Shard {
                     }
                     token => match self.slot_of(token) {
                         Some((id, Slot::Live(_))) => self.serve(id, event.flags, now),
-                        Some((
-                            id,
-                            Slot::Arriving(_) | Slot::Handshaking(_) | Slot::Claiming(_),
-                        )) => shaking.push(id),
                         Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
-                        None => {}
+                        _ => {}
                     },
                 }
             }
@@ -422,8 +431,8 @@ impl Shard {
             self.gateway.tick(now, &mut self.turn);
             self.carry_out(now);
 
-            if !shaking.is_empty() {
-                self.shake_some(&shaking, started, now);
+            if somebody_enters {
+                self.let_some_enter(started, now);
             }
             for (place, _) in knocking.iter().enumerate().filter(|(_, knocks)| **knocks) {
                 self.accept(place, now);
@@ -488,17 +497,25 @@ impl Shard {
 
     /// Steps of those who are not in yet. Live sessions, whose turn began at `started`, keep at least
     /// half of the thread whatever knocks at the door.
-    fn shake_some(&mut self, shaking: &[u32], started: Instant, now: Timestamp) {
+    fn let_some_enter(&mut self, started: Instant, now: Timestamp) {
         let budget = started.elapsed().max(Duration::from_millis(1));
-        let shaking_since = Instant::now();
-        for id in shaking {
-            if shaking_since.elapsed() > budget {
-                break;
-            }
+        let entering_since = Instant::now();
+        while entering_since.elapsed() <= budget {
+            // One alone: who were told of and not heard would lose their place in the line.
+            let mut next = [MaybeUninit::uninit(); 1];
+            let at_once = Timespec::default();
+            let Ok(([next], _)) = epoll::wait(&self.entrance, &mut next, Some(&at_once)) else {
+                return;
+            };
+            let token = next.data.u64();
             if self.has_mail() {
                 self.read_mail(now);
             }
-            self.shake(*id, now);
+            match self.slot_of(token) {
+                Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
+                Some((id, _)) => self.shake(id, now),
+                None => {}
+            }
         }
     }
 

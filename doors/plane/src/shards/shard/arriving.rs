@@ -223,7 +223,7 @@ impl Shard {
         let Some(Spoken::ByAlpn(http)) = door.map(|door| &door.spoken) else {
             return;
         };
-        if epoll::delete(&self.epoll, &arriving.socket).is_err() {
+        if epoll::delete(&self.entrance, &arriving.socket).is_err() {
             return;
         }
         let arrived = Arrived {

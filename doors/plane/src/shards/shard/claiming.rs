@@ -62,7 +62,7 @@ impl Shard {
         self.accept_again();
         let polled = match self.slots.entry(id) {
             Some(Slot::Claiming(claiming)) => epoll::modify(
-                &self.epoll,
+                &self.entrance,
                 claiming.transport.socket(),
                 token(id, generation),
                 EventFlags::IN,

@@ -110,7 +110,12 @@ impl Shard {
             Some(Slot::Arriving(arriving)) => &arriving.socket,
             _ => return Ok(()),
         };
-        if let Err(e) = epoll::add(&self.epoll, socket, token(id, generation), EventFlags::IN) {
+        if let Err(e) = epoll::add(
+            &self.entrance,
+            socket,
+            token(id, generation),
+            EventFlags::IN,
+        ) {
             // Nobody would ever look at it again.
             self.slots.remove(id);
             return Err(e.into());
@@ -273,7 +278,7 @@ impl Shard {
         self.forget_handshake(done.peer.ip());
         self.accept_again();
         self.handshakes_done += 1;
-        if epoll::delete(&self.epoll, done.transport.socket()).is_err() {
+        if epoll::delete(&self.entrance, done.transport.socket()).is_err() {
             return;
         }
         let home = gateway::home_shard(&principal, self.shards);
