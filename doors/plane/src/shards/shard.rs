@@ -512,6 +512,7 @@ impl Shard {
                 self.read_mail(now);
             }
             match self.slot_of(token) {
+                // Who was refused lingers where it waited.
                 Some((id, Slot::Lingering(_))) => self.drain_lingering(id),
                 Some((id, _)) => self.shake(id, now),
                 None => {}
