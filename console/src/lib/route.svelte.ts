@@ -25,11 +25,20 @@ function decoded(part: string | undefined): string | undefined {
 
 class Route {
   at = $state<Place>(read());
+  private shown = location.hash;
 
   constructor() {
-    addEventListener('hashchange', () => {
-      this.at = read();
-    });
+    addEventListener('hashchange', () => this.follow());
+  }
+
+  /** Whether the address has changed and the browser has not told us yet. */
+  get isLeft(): boolean {
+    return location.hash !== this.shown;
+  }
+
+  follow(): void {
+    this.shown = location.hash;
+    this.at = read();
   }
 }
 
@@ -44,4 +53,11 @@ export function to(page: string, chosen?: string | number, asked: Record<string,
 
 export function go(page: string, chosen?: string | number, asked?: Record<string, string | undefined>): void {
   location.hash = to(page, chosen, asked);
+}
+
+/** Shows another place than the one asked for, and no step back leads to that. Whoever has just gone elsewhere is let go. */
+export function redirect(page: string, chosen?: string): void {
+  if (route.isLeft) return;
+  history.replaceState(null, '', to(page, chosen));
+  route.follow();
 }

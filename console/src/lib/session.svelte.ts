@@ -2,6 +2,7 @@
 
 import * as api from './api';
 import { live } from './live.svelte';
+import { route } from './route.svelte';
 import type { WhoAmI } from './shapes';
 import { visible } from './visible';
 
@@ -100,7 +101,7 @@ class Session {
 /** Without what stood in the address. */
 function replace(hash: string): void {
   history.replaceState(null, '', `${location.pathname}${hash}`);
-  dispatchEvent(new HashChangeEvent('hashchange'));
+  route.follow();
 }
 
 export const session = new Session();

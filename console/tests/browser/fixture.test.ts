@@ -658,6 +658,31 @@ test('who may not do something is not offered it', async () => {
   await page.locator('td').first().waitFor();
 });
 
+test('whoever goes elsewhere just as they would be sent on is let go, and no step back is a dead end', async () => {
+  const { page, fixture, origin } = await begin('incident');
+  fixture.onlooker = 'tenant-admin';
+  await page.addInitScript(() => {
+    // The plane's answer who this is comes between the click and the browser's word of it.
+    const text = Response.prototype.text;
+    Response.prototype.text = async function () {
+      const said = await text.call(this);
+      if (this.url.endsWith('/whoami') && location.hash === '#/access/segments') location.hash = '#/access/you';
+      return said;
+    };
+  });
+  await page.goto(`${origin}/#/access/segments`);
+  await page.reload();
+  await page.getByText('Who you are here').first().waitFor();
+  // Nothing of the fleet is theirs: the address says where they are instead, and back is where they were.
+  await visit(page, '#/fleet', 'text=Who you are here');
+  await page.waitForURL('**/#/access/you');
+  await page.goBack();
+  await page.waitForURL('**/#/access/you');
+  await page.goBack();
+  // What is not theirs here either is replaced by the first that is.
+  await page.waitForURL('**/#/access/approvals');
+});
+
 test('a dangerous act asks once more who it is, and says what to do where nothing can be asked', async () => {
   const { page, fixture } = await begin('calm', 'light', '#/access/tokens');
   fixture.fresh = false;
