@@ -6,7 +6,7 @@ use crate::deliver::{Interested, Match, Remote};
 use crate::fan_out::FanOut;
 use crate::journal::{Key, Record};
 use crate::limits::Limits;
-use crate::metering::Meter;
+use crate::metering::{Meter, Metering};
 use crate::principal::{PrincipalState, Rates};
 use crate::retained::Store;
 use crate::shards::{Congestion, Interest};
@@ -97,9 +97,7 @@ pub struct Gateway {
     pub(crate) cuts: Vec<(u32, CloseReason)>,
     pub(crate) wills: Vec<WillDue>,
     pub(crate) orphans: VecDeque<Orphan>,
-    /// Principals that sent something since `metered_at`.
-    pub(crate) metered: Vec<u32>,
-    pub(crate) metered_at: Option<Timestamp>,
+    pub(crate) metering: Metering,
     pub(crate) traffic: Traffic,
 }
 
@@ -161,8 +159,7 @@ impl Gateway {
             cuts: Vec::new(),
             wills: Vec::new(),
             orphans: VecDeque::new(),
-            metered: Vec::new(),
-            metered_at: None,
+            metering: Metering::default(),
             traffic: Traffic::default(),
         }
     }
@@ -644,6 +641,7 @@ impl Gateway {
         if settled_at > now {
             self.deadlines
                 .schedule(Owner::Principal(index), &mut known.scheduled, settled_at);
+            self.meter_soon(index);
             return;
         }
         if let Some(known) = self.principals.remove(index) {

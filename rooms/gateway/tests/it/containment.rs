@@ -458,43 +458,6 @@ fn a_stolen_service_identity_cannot_reach_a_whole_fleet() {
 }
 
 #[test]
-fn what_is_sent_is_metered_also_of_who_left_at_once() {
-    let mut house = House::new();
-    let metered = |house: &mut House| {
-        let mut all = Vec::new();
-        house.with_gateway(0, |gateway, now, _| {
-            gateway.take_metered(now, |principal, one| all.push((principal.clone(), one)));
-        });
-        all
-    };
-    assert!(metered(&mut house).is_empty());
-    let control = house.join(&service("control"), Version::V5);
-    let camera = house.join(&device("cam-1"), Version::V5);
-    house.now = house.now.plus(Duration::from_secs(1));
-    house.publish(camera, "v1/cam-1/up/x", b"12345", None);
-    house.publish(camera, "v1/cam-1/up/x", b"67", Some(1));
-    house.publish(camera, "v1/cam-2/up/x", b"no", Some(2));
-    house.subscribe(camera, &["#"]);
-    house.publish(control, "v1/cam-1/down/x", b"1", None);
-    house.publish(control, "v1/cam-2/down/x", b"1", None);
-    house.lose(camera);
-    let all = metered(&mut house);
-    assert_eq!(all.len(), 2);
-    let of = |name: &str| {
-        let found = all.iter().find(|(principal, _)| principal.name() == name);
-        found.unwrap().1
-    };
-    let camera = of("cam-1");
-    assert_eq!((camera.messages, camera.bytes, camera.denied), (2, 7, 2));
-    assert_eq!(camera.interval, Duration::from_secs(1));
-    assert_eq!(camera.devices, None);
-    let control = of("control");
-    assert_eq!((control.messages, control.bytes, control.denied), (2, 2, 0));
-    assert_eq!(control.devices.map(|(count, _)| count), Some(2));
-    assert!(metered(&mut house).is_empty());
-}
-
-#[test]
 fn what_is_sent_and_heard_is_counted_by_channel_also_of_who_left_at_once() {
     let mut house = House::new();
     let ingest = house.join(&service("ingest"), Version::V5);

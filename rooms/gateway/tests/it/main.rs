@@ -25,6 +25,8 @@ mod house;
 #[cfg(test)]
 mod lasting;
 #[cfg(test)]
+mod metering;
+#[cfg(test)]
 #[allow(dead_code, reason = "its own tests use more of it")]
 #[path = "../../../../words/mqtt/tests/it/oracle.rs"]
 mod oracle;
