@@ -36,7 +36,13 @@ class Route {
     return location.hash !== this.shown;
   }
 
-  follow(): void {
+  /** Shows another place than the address asks for; nothing of that stays in the history. */
+  replace(hash: string): void {
+    history.replaceState(null, '', `${location.pathname}${hash}`);
+    this.follow();
+  }
+
+  private follow(): void {
     this.shown = location.hash;
     this.at = read();
   }
@@ -55,9 +61,7 @@ export function go(page: string, chosen?: string | number, asked?: Record<string
   location.hash = to(page, chosen, asked);
 }
 
-/** Shows another place than the one asked for, and no step back leads to that. Whoever has just gone elsewhere is let go. */
+/** Sends on from a place that shows nothing, and no step back leads there. Whoever has just gone elsewhere is let go. */
 export function redirect(page: string, chosen?: string): void {
-  if (route.isLeft) return;
-  history.replaceState(null, '', to(page, chosen));
-  route.follow();
+  if (!route.isLeft) route.replace(to(page, chosen));
 }

@@ -21,7 +21,7 @@ class Session {
   async begin(): Promise<void> {
     const come = this.comeFromProvider();
     const token = TOKEN.exec(location.hash)?.[1];
-    if (token || location.hash.startsWith('#sign-in=')) replace('#/now');
+    if (token || location.hash.startsWith('#sign-in=')) route.replace('#/now');
     if (token) await this.trying(() => api.signIn(token));
     if (come) await this.trying(come);
     await this.refresh();
@@ -91,17 +91,11 @@ class Session {
     } catch {
       // As above.
     }
-    replace(place.startsWith('#/') ? place : '#/now');
+    route.replace(place.startsWith('#/') ? place : '#/now');
     if (error) return () => Promise.reject(new Error(`The provider let nobody in (${visible(error, 64)}). Try again, or ask whoever runs it.`));
     if (!state || !code) return undefined;
     return () => api.signInByProvider({ code, state, iss: said.get('iss') });
   }
-}
-
-/** Without what stood in the address. */
-function replace(hash: string): void {
-  history.replaceState(null, '', `${location.pathname}${hash}`);
-  route.follow();
 }
 
 export const session = new Session();

@@ -1,5 +1,5 @@
 //! What each principal sends, counted in constant memory and handed out: of services, of who sends much
-//! and of who has left within a second, of anybody else about once a minute. To say it of each device each
+//! and of whom nothing is left here within a second, of anybody else about once a minute. To say it of each device each
 //! second would cost a large fleet a good part of what its messages do.
 
 use crate::gateway::Gateway;
@@ -112,7 +112,8 @@ impl Gateway {
     }
 
     /// Hands out what principals sent, each since it was handed out last. Meant to be asked once a
-    /// second; of whom it tells when is said above.
+    /// second: each time it tells of services, of who has sent much and of whom nothing is left here, and of
+    /// any other within a minute of its first message.
     pub fn take_metered(&mut self, now: Timestamp, mut each: impl FnMut(&Principal, Metered)) {
         let second = now.as_seconds();
         let minute_ago = second.saturating_sub(MINUTE_SECONDS - 1);

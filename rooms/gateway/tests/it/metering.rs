@@ -66,7 +66,7 @@ fn who_sends_little_is_told_of_once_a_minute_and_nothing_is_lost() {
         }
     }
     assert!((10..=20).contains(&told), "{told}");
-    // What was told of last is half a minute old at the most, and no second is counted twice.
+    // What was told of last is less than a minute old, and no second is counted twice.
     assert!(messages > 540, "{messages}");
     assert_eq!(time.as_secs(), messages);
     house.lose(camera);
@@ -86,7 +86,7 @@ fn a_flood_is_told_of_within_a_second() {
     assert!(a_second_later(&mut house).is_empty());
     for flood in [60, 500] {
         for _ in 0..flood {
-            // Refused or not.
+            // Refused ones count.
             house.publish(camera, "v1/cam-2/up/x", b"no", None);
         }
         let told = a_second_later(&mut house);
