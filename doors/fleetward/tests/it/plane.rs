@@ -447,6 +447,15 @@ impl Plane {
         kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
     }
 
+    /// It stands still until [`Self::resume`]; the kernel takes in what it is sent.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+    }
+
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// Asks it to end and waits for that; how it ended and all that it said.
     pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
         kill_process(Pid::from_child(&self.child), STOP).unwrap();

@@ -380,13 +380,14 @@ impl Shard {
 
     pub fn run(mut self) {
         let mut events = Vec::with_capacity(1024);
+        let mut now = self.clock.now();
         while !(self.draining && self.slots.len() == 0) {
             if !has_work(&self.turn) && !self.leaving.is_under_way() {
                 self.slots.reuse();
             }
             self.rest();
             events.clear();
-            let timeout = self.timeout();
+            let timeout = self.timeout(now);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => {
@@ -396,7 +397,7 @@ impl Shard {
             }
             let started = Instant::now();
             self.pace.begin(started, events.len());
-            let now = self.clock.at(started);
+            now = self.clock.at(started);
             let mut knocking = [false; DOORS_MAX];
             let mut somebody_enters = false;
             let mut mail_was_read = false;
@@ -472,12 +473,11 @@ impl Shard {
         own.is_some_and(|mailbox| mailbox.waiting() > 0)
     }
 
-    /// `None`: something will wake the thread in time.
-    fn timeout(&mut self) -> Option<Timespec> {
+    /// After a turn that began at `now`. `None`: something will wake the thread in time.
+    fn timeout(&mut self, now: Timestamp) -> Option<Timespec> {
         if has_work(&self.turn) || self.leaving.is_under_way() {
             return Some(Timespec::default());
         }
-        let now = self.clock.now();
         let next = [
             self.gateway.next_deadline(),
             self.deadlines.front().map(|first| first.0),
@@ -492,7 +492,7 @@ impl Shard {
         // A second at most, so that summed-up log lines do not wait for traffic.
         let latest = now.plus(Duration::from_secs(1));
         let deadline = next.map_or(latest, |deadline| deadline.min(latest));
-        self.alarm.wait(deadline, now)
+        self.alarm.wait(deadline, || self.clock.now())
     }
 
     /// Steps of those who are not in yet. Live sessions, whose turn began at `started`, keep at least

@@ -53,8 +53,10 @@ enum Tls {
 /// What a read brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// Bytes were taken (perhaps no whole record yet).
+    /// Bytes were taken (perhaps no whole record yet), and no more are there.
     Progress,
+    /// More may be there.
+    Full,
     /// Nothing was there after all.
     Nothing,
     /// The peer has closed its side; what it sent before was delivered.
@@ -191,11 +193,16 @@ impl Transport {
         let count = match recv(&self.socket, room, RecvFlags::empty()) {
             Ok((0, _)) => return Ok(Arrival::End),
             Ok((count, _)) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Arrival::Nothing),
+            Err(Errno::AGAIN) => return Ok(Arrival::Nothing),
+            Err(Errno::INTR) => return Ok(Arrival::Full),
             Err(e) => return Err(Failure::Socket(e.into())),
         };
+        let is_full = held_bytes + count == scratch.len();
         let incoming = scratch.get_mut(..held_bytes + count).unwrap_or_default();
-        self.take(incoming, plaintext)
+        Ok(match self.take(incoming, plaintext)? {
+            Arrival::Progress if is_full => Arrival::Full,
+            arrival => arrival,
+        })
     }
 
     /// As [`Transport::read`], with what was read of the socket before TLS took over.

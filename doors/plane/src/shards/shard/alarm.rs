@@ -32,11 +32,17 @@ impl Alarm {
         })
     }
 
-    /// How long to wait so as to be awake at `deadline`: `None` where it rings by then.
-    pub(super) fn wait(&mut self, deadline: Timestamp, now: Timestamp) -> Option<Timespec> {
+    /// How long to wait so as to be awake at `deadline`: `None` where it rings by then. What time it is
+    /// matters, and is looked up, only where it must be set.
+    pub(super) fn wait(
+        &mut self,
+        deadline: Timestamp,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Option<Timespec> {
         if self.rings_at.is_some_and(|rings_at| rings_at <= deadline) {
             return None;
         }
+        let now = now();
         let wait = timespec(deadline.since(now));
         let once = Itimerspec {
             it_interval: timespec(Duration::ZERO),
@@ -75,15 +81,19 @@ mod tests {
         let mut alarm = Alarm::new(&epoll, 7).unwrap();
         let now = Timestamp::from_millis(1_000_000);
         let after = |millis| now.plus(Duration::from_millis(millis));
-        assert_eq!(alarm.wait(now, now), Some(Timespec::default()), "at once");
-        assert_eq!(alarm.wait(after(60_000), now), None);
-        assert_eq!(alarm.wait(after(90_000), now), None);
+        assert_eq!(
+            alarm.wait(now, || now),
+            Some(Timespec::default()),
+            "at once"
+        );
+        assert_eq!(alarm.wait(after(60_000), || now), None);
+        assert_eq!(alarm.wait(after(90_000), || now), None);
         assert_eq!(
             alarm.rings_at,
             Some(after(60_000)),
             "in vain, and is set then"
         );
-        assert_eq!(alarm.wait(after(5), now), None);
+        assert_eq!(alarm.wait(after(5), || now), None);
         // Without end, were it not set anew.
         let mut events = Vec::with_capacity(4);
         epoll::wait(&epoll, spare_capacity(&mut events), None).unwrap();

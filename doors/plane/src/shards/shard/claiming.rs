@@ -89,7 +89,9 @@ impl Shard {
         // While its question is being answered it may send a little more.
         let is_flood = claiming.pending.len() > 2 * super::READ_BYTES;
         match arrival {
-            Ok(Arrival::Progress | Arrival::Nothing) if !is_flood => self.go_on_claiming(id, now),
+            Ok(Arrival::Progress | Arrival::Full | Arrival::Nothing) if !is_flood => {
+                self.go_on_claiming(id, now)
+            }
             _ => self.remove(id),
         }
     }

@@ -44,7 +44,7 @@ impl Shard {
         });
         let goes_on = self.take_frames(id, &came, now);
         match arrival {
-            Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) if goes_on => {
+            Ok(arrival @ (Arrival::Progress | Arrival::Full | Arrival::Nothing)) if goes_on => {
                 return Some(arrival);
             }
             _ => {}

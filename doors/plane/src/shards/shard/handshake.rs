@@ -3,6 +3,7 @@
 
 use super::arriving::Arriving;
 use super::gathering::Habit;
+use super::serving::WHEN_MORE_COMES;
 use super::{Handed, Handshaking, Live, Shard, Slot, token, watch};
 use crate::judge::signals::Told;
 use crate::listen::proxied::{ProxyRefusal, SIGNATURE};
@@ -311,7 +312,7 @@ impl Shard {
             },
             websocket: handed.websocket,
             paused: false,
-            polled: EventFlags::IN,
+            polled: WHEN_MORE_COMES,
             ending: false,
             habit: Habit::new(now),
         });

@@ -8,6 +8,11 @@ use gateway::{Closed, ConnectionId};
 use model::Timestamp;
 use rustix::event::epoll::{self, EventFlags};
 
+/// How the poll speaks of a connection that is only read: once for all that has come. If it spoke of it
+/// as long as something is there, it would look at each socket again that was just read.
+pub(super) const WHEN_MORE_COMES: EventFlags =
+    (EventFlags::IN.union(EventFlags::RDHUP)).union(EventFlags::ET);
+
 impl Shard {
     /// Has what an event is about to touch fetched while something else is done.
     pub(super) fn expect(&self, event: Option<&epoll::Event>) {
@@ -38,12 +43,24 @@ impl Shard {
                 kernel::prefetch(place);
             }
             self.read(id, now);
+            if gone || flags.contains(EventFlags::RDHUP) {
+                // The end stands behind what was read, and nothing comes after it.
+                self.tell_again(id);
+            }
             self.let_gather(id, now);
         }
     }
 
     /// What came; `None` if the connection has ended.
     pub(super) fn read(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
+        let arrival = self.read_once(id, now);
+        if arrival == Some(Arrival::Full) {
+            self.tell_again(id);
+        }
+        arrival
+    }
+
+    fn read_once(&mut self, id: u32, now: Timestamp) -> Option<Arrival> {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return None;
         };
@@ -57,7 +74,7 @@ impl Shard {
         let arrival = transport.read(&mut self.scratch, &mut |payload| {
             feed(gateway, turn, ConnectionId(id), pending, payload, now);
         });
-        if let Ok(arrival @ (Arrival::Progress | Arrival::Nothing)) = arrival {
+        if let Ok(arrival @ (Arrival::Progress | Arrival::Full | Arrival::Nothing)) = arrival {
             return Some(arrival);
         }
         self.gateway
@@ -123,13 +140,14 @@ impl Shard {
         let Some(Slot::Live(live)) = self.slots.entry(id) else {
             return;
         };
-        let mut wanted = EventFlags::empty();
-        if !live.paused && live.habit.gathers != Gathers::Together {
-            wanted |= EventFlags::IN;
-        }
-        if live.transport.unsent_bytes() > 0 {
-            wanted |= EventFlags::OUT;
-        }
+        let is_read = !live.paused && live.habit.gathers != Gathers::Together;
+        let is_written = live.transport.unsent_bytes() > 0;
+        let wanted = match (is_read, is_written) {
+            (true, false) => WHEN_MORE_COMES,
+            (true, true) => EventFlags::IN | EventFlags::OUT,
+            (false, true) => EventFlags::OUT,
+            (false, false) => EventFlags::empty(),
+        };
         if wanted != live.polled
             && epoll::modify(
                 &self.epoll,
@@ -140,6 +158,18 @@ impl Shard {
             .is_ok()
         {
             live.polled = wanted;
+        }
+    }
+
+    /// Has the poll speak of what is still there.
+    fn tell_again(&mut self, id: u32) {
+        let Some(generation) = self.slots.generation(id) else {
+            return;
+        };
+        if let Some(Slot::Live(live)) = self.slots.entry(id) {
+            // Where it fails the connection is found broken by the next write, or silent.
+            let socket = live.transport.socket();
+            let _ = epoll::modify(&self.epoll, socket, token(id, generation), live.polled);
         }
     }
 }
