@@ -1,6 +1,6 @@
 //! What a shard asks of the kernel and of the processor, and no crate has a safe word for. The only
-//! unsafe code there is: three system calls on values of our own and a hint, in functions that no
-//! argument can make unsound.
+//! unsafe code there is: three system calls on values of our own, a hint and a look for where to give it,
+//! in functions that no argument can make unsound.
 
 #![expect(
     unsafe_code,
@@ -81,6 +81,33 @@ pub fn prefetch((from, bytes): (*const u8, usize)) {
     let _ = (from, bytes, LINE_BYTES);
 }
 
+/// [`prefetch`] of what lies behind a value that does not say where: `bytes` from wherever a word of it
+/// points to.
+pub fn prefetch_behind<T>(value: &T, bytes: usize) {
+    /// Numbers, and no addresses: no page lies so low.
+    const LOW: usize = 1 << 16;
+    #[cfg(target_arch = "x86_64")]
+    for word in 0..size_of::<T>() / size_of::<usize>() {
+        let at = (std::ptr::from_ref(value).cast::<usize>()).wrapping_add(word);
+        let address: usize;
+        // SAFETY: the word lies within `value` and is only read; no bytes are uninitialised to the
+        // processor, as those between two fields are to the language.
+        unsafe {
+            std::arch::asm!(
+                "mov {address}, qword ptr [{at}]",
+                at = in(reg) at,
+                address = lateout(reg) address,
+                options(pure, readonly, nostack, preserves_flags),
+            );
+        }
+        if address >= LOW {
+            prefetch((std::ptr::without_provenance(address), bytes));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (value, bytes, LOW);
+}
+
 /// `struct sched_attr` as of its first version (48 bytes), which every later kernel understands.
 #[repr(C)]
 #[derive(Default)]
@@ -145,6 +172,15 @@ mod tests {
         );
         peer.shutdown(Shutdown::Write).unwrap();
         assert!(is_told(&socket, 60));
+    }
+
+    #[test]
+    fn whatever_a_value_holds_may_be_looked_behind() {
+        for word in [0, 1, usize::MAX, usize::MAX / 2, 1 << 47] {
+            prefetch_behind(&(7_u8, word), 584);
+        }
+        prefetch_behind(&[255_u8; 7], 584);
+        prefetch_behind(&(), 584);
     }
 
     #[test]

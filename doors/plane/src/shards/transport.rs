@@ -8,6 +8,7 @@ mod records;
 mod side_by_side;
 
 use crate::listen::proxied::ProxyRefusal;
+use crate::shards::kernel;
 use machine::Outgoing;
 use records::{Opened, Records};
 use rustix::io::Errno;
@@ -166,6 +167,16 @@ impl Transport {
             self.state().and_then(CommonState::handshake_kind),
             Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)
         )
+    }
+
+    /// Has the keys of what is read and written next fetched: as long as a session's whole state, and
+    /// used at once, all of them, when a record has come.
+    pub fn prefetch_keys(&self) {
+        if let Tls::Records(records) = &self.tls {
+            for key in records.keys() {
+                kernel::prefetch_behind(key, records::KEY_BYTES);
+            }
+        }
     }
 
     pub fn unsent_bytes(&self) -> usize {

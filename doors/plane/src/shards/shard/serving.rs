@@ -23,6 +23,16 @@ impl Shard {
         }
     }
 
+    /// The same of what stands behind a connection, whose own place is looked into for that.
+    fn expect_behind(&mut self, id: u32) {
+        for place in self.gateway.places_behind(ConnectionId(id)) {
+            kernel::prefetch(place);
+        }
+        if let Some(Slot::Live(live)) = self.slots.entry(id) {
+            live.transport.prefetch_keys();
+        }
+    }
+
     pub(super) fn serve(&mut self, id: u32, flags: EventFlags, now: Timestamp) {
         if matches!(self.slots.entry(id), Some(Slot::Live(live)) if live.ending) {
             return;
@@ -39,9 +49,7 @@ impl Shard {
                 .closed(ConnectionId(id), Closed::ByPeer, now, &mut self.turn);
             self.remove(id);
         } else if gone || flags.contains(EventFlags::IN) {
-            for place in self.gateway.places_behind(ConnectionId(id)) {
-                kernel::prefetch(place);
-            }
+            self.expect_behind(id);
             self.read(id, now);
             if gone || flags.contains(EventFlags::RDHUP) {
                 // The end stands behind what was read, and nothing comes after it.

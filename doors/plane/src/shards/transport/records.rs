@@ -18,6 +18,8 @@ pub const CONTENT_BYTES_MAX: u16 = 16 * 1024;
 /// An encrypted record is no longer (section 5.2).
 const ENCRYPTED_BYTES_MAX: usize = CONTENT_BYTES_MAX as usize + 256;
 const TAG_BYTES: usize = 16;
+/// What aws-lc keeps of an AES-GCM key, at most: its schedule and the tables of GHASH (`EVP_AEAD_CTX`).
+pub const KEY_BYTES: usize = 584;
 /// Sealed with one key, at most: half of what section 5.5 allows AES-GCM.
 const SEALED_MAX: u64 = 1 << 23;
 /// Records that carry nothing for us, one after the other: a peer that sends more wants our time.
@@ -71,6 +73,11 @@ impl Records {
             group,
             secrets: Box::new(connection),
         })
+    }
+
+    /// Those by which the next record is opened and sealed.
+    pub fn keys(&self) -> [&LessSafeKey; 2] {
+        [&self.opening.key, &self.sealing.key]
     }
 
     /// By which keys were exchanged.
