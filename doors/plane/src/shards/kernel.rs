@@ -84,28 +84,33 @@ pub fn prefetch((from, bytes): (*const u8, usize)) {
 /// [`prefetch`] of what lies behind a value that does not say where: `bytes` from wherever a word of it
 /// points to.
 pub fn prefetch_behind<T>(value: &T, bytes: usize) {
-    /// Numbers, and no addresses: no page lies so low.
-    const LOW: usize = 1 << 16;
+    /// No page lies lower: it is a number.
+    const ADDRESS_MIN: usize = 1 << 16;
     #[cfg(target_arch = "x86_64")]
-    for word in 0..size_of::<T>() / size_of::<usize>() {
-        let at = (std::ptr::from_ref(value).cast::<usize>()).wrapping_add(word);
-        let address: usize;
+    for address in words(value).filter(|word| *word >= ADDRESS_MIN) {
+        prefetch((std::ptr::without_provenance(address), bytes));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (value, bytes, ADDRESS_MIN);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn words<T>(value: &T) -> impl Iterator<Item = usize> {
+    (0..size_of::<T>() / size_of::<usize>()).map(|place| {
+        let at = (std::ptr::from_ref(value).cast::<usize>()).wrapping_add(place);
+        let word: usize;
         // SAFETY: the word lies within `value` and is only read; no bytes are uninitialised to the
         // processor, as those between two fields are to the language.
         unsafe {
             std::arch::asm!(
-                "mov {address}, qword ptr [{at}]",
+                "mov {word}, qword ptr [{at}]",
                 at = in(reg) at,
-                address = lateout(reg) address,
+                word = lateout(reg) word,
                 options(pure, readonly, nostack, preserves_flags),
             );
         }
-        if address >= LOW {
-            prefetch((std::ptr::without_provenance(address), bytes));
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (value, bytes, LOW);
+        word
+    })
 }
 
 /// `struct sched_attr` as of its first version (48 bytes), which every later kernel understands.
@@ -174,13 +179,29 @@ mod tests {
         assert!(is_told(&socket, 60));
     }
 
+    /// If it fails, the hints of `prefetch_keys` are in vain: look where a key lies now.
+    #[cfg(target_arch = "x86_64")]
     #[test]
-    fn whatever_a_value_holds_may_be_looked_behind() {
+    fn a_key_lies_behind_a_word_of_its_owner() {
+        use aws_lc_rs::aead::{AES_128_GCM, LessSafeKey, UnboundKey};
+        let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &[7; 16]).unwrap());
+        let algorithm = std::ptr::from_ref(key.algorithm()).addr();
+        let held: Vec<usize> = words(&key).collect();
+        assert!(held.contains(&algorithm), "{held:x?}");
+        let others = held.iter().filter(|word| **word != algorithm);
+        assert_eq!(others.filter(|word| **word >= 1 << 16).count(), 1);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn a_value_is_looked_through_to_its_last_whole_word_whatever_it_holds() {
         for word in [0, 1, usize::MAX, usize::MAX / 2, 1 << 47] {
-            prefetch_behind(&(7_u8, word), 584);
+            let value = [word, 3];
+            assert_eq!(words(&value).collect::<Vec<_>>(), value);
+            prefetch_behind(&value, 584);
         }
-        prefetch_behind(&[255_u8; 7], 584);
-        prefetch_behind(&(), 584);
+        assert_eq!(words(&[255_u8; 15]).collect::<Vec<_>>(), [usize::MAX]);
+        assert_eq!(words(&()).count(), 0);
     }
 
     #[test]
