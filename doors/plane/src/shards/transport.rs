@@ -169,8 +169,7 @@ impl Transport {
         )
     }
 
-    /// Has the keys of what is read and written next fetched: as long as a session's whole state, and
-    /// used at once, all of them, when a record has come.
+    /// Has the keys of what is read and written next fetched: they are used as soon as a record has come.
     pub fn prefetch_keys(&self) {
         if let Tls::Records(records) = &self.tls {
             for key in records.keys() {
