@@ -48,6 +48,8 @@ pub enum Scenario {
     Idle {
         devices: usize,
         at_once: usize,
+        /// As `sim load --key-exchange` has it.
+        key_exchange: &'static str,
         idle_seconds: u32,
     },
     /// As `Idle`, until the server is ended and started anew at the mark: then all come back.
@@ -429,9 +431,11 @@ impl Scenario {
             Self::Idle {
                 devices,
                 at_once,
+                key_exchange,
                 idle_seconds,
             } => vec![
                 ("--mode", "idle".to_owned()),
+                ("--key-exchange", (*key_exchange).to_owned()),
                 ("--devices", devices.to_string()),
                 ("--handshakes", at_once.to_string()),
                 ("--warmup", idle_seconds.to_string()),

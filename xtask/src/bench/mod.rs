@@ -34,7 +34,7 @@ pub struct Arguments {
     /// named
     names: Vec<String>,
     /// One part of gateway alone: paced-even, paced-own, paced-ticks, offered, rumqttd, stored, fan-out,
-    /// storm, idle, contract, machine, floor
+    /// storm, storm-hybrid, idle, contract, machine, floor
     #[arg(long, value_name = "PART")]
     only: Option<String>,
     /// How many pairs of runs, ours and peer: from 9 on the interval leaves out the extremes
