@@ -2,7 +2,10 @@
 
 use super::Types;
 use super::number::Number;
-use super::schema::{Allowed, ArrayRules, ObjectRules, PROPERTIES_MAX, Property, Rules, Schema};
+use super::pattern::Pattern;
+use super::schema::{
+    Allowed, ArrayRules, Keyword, ObjectRules, PROPERTIES_MAX, Property, Rules, Schema,
+};
 use super::values::{Node, Scratch, Value, end_of, items, members};
 use core::cell::Cell;
 use core::cmp::Ordering;
@@ -88,116 +91,100 @@ impl<'v> Check<'v> {
         if !self.step(1) {
             return fault(Rule::Costly);
         }
-        if rules.is_never {
-            return fault(Rule::Never);
-        }
         let value = self.value(at);
-        if let Some(types) = rules.types
-            && !types.has(value)
-        {
-            return fault(Rule::Type(types));
+        if !rules.types.has(value) {
+            return fault(if rules.is_never() {
+                Rule::Never
+            } else {
+                Rule::Type(rules.types)
+            });
         }
-        if let Some(allowed) = &rules.allowed
-            && !self.is_allowed(at, value, allowed)
-        {
-            return fault(Rule::Allowed(allowed));
-        }
-        match value {
-            Value::Number(number) => self.number(at, number, rules)?,
-            Value::Text(_) => self.text(at, rules)?,
-            Value::Object(count) => {
-                if let Some(object) = &rules.object {
-                    self.object(at, count, object)?;
-                }
-            }
-            Value::Array(count) => {
-                if let Some(array) = &rules.array {
-                    self.array(at, count, array)?;
-                }
-            }
-            Value::Null | Value::Bool(_) => {}
-        }
-        for all in &rules.all_of {
-            self.meets(at, all)?;
-        }
-        if !rules.any_of.is_empty() && !rules.any_of.iter().any(|any| self.meets(at, any).is_ok()) {
-            return fault(Rule::AnyOf);
-        }
-        if !rules.one_of.is_empty() {
-            let met = rules
-                .one_of
-                .iter()
-                .filter(|one| self.meets(at, one).is_ok());
-            if met.take(2).count() != 1 {
-                return fault(Rule::OneOf);
-            }
-        }
-        if let Some(not) = &rules.not
-            && self.meets(at, not).is_ok()
-        {
-            return fault(Rule::Not);
-        }
-        if let Some(condition) = &rules.condition {
-            let branch = match self.meets(at, &condition.when) {
-                Ok(()) => &condition.then,
-                Err(_) => &condition.otherwise,
-            };
-            if let Some(branch) = branch {
-                self.meets(at, branch)?;
-            }
+        for keyword in &rules.keywords {
+            self.holds(at, value, keyword)?;
         }
         Ok(())
     }
 
-    fn number<'s>(&self, at: u32, number: Number, rules: &'s Rules) -> Result<(), Fault<'s>> {
-        let is = |bound: Number, wanted: fn(Ordering) -> bool| wanted(number.compare(bound));
-        let rule = match rules {
-            Rules {
-                minimum: Some(bound),
-                ..
-            } if !is(*bound, Ordering::is_ge) => Rule::Minimum(*bound),
-            Rules {
-                maximum: Some(bound),
-                ..
-            } if !is(*bound, Ordering::is_le) => Rule::Maximum(*bound),
-            Rules {
-                minimum_exclusive: Some(bound),
-                ..
-            } if !is(*bound, Ordering::is_gt) => Rule::MinimumExclusive(*bound),
-            Rules {
-                maximum_exclusive: Some(bound),
-                ..
-            } if !is(*bound, Ordering::is_lt) => Rule::MaximumExclusive(*bound),
-            Rules {
-                multiple_of: Some(of),
-                ..
-            } if !number.is_multiple_of(*of) => Rule::MultipleOf(*of),
+    fn holds<'s>(&mut self, at: u32, value: Value, keyword: &'s Keyword) -> Result<(), Fault<'s>> {
+        let rule = match (keyword, value) {
+            (Keyword::Allowed(allowed), _) if !self.is_allowed(at, value, allowed) => {
+                Rule::Allowed(allowed)
+            }
+            (Keyword::Minimum(bound), Value::Number(it)) if it.compare(*bound).is_lt() => {
+                Rule::Minimum(*bound)
+            }
+            (Keyword::Maximum(bound), Value::Number(it)) if it.compare(*bound).is_gt() => {
+                Rule::Maximum(*bound)
+            }
+            (Keyword::MinimumExclusive(bound), Value::Number(it)) if it.compare(*bound).is_le() => {
+                Rule::MinimumExclusive(*bound)
+            }
+            (Keyword::MaximumExclusive(bound), Value::Number(it)) if it.compare(*bound).is_ge() => {
+                Rule::MaximumExclusive(*bound)
+            }
+            (Keyword::MultipleOf(of), Value::Number(it)) if !it.is_multiple_of(*of) => {
+                Rule::MultipleOf(*of)
+            }
+            (Keyword::Length { min, max }, Value::Text(_)) => {
+                return self.length(at, *min, *max);
+            }
+            (Keyword::Pattern(pattern), Value::Text(_)) if !self.matches(at, pattern) => {
+                Rule::Pattern(pattern.source())
+            }
+            (Keyword::Object(object), Value::Object(count)) => {
+                return self.object(at, count, object);
+            }
+            (Keyword::Array(array), Value::Array(count)) => {
+                return self.array(at, count, array);
+            }
+            (Keyword::AllOf(all), _) => return all.iter().try_for_each(|it| self.meets(at, it)),
+            (Keyword::AnyOf(any), _) if !any.iter().any(|it| self.meets(at, it).is_ok()) => {
+                Rule::AnyOf
+            }
+            (Keyword::OneOf(one), _) => {
+                let met = one.iter().filter(|it| self.meets(at, it).is_ok());
+                if met.take(2).count() == 1 {
+                    return Ok(());
+                }
+                Rule::OneOf
+            }
+            (Keyword::Not(not), _) if self.meets(at, not).is_ok() => Rule::Not,
+            (Keyword::Condition(condition), _) => {
+                let branch = match self.meets(at, &condition.when) {
+                    Ok(()) => &condition.then,
+                    Err(_) => &condition.otherwise,
+                };
+                return branch.as_ref().map_or(Ok(()), |it| self.meets(at, it));
+            }
             _ => return Ok(()),
         };
         Err(Fault { at, rule })
     }
 
-    fn text<'s>(&self, at: u32, rules: &'s Rules) -> Result<(), Fault<'s>> {
-        let fault = |rule| Err(Fault { at, rule });
+    fn length<'s>(&self, at: u32, min: u32, max: u32) -> Result<(), Fault<'s>> {
         let text = self.scratch.text(at, self.payload);
-        if rules.length_min.is_some() || rules.length_max.is_some() {
-            self.step(text.len() / STEP_BYTES);
-            // Characters: all bytes but those that continue one.
-            let length = text.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
-            if let Some(min) = rules.length_min.filter(|min| length < *min as usize) {
-                return fault(Rule::LengthMin(min));
-            }
-            if let Some(max) = rules.length_max.filter(|max| length > *max as usize) {
-                return fault(Rule::LengthMax(max));
-            }
+        let (min, max) = (min as usize, max as usize);
+        // A character is one byte to four.
+        if text.len() <= max && text.len().div_ceil(4) >= min {
+            return Ok(());
         }
-        if let Some(pattern) = &rules.pattern {
-            self.step(text.len() / STEP_BYTES);
-            if !pattern.matches(text) {
-                return fault(Rule::Pattern(pattern.source()));
-            }
-        }
-        Ok(())
+        self.step(text.len() / STEP_BYTES);
+        // All bytes but those that continue one.
+        let length = text.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+        let rule = if length < min {
+            Rule::LengthMin(min as u32)
+        } else if length > max {
+            Rule::LengthMax(max as u32)
+        } else {
+            return Ok(());
+        };
+        Err(Fault { at, rule })
+    }
+
+    fn matches(&self, at: u32, pattern: &Pattern) -> bool {
+        let text = self.scratch.text(at, self.payload);
+        self.step(text.len() / STEP_BYTES);
+        pattern.matches(text)
     }
 
     fn object<'s>(&mut self, at: u32, count: u32, rules: &'s ObjectRules) -> Result<(), Fault<'s>> {
@@ -216,8 +203,7 @@ impl<'v> Check<'v> {
             if let Some(names) = &rules.names {
                 self.meets(key, names)?;
             }
-            let place = (rules.properties).binary_search_by(|it| it.name.as_ref().cmp(name));
-            let property = place.ok().and_then(|place| {
+            let property = rules.place_of(name).ok().and_then(|place| {
                 present.add(place);
                 rules.properties.get(place)
             });
@@ -239,7 +225,7 @@ impl<'v> Check<'v> {
                 }
             }
             if let Some(additional) = rules.additional.as_ref().filter(|_| !is_listed) {
-                if additional.is_never {
+                if additional.is_never() {
                     return fault(value, Rule::Unlisted);
                 }
                 self.meets(value, additional)?;
@@ -252,7 +238,7 @@ impl<'v> Check<'v> {
                 .enumerate()
                 .filter(|(_, it)| it.is_required);
             if let Some((_, missing)) = owed.find(|(place, _)| !present.has(*place)) {
-                return fault(at, Rule::Required(&missing.name));
+                return fault(at, Rule::Required(missing.name.bytes()));
             }
         }
         for (name, others) in &rules.dependent {
@@ -260,7 +246,7 @@ impl<'v> Check<'v> {
                 && let Some(missing) = others.iter().find(|place| !present.has(**place))
                 && let Some(missing) = rules.properties.get(*missing)
             {
-                return fault(at, Rule::Required(&missing.name));
+                return fault(at, Rule::Required(missing.name.bytes()));
             }
         }
         Ok(())

@@ -4,8 +4,8 @@
 use super::number::Number;
 use super::pattern::Pattern;
 use super::schema::{
-    Allowed, ArrayRules, Condition, Contains, OVERLAP_MAX, ObjectRules, PROPERTIES_MAX, Property,
-    Rules, Schema,
+    Allowed, ArrayRules, Condition, Contains, Keyword, Name, OVERLAP_MAX, ObjectRules,
+    PROPERTIES_MAX, Property, Rules, Schema,
 };
 use super::values::{Malformed, Scratch, Value, items, members};
 use super::{Types, json};
@@ -93,10 +93,64 @@ struct Compiler<'f, 'w> {
     refs: Vec<u32>,
 }
 
+/// The rules of one schema object while its keywords are read, which come in any order.
+#[derive(Default)]
+struct Draft {
+    types: Option<Types>,
+    allowed: Option<Allowed>,
+    minimum: Option<Number>,
+    maximum: Option<Number>,
+    minimum_exclusive: Option<Number>,
+    maximum_exclusive: Option<Number>,
+    multiple_of: Option<Number>,
+    length_min: Option<u32>,
+    length_max: Option<u32>,
+    pattern: Option<Pattern>,
+    object: Option<Box<ObjectRules>>,
+    array: Option<Box<ArrayRules>>,
+    all_of: Vec<Rules>,
+    any_of: Vec<Rules>,
+    one_of: Vec<Rules>,
+    not: Option<Box<Rules>>,
+    condition: Option<Box<Condition>>,
+}
+
+impl Draft {
+    fn rules(self) -> Rules {
+        let length =
+            (self.length_min.is_some() || self.length_max.is_some()).then(|| Keyword::Length {
+                min: self.length_min.unwrap_or(0),
+                max: self.length_max.unwrap_or(u32::MAX),
+            });
+        let list = |rules: Vec<Rules>| (!rules.is_empty()).then(|| rules.into_boxed_slice());
+        let keywords = [
+            self.allowed.map(Box::new).map(Keyword::Allowed),
+            self.minimum.map(Keyword::Minimum),
+            self.maximum.map(Keyword::Maximum),
+            self.minimum_exclusive.map(Keyword::MinimumExclusive),
+            self.maximum_exclusive.map(Keyword::MaximumExclusive),
+            self.multiple_of.map(Keyword::MultipleOf),
+            length,
+            self.pattern.map(Box::new).map(Keyword::Pattern),
+            self.object.map(Keyword::Object),
+            self.array.map(Keyword::Array),
+            list(self.all_of).map(Keyword::AllOf),
+            list(self.any_of).map(Keyword::AnyOf),
+            list(self.one_of).map(Keyword::OneOf),
+            self.not.map(Keyword::Not),
+            self.condition.map(Keyword::Condition),
+        ];
+        Rules {
+            types: self.types.unwrap_or(Types::ALL),
+            keywords: keywords.into_iter().flatten().collect(),
+        }
+    }
+}
+
 impl Compiler<'_, '_> {
     fn rules(&mut self, at: u32, depth: u8) -> Rules {
         self.rules += 1;
-        let mut rules = Rules::default();
+        let mut rules = Draft::default();
         let Some(depth) = depth.checked_sub(1).filter(|_| self.rules <= RULES_MAX) else {
             if self.rules <= RULES_MAX || self.rules == RULES_MAX + 1 {
                 self.refuse(
@@ -105,10 +159,11 @@ impl Compiler<'_, '_> {
                     "use a simpler schema, or give each kind of message a channel of its own",
                 );
             }
-            return rules;
+            return Rules::default();
         };
         match self.value(at) {
-            Value::Bool(is_anything) => rules.is_never = !is_anything,
+            Value::Bool(true) => {}
+            Value::Bool(false) => rules.types = Some(Types::default()),
             Value::Object(_) => {
                 let keywords: Vec<(u32, u32)> = members(&self.values.nodes, at).collect();
                 for (key, value) in keywords {
@@ -118,10 +173,10 @@ impl Compiler<'_, '_> {
             }
             _ => self.refuse(at, "a schema is an object, true or false", "write { }"),
         }
-        rules
+        rules.rules()
     }
 
-    fn keyword(&mut self, rules: &mut Rules, key: u32, value: u32, depth: u8) {
+    fn keyword(&mut self, rules: &mut Draft, key: u32, value: u32, depth: u8) {
         let keyword = self.text(key).to_owned();
         match keyword.as_str() {
             "title" | "description" | "default" | "examples" | "deprecated" | "readOnly"
@@ -218,7 +273,7 @@ impl Compiler<'_, '_> {
         );
     }
 
-    fn condition<'r>(&self, rules: &'r mut Rules) -> &'r mut Condition {
+    fn condition<'r>(&self, rules: &'r mut Draft) -> &'r mut Condition {
         rules.condition.get_or_insert_with(|| {
             Box::new(Condition {
                 when: Rules::default(),
@@ -229,7 +284,7 @@ impl Compiler<'_, '_> {
     }
 
     /// Followed where it stands: what is behind it counts anew. Back into itself it would have no end.
-    fn reference(&mut self, rules: &mut Rules, value: u32, depth: u8) {
+    fn reference(&mut self, rules: &mut Draft, value: u32, depth: u8) {
         let target = self.text(value).to_owned();
         let Some(at) = self.find(&target) else {
             self.refuse(
@@ -377,7 +432,7 @@ impl Compiler<'_, '_> {
     }
 
     /// What one keyword alone cannot know.
-    fn finish(&mut self, rules: &mut Rules, at: u32) {
+    fn finish(&mut self, rules: &mut Draft, at: u32) {
         if let Some(list) = self.member(at, "dependentRequired") {
             let all: Vec<(u32, u32)> = members(&self.values.nodes, list).collect();
             for (key, names) in all {
@@ -386,9 +441,11 @@ impl Compiler<'_, '_> {
                     .collect();
                 let name = self.text(key).to_owned();
                 if let Some(object) = &mut rules.object {
-                    let others = others.iter().filter_map(|name| place_of(object, name).ok());
+                    let others = others
+                        .iter()
+                        .filter_map(|name| object.place_of(name.as_bytes()).ok());
                     let others = others.collect();
-                    if let Ok(place) = place_of(object, &name) {
+                    if let Ok(place) = object.place_of(name.as_bytes()) {
                         object.dependent.push((place, others));
                     }
                 }
@@ -443,7 +500,7 @@ impl Compiler<'_, '_> {
         Some(value)
     }
 
-    fn allowed(&mut self, rules: &mut Rules, at: u32) {
+    fn allowed(&mut self, rules: &mut Draft, at: u32) {
         let all: Vec<u32> = items(&self.values.nodes, at).collect();
         if all.is_empty() || all.len() > ALLOWED_MAX {
             self.refuse(
@@ -605,13 +662,17 @@ impl Compiler<'_, '_> {
 
 /// Its values are no arrays or objects.
 fn is_scalar(rules: &Rules) -> bool {
-    let by_type = rules.types.is_some_and(|types| !types.has_parts());
-    by_type || rules.allowed.is_some() || rules.all_of.iter().any(is_scalar)
+    !rules.types.has_parts()
+        || rules.keywords.iter().any(|keyword| match keyword {
+            Keyword::Allowed(_) => true,
+            Keyword::AllOf(all) => all.iter().any(is_scalar),
+            _ => false,
+        })
 }
 
 /// Says something of a property, which is entered if it is new.
 fn property(object: &mut ObjectRules, name: &str, say: impl FnOnce(&mut Property)) {
-    match place_of(object, name) {
+    match object.place_of(name.as_bytes()) {
         Ok(place) => {
             if let Some(known) = object.properties.get_mut(place) {
                 say(known);
@@ -619,7 +680,7 @@ fn property(object: &mut ObjectRules, name: &str, say: impl FnOnce(&mut Property
         }
         Err(place) => {
             let mut new = Property {
-                name: name.as_bytes().into(),
+                name: Name::new(name.as_bytes()),
                 rules: None,
                 is_required: false,
             };
@@ -627,9 +688,4 @@ fn property(object: &mut ObjectRules, name: &str, say: impl FnOnce(&mut Property
             object.properties.insert(place, new);
         }
     }
-}
-
-/// Where a property is, or would be.
-fn place_of(object: &ObjectRules, name: &str) -> Result<usize, usize> {
-    (object.properties).binary_search_by(|it| it.name.as_ref().cmp(name.as_bytes()))
 }

@@ -9,11 +9,6 @@ const NUMBER_BYTES_MAX: usize = 64;
 
 /// Reads a whole text. `depth_max` counts arrays and objects around a value.
 pub(super) fn read(text: &[u8], depth_max: u8, scratch: &mut Scratch) -> Result<(), Malformed> {
-    if let Err(error) = std::str::from_utf8(text) {
-        let rule = "it is not UTF-8";
-        let at = error.valid_up_to();
-        return Err(Malformed { rule, at });
-    }
     let mut reader = Reader {
         text,
         at: 0,
@@ -130,44 +125,76 @@ impl Reader<'_> {
         let at = self.at;
         self.at += 1;
         let start = self.at;
+        let mut is_ascii = self.skip_plain();
         // Without escapes it stays where it is.
-        loop {
-            match self.peek() {
-                Some(b'"') => {
-                    let span = Span::in_payload(start, self.at);
-                    self.at += 1;
-                    self.scratch.push(Value::Text(span), at)?;
-                    return Ok(());
-                }
-                Some(b'\\') => break,
-                Some(0x20..) => self.at += 1,
-                Some(_) => return self.refuse("a control character stands in a string"),
-                None => return self.refuse("a string has no end"),
-            }
+        if self.peek() == Some(b'"') {
+            self.utf8(start, is_ascii)?;
+            let span = Span::in_payload(start, self.at);
+            self.at += 1;
+            self.scratch.push(Value::Text(span), at)?;
+            return Ok(());
         }
         let begun = self.scratch.texts.len();
         self.copy(start);
         loop {
-            let from = self.at;
             match self.peek() {
                 Some(b'"') => {
+                    self.utf8(start, is_ascii)?;
                     self.at += 1;
                     let span = Span::in_texts(begun, self.scratch.texts.len());
                     self.scratch.push(Value::Text(span), at)?;
                     return Ok(());
                 }
                 Some(b'\\') => self.escape()?,
-                Some(0x20..) => {
-                    while matches!(self.peek(), Some(byte) if byte >= 0x20 && byte != b'"' && byte != b'\\')
-                    {
-                        self.at += 1;
-                    }
-                    self.copy(from);
-                }
                 Some(_) => return self.refuse("a control character stands in a string"),
                 None => return self.refuse("a string has no end"),
             }
+            let from = self.at;
+            is_ascii &= self.skip_plain();
+            self.copy(from);
         }
+    }
+
+    /// Goes on to what ends a string or stands for something else in it, eight bytes at once. False
+    /// if a byte on the way may be other than ASCII.
+    fn skip_plain(&mut self) -> bool {
+        const ONES: u64 = u64::from_ne_bytes([1; 8]);
+        const HIGHS: u64 = ONES << 7;
+        // The lowest bit that is set stands at a byte below `limit`; those above it may not be true.
+        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
+        let is = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        let mut all = 0;
+        while let Some(eight) = self.text.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let word = u64::from_le_bytes(*eight);
+            all |= word;
+            let ends = below(word, 0x20) | is(word, b'"') | is(word, b'\\');
+            if ends != 0 {
+                self.at += (ends.trailing_zeros() / 8) as usize;
+                return all & HIGHS == 0;
+            }
+            self.at += 8;
+        }
+        while let Some(byte) = self
+            .peek()
+            .filter(|byte| !matches!(byte, 0..0x20 | b'"' | b'\\'))
+        {
+            all |= u64::from(byte);
+            self.at += 1;
+        }
+        all & HIGHS == 0
+    }
+
+    /// Of a string's bytes as they were written. What stands outside of strings is ASCII.
+    fn utf8(&self, start: usize, is_ascii: bool) -> Result<(), Malformed> {
+        let written = self.text.get(start..self.at).unwrap_or_default();
+        if is_ascii {
+            return Ok(());
+        }
+        std::str::from_utf8(written).map(drop).map_err(|error| {
+            let rule = "it is not UTF-8";
+            let at = start + error.valid_up_to();
+            Malformed { rule, at }
+        })
     }
 
     fn copy(&mut self, from: usize) {
@@ -238,42 +265,34 @@ impl Reader<'_> {
         let at = self.at;
         let is_negative = self.peek() == Some(b'-');
         self.at += usize::from(is_negative);
-        match self.peek() {
+        let whole = match self.peek() {
             Some(b'0') => {
                 self.at += 1;
                 if matches!(self.peek(), Some(b'0'..=b'9')) {
                     return self.refuse("a number begins with 0");
                 }
+                Some(0)
             }
             Some(b'1'..=b'9') => self.digits()?,
             _ => return self.refuse("a digit is due"),
-        }
-        let mut is_integer = true;
-        if self.peek() == Some(b'.') {
-            is_integer = false;
-            self.at += 1;
-            self.digits()?;
-        }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            is_integer = false;
-            self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
-            }
-            self.digits()?;
+        };
+        let is_integer = !matches!(self.peek(), Some(b'.' | b'e' | b'E'));
+        if !is_integer {
+            self.skip_fraction()?;
         }
         let literal = self.text.get(at..self.at).unwrap_or_default();
         if literal.len() > NUMBER_BYTES_MAX {
             let rule = "a number is longer than 64 characters";
             return Err(Malformed { rule, at });
         }
-        let literal = std::str::from_utf8(literal).unwrap_or_default();
         let number = if !is_integer {
+            let literal = std::str::from_utf8(literal).unwrap_or_default();
             (literal.parse().ok()).and_then(Number::from_float)
         } else if is_negative {
-            literal.parse().ok().map(Number::from_integer)
+            let value = whole.and_then(|whole| 0_i64.checked_sub_unsigned(whole));
+            value.map(Number::from_integer)
         } else {
-            literal.parse().ok().map(Number::Natural)
+            whole.map(Number::Natural)
         };
         let Some(number) = number else {
             let rule = "a number does not fit 64 bits";
@@ -283,15 +302,34 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// One at least.
-    fn digits(&mut self) -> Result<(), Malformed> {
-        if !matches!(self.peek(), Some(b'0'..=b'9')) {
-            return self.refuse("a digit is due");
-        }
-        while matches!(self.peek(), Some(b'0'..=b'9')) {
+    fn skip_fraction(&mut self) -> Result<(), Malformed> {
+        if self.peek() == Some(b'.') {
             self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
         }
         Ok(())
+    }
+
+    /// One at least. `None`: more than 64 bits hold.
+    fn digits(&mut self) -> Result<Option<u64>, Malformed> {
+        let mut value = Some(0_u64);
+        let start = self.at;
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            let digit = u64::from(digit - b'0');
+            value = value.and_then(|value| value.checked_mul(10)?.checked_add(digit));
+            self.at += 1;
+        }
+        if self.at == start {
+            return self.refuse("a digit is due");
+        }
+        Ok(value)
     }
 
     fn word(&mut self, word: &[u8], value: Value) -> Result<(), Malformed> {

@@ -164,6 +164,8 @@ const TYPES: [(&str, u8); 7] = [
 ];
 
 impl Types {
+    const ALL: Self = Self(127);
+
     fn named(name: &str) -> Option<Self> {
         let (_, bit) = TYPES.iter().find(|(known, _)| *known == name)?;
         Some(Self(*bit))

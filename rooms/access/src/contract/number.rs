@@ -36,6 +36,9 @@ impl Number {
     }
 
     pub fn compare(self, other: Self) -> Ordering {
+        if let (Self::Natural(left), Self::Natural(right)) = (self, other) {
+            return left.cmp(&right);
+        }
         match (self.integer(), other.integer()) {
             (Ok(left), Ok(right)) => left.cmp(&right),
             (Ok(left), Err(right)) => compare(left, right),

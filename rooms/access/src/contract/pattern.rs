@@ -3,10 +3,11 @@
 //! What cannot be said by an automaton (looking around, back-references) or only by a large one is
 //! refused when the fleet is read. An automaton is immutable: matching needs no memory and no lock.
 
+use regex_automata::MatchKind;
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::util::syntax;
-use regex_automata::{Input, MatchKind};
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::{start, syntax};
 use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::Chars;
@@ -14,6 +15,8 @@ use std::str::Chars;
 #[derive(Debug)]
 pub(crate) struct Pattern {
     automaton: dense::DFA<Vec<u32>>,
+    /// Before the first byte.
+    start: StateID,
     /// As it was written.
     source: Box<str>,
 }
@@ -64,16 +67,36 @@ impl Pattern {
             .syntax(syntax::Config::new().utf8(false).nest_limit(NESTING_MAX))
             .build(&translated)
             .map_err(|error| fault(&error))?;
+        let start = automaton
+            .start_state(&start::Config::new())
+            .map_err(|error| PatternFault {
+                message: format!("this pattern has no beginning: {error}"),
+                help: "write a regular expression of ECMA-262",
+            })?;
         Ok(Self {
             automaton,
+            start,
             source: source.into(),
         })
     }
 
     /// Whether it matches anywhere in a text, which is UTF-8.
     pub fn matches(&self, text: &[u8]) -> bool {
-        let input = Input::new(text).earliest(true);
-        matches!(self.automaton.try_search_fwd(&input), Ok(Some(_)))
+        let mut state = self.start;
+        for byte in text {
+            state = self.automaton.next_state(state, *byte);
+            if self.automaton.is_special_state(state) {
+                // It says so one byte late. What ends within a character is an empty match there,
+                // where ECMA sees no place.
+                if self.automaton.is_match_state(state) && byte & 0xc0 != 0x80 {
+                    return true;
+                }
+                if self.automaton.is_dead_state(state) {
+                    return false;
+                }
+            }
+        }
+        (self.automaton).is_match_state(self.automaton.next_eoi_state(state))
     }
 
     pub fn source(&self) -> &str {
@@ -334,6 +357,7 @@ fn refuse<T>(message: &str, help: &'static str) -> Result<T, PatternFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use regex_automata::Input;
 
     fn is_match(pattern: &str, text: &str) -> bool {
         Pattern::new(pattern).unwrap().matches(text.as_bytes())
@@ -370,6 +394,49 @@ mod tests {
             ("#&~-", "#&~-", true),
         ] {
             assert_eq!(is_match(pattern, text), expected, "{pattern} on {text:?}");
+        }
+    }
+
+    /// Against the search of the library that made the automaton.
+    #[test]
+    fn a_pattern_is_found_where_the_library_finds_it() {
+        let patterns = [
+            "",
+            "^$",
+            "^x*$",
+            "x",
+            "é",
+            "\\b",
+            "\\B",
+            "^\\B",
+            "\\B$",
+            "x\\B",
+            "(?:xé)+",
+            "[^x]x",
+            ".$",
+            "\\w\\b",
+            "^(?:x|é|\\s){2,3}$",
+            "\\S\\s",
+        ];
+        let letters = ["x", "é", "\u{1f600}", " ", "\n", "\u{a0}"];
+        for pattern in patterns {
+            let pattern = Pattern::new(pattern).unwrap();
+            let mut texts = vec![String::new()];
+            for _ in 0..4 {
+                let longer = |text: &String| letters.map(|letter| format!("{text}{letter}"));
+                let longer: Vec<String> = texts.iter().flat_map(longer).collect();
+                texts.extend(longer);
+            }
+            for text in texts {
+                let input = Input::new(&text).earliest(true);
+                let found = pattern.automaton.try_search_fwd(&input).unwrap();
+                let source = pattern.source();
+                assert_eq!(
+                    pattern.matches(text.as_bytes()),
+                    found.is_some(),
+                    "{source} in {text:?}"
+                );
+            }
         }
     }
 

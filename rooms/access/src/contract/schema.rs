@@ -3,6 +3,7 @@
 use super::Types;
 use super::number::Number;
 use super::pattern::Pattern;
+use core::cmp::Ordering;
 use model::Digest;
 
 /// What a value must be. Made of a file of `schemas/`.
@@ -15,28 +16,38 @@ pub(crate) struct Schema {
     pub digest: Digest,
 }
 
-/// What one schema object says. What is `None` or empty says nothing.
-#[derive(Debug, Default)]
+/// What one schema object says. Small: a message comes to rules that have left the processor's caches
+/// since the last one, and each line of memory is waited for.
+#[derive(Debug)]
 pub(crate) struct Rules {
-    /// The schema `false`.
-    pub is_never: bool,
-    pub types: Option<Types>,
-    pub allowed: Option<Allowed>,
-    pub minimum: Option<Number>,
-    pub maximum: Option<Number>,
-    pub minimum_exclusive: Option<Number>,
-    pub maximum_exclusive: Option<Number>,
-    pub multiple_of: Option<Number>,
-    pub length_min: Option<u32>,
-    pub length_max: Option<u32>,
-    pub pattern: Option<Pattern>,
-    pub object: Option<Box<ObjectRules>>,
-    pub array: Option<Box<ArrayRules>>,
-    pub all_of: Vec<Rules>,
-    pub any_of: Vec<Rules>,
-    pub one_of: Vec<Rules>,
-    pub not: Option<Box<Rules>>,
-    pub condition: Option<Box<Condition>>,
+    /// Those a value may have. The schema `false` leaves none.
+    pub types: Types,
+    /// In the order in which they are held.
+    pub keywords: Box<[Keyword]>,
+}
+
+/// What a keyword of JSON Schema says. Of values of other types it says nothing.
+#[derive(Debug)]
+pub(crate) enum Keyword {
+    Allowed(Box<Allowed>),
+    Minimum(Number),
+    Maximum(Number),
+    MinimumExclusive(Number),
+    MaximumExclusive(Number),
+    MultipleOf(Number),
+    /// Characters of a text, both ends included.
+    Length {
+        min: u32,
+        max: u32,
+    },
+    Pattern(Box<Pattern>),
+    Object(Box<ObjectRules>),
+    Array(Box<ArrayRules>),
+    AllOf(Box<[Rules]>),
+    AnyOf(Box<[Rules]>),
+    OneOf(Box<[Rules]>),
+    Not(Box<Rules>),
+    Condition(Box<Condition>),
 }
 
 /// The values of an `enum` or a `const`.
@@ -68,10 +79,18 @@ pub(crate) struct ObjectRules {
 
 #[derive(Debug)]
 pub(crate) struct Property {
-    pub name: Box<[u8]>,
+    pub name: Name,
     /// `None`: it is not among `properties`.
     pub rules: Option<Rules>,
     pub is_required: bool,
+}
+
+/// A property's name. Most differ in what they begin with, which stands here and is not looked up.
+#[derive(Debug)]
+pub(crate) struct Name {
+    /// The first bytes, as a number that sorts as they do.
+    head: u64,
+    whole: Box<[u8]>,
 }
 
 #[derive(Debug, Default)]
@@ -105,56 +124,129 @@ pub(super) const OVERLAP_MAX: usize = 64;
 /// Comparisons to sort so many values as a payload can hold, for each of them.
 const UNIQUE_WEIGHT: usize = 17;
 
+/// Of anything.
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            types: Types::ALL,
+            keywords: Box::default(),
+        }
+    }
+}
+
 impl Rules {
+    /// The schema `false`.
+    pub fn is_never(&self) -> bool {
+        self.types == Types::default()
+    }
+
     /// How many rules, these and those in them, may look at one and the same value. What looks at a
     /// member or an item is not what looks at the whole.
     pub(super) fn overlap(&self) -> usize {
         self.here().max(self.below())
     }
 
-    fn in_place(&self) -> impl Iterator<Item = &Self> {
-        let condition = self.condition.iter().flat_map(|it| {
-            let both = it.then.iter().chain(&it.otherwise);
-            std::iter::once(&it.when).chain(both)
-        });
-        (self.all_of.iter().chain(&self.any_of).chain(&self.one_of))
-            .chain(self.not.as_deref())
-            .chain(condition)
-    }
-
     fn here(&self) -> usize {
-        let unique = (self.array.as_ref()).map_or(0, |array| usize::from(array.is_unique));
-        1 + unique * UNIQUE_WEIGHT + self.in_place().map(Self::here).sum::<usize>()
+        let all = self.keywords.iter().map(|keyword| match keyword {
+            Keyword::Array(array) => usize::from(array.is_unique) * UNIQUE_WEIGHT,
+            _ => keyword.in_place().map(Self::here).sum(),
+        });
+        1 + all.sum::<usize>()
     }
 
     fn below(&self) -> usize {
-        let own = self.below_object().max(self.below_array());
-        own + self.in_place().map(Self::below).sum::<usize>()
+        let of = |find: fn(&Keyword) -> usize| self.keywords.iter().map(find);
+        let object = of(|it| match it {
+            Keyword::Object(object) => object.below(),
+            _ => 0,
+        });
+        let array = of(|it| match it {
+            Keyword::Array(array) => array.below(),
+            _ => 0,
+        });
+        let own = object.max().max(array.max()).unwrap_or(0);
+        own + of(|it| it.in_place().map(Self::below).sum()).sum::<usize>()
+    }
+}
+
+impl Keyword {
+    /// The schemas that it holds the same value against.
+    fn in_place(&self) -> impl Iterator<Item = &Rules> {
+        let list = match self {
+            Self::AllOf(all) | Self::AnyOf(all) | Self::OneOf(all) => all,
+            _ => [].as_slice(),
+        };
+        let not = match self {
+            Self::Not(not) => Some(not.as_ref()),
+            _ => None,
+        };
+        let condition = match self {
+            Self::Condition(it) => [Some(&it.when), it.then.as_ref(), it.otherwise.as_ref()],
+            _ => [None; 3],
+        };
+        list.iter()
+            .chain(not)
+            .chain(condition.into_iter().flatten())
+    }
+}
+
+impl Name {
+    pub fn new(name: &[u8]) -> Self {
+        Self {
+            head: head(name),
+            whole: name.into(),
+        }
     }
 
-    fn below_object(&self) -> usize {
-        let Some(object) = &self.object else {
-            return 0;
-        };
-        let named = object.properties.iter().filter_map(|it| it.rules.as_ref());
-        let one = named.chain(&object.additional).map(Self::overlap).max();
-        let patterns = object.patterns.iter().map(|(_, rules)| 1 + rules.overlap());
-        let names = object.names.iter().map(Self::overlap);
+    pub fn bytes(&self) -> &[u8] {
+        &self.whole
+    }
+
+    /// As the bytes sort; `head` is of `name`.
+    pub fn compare(&self, head: u64, name: &[u8]) -> Ordering {
+        self.head.cmp(&head).then_with(|| {
+            if self.whole.len().max(name.len()) <= size_of::<u64>() {
+                // What follows the shorter in the longer is zero.
+                return self.whole.len().cmp(&name.len());
+            }
+            self.whole.as_ref().cmp(name)
+        })
+    }
+}
+
+/// What a name begins with, filled up with zeros.
+pub(super) fn head(name: &[u8]) -> u64 {
+    if let Some(first) = name.first_chunk() {
+        return u64::from_be_bytes(*first);
+    }
+    let shift = 8 * (size_of::<u64>() - name.len());
+    let low = (name.iter()).fold(0_u64, |head, byte| head << 8 | u64::from(*byte));
+    low.checked_shl(shift as u32).unwrap_or(0)
+}
+
+impl ObjectRules {
+    /// Where among the properties this name is, or would be.
+    pub(super) fn place_of(&self, name: &[u8]) -> Result<usize, usize> {
+        let head = head(name);
+        (self.properties).binary_search_by(|it| it.name.compare(head, name))
+    }
+
+    fn below(&self) -> usize {
+        let named = self.properties.iter().filter_map(|it| it.rules.as_ref());
+        let one = named.chain(&self.additional).map(Rules::overlap).max();
+        let patterns = self.patterns.iter().map(|(_, rules)| 1 + rules.overlap());
+        let names = self.names.iter().map(Rules::overlap);
         one.unwrap_or(0) + patterns.sum::<usize>() + names.sum::<usize>()
     }
+}
 
-    fn below_array(&self) -> usize {
-        let Some(array) = &self.array else {
-            return 0;
-        };
-        let one = array
-            .prefix
-            .iter()
-            .chain(&array.items)
-            .map(Self::overlap)
+impl ArrayRules {
+    fn below(&self) -> usize {
+        let one = (self.prefix.iter().chain(&self.items))
+            .map(Rules::overlap)
             .max();
-        let contains = array.contains.iter().map(|it| it.rules.overlap());
-        let unique = usize::from(array.is_unique) * UNIQUE_WEIGHT;
+        let contains = self.contains.iter().map(|it| it.rules.overlap());
+        let unique = usize::from(self.is_unique) * UNIQUE_WEIGHT;
         one.unwrap_or(0) + contains.sum::<usize>() + unique
     }
 }

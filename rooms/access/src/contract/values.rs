@@ -124,7 +124,13 @@ impl Scratch {
         let mut seen = 0_u64;
         for (key, _) in members(&self.nodes, object as u32) {
             let text = self.text(key, payload);
-            let mix = (text.iter().rev().take(8)).fold(text.len() as u8, |mix, byte| {
+            let byte = |at: usize| text.get(at).copied().unwrap_or_default();
+            let few = [
+                byte(0),
+                byte(text.len() / 2),
+                byte(text.len().wrapping_sub(1)),
+            ];
+            let mix = few.iter().fold(text.len() as u8, |mix, byte| {
                 mix.wrapping_mul(31).wrapping_add(*byte)
             });
             let bit = 1_u64 << (mix & 63);
