@@ -4,7 +4,7 @@
 //! simple values.
 
 use super::number::Number;
-use super::values::{Malformed, Scratch, Span, Value};
+use super::values::{Keys, Malformed, Scratch, Span, Value};
 
 /// Reads one whole item. `depth_max` counts arrays and maps around a value.
 pub(super) fn read(bytes: &[u8], depth_max: u8, scratch: &mut Scratch) -> Result<(), Malformed> {
@@ -46,7 +46,7 @@ impl Reader<'_> {
             2 => {
                 return refuse("a byte string, which no schema can describe; send text or numbers");
             }
-            3 => return self.text(first, at),
+            3 => return self.text(first, at).map(drop),
             4 => return self.array(first, depth, at),
             5 => return self.map(first, depth, at),
             6 => return refuse("a tag"),
@@ -78,7 +78,7 @@ impl Reader<'_> {
         (Number::from_float(value).map(Value::Number)).ok_or(Malformed { rule, at })
     }
 
-    fn text(&mut self, first: u8, at: usize) -> Result<(), Malformed> {
+    fn text(&mut self, first: u8, at: usize) -> Result<Span, Malformed> {
         if first == 0x7f {
             let rule = "a string of indefinite length";
             return Err(Malformed { rule, at });
@@ -97,7 +97,7 @@ impl Reader<'_> {
         self.at += text.len();
         let span = Span::in_payload(start, self.at);
         self.scratch.push(Value::Text(span), at)?;
-        Ok(())
+        Ok(span)
     }
 
     fn array(&mut self, first: u8, depth: u8, at: usize) -> Result<(), Malformed> {
@@ -124,6 +124,7 @@ impl Reader<'_> {
         let count = self.count(first)?;
         let index = self.scratch.push(Value::Object(0), at)?;
         let mut members = 0_u32;
+        let mut keys = Keys::default();
         while self.goes_on(count, members)? {
             let at = self.at;
             let first = self.byte()?;
@@ -131,11 +132,11 @@ impl Reader<'_> {
                 let rule = "a key is not text";
                 return Err(Malformed { rule, at });
             }
-            self.text(first, at)?;
+            keys.see(self.text(first, at)?.of(self.bytes, &[]));
             self.item(depth)?;
             members += 1;
         }
-        self.scratch.close_object(index, members, self.bytes)
+        self.scratch.close_object(index, members, &keys, self.bytes)
     }
 
     /// Of an array or map; `None`: until a break. What is announced allocates nothing.

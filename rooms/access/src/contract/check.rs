@@ -6,8 +6,7 @@ use super::pattern::Pattern;
 use super::schema::{
     Allowed, ArrayRules, Keyword, ObjectRules, PROPERTIES_MAX, Property, Rules, Schema,
 };
-use super::values::{Node, Scratch, Value, end_of, items, members};
-use core::cell::Cell;
+use super::values::{Node, Scratch, Span, Value, Values, end_of, items, members};
 use core::cmp::Ordering;
 use std::fmt;
 
@@ -61,60 +60,90 @@ pub(super) fn check<'s>(
     payload: &[u8],
     scratch: &mut Scratch,
 ) -> Result<(), Fault<'s>> {
-    let mut order = std::mem::take(&mut scratch.order);
     let mut check = Check {
-        scratch,
+        schema,
+        values: &scratch.values,
         payload,
-        order: &mut order,
-        steps: Cell::new(STEPS_MIN + schema.overlap * payload.len()),
+        order: &mut scratch.order,
+        steps: STEPS_MIN + schema.overlap * payload.len(),
     };
-    let result = check.meets(0, &schema.root);
-    let is_spent = check.steps.get() == 0;
-    scratch.order = order;
-    if is_spent {
+    let result = check.meets(0, schema.root);
+    if check.steps == 0 {
         let rule = Rule::Costly;
         return Err(Fault { at: 0, rule });
     }
     result
 }
 
-struct Check<'v> {
-    scratch: &'v Scratch,
+struct Check<'s, 'v> {
+    schema: &'s Schema,
+    values: &'v Values,
     payload: &'v [u8],
     order: &'v mut Vec<u32>,
-    steps: Cell<usize>,
+    steps: usize,
 }
 
-impl<'v> Check<'v> {
-    fn meets<'s>(&mut self, at: u32, rules: &'s Rules) -> Result<(), Fault<'s>> {
+impl<'s, 'v> Check<'s, 'v> {
+    fn meets(&mut self, at: u32, rules: Rules) -> Result<(), Fault<'s>> {
         let fault = |rule| Err(Fault { at, rule });
         if !self.step(1) {
             return fault(Rule::Costly);
         }
         let value = self.value(at);
-        if !rules.types.has(value) {
+        if !rules.types.has(*value) {
             return fault(if rules.is_never() {
                 Rule::Never
             } else {
                 Rule::Type(rules.types)
             });
         }
-        for keyword in &rules.keywords {
+        for keyword in self.schema.keywords_of(rules) {
             self.holds(at, value, keyword)?;
         }
         Ok(())
     }
 
-    fn holds<'s>(&mut self, at: u32, value: Value, keyword: &'s Keyword) -> Result<(), Fault<'s>> {
+    fn holds(&mut self, at: u32, value: &'v Value, keyword: &'s Keyword) -> Result<(), Fault<'s>> {
         let rule = match (keyword, value) {
-            (Keyword::Allowed(allowed), _) if !self.is_allowed(at, value, allowed) => {
-                Rule::Allowed(allowed)
-            }
             (Keyword::Minimum(bound), Value::Number(it)) if it.compare(*bound).is_lt() => {
                 Rule::Minimum(*bound)
             }
             (Keyword::Maximum(bound), Value::Number(it)) if it.compare(*bound).is_gt() => {
                 Rule::Maximum(*bound)
+            }
+            (Keyword::Length { min, max }, Value::Text(text)) => {
+                return self.length(at, *text, *min, *max);
+            }
+            (Keyword::Pattern(pattern), Value::Text(text)) if !self.matches(*text, pattern) => {
+                Rule::Pattern(pattern.source())
+            }
+            (Keyword::Object(object), Value::Object(count)) => {
+                return self.object(at, *count, object);
+            }
+            (
+                Keyword::Minimum(_)
+                | Keyword::Maximum(_)
+                | Keyword::Length { .. }
+                | Keyword::Pattern(_)
+                | Keyword::Object(_),
+                _,
+            ) => return Ok(()),
+            _ => return self.holds_rarer(at, value, keyword),
+        };
+        Err(Fault { at, rule })
+    }
+
+    /// Apart, or what it needs on the stack is made ready for each value.
+    #[inline(never)]
+    fn holds_rarer(
+        &mut self,
+        at: u32,
+        value: &'v Value,
+        keyword: &'s Keyword,
+    ) -> Result<(), Fault<'s>> {
+        let rule = match (keyword, value) {
+            (Keyword::Allowed(allowed), _) if !self.is_allowed(at, value, allowed) => {
+                Rule::Allowed(allowed)
             }
             (Keyword::MinimumExclusive(bound), Value::Number(it)) if it.compare(*bound).is_le() => {
                 Rule::MinimumExclusive(*bound)
@@ -125,49 +154,51 @@ impl<'v> Check<'v> {
             (Keyword::MultipleOf(of), Value::Number(it)) if !it.is_multiple_of(*of) => {
                 Rule::MultipleOf(*of)
             }
-            (Keyword::Length { min, max }, Value::Text(_)) => {
-                return self.length(at, *min, *max);
-            }
-            (Keyword::Pattern(pattern), Value::Text(_)) if !self.matches(at, pattern) => {
-                Rule::Pattern(pattern.source())
-            }
-            (Keyword::Object(object), Value::Object(count)) => {
-                return self.object(at, count, object);
-            }
             (Keyword::Array(array), Value::Array(count)) => {
-                return self.array(at, count, array);
+                return self.array(at, *count, array);
             }
-            (Keyword::AllOf(all), _) => return all.iter().try_for_each(|it| self.meets(at, it)),
-            (Keyword::AnyOf(any), _) if !any.iter().any(|it| self.meets(at, it).is_ok()) => {
+            (Keyword::AllOf(all), _) => return all.iter().try_for_each(|it| self.meets(at, *it)),
+            (Keyword::AnyOf(any), _) if !any.iter().any(|it| self.meets(at, *it).is_ok()) => {
                 Rule::AnyOf
             }
             (Keyword::OneOf(one), _) => {
-                let met = one.iter().filter(|it| self.meets(at, it).is_ok());
+                let met = one.iter().filter(|it| self.meets(at, **it).is_ok());
                 if met.take(2).count() == 1 {
                     return Ok(());
                 }
                 Rule::OneOf
             }
-            (Keyword::Not(not), _) if self.meets(at, not).is_ok() => Rule::Not,
+            (Keyword::Not(not), _) if self.meets(at, **not).is_ok() => Rule::Not,
             (Keyword::Condition(condition), _) => {
-                let branch = match self.meets(at, &condition.when) {
-                    Ok(()) => &condition.then,
-                    Err(_) => &condition.otherwise,
+                let branch = match self.meets(at, condition.when) {
+                    Ok(()) => condition.then,
+                    Err(_) => condition.otherwise,
                 };
-                return branch.as_ref().map_or(Ok(()), |it| self.meets(at, it));
+                return branch.map_or(Ok(()), |it| self.meets(at, it));
             }
             _ => return Ok(()),
         };
         Err(Fault { at, rule })
     }
 
-    fn length<'s>(&self, at: u32, min: u32, max: u32) -> Result<(), Fault<'s>> {
-        let text = self.scratch.text(at, self.payload);
+    fn length(&mut self, at: u32, text: Span, min: u32, max: u32) -> Result<(), Fault<'s>> {
+        let text = text.of(self.payload, &self.values.texts);
         let (min, max) = (min as usize, max as usize);
         // A character is one byte to four.
         if text.len() <= max && text.len().div_ceil(4) >= min {
             return Ok(());
         }
+        self.length_counted(at, text, min, max)
+    }
+
+    #[inline(never)]
+    fn length_counted(
+        &mut self,
+        at: u32,
+        text: &[u8],
+        min: usize,
+        max: usize,
+    ) -> Result<(), Fault<'s>> {
         self.step(text.len() / STEP_BYTES);
         // All bytes but those that continue one.
         let length = text.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
@@ -181,13 +212,14 @@ impl<'v> Check<'v> {
         Err(Fault { at, rule })
     }
 
-    fn matches(&self, at: u32, pattern: &Pattern) -> bool {
-        let text = self.scratch.text(at, self.payload);
+    fn matches(&mut self, text: Span, pattern: &Pattern) -> bool {
+        let text = text.of(self.payload, &self.values.texts);
         self.step(text.len() / STEP_BYTES);
         pattern.matches(text)
     }
 
-    fn object<'s>(&mut self, at: u32, count: u32, rules: &'s ObjectRules) -> Result<(), Fault<'s>> {
+    #[inline(never)]
+    fn object(&mut self, at: u32, count: u32, rules: &'s ObjectRules) -> Result<(), Fault<'s>> {
         let fault = |at, rule| Err(Fault { at, rule });
         if let Some(min) = rules.count_min.filter(|min| count < *min) {
             return fault(at, Rule::MembersMin(min));
@@ -197,17 +229,17 @@ impl<'v> Check<'v> {
         }
         let mut present = Present::default();
         let mut required = 0;
-        for (key, value) in members(&self.scratch.nodes, at) {
-            let name = self.scratch.text(key, self.payload);
+        for (key, value) in members(&self.values.nodes, at) {
+            let name = self.values.text(key, self.payload);
             self.step(1);
-            if let Some(names) = &rules.names {
+            if let Some(names) = rules.names {
                 self.meets(key, names)?;
             }
-            let property = rules.place_of(name).ok().and_then(|place| {
+            let property = rules.find(name).and_then(|place| {
                 present.add(place);
                 rules.properties.get(place)
             });
-            required += usize::from(property.is_some_and(|property| property.is_required));
+            required += u32::from(property.is_some_and(|property| property.is_required));
             let mut is_listed = false;
             if let Some(Property {
                 rules: Some(of_property),
@@ -215,16 +247,16 @@ impl<'v> Check<'v> {
             }) = property
             {
                 is_listed = true;
-                self.meets(value, of_property)?;
+                self.meets(value, *of_property)?;
             }
             for (pattern, of_pattern) in &rules.patterns {
                 self.step(name.len() / STEP_BYTES);
                 if pattern.matches(name) {
                     is_listed = true;
-                    self.meets(value, of_pattern)?;
+                    self.meets(value, *of_pattern)?;
                 }
             }
-            if let Some(additional) = rules.additional.as_ref().filter(|_| !is_listed) {
+            if let Some(additional) = rules.additional.filter(|_| !is_listed) {
                 if additional.is_never() {
                     return fault(value, Rule::Unlisted);
                 }
@@ -252,7 +284,7 @@ impl<'v> Check<'v> {
         Ok(())
     }
 
-    fn array<'s>(&mut self, at: u32, count: u32, rules: &'s ArrayRules) -> Result<(), Fault<'s>> {
+    fn array(&mut self, at: u32, count: u32, rules: &'s ArrayRules) -> Result<(), Fault<'s>> {
         let fault = |at, rule| Err(Fault { at, rule });
         if let Some(min) = rules.count_min.filter(|min| count < *min) {
             return fault(at, Rule::ItemsMin(min));
@@ -262,12 +294,12 @@ impl<'v> Check<'v> {
         }
         let mut prefix = rules.prefix.iter();
         let mut contained = 0;
-        for item in items(&self.scratch.nodes, at) {
-            if let Some(of_item) = prefix.next().or(rules.items.as_ref()) {
+        for item in items(&self.values.nodes, at) {
+            if let Some(of_item) = prefix.next().copied().or(rules.items) {
                 self.meets(item, of_item)?;
             }
             if let Some(contains) = &rules.contains
-                && self.meets(item, &contains.rules).is_ok()
+                && self.meets(item, contains.rules).is_ok()
             {
                 contained += 1;
             }
@@ -292,7 +324,7 @@ impl<'v> Check<'v> {
     fn twin(&mut self, array: u32) -> Option<u32> {
         let mut order = std::mem::take(self.order);
         order.clear();
-        order.extend(items(&self.scratch.nodes, array));
+        order.extend(items(&self.values.nodes, array));
         order.sort_unstable_by(|left, right| self.compare(*left, *right));
         let twin = order.windows(2).find_map(|pair| match pair {
             [left, right] if self.compare(*left, *right).is_eq() => Some(*left.max(right)),
@@ -303,7 +335,7 @@ impl<'v> Check<'v> {
     }
 
     fn compare(&self, left: u32, right: u32) -> Ordering {
-        let rank = |value: Value| match value {
+        let rank = |value: &Value| match value {
             Value::Null => 0,
             Value::Bool(false) => 1,
             Value::Bool(true) => 2,
@@ -312,40 +344,39 @@ impl<'v> Check<'v> {
             Value::Array(_) | Value::Object(_) => 5,
         };
         match (self.value(left), self.value(right)) {
-            (Value::Number(left), Value::Number(right)) => left.compare(right),
+            (Value::Number(left), Value::Number(right)) => left.compare(*right),
             (Value::Text(_), Value::Text(_)) => {
-                let text = |at| self.scratch.text(at, self.payload);
+                let text = |at| self.values.text(at, self.payload);
                 text(left).cmp(text(right))
             }
             (left, right) => rank(left).cmp(&rank(right)),
         }
     }
 
-    fn is_allowed(&self, at: u32, value: Value, allowed: &Allowed) -> bool {
+    fn is_allowed(&self, at: u32, value: &Value, allowed: &Allowed) -> bool {
         match value {
             Value::Null => allowed.is_null,
             Value::Bool(true) => allowed.is_true,
             Value::Bool(false) => allowed.is_false,
             Value::Number(number) => {
-                (allowed.numbers.binary_search_by(|it| it.compare(number))).is_ok()
+                (allowed.numbers.binary_search_by(|it| it.compare(*number))).is_ok()
             }
             Value::Text(_) => {
-                let text = self.scratch.text(at, self.payload);
+                let text = self.values.text(at, self.payload);
                 (allowed.texts.binary_search_by(|it| it.as_ref().cmp(text))).is_ok()
             }
             Value::Array(_) | Value::Object(_) => false,
         }
     }
 
-    fn value(&self, at: u32) -> Value {
-        value_at(&self.scratch.nodes, at)
+    fn value(&self, at: u32) -> &'v Value {
+        value_at(&self.values.nodes, at)
     }
 
     /// False once the budget is spent.
-    fn step(&self, count: usize) -> bool {
-        let left = self.steps.get().saturating_sub(count);
-        self.steps.set(left);
-        left > 0
+    fn step(&mut self, count: usize) -> bool {
+        self.steps = self.steps.saturating_sub(count);
+        self.steps > 0
     }
 }
 
@@ -365,13 +396,13 @@ impl Present {
     }
 }
 
-fn value_at(nodes: &[Node], at: u32) -> Value {
-    (nodes.get(at as usize)).map_or(Value::Null, |node| node.value)
+fn value_at(nodes: &[Node], at: u32) -> &Value {
+    (nodes.get(at as usize)).map_or(&Value::Null, |node| &node.value)
 }
 
 /// Where a value is in its payload, as a JSON pointer (RFC 6901): text of the payload, unescaped.
-pub(super) fn pointer(target: u32, payload: &[u8], scratch: &Scratch) -> String {
-    let nodes = scratch.nodes.as_slice();
+pub(super) fn pointer(target: u32, payload: &[u8], values: &Values) -> String {
+    let nodes = values.nodes.as_slice();
     let mut pointer = String::new();
     let mut at = 0;
     while at < target {
@@ -382,7 +413,7 @@ pub(super) fn pointer(target: u32, payload: &[u8], scratch: &Scratch) -> String 
                 };
                 let member = members(nodes, at).find(|(key, value)| holds(*key, *value));
                 member.map(|(key, value)| {
-                    let name = String::from_utf8_lossy(scratch.text(key, payload));
+                    let name = String::from_utf8_lossy(values.text(key, payload));
                     pointer.push('/');
                     pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
                     value

@@ -4,10 +4,10 @@
 use super::number::Number;
 use super::pattern::Pattern;
 use super::schema::{
-    Allowed, ArrayRules, Condition, Contains, Keyword, Name, OVERLAP_MAX, ObjectRules,
-    PROPERTIES_MAX, Property, Rules, Schema,
+    Allowed, ArrayRules, Condition, Contains, Keyword, Name, OVERLAP_MAX, ObjectRules, Overlap,
+    PROPERTIES_MAX, Property, Rules, Schema, keywords_of,
 };
-use super::values::{Malformed, Scratch, Value, items, members};
+use super::values::{Malformed, Scratch, Value, Values, items, members};
 use super::{Types, json};
 use crate::diagnostic::{Diagnostic, Place, SourceFile};
 use crate::fleet::{Sha256, caps};
@@ -45,15 +45,17 @@ impl Schema {
         let known = wrong.len();
         let mut compiler = Compiler {
             file,
-            values: &scratch,
+            values: &scratch.values,
             wrong,
             rules: 0,
+            keywords: Vec::new(),
             pattern_bytes: 0,
             refs: Vec::new(),
         };
         let root = compiler.rules(0, NESTING_MAX);
         let pattern_bytes = compiler.pattern_bytes;
-        let overlap = root.overlap();
+        let keywords = compiler.keywords.into_boxed_slice();
+        let overlap = Overlap(&keywords).of(&root);
         let mut refuse = |message: String, help: &str| {
             let place = Place::start_of(file);
             wrong.push(Diagnostic::new(place, message, help.to_owned()));
@@ -77,6 +79,7 @@ impl Schema {
         digest.update(&file.text);
         (wrong.len() == known).then(|| Self {
             root,
+            keywords,
             overlap,
             digest: digest.finish(),
         })
@@ -85,9 +88,10 @@ impl Schema {
 
 struct Compiler<'f, 'w> {
     file: &'f SourceFile,
-    values: &'f Scratch,
+    values: &'f Values,
     wrong: &'w mut Vec<Diagnostic>,
     rules: usize,
+    keywords: Vec<Keyword>,
     pattern_bytes: usize,
     /// Where each `$ref` leads that is being followed.
     refs: Vec<u32>,
@@ -116,7 +120,8 @@ struct Draft {
 }
 
 impl Draft {
-    fn rules(self) -> Rules {
+    /// Puts the keywords behind those of other rules, in the order in which they are held.
+    fn end(self, all: &mut Vec<Keyword>) -> Rules {
         let length =
             (self.length_min.is_some() || self.length_max.is_some()).then(|| Keyword::Length {
                 min: self.length_min.unwrap_or(0),
@@ -140,9 +145,12 @@ impl Draft {
             self.not.map(Keyword::Not),
             self.condition.map(Keyword::Condition),
         ];
+        let first = all.len();
+        all.extend(keywords.into_iter().flatten());
         Rules {
             types: self.types.unwrap_or(Types::ALL),
-            keywords: keywords.into_iter().flatten().collect(),
+            first: first as u32,
+            count: (all.len() - first) as u32,
         }
     }
 }
@@ -173,7 +181,7 @@ impl Compiler<'_, '_> {
             }
             _ => self.refuse(at, "a schema is an object, true or false", "write { }"),
         }
-        rules.rules()
+        rules.end(&mut self.keywords)
     }
 
     fn keyword(&mut self, rules: &mut Draft, key: u32, value: u32, depth: u8) {
@@ -473,7 +481,8 @@ impl Compiler<'_, '_> {
             );
         }
         if let Some(object) = &mut rules.object {
-            object.required_count = object.properties.iter().filter(|it| it.is_required).count();
+            object.required_count =
+                object.properties.iter().filter(|it| it.is_required).count() as u32;
             if object.properties.len() > PROPERTIES_MAX {
                 self.refuse(
                     at,
@@ -484,7 +493,8 @@ impl Compiler<'_, '_> {
         }
         let unique = rules.array.as_ref().filter(|array| array.is_unique);
         if unique.is_some_and(|array| {
-            !array.prefix.iter().chain(&array.items).all(is_scalar) || array.items.is_none()
+            let mut rules = array.prefix.iter().chain(&array.items);
+            array.items.is_none() || !rules.all(|it| is_scalar(it, &self.keywords))
         }) {
             self.refuse(
                 at,
@@ -661,11 +671,12 @@ impl Compiler<'_, '_> {
 }
 
 /// Its values are no arrays or objects.
-fn is_scalar(rules: &Rules) -> bool {
+fn is_scalar(rules: &Rules, keywords: &[Keyword]) -> bool {
+    let mut own = keywords_of(keywords, *rules).iter();
     !rules.types.has_parts()
-        || rules.keywords.iter().any(|keyword| match keyword {
+        || own.any(|keyword| match keyword {
             Keyword::Allowed(_) => true,
-            Keyword::AllOf(all) => all.iter().any(is_scalar),
+            Keyword::AllOf(all) => all.iter().any(|it| is_scalar(it, keywords)),
             _ => false,
         })
 }

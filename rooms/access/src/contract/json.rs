@@ -2,10 +2,12 @@
 //! twice, no lone surrogate, no number that a 64-bit reader would change.
 
 use super::number::Number;
-use super::values::{Malformed, Scratch, Span, Value};
+use super::values::{Keys, Malformed, Scratch, Span, Value};
 
 /// A longer literal says nothing more in 64 bits.
 const NUMBER_BYTES_MAX: usize = 64;
+/// So many fit into 64 bits, whatever they are.
+const DIGITS_MAX: usize = 19;
 
 /// Reads a whole text. `depth_max` counts arrays and objects around a value.
 pub(super) fn read(text: &[u8], depth_max: u8, scratch: &mut Scratch) -> Result<(), Malformed> {
@@ -32,12 +34,20 @@ struct Reader<'p> {
 impl Reader<'_> {
     /// Recurses `depth` times at most.
     fn value(&mut self, depth: u8) -> Result<(), Malformed> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => self.other_value(depth),
+        }
+    }
+
+    /// Apart, or a text or number waits for what these need.
+    #[inline(never)]
+    fn other_value(&mut self, depth: u8) -> Result<(), Malformed> {
         let at = self.at;
         match self.peek() {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
-            Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word(b"true", Value::Bool(true)),
             Some(b'f') => self.word(b"false", Value::Bool(false)),
             Some(b'n') => self.word(b"null", Value::Null),
@@ -57,15 +67,17 @@ impl Reader<'_> {
         self.at += 1;
         self.skip_space();
         let mut members = 0;
+        let mut keys = Keys::default();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return self.scratch.close_object(index, 0, self.text);
+            return self.scratch.close_object(index, 0, &keys, self.text);
         }
         loop {
             if self.peek() != Some(b'"') {
                 return self.refuse("a key is due, in double quotes");
             }
-            self.string()?;
+            let key = self.string()?;
+            keys.see(key.of(self.text, &self.scratch.values.texts));
             self.skip_space();
             if self.peek() != Some(b':') {
                 return self.refuse("a colon is due");
@@ -82,7 +94,7 @@ impl Reader<'_> {
                 }
                 Some(b'}') => {
                     self.at += 1;
-                    return self.scratch.close_object(index, members, self.text);
+                    return self.scratch.close_object(index, members, &keys, self.text);
                 }
                 _ => return self.refuse("a comma or the end of the object is due"),
             }
@@ -121,29 +133,36 @@ impl Reader<'_> {
         }
     }
 
-    fn string(&mut self) -> Result<(), Malformed> {
+    fn string(&mut self) -> Result<Span, Malformed> {
         let at = self.at;
         self.at += 1;
         let start = self.at;
-        let mut is_ascii = self.skip_plain();
-        // Without escapes it stays where it is.
-        if self.peek() == Some(b'"') {
-            self.utf8(start, is_ascii)?;
-            let span = Span::in_payload(start, self.at);
-            self.at += 1;
-            self.scratch.push(Value::Text(span), at)?;
-            return Ok(());
+        let is_ascii = self.skip_plain();
+        if self.peek() != Some(b'"') {
+            return self.string_with_escapes(at, is_ascii);
         }
-        let begun = self.scratch.texts.len();
+        // It stays where it is.
+        self.utf8(start, is_ascii)?;
+        let span = Span::in_payload(start, self.at);
+        self.at += 1;
+        self.scratch.push(Value::Text(span), at)?;
+        Ok(span)
+    }
+
+    /// Of a string that begins at `at` and is read up to where something does not stand for itself.
+    #[inline(never)]
+    fn string_with_escapes(&mut self, at: usize, mut is_ascii: bool) -> Result<Span, Malformed> {
+        let start = at + 1;
+        let begun = self.scratch.values.texts.len();
         self.copy(start);
         loop {
             match self.peek() {
                 Some(b'"') => {
                     self.utf8(start, is_ascii)?;
                     self.at += 1;
-                    let span = Span::in_texts(begun, self.scratch.texts.len());
+                    let span = Span::in_texts(begun, self.scratch.values.texts.len());
                     self.scratch.push(Value::Text(span), at)?;
-                    return Ok(());
+                    return Ok(span);
                 }
                 Some(b'\\') => self.escape()?,
                 Some(_) => return self.refuse("a control character stands in a string"),
@@ -199,7 +218,7 @@ impl Reader<'_> {
 
     fn copy(&mut self, from: usize) {
         let part = self.text.get(from..self.at).unwrap_or_default();
-        self.scratch.texts.extend_from_slice(part);
+        self.scratch.values.texts.extend_from_slice(part);
     }
 
     fn escape(&mut self) -> Result<(), Malformed> {
@@ -218,7 +237,7 @@ impl Reader<'_> {
             _ => return self.refuse("no such escape"),
         };
         self.at += 1;
-        self.scratch.texts.push(byte);
+        self.scratch.values.texts.push(byte);
         Ok(())
     }
 
@@ -244,7 +263,7 @@ impl Reader<'_> {
         };
         let mut buffer = [0; 4];
         let bytes = character.encode_utf8(&mut buffer).as_bytes();
-        self.scratch.texts.extend_from_slice(bytes);
+        self.scratch.values.texts.extend_from_slice(bytes);
         Ok(())
     }
 
@@ -286,8 +305,7 @@ impl Reader<'_> {
             return Err(Malformed { rule, at });
         }
         let number = if !is_integer {
-            let literal = std::str::from_utf8(literal).unwrap_or_default();
-            (literal.parse().ok()).and_then(Number::from_float)
+            float(literal)
         } else if is_negative {
             let value = whole.and_then(|whole| 0_i64.checked_sub_unsigned(whole));
             value.map(Number::from_integer)
@@ -302,6 +320,8 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Apart, like all that most payloads do not need: what is not run is not fetched.
+    #[inline(never)]
     fn skip_fraction(&mut self) -> Result<(), Malformed> {
         if self.peek() == Some(b'.') {
             self.at += 1;
@@ -319,17 +339,17 @@ impl Reader<'_> {
 
     /// One at least. `None`: more than 64 bits hold.
     fn digits(&mut self) -> Result<Option<u64>, Malformed> {
-        let mut value = Some(0_u64);
         let start = self.at;
+        let mut value = 0_u64;
         while let Some(digit @ b'0'..=b'9') = self.peek() {
-            let digit = u64::from(digit - b'0');
-            value = value.and_then(|value| value.checked_mul(10)?.checked_add(digit));
+            value = (value.wrapping_mul(10)).wrapping_add(u64::from(digit - b'0'));
             self.at += 1;
         }
-        if self.at == start {
-            return self.refuse("a digit is due");
+        match self.at - start {
+            0 => self.refuse("a digit is due"),
+            1..=DIGITS_MAX => Ok(Some(value)),
+            _ => Ok(self.text.get(start..self.at).and_then(natural)),
         }
-        Ok(value)
     }
 
     fn word(&mut self, word: &[u8], value: Value) -> Result<(), Malformed> {
@@ -342,6 +362,13 @@ impl Reader<'_> {
     }
 
     fn skip_space(&mut self) {
+        if self.peek().is_some_and(|byte| byte <= b' ') {
+            self.skip_spaces();
+        }
+    }
+
+    #[inline(never)]
+    fn skip_spaces(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
@@ -354,4 +381,15 @@ impl Reader<'_> {
     fn refuse<T>(&self, rule: &'static str) -> Result<T, Malformed> {
         Err(Malformed { rule, at: self.at })
     }
+}
+
+#[inline(never)]
+fn natural(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[inline(never)]
+fn float(literal: &[u8]) -> Option<Number> {
+    let literal = std::str::from_utf8(literal).ok()?;
+    Number::from_float(literal.parse().ok()?)
 }

@@ -15,11 +15,11 @@ mod schema;
 mod values;
 
 use crate::diagnostic::printable;
-use check::Rule;
+use check::{Fault, Rule};
 use number::Number;
 use std::fmt;
 use std::sync::Arc;
-use values::{Malformed, Value};
+use values::{Malformed, Value, Values};
 
 pub(crate) use schema::Schema;
 pub use values::Scratch as PayloadScratch;
@@ -75,30 +75,23 @@ impl Contract {
                 Malformed { rule, at }
             }),
         };
-        if let Err(Malformed { rule, at }) = read {
-            return Err(Violation {
-                field: String::new(),
-                rule: "encoding",
-                text: format!("is no {}: {rule}, at byte {at}", self.encoding),
-            });
+        if let Err(malformed) = read {
+            return Err(self.malformed(&malformed));
         }
         let Some(schema) = &self.schema else {
             return Ok(());
         };
-        let fault = match check::check(schema, payload, scratch) {
-            Ok(()) => return Ok(()),
-            Err(fault) => fault,
-        };
-        let mut field = check::pointer(fault.at, payload, scratch);
-        if let Rule::Required(name) = fault.rule {
-            field.push('/');
-            field.push_str(&String::from_utf8_lossy(name));
+        check::check(schema, payload, scratch)
+            .map_err(|fault| violation(&fault, payload, &scratch.values))
+    }
+
+    #[cold]
+    fn malformed(&self, Malformed { rule, at }: &Malformed) -> Violation {
+        Violation {
+            field: String::new(),
+            rule: "encoding",
+            text: format!("is no {}: {rule}, at byte {at}", self.encoding),
         }
-        Err(Violation {
-            field: shown(&field),
-            rule: fault.rule.name(),
-            text: printable(&fault.rule.to_string()),
-        })
     }
 
     /// How many rules of its schema may look at one value: what a payload costs, beside its length.
@@ -120,6 +113,20 @@ impl PartialEq for Contract {
 }
 
 impl Eq for Contract {}
+
+#[cold]
+fn violation(fault: &Fault<'_>, payload: &[u8], values: &Values) -> Violation {
+    let mut field = check::pointer(fault.at, payload, values);
+    if let Rule::Required(name) = fault.rule {
+        field.push('/');
+        field.push_str(&String::from_utf8_lossy(name));
+    }
+    Violation {
+        field: shown(&field),
+        rule: fault.rule.name(),
+        text: printable(&fault.rule.to_string()),
+    }
+}
 
 fn shown(field: &str) -> String {
     let mut shown: String = field.chars().take(FIELD_MAX).collect();

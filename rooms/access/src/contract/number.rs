@@ -36,9 +36,14 @@ impl Number {
     }
 
     pub fn compare(self, other: Self) -> Ordering {
-        if let (Self::Natural(left), Self::Natural(right)) = (self, other) {
-            return left.cmp(&right);
+        match (self, other) {
+            (Self::Natural(left), Self::Natural(right)) => left.cmp(&right),
+            _ => self.compare_any(other),
         }
+    }
+
+    #[inline(never)]
+    fn compare_any(self, other: Self) -> Ordering {
         match (self.integer(), other.integer()) {
             (Ok(left), Ok(right)) => left.cmp(&right),
             (Ok(left), Err(right)) => compare(left, right),

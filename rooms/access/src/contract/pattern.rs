@@ -14,11 +14,28 @@ use std::str::Chars;
 
 #[derive(Debug)]
 pub(crate) struct Pattern {
+    kind: Kind,
+    /// As it was written.
+    source: Box<str>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The whole text is so many of these bytes, as in most patterns of identifiers: told without an
+    /// automaton's tables, which have to be fetched.
+    Run {
+        bytes: [u64; 4],
+        min: usize,
+        max: usize,
+    },
+    Automaton(Box<Begun>),
+}
+
+#[derive(Debug)]
+struct Begun {
     automaton: dense::DFA<Vec<u32>>,
     /// Before the first byte.
     start: StateID,
-    /// As it was written.
-    source: Box<str>,
 }
 
 /// Why a pattern is not taken, and what to write instead.
@@ -32,6 +49,8 @@ const CHARACTERS_MAX: usize = 1000;
 const AUTOMATON_BYTES_MAX: usize = 512 * 1024;
 /// What making it may take.
 const WORK_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a longest run that is told without an automaton.
+const RUN_MAX: usize = 4096;
 /// Parentheses in each other.
 const NESTING_MAX: u32 = 50;
 
@@ -39,49 +58,50 @@ const SPACE: &str = r"\t\n\x0B\x0C\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2
 
 impl Pattern {
     pub fn new(source: &str) -> Result<Self, PatternFault> {
-        if source.chars().count() > CHARACTERS_MAX {
-            return Err(PatternFault {
-                message: format!("a pattern has at most {CHARACTERS_MAX} characters"),
-                help: "use enum for a list of words",
-            });
-        }
-        let translated = Translator {
-            rest: source.chars().peekable(),
-            out: String::new(),
-        }
-        .translate()?;
-        let automaton = dense::Builder::new()
-            .configure(
-                dense::Config::new()
-                    .start_kind(StartKind::Unanchored)
-                    .match_kind(MatchKind::All)
-                    .accelerate(false)
-                    .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
-                    .determinize_size_limit(Some(WORK_BYTES_MAX)),
-            )
-            .thompson(
-                thompson::Config::new()
-                    .which_captures(WhichCaptures::None)
-                    .nfa_size_limit(Some(WORK_BYTES_MAX)),
-            )
-            .syntax(syntax::Config::new().utf8(false).nest_limit(NESTING_MAX))
-            .build(&translated)
-            .map_err(|error| fault(&error))?;
+        let automaton = automaton(source)?;
         let start = automaton
             .start_state(&start::Config::new())
             .map_err(|error| PatternFault {
                 message: format!("this pattern has no beginning: {error}"),
                 help: "write a regular expression of ECMA-262",
             })?;
+        let kind = (run(&automaton, start))
+            .unwrap_or_else(|| Kind::Automaton(Box::new(Begun { automaton, start })));
         Ok(Self {
-            automaton,
-            start,
+            kind,
             source: source.into(),
         })
     }
 
     /// Whether it matches anywhere in a text, which is UTF-8.
     pub fn matches(&self, text: &[u8]) -> bool {
+        match &self.kind {
+            Kind::Run { bytes, min, max } => {
+                let has = |byte: &u8| {
+                    let word = bytes.get(usize::from(byte / 64)).copied().unwrap_or(0);
+                    word >> (byte % 64) & 1 != 0
+                };
+                (*min..=*max).contains(&text.len()) && text.iter().all(has)
+            }
+            Kind::Automaton(begun) => begun.matches(text),
+        }
+    }
+
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Run { .. } => size_of::<Self>(),
+            Kind::Automaton(begun) => begun.automaton.memory_usage(),
+        }
+    }
+}
+
+impl Begun {
+    fn matches(&self, text: &[u8]) -> bool {
         let mut state = self.start;
         for byte in text {
             state = self.automaton.next_state(state, *byte);
@@ -98,15 +118,80 @@ impl Pattern {
         }
         (self.automaton).is_match_state(self.automaton.next_eoi_state(state))
     }
+}
 
-    pub fn source(&self) -> &str {
-        &self.source
+fn automaton(source: &str) -> Result<dense::DFA<Vec<u32>>, PatternFault> {
+    if source.chars().count() > CHARACTERS_MAX {
+        return Err(PatternFault {
+            message: format!("a pattern has at most {CHARACTERS_MAX} characters"),
+            help: "use enum for a list of words",
+        });
     }
+    let translated = Translator {
+        rest: source.chars().peekable(),
+        out: String::new(),
+    }
+    .translate()?;
+    dense::Builder::new()
+        .configure(
+            dense::Config::new()
+                .start_kind(StartKind::Unanchored)
+                .match_kind(MatchKind::All)
+                .accelerate(false)
+                .dfa_size_limit(Some(AUTOMATON_BYTES_MAX))
+                .determinize_size_limit(Some(WORK_BYTES_MAX)),
+        )
+        .thompson(
+            thompson::Config::new()
+                .which_captures(WhichCaptures::None)
+                .nfa_size_limit(Some(WORK_BYTES_MAX)),
+        )
+        .syntax(syntax::Config::new().utf8(false).nest_limit(NESTING_MAX))
+        .build(&translated)
+        .map_err(|error| fault(&error))
+}
 
-    /// What it takes in memory.
-    pub fn bytes(&self) -> usize {
-        self.automaton.memory_usage()
+/// If all that an automaton knows is how often one set of bytes may stand there.
+fn run(automaton: &dense::DFA<Vec<u32>>, start: StateID) -> Option<Kind> {
+    let mut state = start;
+    let mut run = None;
+    let mut lengths: Option<(usize, usize)> = None;
+    for length in 0..RUN_MAX {
+        let ends = automaton.is_match_state(automaton.next_eoi_state(state));
+        if ends {
+            let (min, max) = lengths.unwrap_or((length, length));
+            // Some lengths between are none.
+            if length > max + 1 {
+                return None;
+            }
+            lengths = Some((min, length));
+        }
+        let (mut bytes, mut next) = ([0_u64; 4], None);
+        for byte in 0..=u8::MAX {
+            let to = automaton.next_state(state, byte);
+            if automaton.is_dead_state(to) {
+                continue;
+            }
+            if automaton.is_special_state(to) || *next.get_or_insert(to) != to {
+                return None;
+            }
+            *bytes.get_mut(usize::from(byte / 64))? |= 1 << (byte % 64);
+        }
+        let Some(next) = next else {
+            let (min, max) = lengths?;
+            let bytes = run.unwrap_or_default();
+            return Some(Kind::Run { bytes, min, max });
+        };
+        if *run.get_or_insert(bytes) != bytes {
+            return None;
+        }
+        if next == state {
+            let (min, max) = (lengths?.0, usize::MAX);
+            return ends.then_some(Kind::Run { bytes, min, max });
+        }
+        state = next;
     }
+    None
 }
 
 fn fault(error: &dense::BuildError) -> PatternFault {
@@ -417,9 +502,21 @@ mod tests {
             "\\w\\b",
             "^(?:x|é|\\s){2,3}$",
             "\\S\\s",
+            "^[x ]*$",
+            "^[x\\s]+$",
+            "^[x ]{2,3}$",
+            "^x?$",
+            "^(?:xx)*$",
+            "^(?:xx)*x?$",
+            "^x{1,2}$|^x{4}$",
+            "^[^x]*$",
+            "^[^é]{2}$",
+            "^x*",
+            "x*$",
         ];
         let letters = ["x", "é", "\u{1f600}", " ", "\n", "\u{a0}"];
         for pattern in patterns {
+            let automaton = automaton(pattern).unwrap();
             let pattern = Pattern::new(pattern).unwrap();
             let mut texts = vec![String::new()];
             for _ in 0..4 {
@@ -429,7 +526,7 @@ mod tests {
             }
             for text in texts {
                 let input = Input::new(&text).earliest(true);
-                let found = pattern.automaton.try_search_fwd(&input).unwrap();
+                let found = automaton.try_search_fwd(&input).unwrap();
                 let source = pattern.source();
                 assert_eq!(
                     pattern.matches(text.as_bytes()),
@@ -437,6 +534,24 @@ mod tests {
                     "{source} in {text:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn patterns_of_identifiers_need_no_automaton() {
+        for pattern in [
+            "^[A-Za-z0-9_-]{1,64}$",
+            "^[0-9a-f]{64}$",
+            "^\\d+$",
+            "^x*$",
+            "^$",
+        ] {
+            let kind = Pattern::new(pattern).unwrap().kind;
+            assert!(matches!(kind, Kind::Run { .. }), "{pattern}");
+        }
+        for pattern in ["x*", "^x", "^é*$", "^(?:xx)*$", "^xy*$", "^[^x]*$"] {
+            let kind = Pattern::new(pattern).unwrap().kind;
+            assert!(matches!(kind, Kind::Automaton(_)), "{pattern}");
         }
     }
 

@@ -3,27 +3,30 @@
 use super::Types;
 use super::number::Number;
 use super::pattern::Pattern;
-use core::cmp::Ordering;
 use model::Digest;
 
 /// What a value must be. Made of a file of `schemas/`.
 #[derive(Debug)]
 pub(crate) struct Schema {
     pub root: Rules,
+    /// Of all rules, those of one side by side.
+    pub keywords: Box<[Keyword]>,
     /// How many rules may look at one and the same value, at most.
     pub overlap: usize,
     /// Of its text: two with the same say the same.
     pub digest: Digest,
 }
 
-/// What one schema object says. Small: a message comes to rules that have left the processor's caches
-/// since the last one, and each line of memory is waited for.
-#[derive(Debug)]
+/// What one schema object says. Small, and its keywords lie with those of all others: a message comes
+/// to rules that have left the processor's caches since the last one, and each line of memory is
+/// waited for.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
     /// Those a value may have. The schema `false` leaves none.
     pub types: Types,
-    /// In the order in which they are held.
-    pub keywords: Box<[Keyword]>,
+    /// Which of [`Schema::keywords`], in the order in which they are held.
+    pub first: u32,
+    pub count: u32,
 }
 
 /// What a keyword of JSON Schema says. Of values of other types it says nothing.
@@ -70,7 +73,7 @@ pub(crate) struct ObjectRules {
     pub names: Option<Rules>,
     /// Of members that nothing above is about.
     pub additional: Option<Rules>,
-    pub required_count: usize,
+    pub required_count: u32,
     pub count_min: Option<u32>,
     pub count_max: Option<u32>,
     /// If the first is there, the others must be: as indices of `properties`.
@@ -124,48 +127,80 @@ pub(super) const OVERLAP_MAX: usize = 64;
 /// Comparisons to sort so many values as a payload can hold, for each of them.
 const UNIQUE_WEIGHT: usize = 17;
 
+impl Schema {
+    pub fn keywords_of(&self, rules: Rules) -> &[Keyword] {
+        keywords_of(&self.keywords, rules)
+    }
+}
+
+pub(super) fn keywords_of(all: &[Keyword], rules: Rules) -> &[Keyword] {
+    let first = rules.first as usize;
+    all.get(first..first + rules.count as usize)
+        .unwrap_or_default()
+}
+
 /// Of anything.
 impl Default for Rules {
     fn default() -> Self {
         Self {
             types: Types::ALL,
-            keywords: Box::default(),
+            first: 0,
+            count: 0,
         }
     }
 }
 
 impl Rules {
     /// The schema `false`.
-    pub fn is_never(&self) -> bool {
+    pub fn is_never(self) -> bool {
         self.types == Types::default()
     }
+}
 
-    /// How many rules, these and those in them, may look at one and the same value. What looks at a
-    /// member or an item is not what looks at the whole.
-    pub(super) fn overlap(&self) -> usize {
-        self.here().max(self.below())
+/// How many rules may look at one and the same value. What looks at a member or an item is not what
+/// looks at the whole.
+pub(super) struct Overlap<'k>(pub &'k [Keyword]);
+
+impl Overlap<'_> {
+    /// These rules and those in them.
+    pub fn of(&self, rules: &Rules) -> usize {
+        self.here(rules).max(self.below(rules))
     }
 
-    fn here(&self) -> usize {
-        let all = self.keywords.iter().map(|keyword| match keyword {
+    fn here(&self, rules: &Rules) -> usize {
+        let all = keywords_of(self.0, *rules).iter();
+        let all = all.map(|keyword| match keyword {
             Keyword::Array(array) => usize::from(array.is_unique) * UNIQUE_WEIGHT,
-            _ => keyword.in_place().map(Self::here).sum(),
+            _ => keyword.in_place().map(|it| self.here(it)).sum(),
         });
         1 + all.sum::<usize>()
     }
 
-    fn below(&self) -> usize {
-        let of = |find: fn(&Keyword) -> usize| self.keywords.iter().map(find);
-        let object = of(|it| match it {
-            Keyword::Object(object) => object.below(),
+    fn below(&self, rules: &Rules) -> usize {
+        let all = keywords_of(self.0, *rules);
+        let own = all.iter().map(|keyword| match keyword {
+            Keyword::Object(object) => self.below_object(object),
+            Keyword::Array(array) => self.below_array(array),
             _ => 0,
         });
-        let array = of(|it| match it {
-            Keyword::Array(array) => array.below(),
-            _ => 0,
-        });
-        let own = object.max().max(array.max()).unwrap_or(0);
-        own + of(|it| it.in_place().map(Self::below).sum()).sum::<usize>()
+        let in_place = all.iter().flat_map(Keyword::in_place);
+        own.max().unwrap_or(0) + in_place.map(|it| self.below(it)).sum::<usize>()
+    }
+
+    fn below_object(&self, object: &ObjectRules) -> usize {
+        let named = object.properties.iter().filter_map(|it| it.rules.as_ref());
+        let one = named.chain(&object.additional).map(|it| self.of(it)).max();
+        let patterns = object.patterns.iter().map(|(_, rules)| 1 + self.of(rules));
+        let names = object.names.iter().map(|it| self.of(it));
+        one.unwrap_or(0) + patterns.sum::<usize>() + names.sum::<usize>()
+    }
+
+    fn below_array(&self, array: &ArrayRules) -> usize {
+        let one = array.prefix.iter().chain(&array.items);
+        let one = one.map(|it| self.of(it)).max();
+        let contains = array.contains.iter().map(|it| self.of(&it.rules));
+        let unique = usize::from(array.is_unique) * UNIQUE_WEIGHT;
+        one.unwrap_or(0) + contains.sum::<usize>() + unique
     }
 }
 
@@ -201,52 +236,39 @@ impl Name {
     pub fn bytes(&self) -> &[u8] {
         &self.whole
     }
-
-    /// As the bytes sort; `head` is of `name`.
-    pub fn compare(&self, head: u64, name: &[u8]) -> Ordering {
-        self.head.cmp(&head).then_with(|| {
-            if self.whole.len().max(name.len()) <= size_of::<u64>() {
-                // What follows the shorter in the longer is zero.
-                return self.whole.len().cmp(&name.len());
-            }
-            self.whole.as_ref().cmp(name)
-        })
-    }
 }
 
 /// What a name begins with, filled up with zeros.
-pub(super) fn head(name: &[u8]) -> u64 {
+fn head(name: &[u8]) -> u64 {
     if let Some(first) = name.first_chunk() {
         return u64::from_be_bytes(*first);
     }
-    let shift = 8 * (size_of::<u64>() - name.len());
+    let shift = 64 - 8 * name.len();
+    if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        // The two lie over each other.
+        let (first, last) = (u32::from_be_bytes(*first), u32::from_be_bytes(*last));
+        return u64::from(first) << 32 | u64::from(last) << shift;
+    }
     let low = (name.iter()).fold(0_u64, |head, byte| head << 8 | u64::from(*byte));
     low.checked_shl(shift as u32).unwrap_or(0)
 }
 
 impl ObjectRules {
-    /// Where among the properties this name is, or would be.
-    pub(super) fn place_of(&self, name: &[u8]) -> Result<usize, usize> {
+    /// Which of the properties has this name.
+    pub(super) fn find(&self, name: &[u8]) -> Option<usize> {
         let head = head(name);
-        (self.properties).binary_search_by(|it| it.name.compare(head, name))
+        let place = self.properties.partition_point(|it| it.name.head < head);
+        let found = (self.properties.get(place)).filter(|it| it.name.head == head)?;
+        let is_whole = name.len() <= size_of::<u64>() && found.name.whole.len() == name.len();
+        if is_whole {
+            return Some(place);
+        }
+        self.place_of(name).ok()
     }
 
-    fn below(&self) -> usize {
-        let named = self.properties.iter().filter_map(|it| it.rules.as_ref());
-        let one = named.chain(&self.additional).map(Rules::overlap).max();
-        let patterns = self.patterns.iter().map(|(_, rules)| 1 + rules.overlap());
-        let names = self.names.iter().map(Rules::overlap);
-        one.unwrap_or(0) + patterns.sum::<usize>() + names.sum::<usize>()
-    }
-}
-
-impl ArrayRules {
-    fn below(&self) -> usize {
-        let one = (self.prefix.iter().chain(&self.items))
-            .map(Rules::overlap)
-            .max();
-        let contains = self.contains.iter().map(|it| it.rules.overlap());
-        let unique = usize::from(self.is_unique) * UNIQUE_WEIGHT;
-        one.unwrap_or(0) + contains.sum::<usize>() + unique
+    /// Where among the properties this name is, or would be.
+    #[inline(never)]
+    pub(super) fn place_of(&self, name: &[u8]) -> Result<usize, usize> {
+        (self.properties).binary_search_by(|it| it.name.whole.as_ref().cmp(name))
     }
 }

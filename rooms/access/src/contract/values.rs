@@ -5,11 +5,23 @@ use super::number::Number;
 /// Room for the values of one payload, kept from one to the next.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    pub(super) nodes: Vec<Node>,
-    /// Strings that were written with escapes.
-    pub(super) texts: Vec<u8>,
+    pub(super) values: Values,
     /// Indices of values, to be sorted.
     pub(super) order: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    pub nodes: Vec<Node>,
+    /// Strings that were written with escapes.
+    pub texts: Vec<u8>,
+}
+
+/// The keys of an object while it is read: whether one may be there twice.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    seen: [u64; 4],
+    may_repeat: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +49,7 @@ pub(super) enum Value {
 pub(super) struct Span {
     start: u32,
     end: u32,
-    /// In [`Scratch::texts`], else in the payload.
+    /// In [`Values::texts`], else in the payload.
     is_unescaped: bool,
 }
 
@@ -50,37 +62,43 @@ pub(super) struct Malformed {
 
 /// Values of one payload.
 pub(super) const VALUES_MAX: usize = 65_536;
-/// Members of an object that are compared pair by pair.
-const PAIRS_MAX: u32 = 16;
 /// What is kept from one payload to the next.
 const KEPT_NODES: usize = 4096;
 const KEPT_TEXT_BYTES: usize = 64 * 1024;
 
 impl Scratch {
     pub(super) fn begin(&mut self) {
-        self.nodes.clear();
-        self.texts.clear();
+        let Values { nodes, texts } = &mut self.values;
+        nodes.clear();
+        texts.clear();
         self.order.clear();
-        // One large payload does not hold its memory for good.
-        if self.nodes.capacity() > KEPT_NODES {
-            self.nodes = Vec::with_capacity(KEPT_NODES);
+        let kept = nodes.capacity().max(self.order.capacity());
+        if kept > KEPT_NODES || texts.capacity() > KEPT_TEXT_BYTES {
+            self.let_go();
         }
-        if self.texts.capacity() > KEPT_TEXT_BYTES {
-            self.texts = Vec::new();
-        }
-        if self.order.capacity() > KEPT_NODES {
-            self.order = Vec::new();
-        }
+    }
+
+    /// One large payload does not hold its memory for good.
+    #[cold]
+    fn let_go(&mut self) {
+        *self = Self {
+            values: Values {
+                nodes: Vec::with_capacity(KEPT_NODES),
+                texts: Vec::new(),
+            },
+            order: Vec::new(),
+        };
     }
 
     /// Adds a value; of an array or object, before what is in it.
     pub(super) fn push(&mut self, value: Value, at: usize) -> Result<usize, Malformed> {
-        let index = self.nodes.len();
+        let nodes = &mut self.values.nodes;
+        let index = nodes.len();
         if index >= VALUES_MAX {
             let rule = "it holds more than 65536 values";
             return Err(Malformed { rule, at });
         }
-        self.nodes.push(Node {
+        nodes.push(Node {
             value,
             end: index as u32 + 1,
             at: u32::try_from(at).unwrap_or(u32::MAX),
@@ -90,8 +108,9 @@ impl Scratch {
 
     /// All that is in an array or object was added.
     pub(super) fn close(&mut self, index: usize, value: Value) {
-        let end = self.nodes.len() as u32;
-        if let Some(node) = self.nodes.get_mut(index) {
+        let nodes = &mut self.values.nodes;
+        let end = nodes.len() as u32;
+        if let Some(node) = nodes.get_mut(index) {
             node.value = value;
             node.end = end;
         }
@@ -102,15 +121,14 @@ impl Scratch {
         &mut self,
         index: usize,
         members: u32,
+        keys: &Keys,
         payload: &[u8],
     ) -> Result<(), Malformed> {
         self.close(index, Value::Object(members));
-        let twice = if members <= PAIRS_MAX {
-            self.pair_of_keys(index, payload)
-        } else {
-            self.sorted_pair_of_keys(index, payload)
-        };
-        match twice {
+        if !keys.may_repeat {
+            return Ok(());
+        }
+        match self.pair_of_keys(index, payload) {
             None => Ok(()),
             Some(at) => Err(Malformed {
                 rule: "a key is there twice",
@@ -119,58 +137,48 @@ impl Scratch {
         }
     }
 
-    fn pair_of_keys(&self, object: usize, payload: &[u8]) -> Option<u32> {
-        // Most keys differ in this; those that do are not compared.
-        let mut seen = 0_u64;
-        for (key, _) in members(&self.nodes, object as u32) {
-            let text = self.text(key, payload);
-            let byte = |at: usize| text.get(at).copied().unwrap_or_default();
-            let few = [
-                byte(0),
-                byte(text.len() / 2),
-                byte(text.len().wrapping_sub(1)),
-            ];
-            let mix = few.iter().fold(text.len() as u8, |mix, byte| {
-                mix.wrapping_mul(31).wrapping_add(*byte)
-            });
-            let bit = 1_u64 << (mix & 63);
-            if seen & bit != 0 {
-                let earlier =
-                    members(&self.nodes, object as u32).take_while(|(other, _)| *other < key);
-                if earlier
-                    .into_iter()
-                    .any(|(other, _)| self.text(other, payload) == text)
-                {
-                    return self.nodes.get(key as usize).map(|node| node.at);
-                }
-            }
-            seen |= bit;
-        }
-        None
-    }
-
-    fn sorted_pair_of_keys(&mut self, object: usize, payload: &[u8]) -> Option<u32> {
+    #[inline(never)]
+    fn pair_of_keys(&mut self, object: usize, payload: &[u8]) -> Option<u32> {
         let mut order = std::mem::take(&mut self.order);
         order.clear();
-        order.extend(members(&self.nodes, object as u32).map(|(key, _)| key));
+        order.extend(members(&self.values.nodes, object as u32).map(|(key, _)| key));
         order.sort_unstable_by(|left, right| {
-            (self.text(*left, payload)).cmp(self.text(*right, payload))
+            let text = |key| self.values.text(key, payload);
+            text(*left).cmp(text(*right))
         });
+        let text = |key| self.values.text(key, payload);
         let twice = order.windows(2).find_map(|pair| match pair {
-            [left, right] if self.text(*left, payload) == self.text(*right, payload) => {
-                Some(*left.max(right))
-            }
+            [left, right] if text(*left) == text(*right) => Some(*left.max(right)),
             _ => None,
         });
         self.order = order;
-        twice.and_then(|key| Some(self.nodes.get(key as usize)?.at))
+        twice.and_then(|key| Some(self.values.nodes.get(key as usize)?.at))
     }
+}
 
+impl Values {
     /// The text of a string; nothing of anything else.
-    pub(super) fn text<'p>(&'p self, index: u32, payload: &'p [u8]) -> &'p [u8] {
+    pub fn text<'p>(&'p self, index: u32, payload: &'p [u8]) -> &'p [u8] {
         match self.nodes.get(index as usize).map(|node| node.value) {
             Some(Value::Text(span)) => span.of(payload, &self.texts),
             _ => &[],
+        }
+    }
+}
+
+impl Keys {
+    /// Most keys differ in what is looked at here.
+    pub fn see(&mut self, key: &[u8]) {
+        let byte = |at: usize| key.get(at).copied().unwrap_or_default();
+        let last = byte(key.len().wrapping_sub(1));
+        let mix = (byte(0).wrapping_mul(31))
+            .wrapping_add(byte(key.len() / 2).wrapping_mul(7))
+            .wrapping_add(last.wrapping_mul(13))
+            .wrapping_add(key.len() as u8);
+        let bit = 1_u64 << (mix % 64);
+        if let Some(seen) = self.seen.get_mut(usize::from(mix / 64)) {
+            self.may_repeat |= *seen & bit != 0;
+            *seen |= bit;
         }
     }
 }

@@ -189,6 +189,161 @@ fn json_that_two_readers_read_differently_is_refused() {
     }
 }
 
+/// Any byte at any place of texts as short and long as eight bytes at once can meet them, against
+/// another reader of JSON.
+#[test]
+fn a_text_is_read_as_another_reader_reads_it() {
+    let contract = contract_with("true", "encoding = \"json\"");
+    for length in 0..=20 {
+        for at in 0..length {
+            for byte in 0..=u8::MAX {
+                let mut text = vec![b'a'; length];
+                text[at] = byte;
+                let payload = [b"\"", text.as_slice(), b"\""].concat();
+                let other = serde_json::from_slice::<Value>(&payload);
+                let ours = check(&contract, &payload);
+                assert_eq!(
+                    ours.is_ok(),
+                    other.is_ok(),
+                    "{payload:?}: {ours:?}, {other:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn text_beyond_ascii_is_read_whole_or_refused_wherever_it_stands() {
+    let contract = contract_with("true", "encoding = \"json\"");
+    for before in 0..12 {
+        let before = "a".repeat(before);
+        for (middle, is_text) in [
+            ("é".as_bytes(), true),
+            ("\u{1f600}".as_bytes(), true),
+            (b"\\n\xc3\xa9", true),
+            (b"\xc3\xa9\\n", true),
+            (b"\xc3\\n\xa9", false),
+            (b"\xc3\\n", false),
+            (b"\\n\xa9", false),
+            (b"\xed\xa0\x80", false),
+            (b"\xc0\xaf", false),
+        ] {
+            for after in ["", "a", "aaaaaaaaaa"] {
+                let text = [before.as_bytes(), middle, after.as_bytes()].concat();
+                let value = [b"\"", text.as_slice(), b"\""].concat();
+                let key = [b"{\"", text.as_slice(), b"\":0}"].concat();
+                for payload in [value, key] {
+                    let read = check(&contract, &payload);
+                    assert_eq!(read.is_ok(), is_text, "{payload:?}: {read:?}");
+                }
+            }
+        }
+    }
+}
+
+/// Names that begin alike, end in zeros or are longer than what is compared at once.
+#[test]
+fn a_property_is_told_from_all_that_are_like_it() {
+    let names = [
+        "",
+        "a",
+        "a\0",
+        "a\0\0",
+        "\0",
+        "ab",
+        "abc",
+        "abcd",
+        "abcd\0",
+        "abcde",
+        "abcdefg",
+        "abcdefg\0",
+        "abcdefgh",
+        "abcdefgh\0",
+        "abcdefghi",
+        "abcdefghj",
+        "abcdefghij",
+        "b",
+        "é",
+        "ééééé",
+        "ééééf",
+    ];
+    for listed in names {
+        for others in [&names[..0], &names[..], &names[7..14]] {
+            let mut properties: Map<String, Value> = others
+                .iter()
+                .map(|name| ((*name).to_owned(), json!(true)))
+                .collect();
+            properties.insert(listed.to_owned(), json!({ "type": "integer" }));
+            let contract = contract(&json!({
+                "additionalProperties": false, "required": [listed], "properties": properties,
+            }));
+            for sent in names {
+                let held = check(&contract, json!({ sent: 1 }).to_string().as_bytes());
+                assert_eq!(held.is_ok(), sent == listed, "{sent:?} for {listed:?}");
+            }
+            let broken = check(&contract, json!({ listed: "1" }).to_string().as_bytes());
+            assert_eq!(broken.unwrap_err().rule, "type");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_seen_wherever_it_stands() {
+    let contract = contract_with("true", "encoding = \"json\"");
+    for count in 1..40 {
+        let names: Vec<String> = (0..count).map(|it| format!("key-{it}")).collect();
+        let payload = |names: &[String]| {
+            let members: Vec<String> = names.iter().map(|name| format!("{name:?}:0")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert_eq!(check(&contract, payload(&names).as_bytes()), Ok(()));
+        for again in 0..count {
+            let mut names = names.clone();
+            names.push(names[again].clone());
+            let refused = check(&contract, payload(&names).as_bytes()).unwrap_err();
+            assert!(refused.text.contains("a key is there twice"), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn numbers_at_the_edge_of_64_bits() {
+    let contract = contract(&json!({ "type": "integer", "minimum": u64::MAX - 9 }));
+    for (number, is_held) in [
+        ("18446744073709551615", Ok(())),
+        ("18446744073709551606", Ok(())),
+        ("18446744073709551605", Err("minimum")),
+        ("9999999999999999999", Err("minimum")),
+        ("18446744073709551616", Err("encoding")),
+        ("28446744073709551606", Err("encoding")),
+        ("100000000000000000000", Err("encoding")),
+        ("-9223372036854775808", Err("minimum")),
+        ("-9223372036854775809", Err("encoding")),
+        ("-18446744073709551615", Err("encoding")),
+        ("-0", Err("minimum")),
+    ] {
+        let held = check(&contract, number.as_bytes()).map_err(|violation| violation.rule);
+        assert_eq!(held, is_held, "{number}");
+    }
+}
+
+#[test]
+fn lengths_are_of_characters_however_many_bytes_they_have() {
+    let contract = contract(&json!({ "minLength": 3, "maxLength": 4 }));
+    for letter in ["a", "é", "€", "\u{1f600}"] {
+        for (count, rule) in [
+            (2, Some("minLength")),
+            (3, None),
+            (4, None),
+            (5, Some("maxLength")),
+        ] {
+            let text = json!(letter.repeat(count)).to_string();
+            let held = check(&contract, text.as_bytes());
+            assert_eq!(held.err().map(|it| it.rule), rule, "{text}");
+        }
+    }
+}
+
 #[test]
 fn invalid_utf_8() {
     for said in ["encoding = \"json\"", "encoding = \"utf-8\""] {
