@@ -4,6 +4,10 @@
 //! against the rules of a schema. Nothing goes back, nothing is allocated once the list has grown,
 //! and the time is bounded by the payload's length and by a number that is known when the fleet is
 //! read. The schema is JSON Schema without what has no such bound (docs/access.md lists it).
+//!
+//! What a payload costs where messages come one by one is how many lines of memory have to be fetched
+//! for it (docs/decisions/0037). So rules lie close together, and what most payloads do not need
+//! stands in functions that are not inlined: what is not run is not fetched.
 
 mod cbor;
 mod check;
