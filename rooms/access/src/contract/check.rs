@@ -3,10 +3,8 @@
 use super::Types;
 use super::number::Number;
 use super::pattern::Pattern;
-use super::schema::{
-    Allowed, ArrayRules, Keyword, ObjectRules, PROPERTIES_MAX, Property, Rules, Schema,
-};
-use super::values::{Node, Scratch, Span, Value, Values, end_of, items, members};
+use super::schema::{Allowed, ArrayRules, Keyword, ObjectRules, Property, Rules, Schema};
+use super::values::{Marks, Node, Scratch, Span, Value, Values, end_of, items, members};
 use core::cmp::Ordering;
 use std::fmt;
 
@@ -227,7 +225,8 @@ impl<'s, 'v> Check<'s, 'v> {
         if let Some(max) = rules.count_max.filter(|max| count > *max) {
             return fault(at, Rule::MembersMax(max));
         }
-        let mut present = Present::default();
+        // Which of the properties that the rules name are there.
+        let mut present = Marks::default();
         let mut required = 0;
         for (key, value) in members(&self.values.nodes, at) {
             let name = self.values.text(key, self.payload);
@@ -377,22 +376,6 @@ impl<'s, 'v> Check<'s, 'v> {
     fn step(&mut self, count: usize) -> bool {
         self.steps = self.steps.saturating_sub(count);
         self.steps > 0
-    }
-}
-
-/// Which of the properties that a rule names are there.
-#[derive(Default)]
-struct Present([u64; PROPERTIES_MAX / 64]);
-
-impl Present {
-    fn add(&mut self, place: usize) {
-        if let Some(word) = self.0.get_mut(place / 64) {
-            *word |= 1 << (place % 64);
-        }
-    }
-
-    fn has(&self, place: usize) -> bool {
-        (self.0.get(place / 64)).is_some_and(|word| word & 1 << (place % 64) != 0)
     }
 }
 

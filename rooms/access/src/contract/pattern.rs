@@ -3,6 +3,7 @@
 //! What cannot be said by an automaton (looking around, back-references) or only by a large one is
 //! refused when the fleet is read. An automaton is immutable: matching needs no memory and no lock.
 
+use super::values::Marks;
 use regex_automata::MatchKind;
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
@@ -24,7 +25,7 @@ enum Kind {
     /// The whole text is so many of these bytes, as in most patterns of identifiers: told without an
     /// automaton's tables, which have to be fetched.
     Run {
-        bytes: [u64; 4],
+        bytes: Marks,
         min: usize,
         max: usize,
     },
@@ -77,10 +78,7 @@ impl Pattern {
     pub fn matches(&self, text: &[u8]) -> bool {
         match &self.kind {
             Kind::Run { bytes, min, max } => {
-                let has = |byte: &u8| {
-                    let word = bytes.get(usize::from(byte / 64)).copied().unwrap_or(0);
-                    word >> (byte % 64) & 1 != 0
-                };
+                let has = |byte: &u8| bytes.has(usize::from(*byte));
                 (*min..=*max).contains(&text.len()) && text.iter().all(has)
             }
             Kind::Automaton(begun) => begun.matches(text),
@@ -166,7 +164,7 @@ fn run(automaton: &dense::DFA<Vec<u32>>, start: StateID) -> Option<Kind> {
             }
             lengths = Some((min, length));
         }
-        let (mut bytes, mut next) = ([0_u64; 4], None);
+        let (mut bytes, mut next) = (Marks::default(), None);
         for byte in 0..=u8::MAX {
             let to = automaton.next_state(state, byte);
             if automaton.is_dead_state(to) {
@@ -175,7 +173,7 @@ fn run(automaton: &dense::DFA<Vec<u32>>, start: StateID) -> Option<Kind> {
             if automaton.is_special_state(to) || *next.get_or_insert(to) != to {
                 return None;
             }
-            *bytes.get_mut(usize::from(byte / 64))? |= 1 << (byte % 64);
+            bytes.add(usize::from(byte));
         }
         let Some(next) = next else {
             let (min, max) = lengths?;

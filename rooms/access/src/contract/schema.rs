@@ -120,7 +120,7 @@ pub(crate) struct Condition {
     pub otherwise: Option<Rules>,
 }
 
-/// Names that one schema object may speak of: a bit for each is kept while an object is looked at.
+/// Names that one schema object may speak of: each has one of `Marks` while an object is looked at.
 pub(super) const PROPERTIES_MAX: usize = 256;
 /// Rules that may look at the same value: what bounds the time for a payload.
 pub(super) const OVERLAP_MAX: usize = 64;

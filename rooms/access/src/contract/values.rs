@@ -20,9 +20,13 @@ pub(super) struct Values {
 /// The keys of an object while it is read: whether one may be there twice.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    seen: [u64; 4],
+    seen: Marks,
     may_repeat: bool,
 }
+
+/// A set of numbers below 256.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks([u64; 4]);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
@@ -175,11 +179,21 @@ impl Keys {
             .wrapping_add(byte(key.len() / 2).wrapping_mul(7))
             .wrapping_add(last.wrapping_mul(13))
             .wrapping_add(key.len() as u8);
-        let bit = 1_u64 << (mix % 64);
-        if let Some(seen) = self.seen.get_mut(usize::from(mix / 64)) {
-            self.may_repeat |= *seen & bit != 0;
-            *seen |= bit;
+        let mark = usize::from(mix);
+        self.may_repeat |= self.seen.has(mark);
+        self.seen.add(mark);
+    }
+}
+
+impl Marks {
+    pub fn add(&mut self, number: usize) {
+        if let Some(word) = self.0.get_mut(number / 64) {
+            *word |= 1 << (number % 64);
         }
+    }
+
+    pub fn has(&self, number: usize) -> bool {
+        (self.0.get(number / 64)).is_some_and(|word| word & 1 << (number % 64) != 0)
     }
 }
 
